@@ -1,0 +1,165 @@
+//! Values to bytes and back: the only file that knows the encoding.
+//!
+//! Two ways lead from a value to bytes. Whole parameters and results made of *plain data* (`Vec<f64>`, `&[u8]`,
+//! `[u32; 9]`) are copied in bulk, aligned so that a lent slice can be read where it lies. Everything else goes
+//! through serde. Which way a type takes is decided at compile time, where the concrete type is known: `#[task]` calls
+//! methods on a [`Probe`], and method look-up picks the first implementation that applies.
+//!
+//! | serde's model | bytes |
+//! |---|---|
+//! | integers, floats, `bool`, `char` | fixed width, little endian |
+//! | strings, bytes | length, bytes; borrowed where they lie when decoded |
+//! | option | 0, or 1 and the value |
+//! | unit, unit struct, newtype struct, tuple | nothing; the value; the elements |
+//! | sequence, map | count, elements |
+//! | struct, tuple struct | count of fields, fields in order, no names |
+//! | enum | index of the variant, hash of its name, then as the struct, tuple or value in it |
+//!
+//! Lengths, counts and indices are LEB128. The known formats of this kind (bincode, postcard) decode a *wrong value*
+//! where the two directions of a type disagree: `skip_serializing_if`, `skip_serializing`, `#[serde(skip)]` on a
+//! variant. Here the counts and the variants' names turn every such disagreement into an error that says so, which is
+//! why the format is our own.
+//!
+//! This module must never trust the bytes: whatever they are, decoding ends in a value or an error, allocates no more
+//! than the bytes justify, and recurses to a bounded depth.
+
+mod decode;
+mod encode;
+mod probe;
+
+pub use probe::*;
+
+use std::fmt;
+
+/// How deeply sequences, maps, structs and variants may be nested in a value.
+///
+/// A value nested more deeply is refused rather than overflowing the stack of whoever encodes or decodes it.
+pub const MAX_DEPTH: u32 = 256;
+
+/// Bulk data starts at multiples of this many bytes from the start of a payload.
+pub const ALIGN: usize = 16;
+
+/// Why a value could not be encoded or decoded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CodecError(String);
+
+impl CodecError {
+    pub(crate) fn new(reason: impl Into<String>) -> Self {
+        Self(reason.into())
+    }
+
+    fn truncated() -> Self {
+        Self::new("the bytes end before the value does")
+    }
+
+    fn too_deep() -> Self {
+        Self::new(format!("the value is nested more than {MAX_DEPTH} deep"))
+    }
+
+    fn unknown_length() -> Self {
+        Self::new(
+            "the type does not say how many elements it has, which an encoding without names needs: \
+             `#[serde(flatten)]` does not work in arguments and results",
+        )
+    }
+}
+
+impl fmt::Display for CodecError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for CodecError {}
+
+/// FNV-1a: tells the variants of an enum apart on the wire.
+pub(crate) const fn name_hash(name: &str) -> u32 {
+    let bytes = name.as_bytes();
+    let mut hash = 0x811c_9dc5_u32;
+    let mut at = 0;
+    while at < bytes.len() {
+        hash = (hash ^ bytes[at] as u32).wrapping_mul(0x0100_0193);
+        at += 1;
+    }
+    hash
+}
+
+/// Collects the encoded values of one payload.
+#[derive(Debug, Default)]
+pub struct Writer {
+    bytes: Vec<u8>,
+}
+
+impl Writer {
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+
+    /// Encodes a value through serde.
+    pub(crate) fn value<T: serde::Serialize + ?Sized>(&mut self, value: &T) -> Result<(), CodecError> {
+        encode::encode(value, &mut self.bytes)
+    }
+
+    /// Copies plain data: its length in bytes, then the bytes, aligned.
+    pub(crate) fn bulk<T: bytemuck::NoUninit>(&mut self, values: &[T]) -> Result<(), CodecError> {
+        if size_of::<T>() == 0 && !values.is_empty() {
+            return Err(CodecError::new("elements of a type without size cannot be counted in bytes"));
+        }
+        let bytes: &[u8] = bytemuck::cast_slice(values);
+        let padding = (self.bytes.len() + size_of::<u64>()).wrapping_neg() % ALIGN;
+        self.bytes.reserve(size_of::<u64>() + padding + bytes.len());
+        self.bytes.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
+        self.bytes.resize(self.bytes.len() + padding, 0);
+        self.bytes.extend_from_slice(bytes);
+        Ok(())
+    }
+}
+
+/// Reads the encoded values of one payload, in the order in which they were written.
+#[derive(Clone, Debug)]
+pub struct Reader<'de> {
+    payload: &'de [u8],
+    position: usize,
+}
+
+impl<'de> Reader<'de> {
+    pub(crate) fn new(payload: &'de [u8]) -> Self {
+        Self { payload, position: 0 }
+    }
+
+    /// Decodes a value through serde; it may borrow from the payload.
+    pub(crate) fn value<T: serde::Deserialize<'de>>(&mut self) -> Result<T, CodecError> {
+        let rest = &self.payload[self.position..];
+        let (value, left) = decode::decode(rest)?;
+        self.position = self.payload.len() - left;
+        Ok(value)
+    }
+
+    /// The bytes of plain data, where they lie.
+    pub(crate) fn bulk(&mut self) -> Result<&'de [u8], CodecError> {
+        let rest = &self.payload[self.position..];
+        let (length, _) = rest.split_first_chunk().ok_or_else(CodecError::truncated)?;
+        let length = usize::try_from(u64::from_le_bytes(*length)).map_err(|_| CodecError::truncated())?;
+        let start = (self.position + size_of::<u64>()).next_multiple_of(ALIGN);
+        let end = start.checked_add(length).ok_or_else(CodecError::truncated)?;
+        let bytes = self.payload.get(start..end).ok_or_else(CodecError::truncated)?;
+        self.position = end;
+        Ok(bytes)
+    }
+
+    /// Checks that every byte was read: bytes left over mean that the two sides disagree about a type.
+    pub fn finish(&self) -> Result<(), CodecError> {
+        match self.payload.len() - self.position {
+            0 => Ok(()),
+            left => Err(CodecError::new(format!(
+                "{left} bytes are left over: what was written is not what is read (do `Serialize` and `Deserialize` \
+                 of the type agree?)"
+            ))),
+        }
+    }
+}
+

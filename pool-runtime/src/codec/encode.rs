@@ -1,0 +1,281 @@
+//! The serde serializer: see the table in [`super`] for the format.
+
+use super::{CodecError, MAX_DEPTH, name_hash};
+use serde::ser::{self, Serialize};
+
+/// Appends `value` to `out`. After an error, `out` holds a useless beginning of the value.
+pub(super) fn encode<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), CodecError> {
+    value.serialize(&mut Encoder { out, depth: 0 })
+}
+
+struct Encoder<'o> {
+    out: &'o mut Vec<u8>,
+    depth: u32,
+}
+
+impl Encoder<'_> {
+    fn length(&mut self, mut length: usize) {
+        while length >= 0x80 {
+            self.out.push(length as u8 | 0x80);
+            length >>= 7;
+        }
+        self.out.push(length as u8);
+    }
+
+    fn variant(&mut self, index: u32, name: &str) {
+        self.length(index as usize);
+        self.out.extend_from_slice(&name_hash(name).to_le_bytes());
+    }
+
+    fn nested<R>(&mut self, write: impl FnOnce(&mut Self) -> Result<R, CodecError>) -> Result<R, CodecError> {
+        self.enter()?;
+        let written = write(self);
+        self.depth -= 1;
+        written
+    }
+
+    fn enter(&mut self) -> Result<(), CodecError> {
+        if self.depth == MAX_DEPTH {
+            return Err(CodecError::too_deep());
+        }
+        self.depth += 1;
+        Ok(())
+    }
+}
+
+impl ser::Error for CodecError {
+    fn custom<T: std::fmt::Display>(reason: T) -> Self {
+        Self::new(reason.to_string())
+    }
+}
+
+macro_rules! fixed_width {
+    ($($method:ident($type:ty)),* $(,)?) => {$(
+        #[inline]
+        fn $method(self, value: $type) -> Result<(), CodecError> {
+            self.out.extend_from_slice(&value.to_le_bytes());
+            Ok(())
+        }
+    )*};
+}
+
+impl<'e, 'o> ser::Serializer for &'e mut Encoder<'o> {
+    type Ok = ();
+    type Error = CodecError;
+    type SerializeSeq = Elements<'e, 'o>;
+    type SerializeTuple = Elements<'e, 'o>;
+    type SerializeTupleStruct = Elements<'e, 'o>;
+    type SerializeTupleVariant = Elements<'e, 'o>;
+    type SerializeMap = Elements<'e, 'o>;
+    type SerializeStruct = Elements<'e, 'o>;
+    type SerializeStructVariant = Elements<'e, 'o>;
+
+    fixed_width! {
+        serialize_i8(i8), serialize_i16(i16), serialize_i32(i32), serialize_i64(i64), serialize_i128(i128),
+        serialize_u8(u8), serialize_u16(u16), serialize_u32(u32), serialize_u64(u64), serialize_u128(u128),
+        serialize_f32(f32), serialize_f64(f64),
+    }
+
+    fn serialize_bool(self, value: bool) -> Result<(), CodecError> {
+        self.out.push(value.into());
+        Ok(())
+    }
+
+    fn serialize_char(self, value: char) -> Result<(), CodecError> {
+        self.serialize_u32(value.into())
+    }
+
+    fn serialize_str(self, value: &str) -> Result<(), CodecError> {
+        self.serialize_bytes(value.as_bytes())
+    }
+
+    fn serialize_bytes(self, value: &[u8]) -> Result<(), CodecError> {
+        self.length(value.len());
+        self.out.extend_from_slice(value);
+        Ok(())
+    }
+
+    fn serialize_none(self) -> Result<(), CodecError> {
+        self.serialize_bool(false)
+    }
+
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), CodecError> {
+        self.out.push(1);
+        self.nested(|encoder| value.serialize(encoder))
+    }
+
+    fn serialize_unit(self) -> Result<(), CodecError> {
+        Ok(())
+    }
+
+    fn serialize_unit_struct(self, _: &'static str) -> Result<(), CodecError> {
+        Ok(())
+    }
+
+    fn serialize_unit_variant(self, _: &'static str, index: u32, variant: &'static str) -> Result<(), CodecError> {
+        self.variant(index, variant);
+        Ok(())
+    }
+
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(self, _: &'static str, value: &T) -> Result<(), CodecError> {
+        self.nested(|encoder| value.serialize(encoder))
+    }
+
+    fn serialize_newtype_variant<T: Serialize + ?Sized>(
+        self,
+        _: &'static str,
+        index: u32,
+        variant: &'static str,
+        value: &T,
+    ) -> Result<(), CodecError> {
+        self.variant(index, variant);
+        self.nested(|encoder| value.serialize(encoder))
+    }
+
+    fn serialize_seq(self, length: Option<usize>) -> Result<Elements<'e, 'o>, CodecError> {
+        let length = length.ok_or_else(CodecError::unknown_length)?;
+        self.length(length);
+        Elements::new(self, length)
+    }
+
+    fn serialize_tuple(self, length: usize) -> Result<Elements<'e, 'o>, CodecError> {
+        Elements::new(self, length)
+    }
+
+    fn serialize_tuple_struct(self, _: &'static str, length: usize) -> Result<Elements<'e, 'o>, CodecError> {
+        self.length(length);
+        Elements::new(self, length)
+    }
+
+    fn serialize_tuple_variant(
+        self,
+        _: &'static str,
+        index: u32,
+        variant: &'static str,
+        length: usize,
+    ) -> Result<Elements<'e, 'o>, CodecError> {
+        self.variant(index, variant);
+        self.length(length);
+        Elements::new(self, length)
+    }
+
+    fn serialize_map(self, length: Option<usize>) -> Result<Elements<'e, 'o>, CodecError> {
+        let length = length.ok_or_else(CodecError::unknown_length)?;
+        self.length(length);
+        Elements::new(self, length)
+    }
+
+    fn serialize_struct(self, name: &'static str, length: usize) -> Result<Elements<'e, 'o>, CodecError> {
+        self.serialize_tuple_struct(name, length)
+    }
+
+    fn serialize_struct_variant(
+        self,
+        name: &'static str,
+        index: u32,
+        variant: &'static str,
+        length: usize,
+    ) -> Result<Elements<'e, 'o>, CodecError> {
+        self.serialize_tuple_variant(name, index, variant, length)
+    }
+
+    fn is_human_readable(&self) -> bool {
+        false
+    }
+}
+
+/// Writes the elements of anything that has several, and checks that there are as many as were announced.
+struct Elements<'e, 'o> {
+    encoder: &'e mut Encoder<'o>,
+    missing: usize,
+}
+
+impl<'e, 'o> Elements<'e, 'o> {
+    fn new(encoder: &'e mut Encoder<'o>, length: usize) -> Result<Self, CodecError> {
+        encoder.enter()?;
+        Ok(Self { encoder, missing: length })
+    }
+
+    fn element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), CodecError> {
+        self.missing = self.missing.checked_sub(1).ok_or_else(|| {
+            CodecError::new("a type wrote more elements than it announced: its `Serialize` implementation is wrong")
+        })?;
+        value.serialize(&mut *self.encoder)
+    }
+
+    fn end(self) -> Result<(), CodecError> {
+        if self.missing > 0 {
+            return Err(CodecError::new(
+                "a type wrote fewer elements than it announced: its `Serialize` implementation is wrong",
+            ));
+        }
+        self.encoder.depth -= 1;
+        Ok(())
+    }
+
+    fn skip(&self, field: &'static str) -> Result<(), CodecError> {
+        Err(CodecError::new(format!(
+            "field `{field}` is left out by `#[serde(skip_serializing_if = …)]`, which an encoding without field names \
+             cannot carry: remove the attribute"
+        )))
+    }
+}
+
+macro_rules! elements {
+    ($($trait:ident::$method:ident),* $(,)?) => {$(
+        impl ser::$trait for Elements<'_, '_> {
+            type Ok = ();
+            type Error = CodecError;
+            fn $method<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), CodecError> {
+                self.element(value)
+            }
+            fn end(self) -> Result<(), CodecError> {
+                Elements::end(self)
+            }
+        }
+    )*};
+}
+
+elements! {
+    SerializeSeq::serialize_element,
+    SerializeTuple::serialize_element,
+    SerializeTupleStruct::serialize_field,
+    SerializeTupleVariant::serialize_field,
+}
+
+macro_rules! fields {
+    ($($trait:ident),* $(,)?) => {$(
+        impl ser::$trait for Elements<'_, '_> {
+            type Ok = ();
+            type Error = CodecError;
+            fn serialize_field<T: Serialize + ?Sized>(&mut self, _: &'static str, value: &T) -> Result<(), CodecError> {
+                self.element(value)
+            }
+            fn skip_field(&mut self, field: &'static str) -> Result<(), CodecError> {
+                self.skip(field)
+            }
+            fn end(self) -> Result<(), CodecError> {
+                Elements::end(self)
+            }
+        }
+    )*};
+}
+
+fields! { SerializeStruct, SerializeStructVariant }
+
+impl ser::SerializeMap for Elements<'_, '_> {
+    type Ok = ();
+    type Error = CodecError;
+
+    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), CodecError> {
+        self.element(key)
+    }
+
+    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), CodecError> {
+        value.serialize(&mut *self.encoder)
+    }
+
+    fn end(self) -> Result<(), CodecError> {
+        Elements::end(self)
+    }
+}

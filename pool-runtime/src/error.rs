@@ -1,0 +1,322 @@
+//! The one error of the library: opaque, with questions.
+//!
+//! The private [`Kind`] has a variant for each failure a user can meet. Its text says what happened and, where
+//! something can be done, what to do; [`Error`] puts the task's name in front.
+
+use crate::panic::PanicInfo;
+use std::{borrow::Cow, fmt, io, os::unix::process::ExitStatusExt, process::ExitStatus, sync::Arc};
+
+/// The result of almost everything here.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What went wrong with a call, a process or a pool.
+///
+/// It prints as a sentence fragment that names the task. To react to a failure, ask: [`is_panic`](Self::is_panic),
+/// [`is_worker_lost`](Self::is_worker_lost), [`is_timeout`](Self::is_timeout), [`is_cancelled`](Self::is_cancelled),
+/// [`is_closed`](Self::is_closed), [`is_encode`](Self::is_encode), [`is_decode`](Self::is_decode), and, before a call
+/// is made again, [`ran`](Self::ran).
+///
+/// ```
+/// # use pool_runtime::{Pool, Ran, Result, enter, task};
+/// #[task]
+/// fn crash() {
+///     std::process::abort();
+/// }
+///
+/// fn main() -> Result<()> {
+///     enter();
+///     let pool = Pool::new(1)?;
+///     let error = pool.apply(crash::call()).unwrap_err();
+///     assert!(error.is_worker_lost());
+///     assert_eq!((error.signal(), error.exit_code()), (Some(6), None));
+///     assert_eq!(error.ran(), Ran::Yes);
+///     Ok(())
+/// }
+/// ```
+#[derive(Clone)]
+pub struct Error(Box<Inner>);
+
+#[derive(Clone)]
+struct Inner {
+    task: Option<Cow<'static, str>>,
+    ran: Ran,
+    kind: Kind,
+}
+
+/// Whether the task of a failed call had started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Ran {
+    /// It never started: it is safe to make the call again.
+    No,
+    /// It started, and may have done some or all of its work.
+    Yes,
+    /// Nobody can tell.
+    Maybe,
+}
+
+/// What a worker was doing when it was last heard of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub(crate) enum Stage {
+    /// Between calls, or not yet at its first.
+    Idle = 0,
+    /// Reading the arguments.
+    Decoding = 1,
+    /// In the task.
+    Running = 2,
+    /// Writing the result.
+    Encoding = 3,
+}
+
+impl Stage {
+    pub(crate) fn from_u32(number: u32) -> Self {
+        match number {
+            1 => Self::Decoding,
+            2 => Self::Running,
+            3 => Self::Encoding,
+            _ => Self::Idle,
+        }
+    }
+
+    fn text(self) -> &'static str {
+        match self {
+            Self::Idle => "before it began",
+            Self::Decoding => "while decoding the arguments",
+            Self::Running => "while running",
+            Self::Encoding => "while encoding the result",
+        }
+    }
+}
+
+/// How a worker was lost.
+#[derive(Clone, Debug)]
+pub(crate) struct Loss {
+    pub(crate) pid: u32,
+    /// None if somebody else reaped the process, or if it is not dead but no longer makes sense.
+    pub(crate) status: Option<ExitStatus>,
+    pub(crate) stage: Stage,
+    /// The panic that ended the process, where one did (`panic = "abort"`, a panic while panicking).
+    pub(crate) panic: Option<PanicInfo>,
+    /// What is wrong with a worker that had to be killed.
+    pub(crate) fault: Option<String>,
+}
+
+#[derive(Clone, Debug, thiserror::Error)]
+pub(crate) enum Kind {
+    #[error("panicked {0}")]
+    Panicked(PanicInfo),
+    #[error("panicked {panic} while encoding its arguments")]
+    PanickedEncoding { panic: PanicInfo },
+    #[error("panicked {panic} while decoding its result")]
+    PanickedDecoding { panic: PanicInfo },
+    #[error("lost its worker: {}", lost(.0))]
+    Lost(Loss),
+    #[error("has no result yet: waited {0:?}; it goes on, and can be waited for again")]
+    NotYet(std::time::Duration),
+    #[error("was cancelled")]
+    Cancelled,
+    #[error("was not finished when its pool was terminated")]
+    Terminated,
+    #[error("cannot be submitted: the pool is {0}")]
+    Closed(&'static str),
+    #[error("argument {0}")]
+    EncodeArgument(String),
+    #[error("has a result that cannot be sent back: {0}")]
+    EncodeResult(String),
+    #[error("cannot read its arguments: {0}")]
+    DecodeArgument(String),
+    #[error("has a result that cannot be read: {0}")]
+    DecodeResult(String),
+    #[error("{0}")]
+    State(String),
+    #[error("the initializer failed: {0}")]
+    Initializer(String),
+    #[error("the initializer panicked {0}")]
+    InitializerPanicked(PanicInfo),
+    #[error("the worker refuses to work: {0}")]
+    Refused(String),
+    #[error("the workers cannot start: {reason}")]
+    PoolFailed { reason: String, cause: Option<Box<Error>> },
+    #[error(
+        "this program has no way in for workers: add `pool_main!(run);` in place of `fn main` (or `pool_main!();` at the \
+         top of a test file, or call `pool_runtime::enter()` first thing in `main`)"
+    )]
+    NoEntry,
+    #[error(
+        "two tasks are named `{name}`: one at {first}, one at {second}; give one of them another name with \
+         `#[task(name = \"…\")]`"
+    )]
+    DuplicateTask { name: &'static str, first: String, second: String },
+    #[error("a daemonic process cannot start processes: start this one with `.daemon(false)`")]
+    Daemonic,
+    #[error("processes are nested {0} deep: a task that starts processes whose tasks start processes has no end")]
+    TooDeep(u32),
+    #[error("{0}")]
+    Invalid(String),
+    #[error("{action}: {source}")]
+    Os { action: Cow<'static, str>, source: Arc<io::Error> },
+}
+
+fn lost(loss: &Loss) -> String {
+    let pid = loss.pid;
+    let mut text = match (&loss.fault, loss.status) {
+        (Some(fault), _) => format!("process {pid} {fault} and was killed"),
+        (None, None) => format!("process {pid} ended, and something else in this program took its exit status"),
+        (None, Some(status)) => match (status.code(), status.signal()) {
+            (Some(code), _) => format!("process {pid} exited with code {code}"),
+            (_, Some(signal)) => format!("process {pid} was killed by signal {signal}{}", signal_name(signal)),
+            _ => format!("process {pid} ended ({status})"),
+        },
+    };
+    text.push(' ');
+    text.push_str(loss.stage.text());
+    if let Some(panic) = &loss.panic {
+        text.push_str(&format!("; it panicked {panic}"));
+    }
+    text
+}
+
+fn signal_name(signal: i32) -> String {
+    // The standard library knows the names, but only prints them inside a whole status: "signal: 11 (SIGSEGV)".
+    let status = ExitStatus::from_raw(signal).to_string();
+    match (status.find('('), status.find(')')) {
+        (Some(open), Some(close)) if open < close => format!(" {}", &status[open..=close]),
+        _ => String::new(),
+    }
+}
+
+impl Error {
+    pub(crate) fn new(kind: Kind) -> Self {
+        Self(Box::new(Inner { task: None, ran: Ran::No, kind }))
+    }
+
+    pub(crate) fn invalid(text: impl Into<String>) -> Self {
+        Self::new(Kind::Invalid(text.into()))
+    }
+
+    pub(crate) fn os(action: impl Into<Cow<'static, str>>, source: impl Into<io::Error>) -> Self {
+        Self::new(Kind::Os { action: action.into(), source: Arc::new(source.into()) })
+    }
+
+    pub(crate) fn of_task(mut self, task: impl Into<Cow<'static, str>>) -> Self {
+        self.0.task.get_or_insert(task.into());
+        self
+    }
+
+    pub(crate) fn with_ran(mut self, ran: Ran) -> Self {
+        self.0.ran = ran;
+        self
+    }
+
+    pub(crate) fn kind(&self) -> &Kind {
+        &self.0.kind
+    }
+
+    fn loss(&self) -> Option<&Loss> {
+        match &self.0.kind {
+            Kind::Lost(loss) => Some(loss),
+            Kind::PoolFailed { cause: Some(cause), .. } => cause.loss(),
+            _ => None,
+        }
+    }
+
+    /// The name of the task, where the error belongs to a call.
+    pub fn task_name(&self) -> Option<&str> {
+        self.0.task.as_deref()
+    }
+
+    /// Did the task panic?
+    pub fn is_panic(&self) -> bool {
+        self.panic().is_some()
+    }
+
+    /// What the panic said, and where.
+    pub fn panic(&self) -> Option<&PanicInfo> {
+        match &self.0.kind {
+            Kind::Panicked(panic)
+            | Kind::InitializerPanicked(panic)
+            | Kind::PanickedEncoding { panic }
+            | Kind::PanickedDecoding { panic } => Some(panic),
+            Kind::Lost(loss) => loss.panic.as_ref(),
+            Kind::PoolFailed { cause: Some(cause), .. } => cause.panic(),
+            _ => None,
+        }
+    }
+
+    /// Did the process that ran the task end before the task did?
+    pub fn is_worker_lost(&self) -> bool {
+        self.loss().is_some()
+    }
+
+    /// The exit code of the lost worker, if it exited.
+    pub fn exit_code(&self) -> Option<i32> {
+        self.loss()?.status?.code()
+    }
+
+    /// The number of the signal that killed the lost worker, if one did.
+    pub fn signal(&self) -> Option<i32> {
+        self.loss()?.status?.signal()
+    }
+
+    /// Was the wait, or the task, too long?
+    pub fn is_timeout(&self) -> bool {
+        matches!(self.0.kind, Kind::NotYet(_))
+    }
+
+    /// Was the job cancelled, or its pool terminated?
+    pub fn is_cancelled(&self) -> bool {
+        matches!(self.0.kind, Kind::Cancelled | Kind::Terminated)
+    }
+
+    /// Was the pool closed or terminated before the job was submitted, or terminated before it was done?
+    pub fn is_closed(&self) -> bool {
+        matches!(self.0.kind, Kind::Closed(_) | Kind::Terminated)
+    }
+
+    /// Could a value not be turned into bytes: an argument, or the result?
+    pub fn is_encode(&self) -> bool {
+        matches!(self.0.kind, Kind::EncodeArgument(_) | Kind::EncodeResult(_) | Kind::PanickedEncoding { .. })
+    }
+
+    /// Could a value not be read back from its bytes?
+    pub fn is_decode(&self) -> bool {
+        matches!(self.0.kind, Kind::DecodeArgument(_) | Kind::DecodeResult(_) | Kind::PanickedDecoding { .. })
+    }
+
+    /// Did the task start? A call that did not can be made again without doing anything twice.
+    pub fn ran(&self) -> Ran {
+        self.0.ran
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(task) = &self.0.task {
+            write!(f, "task `{task}` ")?;
+        }
+        self.0.kind.fmt(f)
+    }
+}
+
+/// As `Display`, and then the causes: this is what a `main` that returns the error prints.
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)?;
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            write!(f, "\n  caused by: {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match &self.0.kind {
+            Kind::Os { source, .. } => Some(&**source),
+            Kind::PoolFailed { cause: Some(cause), .. } => Some(&**cause),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! Panics as values: what was said, where, and the way there.
+
+use serde::{Deserialize, Serialize};
+use std::{any::Any, cell::RefCell, fmt, panic::PanicHookInfo};
+
+/// What a panic in a task had to say.
+///
+/// ```
+/// # use pool_runtime::{Pool, Result, enter, task};
+/// #[task]
+/// fn half(n: u32) -> u32 {
+///     assert!(n % 2 == 0, "{n} is odd");
+///     n / 2
+/// }
+///
+/// fn main() -> Result<()> {
+///     enter();
+///     let pool = Pool::new(1)?;
+///     let error = pool.apply(half::call(3)).unwrap_err();
+///     let panic = error.panic().unwrap();
+///     assert_eq!(panic.message(), "3 is odd");
+///     assert!(panic.line().is_some());
+///     Ok(())
+/// }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PanicInfo {
+    message: String,
+    location: Option<(String, u32, u32)>,
+    backtrace: Option<String>,
+}
+
+impl PanicInfo {
+    /// The text of the panic; `Box<dyn Any>` where the payload is not a string.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// The source file of the panic, as the compiler knows it.
+    pub fn file(&self) -> Option<&str> {
+        self.location.as_ref().map(|(file, ..)| file.as_str())
+    }
+
+    /// The line in [`file`](Self::file), from 1.
+    pub fn line(&self) -> Option<u32> {
+        self.location.as_ref().map(|(_, line, _)| *line)
+    }
+
+    /// The column in the line, from 1.
+    pub fn column(&self) -> Option<u32> {
+        self.location.as_ref().map(|(.., column)| *column)
+    }
+
+    /// The backtrace at the place of the panic, if the environment asks for one with `RUST_BACKTRACE=1`.
+    pub fn backtrace(&self) -> Option<&str> {
+        self.backtrace.as_deref()
+    }
+
+    pub(crate) fn from_message(message: String) -> Self {
+        Self { message, location: None, backtrace: None }
+    }
+
+    pub(crate) fn from_hook(hook: &PanicHookInfo<'_>) -> Self {
+        let backtrace = std::backtrace::Backtrace::capture();
+        Self {
+            message: payload_text(hook.payload()).to_owned(),
+            location: hook.location().map(|place| (place.file().to_owned(), place.line(), place.column())),
+            backtrace: matches!(backtrace.status(), std::backtrace::BacktraceStatus::Captured)
+                .then(|| backtrace.to_string()),
+        }
+    }
+}
+
+impl fmt::Display for PanicInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some((file, line, column)) = &self.location {
+            write!(f, "at {file}:{line}:{column}: ")?;
+        }
+        f.write_str(&self.message)
+    }
+}
+
+fn payload_text(payload: &(dyn Any + Send)) -> &str {
+    if let Some(text) = payload.downcast_ref::<&str>() {
+        text
+    } else if let Some(text) = payload.downcast_ref::<String>() {
+        text
+    } else {
+        "Box<dyn Any>"
+    }
+}
+
+thread_local! {
+    static LATEST: RefCell<Option<PanicInfo>> = const { RefCell::new(None) };
+}
+
+/// Called by the worker's panic hook: keeps the story of the panic for [`catch`] on the same thread.
+pub(crate) fn remember(info: PanicInfo) {
+    LATEST.with(|latest| {
+        if let Ok(mut latest) = latest.try_borrow_mut() {
+            *latest = Some(info);
+        }
+    });
+}
+
+/// Runs user code; a panic becomes a value, even if dropping the payload panics again.
+pub(crate) fn catch<R>(run: impl FnOnce() -> R) -> Result<R, PanicInfo> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).map_err(|payload| {
+        let message = payload_text(&*payload).to_owned();
+        let told = LATEST.with(|latest| latest.take()).filter(|info| info.message == message);
+        drop_quietly(payload);
+        told.unwrap_or_else(|| PanicInfo::from_message(message))
+    })
+}
+
+/// Drops a value of the user's; a panic while it is dropped goes nowhere.
+pub(crate) fn drop_quietly<T>(value: T) {
+    let dropped = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(value)));
+    if let Err(payload) = dropped {
+        // Its destructor would run user code once more, and so on without end.
+        std::mem::forget(payload);
+    }
+}

@@ -1,0 +1,367 @@
+//! What `#[task]` makes of a function: an entry for the table, a type that stands for the task, and calls of it.
+//!
+//! The traits here carry the texts that a user reads who hands something else to a pool.
+
+use crate::{
+    codec::{CodecError, Reader, Writer},
+    error::{Error, Kind, Stage},
+    panic,
+};
+use std::{
+    any::{Any, TypeId},
+    fmt,
+    marker::PhantomData,
+};
+
+/// One registered task: an entry of the table that [`tasks`](crate::tasks) lists.
+pub struct TaskInfo {
+    name: &'static str,
+    file: &'static str,
+    line: u32,
+    signature: &'static str,
+    body: Body,
+    state: Option<fn() -> StateType>,
+}
+
+/// What an entry runs.
+pub enum Body {
+    /// A task: reads its arguments, runs, writes its result.
+    Task(fn(&mut Run<'_>) -> Result<(), Fault>),
+    /// An initializer: reads its arguments, runs, and leaves the worker's state.
+    Initializer(fn(&mut Run<'_>) -> Result<Box<dyn Any>, Fault>),
+}
+
+impl TaskInfo {
+    #[doc(hidden)]
+    pub const fn new(
+        name: &'static str,
+        (file, line): (&'static str, u32),
+        signature: &'static str,
+        body: Body,
+        state: Option<fn() -> StateType>,
+    ) -> Self {
+        Self { name, file, line, signature, body, state }
+    }
+
+    /// The name by which a worker finds the task: `module_path::function`, or what `#[task(name = "…")]` says.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// The source file of the function.
+    pub fn file(&self) -> &'static str {
+        self.file
+    }
+
+    /// The line of the function in [`file`](Self::file).
+    pub fn line(&self) -> u32 {
+        self.line
+    }
+
+    /// The function's signature, as it is written.
+    pub fn signature(&self) -> &'static str {
+        self.signature
+    }
+
+    /// Is it a `#[task(initializer)]`?
+    pub fn is_initializer(&self) -> bool {
+        matches!(self.body, Body::Initializer(_))
+    }
+
+    /// A hash of the name and the signature: two builds that disagree about a task do not work together.
+    pub(crate) fn signature_hash(&self) -> u64 {
+        let mut hash = crate::registry::Fnv::new();
+        hash.write(self.name.as_bytes());
+        hash.write(self.signature.as_bytes());
+        hash.finish()
+    }
+
+    pub(crate) fn body(&self) -> &Body {
+        &self.body
+    }
+
+    /// The state that a task asks for, or that an initializer makes.
+    pub(crate) fn state(&self) -> Option<StateType> {
+        self.state.map(|state| state())
+    }
+}
+
+impl fmt::Debug for TaskInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TaskInfo")
+            .field("name", &self.name)
+            .field("file", &self.file)
+            .field("line", &self.line)
+            .field("signature", &self.signature)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The type of a worker's state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StateType {
+    id: TypeId,
+    name: &'static str,
+}
+
+impl StateType {
+    /// The state type `S`.
+    pub fn of<S: 'static>() -> Self {
+        Self { id: TypeId::of::<S>(), name: std::any::type_name::<S>() }
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        self.name
+    }
+
+    pub(crate) fn is_unit(self) -> bool {
+        self.id == TypeId::of::<()>()
+    }
+}
+
+/// Anything that stands in the table.
+pub trait Registered: 'static {
+    #[doc(hidden)]
+    fn info() -> &'static TaskInfo;
+}
+
+/// A task: the type beside a function that has `#[task]`.
+///
+/// It is implemented by the attribute alone.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a task that can be called in another process",
+    label = "not a task",
+    note = "put `#[task]` on the function; a `#[task(initializer)]` goes to `Pool::builder().initializer(…)`"
+)]
+pub trait Task: Registered {
+    /// What the task returns.
+    type Output;
+
+    #[doc(hidden)]
+    fn decode(result: &mut Reader<'_>) -> Result<Self::Output, CodecError>;
+}
+
+/// An initializer: the type beside a function that has `#[task(initializer)]`.
+///
+/// It is implemented by the attribute alone.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not an initializer",
+    label = "not an initializer",
+    note = "put `#[task(initializer)]` on the function whose value each worker keeps as its state"
+)]
+pub trait Initializer: Registered {}
+
+/// A task with its arguments: a call that has not run yet.
+///
+/// `name::call(arguments…)` makes one; a [`Pool`](crate::Pool) or a [`Process`](crate::Process) runs it.
+#[must_use = "a call does nothing until a pool or a process runs it"]
+pub struct Call<'a, T> {
+    arguments: Result<Vec<u8>, Error>,
+    lent: PhantomData<(&'a (), fn() -> T)>,
+}
+
+impl<T: Registered> Call<'_, T> {
+    #[doc(hidden)]
+    pub fn encode(write: impl FnOnce(&mut Writer) -> Result<(), (&'static str, CodecError)>) -> Self {
+        let encoded = panic::catch(|| {
+            let mut writer = Writer::new();
+            write(&mut writer).map(|()| writer.into_bytes())
+        });
+        let arguments = match encoded {
+            Ok(Ok(bytes)) => Ok(bytes),
+            Ok(Err((argument, reason))) => {
+                Err(Kind::EncodeArgument(format!("`{argument}` cannot be encoded: {reason}")))
+            }
+            Err(panic) => Err(Kind::PanickedEncoding { panic }),
+        };
+        Self { arguments: arguments.map_err(|kind| Error::new(kind).of_task(T::info().name())), lent: PhantomData }
+    }
+
+    /// The task's name.
+    pub fn task_name(&self) -> &'static str {
+        T::info().name()
+    }
+
+    pub(crate) fn into_raw(self) -> RawCall {
+        RawCall { task: T::info(), arguments: self.arguments }
+    }
+}
+
+impl<T: Registered> fmt::Debug for Call<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Call({})", T::info().name())
+    }
+}
+
+/// A call without its type.
+pub struct RawCall {
+    pub(crate) task: &'static TaskInfo,
+    pub(crate) arguments: Result<Vec<u8>, Error>,
+}
+
+impl fmt::Debug for RawCall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RawCall({})", self.task.name())
+    }
+}
+
+/// What a pool or a process takes: a [`Call`] of a task.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a call of a task",
+    label = "expected a call, such as `name::call(…)`",
+    note = "put `#[task]` on the function, and hand over `name::call(arguments…)`: a call that has not run yet (for \
+            `map` and its like, `name::call` itself or a closure that returns a call)"
+)]
+pub trait TaskCall: sealed::Sealed {
+    /// The task that is called.
+    type Task: Task<Output = Self::Output>;
+    /// What it returns.
+    type Output;
+
+    #[doc(hidden)]
+    fn into_raw(self) -> RawCall;
+}
+
+impl<T: Task> TaskCall for Call<'_, T> {
+    type Task = T;
+    type Output = T::Output;
+
+    fn into_raw(self) -> RawCall {
+        Call::into_raw(self)
+    }
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl<T> Sealed for super::Call<'_, T> {}
+}
+
+/// Why a call failed in the worker without a panic.
+#[derive(Debug)]
+pub enum Fault {
+    /// The arguments cannot be read.
+    Decode(String),
+    /// The worker's state is not what the task asks for.
+    State(String),
+    /// The result cannot be written.
+    Encode(String),
+    /// The initializer returned an error.
+    Initializer(String),
+}
+
+impl Fault {
+    #[doc(hidden)]
+    pub fn argument(name: &'static str) -> impl FnOnce(CodecError) -> Self {
+        move |reason| Self::Decode(format!("argument `{name}`: {reason}"))
+    }
+}
+
+/// One call while it runs in the worker.
+pub struct Run<'r> {
+    pub(crate) arguments: Reader<'r>,
+    pub(crate) result: Writer,
+    pub(crate) state: Option<&'r mut Box<dyn Any>>,
+    pub(crate) enter_stage: &'r dyn Fn(Stage),
+}
+
+impl<'r> Run<'r> {
+    #[doc(hidden)]
+    pub fn arguments(&self) -> Reader<'r> {
+        self.arguments.clone()
+    }
+
+    /// All arguments are read: the task runs next.
+    #[doc(hidden)]
+    pub fn start(&self, arguments: &Reader<'r>) -> Result<(), Fault> {
+        arguments.finish().map_err(|reason| Fault::Decode(reason.to_string()))?;
+        (self.enter_stage)(Stage::Running);
+        Ok(())
+    }
+
+    /// The worker's state.
+    #[doc(hidden)]
+    pub fn state<S: 'static>(&mut self) -> Result<&mut S, Fault> {
+        let state = self.state.as_deref_mut().ok_or_else(|| missing_state::<S>("has none"))?;
+        state.downcast_mut().ok_or_else(|| missing_state::<S>("has another"))
+    }
+
+    /// Writes the result.
+    #[doc(hidden)]
+    pub fn finish(&mut self, write: impl FnOnce(&mut Writer) -> Result<(), CodecError>) -> Result<(), Fault> {
+        (self.enter_stage)(Stage::Encoding);
+        write(&mut self.result).map_err(|reason| Fault::Encode(reason.to_string()))
+    }
+}
+
+impl fmt::Debug for Run<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Run")
+    }
+}
+
+fn missing_state<S>(what: &str) -> Fault {
+    Fault::State(format!("asks for the worker's state `{}`, and this worker {what}", std::any::type_name::<S>()))
+}
+
+/// Picks how the value of an initializer becomes a state, as [`Probe`](crate::codec::Probe) does for values.
+#[derive(Debug)]
+pub struct StateProbe<T>(PhantomData<T>);
+
+impl<T> StateProbe<T> {
+    /// The probe of `T`.
+    #[expect(clippy::new_without_default, reason = "made by the macro alone")]
+    pub const fn new() -> Self {
+        Self(PhantomData)
+    }
+}
+
+/// A `Result` whose error can be displayed.
+pub trait StateOrError<T> {
+    /// The state, or the error's text.
+    fn state(&self, value: T) -> Result<Box<dyn Any>, Fault>;
+    /// Its type.
+    fn state_type(&self) -> StateType;
+}
+
+impl<S: 'static, E: fmt::Display> StateOrError<Result<S, E>> for &&StateProbe<Result<S, E>> {
+    fn state(&self, value: Result<S, E>) -> Result<Box<dyn Any>, Fault> {
+        value.map(|state| Box::new(state) as Box<dyn Any>).map_err(|error| Fault::Initializer(error.to_string()))
+    }
+    fn state_type(&self) -> StateType {
+        StateType::of::<S>()
+    }
+}
+
+/// A `Result` whose error can only be debugged.
+pub trait StateOrDebug<T> {
+    /// The state, or the error's text.
+    fn state(&self, value: T) -> Result<Box<dyn Any>, Fault>;
+    /// Its type.
+    fn state_type(&self) -> StateType;
+}
+
+impl<S: 'static, E: fmt::Debug> StateOrDebug<Result<S, E>> for &StateProbe<Result<S, E>> {
+    fn state(&self, value: Result<S, E>) -> Result<Box<dyn Any>, Fault> {
+        value.map(|state| Box::new(state) as Box<dyn Any>).map_err(|error| Fault::Initializer(format!("{error:?}")))
+    }
+    fn state_type(&self) -> StateType {
+        StateType::of::<S>()
+    }
+}
+
+/// Any other value is the state itself.
+pub trait StateItself<T> {
+    /// The state.
+    fn state(&self, value: T) -> Result<Box<dyn Any>, Fault>;
+    /// Its type.
+    fn state_type(&self) -> StateType;
+}
+
+impl<S: 'static> StateItself<S> for StateProbe<S> {
+    fn state(&self, value: S) -> Result<Box<dyn Any>, Fault> {
+        Ok(Box::new(value))
+    }
+    fn state_type(&self) -> StateType {
+        StateType::of::<S>()
+    }
+}

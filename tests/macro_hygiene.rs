@@ -23,7 +23,11 @@
     let_underscore_drop,
     absolute_paths_not_starting_with_crate
 )]
-#![deny(clippy::all, clippy::pedantic, clippy::nursery)]
+#![deny(clippy::all, clippy::pedantic)]
+#![allow(
+    clippy::items_after_statements,
+    reason = "tasks in function bodies are a case of this test"
+)]
 
 use ::pool_runtime::{Call, TaskInfo, task};
 use ::std::{
@@ -74,6 +78,7 @@ pub mod shadowed {
     /// Each type is the one of this module.
     #[task]
     #[must_use]
+    #[allow(clippy::too_many_arguments, clippy::many_single_char_names)]
     pub fn types(a: Option, b: String, c: &Vec, d: &[Box], e: Run, f: Call, g: Task, h: Probe) -> Option {
         let _ = (b, c, d, e, f, g, h);
         a
@@ -253,7 +258,8 @@ fn a_task_knows_its_place() {
 
 #[test]
 fn calls_take_what_the_function_takes() {
-    fn lent_for<'a>(xs: &'a ::std::vec::Vec<f64>) -> Call<'a, with_state> {
+    #[allow(clippy::ptr_arg, reason = "the coercion is the case")]
+    fn lent_for(xs: &::std::vec::Vec<f64>) -> Call<'_, with_state> {
         with_state::call(xs, 2.0)
     }
     fn lends_nothing() -> Call<'static, made_of_number> {

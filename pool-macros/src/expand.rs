@@ -7,7 +7,7 @@ use crate::{
     lend::{Form, Parameter, probe},
     signature::Task,
 };
-use proc_macro2::TokenStream;
+use proc_macro2::{Ident, TokenStream};
 use quote::{quote, quote_spanned};
 use syn::{
     Attribute, Meta, Token, ext::IdentExt as _, parse_quote, parse_quote_spanned, punctuated::Punctuated,
@@ -96,10 +96,12 @@ pub fn expand(task: &Task) -> TokenStream {
         body = quote!(Task);
         result = quote!(());
         finish = quote!(__run.finish(|__writer| #returned.encode(&__value, __writer)));
+        // At the user's type: a `pub` task whose result is private is refused there.
+        let output_type = quote_spanned!(output.span()=> type Output = #output;);
         role = quote! {
             #[automatically_derived]
             impl #krate::Task for #name {
-                type Output = #output;
+                #output_type
 
                 fn decode(
                     __result: &mut #private::Reader<'_>,
@@ -121,16 +123,19 @@ pub fn expand(task: &Task) -> TokenStream {
     };
     let place = quote_spanned!(name.span()=> (::core::file!(), ::core::line!()));
 
+    // At the function's name: messages about wrong arguments, and editors, then show the function.
+    let call = Ident::new("call", name.span());
+
     quote! {
         #function
 
         #(#twin_attrs)*
         #[doc = #twin_doc]
-        #[allow(non_camel_case_types, dead_code)]
+        #[allow(non_camel_case_types)]
         #vis struct #name {}
 
         #(#cfgs)*
-        #[allow(deprecated, dead_code, unused_imports, unused_mut, clippy::all, clippy::pedantic)]
+        #[allow(deprecated, clippy::too_many_arguments, clippy::used_underscore_binding)]
         const _: () = {
             use #private::rank0::Refused as _;
             use #private::rank1::Owned as _;
@@ -141,7 +146,7 @@ pub fn expand(task: &Task) -> TokenStream {
 
             impl #name {
                 #[doc = #call_doc]
-                #vis fn call #lifetime (#(#call_parameters),*) -> #krate::Call<#call_lifetime, #name> {
+                #vis fn #call #lifetime (#(#call_parameters),*) -> #krate::Call<#call_lifetime, #name> {
                     #krate::Call::encode(|__writer| {
                         #(#encode)*
                         ::core::result::Result::Ok(())

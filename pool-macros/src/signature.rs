@@ -9,7 +9,7 @@ use proc_macro2::{Delimiter, Span, TokenStream, TokenTree};
 use quote::{ToTokens as _, format_ident};
 use syn::{
     Attribute, Error, Expr, ExprLit, FnArg, GenericParam, Ident, Item, ItemFn, Lifetime, Lit, LitStr, Pat, PatType,
-    Path, QSelf, ReturnType, Safety, Token, Type, TypePath,
+    Path, ReturnType, Safety, Token, Type, TypePath,
     ext::IdentExt as _,
     parse::{ParseStream, Parser as _},
     parse_quote,
@@ -166,11 +166,11 @@ fn parse_options(tokens: TokenStream, refusals: &mut Refusals) -> Options {
             match key.to_string().as_str() {
                 "initializer" if options.initializer.is_none() => options.initializer = Some(key.span()),
                 "name" if options.name.is_none() => {
-                    input.parse::<Token![=]>()?;
+                    expect_value(input, &key, "name = \"…\"")?;
                     options.name = Some(task_name(&input.parse()?)?);
                 }
                 "crate" if options.krate.is_none() => {
-                    input.parse::<Token![=]>()?;
+                    expect_value(input, &key, "crate = path")?;
                     options.krate = Some(input.call(Path::parse_mod_style)?);
                 }
                 known @ ("initializer" | "name" | "crate") => {
@@ -206,6 +206,13 @@ fn task_name(value: &Expr) -> syn::Result<LitStr> {
             "a task's name is a string literal that is not empty",
         )),
     }
+}
+
+fn expect_value(input: ParseStream<'_>, key: &Ident, example: &str) -> syn::Result<()> {
+    input
+        .parse::<Token![=]>()
+        .map(drop)
+        .map_err(|_| Error::new(key.span(), format!("`{key}` needs a value: `{example}`")))
 }
 
 fn skip_value(input: ParseStream<'_>) -> syn::Result<()> {
@@ -273,9 +280,13 @@ fn take_state(input: &mut PatType, refusals: &mut Refusals) -> Option<Span> {
         );
     }
     let is_state = |attr: &Attribute| attr.path().is_ident("state");
-    let found = input.attrs.iter().find(|attr| is_state(attr))?.path().span();
+    let found = input.attrs.iter().find(|attr| is_state(attr))?;
+    let at = found.path().span();
+    if let Err(error) = found.meta.require_path_only() {
+        refusals.add_error(error);
+    }
     input.attrs.retain(|attr| !is_state(attr));
-    Some(found)
+    Some(at)
 }
 
 fn parameter_name(pattern: &Pat, index: usize) -> Ident {
@@ -399,10 +410,16 @@ impl<'ast> Visit<'ast> for Inner<'_> {
         let travels = self.place != Place::State;
         match ty {
             Type::Reference(borrow) => {
-                let is_static = borrow.lifetime.as_ref().is_some_and(|lifetime| lifetime.ident == "static");
+                let is_static = borrow
+                    .lifetime
+                    .as_ref()
+                    .is_some_and(|lifetime| lifetime.ident == "static");
                 match self.place {
                     Place::State if is_static => self.visit_type(&borrow.elem),
-                    Place::State => self.refuse(borrow.and_token.span(), "the state outlives the call: it must own what it holds"),
+                    Place::State => self.refuse(
+                        borrow.and_token.span(),
+                        "the state outlives the call: it must own what it holds",
+                    ),
                     Place::Result => self.refuse(
                         borrow.and_token.span(),
                         "a result comes from another process, so it cannot borrow: return an owned value, such as \
@@ -415,22 +432,31 @@ impl<'ast> Visit<'ast> for Inner<'_> {
                     ),
                 }
             }
+            // What such a type mentions is not held by its value.
+            Type::FnPtr(_) | Type::TraitObject(_) if !travels => {}
             Type::Ptr(pointer) if travels => self.refuse(
                 pointer.star_token.span(),
                 "an address means nothing in another process: pass the value itself",
             ),
-            Type::FnPtr(pointer) if travels => self.refuse(
+            Type::FnPtr(pointer) => self.refuse(
                 pointer.fn_token.span(),
                 "an address means nothing in another process: pass a value that says which function to call",
             ),
-            Type::TraitObject(object) if travels => self.refuse(
+            Type::TraitObject(object) => self.refuse(
                 first_span(object),
-                "the other process must know the exact type to decode it: write that type, or an enum of the possible ones",
+                "the other process must know the exact type to decode it: write that type, or an enum of the possible \
+                 ones",
             ),
-            Type::ImplTrait(opaque) => self.refuse(
+            Type::ImplTrait(opaque) if travels => self.refuse(
                 opaque.impl_token.span(),
                 "the other process must know the exact type to decode it: write that type",
             ),
+            Type::ImplTrait(opaque) => {
+                self.refuse(
+                    opaque.impl_token.span(),
+                    "tasks ask for the state by its exact type: write that type",
+                );
+            }
             other => visit::visit_type(self, other),
         }
     }
@@ -443,10 +469,6 @@ impl<'ast> Visit<'ast> for Inner<'_> {
             );
         }
         visit::visit_type_path(self, ty);
-    }
-
-    fn visit_qself(&mut self, qself: &'ast QSelf) {
-        visit::visit_qself(self, qself);
     }
 
     fn visit_lifetime(&mut self, lifetime: &'ast Lifetime) {

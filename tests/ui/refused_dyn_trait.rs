@@ -1,0 +1,10 @@
+use pool_runtime::task;
+
+use std::fmt::Debug;
+
+#[task]
+fn show(lent: &dyn Debug, boxed: Box<dyn Debug>) -> String {
+    format!("{lent:?} {boxed:?}")
+}
+
+fn main() {}

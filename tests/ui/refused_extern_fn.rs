@@ -1,0 +1,6 @@
+use pool_runtime::task;
+
+#[task]
+extern "C" fn poke() {}
+
+fn main() {}

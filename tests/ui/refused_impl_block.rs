@@ -1,0 +1,10 @@
+use pool_runtime::task;
+
+struct Job;
+
+#[task]
+impl Job {
+    fn run() {}
+}
+
+fn main() {}

@@ -1,0 +1,8 @@
+use pool_runtime::task;
+
+#[task]
+fn forever() -> ! {
+    loop {}
+}
+
+fn main() {}

@@ -1,0 +1,12 @@
+use pool_runtime::task;
+
+struct Counter;
+
+impl Counter {
+    #[task]
+    fn count(&self, by: u32) -> u32 {
+        by
+    }
+}
+
+fn main() {}

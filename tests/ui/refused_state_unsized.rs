@@ -1,0 +1,8 @@
+use pool_runtime::task;
+
+#[task]
+fn take(#[state] name: &str) -> usize {
+    name.len()
+}
+
+fn main() {}

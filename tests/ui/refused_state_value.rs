@@ -1,0 +1,8 @@
+use pool_runtime::task;
+
+#[task]
+fn take(#[state] model: String) -> usize {
+    model.len()
+}
+
+fn main() {}

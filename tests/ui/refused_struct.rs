@@ -1,0 +1,6 @@
+use pool_runtime::task;
+
+#[task]
+struct Job;
+
+fn main() {}

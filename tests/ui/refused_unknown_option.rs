@@ -1,0 +1,8 @@
+use pool_runtime::task;
+
+#[task(nmae = "double", timeout = 3, initializer)]
+fn double(n: u32) -> u32 {
+    2 * n
+}
+
+fn main() {}

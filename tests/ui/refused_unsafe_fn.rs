@@ -1,0 +1,6 @@
+use pool_runtime::task;
+
+#[task]
+unsafe fn poke() {}
+
+fn main() {}

@@ -1,0 +1,8 @@
+use pool_runtime::task;
+
+#[task]
+fn show(point: Piont) -> Piont {
+    point
+}
+
+fn main() {}

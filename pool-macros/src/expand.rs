@@ -95,7 +95,7 @@ pub fn expand(task: &Task) -> TokenStream {
     } else {
         body = quote!(Task);
         result = quote!(());
-        finish = quote!(__run.finish(|__writer| #returned.encode(&__value, __writer)));
+        finish = quote!(#private::Run::finish(__run, |__writer| #returned.encode(&__value, __writer)));
         // At the user's type: a `pub` task whose result is private is refused there.
         let output_type = quote_spanned!(output.span()=> type Output = #output;);
         role = quote! {
@@ -135,7 +135,7 @@ pub fn expand(task: &Task) -> TokenStream {
         #vis struct #name {}
 
         #(#cfgs)*
-        #[allow(deprecated, clippy::too_many_arguments, clippy::used_underscore_binding)]
+        #[allow(deprecated, clippy::all, clippy::pedantic, clippy::nursery)]
         const _: () = {
             use #private::rank0::Refused as _;
             use #private::rank1::Owned as _;
@@ -169,10 +169,10 @@ pub fn expand(task: &Task) -> TokenStream {
             fn __invoke(
                 __run: &mut #private::Run<'_>,
             ) -> ::core::result::Result<#result, #private::Fault> {
-                let mut __arguments = __run.arguments();
+                let mut __arguments = #private::Run::arguments(__run);
                 #(#decode)*
                 #state_is_there
-                __run.start(&__arguments)?;
+                #private::Run::start(__run, &__arguments)?;
                 let __value: #output = #name(#(#passed),*);
                 #finish
             }

@@ -552,15 +552,22 @@ fn write_readable(tokens: TokenStream, text: &mut String) {
                     tokens.next();
                     text.push_str(if text.is_empty() { "-> " } else { " -> " });
                 }
-                '+' | '=' => text.extend([' ', punct.as_char(), ' ']),
+                // Between two operands; before one, `*` belongs to a pointer and `-` to a number.
+                operator @ ('+' | '=' | '*' | '-' | '/' | '%') if text.ends_with(ends_operand) => {
+                    text.extend([' ', operator, ' ']);
+                }
                 other => text.push(other),
             },
             word => {
-                if text.ends_with(|last: char| last.is_alphanumeric() || last == '_') {
+                if text.ends_with(ends_operand) {
                     text.push(' ');
                 }
                 text.push_str(&word.to_string());
             }
         }
     }
+}
+
+fn ends_operand(last: char) -> bool {
+    last.is_alphanumeric() || "_)]}>".contains(last)
 }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `lib.rs` | entry points and their documentation |
 //! | `signature.rs` | parse; every refusal, each at its exact token |
+//! | `text.rs` | signatures and types as people write them |
 //! | `lend.rs` | how one parameter travels: by value, lent, or as the worker's state |
 //! | `expand.rs` | the one `quote!` |
 //!
@@ -13,6 +14,7 @@
 mod expand;
 mod lend;
 mod signature;
+mod text;
 
 use proc_macro::TokenStream;
 

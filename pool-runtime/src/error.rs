@@ -78,6 +78,14 @@ impl Stage {
         }
     }
 
+    /// Whether a task that came this far, and no further, has started.
+    pub(crate) fn ran(self) -> Ran {
+        match self {
+            Self::Idle | Self::Decoding => Ran::No,
+            Self::Running | Self::Encoding => Ran::Yes,
+        }
+    }
+
     fn text(self) -> &'static str {
         match self {
             Self::Idle => "before it began",
@@ -103,8 +111,8 @@ pub(crate) struct Loss {
 
 #[derive(Clone, Debug, thiserror::Error)]
 pub(crate) enum Kind {
-    #[error("panicked {0}")]
-    Panicked(PanicInfo),
+    #[error("panicked {panic}{}", if *.stage == Stage::Running { String::new() } else { format!(" ({})", .stage.text()) })]
+    Panicked { panic: PanicInfo, stage: Stage },
     #[error("panicked {panic} while encoding its arguments")]
     PanickedEncoding { panic: PanicInfo },
     #[error("panicked {panic} while decoding its result")]
@@ -233,7 +241,7 @@ impl Error {
     /// What the panic said, and where.
     pub fn panic(&self) -> Option<&PanicInfo> {
         match &self.0.kind {
-            Kind::Panicked(panic)
+            Kind::Panicked { panic, .. }
             | Kind::InitializerPanicked(panic)
             | Kind::PanickedEncoding { panic }
             | Kind::PanickedDecoding { panic } => Some(panic),

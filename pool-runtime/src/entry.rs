@@ -1,0 +1,122 @@
+//! The way in: what a process does before anything else, which makes it a worker or lets it be the program.
+
+use crate::{
+    process,
+    program::{self, Marked},
+    worker,
+};
+use std::process::{ExitCode, Termination};
+
+/// Makes this process a worker, if it was started as one; then it does not return.
+///
+/// [`pool_main!`](crate::pool_main) calls it. A program that builds its own `main` calls it first thing there: all that
+/// stands before it runs in every worker too.
+///
+/// In the program's first process it only notes that workers can be started. Processes that are still running when
+/// `main` returns are then not joined, unlike with `pool_main!`: they end with the program.
+///
+/// ```
+/// # use pool_runtime::{Pool, Result, enter, task};
+/// #[task]
+/// fn double(n: u32) -> u32 {
+///     2 * n
+/// }
+///
+/// fn main() -> Result<()> {
+///     enter();
+///     assert_eq!(Pool::new(1)?.apply(double::call(21))?, 42);
+///     Ok(())
+/// }
+/// ```
+pub fn enter() {
+    program::entered();
+    become_worker_if_marked();
+}
+
+fn become_worker_if_marked() {
+    let code = match program::take_mark() {
+        Marked::No => return,
+        Marked::Worker(mark) => {
+            let code = worker::work(mark);
+            process::finish();
+            code
+        }
+        Marked::Damaged(mark) => {
+            worker::complain(&format!("its mark {mark:?} cannot be read"));
+            70
+        }
+    };
+    // Whatever happened: a worker never goes on into the program.
+    std::process::exit(code);
+}
+
+/// What `pool_main!` makes `main` do.
+#[doc(hidden)]
+pub fn main<T: Termination>(run: impl FnOnce() -> T) -> ExitCode {
+    enter();
+    let code = run().report();
+    process::finish();
+    code
+}
+
+/// What the hidden test of `pool_main!();` does: in a worker it is the way in, elsewhere nothing.
+#[doc(hidden)]
+pub fn enter_from_test() {
+    become_worker_if_marked();
+}
+
+/// Makes `main`, and with it the way in for workers.
+///
+/// - `pool_main!(run);` makes a `main` that calls `run`, a function without parameters that returns anything a `main`
+///   can return.
+/// - `pool_main! { fn main() -> … { … } }` does the same around a body; attributes such as `#[tokio::main]` work on it.
+/// - `pool_main!();` stands at the top of a test file, or in a module of unit tests: pools and processes work under
+///   `cargo test` and nextest.
+///
+/// In a worker process, `main` becomes the worker's loop and never reaches `run`. When `run` returns, daemonic
+/// processes are terminated and the others joined.
+///
+/// ```
+/// use pool_runtime::{Pool, Result, pool_main, task};
+///
+/// #[task]
+/// fn double(n: u32) -> u32 {
+///     2 * n
+/// }
+///
+/// # mod hidden { use super::*;
+/// pool_main!(run);
+///
+/// fn run() -> Result<()> {
+///     println!("{}", Pool::new(2)?.apply(double::call(21))?);
+///     Ok(())
+/// }
+/// # pub fn call_main() -> std::process::ExitCode { main() }
+/// # }
+/// # fn main() -> std::process::ExitCode { hidden::call_main() }
+/// ```
+#[macro_export]
+macro_rules! pool_main {
+    () => {
+        #[cfg(test)]
+        #[test]
+        fn pool_main_way_in_for_workers() {
+            $crate::__private::enter_from_test();
+        }
+        #[cfg(test)]
+        const _: () = {
+            $crate::__private::inventory::submit! { $crate::__private::TestEntry(::core::module_path!()) }
+        };
+    };
+    ($run:path $(;)?) => {
+        fn main() -> ::std::process::ExitCode {
+            $crate::__private::main($run)
+        }
+    };
+    ($main:item) => {
+        fn main() -> ::std::process::ExitCode {
+            $main
+            $crate::__private::main(main)
+        }
+    };
+}

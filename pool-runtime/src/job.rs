@@ -1,0 +1,479 @@
+//! The handle of a submitted call, and the slot in which its result arrives.
+//!
+//! ```text
+//!   attendant's thread ── finish ──▶ Slot ◀── get / wait / poll ── any user's thread or executor
+//!                                     │
+//!                                     └── on_done ──▶ callback thread: decode, user's function ──▶ next Slot
+//! ```
+//!
+//! A slot is finished exactly once; what comes later is ignored. Results stay bytes until a user's thread asks: user code
+//! (decoding, callbacks) never runs on a thread that others wait for.
+
+use crate::{
+    codec::{CodecError, Reader},
+    error::{Error, Kind, Ran, Result},
+    panic,
+};
+use std::{
+    any::Any,
+    collections::VecDeque,
+    fmt,
+    pin::Pin,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
+    time::{Duration, Instant},
+};
+
+/// No user code runs while one of the library's locks is held, so a poisoned one holds nothing broken.
+pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A result before it is asked for.
+pub(crate) enum Raw {
+    /// Of one call: bytes to decode.
+    One(Result<Vec<u8>>),
+    /// Of many calls.
+    Many(Vec<Results>),
+    /// A `Result<R>` that a callback has already seen, and whether it is a value.
+    Decoded(Box<dyn Any + Send>, bool),
+}
+
+/// The results of a batch, in one piece of memory.
+#[derive(Debug, Default)]
+pub(crate) struct Results {
+    bytes: Vec<u8>,
+    items: Vec<Item>,
+}
+
+#[derive(Debug)]
+enum Item {
+    Missing,
+    Value { start: usize, length: usize },
+    Failed(Error),
+}
+
+impl Results {
+    pub(crate) fn new(length: usize) -> Self {
+        Self { bytes: Vec::new(), items: (0..length).map(|_| Item::Missing).collect() }
+    }
+
+    /// A single failure that never was submitted.
+    pub(crate) fn failed(error: Error) -> Self {
+        Self { bytes: Vec::new(), items: vec![Item::Failed(error)] }
+    }
+
+    pub(crate) fn set(&mut self, index: u32, result: Result<Vec<u8>>) {
+        self.items[index as usize] = match result {
+            Ok(value) => {
+                // Plain data in it is read where it lies.
+                let start = self.bytes.len().next_multiple_of(crate::codec::ALIGN);
+                self.bytes.resize(start, 0);
+                self.bytes.extend_from_slice(&value);
+                Item::Value { start, length: value.len() }
+            }
+            Err(error) => Item::Failed(error),
+        };
+    }
+
+    pub(crate) fn into_each(self) -> impl Iterator<Item = Result<Vec<u8>>> {
+        let bytes = self.bytes;
+        self.items.into_iter().map(move |item| match item {
+            Item::Value { start, length } => Ok(bytes[start..start + length].to_vec()),
+            Item::Failed(error) => Err(error),
+            Item::Missing => Err(Error::new(Kind::Cancelled)),
+        })
+    }
+
+    fn decode_into<R>(self, decode: Decode<R>, task: &'static str, values: &mut Vec<R>) -> Result<()> {
+        for item in self.items {
+            values.push(match item {
+                Item::Value { start, length } => decode_value(decode, task, &self.bytes[start..start + length])?,
+                Item::Failed(error) => return Err(error),
+                Item::Missing => return Err(Error::new(Kind::Cancelled).of_task(task)),
+            });
+        }
+        Ok(())
+    }
+}
+
+pub(crate) type Decode<R> = fn(&mut Reader<'_>) -> Result<R, CodecError>;
+
+/// Decodes a result on the thread that asked for it. A panic in the user's `Deserialize` is this job's error.
+pub(crate) fn decode_value<R>(decode: Decode<R>, task: &'static str, bytes: &[u8]) -> Result<R> {
+    let decoded = panic::catch(|| {
+        let mut reader = Reader::new(bytes);
+        let value = decode(&mut reader)?;
+        reader.finish().map(|()| value)
+    });
+    let kind = match decoded {
+        Ok(Ok(value)) => return Ok(value),
+        Ok(Err(reason)) => Kind::DecodeResult(reason.to_string()),
+        Err(panic) => Kind::PanickedDecoding { panic },
+    };
+    Err(Error::new(kind).with_ran(Ran::Yes).of_task(task))
+}
+
+/// Where the result of a job arrives.
+#[derive(Default)]
+pub(crate) struct Slot {
+    state: Mutex<SlotState>,
+    finished: Condvar,
+}
+
+#[derive(Default)]
+struct SlotState {
+    progress: Progress,
+    waker: Option<Waker>,
+    callback: Option<Callback>,
+}
+
+#[derive(Default)]
+enum Progress {
+    #[default]
+    Pending,
+    Finished(Raw),
+    /// The result was handed out.
+    Taken,
+}
+
+type Callback = Box<dyn FnOnce(Raw) + Send>;
+
+impl Slot {
+    /// The result is there. Only the first one counts.
+    pub(crate) fn finish(&self, raw: Raw) {
+        let mut state = lock(&self.state);
+        if !matches!(state.progress, Progress::Pending) {
+            return;
+        }
+        if let Some(callback) = state.callback.take() {
+            state.progress = Progress::Taken;
+            drop(state);
+            callback(raw);
+            return;
+        }
+        state.progress = Progress::Finished(raw);
+        let waker = state.waker.take();
+        drop(state);
+        self.finished.notify_all();
+        if let Some(waker) = waker {
+            // The executor's code: its panic is not ours.
+            let _ = panic::catch(|| waker.wake());
+        }
+    }
+
+    fn is_finished(&self) -> bool {
+        !matches!(lock(&self.state).progress, Progress::Pending)
+    }
+
+    /// Waits until the result is there, at most until `deadline`. Says whether it is.
+    fn wait(&self, deadline: Option<Instant>) -> MutexGuard<'_, SlotState> {
+        let mut state = lock(&self.state);
+        while matches!(state.progress, Progress::Pending) {
+            state = match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
+                None => self.finished.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Some(Duration::ZERO) => return state,
+                Some(left) => self.finished.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0,
+            };
+        }
+        state
+    }
+
+    fn take(state: &mut SlotState) -> Option<Raw> {
+        match std::mem::replace(&mut state.progress, Progress::Taken) {
+            Progress::Finished(raw) => Some(raw),
+            Progress::Taken => None,
+            Progress::Pending => {
+                state.progress = Progress::Pending;
+                None
+            }
+        }
+    }
+
+    /// Has `callback` called with the result: now, if it is there.
+    fn then(&self, callback: Callback) {
+        let mut state = lock(&self.state);
+        match Self::take(&mut state) {
+            Some(raw) => {
+                drop(state);
+                callback(raw);
+            }
+            None => state.callback = Some(callback),
+        }
+    }
+}
+
+/// What a job needs of its pool.
+pub(crate) trait Home: Send + Sync {
+    /// Cancels the job; says whether it had no result yet.
+    fn cancel(&self, job: &Origin) -> bool;
+    fn callbacks(&self) -> &Arc<Callbacks>;
+}
+
+/// Where a job comes from.
+#[derive(Clone, Debug)]
+pub(crate) struct Origin {
+    pub(crate) id: u64,
+    pub(crate) task: &'static str,
+    /// The batches it consists of.
+    pub(crate) tickets: Vec<u64>,
+}
+
+/// A call that was submitted to a [`Pool`](crate::Pool): wait for its result, ask for it, or await it.
+///
+/// A job goes on if its handle is dropped. It ends exactly once, with a value or an error, whatever dies.
+///
+/// ```
+/// # use pool_runtime::{Pool, Result, enter, task};
+/// # use std::time::Duration;
+/// #[task]
+/// fn double(n: u32) -> u32 {
+///     2 * n
+/// }
+///
+/// fn main() -> Result<()> {
+///     enter();
+///     let pool = Pool::new(2)?;
+///     let mut job = pool.apply_async(double::call(21));
+///     let value = loop {
+///         match job.get_timeout(Duration::from_millis(100)) {
+///             Err(error) if error.is_timeout() => println!("still waiting"),
+///             result => break result?,
+///         }
+///     };
+///     assert_eq!(value, 42);
+///     Ok(())
+/// }
+/// ```
+#[must_use = "a dropped job goes on, but nobody gets its result"]
+pub struct Job<R> {
+    slot: Arc<Slot>,
+    decode: fn(Raw, &'static str) -> Result<R>,
+    home: Arc<dyn Home>,
+    origin: Origin,
+}
+
+fn decode_one<T: crate::Task>(raw: Raw, task: &'static str) -> Result<T::Output> {
+    match raw {
+        Raw::One(result) => decode_value(T::decode, task, &result?),
+        Raw::Many(_) | Raw::Decoded(..) => Err(mismatch(task)),
+    }
+}
+
+fn decode_many<T: crate::Task>(raw: Raw, task: &'static str) -> Result<Vec<T::Output>> {
+    let Raw::Many(batches) = raw else { return Err(mismatch(task)) };
+    let mut values = Vec::with_capacity(batches.iter().map(|batch| batch.items.len()).sum());
+    for batch in batches {
+        batch.decode_into(T::decode, task, &mut values)?;
+    }
+    Ok(values)
+}
+
+fn decode_seen<R: 'static>(raw: Raw, task: &'static str) -> Result<R> {
+    match raw {
+        Raw::Decoded(seen, _) => *seen.downcast::<Result<R>>().map_err(|_| mismatch(task))?,
+        Raw::One(Err(error)) => Err(error),
+        Raw::One(Ok(_)) | Raw::Many(_) => Err(mismatch(task)),
+    }
+}
+
+fn mismatch(task: &'static str) -> Error {
+    Error::invalid("has a result of another kind: this is a mistake in pool-runtime").of_task(task)
+}
+
+impl<R> Job<R> {
+    pub(crate) fn one<T: crate::Task<Output = R>>(slot: Arc<Slot>, home: Arc<dyn Home>, origin: Origin) -> Self {
+        Self { slot, decode: decode_one::<T>, home, origin }
+    }
+
+    pub(crate) fn many<T: crate::Task>(slot: Arc<Slot>, home: Arc<dyn Home>, origin: Origin) -> Job<Vec<T::Output>> {
+        Job { slot, decode: decode_many::<T>, home, origin }
+    }
+
+    fn take(&self, mut state: MutexGuard<'_, SlotState>) -> Result<R> {
+        let raw = Slot::take(&mut state);
+        drop(state);
+        match raw {
+            Some(raw) => (self.decode)(raw, self.origin.task),
+            None => Err(Error::invalid("has given its result away already").of_task(self.origin.task)),
+        }
+    }
+
+    /// Waits for the result.
+    ///
+    /// # Errors
+    ///
+    /// What became of the call: the task panicked, its worker was lost, it was cancelled, its pool was terminated, or a
+    /// value could not be encoded or decoded.
+    pub fn get(self) -> Result<R> {
+        self.take(self.slot.wait(None))
+    }
+
+    /// Waits for the result for at most `patience`; the job goes on if that is not long enough, and can be asked again.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get), and one that [`is_timeout`](Error::is_timeout) when there is no result yet. After the
+    /// result has been handed out, an error that says so.
+    pub fn get_timeout(&mut self, patience: Duration) -> Result<R> {
+        let state = self.slot.wait(Instant::now().checked_add(patience));
+        if matches!(state.progress, Progress::Pending) {
+            return Err(Error::new(Kind::NotYet(patience)).with_ran(Ran::Maybe).of_task(self.origin.task));
+        }
+        self.take(state)
+    }
+
+    /// Waits until the job has ended, at most for `patience`. Says whether it has.
+    pub fn wait(&self, patience: Duration) -> bool {
+        !matches!(self.slot.wait(Instant::now().checked_add(patience)).progress, Progress::Pending)
+    }
+
+    /// Has the job ended?
+    pub fn is_ready(&self) -> bool {
+        self.slot.is_finished()
+    }
+
+    /// Did the job end with a value? `None` while it has not ended.
+    pub fn is_successful(&self) -> Option<bool> {
+        match &lock(&self.slot.state).progress {
+            Progress::Pending => None,
+            Progress::Taken => Some(true),
+            Progress::Finished(Raw::One(result)) => Some(result.is_ok()),
+            Progress::Finished(Raw::Many(batches)) => {
+                Some(batches.iter().flat_map(|batch| &batch.items).all(|item| matches!(item, Item::Value { .. })))
+            }
+            Progress::Finished(Raw::Decoded(_, value)) => Some(*value),
+        }
+    }
+
+    /// Cancels the job, if it has not ended: a waiting one never runs, and a running one has its worker killed and
+    /// replaced. Never does it hit another job. Says whether there was anything to cancel.
+    pub fn cancel(&self) -> bool {
+        self.home.cancel(&self.origin)
+    }
+
+    /// The number of the job, unique in its pool and rising.
+    pub fn id(&self) -> u64 {
+        self.origin.id
+    }
+
+    /// The name of the task.
+    pub fn task_name(&self) -> &'static str {
+        self.origin.task
+    }
+
+    /// Has `f` called once with the result, as soon as it is there, before [`is_ready`](Self::is_ready) turns true.
+    ///
+    /// Callbacks run on a thread of the pool's that does nothing else, one after the other, in the order in which jobs
+    /// end. They may use the pool, and even terminate it. If one panics, nothing else is harmed; if one blocks, those
+    /// after it wait.
+    pub fn on_done(self, f: impl FnOnce(&Result<R>) + Send + 'static) -> Self
+    where
+        R: Send + 'static,
+    {
+        let next = Arc::new(Slot::default());
+        let (slot, decode, task) = (next.clone(), self.decode, self.origin.task);
+        let callbacks = self.home.callbacks().clone();
+        self.slot.then(Box::new(move |raw| {
+            callbacks.run(Box::new(move || {
+                let result = decode(raw, task);
+                if let Err(panic) = panic::catch(|| f(&result)) {
+                    tracing::warn!("a callback of task `{task}` panicked {panic}");
+                }
+                let is_value = result.is_ok();
+                slot.finish(Raw::Decoded(Box::new(result), is_value));
+            }));
+        }));
+        Self { slot: next, decode: decode_seen::<R>, home: self.home, origin: self.origin }
+    }
+}
+
+impl<R> Future for Job<R> {
+    type Output = Result<R>;
+
+    /// # Panics
+    ///
+    /// When it is polled again after it was ready.
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<R>> {
+        let mut state = lock(&self.slot.state);
+        match state.progress {
+            Progress::Pending => {
+                // Whoever polled last is woken.
+                match &mut state.waker {
+                    Some(waker) => waker.clone_from(context.waker()),
+                    none => *none = Some(context.waker().clone()),
+                }
+                Poll::Pending
+            }
+            Progress::Finished(_) => Poll::Ready(self.take(state)),
+            Progress::Taken => panic!("a job was polled after its result was taken"),
+        }
+    }
+}
+
+impl<R> fmt::Debug for Job<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Job")
+            .field("id", &self.origin.id)
+            .field("task", &self.origin.task)
+            .field("ready", &self.is_ready())
+            .finish()
+    }
+}
+
+/// Runs callbacks, one after the other, on a thread that exists while there are any.
+#[derive(Default)]
+pub(crate) struct Callbacks {
+    state: Mutex<CallbackState>,
+    idle: Condvar,
+}
+
+#[derive(Default)]
+struct CallbackState {
+    queue: VecDeque<Box<dyn FnOnce() + Send>>,
+    runner: Option<std::thread::ThreadId>,
+    running: bool,
+}
+
+impl Callbacks {
+    fn run(self: &Arc<Self>, callback: Box<dyn FnOnce() + Send>) {
+        let mut state = lock(&self.state);
+        state.queue.push_back(callback);
+        if state.running {
+            return;
+        }
+        state.running = true;
+        drop(state);
+        let all = self.clone();
+        let thread = std::thread::Builder::new().name("pool-callbacks".into()).spawn(move || {
+            crate::os::block_all_signals();
+            all.run_all();
+        });
+        if thread.is_err() {
+            // No thread is to be had: late is worse than here.
+            self.run_all();
+        }
+    }
+
+    fn run_all(&self) {
+        let mut state = lock(&self.state);
+        state.runner = Some(std::thread::current().id());
+        while let Some(callback) = state.queue.pop_front() {
+            drop(state);
+            let _ = panic::catch(callback);
+            state = lock(&self.state);
+        }
+        state.running = false;
+        state.runner = None;
+        drop(state);
+        self.idle.notify_all();
+    }
+
+    /// Waits until all callbacks have run; called from one of them, does not wait.
+    pub(crate) fn wait_idle(&self) {
+        let mut state = lock(&self.state);
+        while state.running && state.runner != Some(std::thread::current().id()) {
+            state = self.idle.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}

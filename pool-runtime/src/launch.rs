@@ -1,0 +1,401 @@
+//! Starts a process of this program and brings it through the handshake; the same for pools and for processes.
+//!
+//! Nothing here waits without a deadline or without watching the child: a process that dies, hangs or is another
+//! program before it has answered is an error that says so.
+
+use crate::{
+    error::{Error, Kind, Result},
+    os::{self, Child, Io, Spawn, StatusPage},
+    program::{self, Mark, WayIn, given},
+    protocol::{FromWorker, Hello, NotReady},
+    registry,
+    transport::{Inlet, Outlet, Received, channel},
+};
+use std::{
+    ffi::OsString,
+    fs::File,
+    io::{self, PipeReader, PipeWriter, Read},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::PathBuf,
+    process::ExitStatus,
+    sync::Arc,
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+/// How long a new process may take to answer, if nobody says otherwise. Generous, for a machine that is overloaded.
+pub(crate) const START_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What a standard stream of a process is.
+#[derive(Debug, Default)]
+pub struct Stdio(Stream);
+
+#[derive(Debug, Default)]
+enum Stream {
+    #[default]
+    Inherit,
+    Null,
+    Piped,
+    Fd(OwnedFd),
+}
+
+impl Stdio {
+    /// The same as this process's.
+    pub fn inherit() -> Self {
+        Self(Stream::Inherit)
+    }
+
+    /// Reads nothing; writes are discarded.
+    pub fn null() -> Self {
+        Self(Stream::Null)
+    }
+
+    /// A pipe, whose other end the running process hands out.
+    pub fn piped() -> Self {
+        Self(Stream::Piped)
+    }
+}
+
+impl<T: Into<OwnedFd>> From<T> for Stdio {
+    /// An open file, pipe or socket.
+    fn from(fd: T) -> Self {
+        Self(Stream::Fd(fd.into()))
+    }
+}
+
+/// All that a new process is made from.
+#[derive(Debug)]
+pub(crate) struct Launch {
+    pub(crate) way_in: WayIn,
+    pub(crate) program: Option<PathBuf>,
+    pub(crate) env: Vec<(OsString, Option<OsString>)>,
+    pub(crate) current_dir: Option<PathBuf>,
+    pub(crate) stdio: [Stdio; 3],
+    pub(crate) start_timeout: Duration,
+}
+
+impl Launch {
+    /// What a process gets if nobody says otherwise: nothing to read, our output, our environment.
+    ///
+    /// # Errors
+    ///
+    /// This process may not start any: it has no way in for workers, has two tasks of one name, is daemonic, or is
+    /// nested too deeply.
+    pub(crate) fn new() -> Result<Self> {
+        let way_in = program::way_in()?;
+        registry::check()?;
+        if program::current_process().daemon() {
+            return Err(Error::new(Kind::Daemonic));
+        }
+        if program::depth() >= program::MAX_DEPTH {
+            return Err(Error::new(Kind::TooDeep(program::depth())));
+        }
+        Ok(Self {
+            way_in,
+            program: None,
+            env: Vec::new(),
+            current_dir: None,
+            stdio: [Stdio::null(), Stdio::inherit(), Stdio::inherit()],
+            start_timeout: START_TIMEOUT,
+        })
+    }
+}
+
+/// The greeting for a process of this build.
+pub(crate) fn hello(name: String, daemon: bool, epoch: u32, single: bool) -> Hello {
+    Hello {
+        build: registry::build_identity(),
+        table: registry::digest(),
+        epoch,
+        name,
+        identity: program::next_identity(),
+        parent_name: program::current_process().name().to_owned(),
+        daemon,
+        depth: program::depth() + 1,
+        single,
+        initializer: None,
+    }
+}
+
+/// A process that was started, and the ends of what leads to it.
+#[derive(Debug)]
+pub(crate) struct Launched {
+    pub(crate) child: Arc<Child>,
+    pub(crate) page: Arc<StatusPage>,
+    pub(crate) outlet: Arc<dyn Outlet>,
+    pub(crate) inlet: Box<dyn Inlet>,
+    pub(crate) stdin: Option<PipeWriter>,
+    pub(crate) stdout: Option<PipeReader>,
+    pub(crate) stderr: Option<PipeReader>,
+    relay: Option<JoinHandle<()>>,
+    deadline: Instant,
+    timeout: Duration,
+}
+
+/// Why a process did not become a worker.
+#[derive(Debug)]
+pub(crate) struct StartFailure {
+    pub(crate) error: Error,
+    /// It would fail the same way again.
+    pub(crate) for_good: bool,
+}
+
+/// One standard stream of a process that is about to start: what it gets, and our end of a pipe.
+struct Prepared {
+    given: Option<OwnedFd>,
+    null: bool,
+    reader: Option<PipeReader>,
+    writer: Option<PipeWriter>,
+}
+
+impl Prepared {
+    fn new(stream: &Stream, reads: bool) -> io::Result<Self> {
+        let mut prepared = Self { given: None, null: false, reader: None, writer: None };
+        match stream {
+            Stream::Inherit => {}
+            Stream::Null => prepared.null = true,
+            Stream::Fd(fd) => prepared.given = Some(fd.try_clone()?),
+            Stream::Piped => {
+                let (reader, writer) = io::pipe()?;
+                if reads {
+                    (prepared.given, prepared.writer) = (Some(reader.into()), Some(writer));
+                } else {
+                    (prepared.given, prepared.reader) = (Some(writer.into()), Some(reader));
+                }
+            }
+        }
+        Ok(prepared)
+    }
+
+    fn io(&self) -> Option<Io<'_>> {
+        match &self.given {
+            Some(fd) => Some(Io::Fd(fd.as_fd())),
+            None => self.null.then_some(Io::Null),
+        }
+    }
+}
+
+impl Launch {
+    /// Starts the process; it has yet to be [greeted](Launched::greet).
+    ///
+    /// # Errors
+    ///
+    /// The system refuses: no more processes, descriptors or memory, or no such directory.
+    pub(crate) fn start(&self) -> Result<Launched> {
+        self.try_start().map_err(|error| Error::os("cannot start a process of this program", error))
+    }
+
+    fn try_start(&self) -> io::Result<Launched> {
+        let pair = channel::Pair::new()?;
+        let page = StatusPage::new()?;
+        let [reads, writes] = pair.worker_ends()?;
+
+        // Under a test harness the output of workers is read here and printed from a thread of the test's, so that it
+        // is captured with the test's own; and the harness in the worker must not print its own lines.
+        let in_test = matches!(self.way_in, WayIn::Test { .. });
+        let prepare = |index: usize| match (&self.stdio[index].0, in_test && index > 0) {
+            (Stream::Inherit, true) => Prepared::new(&Stream::Piped, false),
+            (stream, _) => Prepared::new(stream, index == 0),
+        };
+        let [mut stdin, mut stdout, mut stderr] = [prepare(0)?, prepare(1)?, prepare(2)?];
+        let relayed = |index: usize| in_test && matches!(self.stdio[index].0, Stream::Inherit);
+
+        let socket = rustix::fs::fstat(reads)?.st_ino;
+        let mark = Mark { parent: std::process::id(), socket, silenced: in_test };
+        let mut descriptors = vec![
+            (given::READS, Io::Fd(reads)),
+            (given::WRITES, Io::Fd(writes)),
+            (given::STATUS, Io::Fd(page.fd())),
+        ];
+        descriptors.extend(stdin.io().map(|io| (0, io)));
+        descriptors.extend(stderr.io().map(|io| (2, io)));
+        if in_test {
+            descriptors.push((1, Io::Null));
+            descriptors.push((given::STDOUT, stdout.io().unwrap_or(Io::Null)));
+        } else {
+            descriptors.extend(stdout.io().map(|io| (1, io)));
+        }
+
+        let program = match &self.program {
+            Some(program) => program.clone(),
+            None => os::program_path()?,
+        };
+        let child = Spawn {
+            program: program.as_os_str(),
+            args: &self.way_in.args(),
+            env: &program::environment(&self.env, &mark),
+            current_dir: self.current_dir.as_ref().map(|dir| dir.as_os_str()),
+            close_from: given::STATUS + 1 + i32::from(in_test),
+            descriptors: &descriptors,
+        }
+        .start()?;
+        drop(descriptors);
+        (stdin.given, stdout.given, stderr.given) = (None, None, None);
+
+        let channel::Pair { sender, mut receiver, .. } = pair;
+        let guard = KillOnDrop(Some(&child));
+        receiver.watch(child.sentinel())?;
+        let relay = {
+            let stdout = stdout.reader.take_if(|_| relayed(1));
+            let stderr = stderr.reader.take_if(|_| relayed(2));
+            match (&stdout, &stderr) {
+                (None, None) => None,
+                _ => Some(relay(stdout, stderr, child.sentinel().try_clone_to_owned()?)?),
+            }
+        };
+        guard.disarm();
+        Ok(Launched {
+            child: Arc::new(child),
+            page: Arc::new(page),
+            outlet: Arc::new(sender),
+            inlet: Box::new(receiver),
+            stdin: stdin.writer,
+            stdout: stdout.reader,
+            stderr: stderr.reader,
+            relay,
+            deadline: Instant::now() + self.start_timeout,
+            timeout: self.start_timeout,
+        })
+    }
+}
+
+/// A child that is not handed out is not left behind.
+struct KillOnDrop<'c>(Option<&'c Child>);
+
+impl KillOnDrop<'_> {
+    fn disarm(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for KillOnDrop<'_> {
+    fn drop(&mut self) {
+        if let Some(child) = self.0 {
+            let _ = child.kill();
+            child.wait();
+        }
+    }
+}
+
+impl Launched {
+    /// Greets the process, and waits until it agrees to work and its initializer has run.
+    ///
+    /// # Errors
+    ///
+    /// It died, did not answer in time, is of another build, or its initializer failed. It is dead by then.
+    pub(crate) fn greet(&mut self, hello: &Hello) -> Result<(), StartFailure> {
+        let met = self.outlet.send(&hello.to_frame()).map_err(|_| self.died()).and_then(|()| self.welcome());
+        met.inspect_err(|_| {
+            let _ = self.child.kill();
+            self.child.wait();
+        })
+    }
+
+    fn welcome(&mut self) -> Result<(), StartFailure> {
+        match self.answer(Some(self.deadline))? {
+            FromWorker::Welcome => {}
+            FromWorker::Refused(why) => return Err(for_good(Kind::Refused(why))),
+            _ => return Err(self.nonsense("answered a greeting with something else")),
+        }
+        // An initializer may take as long as it needs.
+        match self.answer(None)? {
+            FromWorker::Ready => Ok(()),
+            FromWorker::NotReady(NotReady::Failed(why)) => Err(for_good(Kind::Initializer(why))),
+            FromWorker::NotReady(NotReady::Panicked(panic)) => Err(for_good(Kind::InitializerPanicked(panic))),
+            _ => Err(self.nonsense("went to work before it was ready")),
+        }
+    }
+
+    fn answer(&mut self, deadline: Option<Instant>) -> Result<FromWorker, StartFailure> {
+        match self.inlet.receive(deadline) {
+            Received::Frame(frame) => {
+                FromWorker::from_frame(&frame).map_err(|garbled| self.nonsense(&garbled.to_string()))
+            }
+            Received::Gone => Err(self.died()),
+            Received::Garbled(fault) => Err(self.nonsense(&fault)),
+            Received::Nothing => Err(again(Kind::Invalid(format!(
+                "process {} did not become a worker within {:?}: does the program do something long before \
+                 `pool_main!` or `enter()`?",
+                self.child.pid(),
+                self.timeout
+            )))),
+        }
+    }
+
+    fn nonsense(&self, fault: &str) -> StartFailure {
+        again(Kind::Invalid(format!("process {} {fault}", self.child.pid())))
+    }
+
+    fn died(&self) -> StartFailure {
+        // Its sockets are closed, so it is dead or about to be; nothing is to be had from it any more.
+        let _ = self.child.kill();
+        let status = self.child.wait();
+        let how = status.map_or_else(|| "ended".into(), |status| describe(status));
+        again(Kind::Invalid(format!(
+            "process {} {how} before it became a worker: does code that runs before `pool_main!` or `enter()` exit or \
+             panic?",
+            self.child.pid()
+        )))
+    }
+
+    /// Waits until all that the process printed has been passed on. It has ended.
+    pub(crate) fn drain(&mut self) {
+        if let Some(relay) = self.relay.take() {
+            // It catches nothing that could panic.
+            let _ = relay.join();
+        }
+    }
+}
+
+fn describe(status: ExitStatus) -> String {
+    match status.code() {
+        Some(code) => format!("exited with code {code}"),
+        None => format!("was killed ({status})"),
+    }
+}
+
+fn for_good(kind: Kind) -> StartFailure {
+    StartFailure { error: Error::new(kind), for_good: true }
+}
+
+fn again(kind: Kind) -> StartFailure {
+    StartFailure { error: Error::new(kind), for_good: false }
+}
+
+/// Prints what comes out of a worker until the worker has ended, whoever else holds its pipes open.
+fn relay(stdout: Option<PipeReader>, stderr: Option<PipeReader>, process: OwnedFd) -> io::Result<JoinHandle<()>> {
+    let mut streams = [stdout, stderr].map(|stream| stream.map(|pipe| File::from(OwnedFd::from(pipe))));
+    std::thread::Builder::new().name("pool-relay".into()).spawn(move || {
+        os::block_all_signals();
+        let mut buffer = vec![0; 1 << 16];
+        loop {
+            // A stream that is closed is watched no more: the process stands in for it.
+            let watched = |stream: &Option<File>| -> Option<OwnedFd> { stream.as_ref()?.as_fd().try_clone_to_owned().ok() };
+            let fds = [watched(&streams[0]), watched(&streams[1])];
+            if fds.iter().all(Option::is_none) {
+                return;
+            }
+            let or_process = |fd: &'_ Option<OwnedFd>| -> Option<BorrowedFd<'_>> { Some(fd.as_ref()?.as_fd()) };
+            let polled = [
+                or_process(&fds[0]).unwrap_or(process.as_fd()),
+                or_process(&fds[1]).unwrap_or(process.as_fd()),
+                process.as_fd(),
+            ];
+            let Ok([out, err, ended]) = os::wait_readable(polled, None) else { return };
+            let ready = [out && fds[0].is_some(), err && fds[1].is_some()];
+            for (index, stream) in streams.iter_mut().enumerate() {
+                let Some(file) = stream.as_mut().filter(|_| ready[index]) else { continue };
+                match file.read(&mut buffer) {
+                    Ok(0) => *stream = None,
+                    Ok(length) if index == 0 => print!("{}", String::from_utf8_lossy(&buffer[..length])),
+                    Ok(length) => eprint!("{}", String::from_utf8_lossy(&buffer[..length])),
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(_) => *stream = None,
+                }
+            }
+            if ended && !ready.contains(&true) {
+                return;
+            }
+        }
+    })
+}

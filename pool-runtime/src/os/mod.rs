@@ -1,0 +1,96 @@
+//! What only the operating system can do: start a process, signal and reap it, share a page with it.
+//!
+//! The only place with `cfg(target_os)`, and with nearly all of the crate's `unsafe`. Nothing here knows what a task,
+//! a frame or a pool is.
+
+#[cfg(not(target_os = "linux"))]
+compile_error!("pool-runtime runs on Linux 5.4 or newer: it needs pidfd, memfd and /proc");
+
+mod child;
+mod descriptor;
+mod page;
+mod signal;
+mod spawn;
+
+pub(crate) use child::Child;
+pub(crate) use descriptor::{above_standard, adopt, borrow, move_into};
+pub(crate) use page::StatusPage;
+pub(crate) use signal::{SigpipeHeld, block_all_signals};
+pub(crate) use spawn::{Io, Spawn, program_path};
+
+use std::time::Duration;
+
+/// The processors this process may use: the smaller of its affinity and its cgroup's quota.
+pub(crate) fn cpu_count() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Sleeps until one of `fds` has something to read or its other side is gone, or until `patience` ends.
+///
+/// Returns which are ready.
+pub(crate) fn wait_readable<const N: usize>(
+    fds: [std::os::fd::BorrowedFd<'_>; N],
+    patience: Option<Duration>,
+) -> std::io::Result<[bool; N]> {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let mut polled = fds.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
+    let patience = patience.map(|patience| Timespec {
+        tv_sec: patience.as_secs().try_into().unwrap_or(i64::MAX),
+        tv_nsec: patience.subsec_nanos().into(),
+    });
+    match poll(&mut polled, patience.as_ref()) {
+        Ok(_) => Ok(polled.map(|fd| !fd.revents().is_empty())),
+        // Whoever waits looks at the clock again and comes back.
+        Err(rustix::io::Errno::INTR) => Ok([false; N]),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Sleeps until the other side of a socket is gone. Data that arrives meanwhile does not wake the caller.
+pub(crate) fn wait_hung_up(socket: std::os::fd::BorrowedFd<'_>) {
+    use rustix::event::{PollFd, PollFlags, poll};
+    loop {
+        let mut polled = [PollFd::from_borrowed_fd(socket, PollFlags::empty())];
+        match poll(&mut polled, None) {
+            Ok(_) if polled[0].revents().intersects(PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL) => return,
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(_) => return,
+        }
+    }
+}
+
+/// Ends this process at once: nothing is flushed, no destructor and no `atexit` handler runs.
+pub(crate) fn exit_now(code: i32) -> ! {
+    // SAFETY: `_exit` has no preconditions.
+    unsafe { libc::_exit(code) }
+}
+
+/// Removes a variable from this process's environment.
+pub(crate) fn remove_variable(name: &str) {
+    // SAFETY: this is the first thing that `enter` does, before the program's own code, in a process that has one
+    // thread. Where a program calls `enter` late and has threads by then, the standard library's own lock protects all
+    // access from Rust.
+    unsafe { std::env::remove_var(name) };
+}
+
+/// Writes all of `bytes` to standard error, with a single call where the kernel takes it whole.
+pub(crate) fn write_stderr(mut bytes: &[u8]) {
+    // SAFETY: whatever descriptor 2 is, writing to it is what standard error is for; it is only borrowed.
+    let stderr = unsafe { std::os::fd::BorrowedFd::borrow_raw(2) };
+    while !bytes.is_empty() {
+        match rustix::io::write(stderr, bytes) {
+            Ok(written) => bytes = &bytes[written..],
+            Err(rustix::io::Errno::INTR) => {}
+            Err(_) => return,
+        }
+    }
+}
+
+/// Names the calling thread, and so the process when it is the main thread, for `ps` and `top`.
+pub(crate) fn name_thread(name: &str) {
+    let short: Vec<u8> = name.bytes().filter(|byte| *byte != 0).take(15).collect();
+    if let Ok(name) = std::ffi::CString::new(short) {
+        // Only cosmetic.
+        let _ = rustix::thread::set_name(&name);
+    }
+}

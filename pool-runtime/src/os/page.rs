@@ -1,0 +1,202 @@
+//! The status page: one page of memory that a worker shares with its parent.
+//!
+//! It answers, after any kind of death, what messages cannot: which call had started, and how far it was. It is also
+//! where the two agree, without a message, on which calls that are already on their way may still start.
+//!
+//! ```text
+//!   claim  = generation (high 32 bits) | number of the latest call that was started (low 32 bits)
+//!   stage  = what the worker does with that call
+//!   words  = what the worker said before it died: the panic that ended it
+//! ```
+//!
+//! A worker starts call `n` of generation `g` by moving the claim from `(g, m)` to `(g, n)`. The parent takes back what
+//! has not started by moving `(g, m)` to `(g + 1, m)`: a worker that still holds calls of generation `g` cannot start
+//! them any more. Both moves are a compare-and-swap of one word, so there is nothing in between.
+//!
+//! The page is a sealed memfd: it cannot shrink below the parent's feet. The parent never trusts what it reads.
+
+use rustix::{
+    fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create},
+    mm::{MapFlags, ProtFlags, mmap, munmap},
+};
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    ptr::NonNull,
+    sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering},
+};
+
+const SIZE: usize = 4096;
+const WORDS: usize = SIZE - 64;
+
+#[repr(C, align(64))]
+struct Layout {
+    claim: AtomicU64,
+    stage: AtomicU32,
+    words: AtomicU32,
+    reserved: [AtomicU64; 6],
+    text: [AtomicU8; WORDS],
+}
+
+const _: () = assert!(size_of::<Layout>() == SIZE);
+
+/// The page, mapped into this process.
+#[derive(Debug)]
+pub(crate) struct StatusPage {
+    memory: NonNull<Layout>,
+    fd: OwnedFd,
+}
+
+// SAFETY: all fields of the layout are atomics; the mapping belongs to the value and lives until it is dropped.
+unsafe impl Send for StatusPage {}
+// SAFETY: as above.
+unsafe impl Sync for StatusPage {}
+
+impl StatusPage {
+    /// A new page, for the parent.
+    pub(crate) fn new() -> io::Result<Self> {
+        let fd = memfd_create("pool-status", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+        ftruncate(&fd, SIZE as u64)?;
+        fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
+        Self::map(fd)
+    }
+
+    /// Maps a page that was passed to this process.
+    pub(crate) fn map(fd: OwnedFd) -> io::Result<Self> {
+        if rustix::fs::fstat(&fd)?.st_size != SIZE as i64 {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "the status page has another size"));
+        }
+        // SAFETY: a new mapping at an address of the kernel's choice; the file has the size and cannot shrink.
+        let memory = unsafe {
+            mmap(std::ptr::null_mut(), SIZE, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED, &fd, 0)?
+        };
+        let memory = NonNull::new(memory.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
+        Ok(Self { memory, fd })
+    }
+
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    fn layout(&self) -> &Layout {
+        // SAFETY: the mapping is as large as the layout, page-aligned, zeroed at first, and lives as long as `self`.
+        // The other process may write at any time, which atomics allow.
+        unsafe { self.memory.as_ref() }
+    }
+
+    /// The worker's side: may call `number` of `generation` start? If so, it has.
+    pub(crate) fn claim(&self, generation: u32, number: u32) -> bool {
+        let claim = &self.layout().claim;
+        let before = claim.load(Ordering::Acquire);
+        (before >> 32) as u32 == generation
+            && claim.compare_exchange(before, pack(generation, number), Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    /// The parent's side: nothing of this generation starts from now on. Returns the latest call that has.
+    pub(crate) fn take_back(&self, generation: u32) -> u32 {
+        let claim = &self.layout().claim;
+        let mut before = claim.load(Ordering::Acquire);
+        // The worker moves the claim once for each call it starts, and it cannot start calls without end: but a worker
+        // gone mad can write without end, hence the bound.
+        for _ in 0..1000 {
+            let after = pack(generation.wrapping_add(1), before as u32);
+            match claim.compare_exchange_weak(before, after, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => break,
+                Err(now) => before = now,
+            }
+        }
+        before as u32
+    }
+
+    /// The latest call that was started.
+    pub(crate) fn claimed(&self) -> u32 {
+        self.layout().claim.load(Ordering::Acquire) as u32
+    }
+
+    pub(crate) fn set_stage(&self, stage: u32) {
+        self.layout().stage.store(stage, Ordering::Release);
+    }
+
+    pub(crate) fn stage(&self) -> u32 {
+        self.layout().stage.load(Ordering::Acquire)
+    }
+
+    /// Leaves words for the parent to find after a death; too long ones are refused.
+    pub(crate) fn leave_words(&self, words: &[u8]) -> bool {
+        let layout = self.layout();
+        if words.len() > WORDS {
+            return false;
+        }
+        for (to, from) in layout.text.iter().zip(words) {
+            to.store(*from, Ordering::Relaxed);
+        }
+        layout.words.store(words.len() as u32, Ordering::Release);
+        true
+    }
+
+    /// Takes the words back: the death did not happen.
+    pub(crate) fn clear_words(&self) {
+        self.layout().words.store(0, Ordering::Release);
+    }
+
+    /// What the worker said before it died.
+    pub(crate) fn words(&self) -> Vec<u8> {
+        let layout = self.layout();
+        let length = (layout.words.load(Ordering::Acquire) as usize).min(WORDS);
+        layout.text[..length].iter().map(|byte| byte.load(Ordering::Relaxed)).collect()
+    }
+}
+
+impl Drop for StatusPage {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is ours, and nothing borrows from it any more.
+        let _ = unsafe { munmap(self.memory.as_ptr().cast(), SIZE) };
+    }
+}
+
+fn pack(generation: u32, number: u32) -> u64 {
+    u64::from(generation) << 32 | u64::from(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_taken_back_cannot_start() {
+        let page = StatusPage::new().unwrap();
+        assert!(page.claim(0, 1));
+        assert_eq!(page.take_back(0), 1);
+        assert!(!page.claim(0, 2));
+        assert!(page.claim(1, 3));
+        assert_eq!(page.claimed(), 3);
+    }
+
+    #[test]
+    fn every_call_is_started_or_taken_back_and_never_both() {
+        let page = StatusPage::new().unwrap();
+        for round in 0..200 {
+            let first = round * 100;
+            let generation = page.layout().claim.load(Ordering::Acquire) >> 32;
+            let generation = generation as u32;
+            let (started, latest) = std::thread::scope(|scope| {
+                let worker = scope.spawn(|| (first + 1..=first + 100).take_while(|n| page.claim(generation, *n)).last());
+                std::thread::yield_now();
+                (page.take_back(generation), worker.join().unwrap())
+            });
+            if let Some(latest) = latest {
+                assert_eq!(started, latest);
+            }
+        }
+    }
+
+    #[test]
+    fn words_survive_their_writer() {
+        let page = StatusPage::new().unwrap();
+        let other = StatusPage::map(page.fd().try_clone_to_owned().unwrap()).unwrap();
+        assert!(other.leave_words(b"out of memory"));
+        drop(other);
+        assert_eq!(page.words(), b"out of memory");
+        assert!(!page.leave_words(&[0; SIZE]));
+    }
+}

@@ -1,0 +1,212 @@
+//! The options of a pool, each with its default.
+
+use super::{Pool, Shared, dispatcher, supervisor};
+use crate::{
+    error::{Error, Result},
+    job::{Callbacks, lock},
+    launch::{Launch, START_TIMEOUT},
+    program,
+    protocol::NamedCall,
+    task::{Call, Initializer, RawCall, StateType},
+};
+use std::{
+    ffi::OsString,
+    path::PathBuf,
+    sync::{
+        Arc, Condvar, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+/// Makes a [`Pool`] with options.
+///
+/// | option | default |
+/// |---|---|
+/// | [`processes`](Self::processes) | [`cpu_count`](crate::cpu_count) |
+/// | [`name`](Self::name) | `Pool-1`, `Pool-2`, … |
+/// | [`max_tasks_per_child`](Self::max_tasks_per_child) | no limit |
+/// | [`initializer`](Self::initializer) | none |
+/// | [`env`](Self::env), [`current_dir`](Self::current_dir) | those of this process |
+/// | [`start_timeout`](Self::start_timeout) | 60 s |
+/// | [`executable`](Self::executable) | this program |
+#[derive(Debug)]
+#[must_use = "a builder does nothing until `build` is called"]
+pub struct PoolBuilder {
+    processes: Option<usize>,
+    name: Option<String>,
+    tasks_per_child: u64,
+    initializer: Option<RawCall>,
+    env: Vec<(OsString, Option<OsString>)>,
+    current_dir: Option<PathBuf>,
+    start_timeout: Duration,
+    executable: Option<PathBuf>,
+}
+
+impl PoolBuilder {
+    pub(super) fn new() -> Self {
+        Self {
+            processes: None,
+            name: None,
+            tasks_per_child: u64::MAX,
+            initializer: None,
+            env: Vec::new(),
+            current_dir: None,
+            start_timeout: START_TIMEOUT,
+            executable: None,
+        }
+    }
+
+    /// How many workers; at least 1.
+    pub fn processes(mut self, processes: usize) -> Self {
+        self.processes = Some(processes);
+        self
+    }
+
+    /// The pool's name, from which the workers have theirs.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// After how many calls a worker is replaced by a new one; at least 1. Keeps a leak small.
+    pub fn max_tasks_per_child(mut self, tasks: u64) -> Self {
+        self.tasks_per_child = tasks;
+        self
+    }
+
+    /// A call that each worker makes once, before all others. What it returns is the worker's state: it stays there, and
+    /// tasks with a `#[state]` parameter use it.
+    ///
+    /// If a task with a `#[state]` parameter panics, the state may be broken: the worker is replaced by a new one.
+    ///
+    /// ```
+    /// # use pool_runtime::{Pool, Result, enter, task};
+    /// struct Model {
+    ///     weight: f64,
+    /// }
+    ///
+    /// #[task(initializer)]
+    /// fn load(weight: f64) -> Model {
+    ///     Model { weight } // costly, and not serializable: it never leaves the worker
+    /// }
+    ///
+    /// #[task]
+    /// fn predict(#[state] model: &mut Model, x: f64) -> f64 {
+    ///     model.weight * x
+    /// }
+    ///
+    /// fn main() -> Result<()> {
+    ///     enter();
+    ///     let pool = Pool::builder().processes(2).initializer(load::call(0.5)).build()?;
+    ///     assert_eq!(pool.apply(predict::call(4.0))?, 2.0);
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn initializer<T: Initializer>(mut self, call: Call<'_, T>) -> Self {
+        self.initializer = Some(call.into_raw());
+        self
+    }
+
+    /// Sets an environment variable of the workers.
+    pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
+        self.env.push((name.into(), Some(value.into())));
+        self
+    }
+
+    /// Removes an environment variable of the workers.
+    pub fn env_remove(mut self, name: impl Into<OsString>) -> Self {
+        self.env.push((name.into(), None));
+        self
+    }
+
+    /// The directory in which the workers start.
+    pub fn current_dir(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.current_dir = Some(dir.into());
+        self
+    }
+
+    /// How long a new process may take until it has become a worker. Its initializer may take longer.
+    pub fn start_timeout(mut self, timeout: Duration) -> Self {
+        self.start_timeout = timeout;
+        self
+    }
+
+    /// The file to start as a worker, in place of this program's: a copy of it, say, or a wrapper that executes it. What
+    /// comes to life there must be this very build.
+    pub fn executable(mut self, path: impl Into<PathBuf>) -> Self {
+        self.executable = Some(path.into());
+        self
+    }
+
+    /// Starts the workers; returns when the first of them takes calls.
+    ///
+    /// # Errors
+    ///
+    /// No or no sensible number of workers; no way in for them (see [`pool_main!`](crate::pool_main)); two tasks of
+    /// one name; a daemonic process, or too deep a nesting of processes; the workers cannot start, or their initializer
+    /// fails.
+    pub fn build(self) -> Result<Pool> {
+        let processes = self.processes.unwrap_or_else(program::cpu_count);
+        if processes == 0 {
+            return Err(Error::invalid("a pool needs at least 1 process, and 0 were asked for"));
+        }
+        if self.tasks_per_child == 0 {
+            return Err(Error::invalid("a worker that is replaced after 0 calls never runs any: max_tasks_per_child is \
+                                       at least 1"));
+        }
+        let initializer = self.initializer.map(named).transpose()?;
+        let launch = Launch {
+            program: self.executable,
+            env: self.env,
+            current_dir: self.current_dir,
+            start_timeout: self.start_timeout,
+            ..Launch::new()?
+        };
+        let limits = dispatcher::Limits {
+            tasks_per_child: self.tasks_per_child,
+            unhindered: crate::transport::channel::UNHINDERED,
+        };
+        let shared = Arc::new_cyclic(|itself| Shared {
+            name: self.name.unwrap_or_else(default_name),
+            launch,
+            initializer,
+            dispatcher: Mutex::new(dispatcher::Dispatcher::new(processes, limits)),
+            changed: Condvar::new(),
+            clock: Condvar::new(),
+            has_clock: false.into(),
+            seats: (0..processes).map(|_| Mutex::new(None)).collect(),
+            jobs: AtomicU64::new(1),
+            callbacks: Arc::new(Callbacks::default()),
+            began: Instant::now(),
+            itself: itself.clone(),
+        });
+        // From here on, dropping the pool cleans up.
+        let pool = Pool { shared, attendants: Mutex::default() };
+        for seat in 0..processes {
+            let attendant = supervisor::spawn(pool.shared.clone(), seat).map_err(|error| {
+                pool.shared.tell(|dispatcher, _| dispatcher.abandon(seat..processes));
+                Error::os(format!("cannot start the thread for worker {} of {processes}", seat + 1), error)
+            })?;
+            lock(&pool.attendants).push(attendant);
+        }
+        let shared = &pool.shared;
+        let mut dispatcher = lock(&shared.dispatcher);
+        while !dispatcher.ever_ready() && !dispatcher.is_over() {
+            dispatcher = shared.changed.wait(dispatcher).unwrap_or_else(PoisonError::into_inner);
+        }
+        let failure = dispatcher.failure().cloned();
+        drop(dispatcher);
+        failure.map_or(Ok(pool), Err)
+    }
+}
+
+fn named(call: RawCall) -> Result<(NamedCall, StateType)> {
+    let state = call.task.state().unwrap_or_else(StateType::of::<()>);
+    Ok((NamedCall { task: call.task.name().to_owned(), arguments: call.arguments? }, state))
+}
+
+fn default_name() -> String {
+    static POOLS: AtomicU64 = AtomicU64::new(0);
+    format!("Pool-{}", POOLS.fetch_add(1, Ordering::Relaxed) + 1)
+}

@@ -1,0 +1,830 @@
+//! Decides: which call goes to which worker, when one is taken back, what a death means. A state machine over bytes.
+//!
+//! ```text
+//!             submit                    Send
+//!   batch ──────────────▶ waiting ──────────────▶ in flight at a seat ──report──▶ Finish
+//!                            ▲                      │        │
+//!                            └───── not started ────┘        └─started, worker lost──▶ Finish (error)
+//!                          (taken back, or its worker lost)
+//! ```
+//!
+//! Every method is an event; what is to be done about it is left in [`Dispatcher::effects`], and the caller carries it
+//! out. Nothing here makes a system call, reads a clock, knows a process or a user's type: time comes in as a number,
+//! and so unit tests and simulations can drive it through every order of events.
+//!
+//! A *seat* is a worker's place in the pool. Processes come and go at a seat; each has its own *epoch*, and an event of
+//! an earlier epoch is ignored. The calls of a seat are numbered in the order in which they are sent; a worker starts
+//! them in that order, and the number of the latest one that has started says, after a death, what is lost and what is
+//! merely to be sent elsewhere.
+//!
+//! Invariants, checked in debug builds after each event: a call is in exactly one place; a seat that is not ready has
+//! nothing new in flight; nobody is idle while a call waits.
+
+use crate::{
+    error::{Error, Kind, Loss, Ran},
+    protocol::{CallHeader, Ending, Report},
+};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
+
+/// Nanoseconds since the pool began.
+pub(crate) type Time = u64;
+
+const MILLISECOND: Time = 1_000_000;
+
+/// How much work a worker is given ahead, where calls are short: what hides the way there and back.
+const AHEAD: Time = 2 * MILLISECOND;
+/// A seat that has less than this left gets more.
+const LOW: Time = MILLISECOND;
+/// No call is taken to be shorter, as its transport is not.
+const SHORTEST: Time = 2_000;
+/// Nor longer: enough to be sent singly.
+const LONGEST: Time = 1_000_000 * MILLISECOND;
+/// How long a worker may show no progress until what waits behind its call is given to an idle one.
+const STALLED: Time = MILLISECOND;
+/// How many calls may be in flight at one seat.
+const MAX_IN_FLIGHT: usize = 1024;
+/// How often a call is sent again after workers died before it started.
+const MAX_ATTEMPTS: u32 = 5;
+/// How many starts may fail one after another before the pool gives up.
+const MAX_FAILED_STARTS: u32 = 5;
+const FIRST_BACK_OFF: Time = 10 * MILLISECOND;
+const LONGEST_BACK_OFF: Time = 2_000 * MILLISECOND;
+
+/// Calls of one task that were submitted together, with whom to tell how they end.
+#[derive(Debug)]
+pub(crate) struct Batch<S> {
+    pub(crate) task: &'static str,
+    /// The first call's job; the others' follow.
+    pub(crate) first_job: u64,
+    /// The encoded arguments of all calls, one after the other.
+    pub(crate) arguments: Vec<u8>,
+    /// Where the arguments of each call end.
+    pub(crate) ends: Vec<usize>,
+    pub(crate) sink: S,
+}
+
+impl<S> Batch<S> {
+    pub(crate) fn len(&self) -> u32 {
+        self.ends.len() as u32
+    }
+
+    pub(crate) fn arguments(&self, index: u32) -> &[u8] {
+        let index = index as usize;
+        let start = if index == 0 { 0 } else { self.ends[index - 1] };
+        &self.arguments[start..self.ends[index]]
+    }
+}
+
+/// Names a submitted batch.
+pub(crate) type Ticket = u64;
+
+/// Calls of one batch that wait: those from `next` to `end`.
+#[derive(Debug)]
+struct Waiting<S> {
+    ticket: Ticket,
+    batch: Arc<Batch<S>>,
+    next: u32,
+    end: u32,
+    attempt: u32,
+}
+
+impl<S> Waiting<S> {
+    fn len(&self) -> usize {
+        (self.end - self.next) as usize
+    }
+}
+
+/// A call that was sent to a worker.
+#[derive(Debug)]
+pub(crate) struct Flight<S> {
+    ticket: Ticket,
+    pub(crate) batch: Arc<Batch<S>>,
+    pub(crate) index: u32,
+    attempt: u32,
+    number: u32,
+}
+
+impl<S> Clone for Flight<S> {
+    fn clone(&self) -> Self {
+        Self { batch: self.batch.clone(), ..*self }
+    }
+}
+
+impl<S> Flight<S> {
+    pub(crate) fn header(&self) -> CallHeader {
+        CallHeader {
+            job: self.batch.first_job + u64::from(self.index),
+            attempt: self.attempt,
+            number: self.number,
+        }
+    }
+}
+
+/// What is to be done.
+#[derive(Debug)]
+pub(crate) enum Effect<S> {
+    /// Send these calls, in this order, after all that was sent to the seat before.
+    Send { seat: usize, epoch: u32, generation: u32, calls: Vec<Flight<S>> },
+    /// Take back what has not started, and say so with [`Dispatcher::taken_back`].
+    TakeBack { seat: usize, epoch: u32, generation: u32 },
+    /// Let the worker finish and exit.
+    Stop { seat: usize, epoch: u32 },
+    /// Kill the worker.
+    Kill { seat: usize, epoch: u32 },
+    /// Tell how a call ended.
+    Finish { batch: Arc<Batch<S>>, index: u32, result: Result<Vec<u8>, Error> },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// No process. One may be started from this time on.
+    Empty { not_before: Time },
+    /// A process is on its way in.
+    Starting,
+    /// Takes calls.
+    Ready,
+    /// Exits when it is through; takes no more calls.
+    Leaving,
+    /// Is being killed.
+    Doomed,
+    /// No process, and none will be started.
+    Closed,
+}
+
+#[derive(Debug)]
+struct Seat<S> {
+    phase: Phase,
+    epoch: u32,
+    generation: u32,
+    /// The number of the latest call sent.
+    sent: u32,
+    /// In the order of their numbers.
+    in_flight: VecDeque<Flight<S>>,
+    /// The arguments of those, in bytes.
+    bytes: usize,
+    /// What has not started is being taken back: nothing new is sent until that is done.
+    recalling: bool,
+    /// Calls given to this process.
+    given: u64,
+    /// Calls this process has finished.
+    finished: u64,
+    /// Calls finished at this seat.
+    done: u64,
+    ready_at: Time,
+    progress: Time,
+}
+
+/// What an attendant of a seat is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Start {
+    /// Start a process of this epoch.
+    Now { epoch: u32 },
+    /// Ask again at this time.
+    NotBefore(Time),
+    /// The seat stays empty.
+    Never,
+}
+
+/// How work ends for all.
+#[derive(Clone, Debug)]
+enum Over {
+    No,
+    /// No new work; what is there is done.
+    Closed,
+    /// No work at all.
+    Terminated,
+    /// The workers cannot start.
+    Failed(Error),
+}
+
+/// What the public `PoolStats` tells.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) waiting: usize,
+    pub(crate) running: usize,
+    pub(crate) done: u64,
+    pub(crate) failed: u64,
+}
+
+/// Limits that the user chooses, or the transport has.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// How many calls a process gets before it is replaced.
+    pub(crate) tasks_per_child: u64,
+    /// How many bytes of arguments may be on their way to a worker that is busy.
+    pub(crate) unhindered: usize,
+}
+
+#[derive(Debug)]
+pub(crate) struct Dispatcher<S> {
+    limits: Limits,
+    over: Over,
+    seats: Vec<Seat<S>>,
+    /// Seats that are ready and have nothing in flight; the latest one last.
+    idle: Vec<usize>,
+    /// In the order of submission; the first one has the ticket `first_ticket`. Cancelled ones are empty.
+    waiting: VecDeque<Waiting<S>>,
+    first_ticket: Ticket,
+    /// Came back from a worker; goes first.
+    returned: VecDeque<Waiting<S>>,
+    /// How many calls are in those two.
+    waiting_calls: usize,
+    in_flight_calls: usize,
+    /// How long calls of a task take: a moving average.
+    durations: HashMap<&'static str, Time>,
+    failed_starts: u32,
+    ever_ready: bool,
+    done: u64,
+    failed: u64,
+    /// When to look again for a worker that shows no progress.
+    look_again: Option<Time>,
+    effects: VecDeque<Effect<S>>,
+}
+
+impl<S> Dispatcher<S> {
+    pub(crate) fn new(seats: usize, limits: Limits) -> Self {
+        let seat = || Seat {
+            phase: Phase::Empty { not_before: 0 },
+            epoch: 0,
+            generation: 0,
+            sent: 0,
+            in_flight: VecDeque::new(),
+            bytes: 0,
+            recalling: false,
+            given: 0,
+            finished: 0,
+            done: 0,
+            ready_at: 0,
+            progress: 0,
+        };
+        Self {
+            limits,
+            over: Over::No,
+            seats: (0..seats).map(|_| seat()).collect(),
+            idle: Vec::with_capacity(seats),
+            waiting: VecDeque::new(),
+            first_ticket: 0,
+            returned: VecDeque::new(),
+            waiting_calls: 0,
+            in_flight_calls: 0,
+            durations: HashMap::new(),
+            failed_starts: 0,
+            ever_ready: false,
+            done: 0,
+            failed: 0,
+            look_again: None,
+            effects: VecDeque::new(),
+        }
+    }
+
+    /// The next thing to be done.
+    pub(crate) fn effect(&mut self) -> Option<Effect<S>> {
+        self.effects.pop_front()
+    }
+
+    // ---- events from the users ----
+
+    /// # Errors
+    ///
+    /// The pool is closed, terminated or failed.
+    pub(crate) fn submit(&mut self, batch: Batch<S>, now: Time) -> Result<Ticket, Error> {
+        self.accepts().map_err(|error| error.of_task(batch.task))?;
+        let ticket = self.first_ticket + self.waiting.len() as u64;
+        let end = batch.len();
+        self.waiting_calls += end as usize;
+        self.waiting.push_back(Waiting { ticket, batch: Arc::new(batch), next: 0, end, attempt: 1 });
+        self.feed_idle(now);
+        Ok(ticket)
+    }
+
+    /// # Errors
+    ///
+    /// No new work is taken: why not.
+    pub(crate) fn accepts(&self) -> Result<(), Error> {
+        match &self.over {
+            Over::No => Ok(()),
+            Over::Closed => Err(Error::new(Kind::Closed("closed"))),
+            Over::Terminated => Err(Error::new(Kind::Closed("terminated"))),
+            Over::Failed(error) => Err(error.clone()),
+        }
+    }
+
+    pub(crate) fn close(&mut self) {
+        if matches!(self.over, Over::No) {
+            self.over = Over::Closed;
+        }
+        for seat in 0..self.seats.len() {
+            self.leave_if_through(seat);
+        }
+    }
+
+    /// Ends everything: what waits and what runs fails, every process is killed. Returns how many calls that hit.
+    pub(crate) fn terminate(&mut self) -> usize {
+        if matches!(self.over, Over::Terminated) {
+            return 0;
+        }
+        self.over = Over::Terminated;
+        let hit = self.waiting_calls + self.in_flight_calls;
+        self.fail_waiting(&Error::new(Kind::Terminated));
+        for seat in 0..self.seats.len() {
+            for flight in self.empty(seat) {
+                // The parent does not look: whether the latest one has started makes no difference to anybody.
+                self.finish(flight.batch, flight.index, Err(Error::new(Kind::Terminated).with_ran(Ran::Maybe)));
+            }
+            self.kill(seat);
+        }
+        self.idle.clear();
+        hit
+    }
+
+    /// Cancels what has no result yet of a batch: what waits never runs, and, if `running` says so, a worker that was
+    /// sent one of its calls is killed. Returns whether there was anything to cancel.
+    pub(crate) fn cancel(&mut self, ticket: Ticket, running: bool, now: Time) -> bool {
+        let mut cancelled = Vec::new();
+        let position = ticket.checked_sub(self.first_ticket).map(|position| position as usize);
+        let waiting = position.and_then(|position| self.waiting.get_mut(position));
+        for waiting in waiting.into_iter().chain(self.returned.iter_mut().filter(|unit| unit.ticket == ticket)) {
+            self.waiting_calls -= waiting.len();
+            cancelled.extend((waiting.next..waiting.end).map(|index| (waiting.batch.clone(), index, Ran::No)));
+            waiting.end = waiting.next;
+        }
+        for seat in 0..if running { self.seats.len() } else { 0 } {
+            if self.seats[seat].in_flight.iter().any(|flight| flight.ticket == ticket) {
+                let state = &mut self.seats[seat];
+                let (hit, kept) = std::mem::take(&mut state.in_flight).into_iter().partition::<VecDeque<_>, _>(
+                    |flight| flight.ticket == ticket,
+                );
+                state.in_flight = kept;
+                state.bytes -= hit.iter().map(|flight| flight.batch.arguments(flight.index).len()).sum::<usize>();
+                self.in_flight_calls -= hit.len();
+                cancelled.extend(hit.into_iter().map(|flight| (flight.batch, flight.index, Ran::Maybe)));
+                // What has not started behind it is taken back first, so that nothing else starts before the end.
+                self.doom(seat);
+            }
+        }
+        let any = !cancelled.is_empty();
+        for (batch, index, ran) in cancelled {
+            self.finish(batch, index, Err(Error::new(Kind::Cancelled).with_ran(ran)));
+        }
+        self.feed_idle(now);
+        any
+    }
+
+    // ---- events from the seats ----
+
+    /// What is to happen at an empty seat.
+    pub(crate) fn next_start(&mut self, seat: usize, now: Time) -> Start {
+        let needed = match self.over {
+            Over::No => true,
+            Over::Closed => self.waiting_calls > 0,
+            Over::Terminated | Over::Failed(_) => false,
+        };
+        let state = &mut self.seats[seat];
+        match state.phase {
+            Phase::Empty { .. } if !needed => {
+                state.phase = Phase::Closed;
+                Start::Never
+            }
+            Phase::Empty { not_before } if not_before > now => Start::NotBefore(not_before),
+            Phase::Empty { .. } => {
+                state.epoch += 1;
+                state.phase = Phase::Starting;
+                Start::Now { epoch: state.epoch }
+            }
+            _ => Start::Never,
+        }
+    }
+
+    /// A process of this epoch takes calls.
+    pub(crate) fn ready(&mut self, seat: usize, epoch: u32, now: Time) {
+        self.ever_ready = true;
+        let state = &mut self.seats[seat];
+        if state.epoch != epoch || state.phase != Phase::Starting {
+            return;
+        }
+        state.phase = Phase::Ready;
+        (state.generation, state.sent, state.given, state.finished) = (0, 0, 0, 0);
+        (state.ready_at, state.progress) = (now, now);
+        self.idle.push(seat);
+        if !matches!(self.over, Over::No | Over::Closed) {
+            self.kill(seat);
+            self.idle.retain(|idle| *idle != seat);
+            return;
+        }
+        self.feed_idle(now);
+        self.leave_if_through(seat);
+    }
+
+    /// A process did not become a worker.
+    pub(crate) fn start_failed(&mut self, seat: usize, epoch: u32, error: Error, for_good: bool, now: Time) {
+        if self.seats[seat].epoch != epoch {
+            return;
+        }
+        self.start_failed_for(error, for_good && !self.ever_ready);
+        self.vacate(seat, now);
+    }
+
+    fn start_failed_for(&mut self, error: Error, at_once: bool) {
+        self.failed_starts += 1;
+        let anybody = self.seats.iter().any(|seat| seat.phase == Phase::Ready);
+        if !at_once && (self.failed_starts < MAX_FAILED_STARTS || anybody) {
+            return;
+        }
+        if matches!(self.over, Over::No | Over::Closed) {
+            let reason = match self.failed_starts {
+                1 => error.to_string(),
+                tries => format!("{error} ({tries} tries)"),
+            };
+            let error = Error::new(Kind::PoolFailed { reason, cause: Some(Box::new(error)) });
+            self.fail_waiting(&error);
+            self.over = Over::Failed(error);
+        }
+    }
+
+    /// A worker reports.
+    ///
+    /// # Errors
+    ///
+    /// The report is not about any call it was sent: the worker makes no sense.
+    pub(crate) fn report(&mut self, seat: usize, report: Report, now: Time) -> Result<(), &'static str> {
+        let state = &mut self.seats[seat];
+        if report.epoch != state.epoch {
+            return Err("reports for another process");
+        }
+        if !matches!(state.phase, Phase::Ready | Phase::Leaving) {
+            // Its calls have been given up already.
+            return Ok(());
+        }
+        let Some(position) = state.in_flight.iter().position(|flight| flight.number == report.call.number) else {
+            return Err("reports a call that it was not sent");
+        };
+        if state.in_flight[position].header() != report.call {
+            return Err("reports a call that it was not sent");
+        }
+        let Some(flight) = state.in_flight.remove(position) else { return Err("reports a call twice") };
+        state.bytes -= flight.batch.arguments(flight.index).len();
+        state.finished += 1;
+        state.done += 1;
+        state.progress = now;
+        self.in_flight_calls -= 1;
+        self.failed_starts = 0;
+        let nanos = report.nanos.clamp(SHORTEST, LONGEST);
+        let average = self.durations.entry(flight.batch.task).or_insert(nanos);
+        *average = (*average * 7 + nanos) / 8;
+
+        if report.leaving {
+            self.seats[seat].phase = Phase::Leaving;
+        }
+        let ran = report.stage.ran();
+        let result = match report.ending {
+            Ending::Value(bytes) => Ok(bytes),
+            Ending::Panicked(panic) => Err(Error::new(Kind::Panicked { panic, stage: report.stage }).with_ran(ran)),
+            Ending::Decode(why) => Err(Error::new(Kind::DecodeArgument(why))),
+            Ending::Encode(why) => Err(Error::new(Kind::EncodeResult(why)).with_ran(ran)),
+            Ending::Unfit(why) => Err(Error::new(Kind::State(why))),
+        };
+        self.finish(flight.batch, flight.index, result);
+        self.after_progress(seat, now);
+        Ok(())
+    }
+
+    /// The process of a seat has ended. `claimed` is the number of the latest call that it started.
+    pub(crate) fn lost(&mut self, seat: usize, epoch: u32, loss: &Loss, claimed: u32, now: Time) {
+        if self.seats[seat].epoch != epoch {
+            return;
+        }
+        let state = &self.seats[seat];
+        let expected = matches!(state.phase, Phase::Leaving | Phase::Doomed);
+        let useless = state.finished == 0 && now.saturating_sub(state.ready_at) < 1000 * MILLISECOND;
+        let mut started = 0;
+        for flight in self.empty(seat) {
+            if is_after(flight.number, claimed) {
+                self.send_back(flight);
+                continue;
+            }
+            started += 1;
+            let ran = if flight.number == claimed { loss.stage.ran() } else { Ran::Maybe };
+            self.finish(flight.batch, flight.index, Err(Error::new(Kind::Lost(loss.clone())).with_ran(ran)));
+        }
+        if !expected && useless && started == 0 {
+            // It died by itself before it did anything: as good as a failed start.
+            self.start_failed_for(Error::new(Kind::Lost(loss.clone())), false);
+        }
+        self.vacate(seat, now);
+        self.feed_idle(now);
+    }
+
+    /// What had not started at a seat was taken back; `claimed` is the number of the latest call that had.
+    pub(crate) fn taken_back(&mut self, seat: usize, epoch: u32, claimed: u32, now: Time) {
+        let state = &mut self.seats[seat];
+        if state.epoch != epoch || !state.recalling {
+            return;
+        }
+        state.recalling = false;
+        state.generation = state.generation.wrapping_add(1);
+        let kept = state.in_flight.iter().take_while(|flight| !is_after(flight.number, claimed)).count();
+        let back = state.in_flight.split_off(kept);
+        state.given -= back.len() as u64;
+        state.bytes -= back.iter().map(|flight| flight.batch.arguments(flight.index).len()).sum::<usize>();
+        self.in_flight_calls -= back.len();
+        // In reverse, as each goes to the front.
+        for flight in back.into_iter().rev() {
+            self.send_back(flight);
+        }
+        self.feed_idle(now);
+        if self.seats[seat].phase == Phase::Ready {
+            self.after_progress(seat, now);
+        }
+    }
+
+    // ---- time ----
+
+    /// When [`tick`](Self::tick) is to be called next.
+    pub(crate) fn next_tick(&self) -> Option<Time> {
+        self.look_again
+    }
+
+    pub(crate) fn tick(&mut self, now: Time) {
+        if self.look_again.is_some_and(|at| at <= now) {
+            self.look_again = None;
+            self.relieve(now);
+        }
+    }
+
+    // ---- questions ----
+
+    pub(crate) fn is_over(&self) -> bool {
+        !matches!(self.over, Over::No)
+    }
+
+    /// Every seat is empty for good, and so nothing is left to be told.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.seats.iter().all(|seat| seat.phase == Phase::Closed)
+    }
+
+    pub(crate) fn failure(&self) -> Option<&Error> {
+        match &self.over {
+            Over::Failed(error) => Some(error),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn ever_ready(&self) -> bool {
+        self.ever_ready
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        Counts {
+            waiting: self.waiting_calls,
+            running: self.in_flight_calls,
+            done: self.done,
+            failed: self.failed,
+        }
+    }
+
+    /// Of a seat: is a process there, does it have work, and how many calls were finished there.
+    pub(crate) fn seat(&self, seat: usize) -> (bool, bool, u64) {
+        let seat = &self.seats[seat];
+        (matches!(seat.phase, Phase::Ready), !seat.in_flight.is_empty(), seat.done)
+    }
+
+    // ---- the parts ----
+
+    fn finish(&mut self, batch: Arc<Batch<S>>, index: u32, result: Result<Vec<u8>, Error>) {
+        match result {
+            Ok(_) => self.done += 1,
+            Err(_) => self.failed += 1,
+        }
+        let result = result.map_err(|error| error.of_task(batch.task));
+        self.effects.push_back(Effect::Finish { batch, index, result });
+    }
+
+    fn fail_waiting(&mut self, error: &Error) {
+        self.first_ticket += self.waiting.len() as u64;
+        let all: Vec<_> = self.returned.drain(..).chain(self.waiting.drain(..)).collect();
+        self.waiting_calls = 0;
+        for unit in all {
+            for index in unit.next..unit.end {
+                self.finish(unit.batch.clone(), index, Err(error.clone()));
+            }
+        }
+    }
+
+    /// Takes everything off a seat.
+    fn empty(&mut self, seat: usize) -> VecDeque<Flight<S>> {
+        let state = &mut self.seats[seat];
+        state.bytes = 0;
+        state.recalling = false;
+        let flights = std::mem::take(&mut state.in_flight);
+        self.in_flight_calls -= flights.len();
+        flights
+    }
+
+    /// A call that did not start waits again, before all others.
+    fn send_back(&mut self, flight: Flight<S>) {
+        if matches!(self.over, Over::Terminated | Over::Failed(_)) || flight.attempt >= MAX_ATTEMPTS {
+            let error = match &self.over {
+                Over::Failed(error) => error.clone(),
+                Over::Terminated => Error::new(Kind::Terminated),
+                _ => Error::new(Kind::Invalid(format!("was sent to {MAX_ATTEMPTS} workers that died before it began"))),
+            };
+            self.finish(flight.batch, flight.index, Err(error));
+            return;
+        }
+        self.waiting_calls += 1;
+        // Calls that lay side by side in a batch do so again.
+        if let Some(front) = self.returned.front_mut()
+            && front.ticket == flight.ticket
+            && front.next == flight.index + 1
+            && front.attempt == flight.attempt + 1
+        {
+            front.next = flight.index;
+            return;
+        }
+        self.returned.push_front(Waiting {
+            ticket: flight.ticket,
+            batch: flight.batch,
+            next: flight.index,
+            end: flight.index + 1,
+            attempt: flight.attempt + 1,
+        });
+    }
+
+    fn vacate(&mut self, seat: usize, now: Time) {
+        self.idle.retain(|idle| *idle != seat);
+        let exponent = self.failed_starts.saturating_sub(1).min(16);
+        let back_off = match self.failed_starts {
+            0 => 0,
+            _ => (FIRST_BACK_OFF << exponent).min(LONGEST_BACK_OFF),
+        };
+        self.seats[seat].phase = Phase::Empty { not_before: now + back_off };
+    }
+
+    fn kill(&mut self, seat: usize) {
+        let state = &mut self.seats[seat];
+        if !matches!(state.phase, Phase::Empty { .. } | Phase::Closed | Phase::Doomed) {
+            state.phase = Phase::Doomed;
+            self.effects.push_back(Effect::Kill { seat, epoch: state.epoch });
+        }
+    }
+
+    /// Kills a worker in a way that starts nothing more: what is behind its call is sent back when it is gone.
+    fn doom(&mut self, seat: usize) {
+        let state = &mut self.seats[seat];
+        if matches!(state.phase, Phase::Ready | Phase::Leaving) {
+            let (epoch, generation) = (state.epoch, state.generation);
+            self.effects.push_back(Effect::TakeBack { seat, epoch, generation });
+            self.kill(seat);
+            self.idle.retain(|idle| *idle != seat);
+        }
+    }
+
+    fn leave_if_through(&mut self, seat: usize) {
+        let worn = self.seats[seat].given >= self.limits.tasks_per_child;
+        let no_more = self.waiting_calls == 0 && !matches!(self.over, Over::No);
+        let state = &mut self.seats[seat];
+        if state.phase == Phase::Ready && state.in_flight.is_empty() && !state.recalling && (worn || no_more) {
+            state.phase = Phase::Leaving;
+            self.effects.push_back(Effect::Stop { seat, epoch: state.epoch });
+            self.idle.retain(|idle| *idle != seat);
+        }
+    }
+
+    fn after_progress(&mut self, seat: usize, now: Time) {
+        self.feed(seat, now);
+        let state = &self.seats[seat];
+        if state.phase == Phase::Ready && state.in_flight.is_empty() && !state.recalling {
+            if !self.idle.contains(&seat) {
+                self.idle.push(seat);
+            }
+            self.leave_if_through(seat);
+            self.relieve(now);
+        }
+    }
+
+    fn feed_idle(&mut self, now: Time) {
+        while self.waiting_calls > 0 {
+            let Some(seat) = self.idle.pop() else { break };
+            self.feed(seat, now);
+        }
+        self.relieve(now);
+    }
+
+    /// Gives a worker what it should have: something if it has nothing; more if what it has is soon done.
+    fn feed(&mut self, seat: usize, now: Time) {
+        let ready = self.seats.iter().filter(|seat| seat.phase == Phase::Ready).count().max(1);
+        let share = self.waiting_calls.div_ceil(ready);
+        let state = &self.seats[seat];
+        if state.phase != Phase::Ready || state.recalling || self.waiting_calls == 0 {
+            return;
+        }
+        let mut ahead: Time = state.in_flight.iter().map(|flight| self.duration(flight.batch.task)).sum();
+        if !state.in_flight.is_empty() && (ahead > LOW || now.saturating_sub(state.progress) > STALLED) {
+            return;
+        }
+        let mut calls = Vec::new();
+        while calls.len() < share {
+            let Some((task, bytes)) = self.front() else { break };
+            let duration = self.duration(task);
+            let state = &self.seats[seat];
+            let alone = state.in_flight.is_empty();
+            let fits = state.in_flight.len() < MAX_IN_FLIGHT
+                && ahead + duration <= AHEAD
+                && state.bytes + bytes <= self.limits.unhindered;
+            if state.given >= self.limits.tasks_per_child || !(alone || fits) {
+                break;
+            }
+            let Some(flight) = self.take(seat) else { break };
+            ahead = ahead.saturating_add(duration);
+            calls.push(flight);
+        }
+        if !calls.is_empty() {
+            let state = &mut self.seats[seat];
+            if state.in_flight.len() == calls.len() {
+                state.progress = now;
+            }
+            self.effects.push_back(Effect::Send { seat, epoch: state.epoch, generation: state.generation, calls });
+        }
+    }
+
+    /// How long a call is expected to take; one of an unknown task is expected to fill any worker.
+    fn duration(&self, task: &'static str) -> Time {
+        self.durations.get(task).copied().unwrap_or(AHEAD)
+    }
+
+    /// The task of the call that is next, and how many bytes its arguments have. Units that are empty go away.
+    fn front(&mut self) -> Option<(&'static str, usize)> {
+        while self.returned.front().is_some_and(|unit| unit.len() == 0) {
+            self.returned.pop_front();
+        }
+        if self.returned.is_empty() {
+            while self.waiting.front().is_some_and(|unit| unit.len() == 0) {
+                self.waiting.pop_front();
+                self.first_ticket += 1;
+            }
+        }
+        let unit = self.returned.front().or_else(|| self.waiting.front())?;
+        Some((unit.batch.task, unit.batch.arguments(unit.next).len()))
+    }
+
+    /// Moves the call at the front to a seat.
+    fn take(&mut self, seat: usize) -> Option<Flight<S>> {
+        let unit = match self.returned.front_mut() {
+            Some(unit) => unit,
+            None => self.waiting.front_mut()?,
+        };
+        let state = &mut self.seats[seat];
+        state.sent = state.sent.wrapping_add(1);
+        let flight = Flight {
+            ticket: unit.ticket,
+            batch: unit.batch.clone(),
+            index: unit.next,
+            attempt: unit.attempt,
+            number: state.sent,
+        };
+        unit.next += 1;
+        state.given += 1;
+        state.bytes += flight.batch.arguments(flight.index).len();
+        state.in_flight.push_back(flight.clone());
+        self.waiting_calls -= 1;
+        self.in_flight_calls += 1;
+        // A batch that has been given out must not be kept in memory by a unit that has nothing left.
+        self.front();
+        Some(flight)
+    }
+
+    /// If a worker is idle while another has calls behind one that takes long, those are taken back for it.
+    fn relieve(&mut self, now: Time) {
+        if self.idle.is_empty() || self.waiting_calls > 0 || self.in_flight_calls < 2 {
+            return;
+        }
+        let mut again: Option<Time> = None;
+        for seat in 0..self.seats.len() {
+            let state = &self.seats[seat];
+            if state.phase != Phase::Ready || state.recalling || state.in_flight.len() < 2 {
+                continue;
+            }
+            let behind: Time =
+                state.in_flight.iter().skip(1).map(|flight| self.duration(flight.batch.task)).sum();
+            let stalled_at = state.progress + STALLED;
+            if behind >= STALLED || stalled_at <= now {
+                let (epoch, generation) = (state.epoch, state.generation);
+                self.seats[seat].recalling = true;
+                self.effects.push_back(Effect::TakeBack { seat, epoch, generation });
+                return;
+            }
+            again = Some(again.map_or(stalled_at, |at| at.min(stalled_at)));
+        }
+        if let Some(again) = again {
+            self.look_again = Some(self.look_again.map_or(again, |at| at.min(again)));
+        }
+    }
+}
+
+/// Numbers wrap around; what is in flight is far less than half of them.
+fn is_after(number: u32, claimed: u32) -> bool {
+    number.wrapping_sub(claimed) as i32 > 0
+}

@@ -1,0 +1,148 @@
+//! The attendants: one thread for each seat, which sees to it that there is a worker.
+//!
+//! ```text
+//!   may start? ──▶ start ──▶ greet ──▶ listen … gone ──▶ reap ──▶ tell the dispatcher ──▶ may start? …
+//!        └── wait: back-off          └── nonsense: kill
+//! ```
+//!
+//! An attendant only waits for its own worker. It never runs user code, and never blocks on sending.
+
+use super::{Outbox, Shared, Station, dispatcher::Start};
+use crate::{
+    codec::Reader,
+    error::{Loss, Stage},
+    job::lock,
+    launch::{self, Launched},
+    os,
+    panic::PanicInfo,
+    protocol::FromWorker,
+    transport::Received,
+};
+use std::{
+    io,
+    sync::{Arc, PoisonError},
+    thread::JoinHandle,
+    time::Duration,
+};
+
+/// How long a process may live on after its channel has closed.
+const LAST_BREATH: Duration = Duration::from_secs(2);
+
+/// Nothing deep happens on these threads, and a pool may have hundreds.
+const STACK: usize = 1 << 18;
+
+pub(super) fn spawn(shared: Arc<Shared>, seat: usize) -> io::Result<JoinHandle<()>> {
+    let name = format!("pool-seat-{}", seat + 1);
+    std::thread::Builder::new().name(name).stack_size(STACK).spawn(move || {
+        os::block_all_signals();
+        attend(&shared, seat);
+    })
+}
+
+fn attend(shared: &Arc<Shared>, seat: usize) {
+    while let Some(epoch) = next_epoch(shared, seat) {
+        let mut launched = match shared.launch.start() {
+            Ok(launched) => launched,
+            Err(error) => {
+                shared.tell(|dispatcher, now| dispatcher.start_failed(seat, epoch, error, false, now));
+                continue;
+            }
+        };
+        *lock(&shared.seats[seat]) = Some(Arc::new(Station {
+            epoch,
+            child: launched.child.clone(),
+            page: launched.page.clone(),
+            outbox: Outbox::new(launched.outlet.clone()),
+        }));
+        // A pool that was terminated before the process could be found had nobody to kill.
+        if !lock(&shared.dispatcher).is_starting(seat) {
+            let _ = launched.child.kill();
+        }
+        let mut hello = launch::hello(format!("{}-{}", shared.name, seat + 1), false, epoch, false);
+        hello.initializer = shared.initializer.as_ref().map(|(call, _)| call.clone());
+        let greeted = launched.greet(&hello);
+        match greeted {
+            Ok(()) => {
+                shared.tell(|dispatcher, now| dispatcher.ready(seat, epoch, now));
+                shared.changed.notify_all();
+                let fault = listen(shared, seat, &mut launched);
+                let loss = bury(&mut launched, fault);
+                let claimed = launched.page.claimed();
+                *lock(&shared.seats[seat]) = None;
+                shared.tell(|dispatcher, now| dispatcher.lost(seat, epoch, &loss, claimed, now));
+            }
+            Err(failure) => {
+                launched.drain();
+                *lock(&shared.seats[seat]) = None;
+                shared.tell(|dispatcher, now| {
+                    dispatcher.start_failed(seat, epoch, failure.error, failure.for_good, now);
+                });
+            }
+        }
+    }
+}
+
+/// Waits until a process may be started at the seat. None when none ever will be.
+fn next_epoch(shared: &Shared, seat: usize) -> Option<u32> {
+    let mut dispatcher = lock(&shared.dispatcher);
+    loop {
+        let now = shared.now();
+        dispatcher = match dispatcher.next_start(seat, now) {
+            Start::Now { epoch } => return Some(epoch),
+            Start::NotBefore(time) => {
+                let left = Duration::from_nanos(time - now);
+                shared.changed.wait_timeout(dispatcher, left).unwrap_or_else(PoisonError::into_inner).0
+            }
+            Start::Never => {
+                if dispatcher.is_finished() {
+                    shared.changed.notify_all();
+                    shared.clock.notify_all();
+                }
+                return None;
+            }
+        };
+    }
+}
+
+/// Listens until the worker is gone. Returns what is wrong with it, if it has to be killed.
+fn listen(shared: &Shared, seat: usize, launched: &mut Launched) -> Option<String> {
+    loop {
+        match launched.inlet.receive(None) {
+            Received::Frame(frame) => match FromWorker::from_frame(&frame) {
+                Ok(FromWorker::Report(report)) => {
+                    drop(frame);
+                    if let Err(fault) = shared.tell(|dispatcher, now| dispatcher.report(seat, report, now)) {
+                        return Some(fault.to_owned());
+                    }
+                }
+                Ok(_) => return Some("sent a message out of turn".into()),
+                Err(garbled) => return Some(garbled.to_string()),
+            },
+            Received::Gone => return None,
+            Received::Garbled(fault) => return Some(fault),
+            Received::Nothing => {}
+        }
+    }
+}
+
+/// Waits for the end of a process that is not heard any more, and finds out how it ended.
+fn bury(launched: &mut Launched, fault: Option<String>) -> Loss {
+    let child = &launched.child;
+    let fault = fault.or_else(|| {
+        // Its channel is closed: it is exiting, or it has closed descriptors that are not its own.
+        (!child.wait_timeout(Some(LAST_BREATH))).then(|| "closed its connection".to_owned())
+    });
+    if fault.is_some() {
+        let _ = child.kill();
+    }
+    let status = child.wait();
+    let pid = child.pid();
+    launched.drain();
+    let stage = Stage::from_u32(launched.page.stage());
+    let words = launched.page.words();
+    let panic: Option<PanicInfo> = match words.as_slice() {
+        [] => None,
+        words => Reader::new(words).value().ok(),
+    };
+    Loss { pid, status, stage, panic, fault }
+}

@@ -1,0 +1,275 @@
+//! What this program and this process are: the way in for workers, the mark that makes a process a worker, the
+//! process's name and place in the tree.
+//!
+//! The only reader of the environment and of the command line.
+
+use crate::{
+    error::{Error, Kind, Result},
+    protocol::Hello,
+};
+use std::{
+    ffi::{OsStr, OsString},
+    fmt,
+    os::fd::RawFd,
+    sync::{
+        OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+/// The variable that makes a process a worker. It is removed before anything else happens there.
+const MARK: &str = "POOL_RUNTIME_WORKER";
+
+/// How many processes may stand between the first process and one that it led to.
+pub(crate) const MAX_DEPTH: u32 = 16;
+
+/// The descriptors that a worker is started with.
+pub(crate) mod given {
+    use super::RawFd;
+    pub(crate) const READS: RawFd = 3;
+    pub(crate) const WRITES: RawFd = 4;
+    pub(crate) const STATUS: RawFd = 5;
+    /// The real standard output, where descriptor 1 is kept silent until the worker is in.
+    pub(crate) const STDOUT: RawFd = 6;
+}
+
+// ---- the way in ----
+
+/// How a process started from this binary gets to the worker's loop.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum WayIn {
+    /// Through `main`, which calls `enter`.
+    Main,
+    /// Through a hidden test, as `main` belongs to the test harness.
+    Test {
+        /// The test's full name.
+        name: String,
+    },
+}
+
+/// What `pool_main!();` registers in a test program: the module in which it stands.
+#[derive(Debug)]
+pub struct TestEntry(pub &'static str);
+
+inventory::collect!(TestEntry);
+
+/// The name of the hidden test.
+const HIDDEN_TEST: &str = "pool_main_way_in_for_workers";
+
+static ENTERED: OnceLock<()> = OnceLock::new();
+
+/// Notes that `main` leads workers to their loop.
+pub(crate) fn entered() {
+    let _ = ENTERED.set(());
+}
+
+/// The way in, if there is one.
+pub(crate) fn way_in() -> Result<WayIn> {
+    // In a test program `main` is the harness's, whoever calls `enter`.
+    let Some(entry) = inventory::iter::<TestEntry>.into_iter().next() else {
+        return ENTERED.get().map(|()| WayIn::Main).ok_or_else(|| Error::new(Kind::NoEntry));
+    };
+    // The harness names tests by their path inside the crate.
+    let name = match entry.0.split_once("::") {
+        Some((_, module)) => format!("{module}::{HIDDEN_TEST}"),
+        None => HIDDEN_TEST.to_owned(),
+    };
+    Ok(WayIn::Test { name })
+}
+
+impl WayIn {
+    /// The command line of a worker.
+    pub(crate) fn args(&self) -> Vec<OsString> {
+        let own = std::env::args_os();
+        match self {
+            Self::Main => own.collect(),
+            Self::Test { name } => own
+                .take(1)
+                .chain(["--exact", name, "--nocapture", "--test-threads=1"].map(OsString::from))
+                .collect(),
+        }
+    }
+}
+
+/// The environment of a worker: ours, with changes, and with its mark.
+pub(crate) fn environment(changes: &[(OsString, Option<OsString>)], mark: &Mark) -> Vec<(OsString, OsString)> {
+    let changed = |name: &OsStr| name == MARK || changes.iter().any(|(changed, _)| changed == name);
+    std::env::vars_os()
+        .filter(|(name, _)| !changed(name))
+        .chain(changes.iter().filter_map(|(name, value)| Some((name.clone(), value.clone()?))))
+        .chain([(MARK.into(), mark.to_string().into())])
+        .collect()
+}
+
+// ---- the mark ----
+
+/// What the variable says: whose worker it is, and by which socket it can be sure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Mark {
+    pub(crate) parent: u32,
+    /// The inode of the socket at [`given::READS`].
+    pub(crate) socket: u64,
+    /// Is the standard output at [`given::STDOUT`]?
+    pub(crate) silenced: bool,
+}
+
+impl fmt::Display for Mark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}", self.parent, self.socket, u8::from(self.silenced))
+    }
+}
+
+impl Mark {
+    fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.split(':');
+        let mark = Self {
+            parent: parts.next()?.parse().ok()?,
+            socket: parts.next()?.parse().ok()?,
+            silenced: parts.next()? == "1",
+        };
+        parts.next().is_none().then_some(mark)
+    }
+}
+
+/// What the environment says this process is.
+#[derive(Debug)]
+pub(crate) enum Marked {
+    /// An ordinary process.
+    No,
+    /// A worker.
+    Worker(Mark),
+    /// A worker whose mark cannot be read.
+    Damaged(OsString),
+}
+
+/// Reads the mark and removes it, so that no process started from here takes it for its own.
+pub(crate) fn take_mark() -> Marked {
+    let Some(value) = std::env::var_os(MARK) else { return Marked::No };
+    crate::os::remove_variable(MARK);
+    match value.to_str().and_then(Mark::parse) {
+        Some(mark) => Marked::Worker(mark),
+        None => Marked::Damaged(value),
+    }
+}
+
+// ---- the process ----
+
+/// A process of the tree that this library started, as that process or its child sees it.
+///
+/// ```
+/// # use pool_runtime::{Process, Result, current_process, enter, task};
+/// #[task]
+/// fn introduce_yourself() -> (String, bool) {
+///     (current_process().name().to_owned(), current_process().daemon())
+/// }
+///
+/// fn main() -> Result<()> {
+///     enter();
+///     let process = Process::new(introduce_yourself::call()).name("crawler").start()?;
+///     assert_eq!(process.join()?, ("crawler".to_owned(), false));
+///     assert_eq!(current_process().name(), "MainProcess");
+///     Ok(())
+/// }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProcessInfo {
+    name: String,
+    pid: u32,
+    daemon: bool,
+}
+
+impl ProcessInfo {
+    /// The name that it was started with; `MainProcess` for the first one.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The process id.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Was it started as a daemonic process, which ends when its parent's `main` returns?
+    pub fn daemon(&self) -> bool {
+        self.daemon
+    }
+}
+
+struct Identity {
+    own: ProcessInfo,
+    parent: Option<ProcessInfo>,
+    identity: String,
+    depth: u32,
+}
+
+static IDENTITY: OnceLock<Identity> = OnceLock::new();
+
+fn identity() -> &'static Identity {
+    IDENTITY.get_or_init(|| Identity {
+        own: ProcessInfo { name: "MainProcess".into(), pid: std::process::id(), daemon: false },
+        parent: None,
+        identity: String::new(),
+        depth: 0,
+    })
+}
+
+/// This process was greeted: from now on it is what the parent says.
+pub(crate) fn become_worker(hello: &Hello) {
+    let own = ProcessInfo { name: hello.name.clone(), pid: std::process::id(), daemon: hello.daemon };
+    let parent = ProcessInfo {
+        name: hello.parent_name.clone(),
+        pid: std::os::unix::process::parent_id(),
+        daemon: false,
+    };
+    let _ = IDENTITY.set(Identity { own, parent: Some(parent), identity: hello.identity.clone(), depth: hello.depth });
+}
+
+/// This process, as the one who started it named it.
+pub fn current_process() -> &'static ProcessInfo {
+    &identity().own
+}
+
+/// The process that started this one, if this library did; `None` in the first process.
+pub fn parent_process() -> Option<&'static ProcessInfo> {
+    identity().parent.as_ref()
+}
+
+/// How many processes stand between the first one and this one.
+pub(crate) fn depth() -> u32 {
+    identity().depth
+}
+
+/// The place in the tree of the next child.
+pub(crate) fn next_identity() -> String {
+    static CHILDREN: AtomicU64 = AtomicU64::new(0);
+    let number = CHILDREN.fetch_add(1, Ordering::Relaxed) + 1;
+    match identity().identity.as_str() {
+        "" => number.to_string(),
+        parent => format!("{parent}:{number}"),
+    }
+}
+
+pub(crate) fn process_info(name: String, pid: u32, daemon: bool) -> ProcessInfo {
+    ProcessInfo { name, pid, daemon }
+}
+
+/// How many processors this process may use: the machine's, less what its CPU affinity or its cgroup's quota forbid.
+///
+/// This is how many workers a [`Pool`](crate::Pool) has if nobody says otherwise. At least 1.
+pub fn cpu_count() -> usize {
+    crate::os::cpu_count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_is_read_back() {
+        let mark = Mark { parent: 17, socket: u64::MAX, silenced: true };
+        assert_eq!(Mark::parse(&mark.to_string()), Some(mark));
+        for damaged in ["", "1:2", "1:2:1:4", "a:b:c", "-1:2:1"] {
+            assert_eq!(Mark::parse(damaged), None, "{damaged}");
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! The transport over ipc-channel: one channel each way, made by the parent, for as long as the worker lives.
+//!
+//! ```text
+//!   parent                                    worker
+//!   Sender ── IpcBytesSender ═══ socket ═══▶ IpcBytesReceiver ── Receiver     calls
+//!   Receiver ─ IpcBytesReceiver ◀══ socket ═══ IpcBytesSender ── Sender       reports
+//! ```
+//!
+//! What ipc-channel 0.23 does not do well, this module does not let it do:
+//!
+//! - A frame larger than one packet would go through a socket of its own, whose reading end the sender holds open
+//!   itself: if the reader dies, the sender waits for ever. Frames are cut here into [parts](Part) that fit one packet.
+//! - Its rendezvous, the one-shot server, leaves directories behind, needs a short writable path and has no time-out.
+//!   The worker's ends are passed at its start as descriptors instead; [`descriptor_of`] finds out their numbers.
+//! - Sending to a dead peer raises `SIGPIPE`; receiving fails with `EINTR`. Both stay in here.
+
+use super::{Frame, Inlet, Outlet, Received};
+use crate::os;
+use ipc_channel::{
+    IpcError,
+    ipc::{self, IpcBytesReceiver, IpcBytesSender},
+    platform::OsIpcSender,
+};
+use std::{
+    fmt::Debug,
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd},
+    sync::{LazyLock, Mutex, PoisonError},
+    time::Instant,
+};
+
+/// The head of every part: a mark, how many bytes of the frame are still to come after this part, and how many in all.
+struct Part {
+    left: u64,
+    total: u64,
+}
+
+const MARK: u64 = u64::from_le_bytes(*b"\xf3pool\r\n\x01");
+const HEAD: usize = 32;
+
+/// The longest part. What the kernel allows beyond this would only make larger allocations.
+static PART: LazyLock<usize> = LazyLock::new(|| OsIpcSender::get_max_fragment_size().min(1 << 17));
+
+/// A frame of at most this size goes through even if the other side does not read just now: a few of them fit into the
+/// socket's buffer.
+const UNHINDERED: usize = 1 << 15;
+
+impl Part {
+    fn write(&self, to: &mut Vec<u8>) {
+        to.extend_from_slice(&MARK.to_le_bytes());
+        to.extend_from_slice(&self.left.to_le_bytes());
+        to.extend_from_slice(&self.total.to_le_bytes());
+        to.resize(to.len().next_multiple_of(HEAD), 0);
+    }
+
+    fn read(part: &[u8]) -> Result<(Self, &[u8]), String> {
+        let word = |at: usize| part.get(at..at + 8).and_then(|word| word.try_into().ok()).map(u64::from_le_bytes);
+        match (word(0), word(8), word(16), part.get(HEAD..)) {
+            (Some(MARK), Some(left), Some(total), Some(rest)) => Ok((Self { left, total }, rest)),
+            _ => Err("sent bytes that are no message".into()),
+        }
+    }
+}
+
+/// Both ends of both channels. The worker's are on their way to another process.
+#[derive(Debug)]
+pub(crate) struct Pair {
+    pub(crate) sender: Sender,
+    pub(crate) receiver: Receiver,
+    worker_receiver: IpcBytesReceiver,
+    worker_sender: IpcBytesSender,
+}
+
+impl Pair {
+    pub(crate) fn new() -> io::Result<Self> {
+        let (sender, worker_receiver) = above_standard_channel()?;
+        let (worker_sender, receiver) = above_standard_channel()?;
+        Ok(Self {
+            sender: Sender::new(sender),
+            receiver: Receiver::new(receiver, None)?,
+            worker_receiver,
+            worker_sender,
+        })
+    }
+
+    /// The worker's ends, to be inherited: first that which it reads.
+    pub(crate) fn worker_ends(&self) -> io::Result<[BorrowedFd<'_>; 2]> {
+        Ok([
+            os::borrow(&self.worker_receiver, descriptor_of(&self.worker_receiver)?),
+            os::borrow(&self.worker_sender, descriptor_of(&self.worker_sender)?),
+        ])
+    }
+}
+
+/// The worker's two ends, made from the descriptors that it was started with.
+pub(crate) fn inherited(reads: OwnedFd, writes: OwnedFd) -> io::Result<(Sender, Receiver)> {
+    let (_, receiver) = above_standard_channel()?;
+    os::move_into(reads, &receiver, descriptor_of(&receiver)?)?;
+    let (sender, _) = above_standard_channel()?;
+    os::move_into(writes, &sender, descriptor_of(&sender)?)?;
+    Ok((Sender::new(sender), Receiver::new(receiver, None)?))
+}
+
+/// A channel that does not live on descriptors 0 to 2, should the program have closed those: whatever is printed
+/// would go into the channel.
+fn above_standard_channel() -> io::Result<(IpcBytesSender, IpcBytesReceiver)> {
+    let mut below = Vec::new();
+    loop {
+        let (sender, receiver) = ipc::bytes_channel()?;
+        if descriptor_of(&sender)? > 2 && descriptor_of(&receiver)? > 2 {
+            return Ok((sender, receiver));
+        }
+        below.push((sender, receiver));
+    }
+}
+
+/// The number of the descriptor in one end of a channel.
+///
+/// ipc-channel keeps it private, but shows it: `…{ fd: SharedFileDescriptor(7) }`, `…{ fd: Cell { value: 8 } }`. A
+/// version that shows something else is refused here, before anything is done with a wrong number.
+fn descriptor_of(end: &impl Debug) -> io::Result<RawFd> {
+    let shown = format!("{end:?}");
+    let mut numbers = shown.split(|c: char| !c.is_ascii_digit()).filter(|digits| !digits.is_empty());
+    let number = numbers.next().and_then(|digits| digits.parse::<RawFd>().ok());
+    number
+        .filter(|number| numbers.next().is_none() && is_packet_socket(os::borrow(end, *number)))
+        .ok_or_else(|| io::Error::other(format!("this version of ipc-channel hides its descriptors: {shown}")))
+}
+
+fn is_packet_socket(fd: BorrowedFd<'_>) -> bool {
+    rustix::net::sockopt::socket_type(fd).is_ok_and(|kind| kind == rustix::net::SocketType::SEQPACKET)
+}
+
+/// The end that sends.
+#[derive(Debug)]
+pub(crate) struct Sender {
+    /// Locked for as long as a frame takes: the parts of two frames must not mix.
+    channel: Mutex<IpcBytesSender>,
+}
+
+impl Sender {
+    fn new(channel: IpcBytesSender) -> Self {
+        Self { channel: Mutex::new(channel) }
+    }
+}
+
+impl Outlet for Sender {
+    fn send(&self, frame: &[u8]) -> io::Result<()> {
+        let room = *PART - HEAD;
+        let channel = self.channel.lock().unwrap_or_else(PoisonError::into_inner);
+        let _held = os::SigpipeHeld::new();
+        let mut part = Vec::with_capacity(HEAD + frame.len().min(room));
+        let mut rest = frame;
+        loop {
+            let (now, later) = rest.split_at(rest.len().min(room));
+            part.clear();
+            Part { left: later.len() as u64, total: frame.len() as u64 }.write(&mut part);
+            part.extend_from_slice(now);
+            loop {
+                match channel.send(&part) {
+                    Ok(()) => break,
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            if later.is_empty() {
+                return Ok(());
+            }
+            rest = later;
+        }
+    }
+
+    fn unhindered(&self) -> usize {
+        UNHINDERED
+    }
+}
+
+/// The end that receives.
+#[derive(Debug)]
+pub(crate) struct Receiver {
+    channel: IpcBytesReceiver,
+    number: RawFd,
+    /// Readable when the other process has ended: the channel alone does not tell, if a process of its own holds the
+    /// other end open.
+    alarm: Option<OwnedFd>,
+    /// What has arrived of a frame.
+    unfinished: Vec<u8>,
+    total: u64,
+}
+
+impl Receiver {
+    fn new(channel: IpcBytesReceiver, alarm: Option<OwnedFd>) -> io::Result<Self> {
+        let number = descriptor_of(&channel)?;
+        Ok(Self { channel, number, alarm, unfinished: Vec::new(), total: 0 })
+    }
+
+    /// Also ends when `process` does, a pidfd.
+    pub(crate) fn watch(&mut self, process: BorrowedFd<'_>) -> io::Result<()> {
+        self.alarm = Some(process.try_clone_to_owned()?);
+        Ok(())
+    }
+
+    /// Another descriptor of the socket, to see the other side go.
+    pub(crate) fn duplicate(&self) -> io::Result<OwnedFd> {
+        os::borrow(&self.channel, self.number).try_clone_to_owned()
+    }
+
+    /// Whether there is a part to receive now; whether there can be more later.
+    fn wait(&self, deadline: Option<Instant>) -> io::Result<(bool, bool)> {
+        let socket = os::borrow(&self.channel, self.number);
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let [readable, ended] = match &self.alarm {
+            Some(alarm) => os::wait_readable([socket, alarm.as_fd()], left)?,
+            None => return Ok((os::wait_readable([socket], left)?[0], true)),
+        };
+        if ended && !readable {
+            // It may have sent its last words between the two looks of one poll.
+            let [readable] = os::wait_readable([socket], Some(std::time::Duration::ZERO))?;
+            return Ok((readable, false));
+        }
+        Ok((readable, true))
+    }
+
+    /// Adds a part to the frame it belongs to. Returns the frame if it is whole.
+    fn assemble(&mut self, part: Vec<u8>) -> Result<Option<Frame>, String> {
+        let (head, rest) = Part::read(&part)?;
+        let so_far = self.unfinished.len() as u64 + rest.len() as u64;
+        let first = self.unfinished.is_empty();
+        if (!first && head.total != self.total) || so_far.checked_add(head.left) != Some(head.total) {
+            return Err("sent parts of a message that do not fit together".into());
+        }
+        if first && head.left == 0 {
+            return Ok(Some(Frame::new(part, HEAD)));
+        }
+        if rest.is_empty() {
+            return Err("sent a part of a message that is empty".into());
+        }
+        // What is announced is not believed: the room grows with what arrives, doubling.
+        self.total = head.total;
+        self.unfinished.extend_from_slice(rest);
+        Ok((head.left == 0).then(|| Frame::new(std::mem::take(&mut self.unfinished), 0)))
+    }
+}
+
+impl Inlet for Receiver {
+    fn receive(&mut self, deadline: Option<Instant>) -> Received {
+        loop {
+            // Without an alarm and a deadline there is nothing but the channel to wait for.
+            if self.alarm.is_some() || deadline.is_some() {
+                match self.wait(deadline) {
+                    Ok((true, _)) => {}
+                    Ok((false, false)) => return Received::Gone,
+                    Ok((false, true)) if deadline.is_some_and(|deadline| deadline <= Instant::now()) => {
+                        return Received::Nothing;
+                    }
+                    Ok((false, true)) => continue,
+                    Err(error) => return Received::Garbled(format!("cannot be listened to ({error})")),
+                }
+            }
+            // ipc-channel asserts where it could return an error: bytes that it did not write itself make it panic.
+            let received = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.channel.recv()));
+            let part = match received {
+                Ok(Ok(part)) => part,
+                Ok(Err(IpcError::Disconnected)) => return Received::Gone,
+                Ok(Err(IpcError::Io(error))) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Ok(Err(IpcError::Io(error))) if error.kind() == io::ErrorKind::ConnectionReset => return Received::Gone,
+                Ok(Err(error)) => return Received::Garbled(format!("cannot be listened to ({error})")),
+                Err(_) => return Received::Garbled("sent bytes that are no message".into()),
+            };
+            match self.assemble(part) {
+                Ok(Some(frame)) => return Received::Frame(frame),
+                Ok(None) => {}
+                Err(fault) => return Received::Garbled(fault),
+            }
+        }
+    }
+}
+

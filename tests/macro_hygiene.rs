@@ -3,31 +3,11 @@
 
 #![no_implicit_prelude]
 #![forbid(unsafe_code)]
-#![deny(
-    warnings,
-    missing_docs,
-    unreachable_pub,
-    unused_qualifications,
-    missing_debug_implementations
-)]
-#![deny(
-    missing_copy_implementations,
-    single_use_lifetimes,
-    unused_lifetimes,
-    unused_results,
-    unnameable_types
-)]
-#![deny(
-    elided_lifetimes_in_paths,
-    redundant_lifetimes,
-    let_underscore_drop,
-    absolute_paths_not_starting_with_crate
-)]
+#![deny(warnings, missing_docs, unreachable_pub, unused_qualifications, missing_debug_implementations)]
+#![deny(missing_copy_implementations, single_use_lifetimes, unused_lifetimes, unused_results, unnameable_types)]
+#![deny(elided_lifetimes_in_paths, redundant_lifetimes, let_underscore_drop, absolute_paths_not_starting_with_crate)]
 #![deny(clippy::all, clippy::pedantic)]
-#![allow(
-    clippy::items_after_statements,
-    reason = "tasks in function bodies are a case of this test"
-)]
+#![allow(clippy::items_after_statements, reason = "tasks in function bodies are a case of this test")]
 
 use ::pool_runtime::{Call, TaskInfo, task};
 use ::std::{
@@ -167,11 +147,7 @@ struct Missing;
 
 #[task(initializer)]
 fn open_model(scale: f64, _path: &str) -> ::std::result::Result<Model, Missing> {
-    if scale > 0.0 {
-        ::std::result::Result::Ok(Model { scale })
-    } else {
-        ::std::result::Result::Err(Missing)
-    }
+    if scale > 0.0 { ::std::result::Result::Ok(Model { scale }) } else { ::std::result::Result::Err(Missing) }
 }
 
 #[task(initializer)]
@@ -217,37 +193,21 @@ fn signature(name: &str) -> &'static str {
 fn every_task_is_listed_with_its_signature() {
     assert_eq!(signature("nothing"), "fn nothing()");
     assert_eq!(signature("type"), "fn r#type(r#match: u8) -> u8");
-    assert_eq!(
-        signature("patterns"),
-        "fn patterns(_: u8, (a, b): (u8, u8), arg0: u8, [c, ..]: [u8; 3]) -> u8"
-    );
-    assert_eq!(
-        signature("crate_wide"),
-        "fn crate_wide(text: &str, path: &::std::path::Path) -> usize"
-    );
-    assert_eq!(
-        signature("made_of_text"),
-        "fn made_of_text(text: &str, extra: &[u8]) -> usize"
-    );
+    assert_eq!(signature("patterns"), "fn patterns(_: u8, (a, b): (u8, u8), arg0: u8, [c, ..]: [u8; 3]) -> u8");
+    assert_eq!(signature("crate_wide"), "fn crate_wide(text: &str, path: &::std::path::Path) -> usize");
+    assert_eq!(signature("made_of_text"), "fn made_of_text(text: &str, extra: &[u8]) -> usize");
     assert_eq!(
         signature("with_state"),
         "fn with_state(xs: &[f64], model: &mut Model, by: f64) -> ::std::vec::Vec<f64>"
     );
-    assert_eq!(
-        signature_of("renamed, freely").signature(),
-        "fn renamed(_unused: &bool)"
-    );
+    assert_eq!(signature_of("renamed, freely").signature(), "fn renamed(_unused: &bool)");
     assert!(signature_of("macro_hygiene::open_model").is_initializer());
     assert!(!::pool_runtime::tasks().any(|task| task.name().contains("compiled_out")));
 }
 
 #[test]
 fn a_task_knows_its_place() {
-    assert!(
-        signature_of("macro_hygiene::made_of_text")
-            .file()
-            .ends_with("macro_hygiene.rs")
-    );
+    assert!(signature_of("macro_hygiene::made_of_text").file().ends_with("macro_hygiene.rs"));
     let line = ::std::line!() + 2;
     #[task]
     fn here() {}

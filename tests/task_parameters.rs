@@ -48,10 +48,7 @@ fn owned_for_ever(text: std::borrow::Cow<'static, str>) -> std::borrow::Cow<'sta
 
 fn signature(name: &str) -> &'static str {
     let name = format!("task_parameters::{name}");
-    pool_runtime::tasks()
-        .find(|task| task.name() == name)
-        .expect(&name)
-        .signature()
+    pool_runtime::tasks().find(|task| task.name() == name).expect(&name).signature()
 }
 
 #[test]
@@ -70,14 +67,8 @@ fn signatures_read_as_they_were_written() {
         signature("qualified"),
         "fn qualified(item: <Vec<u8> as IntoIterator>::Item, _: ()) -> Result<(), Box<str>>"
     );
-    assert_eq!(
-        signature("results"),
-        "fn results(fail: bool) -> Result<Option<BTreeMap<u8, [Point; 2]>>, String>"
-    );
-    assert_eq!(
-        signature("boxed"),
-        "fn boxed(lent: &Box<[u8]>, anonymous: &'_ str) -> Box<str>"
-    );
+    assert_eq!(signature("results"), "fn results(fail: bool) -> Result<Option<BTreeMap<u8, [Point; 2]>>, String>");
+    assert_eq!(signature("boxed"), "fn boxed(lent: &Box<[u8]>, anonymous: &'_ str) -> Box<str>");
 }
 
 #[test]
@@ -99,10 +90,7 @@ fn arguments_coerce_as_they_do_for_the_function() {
         owned_for_ever::call("".into()),
     ));
     assert_eq!((qualified(1, ()), results(false)), (Ok(()), Ok(None)));
-    assert_eq!(
-        (boxed(&boxed_bytes, "a"), owned_for_ever("b".into())),
-        ("[1] a".into(), "b".into())
-    );
+    assert_eq!((boxed(&boxed_bytes, "a"), owned_for_ever("b".into())), ("[1] a".into(), "b".into()));
     assert_eq!(results(true), Err("asked to".into()));
 }
 

@@ -16,13 +16,7 @@ use syn::{
 
 /// The items that replace the annotated function.
 pub fn expand(task: &Task) -> TokenStream {
-    let Task {
-        function,
-        options,
-        parameters,
-        output,
-        text,
-    } = task;
+    let Task { function, options, parameters, output, text } = task;
     let (name, vis) = (&function.sig.ident, &function.vis);
     let plain_name = name.unraw().to_string();
     let krate = &match &options.krate {
@@ -34,20 +28,10 @@ pub fn expand(task: &Task) -> TokenStream {
     let twin_attrs = forwarded(&function.attrs, &["cfg", "deprecated"]);
     let (twin_doc, call_doc) = docs(&plain_name, parameters);
 
-    let travelling = || {
-        parameters
-            .iter()
-            .filter_map(|parameter| Some((parameter, parameter.travels()?)))
-    };
-    let lifetime: Option<TokenStream> = parameters
-        .iter()
-        .any(|p| matches!(p.form, Form::Lent { .. }))
-        .then(|| quote!(<'call>));
-    let call_lifetime = if lifetime.is_some() {
-        quote!('call)
-    } else {
-        quote!('static)
-    };
+    let travelling = || parameters.iter().filter_map(|parameter| Some((parameter, parameter.travels()?)));
+    let lifetime: Option<TokenStream> =
+        parameters.iter().any(|p| matches!(p.form, Form::Lent { .. })).then(|| quote!(<'call>));
+    let call_lifetime = if lifetime.is_some() { quote!('call) } else { quote!('static) };
     let call_parameters = parameters.iter().filter_map(Parameter::in_call);
     let encode = travelling().map(|(parameter, ty)| {
         let (probe, lent, label) = (probe(ty, krate), parameter.lent_by_caller(), parameter.label());
@@ -58,11 +42,7 @@ pub fn expand(task: &Task) -> TokenStream {
         quote_spanned!(ty.span()=> #probe.check();)
     });
     let decode = parameters.iter().enumerate().filter_map(|(index, parameter)| {
-        let (held, label, probe) = (
-            Parameter::held(index),
-            parameter.label(),
-            probe(parameter.travels()?, krate),
-        );
+        let (held, label, probe) = (Parameter::held(index), parameter.label(), probe(parameter.travels()?, krate));
         let (ty, method) = match &parameter.form {
             Form::Value(ty) => (Some(quote!(: #ty)), quote!(decode)),
             Form::Lent { .. } | Form::State { .. } => (None, quote!(lend)),
@@ -71,10 +51,7 @@ pub fn expand(task: &Task) -> TokenStream {
             let #held #ty = #probe.#method(&mut __arguments).map_err(#private::Fault::argument(#label))?;
         })
     });
-    let passed = parameters
-        .iter()
-        .enumerate()
-        .map(|(index, parameter)| parameter.passed_by_worker(index, krate));
+    let passed = parameters.iter().enumerate().map(|(index, parameter)| parameter.passed_by_worker(index, krate));
     let state = parameters.iter().find_map(|parameter| match &parameter.form {
         Form::State { of, .. } => Some(of),
         Form::Value(_) | Form::Lent { .. } => None,
@@ -189,11 +166,8 @@ pub fn expand(task: &Task) -> TokenStream {
 
 /// The documentation of the twin and of its `call`.
 fn docs(name: &str, parameters: &[Parameter]) -> (String, String) {
-    let names: Vec<String> = parameters
-        .iter()
-        .filter(|parameter| parameter.travels().is_some())
-        .map(Parameter::label)
-        .collect();
+    let names: Vec<String> =
+        parameters.iter().filter(|parameter| parameter.travels().is_some()).map(Parameter::label).collect();
     let names = names.join(", ");
     let twin = format!(
         "The task of the function [`{name}`](fn@{name}).\n\n`{name}::call({names})` makes a call of it, which a pool or \
@@ -220,9 +194,7 @@ fn keep(meta: &Meta, names: &[&str]) -> Option<Meta> {
     if !list.path.is_ident("cfg_attr") {
         return None;
     }
-    let parts = list
-        .parse_args_with(Punctuated::<Meta, Token![,]>::parse_terminated)
-        .ok()?;
+    let parts = list.parse_args_with(Punctuated::<Meta, Token![,]>::parse_terminated).ok()?;
     let mut parts = parts.into_iter();
     let condition = parts.next()?;
     let kept: Vec<Meta> = parts.filter_map(|part| keep(&part, names)).collect();

@@ -75,21 +75,13 @@ pub fn parse(options: TokenStream, item: TokenStream) -> Result<Task, Refused> {
     let mut function: ItemFn = match syn::parse2(item.clone()) {
         Ok(function) => function,
         Err(error) => {
-            return Err(Refused {
-                error: not_a_function(&item).unwrap_or(error),
-                item,
-            });
+            return Err(Refused { error: not_a_function(&item).unwrap_or(error), item });
         }
     };
     let mut refusals = Refusals::default();
     let options = parse_options(options, &mut refusals);
     refuse_kind_of_function(&function, &mut refusals);
-    let declared: Vec<Lifetime> = function
-        .sig
-        .generics
-        .lifetimes()
-        .map(|param| param.lifetime.clone())
-        .collect();
+    let declared: Vec<Lifetime> = function.sig.generics.lifetimes().map(|param| param.lifetime.clone()).collect();
     let text = signature_text(&function.sig);
 
     let mut parameters = Vec::new();
@@ -98,45 +90,22 @@ pub fn parse(options: TokenStream, item: TokenStream) -> Result<Task, Refused> {
         let FnArg::Typed(input) = input else { continue };
         let is_state = take_state(input, &mut refusals);
         if let Some(second) = is_state.filter(|_| state_seen) {
-            refusals.add(
-                second,
-                "a worker has one state: make it a struct of all that the task needs",
-            );
+            refusals.add(second, "a worker has one state: make it a struct of all that the task needs");
         }
         if let Some(at) = is_state.filter(|_| options.initializer.is_some()) {
-            refusals.add(
-                at,
-                "an initializer makes the state, so it cannot take one: return the state instead",
-            );
+            refusals.add(at, "an initializer makes the state, so it cannot take one: return the state instead");
         }
         state_seen |= is_state.is_some();
         let form = match is_state {
             Some(at) => state_form(&input.ty, at, &declared, &mut refusals),
             None => argument_form(&input.ty, &declared, &mut refusals),
         };
-        parameters.extend(form.map(|form| Parameter {
-            name: parameter_name(&input.pat, index),
-            form,
-        }));
+        parameters.extend(form.map(|form| Parameter { name: parameter_name(&input.pat, index), form }));
     }
-    let output = output(
-        &function.sig.output,
-        &declared,
-        options.initializer.is_some(),
-        &mut refusals,
-    );
+    let output = output(&function.sig.output, &declared, options.initializer.is_some(), &mut refusals);
     match refusals.0 {
-        Some(error) => Err(Refused {
-            item: function.into_token_stream(),
-            error,
-        }),
-        None => Ok(Task {
-            function,
-            options,
-            parameters,
-            output,
-            text,
-        }),
+        Some(error) => Err(Refused { item: function.into_token_stream(), error }),
+        None => Ok(Task { function, options, parameters, output, text }),
     }
 }
 
@@ -155,10 +124,7 @@ fn not_a_function(item: &TokenStream) -> Option<Error> {
         Item::Fn(_) => return None,
         other => other.span(),
     };
-    Some(Error::new(
-        at,
-        "only a function can be a task: put `#[task]` on each `fn` that other processes shall run",
-    ))
+    Some(Error::new(at, "only a function can be a task: put `#[task]` on each `fn` that other processes shall run"))
 }
 
 fn parse_options(tokens: TokenStream, refusals: &mut Refusals) -> Options {
@@ -201,13 +167,8 @@ fn parse_options(tokens: TokenStream, refusals: &mut Refusals) -> Options {
 
 fn task_name(value: &Expr) -> syn::Result<LitStr> {
     match value {
-        Expr::Lit(ExprLit {
-            lit: Lit::Str(name), ..
-        }) if !name.value().is_empty() => Ok(name.clone()),
-        other => Err(Error::new(
-            other.span(),
-            "a task's name is a string literal that is not empty",
-        )),
+        Expr::Lit(ExprLit { lit: Lit::Str(name), .. }) if !name.value().is_empty() => Ok(name.clone()),
+        other => Err(Error::new(other.span(), "a task's name is a string literal that is not empty")),
     }
 }
 
@@ -229,22 +190,13 @@ fn skip_value(input: ParseStream<'_>) -> syn::Result<()> {
 fn refuse_kind_of_function(function: &ItemFn, refusals: &mut Refusals) {
     let signature = &function.sig;
     if let Some(token) = &signature.asyncness {
-        refusals.add(
-            token.span,
-            "an `async fn` cannot be a task yet: block on the future in an ordinary function",
-        );
+        refusals.add(token.span, "an `async fn` cannot be a task yet: block on the future in an ordinary function");
     }
     if let Safety::Unsafe(token) = &signature.safety {
-        refusals.add(
-            token.span,
-            "an `unsafe fn` cannot be a task, as the worker calls it: wrap it in a safe function",
-        );
+        refusals.add(token.span, "an `unsafe fn` cannot be a task, as the worker calls it: wrap it in a safe function");
     }
     if let Some(abi) = &signature.abi {
-        refusals.add(
-            abi.extern_token.span,
-            "a task has Rust's own ABI: wrap the `extern` function in an ordinary one",
-        );
+        refusals.add(abi.extern_token.span, "a task has Rust's own ABI: wrap the `extern` function in an ordinary one");
     }
     for param in &signature.generics.params {
         match param {
@@ -261,10 +213,7 @@ fn refuse_kind_of_function(function: &ItemFn, refusals: &mut Refusals) {
         refusals.add(receiver.self_token.span, reason);
     }
     if let Some(variadic) = &signature.variadic {
-        refusals.add(
-            variadic.dots.span(),
-            "a task has a fixed number of parameters: take a slice",
-        );
+        refusals.add(variadic.dots.span(), "a task has a fixed number of parameters: take a slice");
     }
 }
 
@@ -272,15 +221,8 @@ const GENERIC: &str = "the worker finds a task by its name, so it cannot be gene
 
 /// Takes `#[state]` off the parameter.
 fn take_state(input: &mut PatType, refusals: &mut Refusals) -> Option<Span> {
-    if let Some(cfg) = input
-        .attrs
-        .iter()
-        .find(|attr| attr.path().is_ident("cfg") || attr.path().is_ident("cfg_attr"))
-    {
-        refusals.add(
-            cfg.path().span(),
-            "a task's parameters cannot depend on `cfg`: write one task for each case",
-        );
+    if let Some(cfg) = input.attrs.iter().find(|attr| attr.path().is_ident("cfg") || attr.path().is_ident("cfg_attr")) {
+        refusals.add(cfg.path().span(), "a task's parameters cannot depend on `cfg`: write one task for each case");
     }
     let is_state = |attr: &Attribute| attr.path().is_ident("state");
     let found = input.attrs.iter().find(|attr| is_state(attr))?;
@@ -301,11 +243,7 @@ fn parameter_name(pattern: &Pat, index: usize) -> Ident {
 }
 
 fn argument_form(ty: &Type, declared: &[Lifetime], refusals: &mut Refusals) -> Option<Form> {
-    let mut inner = Inner {
-        declared,
-        place: Place::Argument,
-        refusals,
-    };
+    let mut inner = Inner { declared, place: Place::Argument, refusals };
     let Type::Reference(borrow) = peel(ty) else {
         inner.visit_type(ty);
         return Some(Form::Value(ty.clone()));
@@ -319,10 +257,7 @@ fn argument_form(ty: &Type, declared: &[Lifetime], refusals: &mut Refusals) -> O
         inner.refusals.add(lifetime.span(), reason);
     }
     inner.visit_type(&borrow.elem);
-    Some(Form::Lent {
-        and: borrow.and_token,
-        of: unparenthesized(&borrow.elem),
-    })
+    Some(Form::Lent { and: borrow.and_token, of: unparenthesized(&borrow.elem) })
 }
 
 fn state_form(ty: &Type, state: Span, declared: &[Lifetime], refusals: &mut Refusals) -> Option<Form> {
@@ -331,27 +266,16 @@ fn state_form(ty: &Type, state: Span, declared: &[Lifetime], refusals: &mut Refu
         return None;
     };
     if let Some(lifetime) = borrow.lifetime.as_ref().filter(|lifetime| lifetime.ident == "static") {
-        refusals.add(
-            lifetime.span(),
-            "the state is lent for one call only: write `&T` or `&mut T` without a lifetime",
-        );
+        refusals.add(lifetime.span(), "the state is lent for one call only: write `&T` or `&mut T` without a lifetime");
     }
     match peel(&borrow.elem) {
         unsized_type @ (Type::Slice(_) | Type::TraitObject(_)) => {
             refusals.add(first_span(unsized_type), UNSIZED_STATE);
         }
         Type::Path(path) if path.path.is_ident("str") => refusals.add(path.span(), UNSIZED_STATE),
-        _ => Inner {
-            declared,
-            place: Place::State,
-            refusals,
-        }
-        .visit_type(&borrow.elem),
+        _ => Inner { declared, place: Place::State, refusals }.visit_type(&borrow.elem),
     }
-    Some(Form::State {
-        mutable: borrow.mutability.is_some(),
-        of: unparenthesized(&borrow.elem),
-    })
+    Some(Form::State { mutable: borrow.mutability.is_some(), of: unparenthesized(&borrow.elem) })
 }
 
 const UNSIZED_STATE: &str = "the state is the very type that the initializer returns: write its sized type, such as \
@@ -370,18 +294,11 @@ fn output(output: &ReturnType, declared: &[Lifetime], initializer: bool, refusal
         return parse_quote!(());
     };
     if let Type::Never(never) = peel(ty) {
-        refusals.add(
-            never.bang_token.span(),
-            "a task has a result to send back: return `()` if there is nothing to say",
-        );
+        refusals
+            .add(never.bang_token.span(), "a task has a result to send back: return `()` if there is nothing to say");
     } else {
         let place = if initializer { Place::State } else { Place::Result };
-        Inner {
-            declared,
-            place,
-            refusals,
-        }
-        .visit_type(ty);
+        Inner { declared, place, refusals }.visit_type(ty);
     }
     (**ty).clone()
 }
@@ -413,16 +330,12 @@ impl<'ast> Visit<'ast> for Inner<'_> {
         let travels = self.place != Place::State;
         match ty {
             Type::Reference(borrow) => {
-                let is_static = borrow
-                    .lifetime
-                    .as_ref()
-                    .is_some_and(|lifetime| lifetime.ident == "static");
+                let is_static = borrow.lifetime.as_ref().is_some_and(|lifetime| lifetime.ident == "static");
                 match self.place {
                     Place::State if is_static => self.visit_type(&borrow.elem),
-                    Place::State => self.refuse(
-                        borrow.and_token.span(),
-                        "the state outlives the call: it must own what it holds",
-                    ),
+                    Place::State => {
+                        self.refuse(borrow.and_token.span(), "the state outlives the call: it must own what it holds")
+                    }
                     Place::Result => self.refuse(
                         borrow.and_token.span(),
                         "a result comes from another process, so it cannot borrow: return an owned value, such as \
@@ -455,10 +368,7 @@ impl<'ast> Visit<'ast> for Inner<'_> {
                 "the other process must know the exact type to decode it: write that type",
             ),
             Type::ImplTrait(opaque) => {
-                self.refuse(
-                    opaque.impl_token.span(),
-                    "tasks ask for the state by its exact type: write that type",
-                );
+                self.refuse(opaque.impl_token.span(), "tasks ask for the state by its exact type: write that type");
             }
             other => visit::visit_type(self, other),
         }
@@ -466,10 +376,7 @@ impl<'ast> Visit<'ast> for Inner<'_> {
 
     fn visit_type_path(&mut self, ty: &'ast TypePath) {
         if let Some(first) = ty.path.segments.first().filter(|first| first.ident == "Self") {
-            self.refuse(
-                first.ident.span(),
-                "a task is a function of its own, not of a type: write the type's name",
-            );
+            self.refuse(first.ident.span(), "a task is a function of its own, not of a type: write the type's name");
         }
         visit::visit_type_path(self, ty);
     }
@@ -489,9 +396,5 @@ impl<'ast> Visit<'ast> for Inner<'_> {
 
 /// The span of the first token: on stable, a span of several tokens is no more than that, and less predictable.
 fn first_span(tokens: &impl quote::ToTokens) -> Span {
-    tokens
-        .to_token_stream()
-        .into_iter()
-        .next()
-        .map_or_else(Span::call_site, |token| token.span())
+    tokens.to_token_stream().into_iter().next().map_or_else(Span::call_site, |token| token.span())
 }

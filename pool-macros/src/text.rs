@@ -23,11 +23,7 @@ pub fn signature_text(signature: &Signature) -> String {
         })
         .collect();
     let output = readable(signature.output.to_token_stream());
-    let output = if output.is_empty() {
-        output
-    } else {
-        format!(" {output}")
-    };
+    let output = if output.is_empty() { output } else { format!(" {output}") };
     format!("fn {}({}){output}", signature.ident, parameters.join(", "))
 }
 

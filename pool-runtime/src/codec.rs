@@ -162,4 +162,3 @@ impl<'de> Reader<'de> {
         }
     }
 }
-

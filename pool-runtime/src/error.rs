@@ -216,10 +216,6 @@ impl Error {
         self
     }
 
-    pub(crate) fn kind(&self) -> &Kind {
-        &self.0.kind
-    }
-
     fn loss(&self) -> Option<&Loss> {
         match &self.0.kind {
             Kind::Lost(loss) => Some(loss),

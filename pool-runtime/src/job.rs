@@ -76,15 +76,6 @@ impl Results {
         };
     }
 
-    pub(crate) fn into_each(self) -> impl Iterator<Item = Result<Vec<u8>>> {
-        let bytes = self.bytes;
-        self.items.into_iter().map(move |item| match item {
-            Item::Value { start, length } => Ok(bytes[start..start + length].to_vec()),
-            Item::Failed(error) => Err(error),
-            Item::Missing => Err(Error::new(Kind::Cancelled)),
-        })
-    }
-
     fn decode_into<R>(self, decode: Decode<R>, task: &'static str, values: &mut Vec<R>) -> Result<()> {
         for item in self.items {
             values.push(match item {

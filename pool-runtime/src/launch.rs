@@ -15,7 +15,7 @@ use std::{
     ffi::OsString,
     fs::File,
     io::{self, PipeReader, PipeWriter, Read},
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, OwnedFd},
     path::PathBuf,
     process::ExitStatus,
     sync::Arc,
@@ -202,11 +202,8 @@ impl Launch {
 
         let socket = rustix::fs::fstat(reads)?.st_ino;
         let mark = Mark { parent: std::process::id(), socket, silenced: in_test };
-        let mut descriptors = vec![
-            (given::READS, Io::Fd(reads)),
-            (given::WRITES, Io::Fd(writes)),
-            (given::STATUS, Io::Fd(page.fd())),
-        ];
+        let mut descriptors =
+            vec![(given::READS, Io::Fd(reads)), (given::WRITES, Io::Fd(writes)), (given::STATUS, Io::Fd(page.fd()))];
         descriptors.extend(stdin.io().map(|io| (0, io)));
         descriptors.extend(stderr.io().map(|io| (2, io)));
         if in_test {
@@ -370,15 +367,15 @@ fn relay(stdout: Option<PipeReader>, stderr: Option<PipeReader>, process: OwnedF
         let mut buffer = vec![0; 1 << 16];
         loop {
             // A stream that is closed is watched no more: the process stands in for it.
-            let watched = |stream: &Option<File>| -> Option<OwnedFd> { stream.as_ref()?.as_fd().try_clone_to_owned().ok() };
+            let watched =
+                |stream: &Option<File>| -> Option<OwnedFd> { stream.as_ref()?.as_fd().try_clone_to_owned().ok() };
             let fds = [watched(&streams[0]), watched(&streams[1])];
             if fds.iter().all(Option::is_none) {
                 return;
             }
-            let or_process = |fd: &'_ Option<OwnedFd>| -> Option<BorrowedFd<'_>> { Some(fd.as_ref()?.as_fd()) };
             let polled = [
-                or_process(&fds[0]).unwrap_or(process.as_fd()),
-                or_process(&fds[1]).unwrap_or(process.as_fd()),
+                fds[0].as_ref().unwrap_or(&process).as_fd(),
+                fds[1].as_ref().unwrap_or(&process).as_fd(),
                 process.as_fd(),
             ];
             let Ok([out, err, ended]) = os::wait_readable(polled, None) else { return };

@@ -83,10 +83,9 @@ impl WayIn {
         let own = std::env::args_os();
         match self {
             Self::Main => own.collect(),
-            Self::Test { name } => own
-                .take(1)
-                .chain(["--exact", name, "--nocapture", "--test-threads=1"].map(OsString::from))
-                .collect(),
+            Self::Test { name } => {
+                own.take(1).chain(["--exact", name, "--nocapture", "--test-threads=1"].map(OsString::from)).collect()
+            }
         }
     }
 }
@@ -216,11 +215,8 @@ fn identity() -> &'static Identity {
 /// This process was greeted: from now on it is what the parent says.
 pub(crate) fn become_worker(hello: &Hello) {
     let own = ProcessInfo { name: hello.name.clone(), pid: std::process::id(), daemon: hello.daemon };
-    let parent = ProcessInfo {
-        name: hello.parent_name.clone(),
-        pid: std::os::unix::process::parent_id(),
-        daemon: false,
-    };
+    let parent =
+        ProcessInfo { name: hello.parent_name.clone(), pid: std::os::unix::process::parent_id(), daemon: false };
     let _ = IDENTITY.set(Identity { own, parent: Some(parent), identity: hello.identity.clone(), depth: hello.depth });
 }
 

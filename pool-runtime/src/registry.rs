@@ -46,11 +46,7 @@ fn table() -> &'static Table {
         for task in &in_order {
             digest.write(&task.signature_hash().to_le_bytes());
         }
-        Table {
-            by_name: in_order.iter().map(|task| (task.name(), *task)).collect(),
-            in_order,
-            digest: digest.finish(),
-        }
+        Table { by_name: in_order.iter().map(|task| (task.name(), *task)).collect(), in_order, digest: digest.finish() }
     })
 }
 

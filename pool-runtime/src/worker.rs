@@ -255,12 +255,8 @@ impl Worker {
         let Body::Initializer(body) = info.body() else {
             return Err(failed(format!("`{}` is not an initializer", call.task)));
         };
-        let mut run = Run {
-            arguments: Reader::new(&call.arguments),
-            result: Writer::new(),
-            state: None,
-            enter_stage: &|_| {},
-        };
+        let mut run =
+            Run { arguments: Reader::new(&call.arguments), result: Writer::new(), state: None, enter_stage: &|_| {} };
         match panic::catch(|| body(&mut run)) {
             Ok(Ok(state)) => {
                 self.state = Some(state);

@@ -232,9 +232,10 @@ impl<'de> de::Deserializer<'de> for &mut Decoder<'de> {
         let hash = u32::from_le_bytes(self.array()?);
         // The index is only a hint: `#[serde(skip)]` on a variant shifts it on one side, `alias` on the other.
         let hinted = variants.get(index).filter(|variant| name_hash(variant) == hash);
-        let variant = hinted.or_else(|| variants.iter().find(|variant| name_hash(variant) == hash)).ok_or_else(|| {
-            CodecError::new(format!("variant {index} of enum `{name}` is written but cannot be read back"))
-        })?;
+        let variant =
+            hinted.or_else(|| variants.iter().find(|variant| name_hash(variant) == hash)).ok_or_else(|| {
+                CodecError::new(format!("variant {index} of enum `{name}` is written but cannot be read back"))
+            })?;
         self.nested(|decoder| visitor.visit_enum(Variant { decoder, variant }))
     }
 

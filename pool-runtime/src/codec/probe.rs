@@ -33,18 +33,23 @@ impl<T: ?Sized> Probe<T> {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be an argument of a task",
     label = "this type cannot be sent to another process",
-    note = "arguments travel to the worker as bytes: derive `serde::Serialize` and `serde::Deserialize` for the type"
+    note = "arguments travel to the worker as bytes: derive `serde::Serialize` and `serde::Deserialize` for the type, \
+            and for every type in it"
 )]
 pub trait Argument {}
+// Reports the trait itself, once, instead of each of serde's traits that is missing.
+#[diagnostic::do_not_recommend]
 impl<T: Serialize + DeserializeOwned> Argument for T {}
 
 /// What a task can return: any type that is `Serialize` and `DeserializeOwned`.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be the result of a task",
     label = "this type cannot be sent back from another process",
-    note = "results travel back as bytes: derive `serde::Serialize` and `serde::Deserialize` for the type"
+    note = "results travel back as bytes: derive `serde::Serialize` and `serde::Deserialize` for the type, and for \
+            every type in it"
 )]
 pub trait Returned {}
+#[diagnostic::do_not_recommend]
 impl<T: Serialize + DeserializeOwned> Returned for T {}
 
 /// A slice of plain data that is read where it lies, or copied where it lies unaligned.
@@ -142,9 +147,7 @@ pub mod rank4 {
         fn decode(&self, reader: &mut Reader<'_>) -> Result<[T; N], CodecError> {
             let values: Vec<T> = copied(reader.bulk()?)?;
             let found = values.len();
-            values
-                .try_into()
-                .map_err(|_| CodecError::new(format!("an array of {N} elements was written with {found}")))
+            values.try_into().map_err(|_| CodecError::new(format!("an array of {N} elements was written with {found}")))
         }
     }
 }

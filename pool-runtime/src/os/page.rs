@@ -67,9 +67,8 @@ impl StatusPage {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "the status page has another size"));
         }
         // SAFETY: a new mapping at an address of the kernel's choice; the file has the size and cannot shrink.
-        let memory = unsafe {
-            mmap(std::ptr::null_mut(), SIZE, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED, &fd, 0)?
-        };
+        let memory =
+            unsafe { mmap(std::ptr::null_mut(), SIZE, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED, &fd, 0)? };
         let memory = NonNull::new(memory.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
         Ok(Self { memory, fd })
     }
@@ -180,7 +179,8 @@ mod tests {
             let generation = page.layout().claim.load(Ordering::Acquire) >> 32;
             let generation = generation as u32;
             let (started, latest) = std::thread::scope(|scope| {
-                let worker = scope.spawn(|| (first + 1..=first + 100).take_while(|n| page.claim(generation, *n)).last());
+                let worker =
+                    scope.spawn(|| (first + 1..=first + 100).take_while(|n| page.claim(generation, *n)).last());
                 std::thread::yield_now();
                 (page.take_back(generation), worker.join().unwrap())
             });

@@ -152,8 +152,10 @@ impl PoolBuilder {
             return Err(Error::invalid("a pool needs at least 1 process, and 0 were asked for"));
         }
         if self.tasks_per_child == 0 {
-            return Err(Error::invalid("a worker that is replaced after 0 calls never runs any: max_tasks_per_child is \
-                                       at least 1"));
+            return Err(Error::invalid(
+                "a worker that is replaced after 0 calls never runs any: max_tasks_per_child is \
+                                       at least 1",
+            ));
         }
         let initializer = self.initializer.map(named).transpose()?;
         let launch = Launch {

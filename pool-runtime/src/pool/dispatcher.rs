@@ -115,11 +115,7 @@ impl<S> Clone for Flight<S> {
 
 impl<S> Flight<S> {
     pub(crate) fn header(&self) -> CallHeader {
-        CallHeader {
-            job: self.batch.first_job + u64::from(self.index),
-            attempt: self.attempt,
-            number: self.number,
-        }
+        CallHeader { job: self.batch.first_job + u64::from(self.index), attempt: self.attempt, number: self.number }
     }
 }
 
@@ -354,9 +350,9 @@ impl<S> Dispatcher<S> {
         for seat in 0..if running { self.seats.len() } else { 0 } {
             if self.seats[seat].in_flight.iter().any(|flight| flight.ticket == ticket) {
                 let state = &mut self.seats[seat];
-                let (hit, kept) = std::mem::take(&mut state.in_flight).into_iter().partition::<VecDeque<_>, _>(
-                    |flight| flight.ticket == ticket,
-                );
+                let (hit, kept) = std::mem::take(&mut state.in_flight)
+                    .into_iter()
+                    .partition::<VecDeque<_>, _>(|flight| flight.ticket == ticket);
                 state.in_flight = kept;
                 state.bytes -= hit.iter().map(|flight| flight.batch.arguments(flight.index).len()).sum::<usize>();
                 self.in_flight_calls -= hit.len();
@@ -565,6 +561,17 @@ impl<S> Dispatcher<S> {
         self.seats.iter().all(|seat| seat.phase == Phase::Closed)
     }
 
+    pub(crate) fn is_starting(&self, seat: usize) -> bool {
+        self.seats[seat].phase == Phase::Starting
+    }
+
+    /// Nobody will attend to these seats.
+    pub(crate) fn abandon(&mut self, seats: std::ops::Range<usize>) {
+        for seat in seats {
+            self.seats[seat].phase = Phase::Closed;
+        }
+    }
+
     pub(crate) fn failure(&self) -> Option<&Error> {
         match &self.over {
             Over::Failed(error) => Some(error),
@@ -577,12 +584,7 @@ impl<S> Dispatcher<S> {
     }
 
     pub(crate) fn counts(&self) -> Counts {
-        Counts {
-            waiting: self.waiting_calls,
-            running: self.in_flight_calls,
-            done: self.done,
-            failed: self.failed,
-        }
+        Counts { waiting: self.waiting_calls, running: self.in_flight_calls, done: self.done, failed: self.failed }
     }
 
     /// Of a seat: is a process there, does it have work, and how many calls were finished there.
@@ -807,8 +809,7 @@ impl<S> Dispatcher<S> {
             if state.phase != Phase::Ready || state.recalling || state.in_flight.len() < 2 {
                 continue;
             }
-            let behind: Time =
-                state.in_flight.iter().skip(1).map(|flight| self.duration(flight.batch.task)).sum();
+            let behind: Time = state.in_flight.iter().skip(1).map(|flight| self.duration(flight.batch.task)).sum();
             let stalled_at = state.progress + STALLED;
             if behind >= STALLED || stalled_at <= now {
                 let (epoch, generation) = (state.epoch, state.generation);

@@ -219,6 +219,11 @@ impl Shared {
             }
             told
         };
+        self.carry_out(urgent, &stations);
+        told
+    }
+
+    fn carry_out(&self, urgent: Vec<Effect<Arc<dyn Sink>>>, stations: &[Arc<Station>]) {
         for effect in urgent {
             match effect {
                 Effect::Finish { batch, index, result } => batch.sink.finish(index, result),
@@ -250,7 +255,6 @@ impl Shared {
                 }
             }
         }
-        told
     }
 
     /// Wakes the clock for an earlier tick; makes it, the first time.

@@ -43,7 +43,7 @@ static PART: LazyLock<usize> = LazyLock::new(|| OsIpcSender::get_max_fragment_si
 
 /// A frame of at most this size goes through even if the other side does not read just now: a few of them fit into the
 /// socket's buffer.
-const UNHINDERED: usize = 1 << 15;
+pub(crate) const UNHINDERED: usize = 1 << 15;
 
 impl Part {
     fn write(&self, to: &mut Vec<u8>) {
@@ -263,7 +263,9 @@ impl Inlet for Receiver {
                 Ok(Ok(part)) => part,
                 Ok(Err(IpcError::Disconnected)) => return Received::Gone,
                 Ok(Err(IpcError::Io(error))) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Ok(Err(IpcError::Io(error))) if error.kind() == io::ErrorKind::ConnectionReset => return Received::Gone,
+                Ok(Err(IpcError::Io(error))) if error.kind() == io::ErrorKind::ConnectionReset => {
+                    return Received::Gone;
+                }
                 Ok(Err(error)) => return Received::Garbled(format!("cannot be listened to ({error})")),
                 Err(_) => return Received::Garbled("sent bytes that are no message".into()),
             };
@@ -275,4 +277,3 @@ impl Inlet for Receiver {
         }
     }
 }
-

@@ -161,6 +161,8 @@ struct Seat<S> {
     in_flight: VecDeque<Flight<S>>,
     /// The arguments of those, in bytes.
     bytes: usize,
+    /// The number of the latest call that is known to have started, from the last time something was taken back.
+    started: u32,
     /// What has not started is being taken back: nothing new is sent until that is done.
     recalling: bool,
     /// Calls given to this process.
@@ -247,6 +249,7 @@ impl<S> Dispatcher<S> {
             epoch: 0,
             generation: 0,
             sent: 0,
+            started: 0,
             in_flight: VecDeque::new(),
             bytes: 0,
             recalling: false,
@@ -402,7 +405,7 @@ impl<S> Dispatcher<S> {
             return;
         }
         state.phase = Phase::Ready;
-        (state.generation, state.sent, state.given, state.finished) = (0, 0, 0, 0);
+        (state.generation, state.sent, state.started, state.given, state.finished) = (0, 0, 0, 0, 0);
         (state.ready_at, state.progress) = (now, now);
         self.idle.push(seat);
         if !matches!(self.over, Over::No | Over::Closed) {
@@ -520,6 +523,7 @@ impl<S> Dispatcher<S> {
             return;
         }
         state.recalling = false;
+        state.started = claimed;
         state.generation = state.generation.wrapping_add(1);
         let kept = state.in_flight.iter().take_while(|flight| !is_after(flight.number, claimed)).count();
         let back = state.in_flight.split_off(kept);
@@ -809,7 +813,13 @@ impl<S> Dispatcher<S> {
             if state.phase != Phase::Ready || state.recalling || state.in_flight.len() < 2 {
                 continue;
             }
-            let behind: Time = state.in_flight.iter().skip(1).map(|flight| self.duration(flight.batch.task)).sum();
+            // The first one runs; of those behind it, some may be known to have started, with their reports on the way.
+            let started = state.started;
+            let mut behind = state.in_flight.iter().skip(1).filter(|flight| is_after(flight.number, started)).peekable();
+            if behind.peek().is_none() {
+                continue;
+            }
+            let behind: Time = behind.map(|flight| self.duration(flight.batch.task)).sum();
             let stalled_at = state.progress + STALLED;
             if behind >= STALLED || stalled_at <= now {
                 let (epoch, generation) = (state.epoch, state.generation);

@@ -148,7 +148,7 @@ impl Outlet for Sender {
     fn send(&self, frame: &[u8]) -> io::Result<()> {
         let room = *PART - HEAD;
         let channel = self.channel.lock().unwrap_or_else(PoisonError::into_inner);
-        let _held = os::SigpipeHeld::new();
+        let held = os::SigpipeHeld::new();
         let mut part = Vec::with_capacity(HEAD + frame.len().min(room));
         let mut rest = frame;
         loop {
@@ -160,7 +160,12 @@ impl Outlet for Sender {
                 match channel.send(&part) {
                     Ok(()) => break,
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Err(error) => return Err(error),
+                    Err(error) => {
+                        if error.kind() == io::ErrorKind::BrokenPipe {
+                            held.peer_was_gone();
+                        }
+                        return Err(error);
+                    }
                 }
             }
             if later.is_empty() {

@@ -46,8 +46,8 @@ const LONGEST: Time = 1_000_000 * MILLISECOND;
 const STALLED: Time = MILLISECOND;
 /// How many calls may be in flight at one seat.
 const MAX_IN_FLIGHT: usize = 1024;
-/// How often a call is sent again after workers died before it started.
-const MAX_ATTEMPTS: u32 = 5;
+/// How many workers may die before they start a call until it is given up.
+const MAX_DEATHS: u32 = 5;
 /// How many starts may fail one after another before the pool gives up.
 const MAX_FAILED_STARTS: u32 = 5;
 const FIRST_BACK_OFF: Time = 10 * MILLISECOND;
@@ -89,6 +89,8 @@ struct Waiting<S> {
     next: u32,
     end: u32,
     attempt: u32,
+    /// How many workers have died that had been sent these calls, before they started any.
+    deaths: u32,
 }
 
 impl<S> Waiting<S> {
@@ -104,7 +106,10 @@ pub(crate) struct Flight<S> {
     pub(crate) batch: Arc<Batch<S>>,
     pub(crate) index: u32,
     attempt: u32,
+    deaths: u32,
     number: u32,
+    /// How long it was expected to take when it was sent.
+    expected: Time,
 }
 
 impl<S> Clone for Flight<S> {
@@ -161,6 +166,8 @@ struct Seat<S> {
     in_flight: VecDeque<Flight<S>>,
     /// The arguments of those, in bytes.
     bytes: usize,
+    /// How long those are expected to take.
+    ahead: Time,
     /// The number of the latest call that is known to have started, from the last time something was taken back.
     started: u32,
     /// What has not started is being taken back: nothing new is sent until that is done.
@@ -173,6 +180,14 @@ struct Seat<S> {
     done: u64,
     ready_at: Time,
     progress: Time,
+}
+
+impl<S> Seat<S> {
+    /// A call is no longer in flight.
+    fn lighten(&mut self, flight: &Flight<S>) {
+        self.bytes -= flight.batch.arguments(flight.index).len();
+        self.ahead -= flight.expected;
+    }
 }
 
 /// What an attendant of a seat is to do.
@@ -252,6 +267,7 @@ impl<S> Dispatcher<S> {
             started: 0,
             in_flight: VecDeque::new(),
             bytes: 0,
+            ahead: 0,
             recalling: false,
             given: 0,
             finished: 0,
@@ -294,7 +310,7 @@ impl<S> Dispatcher<S> {
         let ticket = self.first_ticket + self.waiting.len() as u64;
         let end = batch.len();
         self.waiting_calls += end as usize;
-        self.waiting.push_back(Waiting { ticket, batch: Arc::new(batch), next: 0, end, attempt: 1 });
+        self.waiting.push_back(Waiting { ticket, batch: Arc::new(batch), next: 0, end, attempt: 1, deaths: 0 });
         self.feed_idle(now);
         Ok(ticket)
     }
@@ -357,7 +373,7 @@ impl<S> Dispatcher<S> {
                     .into_iter()
                     .partition::<VecDeque<_>, _>(|flight| flight.ticket == ticket);
                 state.in_flight = kept;
-                state.bytes -= hit.iter().map(|flight| flight.batch.arguments(flight.index).len()).sum::<usize>();
+                hit.iter().for_each(|flight| state.lighten(flight));
                 self.in_flight_calls -= hit.len();
                 cancelled.extend(hit.into_iter().map(|flight| (flight.batch, flight.index, Ran::Maybe)));
                 // What has not started behind it is taken back first, so that nothing else starts before the end.
@@ -464,7 +480,7 @@ impl<S> Dispatcher<S> {
             return Err("reports a call that it was not sent");
         }
         let Some(flight) = state.in_flight.remove(position) else { return Err("reports a call twice") };
-        state.bytes -= flight.batch.arguments(flight.index).len();
+        state.lighten(&flight);
         state.finished += 1;
         state.done += 1;
         state.progress = now;
@@ -501,7 +517,7 @@ impl<S> Dispatcher<S> {
         let mut started = 0;
         for flight in self.empty(seat) {
             if is_after(flight.number, claimed) {
-                self.send_back(flight);
+                self.send_back(Flight { deaths: flight.deaths + 1, ..flight });
                 continue;
             }
             started += 1;
@@ -528,7 +544,7 @@ impl<S> Dispatcher<S> {
         let kept = state.in_flight.iter().take_while(|flight| !is_after(flight.number, claimed)).count();
         let back = state.in_flight.split_off(kept);
         state.given -= back.len() as u64;
-        state.bytes -= back.iter().map(|flight| flight.batch.arguments(flight.index).len()).sum::<usize>();
+        back.iter().for_each(|flight| state.lighten(flight));
         self.in_flight_calls -= back.len();
         // In reverse, as each goes to the front.
         for flight in back.into_iter().rev() {
@@ -622,7 +638,7 @@ impl<S> Dispatcher<S> {
     /// Takes everything off a seat.
     fn empty(&mut self, seat: usize) -> VecDeque<Flight<S>> {
         let state = &mut self.seats[seat];
-        state.bytes = 0;
+        (state.bytes, state.ahead) = (0, 0);
         state.recalling = false;
         let flights = std::mem::take(&mut state.in_flight);
         self.in_flight_calls -= flights.len();
@@ -631,11 +647,11 @@ impl<S> Dispatcher<S> {
 
     /// A call that did not start waits again, before all others.
     fn send_back(&mut self, flight: Flight<S>) {
-        if matches!(self.over, Over::Terminated | Over::Failed(_)) || flight.attempt >= MAX_ATTEMPTS {
+        if matches!(self.over, Over::Terminated | Over::Failed(_)) || flight.deaths >= MAX_DEATHS {
             let error = match &self.over {
                 Over::Failed(error) => error.clone(),
                 Over::Terminated => Error::new(Kind::Terminated),
-                _ => Error::new(Kind::Invalid(format!("was sent to {MAX_ATTEMPTS} workers that died before it began"))),
+                _ => Error::new(Kind::Invalid(format!("was sent to {MAX_DEATHS} workers that died before it began"))),
             };
             self.finish(flight.batch, flight.index, Err(error));
             return;
@@ -645,7 +661,7 @@ impl<S> Dispatcher<S> {
         if let Some(front) = self.returned.front_mut()
             && front.ticket == flight.ticket
             && front.next == flight.index + 1
-            && front.attempt == flight.attempt + 1
+            && (front.attempt, front.deaths) == (flight.attempt + 1, flight.deaths)
         {
             front.next = flight.index;
             return;
@@ -656,6 +672,7 @@ impl<S> Dispatcher<S> {
             next: flight.index,
             end: flight.index + 1,
             attempt: flight.attempt + 1,
+            deaths: flight.deaths,
         });
     }
 
@@ -727,8 +744,7 @@ impl<S> Dispatcher<S> {
         if state.phase != Phase::Ready || state.recalling || self.waiting_calls == 0 {
             return;
         }
-        let mut ahead: Time = state.in_flight.iter().map(|flight| self.duration(flight.batch.task)).sum();
-        if !state.in_flight.is_empty() && (ahead > LOW || now.saturating_sub(state.progress) > STALLED) {
+        if !state.in_flight.is_empty() && (state.ahead > LOW || now.saturating_sub(state.progress) > STALLED) {
             return;
         }
         let mut calls = Vec::new();
@@ -738,13 +754,12 @@ impl<S> Dispatcher<S> {
             let state = &self.seats[seat];
             let alone = state.in_flight.is_empty();
             let fits = state.in_flight.len() < MAX_IN_FLIGHT
-                && ahead + duration <= AHEAD
+                && state.ahead + duration <= AHEAD
                 && state.bytes + bytes <= self.limits.unhindered;
             if state.given >= self.limits.tasks_per_child || !(alone || fits) {
                 break;
             }
-            let Some(flight) = self.take(seat) else { break };
-            ahead = ahead.saturating_add(duration);
+            let Some(flight) = self.take(seat, duration) else { break };
             calls.push(flight);
         }
         if !calls.is_empty() {
@@ -777,7 +792,7 @@ impl<S> Dispatcher<S> {
     }
 
     /// Moves the call at the front to a seat.
-    fn take(&mut self, seat: usize) -> Option<Flight<S>> {
+    fn take(&mut self, seat: usize, expected: Time) -> Option<Flight<S>> {
         let unit = match self.returned.front_mut() {
             Some(unit) => unit,
             None => self.waiting.front_mut()?,
@@ -789,11 +804,14 @@ impl<S> Dispatcher<S> {
             batch: unit.batch.clone(),
             index: unit.next,
             attempt: unit.attempt,
+            deaths: unit.deaths,
             number: state.sent,
+            expected,
         };
         unit.next += 1;
         state.given += 1;
         state.bytes += flight.batch.arguments(flight.index).len();
+        state.ahead += expected;
         state.in_flight.push_back(flight.clone());
         self.waiting_calls -= 1;
         self.in_flight_calls += 1;
@@ -813,13 +831,12 @@ impl<S> Dispatcher<S> {
             if state.phase != Phase::Ready || state.recalling || state.in_flight.len() < 2 {
                 continue;
             }
-            // The first one runs; of those behind it, some may be known to have started, with their reports on the way.
-            let started = state.started;
-            let mut behind = state.in_flight.iter().skip(1).filter(|flight| is_after(flight.number, started)).peekable();
-            if behind.peek().is_none() {
+            // The first one runs; the last one may be known to have started, its report being on the way.
+            let (Some(first), Some(last)) = (state.in_flight.front(), state.in_flight.back()) else { continue };
+            if !is_after(last.number, state.started) {
                 continue;
             }
-            let behind: Time = behind.map(|flight| self.duration(flight.batch.task)).sum();
+            let behind = state.ahead - first.expected;
             let stalled_at = state.progress + STALLED;
             if behind >= STALLED || stalled_at <= now {
                 let (epoch, generation) = (state.epoch, state.generation);

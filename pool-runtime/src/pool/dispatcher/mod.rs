@@ -514,17 +514,18 @@ impl<S> Dispatcher<S> {
         let state = &self.seats[seat];
         let expected = matches!(state.phase, Phase::Leaving | Phase::Doomed);
         let useless = state.finished == 0 && now.saturating_sub(state.ready_at) < 1000 * MILLISECOND;
-        let mut started = 0;
-        for flight in self.empty(seat) {
-            if is_after(flight.number, claimed) {
-                self.send_back(Flight { deaths: flight.deaths + 1, ..flight });
-                continue;
-            }
-            started += 1;
+        let (back, started): (Vec<_>, Vec<_>) =
+            self.empty(seat).into_iter().partition(|flight| is_after(flight.number, claimed));
+        // In reverse, as each goes to the front.
+        for flight in back.into_iter().rev() {
+            self.send_back(Flight { deaths: flight.deaths + 1, ..flight });
+        }
+        let nothing_started = started.is_empty();
+        for flight in started {
             let ran = if flight.number == claimed { loss.stage.ran() } else { Ran::Maybe };
             self.finish(flight.batch, flight.index, Err(Error::new(Kind::Lost(loss.clone())).with_ran(ran)));
         }
-        if !expected && useless && started == 0 {
+        if !expected && useless && nothing_started {
             // It died by itself before it did anything: as good as a failed start.
             self.start_failed_for(Error::new(Kind::Lost(loss.clone())), false);
         }
@@ -717,7 +718,7 @@ impl<S> Dispatcher<S> {
     }
 
     fn after_progress(&mut self, seat: usize, now: Time) {
-        self.feed(seat, now);
+        self.feed(seat, self.share(), now);
         let state = &self.seats[seat];
         if state.phase == Phase::Ready && state.in_flight.is_empty() && !state.recalling {
             if !self.idle.contains(&seat) {
@@ -729,17 +730,22 @@ impl<S> Dispatcher<S> {
     }
 
     fn feed_idle(&mut self, now: Time) {
+        let share = self.share();
         while self.waiting_calls > 0 {
             let Some(seat) = self.idle.pop() else { break };
-            self.feed(seat, now);
+            self.feed(seat, share, now);
         }
         self.relieve(now);
     }
 
+    /// How many of the waiting calls one worker gets at the most: no worker is to have what another could be doing.
+    fn share(&self) -> usize {
+        let ready = self.seats.iter().filter(|seat| seat.phase == Phase::Ready).count();
+        self.waiting_calls.div_ceil(ready.max(1))
+    }
+
     /// Gives a worker what it should have: something if it has nothing; more if what it has is soon done.
-    fn feed(&mut self, seat: usize, now: Time) {
-        let ready = self.seats.iter().filter(|seat| seat.phase == Phase::Ready).count().max(1);
-        let share = self.waiting_calls.div_ceil(ready);
+    fn feed(&mut self, seat: usize, share: usize, now: Time) {
         let state = &self.seats[seat];
         if state.phase != Phase::Ready || state.recalling || self.waiting_calls == 0 {
             return;
@@ -856,3 +862,6 @@ impl<S> Dispatcher<S> {
 fn is_after(number: u32, claimed: u32) -> bool {
     number.wrapping_sub(claimed) as i32 > 0
 }
+
+#[cfg(test)]
+mod tests;

@@ -49,7 +49,7 @@ pub fn count_words(pieces: &[Piece]) -> Counted {
         // A file that comes in parts counts with the first of them.
         counted.files += u64::from(piece.start == 0);
         counted.bytes += text.len() as u64;
-        for word in text.to_lowercase().split(|c: char| !c.is_alphanumeric() && c != '\'') {
+        for word in text.split(|c: char| !c.is_alphanumeric() && c != '\'') {
             let word = word.trim_matches('\'');
             match counts.get_mut(word) {
                 Some(times) => *times += 1,
@@ -58,8 +58,9 @@ pub fn count_words(pieces: &[Piece]) -> Counted {
             }
         }
     }
+    // Here, each word is put in lower case once, and not as often as it occurs.
     for (word, times) in counts {
-        counted.words.extend([&word, "\n"]);
+        counted.words.extend([&word.to_lowercase(), "\n"]);
         counted.times.push(times);
     }
     counted.time = begun.elapsed();

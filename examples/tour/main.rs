@@ -9,7 +9,7 @@ mod work;
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use pool_runtime::pool_main;
-use std::{io::Write, process::Command, time::Instant};
+use std::{process::Command, time::Instant};
 
 /// Runs the programs of a tutorial of Python's `multiprocessing`.
 #[derive(Parser)]
@@ -57,9 +57,7 @@ fn run() -> Result<()> {
     let numbers = if args.numbers.is_empty() { (1..=PROGRAMS.len()).collect() } else { args.numbers };
     println!("A second of the tutorial takes {} s; its seconds are printed.", args.scale);
     for number in numbers {
-        let (title, _) = program(number)?;
-        println!("\n{number}. {title}");
-        std::io::stdout().flush()?;
+        println!("\n{number}. {}", program(number)?.0);
         // A program of its own each: some show what happens when `main` ends.
         let mut command = Command::new(std::env::current_exe().context("cannot find this program's file")?);
         command.args(["--alone", "--scale", &args.scale.to_string(), &number.to_string()]);

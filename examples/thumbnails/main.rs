@@ -35,7 +35,7 @@ fn thumbnail(from: &OsStr, to: &OsStr, size: u32) -> Result<(), String> {
         Path::new(to).parent().map_or(Ok(()), fs::create_dir_all)?;
         Ok(small.into_rgba8().save_with_format(to, image::ImageFormat::Png)?)
     };
-    make().map_err(|error| error.to_string())
+    make().map_err(|error| error.to_string().trim().to_owned())
 }
 
 pool_main!(run);

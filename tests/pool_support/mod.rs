@@ -12,7 +12,7 @@ use std::{
 };
 
 /// How long anything may take before a test says that it hangs.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Every pool of these tests is made from this: the one place to choose a transport.
 pub fn builder() -> PoolBuilder {

@@ -274,6 +274,9 @@ impl Drop for KillOnDrop<'_> {
     }
 }
 
+/// When a process died that did not answer.
+const BEFORE: &str = "before it became a worker: does code that runs before `pool_main!` or `enter()` exit or panic?";
+
 impl Launched {
     /// Greets the process, and waits until it agrees to work and its initializer has run.
     ///
@@ -281,21 +284,25 @@ impl Launched {
     ///
     /// It died, did not answer in time, is of another build, or its initializer failed. It is dead by then.
     pub(crate) fn greet(&mut self, hello: &Hello) -> Result<(), StartFailure> {
-        let met = self.outlet.send(&hello.to_frame()).map_err(|_| self.died()).and_then(|()| self.welcome());
+        let met = self.outlet.send(&hello.to_frame()).map_err(|_| self.died(BEFORE)).and_then(|()| self.welcome(hello));
         met.inspect_err(|_| {
             let _ = self.child.kill();
             self.child.wait();
         })
     }
 
-    fn welcome(&mut self) -> Result<(), StartFailure> {
-        match self.answer(Some(self.deadline))? {
+    fn welcome(&mut self, hello: &Hello) -> Result<(), StartFailure> {
+        match self.answer(Some(self.deadline), BEFORE)? {
             FromWorker::Welcome => {}
             FromWorker::Refused(why) => return Err(for_good(Kind::Refused(why))),
             _ => return Err(self.nonsense("answered a greeting with something else")),
         }
+        let when = match &hello.initializer {
+            Some(call) => format!("in the initializer `{}`", call.task),
+            None => "when it was about to work".to_owned(),
+        };
         // An initializer may take as long as it needs.
-        match self.answer(None)? {
+        match self.answer(None, &when)? {
             FromWorker::Ready => Ok(()),
             FromWorker::NotReady(NotReady::Failed(why)) => Err(for_good(Kind::Initializer(why))),
             FromWorker::NotReady(NotReady::Panicked(panic)) => Err(for_good(Kind::InitializerPanicked(panic))),
@@ -303,12 +310,12 @@ impl Launched {
         }
     }
 
-    fn answer(&mut self, deadline: Option<Instant>) -> Result<FromWorker, StartFailure> {
+    fn answer(&mut self, deadline: Option<Instant>, when: &str) -> Result<FromWorker, StartFailure> {
         match self.inlet.receive(deadline) {
             Received::Frame(frame) => {
                 FromWorker::from_frame(&frame).map_err(|garbled| self.nonsense(&garbled.to_string()))
             }
-            Received::Gone => Err(self.died()),
+            Received::Gone => Err(self.died(when)),
             Received::Garbled(fault) => Err(self.nonsense(&fault)),
             Received::Nothing => Err(again(Kind::Invalid(format!(
                 "process {} did not become a worker within {:?}: does the program do something long before \
@@ -323,16 +330,12 @@ impl Launched {
         again(Kind::Invalid(format!("process {} {fault}", self.child.pid())))
     }
 
-    fn died(&self) -> StartFailure {
+    fn died(&self, when: &str) -> StartFailure {
         // Its sockets are closed, so it is dead or about to be; nothing is to be had from it any more.
         let _ = self.child.kill();
         let status = self.child.wait();
         let how = status.map_or_else(|| "ended".into(), |status| describe(status));
-        again(Kind::Invalid(format!(
-            "process {} {how} before it became a worker: does code that runs before `pool_main!` or `enter()` exit or \
-             panic?",
-            self.child.pid()
-        )))
+        again(Kind::Invalid(format!("process {} {how} {when}", self.child.pid())))
     }
 
     /// Waits until all that the process printed has been passed on. It has ended.

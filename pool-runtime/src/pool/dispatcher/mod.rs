@@ -394,7 +394,7 @@ impl<S> Dispatcher<S> {
     pub(crate) fn next_start(&mut self, seat: usize, now: Time) -> Start {
         let needed = match self.over {
             Over::No => true,
-            Over::Closed => self.waiting_calls > 0,
+            Over::Closed => self.more_may_come(),
             Over::Terminated | Over::Failed(_) => false,
         };
         let state = &mut self.seats[seat];
@@ -726,12 +726,30 @@ impl<S> Dispatcher<S> {
 
     fn leave_if_through(&mut self, seat: usize) {
         let worn = self.seats[seat].given >= self.limits.tasks_per_child;
-        let no_more = self.waiting_calls == 0 && !matches!(self.over, Over::No);
+        let no_more = !matches!(self.over, Over::No) && !self.more_may_come();
         let state = &mut self.seats[seat];
         if state.phase == Phase::Ready && state.in_flight.is_empty() && !state.recalling && (worn || no_more) {
             state.phase = Phase::Leaving;
             self.effects.push_back(Effect::Stop { seat, epoch: state.epoch });
             self.idle.retain(|idle| *idle != seat);
+        }
+    }
+
+    /// Does any call wait, or could one that was sent behind another be taken back?
+    fn more_may_come(&self) -> bool {
+        let behind = |seat: &Seat<S>| {
+            seat.in_flight.len() > 1 && seat.in_flight.back().is_some_and(|last| is_after(last.number, seat.started))
+        };
+        self.waiting_calls > 0 || self.seats.iter().any(behind)
+    }
+
+    /// Once the pool is closed, lets workers go when there is nothing left that they could take over.
+    fn leave_if_idle(&mut self) {
+        if matches!(self.over, Over::No) || self.more_may_come() {
+            return;
+        }
+        for seat in std::mem::take(&mut self.idle) {
+            self.leave_if_through(seat);
         }
     }
 
@@ -745,6 +763,7 @@ impl<S> Dispatcher<S> {
             self.leave_if_through(seat);
             self.relieve(now);
         }
+        self.leave_if_idle();
     }
 
     fn feed_idle(&mut self, now: Time) {
@@ -754,6 +773,7 @@ impl<S> Dispatcher<S> {
             self.feed(seat, share, now);
         }
         self.relieve(now);
+        self.leave_if_idle();
     }
 
     /// How many of the waiting calls one worker gets at the most: no worker is to have what another could be doing.

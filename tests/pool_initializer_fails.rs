@@ -119,7 +119,7 @@ fn build_fails_and_says_why() {
 
     let tried = signals.path("aborted");
     let error = failure(move || builder().processes(2).initializer(abort_inside::call(&tried)).build()).to_string();
-    assert!(error.contains("signal 6") && error.contains("initializer"), "{error}");
+    assert!(error.contains("SIGABRT") && error.contains("initializer"), "{error}");
     assert!((1..=10).contains(&signals.counted("aborted")));
     assert_eq!(children(), []);
 

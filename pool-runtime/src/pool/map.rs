@@ -299,7 +299,10 @@ impl<I: Iterator, F: FnMut(I::Item) -> C, C: TaskCall> Imap<'_, I, F, C> {
                 }
             }
         }
-        self.submit();
+        // What is no whole chunk goes when nothing else is to come, or is under way.
+        if self.inputs.is_none() || self.submitted == self.taken {
+            self.submit();
+        }
     }
 
     fn submit(&mut self) {

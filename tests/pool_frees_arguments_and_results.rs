@@ -13,8 +13,8 @@ const LARGE: usize = 20 << 20;
 const BOUND: usize = 200 << 20;
 
 #[task]
-fn reverse(mut bytes: Vec<u8>) -> Vec<u8> {
-    bytes.reverse();
+fn change_one(mut bytes: Vec<u8>) -> Vec<u8> {
+    bytes[LARGE / 2] ^= 1;
     bytes
 }
 
@@ -42,8 +42,8 @@ fn check(pool: &pool_runtime::Pool, when: &str) {
 fn little_remains_of_a_gigabyte() {
     let pool = pool(2);
     for byte in 0..50 {
-        let reversed = pool.apply(reverse::call(vec![byte; LARGE])).unwrap();
-        assert_eq!((reversed.len(), reversed[0]), (LARGE, byte));
+        let changed = pool.apply(change_one::call(vec![byte; LARGE])).unwrap();
+        assert_eq!((changed.len(), changed[0], changed[LARGE / 2]), (LARGE, byte, byte ^ 1));
     }
     check(&pool, "one after the other");
 

@@ -26,6 +26,9 @@ use std::{
 /// How long a new process may take to answer, if nobody says otherwise. Generous, for a machine that is overloaded.
 pub(crate) const START_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// How long a process may live on after its channel has closed.
+pub(crate) const LAST_BREATH: Duration = Duration::from_secs(2);
+
 /// What a standard stream of a process is.
 #[derive(Debug, Default)]
 pub struct Stdio(Stream);
@@ -138,6 +141,8 @@ pub(crate) struct StartFailure {
     pub(crate) error: Error,
     /// It would fail the same way again.
     pub(crate) for_good: bool,
+    /// It ended by itself, or somebody else ended it: its status says how.
+    pub(crate) died: bool,
 }
 
 /// One standard stream of a process that is about to start: what it gets, and our end of a pipe.
@@ -324,15 +329,19 @@ impl Launched {
     }
 
     fn died(&self) -> StartFailure {
-        // Its sockets are closed, so it is dead or about to be; nothing is to be had from it any more.
-        let _ = self.child.kill();
+        // Its sockets are closed, so it is dead or about to be; how it ends is not to be mistaken for our doing.
+        let died = self.child.wait_timeout(Some(LAST_BREATH));
+        if !died {
+            let _ = self.child.kill();
+        }
         let status = self.child.wait();
         let how = status.map_or_else(|| "ended".into(), |status| describe(status));
-        again(Kind::Invalid(format!(
+        let failure = again(Kind::Invalid(format!(
             "process {} {how} before it became a worker: does code that runs before `pool_main!` or `enter()` exit or \
              panic?",
             self.child.pid()
-        )))
+        )));
+        StartFailure { died, ..failure }
     }
 
     /// Waits until all that the process printed has been passed on. It has ended.
@@ -352,11 +361,11 @@ fn describe(status: ExitStatus) -> String {
 }
 
 fn for_good(kind: Kind) -> StartFailure {
-    StartFailure { error: Error::new(kind), for_good: true }
+    StartFailure { error: Error::new(kind), for_good: true, died: false }
 }
 
 fn again(kind: Kind) -> StartFailure {
-    StartFailure { error: Error::new(kind), for_good: false }
+    StartFailure { error: Error::new(kind), for_good: false, died: false }
 }
 
 /// Prints what comes out of a worker until the worker has ended, whoever else holds its pipes open.

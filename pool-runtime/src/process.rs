@@ -282,7 +282,7 @@ fn attend(
     if let Err(failure) = launched.greet(hello) {
         // One that was signalled meanwhile did not fail to start: it was told to end.
         return Err(named(match launched.child.status() {
-            Some(status) if status.signal().is_some_and(|signal| signal != 9) => Error::new(Kind::Lost(Loss {
+            Some(status) if failure.died && status.signal().is_some() => Error::new(Kind::Lost(Loss {
                 pid: launched.child.pid(),
                 status: Some(status),
                 stage: Stage::Idle,

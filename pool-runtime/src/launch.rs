@@ -162,6 +162,8 @@ impl Prepared {
             Stream::Fd(fd) => prepared.given = Some(fd.try_clone()?),
             Stream::Piped => {
                 let (reader, writer) = io::pipe()?;
+                let reader = PipeReader::from(os::beyond_standard(reader.into())?);
+                let writer = PipeWriter::from(os::beyond_standard(writer.into())?);
                 if reads {
                     (prepared.given, prepared.writer) = (Some(reader.into()), Some(writer));
                 } else {

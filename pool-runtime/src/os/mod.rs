@@ -13,7 +13,7 @@ mod signal;
 mod spawn;
 
 pub(crate) use child::Child;
-pub(crate) use descriptor::{above_standard, adopt, borrow, move_into};
+pub(crate) use descriptor::{above_standard, adopt, beyond_standard, borrow, move_into};
 pub(crate) use page::StatusPage;
 pub(crate) use signal::{SigpipeHeld, block_all_signals};
 pub(crate) use spawn::{Io, Spawn, program_path};

@@ -1,8 +1,10 @@
 //! A program of many small parts, of which a test runs one: `scenario <name> [argument]…`.
 
-use pool_runtime::{Pool, Process, Ran, Result, RunningProcess, active_children, current_process, pool_main, task};
+use pool_runtime::{
+    Pool, Process, Ran, Result, RunningProcess, Stdio, active_children, current_process, pool_main, task,
+};
 use std::{
-    io::Write,
+    io::{Read, Write},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -118,12 +120,20 @@ fn self_check() -> Result<()> {
     Ok(())
 }
 
+#[task]
+fn read_all() -> Vec<u8> {
+    let mut bytes = Vec::new();
+    std::io::stdin().read_to_end(&mut bytes).expect("standard input");
+    bytes
+}
+
 /// The standard streams are closed when the pool is made; whatever is printed goes nowhere and harms nothing.
 fn without_streams(report: &Path, number: &str) -> Result<()> {
     for stream in 0..3 {
         // SAFETY: the standard streams belong to nobody; nothing else was opened yet.
         unsafe { libc::close(stream) };
     }
+    let mut reader = Process::new(read_all::call()).stdin(Stdio::piped()).start()?;
     let pool = Pool::new(1)?;
     let process = Process::new(twice::call(1)).start()?;
     let mut doubled = String::new();
@@ -138,6 +148,8 @@ fn without_streams(report: &Path, number: &str) -> Result<()> {
         doubled = pool.apply(twice::call(number.parse().expect("a number")))?.to_string();
     }
     assert_eq!(process.join()?, 2);
+    drop(reader.take_stdin());
+    assert_eq!(reader.join()?, [], "what is printed here is nothing for it to read");
     write(report, &doubled);
     Ok(())
 }

@@ -15,6 +15,9 @@ use std::{
 /// How long an event may be late before the test fails: far longer than it takes on an overloaded machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+/// The same for what may have to build programs first.
+pub const BUILD_PATIENCE: Duration = Duration::from_secs(900);
+
 /// Waits until `condition` holds.
 #[track_caller]
 pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
@@ -125,9 +128,13 @@ impl Running {
     }
 
     /// Waits for its end, and for that of all that it started.
-    pub fn finish(mut self) -> Ended {
+    pub fn finish(self) -> Ended {
+        self.finish_within(PATIENCE)
+    }
+
+    pub fn finish_within(mut self, patience: Duration) -> Ended {
         let (mut status, pid) = (None, self.pid());
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + patience;
         loop {
             status = status.or_else(|| self.child.try_wait().expect("a child"));
             // Kill with signal 0 fails once nobody is left in the group.
@@ -138,7 +145,7 @@ impl Running {
             }
             if Instant::now() > deadline {
                 let what = if status.is_some() { "a process that it started still runs" } else { "it still runs" };
-                panic!("{what} after {PATIENCE:?}\n{}\n{}", self.stdout(), self.stderr());
+                panic!("{what} after {patience:?}\n{}\n{}", self.stdout(), self.stderr());
             }
             std::thread::sleep(Duration::from_millis(2));
         }

@@ -26,6 +26,9 @@ use std::{
 /// How long a new process may take to answer, if nobody says otherwise. Generous, for a machine that is overloaded.
 pub(crate) const START_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// How long a process may live on after its channel has closed.
+pub(crate) const LAST_BREATH: Duration = Duration::from_secs(2);
+
 /// What a standard stream of a process is.
 #[derive(Debug, Default)]
 pub struct Stdio(Stream);
@@ -138,6 +141,8 @@ pub(crate) struct StartFailure {
     pub(crate) error: Error,
     /// It would fail the same way again.
     pub(crate) for_good: bool,
+    /// It ended by itself, or somebody else ended it: its status says how.
+    pub(crate) died: bool,
 }
 
 /// One standard stream of a process that is about to start: what it gets, and our end of a pipe.
@@ -157,6 +162,8 @@ impl Prepared {
             Stream::Fd(fd) => prepared.given = Some(fd.try_clone()?),
             Stream::Piped => {
                 let (reader, writer) = io::pipe()?;
+                let reader = PipeReader::from(os::beyond_standard(reader.into())?);
+                let writer = PipeWriter::from(os::beyond_standard(writer.into())?);
                 if reads {
                     (prepared.given, prepared.writer) = (Some(reader.into()), Some(writer));
                 } else {
@@ -331,11 +338,15 @@ impl Launched {
     }
 
     fn died(&self, when: &str) -> StartFailure {
-        // Its sockets are closed, so it is dead or about to be; nothing is to be had from it any more.
-        let _ = self.child.kill();
+        // Its sockets are closed, so it is dead or about to be; how it ends is not to be mistaken for our doing.
+        let died = self.child.wait_timeout(Some(LAST_BREATH));
+        if !died {
+            let _ = self.child.kill();
+        }
         let status = self.child.wait();
         let how = status.map_or_else(|| "ended".into(), |status| describe(status));
-        again(Kind::Invalid(format!("process {} {how} {when}", self.child.pid())))
+        let failure = again(Kind::Invalid(format!("process {} {how} {when}", self.child.pid())));
+        StartFailure { died, ..failure }
     }
 
     /// Waits until all that the process printed has been passed on. It has ended.
@@ -355,47 +366,79 @@ fn describe(status: ExitStatus) -> String {
 }
 
 fn for_good(kind: Kind) -> StartFailure {
-    StartFailure { error: Error::new(kind), for_good: true }
+    StartFailure { error: Error::new(kind), for_good: true, died: false }
 }
 
 fn again(kind: Kind) -> StartFailure {
-    StartFailure { error: Error::new(kind), for_good: false }
+    StartFailure { error: Error::new(kind), for_good: false, died: false }
 }
 
 /// Prints what comes out of a worker until the worker has ended, whoever else holds its pipes open.
 fn relay(stdout: Option<PipeReader>, stderr: Option<PipeReader>, process: OwnedFd) -> io::Result<JoinHandle<()>> {
-    let mut streams = [stdout, stderr].map(|stream| stream.map(|pipe| File::from(OwnedFd::from(pipe))));
+    let relayed = |pipe: Option<PipeReader>, print: fn(&str)| {
+        pipe.map(|pipe| Relayed { pipe: File::from(OwnedFd::from(pipe)), unprinted: Vec::new(), print })
+    };
+    let mut streams = [relayed(stdout, |text| print!("{text}")), relayed(stderr, |text| eprint!("{text}"))];
     std::thread::Builder::new().name("pool-relay".into()).spawn(move || {
         os::block_all_signals();
         let mut buffer = vec![0; 1 << 16];
-        loop {
+        while streams.iter().any(Option::is_some) {
             // A stream that is closed is watched no more: the process stands in for it.
-            let watched =
-                |stream: &Option<File>| -> Option<OwnedFd> { stream.as_ref()?.as_fd().try_clone_to_owned().ok() };
-            let fds = [watched(&streams[0]), watched(&streams[1])];
-            if fds.iter().all(Option::is_none) {
-                return;
-            }
-            let polled = [
-                fds[0].as_ref().unwrap_or(&process).as_fd(),
-                fds[1].as_ref().unwrap_or(&process).as_fd(),
-                process.as_fd(),
-            ];
-            let Ok([out, err, ended]) = os::wait_readable(polled, None) else { return };
-            let ready = [out && fds[0].is_some(), err && fds[1].is_some()];
-            for (index, stream) in streams.iter_mut().enumerate() {
-                let Some(file) = stream.as_mut().filter(|_| ready[index]) else { continue };
-                match file.read(&mut buffer) {
-                    Ok(0) => *stream = None,
-                    Ok(length) if index == 0 => print!("{}", String::from_utf8_lossy(&buffer[..length])),
-                    Ok(length) => eprint!("{}", String::from_utf8_lossy(&buffer[..length])),
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Err(_) => *stream = None,
-                }
+            let fd = |index: usize| streams[index].as_ref().map_or(process.as_fd(), |stream| stream.pipe.as_fd());
+            let Ok([out, err, ended]) = os::wait_readable([fd(0), fd(1), process.as_fd()], None) else { return };
+            let ready = [out && streams[0].is_some(), err && streams[1].is_some()];
+            for (stream, _) in streams.iter_mut().zip(ready).filter(|(_, ready)| *ready) {
+                stream.take_if(|stream| !stream.pass_on(&mut buffer));
             }
             if ended && !ready.contains(&true) {
                 return;
             }
         }
     })
+}
+
+/// A stream of a worker whose text is printed here, line by line: what several workers print, and what the test itself
+/// prints, is not to be found inside of one.
+struct Relayed {
+    pipe: File,
+    /// The beginning of a line.
+    unprinted: Vec<u8>,
+    print: fn(&str),
+}
+
+impl Relayed {
+    /// A line that is longer is printed in parts.
+    const LONGEST_LINE: usize = 1 << 20;
+
+    /// Takes what there is, and prints the lines that are whole by now. Returns false at the end of the stream.
+    fn pass_on(&mut self, buffer: &mut [u8]) -> bool {
+        let length = match self.pipe.read(buffer) {
+            Ok(0) => return false,
+            Ok(length) => length,
+            Err(error) => return error.kind() == io::ErrorKind::Interrupted,
+        };
+        let before = self.unprinted.len();
+        self.unprinted.extend_from_slice(&buffer[..length]);
+        let end = buffer[..length].iter().rposition(|byte| *byte == b'\n').map(|at| before + at + 1);
+        match end {
+            Some(end) => self.print(end),
+            None if self.unprinted.len() > Self::LONGEST_LINE => self.print(self.unprinted.len()),
+            None => {}
+        }
+        true
+    }
+
+    fn print(&mut self, end: usize) {
+        let text: Vec<u8> = self.unprinted.drain(..end).collect();
+        (self.print)(&String::from_utf8_lossy(&text));
+    }
+}
+
+impl Drop for Relayed {
+    fn drop(&mut self) {
+        // Printing panics where nothing can be printed any more; that is nothing to do twice.
+        if !self.unprinted.is_empty() && !std::thread::panicking() {
+            self.print(self.unprinted.len());
+        }
+    }
 }

@@ -26,10 +26,7 @@ use std::{
     os::fd::BorrowedFd,
     os::unix::process::ExitStatusExt,
     path::PathBuf,
-    sync::{
-        Arc, Condvar, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Condvar, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -37,7 +34,7 @@ use std::{
 ///
 /// | option | default |
 /// |---|---|
-/// | [`name`](Self::name) | `Process-1`, `Process-2`, …; `Process-1:1` for the first one that `Process-1` starts |
+/// | [`name`](Self::name) | `Process-1`, `Process-2`, …, whatever the others are named; `Process-1:1` for the first one that `Process-1` starts |
 /// | [`daemon`](Self::daemon) | as the process that starts it: false |
 /// | [`env`](Self::env), [`current_dir`](Self::current_dir) | those of this process |
 /// | [`stdin`](Self::stdin) | empty |
@@ -191,7 +188,7 @@ impl<R> Process<R> {
             None => None,
         };
         let mut hello = launch::hello(String::new(), self.daemon, 1, true);
-        hello.name = self.name.unwrap_or_else(|| default_name(&hello.identity));
+        hello.name = self.name.unwrap_or_else(|| format!("Process-{}", hello.identity));
         let mut launched = launch.start()?;
         let pipes =
             Pipes { stdin: launched.stdin.take(), stdout: launched.stdout.take(), stderr: launched.stderr.take() };
@@ -221,16 +218,6 @@ impl<R> Process<R> {
             return Err(Error::os("cannot start the thread that attends to a process", error));
         }
         Ok(RunningProcess { shared, decode: self.decode, pipes, value: std::marker::PhantomData })
-    }
-}
-
-/// `Process-2`, or `Process-1:2` below `Process-1`; the numbers count processes with default names or without.
-fn default_name(identity: &str) -> String {
-    static NAMED: AtomicU64 = AtomicU64::new(0);
-    let number = NAMED.fetch_add(1, Ordering::Relaxed) + 1;
-    match identity.rsplit_once(':') {
-        Some((parent, _)) => format!("Process-{parent}:{number}"),
-        None => format!("Process-{number}"),
     }
 }
 
@@ -282,7 +269,7 @@ fn attend(
     if let Err(failure) = launched.greet(hello) {
         // One that was signalled meanwhile did not fail to start: it was told to end.
         return Err(named(match launched.child.status() {
-            Some(status) if status.signal().is_some_and(|signal| signal != 9) => Error::new(Kind::Lost(Loss {
+            Some(status) if failure.died && status.signal().is_some() => Error::new(Kind::Lost(Loss {
                 pid: launched.child.pid(),
                 status: Some(status),
                 stage: Stage::Idle,

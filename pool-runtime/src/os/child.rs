@@ -22,13 +22,13 @@ pub(crate) struct Child {
 impl Child {
     /// Takes charge of a child that nobody has reaped yet.
     pub(super) fn new(pid: Pid) -> io::Result<Self> {
-        match pidfd_open(pid, PidfdFlags::empty()) {
+        match pidfd_open(pid, PidfdFlags::empty()).map_err(io::Error::from).and_then(super::beyond_standard) {
             Ok(pidfd) => Ok(Self { pid, pidfd, status: OnceLock::new() }),
             Err(error) => {
                 // Without a handle it could neither be watched nor ended later.
                 let _ = rustix::process::kill_process(pid, Signal::KILL);
                 let _ = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED);
-                Err(error.into())
+                Err(error)
             }
         }
     }

@@ -4,12 +4,18 @@ use rustix::io::{DupFlags, dup3, fcntl_dupfd_cloexec};
 use std::{
     io,
     mem::ManuallyDrop,
-    os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
 };
 
 /// A close-on-exec duplicate with a number of at least `least`.
 pub(crate) fn above_standard(fd: impl AsFd, least: RawFd) -> io::Result<OwnedFd> {
     Ok(fcntl_dupfd_cloexec(fd, least)?)
+}
+
+/// The same descriptor, under a number that is not one of the standard streams': should the program have closed those,
+/// whatever it prints would go into `fd`.
+pub(crate) fn beyond_standard(fd: OwnedFd) -> io::Result<OwnedFd> {
+    if fd.as_raw_fd() > 2 { Ok(fd) } else { above_standard(fd, 3) }
 }
 
 /// Borrows a descriptor that is known by its number, for as long as `_owner` lives.

@@ -13,7 +13,7 @@ mod signal;
 mod spawn;
 
 pub(crate) use child::Child;
-pub(crate) use descriptor::{above_standard, adopt, borrow, move_into};
+pub(crate) use descriptor::{above_standard, adopt, beyond_standard, borrow, move_into};
 pub(crate) use page::{StatusPage, WORDS};
 pub(crate) use signal::{SigpipeHeld, block_all_signals};
 pub(crate) use spawn::{Io, Spawn, program_path};
@@ -73,16 +73,39 @@ pub(crate) fn remove_variable(name: &str) {
     unsafe { std::env::remove_var(name) };
 }
 
-/// Writes all of `bytes` to standard error, with a single call where the kernel takes it whole.
+/// How long a text for standard error is held back while another process's text is on its way there.
+const TURN: Duration = Duration::from_secs(1);
+
+/// Writes all of `bytes` to standard error, without anything of another process of this library between them.
+///
+/// A pipe takes longer texts in parts: whoever writes one holds a record lock on it, which the system takes back from a
+/// process that dies. A process that holds it too long is not waited for.
 pub(crate) fn write_stderr(mut bytes: &[u8]) {
+    use rustix::{
+        fs::{FlockOperation, fcntl_lock},
+        io::Errno,
+    };
     // SAFETY: whatever descriptor 2 is, writing to it is what standard error is for; it is only borrowed.
     let stderr = unsafe { std::os::fd::BorrowedFd::borrow_raw(2) };
+    let deadline = std::time::Instant::now() + TURN;
+    let locked = loop {
+        match fcntl_lock(stderr, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::AGAIN | Errno::ACCESS | Errno::INTR) if std::time::Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            locked => break locked.is_ok(),
+        }
+    };
     while !bytes.is_empty() {
         match rustix::io::write(stderr, bytes) {
             Ok(written) => bytes = &bytes[written..],
-            Err(rustix::io::Errno::INTR) => {}
-            Err(_) => return,
+            Err(Errno::INTR) => {}
+            Err(_) => break,
         }
+    }
+    if locked {
+        // What cannot be unlocked is unlocked when the process ends, which it is about to.
+        let _ = fcntl_lock(stderr, FlockOperation::NonBlockingUnlock);
     }
 }
 

@@ -56,7 +56,7 @@ unsafe impl Sync for StatusPage {}
 impl StatusPage {
     /// A new page, for the parent.
     pub(crate) fn new() -> io::Result<Self> {
-        let fd = memfd_create("pool-status", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+        let fd = super::beyond_standard(memfd_create("pool-status", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?)?;
         ftruncate(&fd, SIZE as u64)?;
         fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
         Self::map(fd)

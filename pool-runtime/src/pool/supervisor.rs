@@ -11,7 +11,7 @@ use super::{Outbox, Shared, Station, dispatcher::Start};
 use crate::{
     error::{Loss, Stage},
     job::lock,
-    launch::{self, Launched},
+    launch::{self, LAST_BREATH, Launched},
     os,
     panic::PanicInfo,
     protocol::FromWorker,
@@ -23,9 +23,6 @@ use std::{
     thread::JoinHandle,
     time::Duration,
 };
-
-/// How long a process may live on after its channel has closed.
-const LAST_BREATH: Duration = Duration::from_secs(2);
 
 /// Nothing deep happens on these threads, and a pool may have hundreds.
 const STACK: usize = 1 << 18;

@@ -1,0 +1,291 @@
+//! A program of many small parts, of which a test runs one: `scenario <name> [argument]…`.
+
+use pool_runtime::{
+    Pool, Process, Ran, Result, RunningProcess, Stdio, active_children, current_process, pool_main, task,
+};
+use std::{
+    io::{Read, Write},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+pool_main!(run);
+
+fn run() -> Result<()> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    match args[..] {
+        ["self-check"] => self_check(),
+        ["double", number] => double_in_pool(number),
+        ["double-after-event", ready, go, number] => {
+            write(Path::new(ready), "ready");
+            wait_for(Path::new(go));
+            double_in_pool(number)
+        }
+        ["double-elsewhere", directory, number] => {
+            std::env::set_current_dir(directory).expect("a directory");
+            double_in_pool(number)
+        }
+        ["double-without-streams", report, number] => without_streams(Path::new(report), number),
+        ["double-into-file", report, number] => {
+            write(Path::new(report), &double(number));
+            Ok(())
+        }
+        ["double-with-executable", number, executable, ..] => with_executable(executable, number),
+        ["main-returns", directory] => main_returns(Path::new(directory)),
+        ["daemon-ignores-terminate", directory] => daemon_ignores_terminate(Path::new(directory)),
+        ["orphans", directory] => orphans(Path::new(directory)),
+        ["orphans-of-a-tree", directory] => orphans_of_a_tree(Path::new(directory)),
+        ["panics-at-once", directory] => panics_at_once(Path::new(directory)),
+        ref unknown => panic!("no scenario {unknown:?}"),
+    }
+}
+
+// ---- files as events ----
+
+fn write(path: &Path, line: &str) {
+    let partly = path.with_extension("partly");
+    std::fs::write(&partly, format!("{line}\n")).and_then(|()| std::fs::rename(&partly, path)).expect("a file");
+}
+
+fn wait_for(path: &Path) {
+    while !path.exists() {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+fn say(text: impl std::fmt::Display) {
+    println!("{text}");
+    std::io::stdout().flush().expect("standard output");
+}
+
+// ---- a task that works, and one that does not ----
+
+#[task]
+fn twice(number: u64) -> u64 {
+    2 * number
+}
+
+#[task]
+fn refuse(why: &str) {
+    panic!("refused: {why}");
+}
+
+mod nested {
+    use pool_runtime::task;
+
+    #[task]
+    pub(super) fn length(text: &str) -> usize {
+        text.len()
+    }
+}
+
+fn double(number: &str) -> String {
+    let doubled = Pool::new(1).and_then(|pool| pool.apply(twice::call(number.parse().expect("a number"))));
+    doubled.map_or_else(|error| format!("error: {error}"), |doubled| doubled.to_string())
+}
+
+fn double_in_pool(number: &str) -> Result<()> {
+    say(double(number));
+    Ok(())
+}
+
+fn with_executable(executable: &str, number: &str) -> Result<()> {
+    let pool = Pool::builder().processes(1).executable(executable).build()?;
+    say(pool.apply(twice::call(number.parse().expect("a number")))?);
+    Ok(())
+}
+
+/// What holds however the program was built.
+fn self_check() -> Result<()> {
+    let names: Vec<&str> = pool_runtime::tasks().map(|task| task.name()).collect();
+    say(names.join(" "));
+    let pool = Pool::new(1)?;
+    assert_eq!(pool.apply(twice::call(21))?, 42);
+    assert_eq!(pool.apply(nested::length::call("four"))?, 4);
+
+    let error = pool.apply(refuse::call("not today")).unwrap_err();
+    let panic = error.panic().expect("the panic is reported");
+    assert_eq!(panic.message(), "refused: not today");
+    assert!(panic.file().is_some_and(|file| file.ends_with("scenario.rs")), "{error}");
+    assert_eq!((error.ran(), error.is_worker_lost()), (Ran::Yes, cfg!(panic = "abort")), "{error}");
+    assert_eq!(pool.apply(twice::call(4))?, 8, "the next call works");
+
+    let process = Process::new(refuse::call("nor tomorrow")).start()?;
+    let error = process.join().unwrap_err();
+    assert_eq!(error.panic().expect("the panic is reported").message(), "refused: nor tomorrow");
+    assert_eq!(process.exit_code(), Some(if cfg!(panic = "abort") { -6 } else { 1 }));
+    assert_eq!(Process::new(twice::call(3)).start()?.join()?, 6);
+    say("ok");
+    Ok(())
+}
+
+#[task]
+fn read_all() -> Vec<u8> {
+    let mut bytes = Vec::new();
+    std::io::stdin().read_to_end(&mut bytes).expect("standard input");
+    bytes
+}
+
+/// The standard streams are closed when the pool is made; whatever is printed goes nowhere and harms nothing.
+fn without_streams(report: &Path, number: &str) -> Result<()> {
+    for stream in 0..3 {
+        // SAFETY: the standard streams belong to nobody; nothing else was opened yet.
+        unsafe { libc::close(stream) };
+    }
+    let mut reader = Process::new(read_all::call()).stdin(Stdio::piped()).start()?;
+    let pool = Pool::new(1)?;
+    let process = Process::new(twice::call(1)).start()?;
+    let mut doubled = String::new();
+    for _ in 0..100 {
+        // Straight to the descriptors, as C code does, and so that nothing is buffered.
+        for stream in [1, 2] {
+            // SAFETY: writes bytes of this program's; an error is of no interest.
+            unsafe { libc::write(stream, b"\xff\xff\xff\xff\xff\xff\xff\xff".as_ptr().cast(), 8) };
+        }
+        println!("lost");
+        eprintln!("lost");
+        doubled = pool.apply(twice::call(number.parse().expect("a number")))?.to_string();
+    }
+    assert_eq!(process.join()?, 2);
+    drop(reader.take_stdin());
+    assert_eq!(reader.join()?, [], "what is printed here is nothing for it to read");
+    write(report, &doubled);
+    Ok(())
+}
+
+// ---- processes that wait ----
+
+/// Says that it is there, and waits without end.
+#[task]
+fn wait_forever(started: PathBuf) {
+    write(&started, &std::process::id().to_string());
+    loop {
+        std::thread::park();
+    }
+}
+
+/// Says that it is there, and computes without end.
+#[task]
+fn spin_forever(started: PathBuf) {
+    write(&started, &std::process::id().to_string());
+    loop {
+        std::hint::spin_loop();
+    }
+}
+
+/// Waits for the file `go`, then makes the file `done`.
+#[task]
+fn finish_when_told(directory: PathBuf) {
+    write(&directory.join("started"), &std::process::id().to_string());
+    wait_for(&directory.join("go"));
+    write(&directory.join("done"), "done");
+}
+
+#[task]
+fn ignore_terminate(started: PathBuf) {
+    // SAFETY: ignoring a signal runs no code.
+    unsafe { libc::signal(libc::SIGTERM, libc::SIG_IGN) };
+    write(&started, &std::process::id().to_string());
+    loop {
+        std::thread::park();
+    }
+}
+
+fn started<R>(process: &RunningProcess<R>, file: &Path) {
+    wait_for(file);
+    assert!(process.is_alive());
+}
+
+fn main_returns(directory: &Path) -> Result<()> {
+    let joined = Process::new(finish_when_told::call(directory.to_owned())).start()?;
+    let idle = Process::new(wait_forever::call(directory.join("idle"))).daemon(true).start()?;
+    let busy = Process::new(spin_forever::call(directory.join("busy"))).daemon(true).start()?;
+    started(&joined, &directory.join("started"));
+    started(&idle, &directory.join("idle"));
+    started(&busy, &directory.join("busy"));
+    assert_eq!(active_children().len(), 3);
+    // Nobody holds a handle any more.
+    drop((joined, idle, busy));
+    write(&directory.join("returned"), "main returns");
+    Ok(())
+}
+
+fn daemon_ignores_terminate(directory: &Path) -> Result<()> {
+    let file = directory.join("stubborn");
+    let daemon = Process::new(ignore_terminate::call(file.clone())).daemon(true).start()?;
+    started(&daemon, &file);
+    Ok(())
+}
+
+// ---- processes whose parent is killed ----
+
+/// Starts idle and busy ones, from a thread that has ended when it says their pids.
+fn orphans(directory: &Path) -> Result<()> {
+    let idle = directory.join("idle");
+    let busy = directory.join("busy");
+    let (process, pool) = std::thread::scope(|scope| {
+        let starter = scope.spawn(|| -> Result<_> {
+            let process = Process::new(wait_forever::call(idle.clone())).start()?;
+            let pool = Pool::new(2)?;
+            drop(pool.apply_async(spin_forever::call(busy.clone())));
+            Ok((process, pool))
+        });
+        starter.join().expect("it does not panic")
+    })?;
+    started(&process, &idle);
+    wait_for(&busy);
+    // The other worker has nothing to do.
+    while pool.workers().len() < 2 {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let mut pids: Vec<String> = pool.workers().iter().map(|worker| worker.pid.to_string()).collect();
+    pids.push(process.pid().to_string());
+    say(pids.join(" "));
+    loop {
+        std::thread::park();
+    }
+}
+
+/// Starts a process that starts a process …, and says its pid at each level.
+#[task]
+fn descend(levels: u32, directory: PathBuf) {
+    write(&directory.join(levels.to_string()), &std::process::id().to_string());
+    if levels > 0 {
+        let below = Process::new(descend::call(levels - 1, directory)).start().expect("it starts");
+        below.join().expect("it never ends");
+    }
+    loop {
+        std::thread::park();
+    }
+}
+
+fn orphans_of_a_tree(directory: &Path) -> Result<()> {
+    Process::new(descend::call(2, directory.to_owned())).start()?.join()
+}
+
+// ---- panics at once ----
+
+/// A long text whose parts show if something stands between them.
+#[task]
+fn panic_at_length(directory: PathBuf) {
+    let name = current_process().name();
+    write(&directory.join(name), "ready");
+    wait_for(&directory.join("go"));
+    let text: Vec<String> = (0..10_000).map(|line| format!("{name}/{line}")).collect();
+    panic!("{}", text.join("\n"));
+}
+
+fn panics_at_once(directory: &Path) -> Result<()> {
+    let names = ["left", "right"];
+    let start = |name| Process::new(panic_at_length::call(directory.to_owned())).name(name).start();
+    let processes: Vec<_> = names.into_iter().map(start).collect::<Result<_>>()?;
+    for name in names {
+        wait_for(&directory.join(name));
+    }
+    write(&directory.join("go"), "now");
+    for process in &processes {
+        assert!(process.join().unwrap_err().is_panic());
+    }
+    Ok(())
+}

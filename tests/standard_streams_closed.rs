@@ -1,0 +1,34 @@
+//! Whichever of the standard streams are closed, when the program starts or later, pools and processes work.
+
+mod support;
+
+use std::process::Command;
+use support::{Ended, directory, line_in, run};
+
+const SCENARIO: &str = env!("CARGO_BIN_EXE_scenario");
+
+#[test]
+fn closed_when_the_program_starts() {
+    for closed in 0..8 {
+        let directory = directory();
+        let report = directory.path().join("report");
+        let redirections = ["<&-", ">&-", "2>&-"];
+        let redirections: Vec<_> = (0..3).filter(|bit| closed >> bit & 1 == 1).map(|bit| redirections[bit]).collect();
+        let script = format!("exec \"$@\" {}", redirections.join(" "));
+        let mut command = Command::new("sh");
+        command.args(["-c", &script, "sh", SCENARIO, "double-into-file"]).arg(&report).arg("21");
+        let Ended { status, .. } = run(&mut command);
+        assert!(status.success(), "{redirections:?}: {status}");
+        assert_eq!(line_in(&report), "42", "{redirections:?}");
+    }
+}
+
+#[test]
+fn closed_before_the_first_pool() {
+    // Whatever the library opens then takes the numbers of the standard streams, unless it takes care.
+    let directory = directory();
+    let report = directory.path().join("report");
+    let ended = run(Command::new(SCENARIO).arg("double-without-streams").arg(&report).arg("21"));
+    assert!(ended.status.success(), "{ended:?}");
+    assert_eq!(line_in(&report), "42");
+}

@@ -166,7 +166,7 @@ impl Slot {
         }
     }
 
-    fn is_finished(&self) -> bool {
+    pub(crate) fn is_finished(&self) -> bool {
         !matches!(lock(&self.state).progress, Progress::Pending)
     }
 

@@ -5,6 +5,7 @@
 
 use crate::{
     error::{Error, Kind, Result},
+    job::lock,
     os::{self, Child, Io, Spawn, StatusPage},
     program::{self, Mark, WayIn, given},
     protocol::{FromWorker, Hello, NotReady},
@@ -18,7 +19,7 @@ use std::{
     os::fd::{AsFd, OwnedFd},
     path::PathBuf,
     process::ExitStatus,
-    sync::Arc,
+    sync::{Arc, Mutex},
     thread::JoinHandle,
     time::{Duration, Instant},
 };
@@ -126,7 +127,7 @@ pub(crate) struct Launched {
     pub(crate) child: Arc<Child>,
     pub(crate) page: Arc<StatusPage>,
     pub(crate) outlet: Arc<dyn Outlet>,
-    pub(crate) inlet: Box<dyn Inlet>,
+    pub(crate) inlet: Arc<Mutex<Box<dyn Inlet>>>,
     pub(crate) stdin: Option<PipeWriter>,
     pub(crate) stdout: Option<PipeReader>,
     pub(crate) stderr: Option<PipeReader>,
@@ -252,7 +253,7 @@ impl Launch {
             child: Arc::new(child),
             page: Arc::new(page),
             outlet: Arc::new(sender),
-            inlet: Box::new(receiver),
+            inlet: Arc::new(Mutex::new(Box::new(receiver))),
             stdin: stdin.writer,
             stdout: stdout.reader,
             stderr: stderr.reader,
@@ -318,7 +319,7 @@ impl Launched {
     }
 
     fn answer(&mut self, deadline: Option<Instant>, when: &str) -> Result<FromWorker, StartFailure> {
-        match self.inlet.receive(deadline) {
+        match lock(&self.inlet).receive(deadline) {
             Received::Frame(frame) => {
                 FromWorker::from_frame(&frame).map_err(|garbled| self.nonsense(&garbled.to_string()))
             }

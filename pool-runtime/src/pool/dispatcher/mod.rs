@@ -611,6 +611,17 @@ impl<S> Dispatcher<S> {
         Counts { waiting: self.waiting_calls, running: self.in_flight_calls, done: self.done, failed: self.failed }
     }
 
+    /// Where this batch is, a single call, if it is the only one in flight there.
+    pub(crate) fn alone_at(&self, ticket: Ticket) -> Option<(usize, u32)> {
+        let alone = |seat: &&Seat<S>| seat.in_flight.len() == 1 && seat.in_flight[0].ticket == ticket;
+        self.seats.iter().enumerate().find(|(_, seat)| alone(seat)).map(|(index, seat)| (index, seat.epoch))
+    }
+
+    /// Has a seat calls in flight?
+    pub(crate) fn is_busy(&self, seat: usize) -> bool {
+        !self.seats[seat].in_flight.is_empty()
+    }
+
     /// Of a seat: is a process there, does it have work, and how many calls were finished there.
     pub(crate) fn seat(&self, seat: usize) -> (bool, bool, u64) {
         let seat = &self.seats[seat];

@@ -28,16 +28,16 @@ fn waiting_jobs_hold_no_descriptors() {
     let release = signals.path("release");
     let blocking: Vec<Job<()>> = (0..2).map(|_| pool.apply_async(wait::call(&release))).collect();
     until("both workers run", || pool.stats().running == 2);
-    // A sentinel, a status page, two sockets, what is relayed: it does not matter how many.
-    let (before, threads_before) = (descriptors(), threads());
+    // The threads that pass on what workers print hold a few for moments.
+    let (bound, threads_before) = (descriptors() + 10, threads());
     let jobs: Vec<Job<u32>> = (0..100_000).map(|n| pool.apply_async(double::call(n))).collect();
     assert_eq!(pool.stats().waiting, 100_000);
-    assert_eq!(descriptors(), before);
+    assert!(descriptors() < bound, "{} are open", descriptors());
     assert!(threads() <= threads_before + 2, "{} threads, then {}", threads_before, threads());
     signals.give("release");
     for (n, job) in (0..).zip(jobs) {
         assert_eq!(job.get().unwrap(), 2 * n);
     }
     blocking.into_iter().for_each(|job| job.get().unwrap());
-    assert_eq!(descriptors(), before);
+    assert!(descriptors() < bound, "{} are open", descriptors());
 }

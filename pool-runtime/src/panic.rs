@@ -1,7 +1,8 @@
 //! Panics as values: what was said, where, and the way there.
 
+use crate::codec::{Reader, Writer};
 use serde::{Deserialize, Serialize};
-use std::{any::Any, cell::RefCell, fmt, panic::PanicHookInfo};
+use std::{any::Any, cell::RefCell, fmt, os::unix::process::ExitStatusExt, panic::PanicHookInfo, process::ExitStatus};
 
 /// What a panic in a task had to say.
 ///
@@ -68,6 +69,28 @@ impl PanicInfo {
             backtrace: matches!(backtrace.status(), std::backtrace::BacktraceStatus::Captured)
                 .then(|| backtrace.to_string()),
         }
+    }
+}
+
+impl PanicInfo {
+    /// As bytes, for whoever reads them after this process has died; without the backtrace if it would be too long.
+    pub(crate) fn last_words(&self, room: usize) -> Vec<u8> {
+        let encoded = |info: &Self| {
+            let mut writer = Writer::new();
+            writer.value(info).map_or_else(|_| Vec::new(), |()| writer.into_bytes())
+        };
+        let whole = encoded(self);
+        if whole.len() <= room {
+            return whole;
+        }
+        let end = self.message.floor_char_boundary(room / 2);
+        encoded(&Self { message: self.message[..end].to_owned(), backtrace: None, ..self.clone() })
+    }
+
+    /// What a process said before it died, if that is what it died of: a panic that cannot be caught ends in an abort.
+    pub(crate) fn from_last_words(words: &[u8], status: Option<ExitStatus>) -> Option<Self> {
+        let aborted = status.and_then(|status| status.signal()) == Some(libc::SIGABRT);
+        (aborted && !words.is_empty()).then(|| Reader::new(words).value().ok())?
     }
 }
 

@@ -316,8 +316,7 @@ fn attend(
         None if call.is_none() && status.is_some_and(|status| status.success()) => return Ok(Vec::new()),
         None => {
             let stage = Stage::from_u32(launched.page.stage());
-            let words = launched.page.words();
-            let panic: Option<PanicInfo> = if words.is_empty() { None } else { Reader::new(&words).value().ok() };
+            let panic = PanicInfo::from_last_words(&launched.page.words(), status);
             let ran = if launched.page.claimed() == 0 { Ran::No } else { stage.ran() };
             Error::new(Kind::Lost(Loss { pid: launched.child.pid(), status, stage, panic, fault })).with_ran(ran)
         }

@@ -221,6 +221,7 @@ impl Worker {
     /// Decode, run, encode. The second value says that the worker's state may be broken.
     fn perform(&mut self, task: &str, arguments: &[u8]) -> (Ending, bool) {
         let page = &self.link.page;
+        page.clear_words();
         page.set_stage(Stage::Decoding as u32);
         let Some(info) = registry::find(task) else {
             return (Ending::Unfit(format!("this worker knows no task `{task}`")), false);
@@ -281,11 +282,8 @@ fn install_hook(page: &Arc<StatusPage>, single: bool) {
     std::panic::set_hook(Box::new(move |hook| {
         static SPEAKING: AtomicBool = AtomicBool::new(false);
         let info = PanicInfo::from_hook(hook);
-        let mut writer = Writer::new();
         // If the process does not survive this panic, the parent finds it here.
-        if writer.value(&info).is_err() || !page.leave_words(&writer.into_bytes()) {
-            page.clear_words();
-        }
+        page.leave_words(&info.last_words(os::WORDS));
         let on_main = std::thread::current().id() == main;
         if (single || !on_main) && !SPEAKING.swap(true, Ordering::Acquire) {
             let mut text = format!("process `{}`", program::current_process().name());

@@ -27,7 +27,8 @@ use std::{
 };
 
 const SIZE: usize = 4096;
-const WORDS: usize = SIZE - 64;
+/// How many bytes of words there is room for.
+pub(crate) const WORDS: usize = SIZE - 64;
 
 #[repr(C, align(64))]
 struct Layout {
@@ -120,17 +121,16 @@ impl StatusPage {
         self.layout().stage.load(Ordering::Acquire)
     }
 
-    /// Leaves words for the parent to find after a death; too long ones are refused.
-    pub(crate) fn leave_words(&self, words: &[u8]) -> bool {
+    /// Leaves words for the parent to find after a death; too long ones are not left.
+    pub(crate) fn leave_words(&self, words: &[u8]) {
         let layout = self.layout();
         if words.len() > WORDS {
-            return false;
+            return self.clear_words();
         }
         for (to, from) in layout.text.iter().zip(words) {
             to.store(*from, Ordering::Relaxed);
         }
         layout.words.store(words.len() as u32, Ordering::Release);
-        true
     }
 
     /// Takes the words back: the death did not happen.
@@ -194,9 +194,10 @@ mod tests {
     fn words_survive_their_writer() {
         let page = StatusPage::new().unwrap();
         let other = StatusPage::map(page.fd().try_clone_to_owned().unwrap()).unwrap();
-        assert!(other.leave_words(b"out of memory"));
+        other.leave_words(b"out of memory");
         drop(other);
         assert_eq!(page.words(), b"out of memory");
-        assert!(!page.leave_words(&[0; SIZE]));
+        page.leave_words(&[0; SIZE]);
+        assert_eq!(page.words(), b"");
     }
 }

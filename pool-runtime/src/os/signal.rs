@@ -1,6 +1,6 @@
 //! Signals of the calling thread.
 
-use std::mem::MaybeUninit;
+use std::{cell::Cell, marker::PhantomData, mem::MaybeUninit};
 
 fn set_of(fill: impl FnOnce(*mut libc::sigset_t)) -> libc::sigset_t {
     let mut set = MaybeUninit::uninit();
@@ -9,7 +9,11 @@ fn set_of(fill: impl FnOnce(*mut libc::sigset_t)) -> libc::sigset_t {
     unsafe { set.assume_init() }
 }
 
-/// Keeps all signals away from the calling thread: the library's own threads never run the user's handlers.
+thread_local! {
+    static ALL_BLOCKED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Keeps all signals away from the calling thread for good: the library's own threads never run the user's handlers.
 pub(crate) fn block_all_signals() {
     // SAFETY: the pointer is that of a signal set.
     let all = set_of(|set| unsafe {
@@ -17,41 +21,48 @@ pub(crate) fn block_all_signals() {
     });
     // SAFETY: the set is initialised; the old mask is not asked for.
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, std::ptr::null_mut()) };
+    ALL_BLOCKED.set(true);
 }
 
 /// While it lives, writing to a peer that is gone is an error for the calling thread, not a signal that ends the program.
 ///
 /// ipc-channel sends without `MSG_NOSIGNAL`, and programs that want to die of a closed pipe set `SIGPIPE` to default.
 pub(crate) struct SigpipeHeld {
-    before: libc::sigset_t,
-    was_pending: bool,
+    /// None on a thread that gets no signals at all.
+    before: Option<libc::sigset_t>,
     /// A mask belongs to a thread.
-    _thread: std::marker::PhantomData<*const ()>,
+    _thread: PhantomData<*const ()>,
 }
 
 impl SigpipeHeld {
     pub(crate) fn new() -> Self {
-        let mut before = MaybeUninit::uninit();
+        let before = (!ALL_BLOCKED.get()).then(|| {
+            let sigpipe = sigpipe();
+            let mut before = MaybeUninit::uninit();
+            // SAFETY: both sets are valid; the call initialises `before`.
+            unsafe {
+                libc::pthread_sigmask(libc::SIG_BLOCK, &raw const sigpipe, before.as_mut_ptr());
+                before.assume_init()
+            }
+        });
+        Self { before, _thread: PhantomData }
+    }
+
+    /// The peer was gone, and a signal is pending because of that: it is taken off.
+    pub(crate) fn peer_was_gone(&self) {
+        let at_once = libc::timespec { tv_sec: 0, tv_nsec: 0 };
         let sigpipe = sigpipe();
-        // SAFETY: both sets are valid; the call initialises `before`.
-        let before = unsafe {
-            libc::pthread_sigmask(libc::SIG_BLOCK, &raw const sigpipe, before.as_mut_ptr());
-            before.assume_init()
-        };
-        Self { before, was_pending: is_pending(), _thread: std::marker::PhantomData }
+        // SAFETY: the set and the time are valid; no information about the signal is asked for.
+        unsafe { libc::sigtimedwait(&raw const sigpipe, std::ptr::null_mut(), &raw const at_once) };
     }
 }
 
 impl Drop for SigpipeHeld {
     fn drop(&mut self) {
-        let sigpipe = sigpipe();
-        if !self.was_pending && is_pending() {
-            let at_once = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-            // SAFETY: the set and the time are valid; no information about the signal is asked for.
-            unsafe { libc::sigtimedwait(&raw const sigpipe, std::ptr::null_mut(), &raw const at_once) };
+        if let Some(before) = &self.before {
+            // SAFETY: it is the mask that the constructor got.
+            unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, before, std::ptr::null_mut()) };
         }
-        // SAFETY: `before` is the mask that the constructor got.
-        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.before, std::ptr::null_mut()) };
     }
 }
 
@@ -61,13 +72,4 @@ fn sigpipe() -> libc::sigset_t {
         libc::sigemptyset(set);
         libc::sigaddset(set, libc::SIGPIPE);
     })
-}
-
-fn is_pending() -> bool {
-    let mut pending = MaybeUninit::uninit();
-    // SAFETY: `sigpending` initialises the set before it is read.
-    unsafe {
-        libc::sigpending(pending.as_mut_ptr());
-        libc::sigismember(pending.as_ptr(), libc::SIGPIPE) == 1
-    }
 }

@@ -97,6 +97,14 @@ pub(crate) struct Shared {
     itself: Weak<Self>,
 }
 
+/// What is left to do after the dispatcher has decided.
+#[derive(Default)]
+struct Todo {
+    effects: VecDeque<Effect<Arc<dyn Sink>>>,
+    /// Those with something to send.
+    stations: Vec<Arc<Station>>,
+}
+
 /// What leads to the process at a seat.
 pub(crate) struct Station {
     epoch: u32,
@@ -187,50 +195,50 @@ impl Shared {
 
     /// Brings an event to the dispatcher, and carries out what it decides.
     fn tell<R>(&self, event: impl FnOnce(&mut Dispatcher<Arc<dyn Sink>>, Time) -> R) -> R {
-        let mut urgent = Vec::new();
-        let mut stations: Vec<Arc<Station>> = Vec::new();
-        let told = {
-            let mut dispatcher = lock(&self.dispatcher);
-            let was_over = dispatcher.is_over();
-            let tick = dispatcher.next_tick();
-            let told = event(&mut dispatcher, self.now());
-            while let Some(effect) = dispatcher.effect() {
-                let (seat, epoch, outgoing) = match effect {
-                    Effect::Send { seat, epoch, generation, calls } => {
-                        (seat, epoch, Outgoing::Calls { generation, calls })
-                    }
-                    Effect::Stop { seat, epoch } => (seat, epoch, Outgoing::Stop),
-                    other => {
-                        urgent.push(other);
-                        continue;
-                    }
-                };
-                if let Some(station) = self.station(seat, epoch) {
-                    station.outbox.put(outgoing);
-                    stations.push(station);
-                }
-            }
-            if dispatcher.is_over() != was_over || dispatcher.is_finished() {
-                self.changed.notify_all();
-                self.clock.notify_all();
-            }
-            if dispatcher.next_tick() != tick {
-                self.wind_clock();
-            }
-            told
-        };
-        self.carry_out(urgent, &stations);
+        let mut todo = Todo::default();
+        let told = self.decide(event, &mut todo);
+        self.carry_out(todo);
         told
     }
 
-    fn carry_out(&self, urgent: Vec<Effect<Arc<dyn Sink>>>, stations: &[Arc<Station>]) {
-        for effect in urgent {
+    /// Lets the dispatcher decide. What is to be sent is put into the outboxes while it is locked: see [`Outbox`].
+    fn decide<R>(&self, event: impl FnOnce(&mut Dispatcher<Arc<dyn Sink>>, Time) -> R, todo: &mut Todo) -> R {
+        let mut dispatcher = lock(&self.dispatcher);
+        let was_over = dispatcher.is_over();
+        let tick = dispatcher.next_tick();
+        let told = event(&mut dispatcher, self.now());
+        while let Some(effect) = dispatcher.effect() {
+            let (seat, epoch, outgoing) = match effect {
+                Effect::Send { seat, epoch, generation, calls } => (seat, epoch, Outgoing::Calls { generation, calls }),
+                Effect::Stop { seat, epoch } => (seat, epoch, Outgoing::Stop),
+                other => {
+                    todo.effects.push_back(other);
+                    continue;
+                }
+            };
+            if let Some(station) = self.station(seat, epoch) {
+                station.outbox.put(outgoing);
+                todo.stations.push(station);
+            }
+        }
+        if dispatcher.is_over() != was_over || dispatcher.is_finished() {
+            self.changed.notify_all();
+            self.clock.notify_all();
+        }
+        if dispatcher.next_tick() != tick {
+            self.wind_clock();
+        }
+        told
+    }
+
+    fn carry_out(&self, mut todo: Todo) {
+        while let Some(effect) = todo.effects.pop_front() {
             match effect {
                 Effect::Finish { batch, index, result } => batch.sink.finish(index, result),
                 Effect::TakeBack { seat, epoch, generation } => {
                     if let Some(station) = self.station(seat, epoch) {
                         let claimed = station.page.take_back(generation);
-                        self.tell(|dispatcher, now| dispatcher.taken_back(seat, epoch, claimed, now));
+                        self.decide(|dispatcher, now| dispatcher.taken_back(seat, epoch, claimed, now), &mut todo);
                     }
                 }
                 Effect::Kill { seat, epoch } => {
@@ -242,7 +250,7 @@ impl Shared {
                 Effect::Send { .. } | Effect::Stop { .. } => {}
             }
         }
-        for station in stations {
+        for station in todo.stations {
             if !station.outbox.flush(false) {
                 // A large argument takes as long as the worker takes to read it, which is not this thread's time.
                 let worker = station.clone();

@@ -9,7 +9,6 @@
 
 use super::{Outbox, Shared, Station, dispatcher::Start};
 use crate::{
-    codec::Reader,
     error::{Loss, Stage},
     job::lock,
     launch::{self, LAST_BREATH, Launched},
@@ -136,10 +135,6 @@ fn bury(launched: &mut Launched, fault: Option<String>) -> Loss {
     let pid = child.pid();
     launched.drain();
     let stage = Stage::from_u32(launched.page.stage());
-    let words = launched.page.words();
-    let panic: Option<PanicInfo> = match words.as_slice() {
-        [] => None,
-        words => Reader::new(words).value().ok(),
-    };
+    let panic = PanicInfo::from_last_words(&launched.page.words(), status);
     Loss { pid, status, stage, panic, fault }
 }

@@ -12,6 +12,8 @@
 //!   itself: if the reader dies, the sender waits for ever. Frames are cut here into [parts](Part) that fit one packet.
 //! - Its rendezvous, the one-shot server, leaves directories behind, needs a short writable path and has no time-out.
 //!   The worker's ends are passed at its start as descriptors instead; [`descriptor_of`] finds out their numbers.
+//! - It believes what the other side says of a packet: wrong numbers make it allocate without limit, panic, or wait for a
+//!   rest that never comes. The parent looks at each packet's head before it lets ipc-channel receive it.
 //! - Sending to a dead peer raises `SIGPIPE`; receiving fails with `EINTR`. Both stay in here.
 
 use super::{Frame, Inlet, Outlet, Received};
@@ -21,6 +23,7 @@ use ipc_channel::{
     ipc::{self, IpcBytesReceiver, IpcBytesSender},
     platform::OsIpcSender,
 };
+use rustix::net::{RecvFlags, recv};
 use std::{
     fmt::Debug,
     io,
@@ -148,7 +151,7 @@ impl Outlet for Sender {
     fn send(&self, frame: &[u8]) -> io::Result<()> {
         let room = *PART - HEAD;
         let channel = self.channel.lock().unwrap_or_else(PoisonError::into_inner);
-        let _held = os::SigpipeHeld::new();
+        let held = os::SigpipeHeld::new();
         let mut part = Vec::with_capacity(HEAD + frame.len().min(room));
         let mut rest = frame;
         loop {
@@ -160,7 +163,12 @@ impl Outlet for Sender {
                 match channel.send(&part) {
                     Ok(()) => break,
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Err(error) => return Err(error),
+                    Err(error) => {
+                        if error.kind() == io::ErrorKind::BrokenPipe {
+                            held.peer_was_gone();
+                        }
+                        return Err(error);
+                    }
                 }
             }
             if later.is_empty() {
@@ -221,6 +229,24 @@ impl Receiver {
         Ok((readable, true))
     }
 
+    /// Whether the packet that is next is one that ipc-channel sent, whole: it states its own length, head included, and
+    /// the length of what follows the head.
+    fn is_sound(&self) -> bool {
+        let mut head = [0; 16];
+        let flags = RecvFlags::PEEK | RecvFlags::TRUNC | RecvFlags::DONTWAIT;
+        let socket = os::borrow(&self.channel, self.number);
+        match recv(socket, &mut head, flags) {
+            // The end of the channel, not a packet.
+            Ok((_, 0)) => true,
+            Ok((_, length)) => {
+                let word = |at| head[at..].first_chunk().map_or(0, |word| u64::from_ne_bytes(*word));
+                word(0) == length as u64 && (length as u64).checked_sub(head.len() as u64) == Some(word(8))
+            }
+            // Receiving it properly will tell.
+            Err(_) => true,
+        }
+    }
+
     /// Adds a part to the frame it belongs to. Returns the frame if it is whole.
     fn assemble(&mut self, part: Vec<u8>) -> Result<Option<Frame>, String> {
         let (head, rest) = Part::read(&part)?;
@@ -248,6 +274,9 @@ impl Inlet for Receiver {
             // Without an alarm and a deadline there is nothing but the channel to wait for.
             if self.alarm.is_some() || deadline.is_some() {
                 match self.wait(deadline) {
+                    Ok((true, _)) if !self.is_sound() => {
+                        return Received::Garbled("sent bytes that are no message".into());
+                    }
                     Ok((true, _)) => {}
                     Ok((false, false)) => return Received::Gone,
                     Ok((false, true)) if deadline.is_some_and(|deadline| deadline <= Instant::now()) => {

@@ -46,8 +46,8 @@ const LONGEST: Time = 1_000_000 * MILLISECOND;
 const STALLED: Time = MILLISECOND;
 /// How many calls may be in flight at one seat.
 const MAX_IN_FLIGHT: usize = 1024;
-/// How often a call is sent again after workers died before it started.
-const MAX_ATTEMPTS: u32 = 5;
+/// How many workers may die before they start a call until it is given up.
+const MAX_DEATHS: u32 = 5;
 /// How many starts may fail one after another before the pool gives up.
 const MAX_FAILED_STARTS: u32 = 5;
 const FIRST_BACK_OFF: Time = 10 * MILLISECOND;
@@ -89,6 +89,8 @@ struct Waiting<S> {
     next: u32,
     end: u32,
     attempt: u32,
+    /// How many workers have died that had been sent these calls, before they started any.
+    deaths: u32,
 }
 
 impl<S> Waiting<S> {
@@ -104,7 +106,10 @@ pub(crate) struct Flight<S> {
     pub(crate) batch: Arc<Batch<S>>,
     pub(crate) index: u32,
     attempt: u32,
+    deaths: u32,
     number: u32,
+    /// How long it was expected to take when it was sent.
+    expected: Time,
 }
 
 impl<S> Clone for Flight<S> {
@@ -161,6 +166,10 @@ struct Seat<S> {
     in_flight: VecDeque<Flight<S>>,
     /// The arguments of those, in bytes.
     bytes: usize,
+    /// How long those are expected to take.
+    ahead: Time,
+    /// The number of the latest call that is known to have started, from the last time something was taken back.
+    started: u32,
     /// What has not started is being taken back: nothing new is sent until that is done.
     recalling: bool,
     /// Calls given to this process.
@@ -171,6 +180,14 @@ struct Seat<S> {
     done: u64,
     ready_at: Time,
     progress: Time,
+}
+
+impl<S> Seat<S> {
+    /// A call is no longer in flight.
+    fn lighten(&mut self, flight: &Flight<S>) {
+        self.bytes -= flight.batch.arguments(flight.index).len();
+        self.ahead -= flight.expected;
+    }
 }
 
 /// What an attendant of a seat is to do.
@@ -247,8 +264,10 @@ impl<S> Dispatcher<S> {
             epoch: 0,
             generation: 0,
             sent: 0,
+            started: 0,
             in_flight: VecDeque::new(),
             bytes: 0,
+            ahead: 0,
             recalling: false,
             given: 0,
             finished: 0,
@@ -291,7 +310,7 @@ impl<S> Dispatcher<S> {
         let ticket = self.first_ticket + self.waiting.len() as u64;
         let end = batch.len();
         self.waiting_calls += end as usize;
-        self.waiting.push_back(Waiting { ticket, batch: Arc::new(batch), next: 0, end, attempt: 1 });
+        self.waiting.push_back(Waiting { ticket, batch: Arc::new(batch), next: 0, end, attempt: 1, deaths: 0 });
         self.feed_idle(now);
         Ok(ticket)
     }
@@ -354,7 +373,7 @@ impl<S> Dispatcher<S> {
                     .into_iter()
                     .partition::<VecDeque<_>, _>(|flight| flight.ticket == ticket);
                 state.in_flight = kept;
-                state.bytes -= hit.iter().map(|flight| flight.batch.arguments(flight.index).len()).sum::<usize>();
+                hit.iter().for_each(|flight| state.lighten(flight));
                 self.in_flight_calls -= hit.len();
                 cancelled.extend(hit.into_iter().map(|flight| (flight.batch, flight.index, Ran::Maybe)));
                 // What has not started behind it is taken back first, so that nothing else starts before the end.
@@ -402,7 +421,7 @@ impl<S> Dispatcher<S> {
             return;
         }
         state.phase = Phase::Ready;
-        (state.generation, state.sent, state.given, state.finished) = (0, 0, 0, 0);
+        (state.generation, state.sent, state.started, state.given, state.finished) = (0, 0, 0, 0, 0);
         (state.ready_at, state.progress) = (now, now);
         self.idle.push(seat);
         if !matches!(self.over, Over::No | Over::Closed) {
@@ -461,7 +480,7 @@ impl<S> Dispatcher<S> {
             return Err("reports a call that it was not sent");
         }
         let Some(flight) = state.in_flight.remove(position) else { return Err("reports a call twice") };
-        state.bytes -= flight.batch.arguments(flight.index).len();
+        state.lighten(&flight);
         state.finished += 1;
         state.done += 1;
         state.progress = now;
@@ -495,17 +514,18 @@ impl<S> Dispatcher<S> {
         let state = &self.seats[seat];
         let expected = matches!(state.phase, Phase::Leaving | Phase::Doomed);
         let useless = state.finished == 0 && now.saturating_sub(state.ready_at) < 1000 * MILLISECOND;
-        let mut started = 0;
-        for flight in self.empty(seat) {
-            if is_after(flight.number, claimed) {
-                self.send_back(flight);
-                continue;
-            }
-            started += 1;
+        let (back, started): (Vec<_>, Vec<_>) =
+            self.empty(seat).into_iter().partition(|flight| is_after(flight.number, claimed));
+        // In reverse, as each goes to the front.
+        for flight in back.into_iter().rev() {
+            self.send_back(Flight { deaths: flight.deaths + 1, ..flight });
+        }
+        let nothing_started = started.is_empty();
+        for flight in started {
             let ran = if flight.number == claimed { loss.stage.ran() } else { Ran::Maybe };
             self.finish(flight.batch, flight.index, Err(Error::new(Kind::Lost(loss.clone())).with_ran(ran)));
         }
-        if !expected && useless && started == 0 {
+        if !expected && useless && nothing_started {
             // It died by itself before it did anything: as good as a failed start.
             self.start_failed_for(Error::new(Kind::Lost(loss.clone())), false);
         }
@@ -520,11 +540,12 @@ impl<S> Dispatcher<S> {
             return;
         }
         state.recalling = false;
+        state.started = claimed;
         state.generation = state.generation.wrapping_add(1);
         let kept = state.in_flight.iter().take_while(|flight| !is_after(flight.number, claimed)).count();
         let back = state.in_flight.split_off(kept);
         state.given -= back.len() as u64;
-        state.bytes -= back.iter().map(|flight| flight.batch.arguments(flight.index).len()).sum::<usize>();
+        back.iter().for_each(|flight| state.lighten(flight));
         self.in_flight_calls -= back.len();
         // In reverse, as each goes to the front.
         for flight in back.into_iter().rev() {
@@ -618,7 +639,7 @@ impl<S> Dispatcher<S> {
     /// Takes everything off a seat.
     fn empty(&mut self, seat: usize) -> VecDeque<Flight<S>> {
         let state = &mut self.seats[seat];
-        state.bytes = 0;
+        (state.bytes, state.ahead) = (0, 0);
         state.recalling = false;
         let flights = std::mem::take(&mut state.in_flight);
         self.in_flight_calls -= flights.len();
@@ -627,11 +648,11 @@ impl<S> Dispatcher<S> {
 
     /// A call that did not start waits again, before all others.
     fn send_back(&mut self, flight: Flight<S>) {
-        if matches!(self.over, Over::Terminated | Over::Failed(_)) || flight.attempt >= MAX_ATTEMPTS {
+        if matches!(self.over, Over::Terminated | Over::Failed(_)) || flight.deaths >= MAX_DEATHS {
             let error = match &self.over {
                 Over::Failed(error) => error.clone(),
                 Over::Terminated => Error::new(Kind::Terminated),
-                _ => Error::new(Kind::Invalid(format!("was sent to {MAX_ATTEMPTS} workers that died before it began"))),
+                _ => Error::new(Kind::Invalid(format!("was sent to {MAX_DEATHS} workers that died before it began"))),
             };
             self.finish(flight.batch, flight.index, Err(error));
             return;
@@ -641,7 +662,7 @@ impl<S> Dispatcher<S> {
         if let Some(front) = self.returned.front_mut()
             && front.ticket == flight.ticket
             && front.next == flight.index + 1
-            && front.attempt == flight.attempt + 1
+            && (front.attempt, front.deaths) == (flight.attempt + 1, flight.deaths)
         {
             front.next = flight.index;
             return;
@@ -652,6 +673,7 @@ impl<S> Dispatcher<S> {
             next: flight.index,
             end: flight.index + 1,
             attempt: flight.attempt + 1,
+            deaths: flight.deaths,
         });
     }
 
@@ -696,7 +718,7 @@ impl<S> Dispatcher<S> {
     }
 
     fn after_progress(&mut self, seat: usize, now: Time) {
-        self.feed(seat, now);
+        self.feed(seat, self.share(), now);
         let state = &self.seats[seat];
         if state.phase == Phase::Ready && state.in_flight.is_empty() && !state.recalling {
             if !self.idle.contains(&seat) {
@@ -708,23 +730,27 @@ impl<S> Dispatcher<S> {
     }
 
     fn feed_idle(&mut self, now: Time) {
+        let share = self.share();
         while self.waiting_calls > 0 {
             let Some(seat) = self.idle.pop() else { break };
-            self.feed(seat, now);
+            self.feed(seat, share, now);
         }
         self.relieve(now);
     }
 
+    /// How many of the waiting calls one worker gets at the most: no worker is to have what another could be doing.
+    fn share(&self) -> usize {
+        let ready = self.seats.iter().filter(|seat| seat.phase == Phase::Ready).count();
+        self.waiting_calls.div_ceil(ready.max(1))
+    }
+
     /// Gives a worker what it should have: something if it has nothing; more if what it has is soon done.
-    fn feed(&mut self, seat: usize, now: Time) {
-        let ready = self.seats.iter().filter(|seat| seat.phase == Phase::Ready).count().max(1);
-        let share = self.waiting_calls.div_ceil(ready);
+    fn feed(&mut self, seat: usize, share: usize, now: Time) {
         let state = &self.seats[seat];
         if state.phase != Phase::Ready || state.recalling || self.waiting_calls == 0 {
             return;
         }
-        let mut ahead: Time = state.in_flight.iter().map(|flight| self.duration(flight.batch.task)).sum();
-        if !state.in_flight.is_empty() && (ahead > LOW || now.saturating_sub(state.progress) > STALLED) {
+        if !state.in_flight.is_empty() && (state.ahead > LOW || now.saturating_sub(state.progress) > STALLED) {
             return;
         }
         let mut calls = Vec::new();
@@ -734,13 +760,12 @@ impl<S> Dispatcher<S> {
             let state = &self.seats[seat];
             let alone = state.in_flight.is_empty();
             let fits = state.in_flight.len() < MAX_IN_FLIGHT
-                && ahead + duration <= AHEAD
+                && state.ahead + duration <= AHEAD
                 && state.bytes + bytes <= self.limits.unhindered;
             if state.given >= self.limits.tasks_per_child || !(alone || fits) {
                 break;
             }
-            let Some(flight) = self.take(seat) else { break };
-            ahead = ahead.saturating_add(duration);
+            let Some(flight) = self.take(seat, duration) else { break };
             calls.push(flight);
         }
         if !calls.is_empty() {
@@ -773,7 +798,7 @@ impl<S> Dispatcher<S> {
     }
 
     /// Moves the call at the front to a seat.
-    fn take(&mut self, seat: usize) -> Option<Flight<S>> {
+    fn take(&mut self, seat: usize, expected: Time) -> Option<Flight<S>> {
         let unit = match self.returned.front_mut() {
             Some(unit) => unit,
             None => self.waiting.front_mut()?,
@@ -785,11 +810,14 @@ impl<S> Dispatcher<S> {
             batch: unit.batch.clone(),
             index: unit.next,
             attempt: unit.attempt,
+            deaths: unit.deaths,
             number: state.sent,
+            expected,
         };
         unit.next += 1;
         state.given += 1;
         state.bytes += flight.batch.arguments(flight.index).len();
+        state.ahead += expected;
         state.in_flight.push_back(flight.clone());
         self.waiting_calls -= 1;
         self.in_flight_calls += 1;
@@ -809,7 +837,12 @@ impl<S> Dispatcher<S> {
             if state.phase != Phase::Ready || state.recalling || state.in_flight.len() < 2 {
                 continue;
             }
-            let behind: Time = state.in_flight.iter().skip(1).map(|flight| self.duration(flight.batch.task)).sum();
+            // The first one runs; the last one may be known to have started, its report being on the way.
+            let (Some(first), Some(last)) = (state.in_flight.front(), state.in_flight.back()) else { continue };
+            if !is_after(last.number, state.started) {
+                continue;
+            }
+            let behind = state.ahead - first.expected;
             let stalled_at = state.progress + STALLED;
             if behind >= STALLED || stalled_at <= now {
                 let (epoch, generation) = (state.epoch, state.generation);
@@ -829,3 +862,6 @@ impl<S> Dispatcher<S> {
 fn is_after(number: u32, claimed: u32) -> bool {
     number.wrapping_sub(claimed) as i32 > 0
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,23 @@
+//! The tutorial's two functions, and what else its programs call.
+
+use pool_runtime::task;
+use std::{thread::sleep, time::Duration};
+
+#[task]
+pub fn fun1(t: f64, second: f64) {
+    println!("this is fun1, {t} s");
+    sleep(Duration::from_secs_f64(t * second));
+    println!("fun1 finish, {t} s");
+}
+
+#[task]
+pub fn fun2(t: f64, second: f64) {
+    println!("this is fun2, {t} s");
+    sleep(Duration::from_secs_f64(t * second));
+    println!("fun2 finish, {t} s");
+}
+
+#[task]
+pub fn ping() -> String {
+    format!("pong from process {}", std::process::id())
+}

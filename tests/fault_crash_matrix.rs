@@ -1,0 +1,178 @@
+//! F1: wherever a call crashes, and however, only that job fails; its error says what happened and whether the task ran;
+//! the next job works.
+
+mod fault_support;
+
+use fault_support::pool;
+use pool_runtime::{Error, Pool, Ran, pool_main, task};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _, ser::Error as _};
+
+pool_main!();
+
+/// Where it happens.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+enum Place {
+    EncodeArgument,
+    DecodeArgument,
+    Run,
+    EncodeResult,
+    DecodeResult,
+}
+
+/// What happens.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+enum Fate {
+    Fine,
+    Error,
+    Panic,
+    Exit(i32),
+    Abort,
+    Segv,
+    Kill,
+    Overflow,
+}
+
+const FATAL: [Fate; 6] = [Fate::Exit(0), Fate::Exit(7), Fate::Abort, Fate::Segv, Fate::Kill, Fate::Overflow];
+
+fn meet(fate: Fate) -> Result<(), String> {
+    match fate {
+        Fate::Fine => {}
+        Fate::Error => return Err("an error by design".into()),
+        Fate::Panic => panic!("a panic by design"),
+        Fate::Exit(code) => std::process::exit(code),
+        Fate::Abort => std::process::abort(),
+        // SAFETY: it is not: writing there is what the test is about, and ends the process.
+        Fate::Segv => unsafe { std::ptr::null_mut::<u8>().wrapping_add(8).write_volatile(1) },
+        Fate::Kill => {
+            // SAFETY: no memory is involved.
+            unsafe { libc::raise(libc::SIGKILL) };
+        }
+        Fate::Overflow => {
+            std::hint::black_box(deeper(1));
+        }
+    }
+    Ok(())
+}
+
+#[expect(unconditional_recursion, reason = "until the stack is full")]
+fn deeper(n: u64) -> u64 {
+    let room = std::hint::black_box([n; 512]);
+    deeper(n + 1) + room[n as usize % 512]
+}
+
+/// A value that meets its fate when it is encoded or decoded.
+#[derive(Debug)]
+struct Trap {
+    encoding: Fate,
+    decoding: Fate,
+}
+
+const HARMLESS: Trap = Trap { encoding: Fate::Fine, decoding: Fate::Fine };
+
+impl Serialize for Trap {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        meet(self.encoding).map_err(S::Error::custom)?;
+        self.decoding.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Trap {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let decoding = Fate::deserialize(deserializer)?;
+        meet(decoding).map_err(D::Error::custom)?;
+        Ok(HARMLESS)
+    }
+}
+
+#[task]
+fn walk(_trap: Trap, place: Place, fate: Fate) -> Trap {
+    match place {
+        Place::Run => meet(fate).map(|()| HARMLESS).unwrap_or_else(|error| panic!("{error}")),
+        Place::EncodeResult => Trap { encoding: fate, ..HARMLESS },
+        Place::DecodeResult => Trap { decoding: fate, ..HARMLESS },
+        Place::EncodeArgument | Place::DecodeArgument => HARMLESS,
+    }
+}
+
+#[task]
+fn add(a: u32, b: u32) -> u32 {
+    a + b
+}
+
+/// Goes there, checks that the next call works, and returns the error.
+fn go(pool: &Pool, place: Place, fate: Fate) -> Error {
+    let trap = match place {
+        Place::EncodeArgument => Trap { encoding: fate, ..HARMLESS },
+        Place::DecodeArgument => Trap { decoding: fate, ..HARMLESS },
+        _ => HARMLESS,
+    };
+    let job = pool.apply_async(walk::call(trap, place, fate));
+    let beside = pool.apply_async(add::call(1, 2));
+    let error = job.get().expect_err("it cannot have worked");
+    assert_eq!(beside.get().unwrap(), 3, "beside {place:?} {fate:?}");
+    assert_eq!(pool.apply(add::call(20, 22)).unwrap(), 42, "after {place:?} {fate:?}");
+    assert!(error.to_string().contains("fault_crash_matrix::walk"), "{error}");
+    error
+}
+
+#[test]
+fn an_error_or_a_panic_is_told_and_costs_no_worker() {
+    let pool = pool(1);
+    let pid = fault_support::pids(&pool);
+    for (place, ran) in [
+        (Place::EncodeArgument, Ran::No),
+        (Place::DecodeArgument, Ran::No),
+        (Place::EncodeResult, Ran::Yes),
+        (Place::DecodeResult, Ran::Yes),
+    ] {
+        let error = go(&pool, place, Fate::Error);
+        let encodes = matches!(place, Place::EncodeArgument | Place::EncodeResult);
+        assert_eq!((error.is_encode(), error.is_decode()), (encodes, !encodes), "{place:?}: {error}");
+        assert!(error.to_string().contains("an error by design"), "{error}");
+        assert_eq!(error.ran(), ran, "{place:?}: {error}");
+
+        let error = go(&pool, place, Fate::Panic);
+        assert!(error.is_panic(), "{place:?}: {error}");
+        assert_eq!(error.panic().unwrap().message(), "a panic by design");
+        assert_eq!(error.ran(), ran, "{place:?}: {error}");
+    }
+    let error = go(&pool, Place::Run, Fate::Panic);
+    assert_eq!((error.is_panic(), error.ran()), (true, Ran::Yes));
+    assert!(error.panic().unwrap().file().unwrap().ends_with("fault_crash_matrix.rs"));
+    assert_eq!(fault_support::pids(&pool), pid, "the worker lives on");
+}
+
+#[test]
+fn a_death_is_told_and_the_worker_replaced() {
+    let pool = pool(1);
+    for (place, ran) in [(Place::DecodeArgument, Ran::No), (Place::Run, Ran::Yes), (Place::EncodeResult, Ran::Yes)] {
+        for fate in FATAL {
+            let error = go(&pool, place, fate);
+            assert!(error.is_worker_lost(), "{place:?} {fate:?}: {error}");
+            let (code, signal) = match fate {
+                Fate::Exit(code) => (Some(code), None),
+                Fate::Abort | Fate::Overflow => (None, Some(libc::SIGABRT)),
+                Fate::Segv => (None, Some(libc::SIGSEGV)),
+                _ => (None, Some(libc::SIGKILL)),
+            };
+            assert_eq!((error.exit_code(), error.signal()), (code, signal), "{place:?} {fate:?}: {error}");
+            assert_eq!(error.ran(), ran, "{place:?} {fate:?}: {error}");
+        }
+    }
+}
+
+#[test]
+fn a_call_from_a_callback_may_crash_too() {
+    let pool = std::sync::Arc::new(pool(1));
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let inner = pool.clone();
+    let job = pool.apply_async(add::call(1, 1)).on_done(move |_| {
+        for fate in [Fate::Panic, Fate::Abort, Fate::Segv] {
+            let error = inner.apply(walk::call(HARMLESS, Place::Run, fate)).expect_err("a crash");
+            sender.send(error.is_worker_lost()).expect("the test");
+        }
+    });
+    assert_eq!(job.get().unwrap(), 2);
+    assert_eq!(receiver.iter().collect::<Vec<_>>(), [false, true, true]);
+    assert_eq!(pool.apply(add::call(2, 2)).unwrap(), 4);
+}

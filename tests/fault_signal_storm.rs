@@ -1,0 +1,76 @@
+//! F14: signals without SA_RESTART arrive all the time, here and in the workers, and nothing goes wrong.
+
+mod fault_support;
+
+use fault_support::builder;
+use pool_runtime::{Process, pool_main, task};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+pool_main!();
+
+static SEEN: AtomicU64 = AtomicU64::new(0);
+
+extern "C" fn count(_: i32) {
+    SEEN.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Counts SIGUSR1 and SIGPROF, and has the kernel send SIGPROF for every 200 µs of work.
+#[task(initializer)]
+fn storm() {
+    // SAFETY: the handler only touches an atomic; all structures are initialised.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = count as extern "C" fn(i32) as usize;
+        libc::sigaction(libc::SIGUSR1, &raw const action, std::ptr::null_mut());
+        libc::sigaction(libc::SIGPROF, &raw const action, std::ptr::null_mut());
+        let often = libc::timeval { tv_sec: 0, tv_usec: 200 };
+        let timer = libc::itimerval { it_interval: often, it_value: often };
+        libc::setitimer(libc::ITIMER_PROF, &raw const timer, std::ptr::null_mut());
+    }
+}
+
+#[task]
+fn double(xs: &[u64]) -> Vec<u64> {
+    xs.iter().map(|x| 2 * x).collect()
+}
+
+#[task]
+fn seen() -> u64 {
+    SEEN.load(Ordering::Relaxed)
+}
+
+#[test]
+fn everything_works_in_a_storm_of_signals() {
+    storm();
+    let stop = AtomicBool::new(false);
+    let pool = builder().processes(2).initializer(storm::call()).build().unwrap();
+    let workers = fault_support::pids(&pool);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                for pid in workers.iter().copied().chain([std::process::id()]) {
+                    // SAFETY: no memory is involved; a worker may have ended.
+                    unsafe { libc::kill(pid as i32, libc::SIGUSR1) };
+                }
+                std::thread::sleep(std::time::Duration::from_micros(100));
+            }
+        });
+        let large: Vec<u64> = (0..1 << 18).collect();
+        for round in 0..20 {
+            let inputs = [[1], [2], [3]];
+            assert_eq!(pool.map(|xs| double::call(xs), &inputs).unwrap(), [[2], [4], [6]]);
+            let jobs: Vec<_> = (0..500u64).map(|n| pool.apply_async(double::call(&[n]))).collect();
+            for (n, job) in jobs.into_iter().enumerate() {
+                assert_eq!(job.get().unwrap(), [2 * n as u64]);
+            }
+            assert_eq!(pool.apply(double::call(&large)).unwrap()[round], 2 * round as u64);
+            let process = Process::new(double::call(&[21])).start().unwrap();
+            assert_eq!(process.join().unwrap(), [42]);
+        }
+        assert!(pool.apply(seen::call()).unwrap() > 100, "no storm in the worker");
+        pool.close();
+        pool.join().unwrap();
+        stop.store(true, Ordering::Relaxed);
+    });
+    assert!(SEEN.load(Ordering::Relaxed) > 100, "no storm here");
+}

@@ -345,7 +345,7 @@ impl Launched {
             let _ = self.child.kill();
         }
         let status = self.child.wait();
-        let how = status.map_or_else(|| "ended".into(), |status| describe(status));
+        let how = status.map_or_else(|| "ended".into(), describe);
         let failure = again(Kind::Invalid(format!("process {} {how} {when}", self.child.pid())));
         StartFailure { died, ..failure }
     }

@@ -3,7 +3,7 @@
 mod fault_support;
 
 use fault_support::builder;
-use pool_runtime::{Process, pool_main, task};
+use pool_runtime::{Pool, Process, WorkerState, pool_main, task};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 pool_main!();
@@ -39,13 +39,26 @@ fn seen() -> u64 {
     SEEN.load(Ordering::Relaxed)
 }
 
+/// The storm ends whatever happens.
+struct Calm<'s>(&'s AtomicBool);
+
+impl Drop for Calm<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn everything_works_in_a_storm_of_signals() {
     storm();
     let stop = AtomicBool::new(false);
     let pool = builder().processes(2).initializer(storm::call()).build().unwrap();
+    // One that has not yet heard of SIGUSR1 would die of it.
+    let ready = |pool: &Pool| pool.workers().iter().filter(|worker| worker.state == WorkerState::Idle).count();
+    fault_support::wait_until("both workers are ready", || ready(&pool) == 2);
     let workers = fault_support::pids(&pool);
     std::thread::scope(|scope| {
+        let _calm = Calm(&stop);
         scope.spawn(|| {
             while !stop.load(Ordering::Relaxed) {
                 for pid in workers.iter().copied().chain([std::process::id()]) {
@@ -67,10 +80,9 @@ fn everything_works_in_a_storm_of_signals() {
             let process = Process::new(double::call(&[21])).start().unwrap();
             assert_eq!(process.join().unwrap(), [42]);
         }
-        assert!(pool.apply(seen::call()).unwrap() > 100, "no storm in the worker");
+        fault_support::wait_until("the storm is felt in a worker", || pool.apply(seen::call()).unwrap() > 100);
         pool.close();
         pool.join().unwrap();
-        stop.store(true, Ordering::Relaxed);
     });
     assert!(SEEN.load(Ordering::Relaxed) > 100, "no storm here");
 }

@@ -517,11 +517,11 @@ impl<S> Dispatcher<S> {
         let useless = state.finished == 0 && now.saturating_sub(state.ready_at) < 1000 * MILLISECOND;
         let (back, started): (Vec<_>, Vec<_>) =
             self.empty(seat).into_iter().partition(|flight| is_after(flight.number, claimed));
-        // In reverse, as each goes to the front.
-        for flight in back.into_iter().rev() {
-            self.send_back(Flight { deaths: flight.deaths + 1, ..flight });
-        }
         let nothing_started = started.is_empty();
+        // In reverse, as each goes to the front. They are not to blame for what a call before them did.
+        for flight in back.into_iter().rev() {
+            self.send_back(Flight { deaths: flight.deaths + u32::from(nothing_started), ..flight });
+        }
         for flight in started {
             let ran = if flight.number == claimed { loss.stage.ran() } else { Ran::Maybe };
             let kind = if flight.cancelled { Kind::Cancelled } else { Kind::Lost(loss.clone()) };

@@ -178,6 +178,24 @@ fn a_call_whose_workers_die_before_it_starts_is_given_up_in_the_end() {
 }
 
 #[test]
+fn a_call_behind_many_that_kill_their_workers_is_run_in_the_end() {
+    let mut pool = pool(1);
+    warm_up(&mut pool, 10_000);
+    let killers = u64::from(2 * MAX_DEATHS);
+    for job in 0..=killers {
+        pool.submit(batch(job, 1), 0).unwrap();
+    }
+    for epoch in 1..=killers as u32 {
+        let call = sent(&mut pool).remove(0).1[0];
+        pool.lost(0, epoch, &loss(), call.number, 0);
+        assert_eq!(pool.next_start(0, 0), Start::Now { epoch: epoch + 1 });
+        pool.ready(0, epoch + 1, 0);
+    }
+    assert_eq!(sent(&mut pool).remove(0).1[0].job, killers);
+    assert_eq!(pool.counts().failed, killers);
+}
+
+#[test]
 fn a_report_about_another_call_is_a_fault() {
     let mut pool = pool(1);
     pool.submit(batch(0, 1), 0).unwrap();

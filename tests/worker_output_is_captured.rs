@@ -24,7 +24,7 @@ fn print(text: &str) {
 /// A long text of characters that are two bytes each: at some place a piece of it ends within one.
 #[task]
 fn print_at_length(text: &str) {
-    print!("{text}:x{}\n", "é".repeat(100_000));
+    println!("{text}:x{}", "é".repeat(100_000));
 }
 
 #[task]

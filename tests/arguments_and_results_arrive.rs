@@ -1,4 +1,5 @@
 //! Whatever form arguments and results have, the worker gets what was given, and its result comes back.
+#![allow(clippy::type_complexity, reason = "the types are what is tested")]
 
 use pool_runtime::{Pool, pool_main, task};
 use serde::{Deserialize, Serialize};

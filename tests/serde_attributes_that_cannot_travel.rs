@@ -1,4 +1,5 @@
 //! A value that the encoding cannot carry is an error of its job, and never another value; the worker goes on.
+#![allow(clippy::type_complexity, reason = "the types are what is tested")]
 
 use pool_runtime::{Error, Pool, Process, Ran, pool_main, task};
 use serde::{Deserialize, Serialize};

@@ -39,6 +39,19 @@ pub(crate) enum Raw {
     Decoded(Box<dyn Any + Send>, bool),
 }
 
+impl Raw {
+    /// Is it no failure? Whether it can be decoded is not known before it is.
+    fn is_value(&self) -> bool {
+        match self {
+            Self::One(result) => result.is_ok(),
+            Self::Many(batches) => {
+                batches.iter().flat_map(|batch| &batch.items).all(|item| matches!(item, Item::Value { .. }))
+            }
+            Self::Decoded(_, value) => *value,
+        }
+    }
+}
+
 /// The results of a batch, in one piece of memory.
 #[derive(Debug, Default)]
 pub(crate) struct Results {
@@ -124,8 +137,8 @@ enum Progress {
     #[default]
     Pending,
     Finished(Raw),
-    /// The result was handed out.
-    Taken,
+    /// The result was handed out; it was a value, or not.
+    Taken(bool),
 }
 
 type Callback = Box<dyn FnOnce(Raw) + Send>;
@@ -138,7 +151,7 @@ impl Slot {
             return;
         }
         if let Some(callback) = state.callback.take() {
-            state.progress = Progress::Taken;
+            state.progress = Progress::Taken(raw.is_value());
             drop(state);
             callback(raw);
             return;
@@ -153,7 +166,7 @@ impl Slot {
         }
     }
 
-    fn is_finished(&self) -> bool {
+    pub(crate) fn is_finished(&self) -> bool {
         !matches!(lock(&self.state).progress, Progress::Pending)
     }
 
@@ -171,13 +184,11 @@ impl Slot {
     }
 
     fn take(state: &mut SlotState) -> Option<Raw> {
-        match std::mem::replace(&mut state.progress, Progress::Taken) {
+        let Progress::Finished(raw) = &state.progress else { return None };
+        let taken = Progress::Taken(raw.is_value());
+        match std::mem::replace(&mut state.progress, taken) {
             Progress::Finished(raw) => Some(raw),
-            Progress::Taken => None,
-            Progress::Pending => {
-                state.progress = Progress::Pending;
-                None
-            }
+            Progress::Pending | Progress::Taken(_) => None,
         }
     }
 
@@ -328,12 +339,8 @@ impl<R> Job<R> {
     pub fn is_successful(&self) -> Option<bool> {
         match &lock(&self.slot.state).progress {
             Progress::Pending => None,
-            Progress::Taken => Some(true),
-            Progress::Finished(Raw::One(result)) => Some(result.is_ok()),
-            Progress::Finished(Raw::Many(batches)) => {
-                Some(batches.iter().flat_map(|batch| &batch.items).all(|item| matches!(item, Item::Value { .. })))
-            }
-            Progress::Finished(Raw::Decoded(_, value)) => Some(*value),
+            Progress::Taken(value) => Some(*value),
+            Progress::Finished(raw) => Some(raw.is_value()),
         }
     }
 
@@ -397,7 +404,7 @@ impl<R> Future for Job<R> {
                 Poll::Pending
             }
             Progress::Finished(_) => Poll::Ready(self.take(state)),
-            Progress::Taken => panic!("a job was polled after its result was taken"),
+            Progress::Taken(_) => panic!("a job was polled after its result was taken"),
         }
     }
 }

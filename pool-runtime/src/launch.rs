@@ -5,6 +5,7 @@
 
 use crate::{
     error::{Error, Kind, Result},
+    job::lock,
     os::{self, Child, Io, Spawn, StatusPage},
     program::{self, Mark, WayIn, given},
     protocol::{FromWorker, Hello, NotReady},
@@ -18,7 +19,7 @@ use std::{
     os::fd::{AsFd, OwnedFd},
     path::PathBuf,
     process::ExitStatus,
-    sync::Arc,
+    sync::{Arc, Mutex},
     thread::JoinHandle,
     time::{Duration, Instant},
 };
@@ -126,7 +127,7 @@ pub(crate) struct Launched {
     pub(crate) child: Arc<Child>,
     pub(crate) page: Arc<StatusPage>,
     pub(crate) outlet: Arc<dyn Outlet>,
-    pub(crate) inlet: Box<dyn Inlet>,
+    pub(crate) inlet: Arc<Mutex<Box<dyn Inlet>>>,
     pub(crate) stdin: Option<PipeWriter>,
     pub(crate) stdout: Option<PipeReader>,
     pub(crate) stderr: Option<PipeReader>,
@@ -252,7 +253,7 @@ impl Launch {
             child: Arc::new(child),
             page: Arc::new(page),
             outlet: Arc::new(sender),
-            inlet: Box::new(receiver),
+            inlet: Arc::new(Mutex::new(Box::new(receiver))),
             stdin: stdin.writer,
             stdout: stdout.reader,
             stderr: stderr.reader,
@@ -281,6 +282,9 @@ impl Drop for KillOnDrop<'_> {
     }
 }
 
+/// When a process died that did not answer.
+const BEFORE: &str = "before it became a worker: does code that runs before `pool_main!` or `enter()` exit or panic?";
+
 impl Launched {
     /// Greets the process, and waits until it agrees to work and its initializer has run.
     ///
@@ -288,21 +292,25 @@ impl Launched {
     ///
     /// It died, did not answer in time, is of another build, or its initializer failed. It is dead by then.
     pub(crate) fn greet(&mut self, hello: &Hello) -> Result<(), StartFailure> {
-        let met = self.outlet.send(&hello.to_frame()).map_err(|_| self.died()).and_then(|()| self.welcome());
+        let met = self.outlet.send(&hello.to_frame()).map_err(|_| self.died(BEFORE)).and_then(|()| self.welcome(hello));
         met.inspect_err(|_| {
             let _ = self.child.kill();
             self.child.wait();
         })
     }
 
-    fn welcome(&mut self) -> Result<(), StartFailure> {
-        match self.answer(Some(self.deadline))? {
+    fn welcome(&mut self, hello: &Hello) -> Result<(), StartFailure> {
+        match self.answer(Some(self.deadline), BEFORE)? {
             FromWorker::Welcome => {}
             FromWorker::Refused(why) => return Err(for_good(Kind::Refused(why))),
             _ => return Err(self.nonsense("answered a greeting with something else")),
         }
+        let when = match &hello.initializer {
+            Some(call) => format!("in the initializer `{}`", call.task),
+            None => "when it was about to work".to_owned(),
+        };
         // An initializer may take as long as it needs.
-        match self.answer(None)? {
+        match self.answer(None, &when)? {
             FromWorker::Ready => Ok(()),
             FromWorker::NotReady(NotReady::Failed(why)) => Err(for_good(Kind::Initializer(why))),
             FromWorker::NotReady(NotReady::Panicked(panic)) => Err(for_good(Kind::InitializerPanicked(panic))),
@@ -310,12 +318,12 @@ impl Launched {
         }
     }
 
-    fn answer(&mut self, deadline: Option<Instant>) -> Result<FromWorker, StartFailure> {
-        match self.inlet.receive(deadline) {
+    fn answer(&mut self, deadline: Option<Instant>, when: &str) -> Result<FromWorker, StartFailure> {
+        match lock(&self.inlet).receive(deadline) {
             Received::Frame(frame) => {
                 FromWorker::from_frame(&frame).map_err(|garbled| self.nonsense(&garbled.to_string()))
             }
-            Received::Gone => Err(self.died()),
+            Received::Gone => Err(self.died(when)),
             Received::Garbled(fault) => Err(self.nonsense(&fault)),
             Received::Nothing => Err(again(Kind::Invalid(format!(
                 "process {} did not become a worker within {:?}: does the program do something long before \
@@ -330,19 +338,15 @@ impl Launched {
         again(Kind::Invalid(format!("process {} {fault}", self.child.pid())))
     }
 
-    fn died(&self) -> StartFailure {
+    fn died(&self, when: &str) -> StartFailure {
         // Its sockets are closed, so it is dead or about to be; how it ends is not to be mistaken for our doing.
         let died = self.child.wait_timeout(Some(LAST_BREATH));
         if !died {
             let _ = self.child.kill();
         }
         let status = self.child.wait();
-        let how = status.map_or_else(|| "ended".into(), |status| describe(status));
-        let failure = again(Kind::Invalid(format!(
-            "process {} {how} before it became a worker: does code that runs before `pool_main!` or `enter()` exit or \
-             panic?",
-            self.child.pid()
-        )));
+        let how = status.map_or_else(|| "ended".into(), describe);
+        let failure = again(Kind::Invalid(format!("process {} {how} {when}", self.child.pid())));
         StartFailure { died, ..failure }
     }
 

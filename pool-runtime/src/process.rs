@@ -292,7 +292,7 @@ fn attend(
     let mut ending = None;
     let mut fault = None;
     while fault.is_none() {
-        match launched.inlet.receive(None) {
+        match lock(&launched.inlet).receive(None) {
             Received::Frame(frame) => match FromWorker::from_frame(&frame) {
                 Ok(FromWorker::Report(report)) => ending = Some((report.ending, report.stage)),
                 Ok(_) => fault = Some("sent a message out of turn".to_owned()),

@@ -154,6 +154,9 @@ pub(crate) enum ToWorker<'f> {
     Stop,
 }
 
+/// The header of a call, its task's name, its arguments.
+type NextCall<'f> = (CallHeader, &'f str, &'f [u8]);
+
 /// The calls of one frame, in the order in which they are to run.
 #[derive(Debug)]
 pub(crate) struct Calls<'f> {
@@ -367,8 +370,8 @@ impl<'f> ToWorker<'f> {
 }
 
 impl<'f> Calls<'f> {
-    /// The next call: its header, its task's name, its arguments.
-    pub(crate) fn next(&mut self) -> Result<Option<(CallHeader, &'f str, &'f [u8])>, Garbled> {
+    /// The next call.
+    pub(crate) fn next(&mut self) -> Result<Option<NextCall<'f>>, Garbled> {
         let (frame, at) = (self.frame, self.position);
         if at >= frame.len() {
             return Ok(None);

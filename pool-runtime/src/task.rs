@@ -157,7 +157,8 @@ pub trait Initializer: Registered {}
 #[must_use = "a call does nothing until a pool or a process runs it"]
 pub struct Call<'a, T> {
     arguments: Result<Vec<u8>, Error>,
-    lent: PhantomData<(&'a (), fn() -> T)>,
+    lent: PhantomData<&'a ()>,
+    task: PhantomData<fn() -> T>,
 }
 
 impl<T: Registered> Call<'_, T> {
@@ -174,7 +175,11 @@ impl<T: Registered> Call<'_, T> {
             }
             Err(panic) => Err(Kind::PanickedEncoding { panic }),
         };
-        Self { arguments: arguments.map_err(|kind| Error::new(kind).of_task(T::info().name())), lent: PhantomData }
+        Self {
+            arguments: arguments.map_err(|kind| Error::new(kind).of_task(T::info().name())),
+            lent: PhantomData,
+            task: PhantomData,
+        }
     }
 
     /// The task's name.

@@ -72,7 +72,7 @@ impl<T> Borrow<[T]> for LentSlice<'_, T> {
 
 fn copied<T: AnyBitPattern>(bytes: &[u8]) -> Result<Vec<T>, CodecError> {
     let size = size_of::<T>();
-    if size == 0 || bytes.len() % size != 0 {
+    if size == 0 || !bytes.len().is_multiple_of(size) {
         return match bytes {
             [] => Ok(Vec::new()),
             _ => Err(CodecError::new(format!(

@@ -16,7 +16,7 @@ use std::{
     collections::VecDeque,
     fmt,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
-    sync::{Arc, Condvar, Mutex, PoisonError, atomic::Ordering},
+    sync::{Arc, Condvar, Mutex, PoisonError, Weak, atomic::Ordering},
 };
 
 /// A batch is closed when its arguments have so many bytes.
@@ -218,7 +218,8 @@ pub struct Imap<'p, I, F, C: TaskCall> {
     look_ahead: usize,
     gatherer: Gatherer,
     stream: Arc<Stream>,
-    tickets: VecDeque<(u64, u64)>,
+    /// Of the batches that may not have ended; the sink of one that has is gone.
+    tickets: Vec<(u64, Weak<dyn Sink>)>,
     /// Inputs that were read.
     read: u64,
     /// Inputs whose calls were submitted, or failed before.
@@ -241,7 +242,7 @@ impl<'p, I, F, C: TaskCall> Imap<'p, I, F, C> {
             look_ahead: 16 * pool.processes(),
             gatherer: Gatherer::new(task_of::<C>()),
             stream: Arc::new(Stream::default()),
-            tickets: VecDeque::new(),
+            tickets: Vec::new(),
             read: 0,
             submitted: 0,
             taken: 0,
@@ -298,7 +299,10 @@ impl<I: Iterator, F: FnMut(I::Item) -> C, C: TaskCall> Imap<'_, I, F, C> {
                 }
             }
         }
-        self.submit();
+        // What is no whole chunk goes when nothing else is to come, or is under way.
+        if self.inputs.is_none() || self.submitted == self.taken {
+            self.submit();
+        }
     }
 
     fn submit(&mut self) {
@@ -312,7 +316,13 @@ impl<I: Iterator, F: FnMut(I::Item) -> C, C: TaskCall> Imap<'_, I, F, C> {
         let batch = self.gatherer.take(shared, part.clone());
         self.submitted += length as u64;
         match shared.tell(|dispatcher, now| dispatcher.submit(batch, now)) {
-            Ok(ticket) => self.tickets.push_back((ticket, self.submitted)),
+            Ok(ticket) => {
+                // No more than the look-ahead are under way: an endless input must not leave an endless list.
+                if self.tickets.len() / 2 >= self.look_ahead {
+                    self.tickets.retain(|(_, sink)| sink.strong_count() > 0);
+                }
+                self.tickets.push((ticket, Arc::downgrade(&part)));
+            }
             Err(error) => (0..length as u32).for_each(|index| part.finish(index, Err(error.clone()))),
         }
     }
@@ -331,11 +341,6 @@ impl<I: Iterator, F: FnMut(I::Item) -> C, C: TaskCall> Iterator for Imap<'_, I, 
         }
         let result = self.stream.take();
         self.taken += 1;
-        if self.ordered {
-            while self.tickets.front().is_some_and(|(_, end)| *end <= self.taken) {
-                self.tickets.pop_front();
-            }
-        }
         let task = self.gatherer.task.name();
         Some(result.and_then(|bytes| decode_value(decode_of::<C>(), task, &bytes)))
     }

@@ -12,7 +12,8 @@
 //! - Whoever brings an event locks the [dispatcher](dispatcher), lets it decide, and carries out the effects after
 //!   unlocking: there is no thread through which all calls would have to pass.
 //! - One *attendant* thread per seat starts the worker, listens to it, notices its death and replaces it
-//!   ([supervisor]). It runs no user code.
+//!   ([supervisor]). It runs no user code. A caller that blocks until a worker answers takes its place meanwhile, to
+//!   save a wake-up ([ear]).
 //! - The clock thread exists only once a worker has kept others waiting; an idle pool's threads all sleep.
 //!
 //! Frames for one worker are put into its [outbox](Outbox) under the dispatcher's lock, so that they leave in the order
@@ -20,6 +21,7 @@
 
 mod builder;
 pub(crate) mod dispatcher;
+mod ear;
 mod map;
 mod supervisor;
 
@@ -31,11 +33,12 @@ use crate::{
     job::{Callbacks, Home, Job, Origin, Raw, Results, Slot, lock},
     launch::Launch,
     os::{Child, StatusPage},
-    protocol::{CallsFrame, NamedCall, stop_frame},
+    protocol::{CallsFrame, FromWorker, NamedCall, stop_frame},
     task::{RawCall, StateType, Task, TaskCall, TaskInfo},
-    transport::Outlet,
+    transport::{Outlet, Received},
 };
-use dispatcher::{Batch, Dispatcher, Effect, Flight, Ticket, Time};
+use dispatcher::{Batch, Dispatcher, Effect, Flight, Time};
+use ear::Ear;
 use std::{
     collections::VecDeque,
     fmt,
@@ -111,6 +114,7 @@ pub(crate) struct Station {
     child: Arc<Child>,
     page: Arc<StatusPage>,
     outbox: Outbox,
+    ear: Ear,
 }
 
 /// The frames for one worker, in order.
@@ -197,7 +201,7 @@ impl Shared {
     fn tell<R>(&self, event: impl FnOnce(&mut Dispatcher<Arc<dyn Sink>>, Time) -> R) -> R {
         let mut todo = Todo::default();
         let told = self.decide(event, &mut todo);
-        self.carry_out(todo);
+        self.carry_out(todo, None);
         told
     }
 
@@ -231,7 +235,8 @@ impl Shared {
         told
     }
 
-    fn carry_out(&self, mut todo: Todo) {
+    /// `led` is the worker whose answer the calling thread is going to wait for, and listen to itself.
+    fn carry_out(&self, mut todo: Todo, led: Option<&Arc<Station>>) {
         while let Some(effect) = todo.effects.pop_front() {
             match effect {
                 Effect::Finish { batch, index, result } => batch.sink.finish(index, result),
@@ -245,13 +250,18 @@ impl Shared {
                     if let Some(station) = self.station(seat, epoch) {
                         // It cannot fail for a child of ours.
                         let _ = station.child.kill();
+                        station.ear.summon();
                     }
                 }
                 Effect::Send { .. } | Effect::Stop { .. } => {}
             }
         }
         for station in todo.stations {
-            if !station.outbox.flush(false) {
+            let is_led = led.is_some_and(|led| Arc::ptr_eq(led, &station));
+            if !is_led {
+                station.ear.summon();
+            }
+            if !station.outbox.flush(is_led) {
                 // A large argument takes as long as the worker takes to read it, which is not this thread's time.
                 let worker = station.clone();
                 let sender = std::thread::Builder::new().name("pool-sender".into()).spawn(move || {
@@ -320,15 +330,49 @@ impl Shared {
         .of_task(task.name()))
     }
 
-    /// Submits one encoded call.
-    fn submit_one(&self, call: RawCall, sink: Arc<dyn Sink>) -> Result<(u64, Ticket)> {
+    /// Makes a batch of one encoded call.
+    fn single(&self, call: RawCall, sink: Arc<dyn Sink>) -> Result<Batch<Arc<dyn Sink>>> {
         let arguments = call.arguments?;
         self.check(call.task)?;
-        let id = self.jobs.fetch_add(1, Ordering::Relaxed);
-        let ends = vec![arguments.len()];
-        let batch = Batch { task: call.task.name(), first_job: id, arguments, ends, sink };
-        let ticket = self.tell(|dispatcher, now| dispatcher.submit(batch, now))?;
-        Ok((id, ticket))
+        let first_job = self.jobs.fetch_add(1, Ordering::Relaxed);
+        Ok(Batch { task: call.task.name(), first_job, ends: vec![arguments.len()], arguments, sink })
+    }
+
+    /// Runs a call, and listens to its worker meanwhile if nobody else does: see [`ear`].
+    fn run(&self, call: RawCall, slot: &Arc<Slot>) -> Result<()> {
+        let batch = self.single(call, slot.clone())?;
+        let mut todo = Todo::default();
+        let at = self.decide(
+            |dispatcher, now| dispatcher.submit(batch, now).map(|ticket| dispatcher.alone_at(ticket)),
+            &mut todo,
+        )?;
+        let led = at.and_then(|(seat, epoch)| Some((seat, self.station(seat, epoch)?)));
+        let lead = led.as_ref().and_then(|(seat, station)| Some((*seat, station, station.ear.lead()?)));
+        self.carry_out(todo, lead.as_ref().map(|(_, station, _)| *station));
+        if let Some((seat, _, lead)) = lead {
+            lead.listen(|| slot.is_finished(), |received| self.hear(seat, received));
+        }
+        Ok(())
+    }
+
+    /// Passes on what a worker says. Returns whether it has more to say, or what its end is.
+    fn hear(&self, seat: usize, received: Received) -> Result<bool, ear::End> {
+        let frame = match received {
+            Received::Frame(frame) => frame,
+            Received::Gone => return Err(None),
+            Received::Garbled(fault) => return Err(Some(fault)),
+            Received::Nothing => return Ok(true),
+        };
+        match FromWorker::from_frame(&frame) {
+            Ok(FromWorker::Report(report)) => {
+                drop(frame);
+                let heard = self
+                    .tell(|dispatcher, now| dispatcher.report(seat, report, now).map(|()| dispatcher.is_busy(seat)));
+                heard.map_err(|fault| Some(fault.to_owned()))
+            }
+            Ok(_) => Err(Some("sent a message out of turn".into())),
+            Err(garbled) => Err(Some(garbled.to_string())),
+        }
     }
 }
 
@@ -415,7 +459,12 @@ impl Pool {
     ///
     /// What became of the call; see [`Error`].
     pub fn apply<C: TaskCall>(&self, call: C) -> Result<C::Output> {
-        self.apply_async(call).get()
+        let call = call.into_raw();
+        let task = call.task.name();
+        let slot = Arc::new(Slot::default());
+        self.shared.run(call, &slot).map_err(|error| error.of_task(task))?;
+        let origin = Origin { id: 0, task, tickets: Vec::new() };
+        Job::one::<C::Task>(slot, self.shared.clone(), origin).get()
     }
 
     /// Submits a call, and returns at once. A call that cannot be submitted is a job that has failed.
@@ -423,7 +472,11 @@ impl Pool {
         let call = call.into_raw();
         let task = call.task.name();
         let slot = Arc::new(Slot::default());
-        let (id, tickets) = match self.shared.submit_one(call, slot.clone()) {
+        let submitted = self.shared.single(call, slot.clone()).and_then(|batch| {
+            let id = batch.first_job;
+            self.shared.tell(|dispatcher, now| dispatcher.submit(batch, now)).map(|ticket| (id, ticket))
+        });
+        let (id, tickets) = match submitted {
             Ok((id, ticket)) => (id, vec![ticket]),
             Err(error) => {
                 slot.finish(Raw::One(Err(error.of_task(task))));

@@ -7,15 +7,13 @@
 //!
 //! An attendant only waits for its own worker. It never runs user code, and never blocks on sending.
 
-use super::{Outbox, Shared, Station, dispatcher::Start};
+use super::{Outbox, Shared, Station, dispatcher::Start, ear::Ear};
 use crate::{
     error::{Loss, Stage},
     job::lock,
     launch::{self, LAST_BREATH, Launched},
     os,
     panic::PanicInfo,
-    protocol::FromWorker,
-    transport::Received,
 };
 use std::{
     io,
@@ -44,12 +42,14 @@ fn attend(shared: &Arc<Shared>, seat: usize) {
                 continue;
             }
         };
-        *lock(&shared.seats[seat]) = Some(Arc::new(Station {
+        let station = Arc::new(Station {
             epoch,
             child: launched.child.clone(),
             page: launched.page.clone(),
             outbox: Outbox::new(launched.outlet.clone()),
-        }));
+            ear: Ear::new(launched.inlet.clone()),
+        });
+        *lock(&shared.seats[seat]) = Some(station.clone());
         // A pool that was terminated before the process could be found had nobody to kill.
         if !lock(&shared.dispatcher).is_starting(seat) {
             let _ = launched.child.kill();
@@ -61,7 +61,7 @@ fn attend(shared: &Arc<Shared>, seat: usize) {
             Ok(()) => {
                 shared.tell(|dispatcher, now| dispatcher.ready(seat, epoch, now));
                 shared.changed.notify_all();
-                let fault = listen(shared, seat, &mut launched);
+                let fault = station.ear.attend(|received| shared.hear(seat, received));
                 let loss = bury(&mut launched, fault);
                 let claimed = launched.page.claimed();
                 *lock(&shared.seats[seat]) = None;
@@ -97,27 +97,6 @@ fn next_epoch(shared: &Shared, seat: usize) -> Option<u32> {
                 return None;
             }
         };
-    }
-}
-
-/// Listens until the worker is gone. Returns what is wrong with it, if it has to be killed.
-fn listen(shared: &Shared, seat: usize, launched: &mut Launched) -> Option<String> {
-    loop {
-        match launched.inlet.receive(None) {
-            Received::Frame(frame) => match FromWorker::from_frame(&frame) {
-                Ok(FromWorker::Report(report)) => {
-                    drop(frame);
-                    if let Err(fault) = shared.tell(|dispatcher, now| dispatcher.report(seat, report, now)) {
-                        return Some(fault.to_owned());
-                    }
-                }
-                Ok(_) => return Some("sent a message out of turn".into()),
-                Err(garbled) => return Some(garbled.to_string()),
-            },
-            Received::Gone => return None,
-            Received::Garbled(fault) => return Some(fault),
-            Received::Nothing => {}
-        }
     }
 }
 

@@ -110,6 +110,8 @@ pub(crate) struct Flight<S> {
     number: u32,
     /// How long it was expected to take when it was sent.
     expected: Time,
+    /// Its user has given it up; what is to be done about it depends on whether it has started.
+    cancelled: bool,
 }
 
 impl<S> Clone for Flight<S> {
@@ -355,34 +357,32 @@ impl<S> Dispatcher<S> {
         hit
     }
 
-    /// Cancels what has no result yet of a batch: what waits never runs, and, if `running` says so, a worker that was
-    /// sent one of its calls is killed. Returns whether there was anything to cancel.
+    /// Cancels what has no result yet of a batch: what waits never runs. If `running` says so, what was sent to a worker
+    /// is taken back, and if it turns out to run there, the worker is killed. Returns whether there was anything to
+    /// cancel.
     pub(crate) fn cancel(&mut self, ticket: Ticket, running: bool, now: Time) -> bool {
         let mut cancelled = Vec::new();
         let position = ticket.checked_sub(self.first_ticket).map(|position| position as usize);
         let waiting = position.and_then(|position| self.waiting.get_mut(position));
         for waiting in waiting.into_iter().chain(self.returned.iter_mut().filter(|unit| unit.ticket == ticket)) {
             self.waiting_calls -= waiting.len();
-            cancelled.extend((waiting.next..waiting.end).map(|index| (waiting.batch.clone(), index, Ran::No)));
+            cancelled.extend((waiting.next..waiting.end).map(|index| (waiting.batch.clone(), index)));
             waiting.end = waiting.next;
         }
+        let mut sent = 0;
         for seat in 0..if running { self.seats.len() } else { 0 } {
-            if self.seats[seat].in_flight.iter().any(|flight| flight.ticket == ticket) {
-                let state = &mut self.seats[seat];
-                let (hit, kept) = std::mem::take(&mut state.in_flight)
-                    .into_iter()
-                    .partition::<VecDeque<_>, _>(|flight| flight.ticket == ticket);
-                state.in_flight = kept;
-                hit.iter().for_each(|flight| state.lighten(flight));
-                self.in_flight_calls -= hit.len();
-                cancelled.extend(hit.into_iter().map(|flight| (flight.batch, flight.index, Ran::Maybe)));
-                // What has not started behind it is taken back first, so that nothing else starts before the end.
-                self.doom(seat);
+            let hit =
+                self.seats[seat].in_flight.iter_mut().filter(|flight| flight.ticket == ticket && !flight.cancelled);
+            let hit = hit.map(|flight| flight.cancelled = true).count();
+            if hit > 0 {
+                // Until it is known which call runs there, none is to be killed.
+                self.recall(seat);
             }
+            sent += hit;
         }
-        let any = !cancelled.is_empty();
-        for (batch, index, ran) in cancelled {
-            self.finish(batch, index, Err(Error::new(Kind::Cancelled).with_ran(ran)));
+        let any = sent > 0 || !cancelled.is_empty();
+        for (batch, index) in cancelled {
+            self.finish(batch, index, Err(Error::new(Kind::Cancelled)));
         }
         self.feed_idle(now);
         any
@@ -394,7 +394,7 @@ impl<S> Dispatcher<S> {
     pub(crate) fn next_start(&mut self, seat: usize, now: Time) -> Start {
         let needed = match self.over {
             Over::No => true,
-            Over::Closed => self.waiting_calls > 0,
+            Over::Closed => self.more_may_come(),
             Over::Terminated | Over::Failed(_) => false,
         };
         let state = &mut self.seats[seat];
@@ -469,12 +469,12 @@ impl<S> Dispatcher<S> {
         if report.epoch != state.epoch {
             return Err("reports for another process");
         }
-        if !matches!(state.phase, Phase::Ready | Phase::Leaving) {
-            // Its calls have been given up already.
-            return Ok(());
-        }
         let Some(position) = state.in_flight.iter().position(|flight| flight.number == report.call.number) else {
-            return Err("reports a call that it was not sent");
+            return match state.phase {
+                Phase::Ready | Phase::Leaving => Err("reports a call that it was not sent"),
+                // It has been given up already.
+                _ => Ok(()),
+            };
         };
         if state.in_flight[position].header() != report.call {
             return Err("reports a call that it was not sent");
@@ -490,11 +490,12 @@ impl<S> Dispatcher<S> {
         let average = self.durations.entry(flight.batch.task).or_insert(nanos);
         *average = (*average * 7 + nanos) / 8;
 
-        if report.leaving {
-            self.seats[seat].phase = Phase::Leaving;
+        if report.leaving && state.phase == Phase::Ready {
+            state.phase = Phase::Leaving;
         }
         let ran = report.stage.ran();
         let result = match report.ending {
+            _ if flight.cancelled => Err(Error::new(Kind::Cancelled).with_ran(ran)),
             Ending::Value(bytes) => Ok(bytes),
             Ending::Panicked(panic) => Err(Error::new(Kind::Panicked { panic, stage: report.stage }).with_ran(ran)),
             Ending::Decode(why) => Err(Error::new(Kind::DecodeArgument(why))),
@@ -523,7 +524,8 @@ impl<S> Dispatcher<S> {
         let nothing_started = started.is_empty();
         for flight in started {
             let ran = if flight.number == claimed { loss.stage.ran() } else { Ran::Maybe };
-            self.finish(flight.batch, flight.index, Err(Error::new(Kind::Lost(loss.clone())).with_ran(ran)));
+            let kind = if flight.cancelled { Kind::Cancelled } else { Kind::Lost(loss.clone()) };
+            self.finish(flight.batch, flight.index, Err(Error::new(kind).with_ran(ran)));
         }
         if !expected && useless && nothing_started {
             // It died by itself before it did anything: as good as a failed start.
@@ -551,6 +553,7 @@ impl<S> Dispatcher<S> {
         for flight in back.into_iter().rev() {
             self.send_back(flight);
         }
+        self.kill_if_cancelled(seat, claimed);
         self.feed_idle(now);
         if self.seats[seat].phase == Phase::Ready {
             self.after_progress(seat, now);
@@ -608,6 +611,17 @@ impl<S> Dispatcher<S> {
         Counts { waiting: self.waiting_calls, running: self.in_flight_calls, done: self.done, failed: self.failed }
     }
 
+    /// Where this batch is, a single call, if it is the only one in flight there.
+    pub(crate) fn alone_at(&self, ticket: Ticket) -> Option<(usize, u32)> {
+        let alone = |seat: &&Seat<S>| seat.in_flight.len() == 1 && seat.in_flight[0].ticket == ticket;
+        self.seats.iter().enumerate().find(|(_, seat)| alone(seat)).map(|(index, seat)| (index, seat.epoch))
+    }
+
+    /// Has a seat calls in flight?
+    pub(crate) fn is_busy(&self, seat: usize) -> bool {
+        !self.seats[seat].in_flight.is_empty()
+    }
+
     /// Of a seat: is a process there, does it have work, and how many calls were finished there.
     pub(crate) fn seat(&self, seat: usize) -> (bool, bool, u64) {
         let seat = &self.seats[seat];
@@ -648,6 +662,10 @@ impl<S> Dispatcher<S> {
 
     /// A call that did not start waits again, before all others.
     fn send_back(&mut self, flight: Flight<S>) {
+        if flight.cancelled {
+            self.finish(flight.batch, flight.index, Err(Error::new(Kind::Cancelled)));
+            return;
+        }
         if matches!(self.over, Over::Terminated | Over::Failed(_)) || flight.deaths >= MAX_DEATHS {
             let error = match &self.over {
                 Over::Failed(error) => error.clone(),
@@ -695,25 +713,54 @@ impl<S> Dispatcher<S> {
         }
     }
 
-    /// Kills a worker in a way that starts nothing more: what is behind its call is sent back when it is gone.
-    fn doom(&mut self, seat: usize) {
+    /// Asks for what has not started at a seat, so that it can go elsewhere. Nothing is sent there until that is done.
+    fn recall(&mut self, seat: usize) {
         let state = &mut self.seats[seat];
-        if matches!(state.phase, Phase::Ready | Phase::Leaving) {
-            let (epoch, generation) = (state.epoch, state.generation);
-            self.effects.push_back(Effect::TakeBack { seat, epoch, generation });
-            self.kill(seat);
-            self.idle.retain(|idle| *idle != seat);
+        if matches!(state.phase, Phase::Ready | Phase::Leaving) && !state.recalling {
+            state.recalling = true;
+            self.effects.push_back(Effect::TakeBack { seat, epoch: state.epoch, generation: state.generation });
         }
+    }
+
+    /// Kills the worker if the latest call that it started was cancelled. What it has not started has been taken back,
+    /// so no other call is hit; what it finished before is reported, or will be.
+    fn kill_if_cancelled(&mut self, seat: usize, claimed: u32) {
+        let state = &mut self.seats[seat];
+        let Some(flight) = state.in_flight.pop_back_if(|flight| flight.cancelled && flight.number == claimed) else {
+            return;
+        };
+        state.lighten(&flight);
+        self.in_flight_calls -= 1;
+        self.finish(flight.batch, flight.index, Err(Error::new(Kind::Cancelled).with_ran(Ran::Maybe)));
+        self.kill(seat);
     }
 
     fn leave_if_through(&mut self, seat: usize) {
         let worn = self.seats[seat].given >= self.limits.tasks_per_child;
-        let no_more = self.waiting_calls == 0 && !matches!(self.over, Over::No);
+        let no_more = !matches!(self.over, Over::No) && !self.more_may_come();
         let state = &mut self.seats[seat];
         if state.phase == Phase::Ready && state.in_flight.is_empty() && !state.recalling && (worn || no_more) {
             state.phase = Phase::Leaving;
             self.effects.push_back(Effect::Stop { seat, epoch: state.epoch });
             self.idle.retain(|idle| *idle != seat);
+        }
+    }
+
+    /// Does any call wait, or could one that was sent behind another be taken back?
+    fn more_may_come(&self) -> bool {
+        let behind = |seat: &Seat<S>| {
+            seat.in_flight.len() > 1 && seat.in_flight.back().is_some_and(|last| is_after(last.number, seat.started))
+        };
+        self.waiting_calls > 0 || self.seats.iter().any(behind)
+    }
+
+    /// Once the pool is closed, lets workers go when there is nothing left that they could take over.
+    fn leave_if_idle(&mut self) {
+        if matches!(self.over, Over::No) || self.more_may_come() {
+            return;
+        }
+        for seat in std::mem::take(&mut self.idle) {
+            self.leave_if_through(seat);
         }
     }
 
@@ -727,6 +774,7 @@ impl<S> Dispatcher<S> {
             self.leave_if_through(seat);
             self.relieve(now);
         }
+        self.leave_if_idle();
     }
 
     fn feed_idle(&mut self, now: Time) {
@@ -736,6 +784,7 @@ impl<S> Dispatcher<S> {
             self.feed(seat, share, now);
         }
         self.relieve(now);
+        self.leave_if_idle();
     }
 
     /// How many of the waiting calls one worker gets at the most: no worker is to have what another could be doing.
@@ -813,6 +862,7 @@ impl<S> Dispatcher<S> {
             deaths: unit.deaths,
             number: state.sent,
             expected,
+            cancelled: false,
         };
         unit.next += 1;
         state.given += 1;
@@ -845,9 +895,7 @@ impl<S> Dispatcher<S> {
             let behind = state.ahead - first.expected;
             let stalled_at = state.progress + STALLED;
             if behind >= STALLED || stalled_at <= now {
-                let (epoch, generation) = (state.epoch, state.generation);
-                self.seats[seat].recalling = true;
-                self.effects.push_back(Effect::TakeBack { seat, epoch, generation });
+                self.recall(seat);
                 return;
             }
             again = Some(again.map_or(stalled_at, |at| at.min(stalled_at)));

@@ -204,12 +204,60 @@ fn cancelling_a_running_call_kills_its_worker_and_spares_the_others() {
     assert!(pool.cancel(tickets[0], true, 0));
     assert!(!pool.cancel(tickets[0], true, 0), "there is nothing left to cancel");
     let effects = effects(&mut pool);
-    let take_back = effects.iter().position(|effect| matches!(effect, Effect::TakeBack { .. })).unwrap();
-    let kill = effects.iter().position(|effect| matches!(effect, Effect::Kill { .. })).unwrap();
-    assert!(take_back < kill, "nothing may start between the decision and the death");
+    assert!(
+        matches!(effects[..], [Effect::TakeBack { seat: 0, epoch: 1, generation: 0 }]),
+        "first nothing more may start"
+    );
+    pool.taken_back(0, 1, calls[0].number, 0);
+    let Some(Effect::Finish { index: 0, result: Err(error), .. }) = pool.effect() else { panic!("not cancelled") };
+    assert!(error.is_cancelled() && error.ran() == Ran::Maybe);
+    assert!(matches!(pool.effect(), Some(Effect::Kill { seat: 0, epoch: 1 })));
+    assert_eq!(pool.counts().waiting, 2);
+    pool.report(0, report(calls[0], 0), 0).expect("it may have been through by then");
     pool.lost(0, 1, &loss(), calls[0].number, 0);
     assert_eq!(finished(&mut pool), []);
     assert_eq!(pool.counts().waiting, 2);
+}
+
+#[test]
+fn cancelling_what_has_not_started_kills_nobody() {
+    let mut pool = pool(1);
+    warm_up(&mut pool, 10_000);
+    let both = Batch { ends: vec![1, 2], ..batch(0, 2) };
+    let tickets = [pool.submit(both, 0).unwrap(), pool.submit(batch(2, 1), 0).unwrap()];
+    let (_, calls) = sent(&mut pool).remove(0);
+    pool.report(0, report(calls[0], 10_000), 0).unwrap();
+    let (_, behind) = sent(&mut pool).remove(0);
+    effects(&mut pool);
+    assert!(pool.cancel(tickets[1], true, 0));
+    effects(&mut pool);
+    pool.taken_back(0, 1, calls[1].number, 0);
+    let Some(Effect::Finish { result: Err(error), .. }) = pool.effect() else { panic!("not cancelled") };
+    assert!(error.is_cancelled() && error.ran() == Ran::No);
+    assert!(!effects(&mut pool).iter().any(|effect| matches!(effect, Effect::Kill { .. })));
+    pool.report(0, report(calls[1], 10_000), 0).unwrap();
+    assert_eq!(finished(&mut pool), [(1, true)]);
+    assert!(pool.report(0, report(behind[0], 10_000), 0).is_err(), "it has been taken back");
+}
+
+#[test]
+fn a_call_that_has_reported_is_not_hit_by_the_end_of_the_next() {
+    let mut pool = pool(1);
+    warm_up(&mut pool, 10_000);
+    let tickets: Vec<_> = (0..4).map(|job| pool.submit(batch(job, 1), 0).unwrap()).collect();
+    let (_, first) = sent(&mut pool).remove(0);
+    pool.report(0, report(first[0], 10_000), 0).unwrap();
+    let (_, calls) = sent(&mut pool).remove(0);
+    assert_eq!(calls.len(), 3);
+    assert!(pool.cancel(tickets[2], true, 0));
+    pool.taken_back(0, 1, calls[1].number, 0);
+    effects(&mut pool);
+    // The report of the one before was on its way when the worker was killed.
+    pool.report(0, report(calls[0], 10_000), 0).unwrap();
+    assert_eq!(finished(&mut pool), [(1, true)]);
+    pool.lost(0, 1, &loss(), calls[1].number, 0);
+    assert_eq!(finished(&mut pool), []);
+    assert_eq!(pool.counts().waiting, 1);
 }
 
 #[test]

@@ -78,15 +78,14 @@ fn maps(maps: Maps) -> Maps {
     maps
 }
 
+type Small = (i8, u8, i16, u16);
+type Large = (i32, u32, i64, u64);
+type Rest = (bool, char, (), isize, usize);
+type Numbers = (Small, Large, (i128, u128), (f32, f64), Rest);
+
 #[task]
-fn numbers(
-    small: (i8, u8, i16, u16),
-    large: (i32, u32, i64, u64),
-    huge: (i128, u128),
-    floats: (f32, f64),
-    others: (bool, char, (), isize, usize),
-) -> ((i8, u8, i16, u16), (i32, u32, i64, u64), (i128, u128), (f32, f64), (bool, char, (), isize, usize)) {
-    (small, large, huge, floats, others)
+fn numbers(small: Small, large: Large, huge: (i128, u128), floats: (f32, f64), rest: Rest) -> Numbers {
+    (small, large, huge, floats, rest)
 }
 
 #[task]

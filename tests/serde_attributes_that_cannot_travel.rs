@@ -210,13 +210,11 @@ fn skipped(value: Skipped) -> Skipped {
     value
 }
 
+type Wide = (i128, u128, BTreeMap<(u8, Option<u32>), u128>);
+
 #[task]
-fn wide(
-    signed: i128,
-    unsigned: u128,
-    keys: BTreeMap<(u8, Option<u32>), u128>,
-) -> (i128, u128, BTreeMap<(u8, Option<u32>), u128>) {
-    (signed, unsigned, keys)
+fn wide(value: Wide) -> Wide {
+    value
 }
 
 #[test]
@@ -234,6 +232,6 @@ fn a_field_skipped_both_ways_is_its_default() {
 #[test]
 fn wide_integers_and_keys_that_are_no_strings_travel() {
     let keys = BTreeMap::from([((1, None), u128::MAX), ((1, Some(7)), 0)]);
-    let arrived = POOL.apply(wide::call(i128::MIN, u128::MAX, keys.clone())).expect("it travels");
+    let arrived = POOL.apply(wide::call((i128::MIN, u128::MAX, keys.clone()))).expect("it travels");
     assert_eq!(arrived, (i128::MIN, u128::MAX, keys));
 }

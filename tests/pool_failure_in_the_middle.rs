@@ -5,7 +5,7 @@ pool_runtime::pool_main!();
 mod pool_support;
 
 use pool_runtime::{Error, Ran, Result, task};
-use pool_support::pool;
+use pool_support::{pool, until};
 
 #[task]
 fn odd_only(n: u32) -> u32 {
@@ -44,6 +44,7 @@ fn check(error: &Error, n: u32) {
 #[test]
 fn only_the_call_that_panics_fails() {
     let pool = pool(2);
+    until("both workers are there", || pool.workers().len() == 2);
     let pids: Vec<u32> = pool.workers().iter().map(|worker| worker.pid).collect();
     let jobs: Vec<_> = (0..100).map(|n| pool.apply_async(odd_only::call(n))).collect();
     for (n, job) in (0..).zip(jobs) {

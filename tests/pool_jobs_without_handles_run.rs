@@ -5,7 +5,7 @@ pool_runtime::pool_main!();
 mod pool_support;
 
 use pool_runtime::task;
-use pool_support::{Signals, count, pool};
+use pool_support::{Signals, await_given, count, pool, until};
 use std::path::Path;
 
 #[task]
@@ -36,17 +36,34 @@ fn jobs_without_handles_run() {
     assert_eq!((pool.stats().done, pool.stats().failed), (150, 10));
 }
 
+/// The first call returns, and the others wait for the signal.
+#[task]
+fn note_and_wait(n: u32, ran: &Path, release: &Path) {
+    count(ran);
+    if n > 0 {
+        await_given(release);
+    }
+}
+
 #[test]
 fn what_a_dropped_iterator_had_not_begun_does_not_run() {
     let (pool, signals) = (pool(1), Signals::new());
-    let ran = signals.path("ran");
-    let call = |_: u32| note::call(&ran);
+    let (ran, release) = (signals.path("ran"), signals.path("release"));
+    let call = |n: u32| note_and_wait::call(n, &ran, &release);
     pool.imap(call, 0..).look_ahead(1000).next().unwrap().unwrap();
+    signals.give("release");
+    until("what had begun has ended", || pool.stats().running == 0);
+    std::fs::remove_file(&release).unwrap();
+    let before = pool.stats();
+    assert_eq!((before.waiting, before.done + before.failed), (0, 1000), "each was done or cancelled");
+    assert!(before.failed > 0, "some were cancelled");
+
     pool.imap_unordered(call, 0..).look_ahead(1000).next().unwrap().unwrap();
+    signals.give("release");
     pool.close();
     pool.join().unwrap();
     let stats = pool.stats();
+    assert_eq!(stats.done + stats.failed, 2000);
+    assert!(stats.failed > before.failed);
     assert_eq!(stats.done as usize, signals.counted("ran"));
-    assert_eq!(stats.done + stats.failed, 2000, "each was done or cancelled");
-    assert!(stats.failed > 0, "some were cancelled");
 }

@@ -5,7 +5,7 @@
 
 use pool_runtime::{Pool, PoolBuilder};
 use std::{
-    fs::{File, OpenOptions},
+    fs::OpenOptions,
     io::Write,
     path::{Path, PathBuf},
     time::{Duration, Instant},
@@ -71,13 +71,15 @@ impl Signals {
 
 /// Gives a signal.
 pub fn give(signal: &Path) {
-    File::create(signal).expect("a signal");
+    std::fs::write(signal, ".").expect("a signal");
 }
 
-/// Waits for a signal.
+/// Waits until a signal was given or counted.
 #[track_caller]
 pub fn await_given(signal: &Path) {
-    until(&format!("{} given", signal.display()), || signal.exists());
+    // A file that is still empty belongs to somebody who may yet be killed before it counts.
+    let given = || std::fs::metadata(signal).is_ok_and(|file| file.len() > 0);
+    until(&format!("{} given", signal.display()), given);
 }
 
 /// Adds one to a signal's count, whatever process or thread others count in.
@@ -126,9 +128,4 @@ fn status(pid: u32, field: &str) -> usize {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("a running process");
     let line = status.lines().find_map(|line| line.strip_prefix(field)).expect(field);
     line.split_whitespace().next().and_then(|number| number.parse().ok()).expect(field)
-}
-
-/// Kills this process: a task that does not come back.
-pub fn die() -> ! {
-    std::process::abort()
 }

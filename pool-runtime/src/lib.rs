@@ -29,8 +29,8 @@
 //!
 //! # Tasks and calls
 //!
-//! The function stays what it was. Beside it there is `name::call`, with the function's own parameters: a wrong argument
-//! is an ordinary compile error. What the function borrows, the call borrows.
+//! The function stays what it was. Beside it there is `name::call`, with the function's own parameters: a wrong
+//! argument is an ordinary compile error. What the function borrows, the call borrows.
 //!
 //! ```
 //! # use pool_runtime::{Pool, Result, enter, task};
@@ -59,9 +59,9 @@
 //! | a call for each input | [`map`](Pool::map) | [`map_async`](Pool::map_async) |
 //! | the same, as an iterator | | [`imap`](Pool::imap), [`imap_unordered`](Pool::imap_unordered) |
 //!
-//! What returns at once gives a [`Job`]: wait for it, with or without a limit, ask whether it is ready, cancel it, have a
-//! function called when it is done, or await it in any executor. A job goes on if it is dropped, and ends exactly once,
-//! whatever dies.
+//! What returns at once gives a [`Job`]: wait for it, with or without a limit, ask whether it is ready, cancel it, have
+//! a function called when it is done, or await it in any executor. A job goes on if it is dropped, and ends exactly
+//! once, whatever dies.
 //!
 //! ```
 //! # use pool_runtime::{Pool, Result, enter, task};
@@ -85,21 +85,21 @@
 //! }
 //! ```
 //!
-//! Dropping a pool terminates it: what has not ended fails. Calls that are short are sent to a worker together, and what
-//! waits behind one that takes long is given to another worker; no chunk size has to be chosen. All methods take `&self`,
-//! and a pool can be shared between threads.
+//! Dropping a pool terminates it: what has not ended fails. Calls that are short are sent to a worker together, and
+//! what waits behind one that takes long is given to another worker; no chunk size has to be chosen. All methods take
+//! `&self`, and a pool can be shared between threads.
 //!
 //! # Worker state
 //!
 //! What is costly to make is made once in each worker, by an initializer, and stays there; it need not be serializable.
 //! Tasks take it with `#[state]`. [`PoolBuilder::initializer`] has an example. A task that asks for a state which the
-//! pool's initializer does not make is refused when it is submitted. A task that panics may leave its state broken: if it
-//! has one, its worker is replaced.
+//! pool's initializer does not make is refused when it is submitted. A task that panics may leave its state broken: if
+//! it has one, its worker is replaced.
 //!
 //! # Errors
 //!
-//! There is one [`Error`]. It names the task, and answers questions: did the task panic, where, and with which words? Was
-//! the worker lost, and how? Did the task start?
+//! There is one [`Error`]. It names the task, and answers questions: did the task panic, where, and with which words?
+//! Was the worker lost, and how? Did the task start?
 //!
 //! ```
 //! # use pool_runtime::{Pool, Ran, Result, enter, task};
@@ -151,19 +151,19 @@
 //!
 //! # Tests
 //!
-//! `pool_main!();` at the top of a test file, or in the module of unit tests, makes pools and processes work there, under
-//! `cargo test` and nextest. What workers print is captured with the tests' output. A doc-test calls [`enter`] first
-//! thing in its own `main`, as those above do.
+//! `pool_main!();` at the top of a test file, or in the module of unit tests, makes pools and processes work there,
+//! under `cargo test` and nextest. What workers print is captured with the tests' output. A doc-test calls [`enter`]
+//! first thing in its own `main`, as those above do.
 //!
 //! # What travels, and how
 //!
 //! - Whole parameters and results of plain numbers, such as `&[f64]`, `Vec<u8>` or `[u32; 9]`, and lists of types that
 //!   derive `bytemuck`'s `NoUninit` and `AnyBitPattern`, are copied in bulk. A slice or string that is lent is read in
 //!   the worker where it arrived.
-//! - All else goes through serde, in a compact form without names of fields. Where `Serialize` and `Deserialize` of a type
-//!   do not agree in it, that is an error, never a wrong value: `#[serde(flatten)]`, `untagged`, `tag` without `content`,
-//!   `skip_serializing_if` where it leaves a field out, and what is skipped in one direction only. Values are nested at
-//!   most 256 deep.
+//! - All else goes through serde, in a compact form without names of fields. Where `Serialize` and `Deserialize` of a
+//!   type do not agree in it, that is an error, never a wrong value: `#[serde(flatten)]`, `untagged`, `tag` without
+//!   `content`, `skip_serializing_if` where it leaves a field out, and what is skipped in one direction only. Values
+//!   are nested at most 256 deep.
 //! - Workers have the arguments and the environment of the program. They read nothing from standard input, write where
 //!   the program writes, and get none of its other open files. A `static` belongs to each process.
 //!
@@ -181,8 +181,8 @@
 //!
 //! # Limits
 //!
-//! Linux 5.4 or newer with glibc, Rust 1.95 or newer. Parent and workers are the same build of one program; anything else
-//! is refused. Processes are nested at most 16 deep, and a daemonic one starts none.
+//! Linux 5.4 or newer with glibc, Rust 1.95 or newer. Parent and workers are the same build of one program; anything
+//! else is refused. Processes are nested at most 16 deep, and a daemonic one starts none.
 
 extern crate self as pool_runtime;
 

@@ -1,4 +1,188 @@
 //! Run ordinary functions in other processes.
+//!
+//! A *task* is a function with [`#[task]`](macro@task). A *call* is a task with its arguments, which has not run yet. A
+//! [`Pool`] of worker processes runs calls; a [`Process`] runs a single one. The workers are this very program, started
+//! again, and [`pool_main!`] is their way in.
+//!
+//! ```no_run
+//! use pool_runtime::{Pool, Result, pool_main, task};
+//!
+//! #[task]
+//! fn count_words(text: &str) -> usize {
+//!     text.split_whitespace().count()
+//! }
+//!
+//! pool_main!(run);
+//!
+//! fn run() -> Result<()> {
+//!     let pool = Pool::new(4)?;
+//!     let counts = pool.map(count_words::call, ["to be or not to be", "that is it"])?;
+//!     println!("{counts:?}"); // [6, 3]
+//!     Ok(())
+//! }
+//! ```
+//!
+//! Those who know Python's `multiprocessing` find its names here: apply, map, imap, close, terminate, join, daemon. A
+//! call costs tens of microseconds, as it is encoded, sent and decoded; a task should take a millisecond or more to be
+//! worth it. For short work on shared data, threads are better; processes are for what may crash, leak or hang, and for
+//! code with global state.
+//!
+//! # Tasks and calls
+//!
+//! The function stays what it was. Beside it there is `name::call`, with the function's own parameters: a wrong
+//! argument is an ordinary compile error. What the function borrows, the call borrows.
+//!
+//! ```
+//! # use pool_runtime::{Pool, Result, enter, task};
+//! #[task]
+//! fn scale(xs: &[f64], by: f64) -> Vec<f64> {
+//!     xs.iter().map(|x| x * by).collect()
+//! }
+//!
+//! fn main() -> Result<()> {
+//!     enter(); // what `pool_main!` does first
+//!     let numbers = vec![1.0, 2.0];
+//!     let pool = Pool::new(1)?;
+//!     assert_eq!(scale(&numbers, 2.0), pool.apply(scale::call(&numbers, 2.0))?);
+//!     Ok(())
+//! }
+//! ```
+//!
+//! What cannot be a task is refused where it stands, with the reason: see [`#[task]`](macro@task). [`tasks`] lists all
+//! tasks of the program, also those of its dependencies.
+//!
+//! # Pools and jobs
+//!
+//! | | waits | returns at once |
+//! |---|---|---|
+//! | one call | [`apply`](Pool::apply) | [`apply_async`](Pool::apply_async) |
+//! | a call for each input | [`map`](Pool::map) | [`map_async`](Pool::map_async) |
+//! | the same, as an iterator | | [`imap`](Pool::imap), [`imap_unordered`](Pool::imap_unordered) |
+//!
+//! What returns at once gives a [`Job`]: wait for it, with or without a limit, ask whether it is ready, cancel it, have
+//! a function called when it is done, or await it in any executor. A job goes on if it is dropped, and ends exactly
+//! once, whatever dies.
+//!
+//! ```
+//! # use pool_runtime::{Pool, Result, enter, task};
+//! #[task]
+//! fn resize(image: &[u8], to: usize) -> Vec<u8> {
+//!     image.iter().copied().cycle().take(to).collect()
+//! }
+//!
+//! fn main() -> Result<()> {
+//!     enter();
+//!     let pool = Pool::builder().processes(2).name("images").max_tasks_per_child(100).build()?;
+//!     let image = [1, 2, 3];
+//!     // A closure makes a call of each input; the image is lent to all of them.
+//!     let job = pool.map_async(|size| resize::call(&image, size), [1, 4]);
+//!     for small in pool.imap(|size| resize::call(&image, size), 1..).take(2) {
+//!         assert!(small?.len() <= 2);
+//!     }
+//!     assert_eq!(job.get()?, [vec![1], vec![1, 2, 3, 1]]);
+//!     pool.close(); // no more work; what was submitted is finished
+//!     pool.join()
+//! }
+//! ```
+//!
+//! Dropping a pool terminates it: what has not ended fails. Calls that are short are sent to a worker together, and
+//! what waits behind one that takes long is given to another worker; no chunk size has to be chosen. All methods take
+//! `&self`, and a pool can be shared between threads.
+//!
+//! # Worker state
+//!
+//! What is costly to make is made once in each worker, by an initializer, and stays there; it need not be serializable.
+//! Tasks take it with `#[state]`. [`PoolBuilder::initializer`] has an example. A task that asks for a state which the
+//! pool's initializer does not make is refused when it is submitted. A task that panics may leave its state broken: if
+//! it has one, its worker is replaced.
+//!
+//! # Errors
+//!
+//! There is one [`Error`]. It names the task, and answers questions: did the task panic, where, and with which words?
+//! Was the worker lost, and how? Did the task start?
+//!
+//! ```
+//! # use pool_runtime::{Pool, Ran, Result, enter, task};
+//! #[task]
+//! fn parse(text: &str) -> Result<u32, String> {
+//!     text.parse().map_err(|_| format!("{text:?} is no number"))
+//! }
+//!
+//! #[task]
+//! fn exits(code: i32) {
+//!     std::process::exit(code);
+//! }
+//!
+//! fn main() -> Result<()> {
+//!     enter();
+//!     let pool = Pool::new(1)?;
+//!     // The outer result is the pool's, the inner one the task's.
+//!     assert_eq!(pool.apply(parse::call("ten"))?, Err("\"ten\" is no number".to_owned()));
+//!     let error = pool.apply(exits::call(3)).unwrap_err();
+//!     assert_eq!((error.is_worker_lost(), error.exit_code(), error.ran()), (true, Some(3), Ran::Yes));
+//!     // The worker has been replaced.
+//!     assert_eq!(pool.apply(parse::call("10"))?, Ok(10));
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # Processes
+//!
+//! A [`Process`] runs one call in a process of its own, with a name, streams, and an exit code.
+//!
+//! ```
+//! # use pool_runtime::{Process, Result, current_process, enter, task};
+//! #[task]
+//! fn introduce_yourself() -> String {
+//!     current_process().name().to_owned()
+//! }
+//!
+//! fn main() -> Result<()> {
+//!     enter();
+//!     let process = Process::new(introduce_yourself::call()).name("crawler").daemon(true).start()?;
+//!     assert_eq!(process.join()?, "crawler");
+//!     assert_eq!(process.exit_code(), Some(0));
+//!     Ok(())
+//! }
+//! ```
+//!
+//! When `main` returns, with [`pool_main!`], daemonic processes are terminated and the others joined. See also
+//! [`current_process`], [`parent_process`], [`active_children`] and [`cpu_count`].
+//!
+//! # Tests
+//!
+//! `pool_main!();` at the top of a test file, or in the module of unit tests, makes pools and processes work there,
+//! under `cargo test` and nextest. What workers print is captured with the tests' output. A doc-test calls [`enter`]
+//! first thing in its own `main`, as those above do.
+//!
+//! # What travels, and how
+//!
+//! - Whole parameters and results of plain numbers, such as `&[f64]`, `Vec<u8>` or `[u32; 9]`, and lists of types that
+//!   derive `bytemuck`'s `NoUninit` and `AnyBitPattern`, are copied in bulk. A slice or string that is lent is read in
+//!   the worker where it arrived.
+//! - All else goes through serde, in a compact form without names of fields. Where `Serialize` and `Deserialize` of a
+//!   type do not agree in it, that is an error, never a wrong value: `#[serde(flatten)]`, `untagged`, `tag` without
+//!   `content`, `skip_serializing_if` where it leaves a field out, and what is skipped in one direction only. Values
+//!   are nested at most 256 deep.
+//! - Workers have the arguments and the environment of the program. They read nothing from standard input, write where
+//!   the program writes, and get none of its other open files. A `static` belongs to each process.
+//!
+//! # What happens when things die
+//!
+//! | who | what happens |
+//! |---|---|
+//! | a task panics | its call fails with the panic; the worker goes on, unless it has a state |
+//! | a worker dies | the call that it had started fails, and says how it died; what was sent after it is run by others; the worker is replaced |
+//! | five workers die, one after another, before they start a call that they were sent | the call fails; it did not run |
+//! | workers cannot start | they are tried again, ever more slowly; after five failures in a row, with no worker left, all that waits fails and says why |
+//! | the parent dies, in whatever way | its workers end at once, whatever they are doing, and so do theirs |
+//!
+//! A call that has started is never repeated. After a failure, [`Error::ran`] says whether it had.
+//!
+//! # Limits
+//!
+//! Linux 5.4 or newer with glibc, Rust 1.95 or newer. Parent and workers are the same build of one program; anything
+//! else is refused. Processes are nested at most 16 deep, and a daemonic one starts none.
 
 extern crate self as pool_runtime;
 

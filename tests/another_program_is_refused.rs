@@ -4,7 +4,7 @@ mod support;
 
 use pool_runtime::{Error, Pool, pool_main, task};
 use std::{os::unix::fs::PermissionsExt, path::Path, process::Command, time::Duration};
-use support::{directory, run};
+use support::{copy_program, directory, run};
 
 pool_main!();
 
@@ -39,7 +39,7 @@ fn other_tasks() {
 fn a_copy_of_the_program_is_the_program() {
     let directory = directory();
     let copy = directory.path().join("copy");
-    std::fs::copy(SCENARIO, &copy).expect("a copy");
+    copy_program(SCENARIO, &copy);
     let ended = run(Command::new(SCENARIO).args(["double-with-executable", "21"]).arg(&copy));
     assert_eq!(ended.printed(), "42");
 }

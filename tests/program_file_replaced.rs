@@ -3,14 +3,14 @@
 mod support;
 
 use std::{os::unix::fs::PermissionsExt, path::Path, process::Command};
-use support::{Running, directory, line_in};
+use support::{Running, copy_program, directory, line_in};
 
 /// Starts a copy of the program, does something to its file, and only then lets it make its pool.
 fn with_file_changed(change: impl FnOnce(&Path)) {
     let directory = directory();
     let path = |name| directory.path().join(name);
     let copy = path("program");
-    std::fs::copy(env!("CARGO_BIN_EXE_scenario"), &copy).expect("a copy");
+    copy_program(env!("CARGO_BIN_EXE_scenario"), &copy);
     let mut command = Command::new(&copy);
     command.arg("double-after-event").args([path("ready"), path("go")]).arg("21");
     let program = Running::start(&mut command);
@@ -29,7 +29,8 @@ fn deleted() {
 fn replaced_by_another_program() {
     with_file_changed(|file| {
         let other = file.with_extension("new");
-        std::fs::copy("/bin/false", &other).and_then(|_| std::fs::rename(&other, file)).expect("a file");
+        copy_program("/bin/false", &other);
+        std::fs::rename(&other, file).expect("a file");
     });
 }
 

@@ -174,6 +174,13 @@ impl Ended {
     }
 }
 
+/// Copies a program. Another process does it: a descriptor that this one has open for writing would for a moment be
+/// open in whatever another test starts meanwhile, and what is open for writing cannot be executed.
+pub fn copy_program(from: impl AsRef<Path>, to: &Path) {
+    let status = Command::new("cp").arg(from.as_ref()).arg(to).status().expect("cp");
+    assert!(status.success(), "{status}");
+}
+
 /// A new directory, for the files of one test.
 pub fn directory() -> tempfile::TempDir {
     tempfile::tempdir().expect("a temporary directory")

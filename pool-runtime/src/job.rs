@@ -393,14 +393,15 @@ impl<R> Future for Job<R> {
     ///
     /// When it is polled again after it was ready.
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<R>> {
+        // The executor's code, as is the drop of the old one: not while the slot is locked.
+        let waker = context.waker().clone();
         let mut state = lock(&self.slot.state);
         match state.progress {
             Progress::Pending => {
                 // Whoever polled last is woken.
-                match &mut state.waker {
-                    Some(waker) => waker.clone_from(context.waker()),
-                    none => *none = Some(context.waker().clone()),
-                }
+                let before = state.waker.replace(waker);
+                drop(state);
+                drop(before);
                 Poll::Pending
             }
             Progress::Finished(_) => Poll::Ready(self.take(state)),

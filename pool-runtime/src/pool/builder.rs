@@ -1,6 +1,6 @@
 //! The options of a pool, each with its default.
 
-use super::{Pool, Shared, dispatcher, supervisor};
+use super::{Pool, dispatcher, shared::Shared, supervisor};
 use crate::{
     error::{Error, Result},
     job::{Callbacks, lock},
@@ -165,10 +165,8 @@ impl PoolBuilder {
             start_timeout: self.start_timeout,
             ..Launch::new()?
         };
-        let limits = dispatcher::Limits {
-            tasks_per_child: self.tasks_per_child,
-            unhindered: crate::transport::channel::UNHINDERED,
-        };
+        let limits =
+            dispatcher::Limits { tasks_per_child: self.tasks_per_child, unhindered: crate::transport::UNHINDERED };
         let shared = Arc::new_cyclic(|itself| Shared {
             name: self.name.unwrap_or_else(default_name),
             launch,

@@ -4,12 +4,16 @@
 //! not a million allocations. How many calls go to a worker at a time is the dispatcher's business, not that of the size
 //! of a batch.
 
-use super::{Gathered, Gathering, Part, Pool, Shared, Sink, decode_of, dispatcher::Batch, task_of};
+use super::{
+    Pool,
+    dispatcher::Batch,
+    shared::{Shared, Sink},
+};
 use crate::{
     error::Result,
-    job::{Home, Job, Origin, Results, Slot, decode_value, lock},
+    job::{Home, Job, Origin, Raw, Results, Slot, decode_value, lock},
     panic,
-    task::{TaskCall, TaskInfo},
+    task::{Task, TaskCall, TaskInfo},
 };
 use std::{
     any::Any,
@@ -368,4 +372,55 @@ impl<I, F, C: TaskCall> fmt::Debug for Imap<'_, I, F, C> {
             .field("taken", &self.taken)
             .finish_non_exhaustive()
     }
+}
+
+/// Gathers the results of all batches of a map.
+struct Gathering {
+    state: Mutex<Gathered>,
+    slot: Arc<Slot>,
+}
+
+#[derive(Default)]
+struct Gathered {
+    batches: Vec<Results>,
+    /// Calls without a result.
+    missing: usize,
+    all_submitted: bool,
+}
+
+impl Gathering {
+    fn update(&self, change: impl FnOnce(&mut Gathered)) {
+        let mut state = lock(&self.state);
+        change(&mut state);
+        if state.missing == 0 && state.all_submitted {
+            let batches = std::mem::take(&mut state.batches);
+            drop(state);
+            self.slot.finish(Raw::Many(batches));
+        }
+    }
+}
+
+/// One batch of a gathering.
+struct Part {
+    gathering: Arc<Gathering>,
+    position: usize,
+}
+
+impl Sink for Part {
+    fn finish(&self, index: u32, result: Result<Vec<u8>>) {
+        self.gathering.update(|gathered| {
+            gathered.batches[self.position].set(index, result);
+            gathered.missing -= 1;
+        });
+    }
+}
+
+/// What a map and its like need to know of a task at run time.
+fn task_of<C: TaskCall>() -> &'static TaskInfo {
+    <C::Task as crate::task::Registered>::info()
+}
+
+/// Decodes results of the task of `C`.
+fn decode_of<C: TaskCall>() -> crate::job::Decode<C::Output> {
+    <C::Task as Task>::decode
 }

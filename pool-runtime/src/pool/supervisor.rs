@@ -7,7 +7,12 @@
 //!
 //! An attendant only waits for its own worker. It never runs user code, and never blocks on sending.
 
-use super::{Outbox, Shared, Station, dispatcher::Start, ear::Ear};
+use super::{
+    dispatcher::Start,
+    ear::Ear,
+    outbox::Outbox,
+    shared::{Shared, Station},
+};
 use crate::{
     error::{Loss, Stage},
     job::lock,

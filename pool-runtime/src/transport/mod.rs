@@ -9,6 +9,9 @@
 
 pub(crate) mod channel;
 
+/// How many bytes of arguments may be on their way to a worker that does not read just now.
+pub(crate) const UNHINDERED: usize = channel::UNHINDERED;
+
 use std::{fmt, io, time::Instant};
 
 /// Where frames go in. Shared between threads; the frames of two threads do not mix.

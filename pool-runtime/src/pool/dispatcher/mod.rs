@@ -17,12 +17,17 @@
 //! them in that order, and the number of the latest one that has started says, after a death, what is lost and what is
 //! merely to be sent elsewhere.
 //!
-//! Invariants, checked in debug builds after each event: a call is in exactly one place; a seat that is not ready has
-//! nothing new in flight; nobody is idle while a call waits.
+//! Invariants, which the simulation in the tests checks after each event: a call is in exactly one place, ends once and
+//! runs at most once; a seat that is idle has nothing in flight; nobody is idle while a call waits.
+
+mod state;
+
+pub(crate) use state::{Batch, Counts, Effect, Flight, Limits, Start, Ticket};
+use state::{Over, Phase, Seat, Waiting};
 
 use crate::{
     error::{Error, Kind, Loss, Ran},
-    protocol::{CallHeader, Ending, Report},
+    protocol::{Ending, Report},
 };
 use std::{
     collections::{HashMap, VecDeque},
@@ -52,186 +57,6 @@ const MAX_DEATHS: u32 = 5;
 const MAX_FAILED_STARTS: u32 = 5;
 const FIRST_BACK_OFF: Time = 10 * MILLISECOND;
 const LONGEST_BACK_OFF: Time = 2_000 * MILLISECOND;
-
-/// Calls of one task that were submitted together, with whom to tell how they end.
-#[derive(Debug)]
-pub(crate) struct Batch<S> {
-    pub(crate) task: &'static str,
-    /// The first call's job; the others' follow.
-    pub(crate) first_job: u64,
-    /// The encoded arguments of all calls, one after the other.
-    pub(crate) arguments: Vec<u8>,
-    /// Where the arguments of each call end.
-    pub(crate) ends: Vec<usize>,
-    pub(crate) sink: S,
-}
-
-impl<S> Batch<S> {
-    pub(crate) fn len(&self) -> u32 {
-        self.ends.len() as u32
-    }
-
-    pub(crate) fn arguments(&self, index: u32) -> &[u8] {
-        let index = index as usize;
-        let start = if index == 0 { 0 } else { self.ends[index - 1] };
-        &self.arguments[start..self.ends[index]]
-    }
-}
-
-/// Names a submitted batch.
-pub(crate) type Ticket = u64;
-
-/// Calls of one batch that wait: those from `next` to `end`.
-#[derive(Debug)]
-struct Waiting<S> {
-    ticket: Ticket,
-    batch: Arc<Batch<S>>,
-    next: u32,
-    end: u32,
-    attempt: u32,
-    /// How many workers have died that had been sent these calls, before they started any.
-    deaths: u32,
-}
-
-impl<S> Waiting<S> {
-    fn len(&self) -> usize {
-        (self.end - self.next) as usize
-    }
-}
-
-/// A call that was sent to a worker.
-#[derive(Debug)]
-pub(crate) struct Flight<S> {
-    ticket: Ticket,
-    pub(crate) batch: Arc<Batch<S>>,
-    pub(crate) index: u32,
-    attempt: u32,
-    deaths: u32,
-    number: u32,
-    /// How long it was expected to take when it was sent.
-    expected: Time,
-    /// Its user has given it up; what is to be done about it depends on whether it has started.
-    cancelled: bool,
-}
-
-impl<S> Clone for Flight<S> {
-    fn clone(&self) -> Self {
-        Self { batch: self.batch.clone(), ..*self }
-    }
-}
-
-impl<S> Flight<S> {
-    pub(crate) fn header(&self) -> CallHeader {
-        CallHeader { job: self.batch.first_job + u64::from(self.index), attempt: self.attempt, number: self.number }
-    }
-}
-
-/// What is to be done.
-#[derive(Debug)]
-pub(crate) enum Effect<S> {
-    /// Send these calls, in this order, after all that was sent to the seat before.
-    Send { seat: usize, epoch: u32, generation: u32, calls: Vec<Flight<S>> },
-    /// Take back what has not started, and say so with [`Dispatcher::taken_back`].
-    TakeBack { seat: usize, epoch: u32, generation: u32 },
-    /// Let the worker finish and exit.
-    Stop { seat: usize, epoch: u32 },
-    /// Kill the worker.
-    Kill { seat: usize, epoch: u32 },
-    /// Tell how a call ended.
-    Finish { batch: Arc<Batch<S>>, index: u32, result: Result<Vec<u8>, Error> },
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    /// No process. One may be started from this time on.
-    Empty { not_before: Time },
-    /// A process is on its way in.
-    Starting,
-    /// Takes calls.
-    Ready,
-    /// Exits when it is through; takes no more calls.
-    Leaving,
-    /// Is being killed.
-    Doomed,
-    /// No process, and none will be started.
-    Closed,
-}
-
-#[derive(Debug)]
-struct Seat<S> {
-    phase: Phase,
-    epoch: u32,
-    generation: u32,
-    /// The number of the latest call sent.
-    sent: u32,
-    /// In the order of their numbers.
-    in_flight: VecDeque<Flight<S>>,
-    /// The arguments of those, in bytes.
-    bytes: usize,
-    /// How long those are expected to take.
-    ahead: Time,
-    /// The number of the latest call that is known to have started, from the last time something was taken back.
-    started: u32,
-    /// What has not started is being taken back: nothing new is sent until that is done.
-    recalling: bool,
-    /// Calls given to this process.
-    given: u64,
-    /// Calls this process has finished.
-    finished: u64,
-    /// Calls finished at this seat.
-    done: u64,
-    ready_at: Time,
-    progress: Time,
-}
-
-impl<S> Seat<S> {
-    /// A call is no longer in flight.
-    fn lighten(&mut self, flight: &Flight<S>) {
-        self.bytes -= flight.batch.arguments(flight.index).len();
-        self.ahead -= flight.expected;
-    }
-}
-
-/// What an attendant of a seat is to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Start {
-    /// Start a process of this epoch.
-    Now { epoch: u32 },
-    /// Ask again at this time.
-    NotBefore(Time),
-    /// The seat stays empty.
-    Never,
-}
-
-/// How work ends for all.
-#[derive(Clone, Debug)]
-enum Over {
-    No,
-    /// No new work; what is there is done.
-    Closed,
-    /// No work at all.
-    Terminated,
-    /// The workers cannot start.
-    Failed(Error),
-}
-
-/// What the public `PoolStats` tells.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Counts {
-    pub(crate) waiting: usize,
-    pub(crate) running: usize,
-    pub(crate) done: u64,
-    pub(crate) failed: u64,
-}
-
-/// Limits that the user chooses, or the transport has.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
-    /// How many calls a process gets before it is replaced.
-    pub(crate) tasks_per_child: u64,
-    /// How many bytes of arguments may be on their way to a worker that is busy.
-    pub(crate) unhindered: usize,
-}
 
 #[derive(Debug)]
 pub(crate) struct Dispatcher<S> {

@@ -1,7 +1,7 @@
 //! Drives the dispatcher through single cases, and through random orders of all events.
 
 use super::*;
-use crate::error::Stage;
+use crate::{error::Stage, protocol::CallHeader};
 use std::collections::HashSet;
 
 const LIMITS: Limits = Limits { tasks_per_child: u64::MAX, unhindered: 1 << 15 };

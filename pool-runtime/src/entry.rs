@@ -53,10 +53,16 @@ fn become_worker_if_marked() {
 /// What `pool_main!` makes `main` do.
 #[doc(hidden)]
 pub fn main<T: Termination>(run: impl FnOnce() -> T) -> ExitCode {
+    /// Also when `run` panics.
+    struct Finish;
+    impl Drop for Finish {
+        fn drop(&mut self) {
+            process::finish();
+        }
+    }
     enter();
-    let code = run().report();
-    process::finish();
-    code
+    let _finish = Finish;
+    run().report()
 }
 
 /// What the hidden test of `pool_main!();` does: in a worker it is the way in, elsewhere nothing.

@@ -195,13 +195,15 @@ impl Slot {
     /// Has `callback` called with the result: now, if it is there.
     fn then(&self, callback: Callback) {
         let mut state = lock(&self.state);
-        match Self::take(&mut state) {
-            Some(raw) => {
-                drop(state);
-                callback(raw);
+        let raw = match state.progress {
+            Progress::Pending => {
+                state.callback = Some(callback);
+                return;
             }
-            None => state.callback = Some(callback),
-        }
+            _ => Self::take(&mut state).unwrap_or_else(|| Raw::One(Err(already_taken()))),
+        };
+        drop(state);
+        callback(raw);
     }
 }
 
@@ -247,7 +249,6 @@ pub(crate) struct Origin {
 ///     Ok(())
 /// }
 /// ```
-#[must_use = "a dropped job goes on, but nobody gets its result"]
 pub struct Job<R> {
     slot: Arc<Slot>,
     decode: fn(Raw, &'static str) -> Result<R>,
@@ -263,7 +264,11 @@ fn decode_one<T: crate::Task>(raw: Raw, task: &'static str) -> Result<T::Output>
 }
 
 fn decode_many<T: crate::Task>(raw: Raw, task: &'static str) -> Result<Vec<T::Output>> {
-    let Raw::Many(batches) = raw else { return Err(mismatch(task)) };
+    let batches = match raw {
+        Raw::Many(batches) => batches,
+        Raw::One(Err(error)) => return Err(error),
+        Raw::One(Ok(_)) | Raw::Decoded(..) => return Err(mismatch(task)),
+    };
     let mut values = Vec::with_capacity(batches.iter().map(|batch| batch.items.len()).sum());
     for batch in batches {
         batch.decode_into(T::decode, task, &mut values)?;
@@ -277,6 +282,10 @@ fn decode_seen<R: 'static>(raw: Raw, task: &'static str) -> Result<R> {
         Raw::One(Err(error)) => Err(error),
         Raw::One(Ok(_)) | Raw::Many(_) => Err(mismatch(task)),
     }
+}
+
+fn already_taken() -> Error {
+    Error::invalid("has given its result away already")
 }
 
 fn mismatch(task: &'static str) -> Error {
@@ -297,7 +306,7 @@ impl<R> Job<R> {
         drop(state);
         match raw {
             Some(raw) => (self.decode)(raw, self.origin.task),
-            None => Err(Error::invalid("has given its result away already").of_task(self.origin.task)),
+            None => Err(already_taken().of_task(self.origin.task)),
         }
     }
 

@@ -8,7 +8,7 @@ use crate::{
     job::lock,
     os::{self, Child, Io, Spawn, StatusPage},
     program::{self, Mark, WayIn, given},
-    protocol::{FromWorker, Hello, NotReady},
+    protocol::{FromWorker, Hello, NamedCall, NotReady},
     registry,
     transport::{Inlet, Outlet, Received, channel},
 };
@@ -108,7 +108,8 @@ impl Launch {
 /// The greeting for a process of this build.
 pub(crate) fn hello(name: String, daemon: bool, epoch: u32, single: bool) -> Hello {
     Hello {
-        build: registry::build_identity(),
+        file: program::file(),
+        build: None,
         table: registry::digest(),
         epoch,
         name,
@@ -117,7 +118,7 @@ pub(crate) fn hello(name: String, daemon: bool, epoch: u32, single: bool) -> Hel
         daemon,
         depth: program::depth() + 1,
         single,
-        initializer: None,
+        has_initializer: false,
     }
 }
 
@@ -132,7 +133,9 @@ pub(crate) struct Launched {
     pub(crate) stdout: Option<PipeReader>,
     pub(crate) stderr: Option<PipeReader>,
     relay: Option<JoinHandle<()>>,
-    deadline: Instant,
+    is_other_file: bool,
+    /// None is never.
+    deadline: Option<Instant>,
     timeout: Duration,
 }
 
@@ -258,7 +261,8 @@ impl Launch {
             stdout: stdout.reader,
             stderr: stderr.reader,
             relay,
-            deadline: Instant::now() + self.start_timeout,
+            is_other_file: self.program.is_some(),
+            deadline: Instant::now().checked_add(self.start_timeout),
             timeout: self.start_timeout,
         })
     }
@@ -291,22 +295,30 @@ impl Launched {
     /// # Errors
     ///
     /// It died, did not answer in time, is of another build, or its initializer failed. It is dead by then.
-    pub(crate) fn greet(&mut self, hello: &Hello) -> Result<(), StartFailure> {
-        let met = self.outlet.send(&hello.to_frame()).map_err(|_| self.died(BEFORE)).and_then(|()| self.welcome(hello));
+    pub(crate) fn greet(&mut self, mut hello: Hello, initializer: Option<&NamedCall>) -> Result<(), StartFailure> {
+        hello.has_initializer = initializer.is_some();
+        hello.build = if self.is_other_file { program::build() } else { None };
+        // The greeting is small: it fits into the channel, whether or not anybody reads.
+        let met = self.outlet.send(&hello.to_frame()).map_err(|_| self.died(BEFORE));
+        let met = met.and_then(|()| self.welcome(initializer));
         met.inspect_err(|_| {
             let _ = self.child.kill();
             self.child.wait();
         })
     }
 
-    fn welcome(&mut self, hello: &Hello) -> Result<(), StartFailure> {
-        match self.answer(Some(self.deadline), BEFORE)? {
+    fn welcome(&mut self, initializer: Option<&NamedCall>) -> Result<(), StartFailure> {
+        match self.answer(self.deadline, BEFORE)? {
             FromWorker::Welcome => {}
             FromWorker::Refused(why) => return Err(for_good(Kind::Refused(why))),
             _ => return Err(self.nonsense("answered a greeting with something else")),
         }
-        let when = match &hello.initializer {
-            Some(call) => format!("in the initializer `{}`", call.task),
+        let when = match initializer {
+            Some(call) => {
+                let when = format!("in the initializer `{}`", call.task);
+                self.outlet.send(&call.to_frame()).map_err(|_| self.died(&when))?;
+                when
+            }
             None => "when it was about to work".to_owned(),
         };
         // An initializer may take as long as it needs.

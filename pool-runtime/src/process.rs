@@ -266,7 +266,7 @@ fn attend(
         Some((task, _)) => error.of_task(task.name()),
         None => error,
     };
-    if let Err(failure) = launched.greet(hello) {
+    if let Err(failure) = launched.greet(hello.clone(), None) {
         // One that was signalled meanwhile did not fail to start: it was told to end.
         return Err(named(match launched.child.status() {
             Some(status) if failure.died && status.signal().is_some() => Error::new(Kind::Lost(Loss {

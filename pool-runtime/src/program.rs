@@ -151,6 +151,36 @@ pub(crate) fn take_mark() -> Marked {
     }
 }
 
+// ---- the build ----
+
+/// The file that this process runs: device and inode. The kernel refuses to write to it while it runs, so that two
+/// processes of one file are of one build.
+pub(crate) fn file() -> (u64, u64) {
+    use std::os::unix::fs::MetadataExt;
+    static FILE: OnceLock<(u64, u64)> = OnceLock::new();
+    *FILE.get_or_init(|| {
+        let running = crate::os::program_path().and_then(std::fs::metadata);
+        running.map_or((0, 0), |running| (running.dev(), running.ino()))
+    })
+}
+
+/// A hash of the content of that file; None if it cannot be read any more.
+pub(crate) fn build() -> Option<u64> {
+    use std::io::Read;
+    static BUILD: OnceLock<Option<u64>> = OnceLock::new();
+    *BUILD.get_or_init(|| {
+        let mut file = std::fs::File::open(crate::os::program_path().ok()?).ok()?;
+        let mut hash = crate::registry::Fnv::new();
+        let mut buffer = vec![0; 1 << 16];
+        loop {
+            match file.read(&mut buffer).ok()? {
+                0 => return Some(hash.finish()),
+                length => hash.write_words(&buffer[..length]),
+            }
+        }
+    })
+}
+
 // ---- the process ----
 
 /// A process of the tree that this library started, as that process or its child sees it.

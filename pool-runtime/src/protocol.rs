@@ -2,8 +2,9 @@
 //!
 //! ```text
 //! parent                                   worker
-//!   Hello ──────────────────────────────▶          version, build, table, who you are, initializer
+//!   Hello ──────────────────────────────▶          version, build, table, who you are
 //!         ◀────────────────────────────── Welcome  version, build, table agree (or Refused: why not)
+//!   Initializer ────────────────────────▶          if there is one: its call, which may be large
 //!         ◀────────────────────────────── Ready    the initializer has run (or NotReady: why not)
 //!   Calls ──────────────────────────────▶          one or more calls: job, attempt, number, task's name, arguments
 //!         ◀────────────────────────────── Report   for each call, before the next one starts
@@ -55,6 +56,7 @@ enum Tag {
     Hello = 1,
     Calls = 2,
     Stop = 3,
+    Initializer = 4,
     Welcome = 11,
     Refused = 12,
     Ready = 13,
@@ -72,8 +74,10 @@ pub(crate) struct NamedCall {
 /// What a new worker is told.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Hello {
-    /// Which build of the program the parent is.
-    pub(crate) build: u64,
+    /// The file of the program that the parent runs: device and inode.
+    pub(crate) file: (u64, u64),
+    /// A hash of that file, where the worker may be started from another one.
+    pub(crate) build: Option<u64>,
     /// Which tasks it has.
     pub(crate) table: u64,
     /// The incarnation of the worker in its place in the pool.
@@ -89,7 +93,8 @@ pub(crate) struct Hello {
     pub(crate) depth: u32,
     /// A process runs one call and prints its panics; a worker of a pool runs many and reports them.
     pub(crate) single: bool,
-    pub(crate) initializer: Option<NamedCall>,
+    /// The call of the initializer is the next frame.
+    pub(crate) has_initializer: bool,
 }
 
 /// Why a worker is not ready.
@@ -211,6 +216,21 @@ impl Hello {
             return Err(format!("it speaks version {VERSION} of the protocol, and its parent version {version}"));
         }
         content(&frame[ALIGN..]).map_err(|Garbled(why)| format!("the greeting is damaged: {why}"))
+    }
+}
+
+impl NamedCall {
+    pub(crate) fn to_frame(&self) -> Vec<u8> {
+        with_content(Tag::Initializer, self)
+    }
+
+    pub(crate) fn from_frame(frame: &[u8]) -> Result<Self, Garbled> {
+        match frame.first() {
+            Some(tag) if *tag == Tag::Initializer as u8 => {
+                content(frame.get(ALIGN..).ok_or(Garbled("it is too short"))?)
+            }
+            _ => Err(Garbled("it is no initializer")),
+        }
     }
 }
 

@@ -122,7 +122,9 @@ fn acceptable(hello: &Hello) -> Result<(), String> {
                     program"
             .into());
     }
-    if hello.build != registry::build_identity() {
+    // Processes of one file are of one build; otherwise it takes a look at all of it.
+    let same = hello.file == program::file() && hello.file != (0, 0);
+    if !same && (hello.build.is_none() || hello.build != program::build()) {
         return Err("it is another build of the program than its parent: was the program rebuilt while it ran?".into());
     }
     registry::check().map_err(|error| error.to_string())
@@ -145,7 +147,12 @@ impl Worker {
         program::become_worker(&self.hello);
         os::name_thread(&self.hello.name);
         install_hook(&self.link.page, self.hello.single);
-        if let Some(call) = self.hello.initializer.take() {
+        if self.hello.has_initializer {
+            let call = match self.link.inlet.receive(None) {
+                Received::Frame(frame) => NamedCall::from_frame(&frame),
+                _ => return CANNOT_WORK,
+            };
+            let Ok(call) = call else { return CANNOT_WORK };
             let answer = match self.initialize(&call) {
                 Ok(()) => FromWorker::Ready,
                 Err(why) => FromWorker::NotReady(why),
@@ -206,13 +213,13 @@ impl Worker {
         let nanos = begun.elapsed().as_nanos() as u64;
         // What a finished call printed is not lost if the worker is killed later.
         let _ = std::io::stdout().flush();
-        let panicked = matches!(ending, Ending::Panicked(_));
+        let returned = matches!(ending, Ending::Value(_));
         let report = Report { epoch: self.hello.epoch, call, nanos, stage, leaving: tainted, ending };
         let sent = self.link.outlet.send(&FromWorker::Report(report).to_frame());
         self.link.page.set_stage(Stage::Idle as u32);
         sent.map_err(|error| format!("cannot report to its parent: {error}"))?;
         Ok(match (self.hello.single, tainted) {
-            (true, _) => Next::Exit(i32::from(panicked)),
+            (true, _) => Next::Exit(i32::from(!returned)),
             (false, true) => Next::Exit(0),
             (false, false) => Next::Continue,
         })

@@ -19,6 +19,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// More processes than this are a mistake, whatever the machine.
+const MAX_PROCESSES: usize = 1 << 13;
+
 /// Makes a [`Pool`] with options.
 ///
 /// | option | default |
@@ -151,6 +154,11 @@ impl PoolBuilder {
         if processes == 0 {
             return Err(Error::invalid("a pool needs at least 1 process, and 0 were asked for"));
         }
+        if processes > MAX_PROCESSES {
+            return Err(Error::invalid(format!(
+                "a pool has at most {MAX_PROCESSES} processes, and {processes} were asked for"
+            )));
+        }
         if self.tasks_per_child == 0 {
             return Err(Error::invalid(
                 "a worker that is replaced after 0 calls never runs any: max_tasks_per_child is \
@@ -185,8 +193,9 @@ impl PoolBuilder {
         let pool = Pool { shared, attendants: Mutex::default() };
         for seat in 0..processes {
             let attendant = supervisor::spawn(pool.shared.clone(), seat).map_err(|error| {
-                pool.shared.tell(|dispatcher, _| dispatcher.abandon(seat..processes));
-                Error::os(format!("cannot start the thread for worker {} of {processes}", seat + 1), error)
+                let error = Error::os(format!("cannot start the thread for worker {} of {processes}", seat + 1), error);
+                pool.shared.tell(|dispatcher, _| dispatcher.abandon(seat..processes, &error));
+                error
             })?;
             lock(&pool.attendants).push(attendant);
         }

@@ -96,7 +96,8 @@ where
     let inputs = inputs.into_iter();
     // So many that every worker gets several, so few that their number does not matter.
     let expected = inputs.size_hint().0 / (16 * shared.seats.len());
-    let calls = expected.clamp(1, BATCH_CALLS);
+    let expected = expected.clamp(1, BATCH_CALLS);
+    let mut read = 0;
     let mut gatherer = Gatherer::new(task);
     let mut submit = |gatherer: &mut Gatherer| {
         if gatherer.ends.is_empty() {
@@ -119,7 +120,10 @@ where
         let arguments = f(input).into_raw().arguments.and_then(|arguments| fit.clone().map(|()| arguments));
         match arguments {
             Ok(arguments) => {
-                if gatherer.push(&arguments, calls) {
+                // Where nobody knows how many inputs there are, batches grow with what has been read.
+                read += 1;
+                let grown = (read / (16 * shared.seats.len())).min(BATCH_CALLS);
+                if gatherer.push(&arguments, expected.max(grown)) {
                     submit(&mut gatherer);
                 }
             }

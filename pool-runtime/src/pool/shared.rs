@@ -83,7 +83,6 @@ impl Shared {
     /// Lets the dispatcher decide. What is to be sent is put into the outboxes while it is locked: see [`Outbox`].
     fn decide<R>(&self, event: impl FnOnce(&mut Dispatcher<Arc<dyn Sink>>, Time) -> R, todo: &mut Todo) -> R {
         let mut dispatcher = lock(&self.dispatcher);
-        let was_over = dispatcher.is_over();
         let tick = dispatcher.next_tick();
         let told = event(&mut dispatcher, self.now());
         while let Some(effect) = dispatcher.effect() {
@@ -100,7 +99,8 @@ impl Shared {
                 todo.stations.push(station);
             }
         }
-        if dispatcher.is_over() != was_over || dispatcher.is_finished() {
+        // From then on, any event may be what somebody waits for.
+        if dispatcher.is_over() {
             self.changed.notify_all();
             self.clock.notify_all();
         }
@@ -112,13 +112,21 @@ impl Shared {
 
     /// `led` is the worker whose answer the calling thread is going to wait for, and listen to itself.
     fn carry_out(&self, mut todo: Todo, led: Option<&Arc<Station>>) {
+        // Last, as it wakes others, and may run an executor's code: the workers do not wait for that.
+        let mut finished = Vec::new();
         while let Some(effect) = todo.effects.pop_front() {
             match effect {
-                Effect::Finish { batch, index, result } => batch.sink.finish(index, result),
+                finish @ Effect::Finish { .. } => finished.push(finish),
                 Effect::TakeBack { seat, epoch, generation } => {
-                    if let Some(station) = self.station(seat, epoch) {
-                        let claimed = station.page.take_back(generation);
-                        self.decide(|dispatcher, now| dispatcher.taken_back(seat, epoch, claimed, now), &mut todo);
+                    let Some(station) = self.station(seat, epoch) else { continue };
+                    match station.page.take_back(generation) {
+                        Some(claimed) => {
+                            self.decide(|dispatcher, now| dispatcher.taken_back(seat, epoch, claimed, now), &mut todo);
+                        }
+                        // It writes its page without end: it has gone mad, and what it runs is anybody's guess.
+                        None => {
+                            let _ = station.child.kill();
+                        }
                     }
                 }
                 Effect::Kill { seat, epoch } => {
@@ -144,8 +152,14 @@ impl Shared {
                     worker.outbox.flush(true);
                 });
                 if sender.is_err() {
+                    // The worker is idle, or it would not be sent something large: it reads.
                     station.outbox.flush(true);
                 }
+            }
+        }
+        for effect in finished {
+            if let Effect::Finish { batch, index, result } = effect {
+                batch.sink.finish(index, result);
             }
         }
     }

@@ -14,11 +14,11 @@ use super::{
     shared::{Shared, Station},
 };
 use crate::{
-    error::{Loss, Stage},
+    error::{Error, Loss, Stage},
     job::lock,
     launch::{self, LAST_BREATH, Launched},
     os,
-    panic::PanicInfo,
+    panic::{self, PanicInfo},
 };
 use std::{
     io,
@@ -34,7 +34,12 @@ pub(super) fn spawn(shared: Arc<Shared>, seat: usize) -> io::Result<JoinHandle<(
     let name = format!("pool-seat-{}", seat + 1);
     std::thread::Builder::new().name(name).stack_size(STACK).spawn(move || {
         os::block_all_signals();
-        attend(&shared, seat);
+        // Nothing here should panic; if it does, nobody must wait for this seat.
+        if let Err(panic) = panic::catch(|| attend(&shared, seat)) {
+            let error = Error::invalid(format!("the thread that attends to a worker panicked {panic}"));
+            shared.tell(|dispatcher, _| dispatcher.abandon(seat..seat + 1, &error));
+            shared.changed.notify_all();
+        }
     })
 }
 
@@ -59,15 +64,15 @@ fn attend(shared: &Arc<Shared>, seat: usize) {
         if !lock(&shared.dispatcher).is_starting(seat) {
             let _ = launched.child.kill();
         }
-        let mut hello = launch::hello(format!("{}-{}", shared.name, seat + 1), false, epoch, false);
-        hello.initializer = shared.initializer.as_ref().map(|(call, _)| call.clone());
-        let greeted = launched.greet(&hello);
+        let hello = launch::hello(format!("{}-{}", shared.name, seat + 1), false, epoch, false);
+        let greeted = launched.greet(hello, shared.initializer.as_ref().map(|(call, _)| call));
         match greeted {
             Ok(()) => {
                 shared.tell(|dispatcher, now| dispatcher.ready(seat, epoch, now));
                 shared.changed.notify_all();
                 let fault = station.ear.attend(|received| shared.hear(seat, received));
-                let loss = bury(&mut launched, fault);
+                let leaving = lock(&shared.dispatcher).is_leaving(seat);
+                let loss = bury(&mut launched, fault, leaving);
                 let claimed = launched.page.claimed();
                 *lock(&shared.seats[seat]) = None;
                 shared.tell(|dispatcher, now| dispatcher.lost(seat, epoch, &loss, claimed, now));
@@ -106,11 +111,13 @@ fn next_epoch(shared: &Shared, seat: usize) -> Option<u32> {
 }
 
 /// Waits for the end of a process that is not heard any more, and finds out how it ended.
-fn bury(launched: &mut Launched, fault: Option<String>) -> Loss {
+///
+/// One that is `leaving` by itself may take its time: it joins the processes that it has started.
+fn bury(launched: &mut Launched, fault: Option<String>, leaving: bool) -> Loss {
     let child = &launched.child;
     let fault = fault.or_else(|| {
         // Its channel is closed: it is exiting, or it has closed descriptors that are not its own.
-        (!child.wait_timeout(Some(LAST_BREATH))).then(|| "closed its connection".to_owned())
+        (!leaving && !child.wait_timeout(Some(LAST_BREATH))).then(|| "closed its connection".to_owned())
     });
     if fault.is_some() {
         let _ = child.kill();

@@ -49,6 +49,11 @@ const SHORTEST: Time = 2_000;
 const LONGEST: Time = 1_000_000 * MILLISECOND;
 /// How long a worker may show no progress until what waits behind its call is given to an idle one.
 const STALLED: Time = MILLISECOND;
+/// How much a call takes in a frame beside its arguments, about.
+const CALL_BYTES: usize = 96;
+/// How many frames may lie unread between here and a worker: a socket holds a few hundred, however small they are, and
+/// whoever sends one more waits for the worker to read, which it may not do before somebody reads its reports.
+const MAX_UNREAD: usize = 16;
 /// How many calls may be in flight at one seat.
 const MAX_IN_FLIGHT: usize = 1024;
 /// How many workers may die before they start a call until it is given up.
@@ -75,7 +80,6 @@ pub(crate) struct Dispatcher<S> {
     in_flight_calls: usize,
     /// How long calls of a task take: a moving average.
     durations: HashMap<&'static str, Time>,
-    failed_starts: u32,
     ever_ready: bool,
     done: u64,
     failed: u64,
@@ -93,7 +97,9 @@ impl<S> Dispatcher<S> {
             sent: 0,
             started: 0,
             in_flight: VecDeque::new(),
-            bytes: 0,
+            unread: VecDeque::new(),
+            unread_bytes: 0,
+            failures: 0,
             ahead: 0,
             recalling: false,
             given: 0,
@@ -113,7 +119,6 @@ impl<S> Dispatcher<S> {
             waiting_calls: 0,
             in_flight_calls: 0,
             durations: HashMap::new(),
-            failed_starts: 0,
             ever_ready: false,
             done: 0,
             failed: 0,
@@ -263,18 +268,23 @@ impl<S> Dispatcher<S> {
         if self.seats[seat].epoch != epoch {
             return;
         }
-        self.start_failed_for(error, for_good && !self.ever_ready);
+        self.start_failed_for(seat, error, for_good && !self.ever_ready);
         self.vacate(seat, now);
     }
 
-    fn start_failed_for(&mut self, error: Error, at_once: bool) {
-        self.failed_starts += 1;
-        let anybody = self.seats.iter().any(|seat| seat.phase == Phase::Ready);
-        if !at_once && (self.failed_starts < MAX_FAILED_STARTS || anybody) {
+    /// Counts a failed start. A seat where all starts fail is given up; so is the pool when nobody else works in it.
+    fn start_failed_for(&mut self, seat: usize, error: Error, at_once: bool) {
+        self.seats[seat].failures += 1;
+        let tries = self.seats[seat].failures;
+        let others = self.seats.iter().any(|seat| seat.phase == Phase::Ready);
+        if !at_once && tries < MAX_FAILED_STARTS {
             return;
         }
-        if matches!(self.over, Over::No | Over::Closed) {
-            let reason = match self.failed_starts {
+        if others {
+            tracing::warn!("a worker is given up after {tries} starts that failed, the last one so: {error}");
+            self.seats[seat].phase = Phase::Closed;
+        } else if matches!(self.over, Over::No | Over::Closed) {
+            let reason = match tries {
                 1 => error.to_string(),
                 tries => format!("{error} ({tries} tries)"),
             };
@@ -305,12 +315,13 @@ impl<S> Dispatcher<S> {
             return Err("reports a call that it was not sent");
         }
         let Some(flight) = state.in_flight.remove(position) else { return Err("reports a call twice") };
-        state.lighten(&flight);
+        state.ahead -= flight.expected;
+        state.has_read(flight.number);
+        state.failures = 0;
         state.finished += 1;
         state.done += 1;
         state.progress = now;
         self.in_flight_calls -= 1;
-        self.failed_starts = 0;
         let nanos = report.nanos.clamp(SHORTEST, LONGEST);
         let average = self.durations.entry(flight.batch.task).or_insert(nanos);
         *average = (*average * 7 + nanos) / 8;
@@ -343,9 +354,15 @@ impl<S> Dispatcher<S> {
         let (back, started): (Vec<_>, Vec<_>) =
             self.empty(seat).into_iter().partition(|flight| is_after(flight.number, claimed));
         let nothing_started = started.is_empty();
+        self.seats[seat].phase = Phase::Empty { not_before: now };
         // In reverse, as each goes to the front. They are not to blame for what a call before them did.
         for flight in back.into_iter().rev() {
-            self.send_back(Flight { deaths: flight.deaths + u32::from(nothing_started), ..flight });
+            let flight = Flight { deaths: flight.deaths + u32::from(nothing_started), ..flight };
+            if flight.deaths < MAX_DEATHS || flight.cancelled {
+                self.send_back(flight);
+            } else {
+                self.finish(flight.batch, flight.index, Err(Error::new(Kind::Lost(loss.clone()))));
+            }
         }
         for flight in started {
             let ran = if flight.number == claimed { loss.stage.ran() } else { Ran::Maybe };
@@ -354,7 +371,7 @@ impl<S> Dispatcher<S> {
         }
         if !expected && useless && nothing_started {
             // It died by itself before it did anything: as good as a failed start.
-            self.start_failed_for(Error::new(Kind::Lost(loss.clone())), false);
+            self.start_failed_for(seat, Error::new(Kind::Lost(loss.clone())), false);
         }
         self.vacate(seat, now);
         self.feed_idle(now);
@@ -372,7 +389,8 @@ impl<S> Dispatcher<S> {
         let kept = state.in_flight.iter().take_while(|flight| !is_after(flight.number, claimed)).count();
         let back = state.in_flight.split_off(kept);
         state.given -= back.len() as u64;
-        back.iter().for_each(|flight| state.lighten(flight));
+        state.ahead -= back.iter().map(|flight| flight.expected).sum::<Time>();
+        state.has_read(claimed);
         self.in_flight_calls -= back.len();
         // In reverse, as each goes to the front.
         for flight in back.into_iter().rev() {
@@ -414,11 +432,25 @@ impl<S> Dispatcher<S> {
         self.seats[seat].phase == Phase::Starting
     }
 
-    /// Nobody will attend to these seats.
-    pub(crate) fn abandon(&mut self, seats: std::ops::Range<usize>) {
+    /// Nobody attends to these seats any more. What was there, and what nobody is left to do, fails.
+    pub(crate) fn abandon(&mut self, seats: std::ops::Range<usize>, error: &Error) {
         for seat in seats {
+            for flight in self.empty(seat) {
+                self.finish(flight.batch, flight.index, Err(error.clone().with_ran(Ran::Maybe)));
+            }
+            self.kill(seat);
+            self.idle.retain(|idle| *idle != seat);
             self.seats[seat].phase = Phase::Closed;
         }
+        if self.is_finished() && matches!(self.over, Over::No | Over::Closed) {
+            self.fail_waiting(error);
+            self.over = Over::Failed(error.clone());
+        }
+    }
+
+    /// Has a worker been told to exit, and may take its time?
+    pub(crate) fn is_leaving(&self, seat: usize) -> bool {
+        self.seats[seat].phase == Phase::Leaving
     }
 
     pub(crate) fn failure(&self) -> Option<&Error> {
@@ -478,7 +510,8 @@ impl<S> Dispatcher<S> {
     /// Takes everything off a seat.
     fn empty(&mut self, seat: usize) -> VecDeque<Flight<S>> {
         let state = &mut self.seats[seat];
-        (state.bytes, state.ahead) = (0, 0);
+        (state.unread_bytes, state.ahead) = (0, 0);
+        state.unread.clear();
         state.recalling = false;
         let flights = std::mem::take(&mut state.in_flight);
         self.in_flight_calls -= flights.len();
@@ -491,12 +524,12 @@ impl<S> Dispatcher<S> {
             self.finish(flight.batch, flight.index, Err(Error::new(Kind::Cancelled)));
             return;
         }
-        if matches!(self.over, Over::Terminated | Over::Failed(_)) || flight.deaths >= MAX_DEATHS {
-            let error = match &self.over {
-                Over::Failed(error) => error.clone(),
-                Over::Terminated => Error::new(Kind::Terminated),
-                _ => Error::new(Kind::Invalid(format!("was sent to {MAX_DEATHS} workers that died before it began"))),
-            };
+        let over = match &self.over {
+            Over::Failed(error) => Some(error.clone()),
+            Over::Terminated => Some(Error::new(Kind::Terminated)),
+            Over::No | Over::Closed => None,
+        };
+        if let Some(error) = over {
             self.finish(flight.batch, flight.index, Err(error));
             return;
         }
@@ -522,12 +555,15 @@ impl<S> Dispatcher<S> {
 
     fn vacate(&mut self, seat: usize, now: Time) {
         self.idle.retain(|idle| *idle != seat);
-        let exponent = self.failed_starts.saturating_sub(1).min(16);
-        let back_off = match self.failed_starts {
+        let state = &mut self.seats[seat];
+        if state.phase == Phase::Closed {
+            return;
+        }
+        let back_off = match state.failures {
             0 => 0,
-            _ => (FIRST_BACK_OFF << exponent).min(LONGEST_BACK_OFF),
+            failures => (FIRST_BACK_OFF << (failures - 1).min(16)).min(LONGEST_BACK_OFF),
         };
-        self.seats[seat].phase = Phase::Empty { not_before: now + back_off };
+        state.phase = Phase::Empty { not_before: now + back_off };
     }
 
     fn kill(&mut self, seat: usize) {
@@ -554,7 +590,7 @@ impl<S> Dispatcher<S> {
         let Some(flight) = state.in_flight.pop_back_if(|flight| flight.cancelled && flight.number == claimed) else {
             return;
         };
-        state.lighten(&flight);
+        state.ahead -= flight.expected;
         self.in_flight_calls -= 1;
         self.finish(flight.batch, flight.index, Err(Error::new(Kind::Cancelled).with_ran(Ran::Maybe)));
         self.kill(seat);
@@ -627,7 +663,10 @@ impl<S> Dispatcher<S> {
         if !state.in_flight.is_empty() && (state.ahead > LOW || now.saturating_sub(state.progress) > STALLED) {
             return;
         }
-        let mut calls = Vec::new();
+        if state.unread.len() >= MAX_UNREAD {
+            return;
+        }
+        let (mut calls, mut size) = (Vec::new(), 0);
         while calls.len() < share {
             let Some((task, bytes)) = self.front() else { break };
             let duration = self.duration(task);
@@ -635,11 +674,12 @@ impl<S> Dispatcher<S> {
             let alone = state.in_flight.is_empty();
             let fits = state.in_flight.len() < MAX_IN_FLIGHT
                 && state.ahead + duration <= AHEAD
-                && state.bytes + bytes <= self.limits.unhindered;
+                && state.unread_bytes + size + bytes <= self.limits.unhindered;
             if state.given >= self.limits.tasks_per_child || !(alone || fits) {
                 break;
             }
             let Some(flight) = self.take(seat, duration) else { break };
+            size += bytes;
             calls.push(flight);
         }
         if !calls.is_empty() {
@@ -647,6 +687,8 @@ impl<S> Dispatcher<S> {
             if state.in_flight.len() == calls.len() {
                 state.progress = now;
             }
+            state.unread.push_back((state.sent, size));
+            state.unread_bytes += size;
             self.effects.push_back(Effect::Send { seat, epoch: state.epoch, generation: state.generation, calls });
         }
     }
@@ -668,7 +710,7 @@ impl<S> Dispatcher<S> {
             }
         }
         let unit = self.returned.front().or_else(|| self.waiting.front())?;
-        Some((unit.batch.task, unit.batch.arguments(unit.next).len()))
+        Some((unit.batch.task, CALL_BYTES + unit.batch.arguments(unit.next).len()))
     }
 
     /// Moves the call at the front to a seat.
@@ -691,7 +733,6 @@ impl<S> Dispatcher<S> {
         };
         unit.next += 1;
         state.given += 1;
-        state.bytes += flight.batch.arguments(flight.index).len();
         state.ahead += expected;
         state.in_flight.push_back(flight.clone());
         self.waiting_calls -= 1;

@@ -117,8 +117,12 @@ pub(super) struct Seat<S> {
     pub(super) sent: u32,
     /// In the order of their numbers.
     pub(super) in_flight: VecDeque<Flight<S>>,
-    /// The arguments of those, in bytes.
-    pub(super) bytes: usize,
+    /// Frames that the worker may not have read yet: the number of the last call in each, and how large it is. Also
+    /// those whose calls were taken back: they still lie between here and there.
+    pub(super) unread: VecDeque<(u32, usize)>,
+    pub(super) unread_bytes: usize,
+    /// How many starts have failed here one after another.
+    pub(super) failures: u32,
     /// How long those are expected to take.
     pub(super) ahead: Time,
     /// The number of the latest call that is known to have started, from the last time something was taken back.
@@ -136,10 +140,14 @@ pub(super) struct Seat<S> {
 }
 
 impl<S> Seat<S> {
-    /// A call is no longer in flight.
-    pub(super) fn lighten(&mut self, flight: &Flight<S>) {
-        self.bytes -= flight.batch.arguments(flight.index).len();
-        self.ahead -= flight.expected;
+    /// The worker has come as far as this call; whatever frames lie before it have been read.
+    pub(super) fn has_read(&mut self, number: u32) {
+        let nothing_left = self.in_flight.is_empty();
+        while let Some((_, bytes)) =
+            self.unread.pop_front_if(|(last, _)| nothing_left || !super::is_after(*last, number))
+        {
+            self.unread_bytes -= bytes;
+        }
     }
 }
 

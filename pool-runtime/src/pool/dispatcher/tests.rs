@@ -392,7 +392,7 @@ impl World {
         let seats = 1 + random.below(6);
         let tasks_per_child = if random.one_in(3) { 1 + random.next() % 20 } else { u64::MAX };
         Self {
-            pool: Dispatcher::new(seats, Limits { tasks_per_child, unhindered: 4 }),
+            pool: Dispatcher::new(seats, Limits { tasks_per_child, unhindered: 20 * CALL_BYTES }),
             processes: (0..seats).map(|_| None).collect(),
             taken_back: VecDeque::new(),
             random,
@@ -487,7 +487,7 @@ impl World {
                 let error = Error::invalid("bad luck");
                 self.pool.start_failed(seat, epoch, error, false, self.now);
                 // A run of bad luck must not end the simulation.
-                self.pool.failed_starts = 0;
+                self.pool.seats[seat].failures = 0;
                 return;
             }
             self.processes[seat] = Some(Process { epoch, ..Process::default() });
@@ -527,7 +527,7 @@ impl World {
             self.pool.report(seat, report, self.now).unwrap();
         }
         self.pool.lost(seat, process.epoch, &loss(), process.claimed, self.now);
-        self.pool.failed_starts = 0;
+        self.pool.seats[seat].failures = 0;
     }
 
     fn check(&self) {
@@ -538,6 +538,8 @@ impl World {
         assert_eq!(in_flight, pool.in_flight_calls);
         assert_eq!(waiting + in_flight + self.ends.len(), self.submitted as usize, "a call is lost");
         for seat in &pool.seats {
+            assert!(seat.unread.len() <= MAX_UNREAD);
+            assert_eq!(seat.unread_bytes, seat.unread.iter().map(|(_, bytes)| bytes).sum::<usize>());
             assert_eq!(seat.ahead, seat.in_flight.iter().map(|flight| flight.expected).sum::<Time>());
             assert!(seat.in_flight.len() <= MAX_IN_FLIGHT);
             assert!(

@@ -188,6 +188,6 @@ pub(crate) struct Counts {
 pub(crate) struct Limits {
     /// How many calls a process gets before it is replaced.
     pub(crate) tasks_per_child: u64,
-    /// How many bytes of arguments may be on their way to a worker that is busy.
+    /// How many bytes may be on their way to a worker that is busy.
     pub(crate) unhindered: usize,
 }

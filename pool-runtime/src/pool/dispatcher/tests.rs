@@ -1,6 +1,9 @@
 //! Drives the dispatcher through single cases, and through random orders of all events.
 
-use super::*;
+use super::{
+    feed::{CALL_BYTES, MAX_IN_FLIGHT, MAX_UNREAD},
+    *,
+};
 use crate::{error::Stage, protocol::CallHeader};
 use std::collections::HashSet;
 

@@ -2,8 +2,8 @@
 
 mod fault_support;
 
-use fault_support::{pids, pool};
-use pool_runtime::{pool_main, task};
+use fault_support::{builder, pids};
+use pool_runtime::{Transport, pool_main, task};
 use std::os::fd::RawFd;
 
 pool_main!();
@@ -43,7 +43,7 @@ fn words(words: &[u64]) -> Vec<u8> {
 
 #[test]
 fn a_worker_that_writes_garbage_is_replaced() {
-    let pool = pool(1);
+    let pool = builder().processes(1).transport(Transport::Channel).build().unwrap();
     let mark = u64::from_le_bytes(*b"\xf3pool\r\n\x01");
     let garbage = [
         // No packet of ipc-channel's: too short, too long, or announcing a terabyte.
@@ -60,8 +60,8 @@ fn a_worker_that_writes_garbage_is_replaced() {
         words(&[56, 40, mark, u64::MAX, 7, 0, 9]),
         // A part with a frame that is none: of an unknown kind, cut off, or a report about a call that never was.
         words(&[64, 48, mark, 0, 16, 0, 99, 0]),
-        words(&[56, 40, mark, 0, 8, 0, 15]),
-        words(&[80, 64, mark, 0, 32, 0, 15, 77, 1, 0]),
+        words(&[56, 40, mark, 0, 8, 0, 16]),
+        words(&[80, 64, mark, 0, 32, 0, 16, 0, 77, 0]),
         // A greeting out of turn.
         words(&[64, 48, mark, 0, 16, 0, 11, 0]),
     ];

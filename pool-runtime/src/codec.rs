@@ -29,7 +29,7 @@ mod probe;
 
 pub use probe::*;
 
-use std::fmt;
+use std::{cell::Cell, fmt};
 
 /// How deeply sequences, maps, structs and variants may be nested in a value.
 ///
@@ -90,9 +90,43 @@ pub struct Writer {
     bytes: Vec<u8>,
 }
 
+thread_local! {
+    /// Memory for the next call that is encoded on this thread: to allocate it each time would take longer than to encode
+    /// a small call.
+    static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// More is not kept.
+const MOST_SPARE: usize = 1 << 12;
+
+/// Keeps the memory of what a [`Writer`] wrote for the next one on this thread.
+#[inline]
+pub(crate) fn recycle(mut bytes: Vec<u8>) {
+    if bytes.capacity() <= MOST_SPARE {
+        bytes.clear();
+        // A thread that ends needs none.
+        let _ = SPARE.try_with(|spare| spare.set(bytes));
+    }
+}
+
 impl Writer {
     pub(crate) fn new() -> Self {
         Self::default()
+    }
+
+    /// Uses the memory that was [recycled](recycle), if some was.
+    #[inline]
+    pub(crate) fn with_spare() -> Self {
+        Self { bytes: SPARE.try_with(Cell::take).unwrap_or_default() }
+    }
+
+    /// Forgets what was written: the next values are another payload.
+    pub(crate) fn clear(&mut self) {
+        self.bytes.clear();
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
     }
 
     pub(crate) fn into_bytes(self) -> Vec<u8> {

@@ -13,6 +13,10 @@ use crate::{
     codec::{CodecError, Reader},
     error::{Error, Kind, Ran, Result},
     panic,
+    payload::Payload,
+    protocol::Record,
+    results::Results,
+    task::TaskInfo,
 };
 use std::{
     any::Any,
@@ -32,9 +36,9 @@ pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// A result before it is asked for.
 pub(crate) enum Raw {
     /// Of one call: bytes to decode.
-    One(Result<Vec<u8>>),
+    One(Result<Payload>),
     /// Of many calls.
-    Many(Vec<Results>),
+    Many(Box<[Results]>),
     /// A `Result<R>` that a callback has already seen, and whether it is a value.
     Decoded(Box<dyn Any + Send>, bool),
 }
@@ -44,60 +48,9 @@ impl Raw {
     fn is_value(&self) -> bool {
         match self {
             Self::One(result) => result.is_ok(),
-            Self::Many(batches) => {
-                batches.iter().flat_map(|batch| &batch.items).all(|item| matches!(item, Item::Value { .. }))
-            }
+            Self::Many(batches) => batches.iter().all(Results::are_values),
             Self::Decoded(_, value) => *value,
         }
-    }
-}
-
-/// The results of a batch, in one piece of memory.
-#[derive(Debug, Default)]
-pub(crate) struct Results {
-    bytes: Vec<u8>,
-    items: Vec<Item>,
-}
-
-#[derive(Debug)]
-enum Item {
-    Missing,
-    Value { start: usize, length: usize },
-    Failed(Error),
-}
-
-impl Results {
-    pub(crate) fn new(length: usize) -> Self {
-        Self { bytes: Vec::new(), items: (0..length).map(|_| Item::Missing).collect() }
-    }
-
-    /// A single failure that never was submitted.
-    pub(crate) fn failed(error: Error) -> Self {
-        Self { bytes: Vec::new(), items: vec![Item::Failed(error)] }
-    }
-
-    pub(crate) fn set(&mut self, index: u32, result: Result<Vec<u8>>) {
-        self.items[index as usize] = match result {
-            Ok(value) => {
-                // Plain data in it is read where it lies.
-                let start = self.bytes.len().next_multiple_of(crate::codec::ALIGN);
-                self.bytes.resize(start, 0);
-                self.bytes.extend_from_slice(&value);
-                Item::Value { start, length: value.len() }
-            }
-            Err(error) => Item::Failed(error),
-        };
-    }
-
-    fn decode_into<R>(self, decode: Decode<R>, task: &'static str, values: &mut Vec<R>) -> Result<()> {
-        for item in self.items {
-            values.push(match item {
-                Item::Value { start, length } => decode_value(decode, task, &self.bytes[start..start + length])?,
-                Item::Failed(error) => return Err(error),
-                Item::Missing => return Err(Error::new(Kind::Cancelled).of_task(task)),
-            });
-        }
-        Ok(())
     }
 }
 
@@ -118,69 +71,112 @@ pub(crate) fn decode_value<R>(decode: Decode<R>, task: &'static str, bytes: &[u8
     Err(Error::new(kind).with_ran(Ran::Yes).of_task(task))
 }
 
-/// Where the result of a job arrives.
+/// Something that a thread can wait for.
+pub(crate) trait Awaited {
+    fn is_done(&self) -> bool;
+
+    /// Sleeps until it is done, at most until `deadline`; may return before. For a thread that others do the work for.
+    fn sleep(&self, deadline: Option<Instant>);
+}
+
+/// Where the result of a job arrives; before that, where its arguments lie.
 #[derive(Default)]
 pub(crate) struct Slot {
     state: Mutex<SlotState>,
     finished: Condvar,
+    /// How many bytes the arguments take.
+    size: u32,
+    pub(crate) job: u64,
+    pub(crate) task: &'static str,
 }
 
 #[derive(Default)]
 struct SlotState {
     progress: Progress,
+    /// Somebody sleeps.
+    slept_for: bool,
+    /// Who else wants to know. Most jobs have nobody.
+    heirs: Option<Box<Heirs>>,
+}
+
+#[derive(Default)]
+struct Heirs {
     waker: Option<Waker>,
     callback: Option<Callback>,
 }
 
-#[derive(Default)]
 enum Progress {
-    #[default]
-    Pending,
+    /// Not ended: the arguments.
+    Pending(Payload),
     Finished(Raw),
     /// The result was handed out; it was a value, or not.
     Taken(bool),
 }
 
+impl Default for Progress {
+    fn default() -> Self {
+        Self::Pending(Payload::default())
+    }
+}
+
 type Callback = Box<dyn FnOnce(Raw) + Send>;
 
 impl Slot {
+    /// The slot of a call that is submitted.
+    pub(crate) fn of_call(task: &'static str, job: u64, arguments: Payload) -> Self {
+        let size = u32::try_from(arguments.len()).unwrap_or(u32::MAX);
+        let state = SlotState { progress: Progress::Pending(arguments), ..SlotState::default() };
+        Self { state: Mutex::new(state), finished: Condvar::new(), size, job, task }
+    }
+
+    pub(crate) fn size(&self) -> usize {
+        self.size as usize
+    }
+
+    /// Shows the arguments of a call that has not ended; of one that has, nobody needs any.
+    pub(crate) fn with_arguments<R>(&self, see: impl FnOnce(&[u8]) -> R) -> R {
+        match &lock(&self.state).progress {
+            Progress::Pending(arguments) => see(arguments),
+            Progress::Finished(_) | Progress::Taken(_) => see(&[]),
+        }
+    }
+
+    /// The result is there, in a record. Only the first one counts.
+    pub(crate) fn value(&self, record: &[u8]) {
+        // It was read once before, by whoever found it.
+        let payload = Record::first(record).ok().flatten().and_then(|found| record.get(found.payload(0)));
+        self.finish(Raw::One(Ok(Payload::copy(payload.unwrap_or_default()))));
+    }
+
     /// The result is there. Only the first one counts.
     pub(crate) fn finish(&self, raw: Raw) {
         let mut state = lock(&self.state);
-        if !matches!(state.progress, Progress::Pending) {
+        if !matches!(state.progress, Progress::Pending(_)) {
             return;
         }
-        if let Some(callback) = state.callback.take() {
-            state.progress = Progress::Taken(raw.is_value());
+        let heirs = state.heirs.take().map_or_else(Heirs::default, |heirs| *heirs);
+        if let Some(callback) = heirs.callback {
+            let arguments = std::mem::replace(&mut state.progress, Progress::Taken(raw.is_value()));
             drop(state);
+            drop(arguments);
             callback(raw);
             return;
         }
-        state.progress = Progress::Finished(raw);
-        let waker = state.waker.take();
+        let arguments = std::mem::replace(&mut state.progress, Progress::Finished(raw));
+        let slept_for = state.slept_for;
         drop(state);
-        self.finished.notify_all();
-        if let Some(waker) = waker {
+        drop(arguments);
+        if slept_for {
+            self.finished.notify_all();
+        }
+        if let Some(waker) = heirs.waker {
             // The executor's code: its panic is not ours.
             let _ = panic::catch(|| waker.wake());
         }
     }
 
     pub(crate) fn is_finished(&self) -> bool {
-        !matches!(lock(&self.state).progress, Progress::Pending)
-    }
-
-    /// Waits until the result is there, at most until `deadline`. Says whether it is.
-    fn wait(&self, deadline: Option<Instant>) -> MutexGuard<'_, SlotState> {
-        let mut state = lock(&self.state);
-        while matches!(state.progress, Progress::Pending) {
-            state = match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
-                None => self.finished.wait(state).unwrap_or_else(PoisonError::into_inner),
-                Some(Duration::ZERO) => return state,
-                Some(left) => self.finished.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0,
-            };
-        }
-        state
+        !matches!(lock(&self.state).progress, Progress::Pending(_))
     }
 
     fn take(state: &mut SlotState) -> Option<Raw> {
@@ -188,7 +184,7 @@ impl Slot {
         let taken = Progress::Taken(raw.is_value());
         match std::mem::replace(&mut state.progress, taken) {
             Progress::Finished(raw) => Some(raw),
-            Progress::Pending | Progress::Taken(_) => None,
+            Progress::Pending(_) | Progress::Taken(_) => None,
         }
     }
 
@@ -196,8 +192,8 @@ impl Slot {
     fn then(&self, callback: Callback) {
         let mut state = lock(&self.state);
         let raw = match state.progress {
-            Progress::Pending => {
-                state.callback = Some(callback);
+            Progress::Pending(_) => {
+                state.heirs.get_or_insert_default().callback = Some(callback);
                 return;
             }
             _ => Self::take(&mut state).unwrap_or_else(|| Raw::One(Err(already_taken()))),
@@ -207,10 +203,30 @@ impl Slot {
     }
 }
 
+impl Awaited for Slot {
+    fn is_done(&self) -> bool {
+        self.is_finished()
+    }
+
+    fn sleep(&self, deadline: Option<Instant>) {
+        let mut state = lock(&self.state);
+        while matches!(state.progress, Progress::Pending(_)) {
+            state.slept_for = true;
+            state = match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
+                None => self.finished.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Some(Duration::ZERO) => return,
+                Some(left) => self.finished.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0,
+            };
+        }
+    }
+}
+
 /// What a job needs of its pool.
 pub(crate) trait Home: Send + Sync {
-    /// Cancels the job; says whether it had no result yet.
-    fn cancel(&self, job: &Origin) -> bool;
+    /// Cancels what was submitted under these tickets; says whether it had no result yet.
+    fn cancel(&self, tickets: &[u64]) -> bool;
+    /// Waits until something is done, at most until `deadline`.
+    fn wait(&self, what: &dyn Awaited, deadline: Option<Instant>);
     fn callbacks(&self) -> &Arc<Callbacks>;
 }
 
@@ -218,9 +234,28 @@ pub(crate) trait Home: Send + Sync {
 #[derive(Clone, Debug)]
 pub(crate) struct Origin {
     pub(crate) id: u64,
-    pub(crate) task: &'static str,
-    /// The batches it consists of.
-    pub(crate) tickets: Vec<u64>,
+    pub(crate) task: &'static TaskInfo,
+    /// What was submitted for it.
+    pub(crate) tickets: Tickets,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Tickets {
+    One(u64),
+    Many(Box<[u64]>),
+}
+
+impl Tickets {
+    pub(crate) fn none() -> Self {
+        Self::Many(Box::default())
+    }
+
+    fn all(&self) -> &[u64] {
+        match self {
+            Self::One(ticket) => std::slice::from_ref(ticket),
+            Self::Many(tickets) => tickets,
+        }
+    }
 }
 
 /// A call that was submitted to a [`Pool`](crate::Pool): wait for its result, ask for it, or await it.
@@ -254,6 +289,8 @@ pub struct Job<R> {
     decode: fn(Raw, &'static str) -> Result<R>,
     home: Arc<dyn Home>,
     origin: Origin,
+    /// Its result has to pass a callback first.
+    called_back: bool,
 }
 
 fn decode_one<T: crate::Task>(raw: Raw, task: &'static str) -> Result<T::Output> {
@@ -269,7 +306,7 @@ fn decode_many<T: crate::Task>(raw: Raw, task: &'static str) -> Result<Vec<T::Ou
         Raw::One(Err(error)) => return Err(error),
         Raw::One(Ok(_)) | Raw::Decoded(..) => return Err(mismatch(task)),
     };
-    let mut values = Vec::with_capacity(batches.iter().map(|batch| batch.items.len()).sum());
+    let mut values = Vec::with_capacity(batches.iter().map(Results::len).sum());
     for batch in batches {
         batch.decode_into(T::decode, task, &mut values)?;
     }
@@ -294,19 +331,19 @@ fn mismatch(task: &'static str) -> Error {
 
 impl<R> Job<R> {
     pub(crate) fn one<T: crate::Task<Output = R>>(slot: Arc<Slot>, home: Arc<dyn Home>, origin: Origin) -> Self {
-        Self { slot, decode: decode_one::<T>, home, origin }
+        Self { slot, decode: decode_one::<T>, home, origin, called_back: false }
     }
 
     pub(crate) fn many<T: crate::Task>(slot: Arc<Slot>, home: Arc<dyn Home>, origin: Origin) -> Job<Vec<T::Output>> {
-        Job { slot, decode: decode_many::<T>, home, origin }
+        Job { slot, decode: decode_many::<T>, home, origin, called_back: false }
     }
 
     fn take(&self, mut state: MutexGuard<'_, SlotState>) -> Result<R> {
         let raw = Slot::take(&mut state);
         drop(state);
         match raw {
-            Some(raw) => (self.decode)(raw, self.origin.task),
-            None => Err(already_taken().of_task(self.origin.task)),
+            Some(raw) => (self.decode)(raw, self.origin.task.name()),
+            None => Err(already_taken().of_task(self.origin.task.name())),
         }
     }
 
@@ -317,7 +354,24 @@ impl<R> Job<R> {
     /// What became of the call: the task panicked, its worker was lost, it was cancelled, its pool was terminated, or a
     /// value could not be encoded or decoded.
     pub fn get(self) -> Result<R> {
-        self.take(self.slot.wait(None))
+        self.take(self.wait_until(None))
+    }
+
+    /// Waits until the result is there, at most until `deadline`.
+    fn wait_until(&self, deadline: Option<Instant>) -> MutexGuard<'_, SlotState> {
+        loop {
+            let state = lock(&self.slot.state);
+            let past = || deadline.is_some_and(|deadline| deadline <= Instant::now());
+            if !matches!(state.progress, Progress::Pending(_)) || past() {
+                return state;
+            }
+            drop(state);
+            // A job that a callback has yet to see ends on the thread of the callbacks, whoever listens to the workers.
+            match self.called_back {
+                true => self.slot.sleep(deadline),
+                false => self.home.wait(&*self.slot, deadline),
+            }
+        }
     }
 
     /// Waits for the result for at most `patience`; the job goes on if that is not long enough, and can be asked again.
@@ -327,16 +381,16 @@ impl<R> Job<R> {
     /// As [`get`](Self::get), and one that [`is_timeout`](Error::is_timeout) when there is no result yet. After the
     /// result has been handed out, an error that says so.
     pub fn get_timeout(&mut self, patience: Duration) -> Result<R> {
-        let state = self.slot.wait(Instant::now().checked_add(patience));
-        if matches!(state.progress, Progress::Pending) {
-            return Err(Error::new(Kind::NotYet(patience)).with_ran(Ran::Maybe).of_task(self.origin.task));
+        let state = self.wait_until(Instant::now().checked_add(patience));
+        if matches!(state.progress, Progress::Pending(_)) {
+            return Err(Error::new(Kind::NotYet(patience)).with_ran(Ran::Maybe).of_task(self.origin.task.name()));
         }
         self.take(state)
     }
 
     /// Waits until the job has ended, at most for `patience`. Says whether it has.
     pub fn wait(&self, patience: Duration) -> bool {
-        !matches!(self.slot.wait(Instant::now().checked_add(patience)).progress, Progress::Pending)
+        !matches!(self.wait_until(Instant::now().checked_add(patience)).progress, Progress::Pending(_))
     }
 
     /// Has the job ended?
@@ -347,7 +401,7 @@ impl<R> Job<R> {
     /// Did the job end with a value? `None` while it has not ended.
     pub fn is_successful(&self) -> Option<bool> {
         match &lock(&self.slot.state).progress {
-            Progress::Pending => None,
+            Progress::Pending(_) => None,
             Progress::Taken(value) => Some(*value),
             Progress::Finished(raw) => Some(raw.is_value()),
         }
@@ -356,7 +410,7 @@ impl<R> Job<R> {
     /// Cancels the job, if it has not ended: a waiting one never runs, and a running one has its worker killed and
     /// replaced. Never does it hit another job. Says whether there was anything to cancel.
     pub fn cancel(&self) -> bool {
-        self.home.cancel(&self.origin)
+        self.home.cancel(self.origin.tickets.all())
     }
 
     /// The number of the job, unique in its pool and rising.
@@ -366,7 +420,7 @@ impl<R> Job<R> {
 
     /// The name of the task.
     pub fn task_name(&self) -> &'static str {
-        self.origin.task
+        self.origin.task.name()
     }
 
     /// Has `f` called once with the result, as soon as it is there, before [`is_ready`](Self::is_ready) turns true.
@@ -379,7 +433,7 @@ impl<R> Job<R> {
         R: Send + 'static,
     {
         let next = Arc::new(Slot::default());
-        let (slot, decode, task) = (next.clone(), self.decode, self.origin.task);
+        let (slot, decode, task) = (next.clone(), self.decode, self.origin.task.name());
         let callbacks = self.home.callbacks().clone();
         self.slot.then(Box::new(move |raw| {
             callbacks.run(Box::new(move || {
@@ -391,7 +445,7 @@ impl<R> Job<R> {
                 slot.finish(Raw::Decoded(Box::new(result), is_value));
             }));
         }));
-        Self { slot: next, decode: decode_seen::<R>, home: self.home, origin: self.origin }
+        Self { slot: next, decode: decode_seen::<R>, home: self.home, origin: self.origin, called_back: true }
     }
 }
 
@@ -406,9 +460,9 @@ impl<R> Future for Job<R> {
         let waker = context.waker().clone();
         let mut state = lock(&self.slot.state);
         match state.progress {
-            Progress::Pending => {
+            Progress::Pending(_) => {
                 // Whoever polled last is woken.
-                let before = state.waker.replace(waker);
+                let before = state.heirs.get_or_insert_default().waker.replace(waker);
                 drop(state);
                 drop(before);
                 Poll::Pending
@@ -423,7 +477,7 @@ impl<R> fmt::Debug for Job<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Job")
             .field("id", &self.origin.id)
-            .field("task", &self.origin.task)
+            .field("task", &self.origin.task.name())
             .field("ready", &self.is_ready())
             .finish()
     }

@@ -10,7 +10,7 @@ use crate::{
     program::{self, Mark, WayIn, given},
     protocol::{FromWorker, Hello, NamedCall, NotReady},
     registry,
-    transport::{Inlet, Outlet, Received, channel},
+    transport::{Inlet, Outlet, Received, channel, ring},
 };
 use std::{
     ffi::OsString,
@@ -76,6 +76,8 @@ pub(crate) struct Launch {
     pub(crate) current_dir: Option<PathBuf>,
     pub(crate) stdio: [Stdio; 3],
     pub(crate) start_timeout: Duration,
+    /// The bells that it rings, if it is to be reached through rings.
+    pub(crate) bells: Option<Arc<ring::Bells>>,
 }
 
 impl Launch {
@@ -101,6 +103,7 @@ impl Launch {
             current_dir: None,
             stdio: [Stdio::null(), Stdio::inherit(), Stdio::inherit()],
             start_timeout: START_TIMEOUT,
+            bells: None,
         })
     }
 }
@@ -129,6 +132,8 @@ pub(crate) struct Launched {
     pub(crate) page: Arc<StatusPage>,
     pub(crate) outlet: Arc<dyn Outlet>,
     pub(crate) inlet: Arc<Mutex<Box<dyn Inlet>>>,
+    /// The memory of its rings, if there are any.
+    pub(crate) rings: Option<Arc<ring::Memory>>,
     pub(crate) stdin: Option<PipeWriter>,
     pub(crate) stdout: Option<PipeReader>,
     pub(crate) stderr: Option<PipeReader>,
@@ -198,7 +203,8 @@ impl Launch {
 
     fn try_start(&self) -> io::Result<Launched> {
         let pair = channel::Pair::new()?;
-        let page = StatusPage::new()?;
+        let mut page = StatusPage::new()?;
+        let mut rings = self.bells.as_ref().map(|_| ring::Memory::new()).transpose()?;
         let [reads, writes] = pair.worker_ends()?;
 
         // Under a test harness the output of workers is read here and printed from a thread of the test's, so that it
@@ -212,17 +218,20 @@ impl Launch {
         let relayed = |index: usize| in_test && matches!(self.stdio[index].0, Stream::Inherit);
 
         let socket = rustix::fs::fstat(reads)?.st_ino;
-        let mark = Mark { parent: std::process::id(), socket, silenced: in_test };
-        let mut descriptors =
-            vec![(given::READS, Io::Fd(reads)), (given::WRITES, Io::Fd(writes)), (given::STATUS, Io::Fd(page.fd()))];
+        let mark = Mark { parent: std::process::id(), socket, silenced: in_test, rings: rings.is_some() };
+        let mut descriptors = vec![(given::READS, Io::Fd(reads)), (given::WRITES, Io::Fd(writes))];
+        descriptors.extend(page.fd().map(|page| (given::STATUS, Io::Fd(page))));
+        let mut more = given::MORE..;
         descriptors.extend(stdin.io().map(|io| (0, io)));
         descriptors.extend(stderr.io().map(|io| (2, io)));
         if in_test {
             descriptors.push((1, Io::Null));
-            descriptors.push((given::STDOUT, stdout.io().unwrap_or(Io::Null)));
+            descriptors.extend(more.next().map(|number| (number, stdout.io().unwrap_or(Io::Null))));
         } else {
             descriptors.extend(stdout.io().map(|io| (1, io)));
         }
+        let shared = [rings.as_ref().and_then(ring::Memory::fd), self.bells.as_ref().and_then(|bells| bells.fd())];
+        descriptors.extend(shared.into_iter().flatten().zip(more.by_ref()).map(|(fd, number)| (number, Io::Fd(fd))));
 
         let program = match &self.program {
             Some(program) => program.clone(),
@@ -233,11 +242,13 @@ impl Launch {
             args: &self.way_in.args(),
             env: &program::environment(&self.env, &mark),
             current_dir: self.current_dir.as_ref().map(|dir| dir.as_os_str()),
-            close_from: given::STATUS + 1 + i32::from(in_test),
+            close_from: more.start,
             descriptors: &descriptors,
         }
         .start()?;
         drop(descriptors);
+        page.close_fd();
+        rings.iter_mut().for_each(ring::Memory::close_fd);
         (stdin.given, stdout.given, stderr.given) = (None, None, None);
 
         let channel::Pair { sender, mut receiver, .. } = pair;
@@ -257,6 +268,7 @@ impl Launch {
             page: Arc::new(page),
             outlet: Arc::new(sender),
             inlet: Arc::new(Mutex::new(Box::new(receiver))),
+            rings: rings.map(Arc::new),
             stdin: stdin.writer,
             stdout: stdout.reader,
             stderr: stderr.reader,
@@ -330,11 +342,16 @@ impl Launched {
         }
     }
 
-    fn answer(&mut self, deadline: Option<Instant>, when: &str) -> Result<FromWorker, StartFailure> {
+    fn answer(&mut self, deadline: Option<Instant>, when: &str) -> Result<FromWorker<'static>, StartFailure> {
         match lock(&self.inlet).receive(deadline) {
-            Received::Frame(frame) => {
-                FromWorker::from_frame(&frame).map_err(|garbled| self.nonsense(&garbled.to_string()))
-            }
+            Received::Frame(frame) => match FromWorker::from_frame(&frame) {
+                Ok(FromWorker::Welcome) => Ok(FromWorker::Welcome),
+                Ok(FromWorker::Refused(why)) => Ok(FromWorker::Refused(why)),
+                Ok(FromWorker::Ready) => Ok(FromWorker::Ready),
+                Ok(FromWorker::NotReady(why)) => Ok(FromWorker::NotReady(why)),
+                Ok(FromWorker::Reports(_)) => Err(self.nonsense("reported a call that it was not sent")),
+                Err(garbled) => Err(self.nonsense(&garbled.to_string())),
+            },
             Received::Gone => Err(self.died(when)),
             Received::Garbled(fault) => Err(self.nonsense(&fault)),
             Received::Nothing => Err(again(Kind::Invalid(format!(

@@ -13,9 +13,13 @@ use crate::{
     job::{Decode, decode_value, lock},
     launch::{self, Launch, Launched, Stdio},
     os::{self, Child},
+    packed::Part,
     panic::PanicInfo,
     program::{self, ProcessInfo},
-    protocol::{CallHeader, CallsFrame, Ending, FromWorker, stop_frame},
+    protocol::{
+        CALLS_HEAD, CallHeader, CallsWriter, Failed, Failure, FromWorker, Garbled, Record, Told, chunk_overhead,
+        stop_frame,
+    },
     task::{Body, Fault, RawCall, Run, TaskCall, TaskInfo},
     transport::Received,
 };
@@ -154,10 +158,10 @@ impl<R> Process<R> {
         let Body::Task(body) = call.task.body() else {
             return Err(Error::invalid("is an initializer, which cannot be called").of_task(call.task.name()));
         };
-        let mut run =
-            Run { arguments: Reader::new(&arguments), result: Writer::new(), state: None, enter_stage: &|_| {} };
+        let mut result = Writer::new();
+        let mut run = Run { arguments: Reader::new(&arguments), result: &mut result, state: None, page: None };
         let failed = match body(&mut run) {
-            Ok(()) => return decode_value(self.decode, call.task.name(), &run.result.into_bytes()),
+            Ok(()) => return decode_value(self.decode, call.task.name(), result.bytes()),
             Err(Fault::Decode(why)) => Error::new(Kind::DecodeArgument(why)),
             Err(Fault::Encode(why)) => Error::new(Kind::EncodeResult(why)).with_ran(Ran::Yes),
             Err(Fault::State(why) | Fault::Initializer(why)) => Error::new(Kind::State(why)),
@@ -282,9 +286,10 @@ fn attend(
     let frame = match &call {
         None => stop_frame(),
         Some((task, arguments)) => {
-            let mut frame = CallsFrame::new(0);
-            frame.push(CallHeader { job: 1, attempt: 1, number: 1 }, task.name(), arguments);
-            frame.into_frame()
+            let mut frame = Vec::with_capacity(CALLS_HEAD + chunk_overhead(task.name()) + arguments.len());
+            let only = CallHeader { job: 1, attempt: 1, number: 1 };
+            CallsWriter::new(&mut frame, 0).chunk(only, 1, task.name(), Part::single(arguments));
+            frame
         }
     };
     // If it is gone already, that is noticed below.
@@ -294,7 +299,10 @@ fn attend(
     while fault.is_none() {
         match lock(&launched.inlet).receive(None) {
             Received::Frame(frame) => match FromWorker::from_frame(&frame) {
-                Ok(FromWorker::Report(report)) => ending = Some((report.ending, report.stage)),
+                Ok(FromWorker::Reports(records)) => match ending_in(records) {
+                    Ok(found) => ending = found.or(ending),
+                    Err(garbled) => fault = Some(garbled.to_string()),
+                },
                 Ok(_) => fault = Some("sent a message out of turn".to_owned()),
                 Err(garbled) => fault = Some(garbled.to_string()),
             },
@@ -308,11 +316,13 @@ fn attend(
     }
     let status = launched.child.wait();
     let error = match ending {
-        Some((Ending::Value(bytes), _)) => return Ok(bytes),
-        Some((Ending::Panicked(panic), stage)) => Error::new(Kind::Panicked { panic, stage }).with_ran(stage.ran()),
-        Some((Ending::Decode(why), _)) => Error::new(Kind::DecodeArgument(why)),
-        Some((Ending::Encode(why), _)) => Error::new(Kind::EncodeResult(why)).with_ran(Ran::Yes),
-        Some((Ending::Unfit(why), _)) => Error::new(Kind::State(why)),
+        Some(Ok(bytes)) => return Ok(bytes),
+        Some(Err(Failed { stage, failure, .. })) => match failure {
+            Failure::Panicked(panic) => Error::new(Kind::Panicked { panic, stage }).with_ran(stage.ran()),
+            Failure::Decode(why) => Error::new(Kind::DecodeArgument(why)),
+            Failure::Encode(why) => Error::new(Kind::EncodeResult(why)).with_ran(Ran::Yes),
+            Failure::Unfit(why) => Error::new(Kind::State(why)),
+        },
         None if call.is_none() && status.is_some_and(|status| status.success()) => return Ok(Vec::new()),
         None => {
             let stage = Stage::from_u32(launched.page.stage());
@@ -322,6 +332,21 @@ fn attend(
         }
     };
     Err(named(error))
+}
+
+/// How the call has ended, if these records say so.
+fn ending_in(records: &[u8]) -> Result<Option<Result<Vec<u8>, Failed>>, Garbled> {
+    let (mut at, mut ending) = (0, None);
+    while let Some(record) = Record::first(&records[at..])? {
+        let payload = records.get(record.payload(at)).ok_or(Garbled::cut_off())?;
+        ending = match record.told(payload)? {
+            Told::Value(bytes) => Some(Ok(bytes.to_vec())),
+            Told::Failed(failed) => Some(Err(failed)),
+            Told::Time { .. } => ending,
+        };
+        at = (at + record.size()).min(records.len());
+    }
+    Ok(ending)
 }
 
 /// A process that was started.

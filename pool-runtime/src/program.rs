@@ -29,8 +29,9 @@ pub(crate) mod given {
     pub(crate) const READS: RawFd = 3;
     pub(crate) const WRITES: RawFd = 4;
     pub(crate) const STATUS: RawFd = 5;
-    /// The real standard output, where descriptor 1 is kept silent until the worker is in.
-    pub(crate) const STDOUT: RawFd = 6;
+    /// What comes behind those, where it is passed on, one after the other: the real standard output, where descriptor 1
+    /// is kept silent until the worker is in; the memory of the rings, and the bells.
+    pub(crate) const MORE: RawFd = 6;
 }
 
 // ---- the way in ----
@@ -108,13 +109,15 @@ pub(crate) struct Mark {
     pub(crate) parent: u32,
     /// The inode of the socket at [`given::READS`].
     pub(crate) socket: u64,
-    /// Is the standard output at [`given::STDOUT`]?
+    /// Is the standard output passed on behind [`given::STATUS`]?
     pub(crate) silenced: bool,
+    /// Are rings passed on, behind that?
+    pub(crate) rings: bool,
 }
 
 impl fmt::Display for Mark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}:{}", self.parent, self.socket, u8::from(self.silenced))
+        write!(f, "{}:{}:{}:{}", self.parent, self.socket, u8::from(self.silenced), u8::from(self.rings))
     }
 }
 
@@ -125,6 +128,7 @@ impl Mark {
             parent: parts.next()?.parse().ok()?,
             socket: parts.next()?.parse().ok()?,
             silenced: parts.next()? == "1",
+            rings: parts.next()? == "1",
         };
         parts.next().is_none().then_some(mark)
     }
@@ -292,9 +296,9 @@ mod tests {
 
     #[test]
     fn a_mark_is_read_back() {
-        let mark = Mark { parent: 17, socket: u64::MAX, silenced: true };
+        let mark = Mark { parent: 17, socket: u64::MAX, silenced: true, rings: false };
         assert_eq!(Mark::parse(&mark.to_string()), Some(mark));
-        for damaged in ["", "1:2", "1:2:1:4", "a:b:c", "-1:2:1"] {
+        for damaged in ["", "1:2", "1:2:1", "1:2:1:0:4", "a:b:c:d", "-1:2:1:0"] {
             assert_eq!(Mark::parse(damaged), None, "{damaged}");
         }
     }

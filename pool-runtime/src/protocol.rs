@@ -6,14 +6,33 @@
 //!         ◀────────────────────────────── Welcome  version, build, table agree (or Refused: why not)
 //!   Initializer ────────────────────────▶          if there is one: its call, which may be large
 //!         ◀────────────────────────────── Ready    the initializer has run (or NotReady: why not)
-//!   Calls ──────────────────────────────▶          one or more calls: job, attempt, number, task's name, arguments
-//!         ◀────────────────────────────── Report   for each call, before the next one starts
+//!   Calls ──────────────────────────────▶          one or more chunks of calls
+//!         ◀────────────────────────────── Reports  one or more records: for each call, before the next one starts
 //!   Stop  ──────────────────────────────▶          no more calls: exit
 //! ```
 //!
+//! A chunk is several calls of one task with consecutive jobs, numbers and inputs:
+//!
+//! | bytes | |
+//! |---|---|
+//! | 8, 4, 4 | the first call's job; the attempt; the first call's number among those sent to this worker |
+//! | 4, 4, 4, 4 | count; length of each call's arguments, or that they differ; length of the name; where their ends count from |
+//! | 8, 8 | length of all arguments; 0 |
+//! | … | the task's name; nothing if it is that of the chunk before |
+//! | 4 each | where each call's arguments end, if they differ |
+//! | … | the arguments, as [`packed`](crate::packed) lays them |
+//!
+//! A record is 8 bytes, and its payload:
+//!
+//! | bytes | |
+//! |---|---|
+//! | 4 | number of the call |
+//! | 4 | the kind, in the highest 4 bits, and the length of the payload; if that is not enough, 8 bytes more for the length |
+//! | … | value: the result's bytes; failure: how far, whether the worker leaves, what; time: nanoseconds for so many calls |
+//!
 //! A frame names tasks by name and calls by job and attempt; it knows no address, no pid and no descriptor. All numbers
-//! are little endian. The arguments of a call, and the result in a report, start at a multiple of [`ALIGN`] from the
-//! start of the frame, so that plain data in them can be read in place.
+//! are little endian. Name, ends and arguments start at a multiple of [`ALIGN`] from the start of the frame, so that
+//! plain data in them can be read in place; records at a multiple of 8.
 //!
 //! Whatever arrives is checked: a frame that does not make sense is a [`Garbled`], never a panic or an allocation that
 //! the frame's own length does not justify.
@@ -21,13 +40,15 @@
 use crate::{
     codec::{ALIGN, CodecError, Reader, Writer},
     error::Stage,
+    packed::{Part, Slices},
     panic::PanicInfo,
+    transport::Append,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use std::fmt;
+use std::{fmt, ops::Range};
 
 /// Raised with every change of the frames.
-pub(crate) const VERSION: u16 = 1;
+pub(crate) const VERSION: u16 = 2;
 
 const MAGIC: [u8; 6] = *b"pool\r\n";
 
@@ -35,8 +56,14 @@ const MAGIC: [u8; 6] = *b"pool\r\n";
 const MAX_NAME: usize = 1 << 12;
 
 /// A frame that does not make sense.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Garbled(&'static str);
+
+impl Garbled {
+    pub(crate) const fn cut_off() -> Self {
+        Self("a report in it is cut off")
+    }
+}
 
 impl fmt::Display for Garbled {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -61,7 +88,7 @@ enum Tag {
     Refused = 12,
     Ready = 13,
     NotReady = 14,
-    Report = 15,
+    Reports = 16,
 }
 
 /// A call by name: what an initializer is on the wire.
@@ -104,7 +131,7 @@ pub(crate) enum NotReady {
     Panicked(PanicInfo),
 }
 
-/// One call in a frame of calls.
+/// One call in a chunk of calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct CallHeader {
     pub(crate) job: u64,
@@ -113,11 +140,9 @@ pub(crate) struct CallHeader {
     pub(crate) number: u32,
 }
 
-/// How a call ended.
+/// How a call failed in the worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Ending {
-    /// With a value: its bytes.
-    Value(Vec<u8>),
+pub(crate) enum Failure {
     /// With a panic.
     Panicked(PanicInfo),
     /// The arguments cannot be read.
@@ -128,47 +153,62 @@ pub(crate) enum Ending {
     Unfit(String),
 }
 
-/// What a worker says of a call, before it starts the next one.
+/// What a worker says of a call that has no value.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Report {
-    pub(crate) epoch: u32,
-    pub(crate) call: CallHeader,
-    /// How long the task ran.
-    pub(crate) nanos: u64,
+pub(crate) struct Failed {
     /// How far the call came.
     pub(crate) stage: Stage,
-    /// The worker exits after this report: a panic may have broken its state.
+    /// The worker exits after this: a panic may have broken its state.
     pub(crate) leaving: bool,
-    pub(crate) ending: Ending,
+    pub(crate) failure: Failure,
+}
+
+/// What a worker says, before it starts the next call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Told<'f> {
+    /// The call has ended, with these bytes.
+    Value(&'f [u8]),
+    /// The call has failed.
+    Failed(Failed),
+    /// So many calls, of which this is the last, took so many nanoseconds.
+    Time { calls: u32, nanos: u64 },
 }
 
 /// What a worker sends.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum FromWorker {
+pub(crate) enum FromWorker<'f> {
     Welcome,
     Refused(String),
     Ready,
     NotReady(NotReady),
-    Report(Report),
+    /// Records.
+    Reports(&'f [u8]),
 }
 
 /// What a worker receives, after the hello.
 #[derive(Debug)]
 pub(crate) enum ToWorker<'f> {
-    Calls(Calls<'f>),
+    Calls(Chunks<'f>),
     Stop,
 }
 
-/// The header of a call, its task's name, its arguments.
-type NextCall<'f> = (CallHeader, &'f str, &'f [u8]);
-
-/// The calls of one frame, in the order in which they are to run.
+/// The chunks of one frame, in the order in which they are to run.
 #[derive(Debug)]
-pub(crate) struct Calls<'f> {
+pub(crate) struct Chunks<'f> {
     pub(crate) generation: u32,
     frame: &'f [u8],
     position: usize,
     name: &'f str,
+}
+
+/// Calls of one task, in the order in which they are to run.
+#[derive(Debug)]
+pub(crate) struct Chunk<'f> {
+    pub(crate) task: &'f str,
+    /// The first call.
+    pub(crate) first: CallHeader,
+    /// The arguments of each.
+    pub(crate) arguments: Slices<'f>,
 }
 
 // ---- writing ----
@@ -178,10 +218,6 @@ fn start(tag: Tag) -> Vec<u8> {
     frame.push(tag as u8);
     frame.resize(ALIGN, 0);
     frame
-}
-
-fn pad(frame: &mut Vec<u8>) {
-    frame.resize(frame.len().next_multiple_of(ALIGN), 0);
 }
 
 fn with_content<T: Serialize>(tag: Tag, content: &T) -> Vec<u8> {
@@ -234,39 +270,57 @@ impl NamedCall {
     }
 }
 
-/// Collects calls for one frame.
-#[derive(Debug)]
-pub(crate) struct CallsFrame {
-    frame: Vec<u8>,
-    name: Option<&'static str>,
+/// How many bytes a frame has before its first chunk.
+pub(crate) const CALLS_HEAD: usize = ALIGN;
+
+const CHUNK_HEAD: usize = 48;
+
+/// The arguments of the calls of a chunk differ in length.
+const DIFFER: u32 = u32::MAX;
+
+/// How many bytes a chunk takes, at the most, beside the arguments and their ends.
+pub(crate) fn chunk_overhead(task: &str) -> usize {
+    CHUNK_HEAD + task.len() + 4 * ALIGN
 }
 
-impl CallsFrame {
-    pub(crate) fn new(generation: u32) -> Self {
-        let mut frame = start(Tag::Calls);
-        frame[4..8].copy_from_slice(&generation.to_le_bytes());
-        Self { frame, name: None }
+/// Writes a frame of calls: first this, then its chunks.
+pub(crate) struct CallsWriter<'w, A: Append> {
+    to: &'w mut A,
+    name: &'static str,
+}
+
+impl<'w, A: Append> CallsWriter<'w, A> {
+    pub(crate) fn new(to: &'w mut A, generation: u32) -> Self {
+        let mut head = [0; CALLS_HEAD];
+        head[0] = Tag::Calls as u8;
+        head[4..8].copy_from_slice(&generation.to_le_bytes());
+        to.put(&head);
+        Self { to, name: "" }
     }
 
-    pub(crate) fn push(&mut self, call: CallHeader, task: &'static str, arguments: &[u8]) {
-        // An empty name means: as the call before.
-        let name = if self.name == Some(task) { "" } else { task };
-        self.name = Some(task);
-        let frame = &mut self.frame;
-        frame.reserve(3 * ALIGN + name.len() + arguments.len() + ALIGN);
-        frame.extend_from_slice(&call.job.to_le_bytes());
-        frame.extend_from_slice(&call.attempt.to_le_bytes());
-        frame.extend_from_slice(&call.number.to_le_bytes());
-        frame.extend_from_slice(&(arguments.len() as u64).to_le_bytes());
-        frame.extend_from_slice(&(name.len() as u64).to_le_bytes());
-        frame.extend_from_slice(name.as_bytes());
-        pad(frame);
-        frame.extend_from_slice(arguments);
-        pad(frame);
-    }
-
-    pub(crate) fn into_frame(self) -> Vec<u8> {
-        self.frame
+    /// Adds so many calls with these arguments.
+    pub(crate) fn chunk(&mut self, first: CallHeader, count: u32, task: &'static str, part: Part<'_>) {
+        // An empty name means: as the chunk before.
+        let name = if std::ptr::eq(self.name, task) { "" } else { task };
+        self.name = task;
+        let mut head = [0; CHUNK_HEAD];
+        head[..8].copy_from_slice(&first.job.to_le_bytes());
+        let numbers = [first.attempt, first.number, count, part.every.unwrap_or(DIFFER), name.len() as u32, part.base];
+        for (to, number) in head[8..32].chunks_exact_mut(4).zip(numbers) {
+            to.copy_from_slice(&number.to_le_bytes());
+        }
+        head[32..40].copy_from_slice(&(part.bytes.len() as u64).to_le_bytes());
+        self.to.put(&head);
+        if !name.is_empty() {
+            self.to.put(name.as_bytes());
+            self.to.pad(ALIGN);
+        }
+        if part.every.is_none() {
+            self.to.put(bytemuck::cast_slice(part.ends));
+            self.to.pad(ALIGN);
+        }
+        self.to.put(part.bytes);
+        self.to.pad(ALIGN);
     }
 }
 
@@ -274,47 +328,121 @@ pub(crate) fn stop_frame() -> Vec<u8> {
     start(Tag::Stop)
 }
 
-impl FromWorker {
+const VALUE: u32 = 0;
+const FAILED: u32 = 1;
+const TIME: u32 = 2;
+
+/// The payload's length follows in 8 bytes.
+const LONG: u32 = (1 << 28) - 1;
+
+/// The beginning of a record: 8 bytes, or 16.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RecordHead {
+    bytes: [u8; 16],
+    length: usize,
+}
+
+impl RecordHead {
+    #[inline]
+    fn new(number: u32, kind: u32, payload: usize) -> Self {
+        let mut head = Self { bytes: [0; 16], length: 8 };
+        let short = if payload < LONG as usize { payload as u32 } else { LONG };
+        head.bytes[..4].copy_from_slice(&number.to_le_bytes());
+        head.bytes[4..8].copy_from_slice(&(kind << 28 | short).to_le_bytes());
+        if short == LONG {
+            head.bytes[8..].copy_from_slice(&(payload as u64).to_le_bytes());
+            head.length = 16;
+        }
+        head
+    }
+
+    /// Of a call that ended with a value of so many bytes.
+    #[inline]
+    pub(crate) fn value(number: u32, payload: usize) -> Self {
+        Self::new(number, VALUE, payload)
+    }
+
+    /// Of a call that failed.
+    pub(crate) fn failed(number: u32, payload: usize) -> Self {
+        Self::new(number, FAILED, payload)
+    }
+
+    /// Of the time that some calls took: see [`Told::Time`].
+    pub(crate) fn time(calls: u32) -> Self {
+        Self::new(calls, TIME, 8)
+    }
+}
+
+impl std::ops::Deref for RecordHead {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
+}
+
+impl Failed {
+    /// The payload of its record.
+    pub(crate) fn to_payload(&self) -> Vec<u8> {
+        let (kind, body): (u8, Vec<u8>) = match &self.failure {
+            Failure::Panicked(panic) => {
+                let mut writer = Writer::new();
+                let encoded = writer.value(panic);
+                debug_assert_eq!(encoded, Ok(()));
+                (1, writer.into_bytes())
+            }
+            Failure::Decode(why) => (2, why.as_bytes().to_vec()),
+            Failure::Encode(why) => (3, why.as_bytes().to_vec()),
+            Failure::Unfit(why) => (4, why.as_bytes().to_vec()),
+        };
+        let mut payload = vec![kind, self.stage as u8, self.leaving.into(), 0];
+        payload.extend_from_slice(&body);
+        payload
+    }
+
+    fn from_payload(payload: &[u8]) -> Result<Self, Garbled> {
+        let [kind, stage, leaving, _] = number(payload, 0)?;
+        let body = &payload[4..];
+        let failure = match kind {
+            1 => Failure::Panicked(content(body)?),
+            2 => Failure::Decode(text(body)?),
+            3 => Failure::Encode(text(body)?),
+            4 => Failure::Unfit(text(body)?),
+            _ => return Err(Garbled("it reports an unknown failure")),
+        };
+        Ok(Self { stage: Stage::from_u32(stage.into()), leaving: leaving != 0, failure })
+    }
+}
+
+/// Begins a frame of records, for a transport that has frames.
+pub(crate) fn reports_frame(into: &mut Vec<u8>) {
+    into.clear();
+    into.push(Tag::Reports as u8);
+    into.resize(ALIGN, 0);
+}
+
+impl FromWorker<'_> {
     pub(crate) fn to_frame(&self) -> Vec<u8> {
         match self {
             Self::Welcome => start(Tag::Welcome),
             Self::Ready => start(Tag::Ready),
             Self::Refused(why) => with_content(Tag::Refused, why),
             Self::NotReady(why) => with_content(Tag::NotReady, why),
-            Self::Report(report) => {
-                let text;
-                let (kind, payload): (u8, &[u8]) = match &report.ending {
-                    Ending::Value(bytes) => (0, bytes),
-                    Ending::Panicked(panic) => {
-                        let mut writer = Writer::new();
-                        let encoded = writer.value(panic);
-                        debug_assert_eq!(encoded, Ok(()));
-                        text = writer.into_bytes();
-                        (1, &text)
-                    }
-                    Ending::Decode(why) => (2, why.as_bytes()),
-                    Ending::Encode(why) => (3, why.as_bytes()),
-                    Ending::Unfit(why) => (4, why.as_bytes()),
-                };
-                let mut frame = Vec::with_capacity(3 * ALIGN + payload.len());
-                frame.extend_from_slice(&[Tag::Report as u8, kind, report.leaving.into(), report.stage as u8]);
-                frame.extend_from_slice(&report.epoch.to_le_bytes());
-                frame.extend_from_slice(&report.call.job.to_le_bytes());
-                frame.extend_from_slice(&report.call.attempt.to_le_bytes());
-                frame.extend_from_slice(&report.call.number.to_le_bytes());
-                frame.extend_from_slice(&report.nanos.to_le_bytes());
-                frame.extend_from_slice(payload);
+            Self::Reports(records) => {
+                let mut frame = start(Tag::Reports);
+                frame.extend_from_slice(records);
                 frame
             }
         }
     }
+}
 
-    pub(crate) fn from_frame(frame: &[u8]) -> Result<Self, Garbled> {
+impl<'f> FromWorker<'f> {
+    pub(crate) fn from_frame(frame: &'f [u8]) -> Result<Self, Garbled> {
         let tag = *frame.first().ok_or(Garbled("it is empty"))?;
         let rest = frame.get(ALIGN..).ok_or(Garbled("it is too short"))?;
         let is = |wanted: Tag| tag == wanted as u8;
-        if is(Tag::Report) {
-            Report::from_frame(frame).map(Self::Report)
+        if is(Tag::Reports) {
+            Ok(Self::Reports(rest))
         } else if is(Tag::Welcome) {
             Ok(Self::Welcome)
         } else if is(Tag::Ready) {
@@ -346,32 +474,62 @@ fn text(bytes: &[u8]) -> Result<String, Garbled> {
     String::from_utf8(bytes.to_vec()).map_err(|_| Garbled("a text in it is not UTF-8"))
 }
 
-impl CallHeader {
-    fn from_frame(frame: &[u8], at: usize) -> Result<Self, Garbled> {
-        Ok(Self {
-            job: u64::from_le_bytes(number(frame, at)?),
-            attempt: u32::from_le_bytes(number(frame, at + 8)?),
-            number: u32::from_le_bytes(number(frame, at + 12)?),
-        })
-    }
+/// A record in a stream of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Record {
+    pub(crate) number: u32,
+    kind: u32,
+    /// Where its payload begins, from the beginning of the record.
+    head: usize,
+    length: usize,
 }
 
-impl Report {
-    fn from_frame(frame: &[u8]) -> Result<Self, Garbled> {
-        let [_, kind, leaving, stage] = number(frame, 0)?;
-        let epoch = u32::from_le_bytes(number(frame, 4)?);
-        let call = CallHeader::from_frame(frame, 8)?;
-        let nanos = u64::from_le_bytes(number(frame, 24)?);
-        let payload = &frame[32..];
-        let ending = match kind {
-            0 => Ending::Value(payload.to_vec()),
-            1 => Ending::Panicked(content(payload)?),
-            2 => Ending::Decode(text(payload)?),
-            3 => Ending::Encode(text(payload)?),
-            4 => Ending::Unfit(text(payload)?),
-            _ => return Err(Garbled("it reports an unknown ending")),
-        };
-        Ok(Self { epoch, call, nanos, stage: Stage::from_u32(stage.into()), leaving: leaving != 0, ending })
+impl Record {
+    /// The record at the beginning of `stream`. None if it has not arrived as far as its head.
+    #[inline]
+    pub(crate) fn first(stream: &[u8]) -> Result<Option<Self>, Garbled> {
+        let Some(head) = stream.first_chunk::<8>() else { return Ok(None) };
+        let [number, word] = bytemuck::cast::<_, [[u8; 4]; 2]>(*head).map(u32::from_le_bytes);
+        let mut record = Self { number, kind: word >> 28, head: 8, length: (word & LONG) as usize };
+        if record.length == LONG as usize {
+            let Some(length) = stream[8..].first_chunk() else { return Ok(None) };
+            let length = u64::from_le_bytes(*length);
+            record.head = 16;
+            record.length = usize::try_from(length)
+                .ok()
+                .filter(|length| *length < isize::MAX as usize / 2)
+                .ok_or(Garbled("it is too long"))?;
+        }
+        if record.kind > TIME {
+            return Err(Garbled("it reports something unknown"));
+        }
+        Ok(Some(record))
+    }
+
+    /// How many bytes it takes, all in all.
+    #[inline]
+    pub(crate) fn size(&self) -> usize {
+        (self.head + self.length).next_multiple_of(8)
+    }
+
+    /// Where its payload is in a stream in which it begins at `at`.
+    #[inline]
+    pub(crate) fn payload(&self, at: usize) -> Range<usize> {
+        at + self.head..at + self.head + self.length
+    }
+
+    #[inline]
+    pub(crate) fn is_value(&self) -> bool {
+        self.kind == VALUE
+    }
+
+    /// What it says; `payload` is its own.
+    pub(crate) fn told<'f>(&self, payload: &'f [u8]) -> Result<Told<'f>, Garbled> {
+        Ok(match self.kind {
+            VALUE => Told::Value(payload),
+            FAILED => Told::Failed(Failed::from_payload(payload)?),
+            _ => Told::Time { calls: self.number, nanos: u64::from_le_bytes(number(payload, 0)?) },
+        })
     }
 }
 
@@ -380,7 +538,7 @@ impl<'f> ToWorker<'f> {
         let tag = *frame.first().ok_or(Garbled("it is empty"))?;
         if tag == Tag::Calls as u8 {
             let generation = u32::from_le_bytes(number(frame, 4)?);
-            Ok(Self::Calls(Calls { generation, frame, position: ALIGN, name: "" }))
+            Ok(Self::Calls(Chunks { generation, frame, position: CALLS_HEAD, name: "" }))
         } else if tag == Tag::Stop as u8 {
             Ok(Self::Stop)
         } else {
@@ -389,28 +547,122 @@ impl<'f> ToWorker<'f> {
     }
 }
 
-impl<'f> Calls<'f> {
-    /// The next call.
-    pub(crate) fn next(&mut self) -> Result<Option<NextCall<'f>>, Garbled> {
+impl<'f> Chunks<'f> {
+    /// The next chunk.
+    pub(crate) fn next(&mut self) -> Result<Option<Chunk<'f>>, Garbled> {
         let (frame, at) = (self.frame, self.position);
         if at >= frame.len() {
             return Ok(None);
         }
-        let call = CallHeader::from_frame(frame, at)?;
         let short = Garbled("it is too short");
-        let length = usize::try_from(u64::from_le_bytes(number(frame, at + 16)?)).map_err(|_| Garbled("too long"))?;
-        let named = usize::try_from(u64::from_le_bytes(number(frame, at + 24)?)).map_err(|_| Garbled("too long"))?;
+        let word = |index: usize| number(frame, at + 8 + 4 * index).map(u32::from_le_bytes);
+        let first = CallHeader { job: u64::from_le_bytes(number(frame, at)?), attempt: word(0)?, number: word(1)? };
+        let (count, every, named, base) = (word(2)?, word(3)?, word(4)? as usize, word(5)?);
+        let length = usize::try_from(u64::from_le_bytes(number(frame, at + 32)?)).map_err(|_| Garbled("too long"))?;
         if named > MAX_NAME {
             return Err(Garbled("a name in it is too long"));
         }
-        let name = frame.get(at + 32..at + 32 + named).ok_or(Garbled("it is too short"))?;
+        let mut position = at + CHUNK_HEAD;
+        let mut take = |length: usize| {
+            let end = position.checked_add(length)?;
+            let taken = frame.get(position..end);
+            position = end.next_multiple_of(ALIGN);
+            taken
+        };
+        let name = take(named).ok_or(short)?;
         if !name.is_empty() {
             self.name = std::str::from_utf8(name).map_err(|_| Garbled("a name in it is not UTF-8"))?;
         }
-        let start = (at + 32 + named).next_multiple_of(ALIGN);
-        let end = start.checked_add(length).ok_or(Garbled("too long"))?;
-        let arguments = frame.get(start..end).ok_or(short)?;
-        self.position = end.next_multiple_of(ALIGN);
-        Ok(Some((call, self.name, arguments)))
+        let every = (every != DIFFER).then_some(every);
+        let ends = if every.is_some() { &[] } else { take(4 * count as usize).ok_or(short)? };
+        let bytes = take(length).ok_or(short)?;
+        self.position = position;
+        let arguments = Slices::new(count, every, ends, base, bytes).ok_or(Garbled("its arguments do not fit"))?;
+        Ok(Some(Chunk { task: self.name, first, arguments }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::packed::Packed;
+
+    #[test]
+    fn chunks_are_read_back() {
+        let arguments: Vec<Vec<u8>> = (0..50u8).map(|n| vec![n; usize::from(n % 7) * 11]).collect();
+        let (mut differ, mut alike) = (Packed::new(), Packed::new());
+        for bytes in &arguments {
+            differ.push(bytes);
+            alike.push(&[bytes.len() as u8; 8]);
+        }
+        let mut frame = Vec::new();
+        let mut writer = CallsWriter::new(&mut frame, 7);
+        let first = CallHeader { job: 100, attempt: 2, number: 9 };
+        writer.chunk(first, 37, "demo::task", differ.part(3..40));
+        writer.chunk(CallHeader { number: 46, ..first }, 1, "demo::task", alike.part(0..1));
+        writer.chunk(CallHeader { number: 47, ..first }, 40, "demo::other", alike.part(10..50));
+        let Ok(ToWorker::Calls(mut chunks)) = ToWorker::from_frame(&frame) else { panic!("no calls") };
+        assert_eq!(chunks.generation, 7);
+        let chunk = chunks.next().unwrap().unwrap();
+        assert_eq!((chunk.task, chunk.first), ("demo::task", first));
+        assert!(chunk.arguments.iter().eq(arguments[3..40].iter().map(|bytes| &bytes[..])));
+        let chunk = chunks.next().unwrap().unwrap();
+        assert_eq!((chunk.task, chunk.first.number, chunk.arguments.iter().count()), ("demo::task", 46, 1));
+        let chunk = chunks.next().unwrap().unwrap();
+        assert_eq!(chunk.task, "demo::other");
+        assert!(chunk.arguments.iter().eq(arguments[10..].iter().map(|bytes| vec![bytes.len() as u8; 8])));
+        assert!(chunks.next().unwrap().is_none());
+    }
+
+    #[test]
+    fn a_damaged_frame_is_refused_and_no_more() {
+        let mut packed = Packed::new();
+        (0..20u8).for_each(|n| packed.push(&vec![n; usize::from(n)]));
+        let mut frame = Vec::new();
+        CallsWriter::new(&mut frame, 0).chunk(
+            CallHeader { job: 1, attempt: 1, number: 1 },
+            20,
+            "t",
+            packed.part(0..20),
+        );
+        for at in 0..frame.len() {
+            for value in [0, 1, 0x7f, 0xff] {
+                let mut damaged = frame.clone();
+                damaged[at] = value;
+                for end in [damaged.len(), at] {
+                    let Ok(ToWorker::Calls(mut chunks)) = ToWorker::from_frame(&damaged[..end]) else { continue };
+                    while let Ok(Some(chunk)) = chunks.next() {
+                        assert!(chunk.arguments.iter().map(<[u8]>::len).sum::<usize>() <= damaged.len());
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn records_are_read_back_as_they_arrive() {
+        let failed = Failed { stage: Stage::Running, leaving: true, failure: Failure::Encode("no".into()) };
+        let payload = failed.to_payload();
+        let mut stream = Vec::new();
+        let mut put = |head: RecordHead, payload: &[u8]| {
+            stream.extend_from_slice(&head);
+            stream.extend_from_slice(payload);
+            stream.pad(8);
+        };
+        put(RecordHead::value(1, 3), b"abc");
+        put(RecordHead::failed(2, payload.len()), &payload);
+        put(RecordHead::time(2), &77u64.to_le_bytes());
+        assert_eq!(Record::first(&stream[..7]), Ok(None));
+        let mut at = 0;
+        let mut told = Vec::new();
+        while let Some(record) = Record::first(&stream[at..]).unwrap() {
+            told.push(record.told(&stream[record.payload(at)]).unwrap());
+            at += record.size();
+        }
+        assert_eq!(at, stream.len());
+        assert_eq!(told, [Told::Value(b"abc"), Told::Failed(failed), Told::Time { calls: 2, nanos: 77 }]);
+        let long = RecordHead::value(5, 1 << 40);
+        let record = Record::first(&long).unwrap().unwrap();
+        assert_eq!((record.number, record.size()), (5, 16 + (1 << 40)));
     }
 }

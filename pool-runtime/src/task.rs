@@ -5,6 +5,7 @@
 use crate::{
     codec::{CodecError, Reader, Writer},
     error::{Error, Kind, Stage},
+    os::StatusPage,
     panic,
 };
 use std::{
@@ -163,9 +164,10 @@ pub struct Call<'a, T> {
 
 impl<T: Registered> Call<'_, T> {
     #[doc(hidden)]
+    #[inline]
     pub fn encode(write: impl FnOnce(&mut Writer) -> Result<(), (&'static str, CodecError)>) -> Self {
         let encoded = panic::catch(|| {
-            let mut writer = Writer::new();
+            let mut writer = Writer::with_spare();
             write(&mut writer).map(|()| writer.into_bytes())
         });
         let arguments = match encoded {
@@ -264,9 +266,10 @@ impl Fault {
 /// One call while it runs in the worker.
 pub struct Run<'r> {
     pub(crate) arguments: Reader<'r>,
-    pub(crate) result: Writer,
+    pub(crate) result: &'r mut Writer,
     pub(crate) state: Option<&'r mut Box<dyn Any>>,
-    pub(crate) enter_stage: &'r dyn Fn(Stage),
+    /// Where to note how far it is.
+    pub(crate) page: Option<&'r StatusPage>,
 }
 
 impl<'r> Run<'r> {
@@ -279,8 +282,15 @@ impl<'r> Run<'r> {
     #[doc(hidden)]
     pub fn start(&self, arguments: &Reader<'r>) -> Result<(), Fault> {
         arguments.finish().map_err(|reason| Fault::Decode(reason.to_string()))?;
-        (self.enter_stage)(Stage::Running);
+        self.enter(Stage::Running);
         Ok(())
+    }
+
+    #[inline]
+    fn enter(&self, stage: Stage) {
+        if let Some(page) = self.page {
+            page.set_stage(stage as u32);
+        }
     }
 
     /// The worker's state.
@@ -293,8 +303,8 @@ impl<'r> Run<'r> {
     /// Writes the result.
     #[doc(hidden)]
     pub fn finish(&mut self, write: impl FnOnce(&mut Writer) -> Result<(), CodecError>) -> Result<(), Fault> {
-        (self.enter_stage)(Stage::Encoding);
-        write(&mut self.result).map_err(|reason| Fault::Encode(reason.to_string()))
+        self.enter(Stage::Encoding);
+        write(self.result).map_err(|reason| Fault::Encode(reason.to_string()))
     }
 }
 

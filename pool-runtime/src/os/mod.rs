@@ -8,12 +8,16 @@ compile_error!("pool-runtime runs on Linux 5.4 or newer: it needs pidfd, memfd a
 
 mod child;
 mod descriptor;
+mod futex;
+mod mapping;
 mod page;
 mod signal;
 mod spawn;
 
 pub(crate) use child::Child;
 pub(crate) use descriptor::{above_standard, adopt, beyond_standard, borrow, move_into};
+pub(crate) use futex::{futex_wait, futex_wake};
+pub(crate) use mapping::{Mapping, PAGE, check_size, sealed_memory};
 pub(crate) use page::{StatusPage, WORDS};
 pub(crate) use signal::{SigpipeHeld, block_all_signals};
 pub(crate) use spawn::{Io, Spawn, program_path};

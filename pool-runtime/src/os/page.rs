@@ -15,18 +15,14 @@
 //!
 //! The page is a sealed memfd: it cannot shrink below the parent's feet. The parent never trusts what it reads.
 
-use rustix::{
-    fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create},
-    mm::{MapFlags, ProtFlags, mmap, munmap},
-};
+use super::mapping::{Mapping, PAGE, check_size, sealed_memory};
 use std::{
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    ptr::NonNull,
     sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering},
 };
 
-const SIZE: usize = 4096;
+const SIZE: usize = PAGE;
 /// How many bytes of words there is room for.
 pub(crate) const WORDS: usize = SIZE - 64;
 
@@ -44,44 +40,38 @@ const _: () = assert!(size_of::<Layout>() == SIZE);
 /// The page, mapped into this process.
 #[derive(Debug)]
 pub(crate) struct StatusPage {
-    memory: NonNull<Layout>,
-    fd: OwnedFd,
+    mapping: Mapping,
+    /// In the parent until the worker is started.
+    fd: Option<OwnedFd>,
 }
-
-// SAFETY: all fields of the layout are atomics; the mapping belongs to the value and lives until it is dropped.
-unsafe impl Send for StatusPage {}
-// SAFETY: as above.
-unsafe impl Sync for StatusPage {}
 
 impl StatusPage {
     /// A new page, for the parent.
     pub(crate) fn new() -> io::Result<Self> {
-        let fd = super::beyond_standard(memfd_create("pool-status", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?)?;
-        ftruncate(&fd, SIZE as u64)?;
-        fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
-        Self::map(fd)
+        let fd = sealed_memory(c"pool-status", SIZE)?;
+        Ok(Self { mapping: Mapping::new(fd.as_fd(), 0, SIZE)?, fd: Some(fd) })
     }
 
     /// Maps a page that was passed to this process.
     pub(crate) fn map(fd: OwnedFd) -> io::Result<Self> {
-        if rustix::fs::fstat(&fd)?.st_size != SIZE as i64 {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "the status page has another size"));
-        }
-        // SAFETY: a new mapping at an address of the kernel's choice; the file has the size and cannot shrink.
-        let memory =
-            unsafe { mmap(std::ptr::null_mut(), SIZE, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED, &fd, 0)? };
-        let memory = NonNull::new(memory.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
-        Ok(Self { memory, fd })
+        check_size(&fd, SIZE)?;
+        Ok(Self { mapping: Mapping::new(fd.as_fd(), 0, SIZE)?, fd: None })
     }
 
-    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
+    /// To be passed on; None once it was.
+    pub(crate) fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.fd.as_ref().map(AsFd::as_fd)
+    }
+
+    /// The page was passed on: its descriptor is not needed any more.
+    pub(crate) fn close_fd(&mut self) {
+        self.fd = None;
     }
 
     fn layout(&self) -> &Layout {
         // SAFETY: the mapping is as large as the layout, page-aligned, zeroed at first, and lives as long as `self`.
         // The other process may write at any time, which atomics allow.
-        unsafe { self.memory.as_ref() }
+        unsafe { self.mapping.start().cast().as_ref() }
     }
 
     /// The worker's side: may call `number` of `generation` start? If so, it has.
@@ -148,13 +138,6 @@ impl StatusPage {
     }
 }
 
-impl Drop for StatusPage {
-    fn drop(&mut self) {
-        // SAFETY: the mapping is ours, and nothing borrows from it any more.
-        let _ = unsafe { munmap(self.memory.as_ptr().cast(), SIZE) };
-    }
-}
-
 fn pack(generation: u32, number: u32) -> u64 {
     u64::from(generation) << 32 | u64::from(number)
 }
@@ -195,7 +178,7 @@ mod tests {
     #[test]
     fn words_survive_their_writer() {
         let page = StatusPage::new().unwrap();
-        let other = StatusPage::map(page.fd().try_clone_to_owned().unwrap()).unwrap();
+        let other = StatusPage::map(page.fd().unwrap().try_clone_to_owned().unwrap()).unwrap();
         other.leave_words(b"out of memory");
         drop(other);
         assert_eq!(page.words(), b"out of memory");

@@ -1,6 +1,12 @@
 //! The options of a pool, each with its default.
 
-use super::{Pool, dispatcher, shared::Shared, supervisor};
+use super::{
+    Pool,
+    collector::Collector,
+    dispatcher::{self, Dispatcher},
+    shared::{Core, Shared},
+    supervisor,
+};
 use crate::{
     error::{Error, Result},
     job::{Callbacks, lock},
@@ -8,6 +14,7 @@ use crate::{
     program,
     protocol::NamedCall,
     task::{Call, Initializer, RawCall, StateType},
+    transport::{channel, ring},
 };
 use std::{
     ffi::OsString,
@@ -22,6 +29,39 @@ use std::{
 /// More processes than this are a mistake, whatever the machine.
 const MAX_PROCESSES: usize = 1 << 13;
 
+/// Half of what a ring holds may be on its way; a frame is read where it lies.
+const RING: dispatcher::Limits = dispatcher::Limits {
+    tasks_per_child: u64::MAX,
+    unhindered: 1 << 17,
+    frame: ring::WHOLE - (1 << 13),
+    frames: 1 << 12,
+    calls: 1 << 13,
+    shortest: 20,
+};
+
+/// A socket holds a few hundred packets, however small they are, and whoever sends one more waits for the worker to read,
+/// which it may not do before somebody reads its reports.
+const CHANNEL: dispatcher::Limits = dispatcher::Limits {
+    tasks_per_child: u64::MAX,
+    unhindered: channel::UNHINDERED,
+    frame: channel::UNHINDERED,
+    frames: 16,
+    calls: 1 << 10,
+    shortest: 2_000,
+};
+
+/// How calls and results get to the workers and back.
+///
+/// What a program sees is the same with each; a call over shared memory takes a fraction of the time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Transport {
+    /// Rings of bytes in memory that both processes share: no system call while both are busy.
+    Ring,
+    /// Messages of ipc-channel: a system call or two and a wake-up for each.
+    Channel,
+}
+
 /// Makes a [`Pool`] with options.
 ///
 /// | option | default |
@@ -33,6 +73,7 @@ const MAX_PROCESSES: usize = 1 << 13;
 /// | [`env`](Self::env), [`current_dir`](Self::current_dir) | those of this process |
 /// | [`start_timeout`](Self::start_timeout) | 60 s |
 /// | [`executable`](Self::executable) | this program |
+/// | [`transport`](Self::transport) | [`Ring`](Transport::Ring), or [`Channel`](Transport::Channel) if memory cannot be shared |
 #[derive(Debug)]
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct PoolBuilder {
@@ -44,6 +85,7 @@ pub struct PoolBuilder {
     current_dir: Option<PathBuf>,
     start_timeout: Duration,
     executable: Option<PathBuf>,
+    transport: Option<Transport>,
 }
 
 impl PoolBuilder {
@@ -57,6 +99,7 @@ impl PoolBuilder {
             current_dir: None,
             start_timeout: START_TIMEOUT,
             executable: None,
+            transport: None,
         }
     }
 
@@ -142,6 +185,12 @@ impl PoolBuilder {
         self
     }
 
+    /// How calls and results travel.
+    pub fn transport(mut self, transport: Transport) -> Self {
+        self.transport = Some(transport);
+        self
+    }
+
     /// Starts the workers; returns when the first of them takes calls.
     ///
     /// # Errors
@@ -166,24 +215,39 @@ impl PoolBuilder {
             ));
         }
         let initializer = self.initializer.map(named).transpose()?;
+        let bells = match self.transport {
+            Some(Transport::Channel) => None,
+            Some(Transport::Ring) => {
+                Some(ring::Bells::new().map_err(|error| Error::os("cannot share memory with workers", error))?)
+            }
+            // The other way works also where memory is short.
+            None => ring::Bells::new().ok(),
+        };
+        let bells = bells.map(Arc::new);
         let launch = Launch {
             program: self.executable,
             env: self.env,
             current_dir: self.current_dir,
             start_timeout: self.start_timeout,
+            bells: bells.clone(),
             ..Launch::new()?
         };
-        let limits =
-            dispatcher::Limits { tasks_per_child: self.tasks_per_child, unhindered: crate::transport::UNHINDERED };
+        let limits = match bells {
+            Some(_) => dispatcher::Limits { tasks_per_child: self.tasks_per_child, ..RING },
+            None => dispatcher::Limits { tasks_per_child: self.tasks_per_child, ..CHANNEL },
+        };
+        let core =
+            Core { dispatcher: Dispatcher::new(processes, limits), stations: (0..processes).map(|_| None).collect() };
         let shared = Arc::new_cyclic(|itself| Shared {
+            seats: processes,
             name: self.name.unwrap_or_else(default_name),
             launch,
             initializer,
-            dispatcher: Mutex::new(dispatcher::Dispatcher::new(processes, limits)),
+            core: Mutex::new(core),
             changed: Condvar::new(),
             clock: Condvar::new(),
             has_clock: false.into(),
-            seats: (0..processes).map(|_| Mutex::new(None)).collect(),
+            collector: bells.map(Collector::new),
             jobs: AtomicU64::new(1),
             callbacks: Arc::new(Callbacks::default()),
             began: Instant::now(),
@@ -200,12 +264,17 @@ impl PoolBuilder {
             lock(&pool.attendants).push(attendant);
         }
         let shared = &pool.shared;
-        let mut dispatcher = lock(&shared.dispatcher);
-        while !dispatcher.ever_ready() && !dispatcher.is_over() {
-            dispatcher = shared.changed.wait(dispatcher).unwrap_or_else(PoisonError::into_inner);
+        if shared.collector.is_some() {
+            let collector = Collector::spawn(shared.clone())
+                .map_err(|error| Error::os("cannot start the thread that listens to the workers", error))?;
+            lock(&pool.attendants).push(collector);
         }
-        let failure = dispatcher.failure().cloned();
-        drop(dispatcher);
+        let mut core = lock(&shared.core);
+        while !core.dispatcher.ever_ready() && !core.dispatcher.is_over() {
+            core = shared.changed.wait(core).unwrap_or_else(PoisonError::into_inner);
+        }
+        let failure = core.dispatcher.failure().cloned();
+        drop(core);
         failure.map_or(Ok(pool), Err)
     }
 }

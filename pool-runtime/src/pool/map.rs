@@ -6,57 +6,92 @@
 
 use super::{
     Pool,
-    dispatcher::Batch,
-    shared::{Shared, Sink},
+    dispatcher::Work,
+    shared::{Shared, Submission},
 };
 use crate::{
-    error::Result,
-    job::{Home, Job, Origin, Raw, Results, Slot, decode_value, lock},
+    codec,
+    error::{Error, Result},
+    job::{Awaited, Home, Job, Origin, Raw, Slot, Tickets, decode_value, lock},
+    packed::{Packed, Part},
     panic,
+    payload::Payload,
+    protocol::Record,
+    results::Results,
     task::{Task, TaskCall, TaskInfo},
 };
 use std::{
     any::Any,
     collections::VecDeque,
     fmt,
+    ops::Range,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
-    sync::{Arc, Condvar, Mutex, PoisonError, Weak, atomic::Ordering},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak, atomic::Ordering},
+    time::{Duration, Instant},
 };
 
 /// A batch is closed when its arguments have so many bytes.
-const BATCH_BYTES: usize = 1 << 18;
+const BATCH_BYTES: usize = 1 << 15;
 /// A batch has at most so many calls.
-const BATCH_CALLS: usize = 512;
+const BATCH_CALLS: u32 = 1 << 12;
+/// A blocking map reads no more inputs while so many of its calls, for each worker, have not ended: enough that a worker
+/// never waits for the reader, little enough to stay in the processor's cache.
+const WINDOW_CALLS: usize = 1 << 15;
+/// Nor while their arguments take so many bytes, unless there are fewer than a few for each worker.
+const WINDOW_BYTES: usize = 1 << 25;
+
+/// How many bytes of results a map makes room for before it has any.
+const MOST_RESERVED: usize = 1 << 30;
 
 /// Calls that are being gathered.
 struct Gatherer {
     task: &'static TaskInfo,
-    arguments: Vec<u8>,
-    ends: Vec<usize>,
+    arguments: Packed,
 }
 
 impl Gatherer {
     fn new(task: &'static TaskInfo) -> Self {
-        Self { task, arguments: Vec::new(), ends: Vec::new() }
+        Self { task, arguments: Packed::new() }
     }
 
     /// Whether the batch is large enough to be submitted.
-    fn push(&mut self, arguments: &[u8], calls: usize) -> bool {
-        self.arguments.extend_from_slice(arguments);
-        self.ends.push(self.arguments.len());
-        self.ends.len() >= calls || self.arguments.len() >= BATCH_BYTES
+    #[inline]
+    fn push(&mut self, arguments: Vec<u8>, calls: u32) -> bool {
+        self.arguments.push(&arguments);
+        codec::recycle(arguments);
+        self.arguments.len() >= calls || self.arguments.size() >= BATCH_BYTES
     }
 
-    fn take(&mut self, shared: &Shared, sink: Arc<dyn Sink>) -> Batch<Arc<dyn Sink>> {
-        let ends = std::mem::take(&mut self.ends);
-        Batch {
-            task: self.task.name(),
-            first_job: shared.jobs.fetch_add(ends.len() as u64, Ordering::Relaxed),
-            arguments: std::mem::take(&mut self.arguments),
-            ends,
-            sink,
-        }
+    fn take(&mut self, shared: &Shared) -> Batch {
+        let arguments = std::mem::take(&mut self.arguments);
+        let first_job = shared.jobs.fetch_add(u64::from(arguments.len()), Ordering::Relaxed);
+        Batch { task: self.task.name(), first_job, arguments }
     }
+}
+
+/// Calls that are submitted together.
+struct Batch {
+    task: &'static str,
+    first_job: u64,
+    arguments: Packed,
+}
+
+macro_rules! work_of_batch {
+    ($type:ty) => {
+        impl Work for $type {
+            fn task(&self) -> &'static str {
+                self.batch.task
+            }
+
+            fn first_job(&self) -> u64 {
+                self.batch.first_job
+            }
+
+            fn size(&self, calls: Range<u32>) -> usize {
+                self.batch.arguments.size_of(calls)
+            }
+        }
+    };
 }
 
 /// The tickets of a map while its inputs are read; if that panics, what waits is cancelled.
@@ -80,6 +115,83 @@ fn withdraw(shared: &Shared, tickets: impl Iterator<Item = u64>) {
     });
 }
 
+/// The inputs of a map on their way to becoming batches.
+struct Mapper<'s> {
+    shared: &'s Arc<Shared>,
+    gatherer: Gatherer,
+    gathering: Arc<Gathering>,
+    submitted: Submitted<'s>,
+    /// Why no worker of this pool could run these calls, if so.
+    misfit: Option<Error>,
+    /// How large a batch is to be.
+    expected: u32,
+    read: usize,
+}
+
+impl<'s> Mapper<'s> {
+    fn new(shared: &'s Arc<Shared>, task: &'static TaskInfo, slot: Option<Arc<Slot>>, inputs: usize) -> Self {
+        // So many that every worker gets several, so few that their number does not matter.
+        let expected = inputs / (16 * shared.seats());
+        Self {
+            shared,
+            gatherer: Gatherer::new(task),
+            gathering: Arc::new(Gathering { state: Mutex::default(), changed: Condvar::new(), slot }),
+            submitted: Submitted { shared, tickets: Vec::new() },
+            misfit: shared.check(task).err(),
+            expected: expected.clamp(1, BATCH_CALLS as usize) as u32,
+            read: 0,
+        }
+    }
+
+    /// Takes a call. Returns whether a batch was submitted.
+    #[inline]
+    fn add(&mut self, arguments: Result<Vec<u8>>) -> bool {
+        match (arguments, &self.misfit) {
+            (Ok(arguments), None) => {
+                // Where nobody knows how many inputs there are, batches grow with what has been read.
+                self.read += 1;
+                let full = self.gatherer.push(arguments, self.expected);
+                if full {
+                    let grown = (self.read / (16 * self.shared.seats())).min(BATCH_CALLS as usize) as u32;
+                    self.expected = self.expected.max(grown);
+                    self.submit();
+                }
+                full
+            }
+            (Err(error), _) => self.fail(error),
+            (Ok(_), Some(error)) => {
+                let error = error.clone();
+                self.fail(error)
+            }
+        }
+    }
+
+    fn fail(&mut self, error: Error) -> bool {
+        self.submit();
+        lock(&self.gathering.state).batches.push_back(Results::failed(error));
+        true
+    }
+
+    fn submit(&mut self) {
+        if self.gatherer.arguments.is_empty() {
+            return;
+        }
+        let batch = self.gatherer.take(self.shared);
+        let length = batch.arguments.len();
+        let mut state = lock(&self.gathering.state);
+        let position = state.taken + state.batches.len();
+        state.batches.push_back(Results::new(length));
+        state.missing += length as usize;
+        state.missing_bytes += batch.arguments.size();
+        drop(state);
+        let part: Arc<dyn Submission> = Arc::new(MapPart { batch, gathering: self.gathering.clone(), position });
+        match self.shared.tell(|dispatcher, now| dispatcher.submit(part.clone(), length, now)) {
+            Ok(ticket) => self.submitted.tickets.push(ticket),
+            Err(error) => (0..length).for_each(|index| part.fail(index, error.clone())),
+        }
+    }
+}
+
 pub(super) fn map_async<I, F, C>(shared: &Arc<Shared>, mut f: F, inputs: I) -> Job<Vec<C::Output>>
 where
     I: IntoIterator,
@@ -88,56 +200,72 @@ where
 {
     let task = task_of::<C>();
     let slot = Arc::new(Slot::default());
-    let gathering = Arc::new(Gathering { state: Mutex::new(Gathered::default()), slot: slot.clone() });
     let id = shared.jobs.fetch_add(1, Ordering::Relaxed);
-    let mut submitted = Submitted { shared, tickets: Vec::new() };
-    let fit = shared.check(task);
-
     let inputs = inputs.into_iter();
-    // So many that every worker gets several, so few that their number does not matter.
-    let expected = inputs.size_hint().0 / (16 * shared.seats.len());
-    let expected = expected.clamp(1, BATCH_CALLS);
-    let mut read = 0;
-    let mut gatherer = Gatherer::new(task);
-    let mut submit = |gatherer: &mut Gatherer| {
-        if gatherer.ends.is_empty() {
-            return;
-        }
-        let length = gatherer.ends.len();
-        let mut state = lock(&gathering.state);
-        let position = state.batches.len();
-        state.batches.push(Results::new(length));
-        state.missing += length;
-        drop(state);
-        let part: Arc<dyn Sink> = Arc::new(Part { gathering: gathering.clone(), position });
-        let batch = gatherer.take(shared, part.clone());
-        match shared.tell(|dispatcher, now| dispatcher.submit(batch, now)) {
-            Ok(ticket) => submitted.tickets.push(ticket),
-            Err(error) => (0..length as u32).for_each(|index| part.finish(index, Err(error.clone()))),
-        }
-    };
+    let mut mapper = Mapper::new(shared, task, Some(slot.clone()), inputs.size_hint().0);
     for input in inputs {
-        let arguments = f(input).into_raw().arguments.and_then(|arguments| fit.clone().map(|()| arguments));
-        match arguments {
-            Ok(arguments) => {
-                // Where nobody knows how many inputs there are, batches grow with what has been read.
-                read += 1;
-                let grown = (read / (16 * shared.seats.len())).min(BATCH_CALLS);
-                if gatherer.push(&arguments, expected.max(grown)) {
-                    submit(&mut gatherer);
-                }
-            }
-            Err(error) => {
-                submit(&mut gatherer);
-                lock(&gathering.state).batches.push(Results::failed(error));
-            }
+        if mapper.add(f(input).into_raw().arguments) {
+            shared.help();
         }
     }
-    submit(&mut gatherer);
-    gathering.update(|gathered| gathered.all_submitted = true);
-    let tickets = std::mem::take(&mut submitted.tickets);
+    mapper.submit();
+    mapper.gathering.update(|gathered| gathered.all_submitted = true);
+    let tickets = std::mem::take(&mut mapper.submitted.tickets);
     let home: Arc<dyn Home> = shared.clone();
-    Job::<C::Output>::many::<C::Task>(slot, home, Origin { id, task: task.name(), tickets })
+    Job::<C::Output>::many::<C::Task>(slot, home, Origin { id, task, tickets: Tickets::Many(tickets.into()) })
+}
+
+/// As `map_async`, but reads inputs no faster than results come, and decodes those meanwhile: neither takes more memory
+/// than the window.
+pub(super) fn map<I, F, C>(shared: &Arc<Shared>, mut f: F, inputs: I) -> Result<Vec<C::Output>>
+where
+    I: IntoIterator,
+    F: FnMut(I::Item) -> C,
+    C: TaskCall,
+{
+    let task = task_of::<C>();
+    let inputs = inputs.into_iter();
+    let expected = inputs.size_hint().0;
+    let mut mapper = Mapper::new(shared, task, None, expected);
+    let gathering = mapper.gathering.clone();
+    // Some iterators promise more than there is memory for.
+    let mut values = Vec::new();
+    let _ = values.try_reserve(expected.min(MOST_RESERVED / size_of::<C::Output>().max(1)));
+    let mut outcome = Ok(());
+    let mut decode = |whole: Vec<Results>| {
+        for results in whole {
+            if outcome.is_ok() {
+                outcome = results.decode_into(decode_of::<C>(), task.name(), &mut values);
+            }
+        }
+    };
+    let seats = shared.seats();
+    for input in inputs {
+        if !mapper.add(f(input).into_raw().arguments) {
+            continue;
+        }
+        shared.help();
+        if gathering.is_full(seats) {
+            // Half of it: not once for each batch.
+            shared.wait(
+                &Progress { gathering: &gathering, calls: WINDOW_CALLS / 2 * seats, bytes: WINDOW_BYTES / 2, seats },
+                None,
+            );
+        }
+        decode(gathering.take_whole());
+    }
+    mapper.submit();
+    loop {
+        decode(gathering.take_whole());
+        if lock(&gathering.state).batches.is_empty() {
+            break;
+        }
+        let missing = lock(&gathering.state).missing;
+        let calls = missing.saturating_sub(WINDOW_CALLS / 2);
+        shared.wait(&Progress { gathering: &gathering, calls, bytes: usize::MAX, seats: 0 }, None);
+    }
+    mapper.submitted.tickets.clear();
+    outcome.map(|()| values)
 }
 
 /// Results on their way to an iterator.
@@ -150,52 +278,109 @@ struct Stream {
 #[derive(Default)]
 struct Arrived {
     /// In order of the inputs: what has arrived of those from `first` on. Else: just what has arrived.
-    results: VecDeque<Option<Result<Vec<u8>>>>,
+    results: VecDeque<Option<Result<Payload>>>,
     first: u64,
+    /// Somebody sleeps.
+    slept_for: bool,
 }
 
 /// One batch of a stream.
 struct StreamPart {
+    batch: Batch,
     stream: Arc<Stream>,
     first: u64,
     ordered: bool,
 }
 
+work_of_batch!(StreamPart);
+
 impl Stream {
-    fn put(&self, index: u64, ordered: bool, result: Result<Vec<u8>>) {
+    fn put(&self, index: u64, ordered: bool, results: impl Iterator<Item = Result<Payload>>) {
         let mut arrived = lock(&self.arrived);
-        if ordered {
-            let Some(position) = index.checked_sub(arrived.first) else { return };
+        for (index, result) in (index..).zip(results) {
+            if !ordered {
+                arrived.results.push_back(Some(result));
+                continue;
+            }
+            let Some(position) = index.checked_sub(arrived.first) else { continue };
             let position = position as usize;
             if arrived.results.len() <= position {
                 arrived.results.resize_with(position + 1, || None);
             }
             arrived.results[position] = Some(result);
-        } else {
-            arrived.results.push_back(Some(result));
         }
+        let slept_for = arrived.slept_for;
         drop(arrived);
-        self.changed.notify_one();
+        if slept_for {
+            self.changed.notify_one();
+        }
     }
 
     /// Waits for the next result.
-    fn take(&self) -> Result<Vec<u8>> {
-        let mut arrived = lock(&self.arrived);
+    fn take(&self, shared: &Shared) -> Result<Payload> {
         loop {
+            let mut arrived = lock(&self.arrived);
             if let Some(Some(_)) = arrived.results.front() {
                 arrived.first += 1;
                 if let Some(Some(result)) = arrived.results.pop_front() {
                     return result;
                 }
             }
-            arrived = self.changed.wait(arrived).unwrap_or_else(PoisonError::into_inner);
+            drop(arrived);
+            shared.wait(self, None);
         }
     }
 }
 
-impl Sink for StreamPart {
-    fn finish(&self, index: u32, result: Result<Vec<u8>>) {
-        self.stream.put(self.first + u64::from(index), self.ordered, result);
+impl Awaited for Stream {
+    fn is_done(&self) -> bool {
+        matches!(lock(&self.arrived).results.front(), Some(Some(_)))
+    }
+
+    fn sleep(&self, deadline: Option<Instant>) {
+        let mut arrived = lock(&self.arrived);
+        while !matches!(arrived.results.front(), Some(Some(_))) {
+            arrived.slept_for = true;
+            match sleep_on(&self.changed, arrived, deadline) {
+                Some(awake) => arrived = awake,
+                None => return,
+            }
+        }
+    }
+}
+
+/// Sleeps until something has changed, at most until `deadline`; None after that.
+fn sleep_on<'g, T>(
+    changed: &Condvar,
+    guard: MutexGuard<'g, T>,
+    deadline: Option<Instant>,
+) -> Option<MutexGuard<'g, T>> {
+    match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
+        None => Some(changed.wait(guard).unwrap_or_else(PoisonError::into_inner)),
+        Some(Duration::ZERO) => None,
+        Some(left) => Some(changed.wait_timeout(guard, left).unwrap_or_else(PoisonError::into_inner).0),
+    }
+}
+
+impl Submission for StreamPart {
+    fn with_arguments(&self, calls: Range<u32>, see: &mut dyn FnMut(Part<'_>)) {
+        see(self.batch.arguments.part(calls));
+    }
+
+    fn values(&self, first: u32, count: u32, records: &[u8]) {
+        let mut at = 0;
+        let payloads = (0..count).map_while(|_| {
+            // They were read once before, by whoever found them.
+            let record = Record::first(&records[at..]).ok()??;
+            let payload = Payload::copy(&records[record.payload(at)]);
+            at += record.size();
+            Some(Ok(payload))
+        });
+        self.stream.put(self.first + u64::from(first), self.ordered, payloads);
+    }
+
+    fn fail(&self, index: u32, error: Error) {
+        self.stream.put(self.first + u64::from(index), self.ordered, std::iter::once(Err(error)));
     }
 }
 
@@ -222,12 +407,12 @@ pub struct Imap<'p, I, F, C: TaskCall> {
     inputs: Option<I>,
     f: F,
     ordered: bool,
-    chunk_size: usize,
+    chunk_size: u32,
     look_ahead: usize,
     gatherer: Gatherer,
     stream: Arc<Stream>,
     /// Of the batches that may not have ended; the sink of one that has is gone.
-    tickets: Vec<(u64, Weak<dyn Sink>)>,
+    tickets: Vec<(u64, Weak<dyn Submission>)>,
     /// Inputs that were read.
     read: u64,
     /// Inputs whose calls were submitted, or failed before.
@@ -261,7 +446,7 @@ impl<'p, I, F, C: TaskCall> Imap<'p, I, F, C> {
 
     /// How many inputs are submitted together; at least, and by default, 1. Small calls are sent together all the same.
     pub fn chunk_size(mut self, inputs: usize) -> Self {
-        self.chunk_size = inputs.max(1);
+        self.chunk_size = u32::try_from(inputs.max(1)).unwrap_or(u32::MAX);
         self
     }
 
@@ -276,6 +461,9 @@ impl<'p, I, F, C: TaskCall> Imap<'p, I, F, C> {
 impl<I: Iterator, F: FnMut(I::Item) -> C, C: TaskCall> Imap<'_, I, F, C> {
     /// Reads inputs until enough are on their way.
     fn read_ahead(&mut self) {
+        if self.read - self.taken >= self.look_ahead as u64 {
+            return;
+        }
         let fit = self.pool.shared.check(self.gatherer.task);
         while self.read - self.taken < self.look_ahead as u64 {
             let Some(inputs) = &mut self.inputs else { break };
@@ -296,13 +484,13 @@ impl<I: Iterator, F: FnMut(I::Item) -> C, C: TaskCall> Imap<'_, I, F, C> {
             self.read += 1;
             match arguments {
                 Ok(arguments) => {
-                    if self.gatherer.push(&arguments, self.chunk_size) {
+                    if self.gatherer.push(arguments, self.chunk_size) {
                         self.submit();
                     }
                 }
                 Err(error) => {
                     self.submit();
-                    self.stream.put(self.submitted, self.ordered, Err(error));
+                    self.stream.put(self.submitted, self.ordered, std::iter::once(Err(error)));
                     self.submitted += 1;
                 }
             }
@@ -314,16 +502,16 @@ impl<I: Iterator, F: FnMut(I::Item) -> C, C: TaskCall> Imap<'_, I, F, C> {
     }
 
     fn submit(&mut self) {
-        let length = self.gatherer.ends.len();
-        if length == 0 {
+        if self.gatherer.arguments.is_empty() {
             return;
         }
         let shared = &self.pool.shared;
-        let part: Arc<dyn Sink> =
-            Arc::new(StreamPart { stream: self.stream.clone(), first: self.submitted, ordered: self.ordered });
-        let batch = self.gatherer.take(shared, part.clone());
-        self.submitted += length as u64;
-        match shared.tell(|dispatcher, now| dispatcher.submit(batch, now)) {
+        let batch = self.gatherer.take(shared);
+        let length = batch.arguments.len();
+        let part: Arc<dyn Submission> =
+            Arc::new(StreamPart { batch, stream: self.stream.clone(), first: self.submitted, ordered: self.ordered });
+        self.submitted += u64::from(length);
+        match shared.tell(|dispatcher, now| dispatcher.submit(part.clone(), length, now)) {
             Ok(ticket) => {
                 // No more than the look-ahead are under way: an endless input must not leave an endless list.
                 if self.tickets.len() / 2 >= self.look_ahead {
@@ -331,7 +519,7 @@ impl<I: Iterator, F: FnMut(I::Item) -> C, C: TaskCall> Imap<'_, I, F, C> {
                 }
                 self.tickets.push((ticket, Arc::downgrade(&part)));
             }
-            Err(error) => (0..length as u32).for_each(|index| part.finish(index, Err(error.clone()))),
+            Err(error) => (0..length).for_each(|index| part.fail(index, error.clone())),
         }
     }
 }
@@ -347,7 +535,7 @@ impl<I: Iterator, F: FnMut(I::Item) -> C, C: TaskCall> Iterator for Imap<'_, I, 
             }
             return None;
         }
-        let result = self.stream.take();
+        let result = self.stream.take(&self.pool.shared);
         self.taken += 1;
         let task = self.gatherer.task.name();
         Some(result.and_then(|bytes| decode_value(decode_of::<C>(), task, &bytes)))
@@ -381,41 +569,121 @@ impl<I, F, C: TaskCall> fmt::Debug for Imap<'_, I, F, C> {
 /// Gathers the results of all batches of a map.
 struct Gathering {
     state: Mutex<Gathered>,
-    slot: Arc<Slot>,
+    changed: Condvar,
+    /// Where all of them are to arrive at once.
+    slot: Option<Arc<Slot>>,
 }
 
 #[derive(Default)]
 struct Gathered {
-    batches: Vec<Results>,
+    batches: VecDeque<Results>,
+    /// How many batches were whole and have been taken away before the first of those.
+    taken: usize,
     /// Calls without a result.
     missing: usize,
+    /// How many bytes the arguments of their batches take.
+    missing_bytes: usize,
     all_submitted: bool,
+    /// Somebody sleeps.
+    slept_for: bool,
 }
 
 impl Gathering {
     fn update(&self, change: impl FnOnce(&mut Gathered)) {
         let mut state = lock(&self.state);
         change(&mut state);
-        if state.missing == 0 && state.all_submitted {
+        if state.missing == 0
+            && state.all_submitted
+            && let Some(slot) = &self.slot
+        {
             let batches = std::mem::take(&mut state.batches);
             drop(state);
-            self.slot.finish(Raw::Many(batches));
+            slot.finish(Raw::Many(Vec::from(batches).into()));
+        } else if state.slept_for {
+            drop(state);
+            self.changed.notify_all();
+        }
+    }
+
+    /// The batches that are whole, up to the first that is not.
+    fn take_whole(&self) -> Vec<Results> {
+        let mut state = lock(&self.state);
+        let whole = state.batches.iter().take_while(|results| results.are_whole()).count();
+        state.taken += whole;
+        state.batches.drain(..whole).collect()
+    }
+
+    fn is_full(&self, seats: usize) -> bool {
+        let state = lock(&self.state);
+        state.missing > WINDOW_CALLS * seats || (state.missing_bytes > WINDOW_BYTES && state.missing > 4 * seats)
+    }
+}
+
+/// Waits until no more than so many calls of a map are missing.
+struct Progress<'g> {
+    gathering: &'g Gathering,
+    calls: usize,
+    bytes: usize,
+    seats: usize,
+}
+
+impl Progress<'_> {
+    fn is_made(&self, state: &Gathered) -> bool {
+        state.missing <= self.calls && (state.missing_bytes <= self.bytes || state.missing <= 4 * self.seats)
+    }
+}
+
+impl Awaited for Progress<'_> {
+    fn is_done(&self) -> bool {
+        self.is_made(&lock(&self.gathering.state))
+    }
+
+    fn sleep(&self, deadline: Option<Instant>) {
+        let mut state = lock(&self.gathering.state);
+        while !self.is_made(&state) {
+            state.slept_for = true;
+            match sleep_on(&self.gathering.changed, state, deadline) {
+                Some(awake) => state = awake,
+                None => return,
+            }
         }
     }
 }
 
 /// One batch of a gathering.
-struct Part {
+struct MapPart {
+    batch: Batch,
     gathering: Arc<Gathering>,
     position: usize,
 }
 
-impl Sink for Part {
-    fn finish(&self, index: u32, result: Result<Vec<u8>>) {
+work_of_batch!(MapPart);
+
+impl MapPart {
+    fn update(&self, change: impl FnOnce(&mut Results), calls: u32) {
         self.gathering.update(|gathered| {
-            gathered.batches[self.position].set(index, result);
-            gathered.missing -= 1;
+            gathered.missing -= calls as usize;
+            // A batch that was taken away was whole.
+            let Some(results) = gathered.batches.get_mut(self.position - gathered.taken) else { return };
+            change(results);
+            if results.are_whole() {
+                gathered.missing_bytes -= self.batch.arguments.size();
+            }
         });
+    }
+}
+
+impl Submission for MapPart {
+    fn with_arguments(&self, calls: Range<u32>, see: &mut dyn FnMut(Part<'_>)) {
+        see(self.batch.arguments.part(calls));
+    }
+
+    fn values(&self, first: u32, count: u32, records: &[u8]) {
+        self.update(|results| results.values(first, count, records), count);
+    }
+
+    fn fail(&self, index: u32, error: Error) {
+        self.update(|results| results.fail(index, error), 1);
     }
 }
 

@@ -20,19 +20,21 @@
 //! in which the dispatcher numbered the calls; whoever finds nobody sending sends what is there.
 
 mod builder;
+mod collector;
 pub(crate) mod dispatcher;
 mod ear;
 mod map;
 mod outbox;
+mod ringline;
 mod shared;
 mod supervisor;
 
-pub use builder::PoolBuilder;
+pub use builder::{PoolBuilder, Transport};
 pub use map::Imap;
 
 use crate::{
     error::{Error, Result},
-    job::{Job, Origin, Raw, Slot, lock},
+    job::{Job, Origin, Raw, Slot, Tickets, lock},
     task::TaskCall,
 };
 use shared::{Shared, Station};
@@ -131,30 +133,31 @@ impl Pool {
     /// What became of the call; see [`Error`].
     pub fn apply<C: TaskCall>(&self, call: C) -> Result<C::Output> {
         let call = call.into_raw();
-        let task = call.task.name();
-        let slot = Arc::new(Slot::default());
-        self.shared.run(call, &slot).map_err(|error| error.of_task(task))?;
-        let origin = Origin { id: 0, task, tickets: Vec::new() };
+        let task = call.task;
+        let slot = self.shared.slot(call)?;
+        self.shared.run(&slot).map_err(|error| error.of_task(task.name()))?;
+        let origin = Origin { id: slot.job, task, tickets: Tickets::none() };
         Job::one::<C::Task>(slot, self.shared.clone(), origin).get()
     }
 
     /// Submits a call, and returns at once. A call that cannot be submitted is a job that has failed.
     pub fn apply_async<C: TaskCall>(&self, call: C) -> Job<C::Output> {
         let call = call.into_raw();
-        let task = call.task.name();
-        let slot = Arc::new(Slot::default());
-        let submitted = self.shared.single(call, slot.clone()).and_then(|batch| {
-            let id = batch.first_job;
-            self.shared.tell(|dispatcher, now| dispatcher.submit(batch, now)).map(|ticket| (id, ticket))
-        });
-        let (id, tickets) = match submitted {
-            Ok((id, ticket)) => (id, vec![ticket]),
+        let task = call.task;
+        let submitted = self.shared.slot(call).and_then(|slot| Ok((self.shared.submit(&slot)?, slot)));
+        let (slot, origin) = match submitted {
+            Ok((ticket, slot)) => {
+                let origin = Origin { id: slot.job, task, tickets: Tickets::One(ticket) };
+                (slot, origin)
+            }
             Err(error) => {
-                slot.finish(Raw::One(Err(error.of_task(task))));
-                (self.shared.jobs.fetch_add(1, Ordering::Relaxed), Vec::new())
+                let slot = Arc::new(Slot::default());
+                slot.finish(Raw::One(Err(error.of_task(task.name()))));
+                let id = self.shared.jobs.fetch_add(1, Ordering::Relaxed);
+                (slot, Origin { id, task, tickets: Tickets::none() })
             }
         };
-        Job::one::<C::Task>(slot, self.shared.clone(), Origin { id, task, tickets })
+        Job::one::<C::Task>(slot, self.shared.clone(), origin)
     }
 
     /// Makes a call of each input with `f`, here, runs them all, and waits for their results, which come in the order
@@ -175,7 +178,7 @@ impl Pool {
         F: FnMut(I::Item) -> C,
         C: TaskCall,
     {
-        self.map_async(f, inputs).get()
+        map::map(&self.shared, f, inputs)
     }
 
     /// As [`map`](Self::map), but returns as soon as all inputs have been read. The job's result is that of `map`.
@@ -232,15 +235,15 @@ impl Pool {
     ///
     /// The pool was neither closed nor terminated, and so would never end; or its workers could not start.
     pub fn join(&self) -> Result<()> {
-        let mut dispatcher = lock(&self.shared.dispatcher);
-        if !dispatcher.is_over() {
+        let mut core = lock(&self.shared.core);
+        if !core.dispatcher.is_over() {
             return Err(Error::invalid("cannot join a pool that takes work: close or terminate it first"));
         }
-        while !dispatcher.is_finished() {
-            dispatcher = self.shared.changed.wait(dispatcher).unwrap_or_else(PoisonError::into_inner);
+        while !core.dispatcher.is_finished() {
+            core = self.shared.changed.wait(core).unwrap_or_else(PoisonError::into_inner);
         }
-        let failure = dispatcher.failure().cloned();
-        drop(dispatcher);
+        let failure = core.dispatcher.failure().cloned();
+        drop(core);
         self.join_attendants();
         self.shared.callbacks.wait_idle();
         failure.map_or(Ok(()), Err)
@@ -255,14 +258,15 @@ impl Pool {
 
     /// How many workers the pool has.
     pub fn processes(&self) -> usize {
-        self.shared.seats.len()
+        self.shared.seats()
     }
 
     /// The workers whose processes exist just now.
     pub fn workers(&self) -> Vec<WorkerInfo> {
-        let dispatcher = lock(&self.shared.dispatcher);
-        let worker = |(seat, station): (usize, &Mutex<Option<Arc<Station>>>)| {
-            let station = lock(station).clone()?;
+        let core = lock(&self.shared.core);
+        let dispatcher = &core.dispatcher;
+        let worker = |(seat, station): (usize, &Option<Arc<Station>>)| {
+            let station = station.as_ref()?;
             let (ready, busy, jobs_done) = dispatcher.seat(seat);
             let state = match (ready, busy) {
                 (true, true) => WorkerState::Busy,
@@ -272,12 +276,12 @@ impl Pool {
             };
             Some(WorkerInfo { pid: station.child.pid(), state, jobs_done })
         };
-        self.shared.seats.iter().enumerate().filter_map(worker).collect()
+        core.stations.iter().enumerate().filter_map(worker).collect()
     }
 
     /// How many calls are where.
     pub fn stats(&self) -> PoolStats {
-        let dispatcher::Counts { waiting, running, done, failed } = lock(&self.shared.dispatcher).counts();
+        let dispatcher::Counts { waiting, running, done, failed } = lock(&self.shared.core).dispatcher.counts();
         PoolStats { waiting, running, done, failed }
     }
 }

@@ -3,12 +3,11 @@
 //! They are put in while the dispatcher is locked, which keeps the order, and sent after it is unlocked, by whoever comes
 //! first: sending may take a while, and others must be able to go on.
 
-use super::{dispatcher::Flight, shared::Sink};
-use crate::{
-    job::lock,
-    protocol::{CallsFrame, stop_frame},
-    transport::Outlet,
+use super::{
+    dispatcher::Flight,
+    shared::{Submission, write_calls},
 };
+use crate::{job::lock, protocol::stop_frame, transport::Outlet};
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex, TryLockError},
@@ -21,7 +20,7 @@ pub(super) struct Outbox {
 }
 
 pub(super) enum Outgoing {
-    Calls { generation: u32, calls: Vec<Flight<Arc<dyn Sink>>> },
+    Calls { generation: u32, flights: Vec<Flight<dyn Submission>> },
     Stop,
 }
 
@@ -29,12 +28,10 @@ impl Outgoing {
     fn to_frame(&self) -> Vec<u8> {
         match self {
             Self::Stop => stop_frame(),
-            Self::Calls { generation, calls } => {
-                let mut frame = CallsFrame::new(*generation);
-                for call in calls {
-                    frame.push(call.header(), call.batch.task, call.batch.arguments(call.index));
-                }
-                frame.into_frame()
+            Self::Calls { generation, flights } => {
+                let mut frame = Vec::with_capacity(self.bytes());
+                write_calls(&mut frame, *generation, flights.iter());
+                frame
             }
         }
     }
@@ -42,7 +39,7 @@ impl Outgoing {
     fn bytes(&self) -> usize {
         match self {
             Self::Stop => 0,
-            Self::Calls { calls, .. } => calls.iter().map(|call| call.batch.arguments(call.index).len()).sum(),
+            Self::Calls { flights, .. } => flights.iter().map(|flight| flight.work.size(flight.next..flight.end)).sum(),
         }
     }
 }

@@ -1,66 +1,117 @@
 //! What all threads of a pool share: how events get to the dispatcher, and its decisions to the workers and callers.
 
 use super::{
-    dispatcher::{Batch, Dispatcher, Effect, Time},
+    collector::Collector,
+    dispatcher::{Dispatcher, Effect, Flight, Time, Work},
     ear::{self, Ear},
     outbox::{Outbox, Outgoing},
+    ringline::RingLine,
 };
 use crate::{
     error::{Error, Result},
-    job::{Callbacks, Home, Origin, Raw, Slot, lock},
+    job::{Awaited, Callbacks, Home, Raw, Slot, lock},
     launch::Launch,
     os::{Child, StatusPage},
-    protocol::{FromWorker, NamedCall},
+    packed::Part,
+    protocol::{CallsWriter, FromWorker, Garbled, NamedCall, Record, Told},
     task::{RawCall, StateType, TaskInfo},
-    transport::Received,
+    transport::{Append, Received},
 };
 use std::{
     collections::VecDeque,
+    ops::Range,
     sync::{
-        Arc, Condvar, Mutex, PoisonError, Weak,
+        Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
 
-/// Whom to tell how the calls of a batch end.
-pub(crate) trait Sink: Send + Sync {
-    fn finish(&self, index: u32, result: Result<Vec<u8>>);
+/// Calls that were submitted together: what they are made of, and whom to tell how they end.
+pub(crate) trait Submission: Work + Send + Sync {
+    /// Shows the arguments of some of them.
+    fn with_arguments(&self, calls: Range<u32>, see: &mut dyn FnMut(Part<'_>));
+
+    /// So many have ended with values, whose records these are.
+    fn values(&self, first: u32, count: u32, records: &[u8]);
+
+    fn fail(&self, index: u32, error: Error);
 }
+
+/// A thread that submits calls looks after the workers after each so many.
+const HELP_EVERY: u64 = 32;
 
 /// What all threads of a pool share.
 pub(crate) struct Shared {
+    pub(super) seats: usize,
     pub(super) name: String,
     pub(super) launch: Launch,
     pub(super) initializer: Option<(NamedCall, StateType)>,
-    pub(super) dispatcher: Mutex<Dispatcher<Arc<dyn Sink>>>,
+    pub(super) core: Mutex<Core>,
     /// Something has changed that somebody waits for: a seat may be started, a pool is ready, or over.
     pub(super) changed: Condvar,
     /// The clock's: the next tick has changed.
     pub(super) clock: Condvar,
     pub(super) has_clock: AtomicBool,
-    pub(super) seats: Vec<Mutex<Option<Arc<Station>>>>,
+    /// For workers that are reached through rings.
+    pub(super) collector: Option<Collector>,
     pub(super) jobs: AtomicU64,
     pub(super) callbacks: Arc<Callbacks>,
     pub(super) began: Instant,
     pub(super) itself: Weak<Self>,
 }
 
-/// What is left to do after the dispatcher has decided.
-#[derive(Default)]
-struct Todo {
-    effects: VecDeque<Effect<Arc<dyn Sink>>>,
-    /// Those with something to send.
-    stations: Vec<Arc<Station>>,
+/// What is decided, and about whom.
+pub(super) struct Core {
+    pub(super) dispatcher: Dispatcher<dyn Submission>,
+    /// What leads to the processes, by seat.
+    pub(super) stations: Vec<Option<Arc<Station>>>,
 }
 
 /// What leads to the process at a seat.
 pub(crate) struct Station {
+    pub(super) seat: usize,
     pub(super) epoch: u32,
     pub(super) child: Arc<Child>,
     pub(super) page: Arc<StatusPage>,
-    pub(super) outbox: Outbox,
+    /// Over ipc-channel; with rings, its end alone is heard there.
     pub(super) ear: Ear,
+    pub(super) line: Line,
+}
+
+/// How calls get there.
+pub(super) enum Line {
+    Channel(Outbox),
+    Ring(RingLine),
+}
+
+/// What is left to do after the dispatcher has decided.
+#[derive(Default)]
+pub(super) struct Todo {
+    effects: VecDeque<Effect<dyn Submission>>,
+    /// Those with something to send over a channel.
+    stations: Vec<Arc<Station>>,
+}
+
+impl Core {
+    pub(super) fn station(&self, seat: usize, epoch: u32) -> Option<&Arc<Station>> {
+        self.stations[seat].as_ref().filter(|station| station.epoch == epoch)
+    }
+}
+
+/// Writes the calls of some flights as a frame.
+pub(super) fn write_calls<'f>(
+    to: &mut impl Append,
+    generation: u32,
+    flights: impl Iterator<Item = &'f Flight<dyn Submission>>,
+) {
+    let mut writer = CallsWriter::new(to, generation);
+    for flight in flights {
+        let calls = flight.next..flight.end;
+        flight.work.with_arguments(calls.clone(), &mut |part| {
+            writer.chunk(flight.header(), calls.len() as u32, flight.work.task(), part);
+        });
+    }
 }
 
 impl Shared {
@@ -68,60 +119,117 @@ impl Shared {
         self.began.elapsed().as_nanos() as Time
     }
 
-    pub(super) fn station(&self, seat: usize, epoch: u32) -> Option<Arc<Station>> {
-        lock(&self.seats[seat]).clone().filter(|station| station.epoch == epoch)
+    /// How many seats there are.
+    pub(super) fn seats(&self) -> usize {
+        self.seats
+    }
+
+    /// A thread that submits many calls looks after the workers itself.
+    pub(super) fn help(&self) {
+        if let Some(collector) = &self.collector {
+            collector.help(self);
+        }
+    }
+
+    /// Puts somebody at a seat, or nobody.
+    pub(super) fn seat(&self, seat: usize, station: Option<Arc<Station>>) {
+        let mut core = lock(&self.core);
+        core.stations[seat] = station;
+        if let Some(collector) = &self.collector {
+            collector.set_stations(&core);
+        }
+    }
+
+    /// Whoever listens is to see that something else has changed.
+    pub(super) fn look(&self) {
+        if let Some(collector) = &self.collector {
+            collector.look();
+        }
     }
 
     /// Brings an event to the dispatcher, and carries out what it decides.
-    pub(super) fn tell<R>(&self, event: impl FnOnce(&mut Dispatcher<Arc<dyn Sink>>, Time) -> R) -> R {
+    pub(super) fn tell<R>(&self, event: impl FnOnce(&mut Dispatcher<dyn Submission>, Time) -> R) -> R {
         let mut todo = Todo::default();
-        let told = self.decide(event, &mut todo);
+        let told = self.decide(&mut todo, |core, now| event(&mut core.dispatcher, now));
         self.carry_out(todo, None);
         told
     }
 
-    /// Lets the dispatcher decide. What is to be sent is put into the outboxes while it is locked: see [`Outbox`].
-    fn decide<R>(&self, event: impl FnOnce(&mut Dispatcher<Arc<dyn Sink>>, Time) -> R, todo: &mut Todo) -> R {
-        let mut dispatcher = lock(&self.dispatcher);
-        let tick = dispatcher.next_tick();
-        let told = event(&mut dispatcher, self.now());
-        while let Some(effect) = dispatcher.effect() {
-            let (seat, epoch, outgoing) = match effect {
-                Effect::Send { seat, epoch, generation, calls } => (seat, epoch, Outgoing::Calls { generation, calls }),
-                Effect::Stop { seat, epoch } => (seat, epoch, Outgoing::Stop),
+    /// Lets the dispatcher decide. What is to be sent is sent, or put into the outboxes, while it is locked, so that it
+    /// leaves in the order in which the dispatcher numbered the calls.
+    pub(super) fn decide<R>(&self, todo: &mut Todo, event: impl FnOnce(&mut Core, Time) -> R) -> R {
+        let mut core = lock(&self.core);
+        let tick = core.dispatcher.next_tick();
+        let told = event(&mut core, self.now());
+        self.settle(core, tick, todo);
+        told
+    }
+
+    /// Sorts what was decided while the dispatcher was locked.
+    pub(super) fn settle(&self, mut core: MutexGuard<'_, Core>, tick: Option<Time>, todo: &mut Todo) {
+        while let Some(effect) = core.dispatcher.effect() {
+            let (seat, epoch) = match effect {
+                Effect::Send { seat, epoch, .. } | Effect::Stop { seat, epoch } => (seat, epoch),
                 other => {
                     todo.effects.push_back(other);
                     continue;
                 }
             };
-            if let Some(station) = self.station(seat, epoch) {
-                station.outbox.put(outgoing);
-                todo.stations.push(station);
+            let Some(station) = core.station(seat, epoch) else { continue };
+            match &station.line {
+                Line::Ring(line) => {
+                    if let Some(collector) = &self.collector {
+                        collector.before_sending(line);
+                    }
+                    let sent = match effect {
+                        Effect::Send { generation, first, last, .. } => {
+                            line.send(generation, || core.dispatcher.flights(seat, first, last))
+                        }
+                        _ => line.stop(),
+                    };
+                    if sent.is_err() {
+                        // Its attendant finds out why.
+                        let _ = station.child.kill();
+                    }
+                }
+                Line::Channel(outbox) => {
+                    outbox.put(match effect {
+                        Effect::Send { generation, first, last, .. } => {
+                            let flights = core.dispatcher.flights(seat, first, last).cloned().collect();
+                            Outgoing::Calls { generation, flights }
+                        }
+                        _ => Outgoing::Stop,
+                    });
+                    todo.stations.push(station.clone());
+                }
             }
         }
         // From then on, any event may be what somebody waits for.
-        if dispatcher.is_over() {
+        if core.dispatcher.is_over() {
             self.changed.notify_all();
             self.clock.notify_all();
+            self.look();
         }
-        if dispatcher.next_tick() != tick {
+        if core.dispatcher.next_tick() != tick {
             self.wind_clock();
         }
-        told
+        if let Some(collector) = &self.collector {
+            collector.adapt(&mut core);
+        }
     }
 
     /// `led` is the worker whose answer the calling thread is going to wait for, and listen to itself.
-    fn carry_out(&self, mut todo: Todo, led: Option<&Arc<Station>>) {
+    pub(super) fn carry_out(&self, mut todo: Todo, led: Option<&Arc<Station>>) {
         // Last, as it wakes others, and may run an executor's code: the workers do not wait for that.
-        let mut finished = Vec::new();
+        let mut failed = Vec::new();
         while let Some(effect) = todo.effects.pop_front() {
             match effect {
-                finish @ Effect::Finish { .. } => finished.push(finish),
+                Effect::Failed { work, index, error } => failed.push((work, index, error)),
                 Effect::TakeBack { seat, epoch, generation } => {
-                    let Some(station) = self.station(seat, epoch) else { continue };
+                    let Some(station) = lock(&self.core).station(seat, epoch).cloned() else { continue };
                     match station.page.take_back(generation) {
                         Some(claimed) => {
-                            self.decide(|dispatcher, now| dispatcher.taken_back(seat, epoch, claimed, now), &mut todo);
+                            self.decide(&mut todo, |core, now| core.dispatcher.taken_back(seat, epoch, claimed, now));
                         }
                         // It writes its page without end: it has gone mad, and what it runs is anybody's guess.
                         None => {
@@ -130,38 +238,142 @@ impl Shared {
                     }
                 }
                 Effect::Kill { seat, epoch } => {
-                    if let Some(station) = self.station(seat, epoch) {
+                    if let Some(station) = lock(&self.core).station(seat, epoch).cloned() {
                         // It cannot fail for a child of ours.
                         let _ = station.child.kill();
                         station.ear.summon();
                     }
                 }
-                Effect::Send { .. } | Effect::Stop { .. } => {}
+                // Values are told where they were read; the rest was done while the dispatcher was locked.
+                Effect::Values { .. } | Effect::Send { .. } | Effect::Stop { .. } => {}
             }
         }
         for station in todo.stations {
+            let Line::Channel(outbox) = &station.line else { continue };
             let is_led = led.is_some_and(|led| Arc::ptr_eq(led, &station));
             if !is_led {
                 station.ear.summon();
             }
-            if !station.outbox.flush(is_led) {
+            if !outbox.flush(is_led) {
                 // A large argument takes as long as the worker takes to read it, which is not this thread's time.
                 let worker = station.clone();
                 let sender = std::thread::Builder::new().name("pool-sender".into()).spawn(move || {
                     crate::os::block_all_signals();
-                    worker.outbox.flush(true);
+                    if let Line::Channel(outbox) = &worker.line {
+                        outbox.flush(true);
+                    }
                 });
                 if sender.is_err() {
                     // The worker is idle, or it would not be sent something large: it reads.
-                    station.outbox.flush(true);
+                    outbox.flush(true);
                 }
             }
         }
-        for effect in finished {
-            if let Effect::Finish { batch, index, result } = effect {
-                batch.sink.finish(index, result);
+        if failed.is_empty() {
+            return;
+        }
+        for (work, index, error) in failed {
+            work.fail(index, error);
+        }
+        self.ended();
+    }
+
+    /// Calls have ended: whoever waits for that and listens, listens in vain.
+    fn ended(&self) {
+        if let Some(collector) = &self.collector {
+            collector.tell_leader();
+        }
+    }
+
+    /// Passes on what a worker says, in records. Returns how many bytes of them were whole, and whether the worker has
+    /// more to say, later.
+    ///
+    /// # Errors
+    ///
+    /// What it says makes no sense.
+    pub(super) fn reported(&self, station: &Station, stream: &[u8]) -> Result<(usize, bool), String> {
+        let (seat, epoch) = (station.seat, station.epoch);
+        let mut todo = Todo::default();
+        let mut core = lock(&self.core);
+        let tick = core.dispatcher.next_tick();
+        let mut at = 0;
+        let mut fault = None;
+        // Values of consecutive calls are one event.
+        let (mut first, mut count) = (0, 0);
+        while fault.is_none() {
+            let record = match Record::first(&stream[at..]) {
+                Ok(Some(record)) if record.size() <= stream.len() - at => record,
+                Ok(_) => break,
+                Err(garbled) => {
+                    fault = Some(garbled.to_string());
+                    break;
+                }
+            };
+            let begun = at;
+            at += record.size();
+            if record.is_value() {
+                if count > 0 && record.number == first + count {
+                    count += 1;
+                    continue;
+                }
+                if count > 0 {
+                    fault = core.dispatcher.reported(seat, epoch, (first, count), None).err().map(str::to_owned);
+                }
+                (first, count) = (record.number, 1);
+                continue;
+            }
+            if count > 0 {
+                fault = core.dispatcher.reported(seat, epoch, (first, count), None).err().map(str::to_owned);
+                count = 0;
+            }
+            match record.told(&stream[record.payload(begun)]) {
+                Ok(Told::Time { calls, nanos }) => core.dispatcher.timed(seat, calls, nanos),
+                Ok(Told::Failed(failed)) => {
+                    let told = core.dispatcher.reported(seat, epoch, (record.number, 1), Some(failed));
+                    fault = fault.or(told.err().map(str::to_owned));
+                }
+                Ok(Told::Value(_)) => {}
+                Err(garbled) => fault = Some(garbled.to_string()),
             }
         }
+        if count > 0 && fault.is_none() {
+            fault = core.dispatcher.reported(seat, epoch, (first, count), None).err().map(str::to_owned);
+        }
+        let now = self.now();
+        core.dispatcher.progressed(seat, epoch, now);
+        let busy = core.dispatcher.is_busy(seat);
+        self.settle(core, tick, &mut todo);
+        let told = self.tell_values(&todo, stream);
+        self.carry_out(todo, None);
+        if told {
+            self.ended();
+        }
+        match fault {
+            Some(fault) => Err(fault),
+            None => Ok((at, busy)),
+        }
+    }
+
+    /// Hands the values in these records to those who wait for them.
+    fn tell_values(&self, todo: &Todo, stream: &[u8]) -> bool {
+        let (mut at, mut any) = (0, false);
+        for effect in &todo.effects {
+            let Effect::Values { work, first, count, number } = effect else { continue };
+            // The effects are in the order of the records; a few of those may be of no interest to anybody.
+            let (mut start, mut left) = (None, *count);
+            while left > 0 {
+                let Ok(Some(record)) = Record::first(&stream[at..]) else { break };
+                let is_ours = record.is_value() && record.number == number + (count - left);
+                if is_ours {
+                    start.get_or_insert(at);
+                    left -= 1;
+                }
+                at += record.size();
+            }
+            any = true;
+            work.values(*first, *count, &stream[start.unwrap_or(at)..at]);
+        }
+        any
     }
 
     /// Wakes the clock for an earlier tick; makes it, the first time.
@@ -171,7 +383,7 @@ impl Shared {
             return;
         }
         let Some(shared) = self.itself.upgrade() else { return };
-        let made = std::thread::Builder::new().name("pool-clock".into()).spawn(move || {
+        let made = std::thread::Builder::new().name("pool-clock".into()).stack_size(1 << 18).spawn(move || {
             crate::os::block_all_signals();
             shared.keep_time();
         });
@@ -182,22 +394,22 @@ impl Shared {
 
     fn keep_time(&self) {
         loop {
-            let mut dispatcher = lock(&self.dispatcher);
+            let mut core = lock(&self.core);
             loop {
-                if dispatcher.is_finished() {
+                if core.dispatcher.is_finished() {
                     return;
                 }
                 let now = self.now();
-                dispatcher = match dispatcher.next_tick() {
+                core = match core.dispatcher.next_tick() {
                     Some(at) if at <= now => break,
                     Some(at) => {
                         let left = Duration::from_nanos(at - now);
-                        self.clock.wait_timeout(dispatcher, left).unwrap_or_else(PoisonError::into_inner).0
+                        self.clock.wait_timeout(core, left).unwrap_or_else(PoisonError::into_inner).0
                     }
-                    None => self.clock.wait(dispatcher).unwrap_or_else(PoisonError::into_inner),
+                    None => self.clock.wait(core).unwrap_or_else(PoisonError::into_inner),
                 };
             }
-            drop(dispatcher);
+            drop(core);
             self.tell(Dispatcher::tick);
         }
     }
@@ -219,33 +431,55 @@ impl Shared {
         .of_task(task.name()))
     }
 
-    /// Makes a batch of one encoded call.
-    pub(super) fn single(&self, call: RawCall, sink: Arc<dyn Sink>) -> Result<Batch<Arc<dyn Sink>>> {
+    /// Makes the slot of a call, in which its arguments lie until it has ended.
+    pub(super) fn slot(&self, call: RawCall) -> Result<Arc<Slot>> {
         let arguments = call.arguments?;
         self.check(call.task)?;
-        let first_job = self.jobs.fetch_add(1, Ordering::Relaxed);
-        Ok(Batch { task: call.task.name(), first_job, ends: vec![arguments.len()], arguments, sink })
+        let job = self.jobs.fetch_add(1, Ordering::Relaxed);
+        Ok(Arc::new(Slot::of_call(call.task.name(), job, arguments.into())))
     }
 
-    /// Runs a call, and listens to its worker meanwhile if nobody else does: see [`ear`].
-    pub(super) fn run(&self, call: RawCall, slot: &Arc<Slot>) -> Result<()> {
-        let batch = self.single(call, slot.clone())?;
+    /// Submits a call that nobody waits for just now.
+    pub(super) fn submit(&self, slot: &Arc<Slot>) -> Result<u64> {
+        let work: Arc<dyn Submission> = slot.clone();
+        let ticket = self.tell(|dispatcher, now| dispatcher.submit(work, 1, now))?;
+        if slot.job.is_multiple_of(HELP_EVERY) {
+            self.help();
+        }
+        Ok(ticket)
+    }
+
+    /// Runs a call, and listens to the workers meanwhile if nobody else does: see [`ear`] and [`super::collector`].
+    pub(super) fn run(&self, slot: &Arc<Slot>) -> Result<()> {
+        let work: Arc<dyn Submission> = slot.clone();
         let mut todo = Todo::default();
-        let at = self.decide(
-            |dispatcher, now| dispatcher.submit(batch, now).map(|ticket| dispatcher.alone_at(ticket)),
-            &mut todo,
-        )?;
-        let led = at.and_then(|(seat, epoch)| Some((seat, self.station(seat, epoch)?)));
-        let lead = led.as_ref().and_then(|(seat, station)| Some((*seat, station, station.ear.lead()?)));
-        self.carry_out(todo, lead.as_ref().map(|(_, station, _)| *station));
-        if let Some((seat, _, lead)) = lead {
-            lead.listen(|| slot.is_finished(), |received| self.hear(seat, received));
+        if let Some(collector) = &self.collector {
+            let lead = self.decide(&mut todo, |core, now| {
+                // From here on, no bell needs to be rung for what this thread will see.
+                core.dispatcher.submit(work, 1, now).map(|_| collector.lead(self))
+            })?;
+            self.carry_out(todo, None);
+            match lead {
+                Some(lead) => lead.until(&**slot, None),
+                None => collector.wait(self, &**slot, None),
+            }
+            return Ok(());
+        }
+        let led = self.decide(&mut todo, |core, now| {
+            let ticket = core.dispatcher.submit(work, 1, now)?;
+            let at = core.dispatcher.alone_at(ticket);
+            Ok::<_, Error>(at.and_then(|(seat, epoch)| core.station(seat, epoch).cloned()))
+        })?;
+        let lead = led.as_ref().and_then(|station| Some((station, station.ear.lead()?)));
+        self.carry_out(todo, lead.as_ref().map(|(station, _)| *station));
+        if let Some((station, lead)) = lead {
+            lead.listen(|| slot.is_finished(), |received| self.hear(station, received));
         }
         Ok(())
     }
 
-    /// Passes on what a worker says. Returns whether it has more to say, or what its end is.
-    pub(super) fn hear(&self, seat: usize, received: Received) -> Result<bool, ear::End> {
+    /// Passes on what a worker says over its channel. Returns whether it has more to say, or what its end is.
+    pub(super) fn hear(&self, station: &Station, received: Received) -> Result<bool, ear::End> {
         let frame = match received {
             Received::Frame(frame) => frame,
             Received::Gone => return Err(None),
@@ -253,11 +487,12 @@ impl Shared {
             Received::Nothing => return Ok(true),
         };
         match FromWorker::from_frame(&frame) {
-            Ok(FromWorker::Report(report)) => {
-                drop(frame);
-                let heard = self
-                    .tell(|dispatcher, now| dispatcher.report(seat, report, now).map(|()| dispatcher.is_busy(seat)));
-                heard.map_err(|fault| Some(fault.to_owned()))
+            Ok(FromWorker::Reports(records)) if matches!(station.line, Line::Channel(_)) => {
+                match self.reported(station, records) {
+                    Ok((whole, more)) if whole == records.len() => Ok(more),
+                    Ok(_) => Err(Some(Garbled::cut_off().to_string())),
+                    Err(fault) => Err(Some(fault)),
+                }
             }
             Ok(_) => Err(Some("sent a message out of turn".into())),
             Err(garbled) => Err(Some(garbled.to_string())),
@@ -266,14 +501,21 @@ impl Shared {
 }
 
 impl Home for Shared {
-    fn cancel(&self, job: &Origin) -> bool {
+    fn cancel(&self, tickets: &[u64]) -> bool {
         self.tell(|dispatcher, now| {
             let mut any = false;
-            for ticket in &job.tickets {
+            for ticket in tickets {
                 any |= dispatcher.cancel(*ticket, true, now);
             }
             any
         })
+    }
+
+    fn wait(&self, what: &dyn Awaited, deadline: Option<Instant>) {
+        match &self.collector {
+            Some(collector) => collector.wait(self, what, deadline),
+            None => what.sleep(deadline),
+        }
     }
 
     fn callbacks(&self) -> &Arc<Callbacks> {
@@ -281,8 +523,30 @@ impl Home for Shared {
     }
 }
 
-impl Sink for Slot {
-    fn finish(&self, _: u32, result: Result<Vec<u8>>) {
-        Slot::finish(self, Raw::One(result));
+impl Work for Slot {
+    fn task(&self) -> &'static str {
+        self.task
+    }
+
+    fn first_job(&self) -> u64 {
+        self.job
+    }
+
+    fn size(&self, calls: Range<u32>) -> usize {
+        Slot::size(self) * calls.len()
+    }
+}
+
+impl Submission for Slot {
+    fn with_arguments(&self, _: Range<u32>, see: &mut dyn FnMut(Part<'_>)) {
+        Slot::with_arguments(self, |bytes| see(Part::single(bytes)));
+    }
+
+    fn values(&self, _: u32, _: u32, record: &[u8]) {
+        self.value(record);
+    }
+
+    fn fail(&self, _: u32, error: Error) {
+        self.finish(Raw::One(Err(error)));
     }
 }

@@ -11,7 +11,8 @@ use super::{
     dispatcher::Start,
     ear::Ear,
     outbox::Outbox,
-    shared::{Shared, Station},
+    ringline::RingLine,
+    shared::{Line, Shared, Station},
 };
 use crate::{
     error::{Error, Loss, Stage},
@@ -52,16 +53,21 @@ fn attend(shared: &Arc<Shared>, seat: usize) {
                 continue;
             }
         };
+        let line = match &launched.rings {
+            Some(memory) => Line::Ring(RingLine::new(memory.clone())),
+            None => Line::Channel(Outbox::new(launched.outlet.clone())),
+        };
         let station = Arc::new(Station {
+            seat,
             epoch,
             child: launched.child.clone(),
             page: launched.page.clone(),
-            outbox: Outbox::new(launched.outlet.clone()),
             ear: Ear::new(launched.inlet.clone()),
+            line,
         });
-        *lock(&shared.seats[seat]) = Some(station.clone());
+        shared.seat(seat, Some(station.clone()));
         // A pool that was terminated before the process could be found had nobody to kill.
-        if !lock(&shared.dispatcher).is_starting(seat) {
+        if !lock(&shared.core).dispatcher.is_starting(seat) {
             let _ = launched.child.kill();
         }
         let hello = launch::hello(format!("{}-{}", shared.name, seat + 1), false, epoch, false);
@@ -70,16 +76,20 @@ fn attend(shared: &Arc<Shared>, seat: usize) {
             Ok(()) => {
                 shared.tell(|dispatcher, now| dispatcher.ready(seat, epoch, now));
                 shared.changed.notify_all();
-                let fault = station.ear.attend(|received| shared.hear(seat, received));
-                let leaving = lock(&shared.dispatcher).is_leaving(seat);
-                let loss = bury(&mut launched, fault, leaving);
+                let fault = station.ear.attend(|received| shared.hear(&station, received));
+                let leaving = lock(&shared.core).dispatcher.is_leaving(seat);
+                let mut loss = bury(&mut launched, fault, leaving);
+                if let Line::Ring(line) = &station.line {
+                    // What it wrote before its end counts; and what was wrong with that says why it was killed.
+                    loss.fault = line.serve_last(shared, &station).or(loss.fault);
+                }
                 let claimed = launched.page.claimed();
-                *lock(&shared.seats[seat]) = None;
+                shared.seat(seat, None);
                 shared.tell(|dispatcher, now| dispatcher.lost(seat, epoch, &loss, claimed, now));
             }
             Err(failure) => {
                 launched.drain();
-                *lock(&shared.seats[seat]) = None;
+                shared.seat(seat, None);
                 shared.tell(|dispatcher, now| {
                     dispatcher.start_failed(seat, epoch, failure.error, failure.for_good, now);
                 });
@@ -90,19 +100,20 @@ fn attend(shared: &Arc<Shared>, seat: usize) {
 
 /// Waits until a process may be started at the seat. None when none ever will be.
 fn next_epoch(shared: &Shared, seat: usize) -> Option<u32> {
-    let mut dispatcher = lock(&shared.dispatcher);
+    let mut core = lock(&shared.core);
     loop {
         let now = shared.now();
-        dispatcher = match dispatcher.next_start(seat, now) {
+        core = match core.dispatcher.next_start(seat, now) {
             Start::Now { epoch } => return Some(epoch),
             Start::NotBefore(time) => {
                 let left = Duration::from_nanos(time - now);
-                shared.changed.wait_timeout(dispatcher, left).unwrap_or_else(PoisonError::into_inner).0
+                shared.changed.wait_timeout(core, left).unwrap_or_else(PoisonError::into_inner).0
             }
             Start::Never => {
-                if dispatcher.is_finished() {
+                if core.dispatcher.is_finished() {
                     shared.changed.notify_all();
                     shared.clock.notify_all();
+                    shared.look();
                 }
                 return None;
             }

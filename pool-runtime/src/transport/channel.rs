@@ -46,7 +46,7 @@ static PART: LazyLock<usize> = LazyLock::new(|| OsIpcSender::get_max_fragment_si
 
 /// A frame of at most this size goes through even if the other side does not read just now: a few of them fit into the
 /// socket's buffer.
-pub(super) const UNHINDERED: usize = 1 << 16;
+pub(crate) const UNHINDERED: usize = 1 << 16;
 
 impl Part {
     fn write(&self, to: &mut Vec<u8>) {

@@ -6,11 +6,12 @@
 //! | | |
 //! |---|---|
 //! | [`channel`] | ipc-channel: a socket each way |
+//! | [`ring`] | shared memory: a ring of bytes each way |
 
 pub(crate) mod channel;
+pub(crate) mod ring;
 
-/// How many bytes of arguments may be on their way to a worker that does not read just now.
-pub(crate) const UNHINDERED: usize = channel::UNHINDERED;
+pub(crate) use ring::Append;
 
 use std::{fmt, io, time::Instant};
 

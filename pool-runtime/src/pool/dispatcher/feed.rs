@@ -4,7 +4,7 @@
 //! there and back is hidden, and are taken back when one of them turns out to be slow while another worker is idle. What
 //! is on its way to a worker is limited in calls, bytes and frames: sending must never wait for a worker that is busy.
 
-use super::{Dispatcher, Effect, Flight, MILLISECOND, Phase, Time, is_after};
+use super::{Dispatcher, Effect, Flight, MILLISECOND, Phase, Time, Work, is_after};
 
 /// How much work a worker is given ahead, where calls are short: what hides the way there and back.
 pub(super) const AHEAD: Time = 2 * MILLISECOND;
@@ -12,15 +12,40 @@ pub(super) const AHEAD: Time = 2 * MILLISECOND;
 pub(super) const LOW: Time = MILLISECOND;
 /// How long a worker may show no progress until what waits behind its call is given to an idle one.
 pub(super) const STALLED: Time = MILLISECOND;
-/// How much a call takes in a frame beside its arguments, about.
-pub(super) const CALL_BYTES: usize = 96;
-/// How many frames may lie unread between here and a worker: a socket holds a few hundred, however small they are, and
-/// whoever sends one more waits for the worker to read, which it may not do before somebody reads its reports.
-pub(super) const MAX_UNREAD: usize = 16;
-/// How many calls may be in flight at one seat.
-pub(super) const MAX_IN_FLIGHT: usize = 1024;
+/// How much a chunk of calls takes in a frame beside their arguments, about.
+pub(super) const CHUNK_BYTES: usize = 128;
 
-impl<S> Dispatcher<S> {
+/// How long calls of each task take: moving averages.
+#[derive(Debug, Default)]
+pub(super) struct Durations {
+    averages: Vec<(&'static str, Time)>,
+    /// Where the latest one was found; most look-ups are for the same task as the one before.
+    latest: usize,
+}
+
+impl Durations {
+    fn find(&mut self, task: &'static str) -> Option<&mut Time> {
+        // One place in memory is one task; one that has several is found several times, which does no harm.
+        let is_it = |entry: &(&'static str, Time)| std::ptr::eq(entry.0, task);
+        if !self.averages.get(self.latest).is_some_and(is_it) {
+            self.latest = self.averages.iter().position(is_it)?;
+        }
+        self.averages.get_mut(self.latest).map(|(_, time)| time)
+    }
+
+    pub(super) fn get(&mut self, task: &'static str) -> Option<Time> {
+        self.find(task).copied()
+    }
+
+    pub(super) fn add(&mut self, task: &'static str, time: Time) {
+        match self.find(task) {
+            Some(average) => *average = (*average * 7 + time) / 8,
+            None => self.averages.push((task, time)),
+        }
+    }
+}
+
+impl<W: ?Sized + Work> Dispatcher<W> {
     pub(super) fn feed_idle(&mut self, now: Time) {
         let share = self.share();
         while self.waiting_calls > 0 {
@@ -33,56 +58,73 @@ impl<S> Dispatcher<S> {
 
     /// How many of the waiting calls one worker gets at the most: no worker is to have what another could be doing.
     pub(super) fn share(&self) -> usize {
-        let ready = self.seats.iter().filter(|seat| seat.phase == Phase::Ready).count();
-        self.waiting_calls.div_ceil(ready.max(1))
+        self.waiting_calls.div_ceil(self.ready_seats.max(1))
     }
 
     /// Gives a worker what it should have: something if it has nothing; more if what it has is soon done.
     pub(super) fn feed(&mut self, seat: usize, share: usize, now: Time) {
-        let state = &self.seats[seat];
+        let (state, limits) = (&self.seats[seat], self.limits);
         if state.phase != Phase::Ready || state.recalling || self.waiting_calls == 0 {
             return;
         }
-        if !state.in_flight.is_empty() && (state.ahead > LOW || now.saturating_sub(state.progress) > STALLED) {
+        let enough = state.ahead > LOW
+            || state.calls > limits.calls / 2
+            || state.unread_bytes > limits.unhindered / 2
+            || now.saturating_sub(state.progress) > STALLED;
+        if (state.calls > 0 && enough) || state.unread.len() >= limits.frames {
             return;
         }
-        if state.unread.len() >= MAX_UNREAD {
-            return;
-        }
-        let (mut calls, mut size) = (Vec::new(), 0);
-        while calls.len() < share {
-            let Some((task, bytes)) = self.front() else { break };
-            let duration = self.duration(task);
-            let state = &self.seats[seat];
-            let alone = state.in_flight.is_empty();
-            let fits = state.in_flight.len() < MAX_IN_FLIGHT
-                && state.ahead + duration <= AHEAD
-                && state.unread_bytes + size + bytes <= self.limits.unhindered;
-            if state.given >= self.limits.tasks_per_child || !(alone || fits) {
-                break;
-            }
-            let Some(flight) = self.take(seat, duration) else { break };
+        let first = state.sent.wrapping_add(1);
+        let (mut given, mut size) = (0, 0);
+        while given < share {
+            let Some(task) = self.front() else { break };
+            let duration = self.durations.get(task).unwrap_or(AHEAD);
+            let Some(calls) = self.fitting(seat, share - given, size, duration) else { break };
+            let Some(bytes) = self.take(seat, calls, duration) else { break };
             size += bytes;
-            calls.push(flight);
+            given += calls as usize;
         }
-        if !calls.is_empty() {
+        if given > 0 {
             let state = &mut self.seats[seat];
-            if state.in_flight.len() == calls.len() {
+            if state.calls == given {
                 state.progress = now;
             }
             state.unread.push_back((state.sent, size));
             state.unread_bytes += size;
-            self.effects.push_back(Effect::Send { seat, epoch: state.epoch, generation: state.generation, calls });
+            let (epoch, generation, last) = (state.epoch, state.generation, state.sent);
+            self.effects.push_back(Effect::Send { seat, epoch, generation, first, last });
         }
     }
 
-    /// How long a call is expected to take; one of an unknown task is expected to fill any worker.
-    fn duration(&self, task: &'static str) -> Time {
-        self.durations.get(task).copied().unwrap_or(AHEAD)
+    /// How many of the calls at the front a seat may have, beside `size` bytes that it has just been given.
+    fn fitting(&self, seat: usize, share: usize, size: usize, duration: Time) -> Option<u32> {
+        let (state, limits) = (&self.seats[seat], &self.limits);
+        let unit = self.returned.front().or_else(|| self.waiting.front())?;
+        let left = limits.tasks_per_child.saturating_sub(state.given);
+        let most = unit.len().min(share).min(usize::try_from(left).unwrap_or(usize::MAX));
+        // A worker that has nothing gets one call, however large or long.
+        let least = usize::from(state.calls == 0).min(most);
+        let in_time = AHEAD.saturating_sub(state.ahead) / duration;
+        let in_number = limits.calls.saturating_sub(state.calls);
+        let room = limits.frame.min(limits.unhindered.saturating_sub(state.unread_bytes)).saturating_sub(size);
+        let most = most.min(in_number).min(usize::try_from(in_time).unwrap_or(usize::MAX));
+        let fits = |calls: usize| CHUNK_BYTES + unit.work.size(unit.next..unit.next + calls as u32) <= room;
+        let mut fitting = most;
+        if !fits(fitting) {
+            // The most that fits is between the two.
+            let mut low = 0;
+            while fitting - low > 1 {
+                let middle = low.midpoint(fitting);
+                if fits(middle) { low = middle } else { fitting = middle }
+            }
+            fitting = low;
+        }
+        let calls = fitting.max(least);
+        (calls > 0).then_some(calls as u32)
     }
 
-    /// The task of the call that is next, and how many bytes its arguments have. Units that are empty go away.
-    pub(super) fn front(&mut self) -> Option<(&'static str, usize)> {
+    /// The task of the call that is next. Units that are empty go away.
+    pub(super) fn front(&mut self) -> Option<&'static str> {
         while self.returned.front().is_some_and(|unit| unit.len() == 0) {
             self.returned.pop_front();
         }
@@ -92,37 +134,39 @@ impl<S> Dispatcher<S> {
                 self.first_ticket += 1;
             }
         }
-        let unit = self.returned.front().or_else(|| self.waiting.front())?;
-        Some((unit.batch.task, CALL_BYTES + unit.batch.arguments(unit.next).len()))
+        self.returned.front().or_else(|| self.waiting.front()).map(|unit| unit.work.task())
     }
 
-    /// Moves the call at the front to a seat.
-    fn take(&mut self, seat: usize, expected: Time) -> Option<Flight<S>> {
+    /// Moves calls at the front to a seat. Returns how many bytes they take.
+    fn take(&mut self, seat: usize, calls: u32, expected: Time) -> Option<usize> {
         let unit = match self.returned.front_mut() {
             Some(unit) => unit,
             None => self.waiting.front_mut()?,
         };
         let state = &mut self.seats[seat];
-        state.sent = state.sent.wrapping_add(1);
         let flight = Flight {
             ticket: unit.ticket,
-            batch: unit.batch.clone(),
-            index: unit.next,
+            work: unit.work.clone(),
+            next: unit.next,
+            end: unit.next + calls,
             attempt: unit.attempt,
             deaths: unit.deaths,
-            number: state.sent,
+            number: state.sent.wrapping_add(1),
             expected,
             cancelled: false,
         };
-        unit.next += 1;
-        state.given += 1;
-        state.ahead += expected;
-        state.in_flight.push_back(flight.clone());
-        self.waiting_calls -= 1;
-        self.in_flight_calls += 1;
-        // A batch that has been given out must not be kept in memory by a unit that has nothing left.
+        let size = CHUNK_BYTES + flight.work.size(flight.next..flight.end);
+        unit.next = flight.end;
+        state.sent = state.sent.wrapping_add(calls);
+        state.given += u64::from(calls);
+        state.ahead += flight.ahead();
+        state.calls += calls as usize;
+        state.in_flight.push_back(flight);
+        self.waiting_calls -= calls as usize;
+        self.in_flight_calls += calls as usize;
+        // What has been given out must not be kept in memory by a unit that has nothing left.
         self.front();
-        Some(flight)
+        Some(size)
     }
 
     /// If a worker is idle while another has calls behind one that takes long, those are taken back for it.
@@ -133,12 +177,12 @@ impl<S> Dispatcher<S> {
         let mut again: Option<Time> = None;
         for seat in 0..self.seats.len() {
             let state = &self.seats[seat];
-            if state.phase != Phase::Ready || state.recalling || state.in_flight.len() < 2 {
+            if state.phase != Phase::Ready || state.recalling || state.calls < 2 {
                 continue;
             }
             // The first one runs; the last one may be known to have started, its report being on the way.
             let (Some(first), Some(last)) = (state.in_flight.front(), state.in_flight.back()) else { continue };
-            if !is_after(last.number, state.started) {
+            if !is_after(last.last_number(), state.started) {
                 continue;
             }
             let behind = state.ahead - first.expected;

@@ -1,12 +1,16 @@
-//! Decides: which call goes to which worker, when one is taken back, what a death means. A state machine over bytes.
+//! Decides: which call goes to which worker, when one is taken back, what a death means. A state machine that sees
+//! neither arguments nor results.
 //!
 //! ```text
 //!             submit                    Send
-//!   batch ──────────────▶ waiting ──────────────▶ in flight at a seat ──report──▶ Finish
+//!   work  ──────────────▶ waiting ──────────────▶ in flight at a seat ──reported──▶ Values, Failed
 //!                            ▲                      │        │
-//!                            └───── not started ────┘        └─started, worker lost──▶ Finish (error)
+//!                            └───── not started ────┘        └─started, worker lost──▶ Failed
 //!                          (taken back, or its worker lost)
 //! ```
+//!
+//! Calls that were submitted together stay together as far as they can: a range of them waits, is in flight and is
+//! reported as one, so that ten million calls cost as much here as a few thousand ranges.
 //!
 //! Every method is an event; what is to be done about it is left in [`Dispatcher::effects`], and the caller carries it
 //! out. Nothing here makes a system call, reads a clock, knows a process or a user's type: time comes in as a number,
@@ -23,26 +27,22 @@
 mod feed;
 mod state;
 
-pub(crate) use state::{Batch, Counts, Effect, Flight, Limits, Start, Ticket};
+use feed::Durations;
+pub(crate) use state::{Counts, Effect, Flight, Limits, Start, Ticket, Work};
 use state::{Over, Phase, Seat, Waiting};
 
 use crate::{
     error::{Error, Kind, Loss, Ran},
-    protocol::{Ending, Report},
+    protocol::{Failed, Failure},
 };
-use std::{
-    collections::{HashMap, VecDeque},
-    sync::Arc,
-};
+use std::{collections::VecDeque, sync::Arc};
 
 /// Nanoseconds since the pool began.
 pub(crate) type Time = u64;
 
 const MILLISECOND: Time = 1_000_000;
 
-/// No call is taken to be shorter, as its transport is not.
-const SHORTEST: Time = 2_000;
-/// Nor longer: enough to be sent singly.
+/// No call is taken to be longer: enough to be sent singly.
 const LONGEST: Time = 1_000_000 * MILLISECOND;
 /// How many workers may die before they start a call until it is given up.
 const MAX_DEATHS: u32 = 5;
@@ -52,31 +52,32 @@ const FIRST_BACK_OFF: Time = 10 * MILLISECOND;
 const LONGEST_BACK_OFF: Time = 2_000 * MILLISECOND;
 
 #[derive(Debug)]
-pub(crate) struct Dispatcher<S> {
+pub(crate) struct Dispatcher<W: ?Sized> {
     limits: Limits,
     over: Over,
-    seats: Vec<Seat<S>>,
+    seats: Vec<Seat<W>>,
+    /// How many of them take calls.
+    ready_seats: usize,
     /// Seats that are ready and have nothing in flight; the latest one last.
     idle: Vec<usize>,
     /// In the order of submission; the first one has the ticket `first_ticket`. Cancelled ones are empty.
-    waiting: VecDeque<Waiting<S>>,
+    waiting: VecDeque<Waiting<W>>,
     first_ticket: Ticket,
     /// Came back from a worker; goes first.
-    returned: VecDeque<Waiting<S>>,
+    returned: VecDeque<Waiting<W>>,
     /// How many calls are in those two.
     waiting_calls: usize,
     in_flight_calls: usize,
-    /// How long calls of a task take: a moving average.
-    durations: HashMap<&'static str, Time>,
+    durations: Durations,
     ever_ready: bool,
     done: u64,
     failed: u64,
     /// When to look again for a worker that shows no progress.
     look_again: Option<Time>,
-    effects: VecDeque<Effect<S>>,
+    effects: VecDeque<Effect<W>>,
 }
 
-impl<S> Dispatcher<S> {
+impl<W: ?Sized + Work> Dispatcher<W> {
     pub(crate) fn new(seats: usize, limits: Limits) -> Self {
         let seat = || Seat {
             phase: Phase::Empty { not_before: 0 },
@@ -85,10 +86,12 @@ impl<S> Dispatcher<S> {
             sent: 0,
             started: 0,
             in_flight: VecDeque::new(),
+            calls: 0,
             unread: VecDeque::new(),
             unread_bytes: 0,
             failures: 0,
             ahead: 0,
+            task: "",
             recalling: false,
             given: 0,
             finished: 0,
@@ -100,13 +103,14 @@ impl<S> Dispatcher<S> {
             limits,
             over: Over::No,
             seats: (0..seats).map(|_| seat()).collect(),
+            ready_seats: 0,
             idle: Vec::with_capacity(seats),
             waiting: VecDeque::new(),
             first_ticket: 0,
             returned: VecDeque::new(),
             waiting_calls: 0,
             in_flight_calls: 0,
-            durations: HashMap::new(),
+            durations: Durations::default(),
             ever_ready: false,
             done: 0,
             failed: 0,
@@ -116,7 +120,7 @@ impl<S> Dispatcher<S> {
     }
 
     /// The next thing to be done.
-    pub(crate) fn effect(&mut self) -> Option<Effect<S>> {
+    pub(crate) fn effect(&mut self) -> Option<Effect<W>> {
         self.effects.pop_front()
     }
 
@@ -125,13 +129,14 @@ impl<S> Dispatcher<S> {
     /// # Errors
     ///
     /// The pool is closed, terminated or failed.
-    pub(crate) fn submit(&mut self, batch: Batch<S>, now: Time) -> Result<Ticket, Error> {
-        self.accepts().map_err(|error| error.of_task(batch.task))?;
+    pub(crate) fn submit(&mut self, work: Arc<W>, calls: u32, now: Time) -> Result<Ticket, Error> {
+        self.accepts().map_err(|error| error.of_task(work.task()))?;
         let ticket = self.first_ticket + self.waiting.len() as u64;
-        let end = batch.len();
-        self.waiting_calls += end as usize;
-        self.waiting.push_back(Waiting { ticket, batch: Arc::new(batch), next: 0, end, attempt: 1, deaths: 0 });
-        self.feed_idle(now);
+        self.waiting_calls += calls as usize;
+        self.waiting.push_back(Waiting { ticket, work, next: 0, end: calls, attempt: 1, deaths: 0 });
+        if !self.idle.is_empty() {
+            self.feed_idle(now);
+        }
         Ok(ticket)
     }
 
@@ -167,7 +172,7 @@ impl<S> Dispatcher<S> {
         for seat in 0..self.seats.len() {
             for flight in self.empty(seat) {
                 // The parent does not look: whether the latest one has started makes no difference to anybody.
-                self.finish(flight.batch, flight.index, Err(Error::new(Kind::Terminated).with_ran(Ran::Maybe)));
+                self.fail_flight(&flight, |_| Error::new(Kind::Terminated).with_ran(Ran::Maybe));
             }
             self.kill(seat);
         }
@@ -184,7 +189,7 @@ impl<S> Dispatcher<S> {
         let waiting = position.and_then(|position| self.waiting.get_mut(position));
         for waiting in waiting.into_iter().chain(self.returned.iter_mut().filter(|unit| unit.ticket == ticket)) {
             self.waiting_calls -= waiting.len();
-            cancelled.extend((waiting.next..waiting.end).map(|index| (waiting.batch.clone(), index)));
+            cancelled.extend((waiting.next..waiting.end).map(|index| (waiting.work.clone(), index)));
             waiting.end = waiting.next;
         }
         let mut sent = 0;
@@ -199,8 +204,8 @@ impl<S> Dispatcher<S> {
             sent += hit;
         }
         let any = sent > 0 || !cancelled.is_empty();
-        for (batch, index) in cancelled {
-            self.finish(batch, index, Err(Error::new(Kind::Cancelled)));
+        for (work, index) in cancelled {
+            self.fail(work, index, Error::new(Kind::Cancelled));
         }
         self.feed_idle(now);
         any
@@ -239,6 +244,7 @@ impl<S> Dispatcher<S> {
             return;
         }
         state.phase = Phase::Ready;
+        self.ready_seats += 1;
         (state.generation, state.sent, state.started, state.given, state.finished) = (0, 0, 0, 0, 0);
         (state.ready_at, state.progress) = (now, now);
         self.idle.push(seat);
@@ -282,53 +288,87 @@ impl<S> Dispatcher<S> {
         }
     }
 
-    /// A worker reports.
+    /// A worker reports how calls have ended, from this number on: with values, or one with a failure. When all that it
+    /// has to say is told, [`progressed`](Self::progressed) is to follow.
     ///
     /// # Errors
     ///
-    /// The report is not about any call it was sent: the worker makes no sense.
-    pub(crate) fn report(&mut self, seat: usize, report: Report, now: Time) -> Result<(), &'static str> {
-        let state = &mut self.seats[seat];
-        if report.epoch != state.epoch {
-            return Err("reports for another process");
-        }
-        let Some(position) = state.in_flight.iter().position(|flight| flight.number == report.call.number) else {
-            return match state.phase {
-                Phase::Ready | Phase::Leaving => Err("reports a call that it was not sent"),
-                // It has been given up already.
-                _ => Ok(()),
+    /// The report is not about the calls that come next: the worker makes no sense.
+    pub(crate) fn reported(
+        &mut self,
+        seat: usize,
+        epoch: u32,
+        (mut number, mut count): (u32, u32),
+        mut failed: Option<Failed>,
+    ) -> Result<(), &'static str> {
+        while count > 0 {
+            let state = &mut self.seats[seat];
+            let known = state.epoch == epoch && matches!(state.phase, Phase::Ready | Phase::Leaving);
+            let Some(flight) = state.in_flight.front_mut().filter(|flight| flight.number == number) else {
+                // What a worker has to say that was given up is of no interest.
+                return if known { Err("reports a call that it was not sent") } else { Ok(()) };
             };
-        };
-        if state.in_flight[position].header() != report.call {
-            return Err("reports a call that it was not sent");
+            let ended = flight.len().min(count);
+            let (first, cancelled) = (flight.next, flight.cancelled);
+            state.ahead -= flight.expected * Time::from(ended);
+            let work = if ended == flight.len() {
+                state.in_flight.pop_front().map(|flight| flight.work)
+            } else {
+                flight.next += ended;
+                flight.number = flight.number.wrapping_add(ended);
+                Some(flight.work.clone())
+            };
+            let Some(work) = work else { return Ok(()) };
+            state.calls -= ended as usize;
+            state.has_read(number.wrapping_add(ended).wrapping_sub(1));
+            state.failures = 0;
+            state.finished += u64::from(ended);
+            state.done += u64::from(ended);
+            state.task = work.task();
+            self.in_flight_calls -= ended as usize;
+            if failed.as_ref().is_some_and(|failed| failed.leaving) && state.phase == Phase::Ready {
+                state.phase = Phase::Leaving;
+                self.ready_seats -= 1;
+            }
+            if let Some(Failed { stage, failure, .. }) = failed.take() {
+                let ran = stage.ran();
+                let error = match failure {
+                    _ if cancelled => Error::new(Kind::Cancelled).with_ran(ran),
+                    Failure::Panicked(panic) => Error::new(Kind::Panicked { panic, stage }).with_ran(ran),
+                    Failure::Decode(why) => Error::new(Kind::DecodeArgument(why)),
+                    Failure::Encode(why) => Error::new(Kind::EncodeResult(why)).with_ran(ran),
+                    Failure::Unfit(why) => Error::new(Kind::State(why)),
+                };
+                self.fail(work, first, error);
+            } else if cancelled {
+                for index in first..first + ended {
+                    self.fail(work.clone(), index, Error::new(Kind::Cancelled).with_ran(Ran::Yes));
+                }
+            } else {
+                self.done += u64::from(ended);
+                self.effects.push_back(Effect::Values { work, first, count: ended, number });
+            }
+            number = number.wrapping_add(ended);
+            count -= ended;
         }
-        let Some(flight) = state.in_flight.remove(position) else { return Err("reports a call twice") };
-        state.ahead -= flight.expected;
-        state.has_read(flight.number);
-        state.failures = 0;
-        state.finished += 1;
-        state.done += 1;
-        state.progress = now;
-        self.in_flight_calls -= 1;
-        let nanos = report.nanos.clamp(SHORTEST, LONGEST);
-        let average = self.durations.entry(flight.batch.task).or_insert(nanos);
-        *average = (*average * 7 + nanos) / 8;
-
-        if report.leaving && state.phase == Phase::Ready {
-            state.phase = Phase::Leaving;
-        }
-        let ran = report.stage.ran();
-        let result = match report.ending {
-            _ if flight.cancelled => Err(Error::new(Kind::Cancelled).with_ran(ran)),
-            Ending::Value(bytes) => Ok(bytes),
-            Ending::Panicked(panic) => Err(Error::new(Kind::Panicked { panic, stage: report.stage }).with_ran(ran)),
-            Ending::Decode(why) => Err(Error::new(Kind::DecodeArgument(why))),
-            Ending::Encode(why) => Err(Error::new(Kind::EncodeResult(why)).with_ran(ran)),
-            Ending::Unfit(why) => Err(Error::new(Kind::State(why))),
-        };
-        self.finish(flight.batch, flight.index, result);
-        self.after_progress(seat, now);
         Ok(())
+    }
+
+    /// The latest calls of a worker, so many, took so long, all in all.
+    pub(crate) fn timed(&mut self, seat: usize, calls: u32, nanos: u64) {
+        let each = (nanos / u64::from(calls.max(1))).clamp(self.limits.shortest, LONGEST);
+        let task = self.seats[seat].task;
+        if !task.is_empty() {
+            self.durations.add(task, each);
+        }
+    }
+
+    /// A worker has reported all that it had to say until now.
+    pub(crate) fn progressed(&mut self, seat: usize, epoch: u32, now: Time) {
+        if self.seats[seat].epoch == epoch {
+            self.seats[seat].progress = now;
+            self.after_progress(seat, now);
+        }
     }
 
     /// The process of a seat has ended. `claimed` is the number of the latest call that it started.
@@ -339,9 +379,16 @@ impl<S> Dispatcher<S> {
         let state = &self.seats[seat];
         let expected = matches!(state.phase, Phase::Leaving | Phase::Doomed);
         let useless = state.finished == 0 && now.saturating_sub(state.ready_at) < 1000 * MILLISECOND;
-        let (back, started): (Vec<_>, Vec<_>) =
-            self.empty(seat).into_iter().partition(|flight| is_after(flight.number, claimed));
+        let (mut back, mut started) = (Vec::new(), Vec::new());
+        for mut flight in self.empty(seat) {
+            let behind = flight.split_after(claimed);
+            if flight.len() > 0 {
+                started.push(flight);
+            }
+            back.extend(behind);
+        }
         let nothing_started = started.is_empty();
+        self.gone(seat);
         self.seats[seat].phase = Phase::Empty { not_before: now };
         // In reverse, as each goes to the front. They are not to blame for what a call before them did.
         for flight in back.into_iter().rev() {
@@ -349,13 +396,16 @@ impl<S> Dispatcher<S> {
             if flight.deaths < MAX_DEATHS || flight.cancelled {
                 self.send_back(flight);
             } else {
-                self.finish(flight.batch, flight.index, Err(Error::new(Kind::Lost(loss.clone()))));
+                self.fail_flight(&flight, |_| Error::new(Kind::Lost(loss.clone())));
             }
         }
         for flight in started {
-            let ran = if flight.number == claimed { loss.stage.ran() } else { Ran::Maybe };
-            let kind = if flight.cancelled { Kind::Cancelled } else { Kind::Lost(loss.clone()) };
-            self.finish(flight.batch, flight.index, Err(Error::new(kind).with_ran(ran)));
+            let cancelled = flight.cancelled;
+            self.fail_flight(&flight, |number| {
+                let ran = if number == claimed { loss.stage.ran() } else { Ran::Maybe };
+                let kind = if cancelled { Kind::Cancelled } else { Kind::Lost(loss.clone()) };
+                Error::new(kind).with_ran(ran)
+            });
         }
         if !expected && useless && nothing_started {
             // It died by itself before it did anything: as good as a failed start.
@@ -374,12 +424,17 @@ impl<S> Dispatcher<S> {
         state.recalling = false;
         state.started = claimed;
         state.generation = state.generation.wrapping_add(1);
-        let kept = state.in_flight.iter().take_while(|flight| !is_after(flight.number, claimed)).count();
-        let back = state.in_flight.split_off(kept);
-        state.given -= back.len() as u64;
-        state.ahead -= back.iter().map(|flight| flight.expected).sum::<Time>();
+        let kept = state.in_flight.partition_point(|flight| !is_after(flight.number, claimed));
+        let mut back = state.in_flight.split_off(kept);
+        if let Some(behind) = state.in_flight.back_mut().and_then(|flight| flight.split_after(claimed)) {
+            back.push_front(behind);
+        }
+        let calls: usize = back.iter().map(|flight| flight.len() as usize).sum();
+        state.given -= calls as u64;
+        state.calls -= calls;
+        state.ahead -= back.iter().map(Flight::ahead).sum::<Time>();
         state.has_read(claimed);
-        self.in_flight_calls -= back.len();
+        self.in_flight_calls -= calls;
         // In reverse, as each goes to the front.
         for flight in back.into_iter().rev() {
             self.send_back(flight);
@@ -424,9 +479,10 @@ impl<S> Dispatcher<S> {
     pub(crate) fn abandon(&mut self, seats: std::ops::Range<usize>, error: &Error) {
         for seat in seats {
             for flight in self.empty(seat) {
-                self.finish(flight.batch, flight.index, Err(error.clone().with_ran(Ran::Maybe)));
+                self.fail_flight(&flight, |_| error.clone().with_ran(Ran::Maybe));
             }
             self.kill(seat);
+            self.gone(seat);
             self.idle.retain(|idle| *idle != seat);
             self.seats[seat].phase = Phase::Closed;
         }
@@ -456,10 +512,42 @@ impl<S> Dispatcher<S> {
         Counts { waiting: self.waiting_calls, running: self.in_flight_calls, done: self.done, failed: self.failed }
     }
 
-    /// Where this batch is, a single call, if it is the only one in flight there.
+    /// What was sent to a seat with these numbers.
+    pub(crate) fn flights(&self, seat: usize, first: u32, last: u32) -> impl Iterator<Item = &Flight<W>> {
+        let flights = &self.seats[seat].in_flight;
+        let start = flights.partition_point(|flight| is_after(first, flight.number));
+        flights.range(start..).take_while(move |flight| !is_after(flight.number, last))
+    }
+
+    /// Where this work is, a single call, if it is the only one in flight there.
     pub(crate) fn alone_at(&self, ticket: Ticket) -> Option<(usize, u32)> {
-        let alone = |seat: &&Seat<S>| seat.in_flight.len() == 1 && seat.in_flight[0].ticket == ticket;
+        let alone = |seat: &&Seat<W>| seat.in_flight.len() == 1 && seat.in_flight[0].ticket == ticket;
         self.seats.iter().enumerate().find(|(_, seat)| alone(seat)).map(|(index, seat)| (index, seat.epoch))
+    }
+
+    /// How many seats have calls in flight, while processes wait there.
+    pub(crate) fn busy_seats(&self) -> usize {
+        self.ready_seats - self.idle.len()
+    }
+
+    /// Are calls in flight anywhere?
+    pub(crate) fn any_in_flight(&self) -> bool {
+        self.in_flight_calls > 0
+    }
+
+    /// For how long nobody needs to look at reports: how long the workers have enough to do, if all who have something
+    /// to do have many short calls.
+    pub(crate) fn rest(&self) -> Option<Time> {
+        const MANY: usize = 8;
+        const SHORT: Time = 50_000;
+        let busy = self.seats.iter().filter(|seat| seat.calls > 0 && seat.phase == Phase::Ready);
+        let rest = |seat: &Seat<W>| {
+            let short = seat.in_flight.front().is_some_and(|flight| flight.expected <= SHORT);
+            (short && seat.calls >= MANY).then_some(seat.ahead / 2)
+        };
+        busy.map(rest)
+            .try_fold(Time::MAX, |least, rest| rest.map(|rest| least.min(rest)))
+            .filter(|rest| *rest < Time::MAX)
     }
 
     /// Has a seat calls in flight?
@@ -475,13 +563,24 @@ impl<S> Dispatcher<S> {
 
     // ---- the parts ----
 
-    fn finish(&mut self, batch: Arc<Batch<S>>, index: u32, result: Result<Vec<u8>, Error>) {
-        match result {
-            Ok(_) => self.done += 1,
-            Err(_) => self.failed += 1,
+    fn fail(&mut self, work: Arc<W>, index: u32, error: Error) {
+        self.failed += 1;
+        let error = error.of_task(work.task());
+        self.effects.push_back(Effect::Failed { work, index, error });
+    }
+
+    /// Fails all of it, each with an error for its number.
+    fn fail_flight(&mut self, flight: &Flight<W>, error: impl Fn(u32) -> Error) {
+        for index in flight.next..flight.end {
+            self.fail(flight.work.clone(), index, error(flight.number.wrapping_add(index - flight.next)));
         }
-        let result = result.map_err(|error| error.of_task(batch.task));
-        self.effects.push_back(Effect::Finish { batch, index, result });
+    }
+
+    /// A process is not there any more, or not for calls.
+    fn gone(&mut self, seat: usize) {
+        if self.seats[seat].phase == Phase::Ready {
+            self.ready_seats -= 1;
+        }
     }
 
     fn fail_waiting(&mut self, error: &Error) {
@@ -490,27 +589,25 @@ impl<S> Dispatcher<S> {
         self.waiting_calls = 0;
         for unit in all {
             for index in unit.next..unit.end {
-                self.finish(unit.batch.clone(), index, Err(error.clone()));
+                self.fail(unit.work.clone(), index, error.clone());
             }
         }
     }
 
     /// Takes everything off a seat.
-    fn empty(&mut self, seat: usize) -> VecDeque<Flight<S>> {
+    fn empty(&mut self, seat: usize) -> VecDeque<Flight<W>> {
         let state = &mut self.seats[seat];
-        (state.unread_bytes, state.ahead) = (0, 0);
+        self.in_flight_calls -= state.calls;
+        (state.unread_bytes, state.ahead, state.calls) = (0, 0, 0);
         state.unread.clear();
         state.recalling = false;
-        let flights = std::mem::take(&mut state.in_flight);
-        self.in_flight_calls -= flights.len();
-        flights
+        std::mem::take(&mut state.in_flight)
     }
 
-    /// A call that did not start waits again, before all others.
-    fn send_back(&mut self, flight: Flight<S>) {
+    /// Calls that did not start wait again, before all others.
+    fn send_back(&mut self, flight: Flight<W>) {
         if flight.cancelled {
-            self.finish(flight.batch, flight.index, Err(Error::new(Kind::Cancelled)));
-            return;
+            return self.fail_flight(&flight, |_| Error::new(Kind::Cancelled));
         }
         let over = match &self.over {
             Over::Failed(error) => Some(error.clone()),
@@ -518,24 +615,23 @@ impl<S> Dispatcher<S> {
             Over::No | Over::Closed => None,
         };
         if let Some(error) = over {
-            self.finish(flight.batch, flight.index, Err(error));
-            return;
+            return self.fail_flight(&flight, |_| error.clone());
         }
-        self.waiting_calls += 1;
-        // Calls that lay side by side in a batch do so again.
+        self.waiting_calls += flight.len() as usize;
+        // Calls that were submitted side by side are so again.
         if let Some(front) = self.returned.front_mut()
             && front.ticket == flight.ticket
-            && front.next == flight.index + 1
+            && front.next == flight.end
             && (front.attempt, front.deaths) == (flight.attempt + 1, flight.deaths)
         {
-            front.next = flight.index;
+            front.next = flight.next;
             return;
         }
         self.returned.push_front(Waiting {
             ticket: flight.ticket,
-            batch: flight.batch,
-            next: flight.index,
-            end: flight.index + 1,
+            work: flight.work,
+            next: flight.next,
+            end: flight.end,
             attempt: flight.attempt + 1,
             deaths: flight.deaths,
         });
@@ -557,6 +653,7 @@ impl<S> Dispatcher<S> {
     fn kill(&mut self, seat: usize) {
         let state = &mut self.seats[seat];
         if !matches!(state.phase, Phase::Empty { .. } | Phase::Closed | Phase::Doomed) {
+            self.ready_seats -= usize::from(state.phase == Phase::Ready);
             state.phase = Phase::Doomed;
             self.effects.push_back(Effect::Kill { seat, epoch: state.epoch });
         }
@@ -575,12 +672,20 @@ impl<S> Dispatcher<S> {
     /// so no other call is hit; what it finished before is reported, or will be.
     fn kill_if_cancelled(&mut self, seat: usize, claimed: u32) {
         let state = &mut self.seats[seat];
-        let Some(flight) = state.in_flight.pop_back_if(|flight| flight.cancelled && flight.number == claimed) else {
+        let Some(flight) =
+            state.in_flight.back_mut().filter(|flight| flight.cancelled && flight.last_number() == claimed)
+        else {
             return;
         };
-        state.ahead -= flight.expected;
+        let (work, index, expected) = (flight.work.clone(), flight.end - 1, flight.expected);
+        flight.end = index;
+        if flight.len() == 0 {
+            state.in_flight.pop_back();
+        }
+        state.ahead -= expected;
+        state.calls -= 1;
         self.in_flight_calls -= 1;
-        self.finish(flight.batch, flight.index, Err(Error::new(Kind::Cancelled).with_ran(Ran::Maybe)));
+        self.fail(work, index, Error::new(Kind::Cancelled).with_ran(Ran::Maybe));
         self.kill(seat);
     }
 
@@ -590,6 +695,7 @@ impl<S> Dispatcher<S> {
         let state = &mut self.seats[seat];
         if state.phase == Phase::Ready && state.in_flight.is_empty() && !state.recalling && (worn || no_more) {
             state.phase = Phase::Leaving;
+            self.ready_seats -= 1;
             self.effects.push_back(Effect::Stop { seat, epoch: state.epoch });
             self.idle.retain(|idle| *idle != seat);
         }
@@ -597,8 +703,8 @@ impl<S> Dispatcher<S> {
 
     /// Does any call wait, or could one that was sent behind another be taken back?
     fn more_may_come(&self) -> bool {
-        let behind = |seat: &Seat<S>| {
-            seat.in_flight.len() > 1 && seat.in_flight.back().is_some_and(|last| is_after(last.number, seat.started))
+        let behind = |seat: &Seat<W>| {
+            seat.calls > 1 && seat.in_flight.back().is_some_and(|last| is_after(last.last_number(), seat.started))
         };
         self.waiting_calls > 0 || self.seats.iter().any(behind)
     }

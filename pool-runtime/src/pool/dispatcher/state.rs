@@ -1,42 +1,29 @@
-//! What the dispatcher keeps: batches, calls that wait or are in flight, seats, and what it wants done.
+//! What the dispatcher keeps: calls that wait or are in flight, seats, and what it wants done.
 
 use super::Time;
 use crate::{error::Error, protocol::CallHeader};
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, ops::Range, sync::Arc};
 
-/// Calls of one task that were submitted together, with whom to tell how they end.
-#[derive(Debug)]
-pub(crate) struct Batch<S> {
-    pub(crate) task: &'static str,
+/// Calls of one task that were submitted together.
+pub(crate) trait Work {
+    /// The task's name.
+    fn task(&self) -> &'static str;
+
     /// The first call's job; the others' follow.
-    pub(crate) first_job: u64,
-    /// The encoded arguments of all calls, one after the other.
-    pub(crate) arguments: Vec<u8>,
-    /// Where the arguments of each call end.
-    pub(crate) ends: Vec<usize>,
-    pub(crate) sink: S,
+    fn first_job(&self) -> u64;
+
+    /// How many bytes these calls take in a frame, about.
+    fn size(&self, calls: Range<u32>) -> usize;
 }
 
-impl<S> Batch<S> {
-    pub(crate) fn len(&self) -> u32 {
-        self.ends.len() as u32
-    }
-
-    pub(crate) fn arguments(&self, index: u32) -> &[u8] {
-        let index = index as usize;
-        let start = if index == 0 { 0 } else { self.ends[index - 1] };
-        &self.arguments[start..self.ends[index]]
-    }
-}
-
-/// Names a submitted batch.
+/// Names what was submitted together.
 pub(crate) type Ticket = u64;
 
-/// Calls of one batch that wait: those from `next` to `end`.
+/// Calls that wait: those from `next` to `end`.
 #[derive(Debug)]
-pub(super) struct Waiting<S> {
+pub(super) struct Waiting<W: ?Sized> {
     pub(super) ticket: Ticket,
-    pub(super) batch: Arc<Batch<S>>,
+    pub(super) work: Arc<W>,
     pub(super) next: u32,
     pub(super) end: u32,
     pub(super) attempt: u32,
@@ -44,52 +31,85 @@ pub(super) struct Waiting<S> {
     pub(super) deaths: u32,
 }
 
-impl<S> Waiting<S> {
+impl<W: ?Sized> Waiting<W> {
     pub(super) fn len(&self) -> usize {
         (self.end - self.next) as usize
     }
 }
 
-/// A call that was sent to a worker.
+/// Calls that were sent to a worker, one after the other, and have not ended: those from `next` to `end`.
 #[derive(Debug)]
-pub(crate) struct Flight<S> {
+pub(crate) struct Flight<W: ?Sized> {
     pub(super) ticket: Ticket,
-    pub(crate) batch: Arc<Batch<S>>,
-    pub(crate) index: u32,
+    pub(crate) work: Arc<W>,
+    pub(crate) next: u32,
+    pub(crate) end: u32,
     pub(super) attempt: u32,
     pub(super) deaths: u32,
+    /// The number of the call `next`.
     pub(super) number: u32,
-    /// How long it was expected to take when it was sent.
+    /// How long each was expected to take when it was sent.
     pub(super) expected: Time,
-    /// Its user has given it up; what is to be done about it depends on whether it has started.
+    /// Their user has given them up; what is to be done about it depends on which have started.
     pub(super) cancelled: bool,
 }
 
-impl<S> Clone for Flight<S> {
+impl<W: ?Sized> Clone for Flight<W> {
     fn clone(&self) -> Self {
-        Self { batch: self.batch.clone(), ..*self }
+        Self { work: self.work.clone(), ..*self }
     }
 }
 
-impl<S> Flight<S> {
+impl<W: ?Sized> Flight<W> {
+    pub(super) fn len(&self) -> u32 {
+        self.end - self.next
+    }
+
+    pub(super) fn last_number(&self) -> u32 {
+        self.number.wrapping_add(self.len()).wrapping_sub(1)
+    }
+
+    /// How long all of it is expected to take.
+    pub(super) fn ahead(&self) -> Time {
+        self.expected * Time::from(self.len())
+    }
+
+    /// Cuts off what is behind the call of this number. None if nothing is.
+    pub(super) fn split_after(&mut self, number: u32) -> Option<Self> {
+        let kept = number.wrapping_sub(self.number).wrapping_add(1);
+        let kept = if super::is_after(self.number, number) { 0 } else { kept.min(self.len()) };
+        if kept == self.len() {
+            return None;
+        }
+        let back = Self { next: self.next + kept, number: self.number.wrapping_add(kept), ..self.clone() };
+        self.end = back.next;
+        Some(back)
+    }
+}
+
+impl<W: ?Sized + Work> Flight<W> {
+    /// What the first of them is called.
     pub(crate) fn header(&self) -> CallHeader {
-        CallHeader { job: self.batch.first_job + u64::from(self.index), attempt: self.attempt, number: self.number }
+        CallHeader { job: self.work.first_job() + u64::from(self.next), attempt: self.attempt, number: self.number }
     }
 }
 
 /// What is to be done.
 #[derive(Debug)]
-pub(crate) enum Effect<S> {
-    /// Send these calls, in this order, after all that was sent to the seat before.
-    Send { seat: usize, epoch: u32, generation: u32, calls: Vec<Flight<S>> },
-    /// Take back what has not started, and say so with [`Dispatcher::taken_back`].
+pub(crate) enum Effect<W: ?Sized> {
+    /// Send the calls of these numbers, which [`flights`](super::Dispatcher::flights) tells, after all that was sent to
+    /// the seat before.
+    Send { seat: usize, epoch: u32, generation: u32, first: u32, last: u32 },
+    /// Take back what has not started, and say so with [`taken_back`](super::Dispatcher::taken_back).
     TakeBack { seat: usize, epoch: u32, generation: u32 },
     /// Let the worker finish and exit.
     Stop { seat: usize, epoch: u32 },
     /// Kill the worker.
     Kill { seat: usize, epoch: u32 },
-    /// Tell how a call ended.
-    Finish { batch: Arc<Batch<S>>, index: u32, result: Result<Vec<u8>, Error> },
+    /// Tell that calls have ended with values: those of the reports from this number on.
+    Values { work: Arc<W>, first: u32, count: u32, number: u32 },
+    /// Tell how a call failed.
+    Failed { work: Arc<W>, index: u32, error: Error },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,22 +129,26 @@ pub(super) enum Phase {
 }
 
 #[derive(Debug)]
-pub(super) struct Seat<S> {
+pub(super) struct Seat<W: ?Sized> {
     pub(super) phase: Phase,
     pub(super) epoch: u32,
     pub(super) generation: u32,
     /// The number of the latest call sent.
     pub(super) sent: u32,
     /// In the order of their numbers.
-    pub(super) in_flight: VecDeque<Flight<S>>,
+    pub(super) in_flight: VecDeque<Flight<W>>,
+    /// How many calls that are.
+    pub(super) calls: usize,
     /// Frames that the worker may not have read yet: the number of the last call in each, and how large it is. Also
     /// those whose calls were taken back: they still lie between here and there.
     pub(super) unread: VecDeque<(u32, usize)>,
     pub(super) unread_bytes: usize,
     /// How many starts have failed here one after another.
     pub(super) failures: u32,
-    /// How long those are expected to take.
+    /// How long what is in flight is expected to take.
     pub(super) ahead: Time,
+    /// The task of the call that was reported last.
+    pub(super) task: &'static str,
     /// The number of the latest call that is known to have started, from the last time something was taken back.
     pub(super) started: u32,
     /// What has not started is being taken back: nothing new is sent until that is done.
@@ -139,7 +163,7 @@ pub(super) struct Seat<S> {
     pub(super) progress: Time,
 }
 
-impl<S> Seat<S> {
+impl<W: ?Sized> Seat<W> {
     /// The worker has come as far as this call; whatever frames lie before it have been read.
     pub(super) fn has_read(&mut self, number: u32) {
         let nothing_left = self.in_flight.is_empty();
@@ -190,4 +214,12 @@ pub(crate) struct Limits {
     pub(crate) tasks_per_child: u64,
     /// How many bytes may be on their way to a worker that is busy.
     pub(crate) unhindered: usize,
+    /// How many bytes one frame has, if it has more than one call.
+    pub(crate) frame: usize,
+    /// How many frames may lie unread between here and a worker.
+    pub(crate) frames: usize,
+    /// How many calls may be in flight at one seat.
+    pub(crate) calls: usize,
+    /// No call is taken to be shorter, as its transport is not.
+    pub(crate) shortest: Time,
 }

@@ -1,23 +1,50 @@
 //! Drives the dispatcher through single cases, and through random orders of all events.
 
-use super::{
-    feed::{CALL_BYTES, MAX_IN_FLIGHT, MAX_UNREAD},
-    *,
-};
+use super::{feed::CHUNK_BYTES, *};
 use crate::{error::Stage, protocol::CallHeader};
-use std::collections::HashSet;
+use std::{collections::HashSet, ops::Range};
 
-const LIMITS: Limits = Limits { tasks_per_child: u64::MAX, unhindered: 1 << 15 };
+const LIMITS: Limits =
+    Limits { tasks_per_child: u64::MAX, unhindered: 1 << 15, frame: 1 << 15, frames: 16, calls: 1024, shortest: 2_000 };
 
-type Simple = Dispatcher<u32>;
+struct Calls {
+    first_job: u64,
+    calls: u32,
+    /// The bytes of each.
+    size: usize,
+}
 
-fn batch(first_job: u64, calls: u32) -> Batch<u32> {
-    Batch {
-        task: "demo::task",
-        first_job,
-        arguments: vec![0; calls as usize],
-        ends: (1..=calls as usize).collect(),
-        sink: 0,
+impl Work for Calls {
+    fn task(&self) -> &'static str {
+        "demo::task"
+    }
+    fn first_job(&self) -> u64 {
+        self.first_job
+    }
+    fn size(&self, calls: Range<u32>) -> usize {
+        assert!(calls.end <= self.calls);
+        calls.len() * self.size
+    }
+}
+
+type Simple = Dispatcher<Calls>;
+
+fn work(first_job: u64, calls: u32) -> Calls {
+    Calls { first_job, calls, size: 1 }
+}
+
+impl Simple {
+    fn add(&mut self, work: Calls, now: Time) -> Result<Ticket, Error> {
+        let calls = work.calls;
+        self.submit(Arc::new(work), calls, now)
+    }
+
+    /// A call ends with a value, after so long.
+    fn value(&mut self, seat: usize, call: CallHeader, nanos: Time, now: Time) -> Result<(), &'static str> {
+        self.reported(seat, 1, (call.number, 1), None)?;
+        self.timed(seat, 1, nanos);
+        self.progressed(seat, 1, now);
+        Ok(())
     }
 }
 
@@ -30,29 +57,42 @@ fn pool(seats: usize) -> Simple {
     pool
 }
 
-fn effects(pool: &mut Simple) -> Vec<Effect<u32>> {
+fn effects(pool: &mut Simple) -> Vec<Effect<Calls>> {
     std::iter::from_fn(|| pool.effect()).collect()
+}
+
+/// Each call of some flights.
+fn headers<'f>(flights: impl Iterator<Item = &'f Flight<Calls>>) -> Vec<CallHeader> {
+    let each = |flight: &Flight<Calls>| {
+        let first = flight.header();
+        let header =
+            move |n| CallHeader { job: first.job + u64::from(n), number: first.number.wrapping_add(n), ..first };
+        (0..flight.len()).map(header).collect::<Vec<_>>()
+    };
+    flights.flat_map(each).collect()
 }
 
 fn sent(pool: &mut Simple) -> Vec<(usize, Vec<CallHeader>)> {
     let sends = effects(pool).into_iter().filter_map(|effect| match effect {
-        Effect::Send { seat, calls, .. } => Some((seat, calls.iter().map(Flight::header).collect())),
+        Effect::Send { seat, first, last, .. } => Some((seat, headers(pool.flights(seat, first, last)))),
         _ => None,
     });
     sends.collect()
 }
 
-fn finished(pool: &mut Simple) -> Vec<(u64, bool)> {
-    let ends = effects(pool).into_iter().filter_map(|effect| match effect {
-        Effect::Finish { batch, index, result } => Some((batch.first_job + u64::from(index), result.is_ok())),
-        _ => None,
-    });
-    ends.collect()
+/// Each call that has ended, and whether with a value.
+fn ends(effect: &Effect<Calls>) -> Vec<(u64, bool)> {
+    match effect {
+        Effect::Values { work, first, count, .. } => {
+            (*first..first + count).map(|index| (work.first_job + u64::from(index), true)).collect()
+        }
+        Effect::Failed { work, index, .. } => vec![(work.first_job + u64::from(*index), false)],
+        _ => Vec::new(),
+    }
 }
 
-fn report(call: CallHeader, nanos: Time) -> Report {
-    let ending = Ending::Value(Vec::new());
-    Report { epoch: 1, call, nanos, stage: Stage::Encoding, leaving: false, ending }
+fn finished(pool: &mut Simple) -> Vec<(u64, bool)> {
+    effects(pool).iter().flat_map(ends).collect()
 }
 
 fn loss() -> Loss {
@@ -61,16 +101,16 @@ fn loss() -> Loss {
 
 /// Teaches the pool that calls take `nanos`.
 fn warm_up(pool: &mut Simple, nanos: Time) {
-    pool.submit(batch(1_000_000, 1), 0).unwrap();
+    pool.add(work(1_000_000, 1), 0).unwrap();
     let (seat, calls) = sent(pool).remove(0);
-    pool.report(seat, report(calls[0], nanos), 0).unwrap();
+    pool.value(seat, calls[0], nanos, 0).unwrap();
     effects(pool);
 }
 
 #[test]
 fn calls_of_unknown_duration_are_sent_one_to_each_worker() {
     let mut pool = pool(3);
-    pool.submit(batch(0, 10), 0).unwrap();
+    pool.add(work(0, 10), 0).unwrap();
     let sent = sent(&mut pool);
     assert_eq!(sent.iter().map(|(_, calls)| calls.len()).collect::<Vec<_>>(), [1, 1, 1]);
     assert_eq!(pool.counts(), Counts { waiting: 7, running: 3, done: 0, failed: 0 });
@@ -80,11 +120,11 @@ fn calls_of_unknown_duration_are_sent_one_to_each_worker() {
 fn short_calls_are_sent_many_at_a_time_and_long_ones_singly() {
     let mut short = pool(2);
     warm_up(&mut short, 10_000);
-    short.submit(batch(0, 1000), 0).unwrap();
+    short.add(work(0, 1000), 0).unwrap();
     assert!(sent(&mut short).iter().all(|(_, calls)| calls.len() == 200));
     let mut long = pool(2);
     warm_up(&mut long, 5 * MILLISECOND);
-    long.submit(batch(0, 1000), 0).unwrap();
+    long.add(work(0, 1000), 0).unwrap();
     assert!(sent(&mut long).iter().all(|(_, calls)| calls.len() == 1));
 }
 
@@ -92,7 +132,7 @@ fn short_calls_are_sent_many_at_a_time_and_long_ones_singly() {
 fn few_short_calls_are_shared_among_the_workers() {
     let mut pool = pool(4);
     warm_up(&mut pool, 10_000);
-    pool.submit(batch(0, 8), 0).unwrap();
+    pool.add(work(0, 8), 0).unwrap();
     assert_eq!(sent(&mut pool).iter().map(|(_, calls)| calls.len()).collect::<Vec<_>>(), [2, 2, 2, 2]);
 }
 
@@ -100,9 +140,9 @@ fn few_short_calls_are_shared_among_the_workers() {
 fn a_large_argument_is_sent_to_an_idle_worker_alone() {
     let mut pool = pool(1);
     warm_up(&mut pool, 10_000);
-    let large = || Batch { arguments: vec![0; 1 << 20], ends: vec![1 << 20], ..batch(0, 1) };
+    let large = || Calls { size: 1 << 20, ..work(0, 1) };
     for _ in 0..2 {
-        pool.submit(large(), 0).unwrap();
+        pool.add(large(), 0).unwrap();
     }
     assert_eq!(sent(&mut pool).len(), 1);
     assert_eq!(pool.counts().waiting, 1);
@@ -112,10 +152,10 @@ fn a_large_argument_is_sent_to_an_idle_worker_alone() {
 fn what_waits_behind_a_slow_call_is_given_to_an_idle_worker() {
     let mut pool = pool(2);
     warm_up(&mut pool, 10_000);
-    pool.submit(batch(0, 20), 0).unwrap();
+    pool.add(work(0, 20), 0).unwrap();
     let [(quick, calls), (slow, stuck)] = <[_; 2]>::try_from(sent(&mut pool)).unwrap();
     for call in &calls {
-        pool.report(quick, report(*call, 10_000), 1000).unwrap();
+        pool.value(quick, *call, 10_000, 1000).unwrap();
     }
     effects(&mut pool);
     let at = pool.next_tick().expect("an idle worker is to look again");
@@ -134,10 +174,10 @@ fn what_waits_behind_a_slow_call_is_given_to_an_idle_worker() {
 fn a_worker_that_is_ahead_of_its_reports_is_not_asked_again() {
     let mut pool = pool(2);
     warm_up(&mut pool, 10_000);
-    pool.submit(batch(0, 20), 0).unwrap();
+    pool.add(work(0, 20), 0).unwrap();
     let [(quick, calls), (slow, stuck)] = <[_; 2]>::try_from(sent(&mut pool)).unwrap();
     for call in &calls {
-        pool.report(quick, report(*call, 10_000), 10 * MILLISECOND).unwrap();
+        pool.value(quick, *call, 10_000, 10 * MILLISECOND).unwrap();
     }
     let asked = |pool: &mut Simple| effects(pool).iter().filter(|e| matches!(e, Effect::TakeBack { .. })).count();
     assert_eq!(asked(&mut pool), 1);
@@ -150,9 +190,9 @@ fn a_worker_that_is_ahead_of_its_reports_is_not_asked_again() {
 fn a_lost_worker_costs_the_call_that_it_had_started() {
     let mut pool = pool(1);
     warm_up(&mut pool, 10_000);
-    pool.submit(batch(0, 5), 0).unwrap();
+    pool.add(work(0, 5), 0).unwrap();
     let (seat, calls) = sent(&mut pool).remove(0);
-    pool.report(seat, report(calls[0], 1), 0).unwrap();
+    pool.value(seat, calls[0], 1, 0).unwrap();
     pool.lost(seat, 1, &loss(), calls[1].number, 0);
     assert_eq!(finished(&mut pool), [(0, true), (1, false)]);
     assert_eq!(pool.counts().waiting, 3);
@@ -165,7 +205,7 @@ fn a_lost_worker_costs_the_call_that_it_had_started() {
 #[test]
 fn a_call_whose_workers_die_before_it_starts_is_given_up_in_the_end() {
     let mut pool = pool(1);
-    pool.submit(batch(0, 1), 0).unwrap();
+    pool.add(work(0, 1), 0).unwrap();
     let mut deaths = 0;
     while pool.counts().failed == 0 {
         let claimed = sent(&mut pool).remove(0).1[0].number - 1;
@@ -186,7 +226,7 @@ fn a_call_behind_many_that_kill_their_workers_is_run_in_the_end() {
     warm_up(&mut pool, 10_000);
     let killers = u64::from(2 * MAX_DEATHS);
     for job in 0..=killers {
-        pool.submit(batch(job, 1), 0).unwrap();
+        pool.add(work(job, 1), 0).unwrap();
     }
     for epoch in 1..=killers as u32 {
         let call = sent(&mut pool).remove(0).1[0];
@@ -201,26 +241,24 @@ fn a_call_behind_many_that_kill_their_workers_is_run_in_the_end() {
 #[test]
 fn a_report_about_another_call_is_a_fault() {
     let mut pool = pool(1);
-    pool.submit(batch(0, 1), 0).unwrap();
+    pool.add(work(0, 1), 0).unwrap();
     let (seat, calls) = sent(&mut pool).remove(0);
     let right = calls[0];
-    for wrong in [
-        CallHeader { job: 7, ..right },
-        CallHeader { attempt: 2, ..right },
-        CallHeader { number: right.number + 1, ..right },
-    ] {
-        assert!(pool.report(seat, report(wrong, 1), 0).is_err());
-    }
-    assert!(pool.report(seat, Report { epoch: 9, ..report(right, 1) }, 0).is_err());
-    assert!(pool.report(seat, report(right, 1), 0).is_ok());
-    assert!(pool.report(seat, report(right, 1), 0).is_err(), "twice");
+    let wrong = CallHeader { number: right.number + 1, ..right };
+    assert!(pool.value(seat, wrong, 1, 0).is_err());
+    assert!(pool.reported(seat, 1, (right.number, 2), None).is_err(), "one more than it has");
+    let mut pool = self::pool(1);
+    pool.add(work(0, 1), 0).unwrap();
+    effects(&mut pool);
+    assert!(pool.value(seat, right, 1, 0).is_ok());
+    assert!(pool.value(seat, right, 1, 0).is_err(), "twice");
 }
 
 #[test]
 fn cancelling_a_running_call_kills_its_worker_and_spares_the_others() {
     let mut pool = pool(1);
     warm_up(&mut pool, 10_000);
-    let tickets: Vec<_> = (0..3).map(|job| pool.submit(batch(job, 1), 0).unwrap()).collect();
+    let tickets: Vec<_> = (0..3).map(|job| pool.add(work(job, 1), 0).unwrap()).collect();
     let calls: Vec<_> = sent(&mut pool).into_iter().flat_map(|(_, calls)| calls).collect();
     assert!(pool.cancel(tickets[0], true, 0));
     assert!(!pool.cancel(tickets[0], true, 0), "there is nothing left to cancel");
@@ -230,11 +268,11 @@ fn cancelling_a_running_call_kills_its_worker_and_spares_the_others() {
         "first nothing more may start"
     );
     pool.taken_back(0, 1, calls[0].number, 0);
-    let Some(Effect::Finish { index: 0, result: Err(error), .. }) = pool.effect() else { panic!("not cancelled") };
+    let Some(Effect::Failed { index: 0, error, .. }) = pool.effect() else { panic!("not cancelled") };
     assert!(error.is_cancelled() && error.ran() == Ran::Maybe);
     assert!(matches!(pool.effect(), Some(Effect::Kill { seat: 0, epoch: 1 })));
     assert_eq!(pool.counts().waiting, 2);
-    pool.report(0, report(calls[0], 0), 0).expect("it may have been through by then");
+    pool.value(0, calls[0], 0, 0).expect("it may have been through by then");
     pool.lost(0, 1, &loss(), calls[0].number, 0);
     assert_eq!(finished(&mut pool), []);
     assert_eq!(pool.counts().waiting, 2);
@@ -244,37 +282,36 @@ fn cancelling_a_running_call_kills_its_worker_and_spares_the_others() {
 fn cancelling_what_has_not_started_kills_nobody() {
     let mut pool = pool(1);
     warm_up(&mut pool, 10_000);
-    let both = Batch { ends: vec![1, 2], ..batch(0, 2) };
-    let tickets = [pool.submit(both, 0).unwrap(), pool.submit(batch(2, 1), 0).unwrap()];
+    let tickets = [pool.add(work(0, 2), 0).unwrap(), pool.add(work(2, 1), 0).unwrap()];
     let (_, calls) = sent(&mut pool).remove(0);
-    pool.report(0, report(calls[0], 10_000), 0).unwrap();
+    pool.value(0, calls[0], 10_000, 0).unwrap();
     let (_, behind) = sent(&mut pool).remove(0);
     effects(&mut pool);
     assert!(pool.cancel(tickets[1], true, 0));
     effects(&mut pool);
     pool.taken_back(0, 1, calls[1].number, 0);
-    let Some(Effect::Finish { result: Err(error), .. }) = pool.effect() else { panic!("not cancelled") };
+    let Some(Effect::Failed { error, .. }) = pool.effect() else { panic!("not cancelled") };
     assert!(error.is_cancelled() && error.ran() == Ran::No);
     assert!(!effects(&mut pool).iter().any(|effect| matches!(effect, Effect::Kill { .. })));
-    pool.report(0, report(calls[1], 10_000), 0).unwrap();
+    pool.value(0, calls[1], 10_000, 0).unwrap();
     assert_eq!(finished(&mut pool), [(1, true)]);
-    assert!(pool.report(0, report(behind[0], 10_000), 0).is_err(), "it has been taken back");
+    assert!(pool.value(0, behind[0], 10_000, 0).is_err(), "it has been taken back");
 }
 
 #[test]
 fn a_call_that_has_reported_is_not_hit_by_the_end_of_the_next() {
     let mut pool = pool(1);
     warm_up(&mut pool, 10_000);
-    let tickets: Vec<_> = (0..4).map(|job| pool.submit(batch(job, 1), 0).unwrap()).collect();
+    let tickets: Vec<_> = (0..4).map(|job| pool.add(work(job, 1), 0).unwrap()).collect();
     let (_, first) = sent(&mut pool).remove(0);
-    pool.report(0, report(first[0], 10_000), 0).unwrap();
+    pool.value(0, first[0], 10_000, 0).unwrap();
     let (_, calls) = sent(&mut pool).remove(0);
     assert_eq!(calls.len(), 3);
     assert!(pool.cancel(tickets[2], true, 0));
     pool.taken_back(0, 1, calls[1].number, 0);
     effects(&mut pool);
     // The report of the one before was on its way when the worker was killed.
-    pool.report(0, report(calls[0], 10_000), 0).unwrap();
+    pool.value(0, calls[0], 10_000, 0).unwrap();
     assert_eq!(finished(&mut pool), [(1, true)]);
     pool.lost(0, 1, &loss(), calls[1].number, 0);
     assert_eq!(finished(&mut pool), []);
@@ -287,10 +324,10 @@ fn a_worker_that_had_its_number_of_calls_is_replaced() {
     pool.next_start(0, 0);
     pool.ready(0, 1, 0);
     warm_up(&mut pool, 10_000);
-    pool.submit(batch(0, 5), 0).unwrap();
+    pool.add(work(0, 5), 0).unwrap();
     let (_, calls) = sent(&mut pool).remove(0);
     assert_eq!(calls.len(), 1, "one of two was the warming up");
-    pool.report(0, report(calls[0], 1), 0).unwrap();
+    pool.value(0, calls[0], 1, 0).unwrap();
     assert!(effects(&mut pool).iter().any(|effect| matches!(effect, Effect::Stop { .. })));
     pool.lost(0, 1, &loss(), calls[0].number, 0);
     assert_eq!(pool.next_start(0, 0), Start::Now { epoch: 2 });
@@ -299,7 +336,7 @@ fn a_worker_that_had_its_number_of_calls_is_replaced() {
 #[test]
 fn starts_that_fail_are_tried_again_later_and_then_given_up() {
     let mut pool = Simple::new(2, LIMITS);
-    pool.submit(batch(0, 3), 0).unwrap();
+    pool.add(work(0, 3), 0).unwrap();
     let mut now = 0;
     for tries in 1..=MAX_FAILED_STARTS {
         assert_eq!(pool.counts().failed, 0, "after {} tries", tries - 1);
@@ -314,7 +351,7 @@ fn starts_that_fail_are_tried_again_later_and_then_given_up() {
     }
     assert!(now > 0, "there was a pause");
     assert_eq!(finished(&mut pool), [(0, false), (1, false), (2, false)]);
-    let error = pool.submit(batch(3, 1), now).unwrap_err();
+    let error = pool.add(work(3, 1), now).unwrap_err();
     assert!(error.to_string().contains("no such luck"), "{error}");
     assert_eq!(pool.next_start(0, now), Start::Never);
     assert_eq!(pool.next_start(1, now), Start::Never);
@@ -324,21 +361,21 @@ fn starts_that_fail_are_tried_again_later_and_then_given_up() {
 #[test]
 fn closing_lets_everything_finish_and_terminating_nothing() {
     let mut closed = pool(1);
-    closed.submit(batch(0, 2), 0).unwrap();
+    closed.add(work(0, 2), 0).unwrap();
     closed.close();
-    assert!(closed.submit(batch(9, 1), 0).unwrap_err().is_closed());
+    assert!(closed.add(work(9, 1), 0).unwrap_err().is_closed());
     for _ in 0..2 {
         let (seat, calls) = sent(&mut closed).remove(0);
-        closed.report(seat, report(calls[0], 5 * MILLISECOND), 0).unwrap();
+        closed.value(seat, calls[0], 5 * MILLISECOND, 0).unwrap();
     }
     assert!(effects(&mut closed).iter().any(|effect| matches!(effect, Effect::Stop { .. })));
     let mut terminated = pool(1);
-    terminated.submit(batch(0, 2), 0).unwrap();
+    terminated.add(work(0, 2), 0).unwrap();
     assert_eq!(terminated.terminate(), 2);
     assert_eq!(terminated.terminate(), 0);
-    let ends = effects(&mut terminated);
-    assert_eq!(ends.iter().filter(|effect| matches!(effect, Effect::Finish { .. })).count(), 2);
-    assert!(ends.iter().any(|effect| matches!(effect, Effect::Kill { .. })));
+    let effects = effects(&mut terminated);
+    assert_eq!(effects.iter().flat_map(ends).count(), 2);
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::Kill { .. })));
 }
 
 // ---- any order of events ----
@@ -370,7 +407,7 @@ struct Process {
     generation: u32,
     claimed: u32,
     inbox: VecDeque<(u32, CallHeader)>,
-    reports: VecDeque<Report>,
+    reports: VecDeque<(CallHeader, Time)>,
     running: Option<CallHeader>,
     stopping: bool,
     doomed: bool,
@@ -395,7 +432,10 @@ impl World {
         let seats = 1 + random.below(6);
         let tasks_per_child = if random.one_in(3) { 1 + random.next() % 20 } else { u64::MAX };
         Self {
-            pool: Dispatcher::new(seats, Limits { tasks_per_child, unhindered: 20 * CALL_BYTES }),
+            pool: Dispatcher::new(
+                seats,
+                Limits { tasks_per_child, unhindered: 20 * CHUNK_BYTES, calls: 200, ..LIMITS },
+            ),
             processes: (0..seats).map(|_| None).collect(),
             taken_back: VecDeque::new(),
             random,
@@ -410,13 +450,16 @@ impl World {
     fn carry_out(&mut self) {
         while let Some(effect) = self.pool.effect() {
             match effect {
-                Effect::Finish { batch, index, .. } => {
-                    let job = batch.first_job + u64::from(index);
-                    assert!(self.ends.insert(job), "job {job} ended twice");
+                ended @ (Effect::Values { .. } | Effect::Failed { .. }) => {
+                    for (job, _) in ends(&ended) {
+                        assert!(self.ends.insert(job), "job {job} ended twice");
+                    }
                 }
-                Effect::Send { seat, epoch, generation, calls } => {
+                Effect::Send { seat, epoch, generation, first, last } => {
+                    let calls = headers(self.pool.flights(seat, first, last));
+                    assert_eq!(calls.len() as u32, last.wrapping_sub(first).wrapping_add(1));
                     if let Some(process) = self.processes[seat].as_mut().filter(|process| process.epoch == epoch) {
-                        process.inbox.extend(calls.iter().map(|call| (generation, call.header())));
+                        process.inbox.extend(calls.into_iter().map(|call| (generation, call)));
                     }
                 }
                 Effect::TakeBack { seat, epoch, generation } => {
@@ -447,7 +490,7 @@ impl World {
         match self.random.below(20) {
             0 | 1 if !over => {
                 let calls = 1 + self.random.below(30) as u32;
-                self.tickets.push(self.pool.submit(batch(self.submitted, calls), self.now).unwrap());
+                self.tickets.push(self.pool.add(work(self.submitted, calls), self.now).unwrap());
                 self.submitted += u64::from(calls);
             }
             2 if !over && self.random.one_in(4) => {
@@ -502,9 +545,7 @@ impl World {
         let Some(process) = self.processes[seat].as_mut() else { return };
         if let Some(call) = process.running.take() {
             let nanos = if self.random.one_in(10) { 20 * MILLISECOND } else { 30_000 };
-            let ending = Ending::Value(Vec::new());
-            let epoch = process.epoch;
-            process.reports.push_back(Report { epoch, call, nanos, stage: Stage::Encoding, leaving: false, ending });
+            process.reports.push_back((call, nanos));
         } else if let Some((generation, call)) = process.inbox.pop_front() {
             if generation == process.generation {
                 process.claimed = call.number;
@@ -517,17 +558,21 @@ impl World {
     }
 
     fn deliver(&mut self, seat: usize) {
-        let report = self.processes[seat].as_mut().and_then(|process| process.reports.pop_front());
-        if let Some(report) = report {
-            self.pool.report(seat, report, self.now).unwrap();
+        let Some(process) = self.processes[seat].as_mut() else { return };
+        let (epoch, several) = (process.epoch, 1 + self.random.below(3));
+        for _ in 0..several {
+            let Some((call, nanos)) = process.reports.pop_front() else { break };
+            self.pool.reported(seat, epoch, (call.number, 1), None).unwrap();
+            self.pool.timed(seat, 1, nanos);
         }
+        self.pool.progressed(seat, epoch, self.now);
     }
 
     /// All that a worker has sent arrives; then its end is noticed.
     fn die(&mut self, seat: usize) {
         let Some(process) = self.processes[seat].take() else { return };
-        for report in process.reports {
-            self.pool.report(seat, report, self.now).unwrap();
+        for (call, _) in process.reports {
+            self.pool.reported(seat, process.epoch, (call.number, 1), None).unwrap();
         }
         self.pool.lost(seat, process.epoch, &loss(), process.claimed, self.now);
         self.pool.seats[seat].failures = 0;
@@ -537,16 +582,23 @@ impl World {
         let pool = &self.pool;
         let waiting: usize = pool.waiting.iter().chain(&pool.returned).map(Waiting::len).sum();
         assert_eq!(waiting, pool.waiting_calls);
-        let in_flight: usize = pool.seats.iter().map(|seat| seat.in_flight.len()).sum();
+        let count = |seat: &Seat<Calls>| seat.in_flight.iter().map(|flight| flight.len() as usize).sum::<usize>();
+        let in_flight: usize = pool.seats.iter().map(count).sum();
+        assert_eq!(pool.ready_seats, pool.seats.iter().filter(|seat| seat.phase == Phase::Ready).count());
         assert_eq!(in_flight, pool.in_flight_calls);
         assert_eq!(waiting + in_flight + self.ends.len(), self.submitted as usize, "a call is lost");
         for seat in &pool.seats {
-            assert!(seat.unread.len() <= MAX_UNREAD);
+            assert!(seat.unread.len() <= LIMITS.frames);
+            assert_eq!(seat.calls, count(seat));
+            assert!(seat.in_flight.iter().all(|flight| flight.len() > 0));
             assert_eq!(seat.unread_bytes, seat.unread.iter().map(|(_, bytes)| bytes).sum::<usize>());
-            assert_eq!(seat.ahead, seat.in_flight.iter().map(|flight| flight.expected).sum::<Time>());
-            assert!(seat.in_flight.len() <= MAX_IN_FLIGHT);
+            assert_eq!(seat.ahead, seat.in_flight.iter().map(Flight::ahead).sum::<Time>());
+            assert!(seat.calls <= 200);
             assert!(
-                seat.in_flight.iter().zip(seat.in_flight.iter().skip(1)).all(|(a, b)| is_after(b.number, a.number))
+                seat.in_flight
+                    .iter()
+                    .zip(seat.in_flight.iter().skip(1))
+                    .all(|(a, b)| is_after(b.number, a.last_number()))
             );
         }
         let idle: HashSet<_> = pool.idle.iter().collect();

@@ -1,0 +1,95 @@
+//! Memory that two processes share: a sealed memfd, which cannot shrink below anybody's feet and has no name.
+
+use rustix::{
+    fs::{MemfdFlags, SealFlags, fcntl_add_seals, fstat, ftruncate, memfd_create},
+    mm::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap},
+};
+use std::{
+    ffi::CStr,
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    ptr::{self, NonNull},
+};
+
+/// The granularity of mappings. A memfd is made of pages of this size on all systems this runs on; where pages are
+/// larger, mapping at an offset fails, and whoever asked does without.
+pub(crate) const PAGE: usize = 4096;
+
+/// A new memfd of this size, which nobody can resize. All zero.
+pub(crate) fn sealed_memory(name: &CStr, size: usize) -> io::Result<OwnedFd> {
+    let fd = super::beyond_standard(memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?)?;
+    ftruncate(&fd, size as u64)?;
+    fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
+    Ok(fd)
+}
+
+/// Is a memfd that was passed to this process as large as it should be?
+pub(crate) fn check_size(fd: impl AsFd, size: usize) -> io::Result<()> {
+    match fstat(fd)?.st_size {
+        found if found == size as i64 => Ok(()),
+        found => {
+            Err(io::Error::new(io::ErrorKind::InvalidData, format!("{found} bytes are shared in place of {size}")))
+        }
+    }
+}
+
+/// A part of shared memory, mapped for reading and writing.
+///
+/// It hands out a raw pointer alone: another process may write at any time, so what may be done with it is for each
+/// user to argue.
+#[derive(Debug)]
+pub(crate) struct Mapping {
+    memory: NonNull<u8>,
+    mapped: usize,
+}
+
+// SAFETY: the mapping belongs to the value and lives until it is dropped; access goes through a raw pointer.
+unsafe impl Send for Mapping {}
+// SAFETY: as above.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    /// Maps `size` bytes from `offset` on; both are multiples of [`PAGE`].
+    pub(crate) fn new(fd: BorrowedFd<'_>, offset: usize, size: usize) -> io::Result<Self> {
+        // SAFETY: a new mapping at an address of the kernel's choice.
+        let memory = unsafe {
+            mmap(ptr::null_mut(), size, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED, fd, offset as u64)?
+        };
+        let memory = NonNull::new(memory.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
+        Ok(Self { memory, mapped: size })
+    }
+
+    /// Maps the same bytes twice, one behind the other: what begins near the end of a ring goes on behind it as if there
+    /// were no end.
+    pub(crate) fn twice(fd: BorrowedFd<'_>, offset: usize, size: usize) -> io::Result<Self> {
+        // SAFETY: a new mapping at an address of the kernel's choice, which only keeps the place.
+        let place = unsafe { mmap_anonymous(ptr::null_mut(), 2 * size, ProtFlags::empty(), MapFlags::PRIVATE)? };
+        let memory = NonNull::new(place.cast::<u8>()).ok_or(io::ErrorKind::OutOfMemory)?;
+        let mapping = Self { memory, mapped: 2 * size };
+        for half in 0..2 {
+            // SAFETY: each half lies inside of the place that was just reserved, which nobody else knows of.
+            unsafe {
+                mmap(
+                    memory.as_ptr().add(half * size).cast(),
+                    size,
+                    ProtFlags::READ | ProtFlags::WRITE,
+                    MapFlags::SHARED | MapFlags::FIXED,
+                    fd,
+                    offset as u64,
+                )?;
+            }
+        }
+        Ok(mapping)
+    }
+
+    pub(crate) fn start(&self) -> NonNull<u8> {
+        self.memory
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is ours, and nothing borrows from it any more.
+        let _ = unsafe { munmap(self.memory.as_ptr().cast(), self.mapped) };
+    }
+}

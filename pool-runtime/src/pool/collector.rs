@@ -1,0 +1,309 @@
+//! Who listens to the workers behind rings: a caller that waits for a result, or, if none does, the collector's thread.
+//!
+//! ```text
+//!              a caller waits                       its result is there
+//!   nobody ──────────────────▶ it leads: reads all ─────────────────────▶ nobody
+//!     │                        rings, spins, sleeps
+//!     │  a worker reports, and no one leads
+//!     └──────▶ its bell wakes the collector: reads all rings until nothing is on its way, then sleeps
+//! ```
+//!
+//! A blocking call so needs no third thread: the caller that leads finds its own result in the ring, and everybody else's
+//! on the way. Other callers that wait meanwhile sleep until it is found for them. When the leader leaves and something is
+//! still on its way, the collector's bell is armed, in its place.
+//!
+//! To sleep, a listener *arms* each ring with its mark, looks at all of them once more, and sleeps on its word of the
+//! pool's [`Bells`]. A worker rings for the mark that it finds, once. Whoever sends to a ring while all listeners sleep
+//! arms it for them, under the dispatcher's lock, under which the listeners say that they go to sleep.
+//!
+//! Where many short calls are on their way, a bell for each report would cost more than the calls: a listener then naps for
+//! part of the time that the workers have work for, and a worker rings only when it runs dry. A thread that submits many
+//! calls reads the rings itself now and then.
+
+use super::{
+    dispatcher::Time,
+    ringline::RingLine,
+    shared::{Core, Line, Shared, Station},
+};
+use crate::{
+    job::{Awaited, lock},
+    os,
+    transport::ring::{Bells, COLLECTOR, LAZY, LEADER, Spin},
+};
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering, fence},
+    },
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+/// The longest and the shortest nap.
+const LONGEST_NAP: Duration = Duration::from_micros(500);
+const SHORTEST_NAP: Duration = Duration::from_micros(60);
+/// No listener sleeps longer while calls are on their way: should a worker gone mad have kept its bell from ringing for
+/// others, they are late, not lost.
+const LONGEST_SLEEP: Duration = Duration::from_secs(1);
+
+pub(super) struct Collector {
+    bells: Arc<Bells>,
+    /// All workers there are.
+    stations: Mutex<Arc<[Arc<Station>]>>,
+    /// A caller leads. Changes only under the dispatcher's lock.
+    leads: AtomicBool,
+    /// The listeners that sleep, or are about to. Set only under the dispatcher's lock.
+    leader_sleeps: AtomicBool,
+    collector_sleeps: AtomicBool,
+    /// The leader's patience; also what makes it the only one.
+    spin: Mutex<Spin>,
+    processors: usize,
+    /// More threads want to run than there are processors: nobody is to spin.
+    crowded: AtomicBool,
+}
+
+/// A caller that listens.
+pub(super) struct Lead<'c> {
+    collector: &'c Collector,
+    shared: &'c Shared,
+}
+
+impl Collector {
+    pub(super) fn new(bells: Arc<Bells>) -> Self {
+        Self {
+            bells,
+            stations: Mutex::new(Arc::new([])),
+            leads: AtomicBool::new(false),
+            leader_sleeps: AtomicBool::new(false),
+            collector_sleeps: AtomicBool::new(false),
+            spin: Mutex::new(Spin::new()),
+            processors: os::cpu_count(),
+            crowded: AtomicBool::new(false),
+        }
+    }
+
+    pub(super) fn spawn(shared: Arc<Shared>) -> std::io::Result<JoinHandle<()>> {
+        std::thread::Builder::new().name("pool-collector".into()).stack_size(1 << 18).spawn(move || {
+            os::block_all_signals();
+            if let Some(collector) = &shared.collector {
+                collector.collect(&shared);
+            }
+        })
+    }
+
+    /// The workers have changed.
+    pub(super) fn set_stations(&self, core: &Core) {
+        *lock(&self.stations) = core.stations.iter().flatten().cloned().collect();
+    }
+
+    fn stations(&self) -> Arc<[Arc<Station>]> {
+        lock(&self.stations).clone()
+    }
+
+    /// Something else than a report is to be looked at: the pool is over, say.
+    pub(super) fn look(&self) {
+        self.bells.ring(COLLECTOR);
+        self.tell_leader();
+    }
+
+    /// The leader is to see whether what it waits for is done.
+    pub(super) fn tell_leader(&self) {
+        fence(Ordering::SeqCst);
+        if self.leader_sleeps.load(Ordering::Relaxed) {
+            self.bells.ring(LEADER);
+        }
+    }
+
+    /// Called under the dispatcher's lock, before something is sent to a worker.
+    pub(super) fn before_sending(&self, line: &RingLine) {
+        if self.leads.load(Ordering::Relaxed) {
+            if self.leader_sleeps.load(Ordering::Relaxed) {
+                line.memory().arm(LEADER);
+            }
+        } else if self.collector_sleeps.load(Ordering::Relaxed) {
+            line.memory().arm(COLLECTOR);
+        }
+    }
+
+    /// Called under the dispatcher's lock, after something has changed: are there more threads than processors?
+    pub(super) fn adapt(&self, core: &mut Core) {
+        let crowded = self.processors == 1 || core.dispatcher.busy_seats() + 1 > self.processors;
+        if self.crowded.load(Ordering::Relaxed) != crowded {
+            self.crowded.store(crowded, Ordering::Relaxed);
+            for station in core.stations.iter().flatten() {
+                if let Line::Ring(line) = &station.line {
+                    line.memory().set_crowded(crowded);
+                }
+            }
+        }
+    }
+
+    /// Called under the dispatcher's lock: the calling thread listens from now on, if nobody else does. What it returns is
+    /// not to be dropped under that lock.
+    pub(super) fn lead<'c>(&'c self, shared: &'c Shared) -> Option<Lead<'c>> {
+        (!self.leads.swap(true, Ordering::Relaxed)).then(|| Lead { collector: self, shared })
+    }
+
+    /// A thread that submits calls looks after the workers, if no other caller does.
+    pub(super) fn help(&self, shared: &Shared) {
+        if !self.leads.load(Ordering::Relaxed) {
+            serve(shared, &self.stations());
+        }
+    }
+
+    /// Waits until `what` is done, at most until `deadline`: listens to the workers, or sleeps while somebody else does.
+    pub(super) fn wait(&self, shared: &Shared, what: &dyn Awaited, deadline: Option<Instant>) {
+        while !what.is_done() {
+            let lead = {
+                let _core = lock(&shared.core);
+                self.lead(shared)
+            };
+            match lead {
+                Some(lead) => lead.until(what, deadline),
+                None => what.sleep(deadline),
+            }
+            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                return;
+            }
+        }
+    }
+
+    /// The collector's thread.
+    fn collect(&self, shared: &Shared) {
+        loop {
+            let seen = self.bells.seen(COLLECTOR);
+            let stations = self.stations();
+            let any = serve(shared, &stations);
+            let (mut nap, mut patience) = (None, None);
+            {
+                let core = lock(&shared.core);
+                if core.dispatcher.is_finished() {
+                    return;
+                }
+                self.collector_sleeps.store(true, Ordering::Relaxed);
+                if !self.leads.load(Ordering::Relaxed) && core.dispatcher.any_in_flight() {
+                    patience = Some(LONGEST_SLEEP);
+                    nap = core.dispatcher.rest().filter(|_| any).map(nap_of);
+                    let lazy = if nap.is_some() { LAZY } else { 0 };
+                    arm(&stations, COLLECTOR | lazy);
+                }
+            }
+            // Those who send meanwhile arm the rings without laziness, which costs a bell and no more.
+            if patience.is_none() || !any_unread(&stations) {
+                self.bells.wait(COLLECTOR, seen, nap.or(patience));
+            }
+            let _core = lock(&shared.core);
+            self.collector_sleeps.store(false, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Lead<'_> {
+    /// Listens until `what` is done, at most until `deadline`.
+    pub(super) fn until(self, what: &dyn Awaited, deadline: Option<Instant>) {
+        let (collector, shared) = (self.collector, self.shared);
+        let mut spin = lock(&collector.spin);
+        let over = || what.is_done() || deadline.is_some_and(|deadline| deadline <= Instant::now());
+        let mut stations = collector.stations();
+        let mut any = serve(shared, &stations);
+        while !over() {
+            if any {
+                any = serve(shared, &stations);
+                continue;
+            }
+            let may_spin = !collector.crowded.load(Ordering::Relaxed);
+            if !may_spin || !spin.wait(|| any_unread(&stations) || what.is_done()) {
+                let began = Instant::now();
+                if collector.sleep(shared, &over, deadline) {
+                    spin.slept(began.elapsed());
+                }
+                stations = collector.stations();
+            }
+            any = serve(shared, &stations);
+        }
+    }
+}
+
+impl Drop for Lead<'_> {
+    fn drop(&mut self) {
+        self.collector.leave(self.shared);
+    }
+}
+
+impl Collector {
+    /// The leader's sleep. Returns whether it was one without a nap.
+    fn sleep(&self, shared: &Shared, over: &dyn Fn() -> bool, deadline: Option<Instant>) -> bool {
+        let seen = self.bells.seen(LEADER);
+        let (stations, nap);
+        {
+            let core = lock(&shared.core);
+            self.leader_sleeps.store(true, Ordering::Relaxed);
+            stations = self.stations();
+            nap = core.dispatcher.rest().map(nap_of);
+            arm(&stations, LEADER | if nap.is_some() { LAZY } else { 0 });
+        }
+        fence(Ordering::SeqCst);
+        if !any_unread(&stations) && !over() {
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            let patience = nap.unwrap_or(LONGEST_SLEEP);
+            self.bells.wait(LEADER, seen, Some(left.map_or(patience, |left| left.min(patience))));
+        }
+        let _core = lock(&shared.core);
+        self.leader_sleeps.store(false, Ordering::Relaxed);
+        for line in lines(&stations) {
+            line.memory().disarm();
+        }
+        nap.is_none()
+    }
+
+    /// The leader leaves.
+    fn leave(&self, shared: &Shared) {
+        let stations = {
+            let core = lock(&shared.core);
+            self.leads.store(false, Ordering::Relaxed);
+            if !core.dispatcher.any_in_flight() || !self.collector_sleeps.load(Ordering::Relaxed) {
+                return;
+            }
+            let stations = self.stations();
+            arm(&stations, COLLECTOR);
+            stations
+        };
+        if any_unread(&stations) {
+            self.bells.ring(COLLECTOR);
+        }
+    }
+}
+
+fn nap_of(rest: Time) -> Duration {
+    Duration::from_nanos(rest).clamp(SHORTEST_NAP, LONGEST_NAP)
+}
+
+fn lines(stations: &[Arc<Station>]) -> impl Iterator<Item = &RingLine> {
+    stations.iter().filter_map(|station| match &station.line {
+        Line::Ring(line) => Some(line),
+        Line::Channel(_) => None,
+    })
+}
+
+fn arm(stations: &[Arc<Station>], mark: u32) {
+    for line in lines(stations) {
+        line.memory().arm(mark);
+    }
+}
+
+fn any_unread(stations: &[Arc<Station>]) -> bool {
+    lines(stations).any(|line| line.memory().has_reports())
+}
+
+/// Reads what the workers have said, and sends what there is room for again. Returns whether there was anything to read.
+fn serve(shared: &Shared, stations: &[Arc<Station>]) -> bool {
+    let mut any = false;
+    for station in stations {
+        if let Line::Ring(line) = &station.line
+            && (line.memory().has_reports() || line.is_blocked())
+        {
+            any |= line.serve(shared, station);
+        }
+    }
+    any
+}

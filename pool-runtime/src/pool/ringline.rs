@@ -1,0 +1,181 @@
+//! The rings of one worker, as the parent uses them: frames on their way out, records on their way in.
+//!
+//! Sending never waits: what finds no room stays in a backlog, and whoever listens goes on with it when the worker has
+//! made some. It happens while the dispatcher is locked, which keeps the frames in the order of their numbers.
+
+use super::{
+    dispatcher::Flight,
+    shared::{Shared, Station, Submission, write_calls},
+};
+use crate::{
+    job::lock,
+    protocol::{CALLS_HEAD, chunk_overhead, stop_frame},
+    transport::{Append as _, ring},
+};
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+pub(super) struct RingLine {
+    memory: Arc<ring::Memory>,
+    sending: Mutex<Sending>,
+    receiving: Mutex<Receiving>,
+    /// Is the backlog not empty?
+    blocked: AtomicBool,
+}
+
+struct Sending {
+    calls: ring::Calls,
+    backlog: VecDeque<Vec<u8>>,
+}
+
+struct Receiving {
+    reports: ring::Reports,
+    /// What has been read and is no whole record yet.
+    stream: Vec<u8>,
+    /// What is wrong with the worker. It is not listened to any more.
+    fault: Option<String>,
+}
+
+/// The worker has made nonsense of the memory.
+#[derive(Debug)]
+pub(super) struct Unusable;
+
+/// More memory is not kept for the stream.
+const KEPT: usize = 1 << 19;
+
+impl RingLine {
+    pub(super) fn new(memory: Arc<ring::Memory>) -> Self {
+        let calls = ring::Calls::new(memory.clone());
+        let reports = ring::Reports::new(memory.clone());
+        Self {
+            memory,
+            sending: Mutex::new(Sending { calls, backlog: VecDeque::new() }),
+            receiving: Mutex::new(Receiving { reports, stream: Vec::new(), fault: None }),
+            blocked: AtomicBool::new(false),
+        }
+    }
+
+    /// Sends a frame of these flights.
+    pub(super) fn send<'f, F>(&self, generation: u32, flights: impl Fn() -> F) -> Result<(), Unusable>
+    where
+        F: Iterator<Item = &'f Flight<dyn Submission>>,
+    {
+        let most = |flight: &Flight<dyn Submission>| {
+            chunk_overhead(flight.work.task()) + flight.work.size(flight.next..flight.end)
+        };
+        let most = CALLS_HEAD + flights().map(most).sum::<usize>();
+        let mut sending = lock(&self.sending);
+        if sending.backlog.is_empty() && most <= ring::WHOLE {
+            let sent = sending.calls.send(most, |space| write_calls(space, generation, flights()));
+            if sent.map_err(|_| Unusable)? {
+                return Ok(());
+            }
+        }
+        let mut frame = Vec::with_capacity(most);
+        write_calls(&mut frame, generation, flights());
+        self.put(&mut sending, frame)
+    }
+
+    /// Has the worker exit when it is through.
+    pub(super) fn stop(&self) -> Result<(), Unusable> {
+        self.put(&mut lock(&self.sending), stop_frame())
+    }
+
+    fn put(&self, sending: &mut Sending, frame: Vec<u8>) -> Result<(), Unusable> {
+        sending.backlog.push_back(frame);
+        self.pump(sending)
+    }
+
+    fn pump(&self, sending: &mut Sending) -> Result<(), Unusable> {
+        let Sending { calls, backlog } = sending;
+        while let Some(frame) = backlog.front() {
+            if !send_frame(calls, frame)? {
+                // There may be room since; if not, the worker rings when there is.
+                calls.await_room();
+                if !send_frame(calls, frame)? {
+                    break;
+                }
+            }
+            backlog.pop_front();
+        }
+        self.blocked.store(!backlog.is_empty(), Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// The memory of the rings: who sleeps, and whether there is something to read.
+    pub(super) fn memory(&self) -> &ring::Memory {
+        &self.memory
+    }
+
+    pub(super) fn is_blocked(&self) -> bool {
+        self.blocked.load(Ordering::Relaxed)
+    }
+
+    /// Sends what there is room for, reads what there is, and passes it on. Returns whether there was anything; nothing if
+    /// somebody else does so just now.
+    pub(super) fn serve(&self, shared: &Shared, station: &Station) -> bool {
+        if self.is_blocked() && self.pump(&mut lock(&self.sending)).is_err() {
+            let _ = station.child.kill();
+        }
+        match self.receiving.try_lock() {
+            Ok(mut receiving) => receiving.read_all(shared, station),
+            Err(std::sync::TryLockError::Poisoned(poisoned)) => poisoned.into_inner().read_all(shared, station),
+            Err(std::sync::TryLockError::WouldBlock) => false,
+        }
+    }
+
+    /// Reads the rest: the worker has ended. Returns what was wrong with it.
+    pub(super) fn serve_last(&self, shared: &Shared, station: &Station) -> Option<String> {
+        let mut receiving = lock(&self.receiving);
+        receiving.read_all(shared, station);
+        receiving.fault.take()
+    }
+}
+
+fn send_frame(calls: &mut ring::Calls, frame: &[u8]) -> Result<bool, Unusable> {
+    let sent = match frame.len() <= ring::WHOLE {
+        true => calls.send(frame.len(), |space| space.put(frame)),
+        false => calls.send_in_pieces(frame),
+    };
+    sent.map_err(|_| Unusable)
+}
+
+impl Receiving {
+    fn read_all(&mut self, shared: &Shared, station: &Station) -> bool {
+        let mut any = false;
+        while self.fault.is_none() {
+            match self.reports.read(&mut self.stream) {
+                Ok(false) => break,
+                Ok(true) => {
+                    any = true;
+                    match shared.reported(station, &self.stream) {
+                        Ok((whole, _)) => self.forget(whole),
+                        Err(fault) => self.fault = Some(fault),
+                    }
+                }
+                Err(_) => self.fault = Some(ring::MAD.to_owned()),
+            }
+        }
+        if self.fault.is_some() {
+            // Its attendant hears of its end, and why.
+            let _ = station.child.kill();
+        }
+        any
+    }
+
+    fn forget(&mut self, whole: usize) {
+        if whole == self.stream.len() {
+            self.stream.clear();
+            if self.stream.capacity() > KEPT {
+                self.stream = Vec::new();
+            }
+        } else {
+            self.stream.drain(..whole);
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! How a worker's reports leave: over a ring, or over ipc-channel.
+
+use crate::{
+    protocol::{RecordHead, reports_frame},
+    transport::{Append as _, Outlet, channel, ring},
+};
+
+pub(crate) enum Reporter {
+    Channel {
+        outlet: channel::Sender,
+        /// The records of the call that has just ended.
+        frame: Vec<u8>,
+    },
+    Ring(ring::Outgoing),
+}
+
+impl Reporter {
+    /// How many calls may end between two looks at the clock, at the most. A message takes longer than such a look.
+    pub(crate) fn most_untimed(&self) -> u32 {
+        match self {
+            Self::Channel { .. } => 1,
+            Self::Ring(_) => 256,
+        }
+    }
+
+    /// Adds a record. In a ring, the parent can see it from now on.
+    #[inline]
+    pub(crate) fn push(&mut self, head: RecordHead, payload: &[u8]) -> Result<(), String> {
+        match self {
+            Self::Ring(outgoing) => outgoing.push(&head, payload).map_err(str::to_owned),
+            Self::Channel { frame, .. } => {
+                if frame.is_empty() {
+                    reports_frame(frame);
+                }
+                frame.put(&head);
+                frame.put(payload);
+                frame.pad(8);
+                Ok(())
+            }
+        }
+    }
+
+    /// All that there is to say until now has been added; `pause` says that nothing more will come for a while.
+    pub(crate) fn flush(&mut self, pause: bool) -> Result<(), String> {
+        match self {
+            Self::Ring(outgoing) => outgoing.flush(pause).map_err(str::to_owned),
+            Self::Channel { frame, .. } if frame.is_empty() => Ok(()),
+            Self::Channel { outlet, frame } => {
+                let sent = outlet.send(frame);
+                // A large one's memory is not kept.
+                if frame.capacity() > 1 << 16 {
+                    *frame = Vec::new();
+                }
+                frame.clear();
+                sent.map_err(|error| format!("cannot report to its parent: {error}"))
+            }
+        }
+    }
+}

@@ -1,0 +1,579 @@
+//! The transport over shared memory: a ring of bytes each way for each worker, and a bell for whoever sleeps.
+//!
+//! ```text
+//!   parent                                                              worker
+//!   Calls ──▶ written │░░░░░░░░░ calls ░░░░░░░░░│ read ──▶ Incoming       whole frames, run where they lie
+//!   Reports ◀── read │░░░░░░░░ reports ░░░░░░░░│ written ◀── Outgoing     a stream of records
+//!     │                                                      │
+//!     └── sleeps on a word of the pool's Bells               └── sleeps on the ring's bell
+//! ```
+//!
+//! While both sides are busy, a message is two copies and a few stores: no system call, no lock. [`positions`] is what the
+//! two agree on, [`spin`] how long they wait before they sleep.
+//!
+//! Nothing here is shared for writing with a process that may die: each word has one writer at a time, and there is no
+//! lock. The parent reads nothing in place: it copies first, and looks then. What a worker writes into the memory, in its
+//! madness, can be wrong, but never costs the parent more than that worker.
+//!
+//! The memory is one sealed memfd for each worker, which is passed on at its start. The capacity of a ring is a few hundred
+//! kilobytes: it stays in the processor's cache. What is larger goes through in pieces while the other side takes
+//! them out.
+
+mod positions;
+mod spin;
+
+pub(crate) use positions::LAZY;
+pub(crate) use spin::Spin;
+
+use crate::os::{self, Mapping, PAGE};
+use positions::{Mad, Positions, Reading, Writing};
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    ptr,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+/// How many bytes of calls may be on their way to a worker.
+const CALLS: usize = 1 << 18;
+/// How many bytes of reports may be on their way to the parent.
+const REPORTS: usize = 1 << 18;
+/// A frame that is not larger goes in one piece, and is read where it lies.
+pub(crate) const WHOLE: usize = CALLS / 4;
+/// Frames begin at multiples of this, and so does what is in them: see [`crate::codec::ALIGN`].
+const ALIGN: usize = 16;
+/// Stands before each frame: its length and whether it comes in pieces.
+const HEAD: usize = 16;
+/// What is read at a time from the stream of reports.
+const GULP: usize = REPORTS / 2;
+
+/// The other side of a ring makes no sense.
+pub(crate) const MAD: &str = "wrote nonsense into the memory that it shares with its parent";
+
+impl From<Mad> for &'static str {
+    fn from(_: Mad) -> Self {
+        MAD
+    }
+}
+
+#[repr(C)]
+struct Control {
+    calls: Positions,
+    reports: Positions,
+    /// Counts the wake-ups of the worker, which sleeps on it.
+    bell: AtomicU32,
+    /// More threads want to run than there are processors: the worker is not to spin.
+    crowded: AtomicU32,
+}
+
+const _: () = assert!(size_of::<Control>() <= PAGE);
+
+/// The memory of both rings of a worker, mapped into this process.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    control: Mapping,
+    calls: Mapping,
+    reports: Mapping,
+    /// In the parent until the worker is started.
+    fd: Option<OwnedFd>,
+}
+
+impl Memory {
+    /// New memory, for the parent.
+    ///
+    /// # Errors
+    ///
+    /// The system has no memory, descriptors or room for mappings left.
+    pub(crate) fn new() -> io::Result<Self> {
+        let fd = os::sealed_memory(c"pool-rings", PAGE + CALLS + REPORTS)?;
+        let memory = Self::mapped(fd.as_fd())?;
+        Ok(Self { fd: Some(fd), ..memory })
+    }
+
+    /// Maps the memory that was passed to this process.
+    pub(crate) fn map(fd: &OwnedFd) -> io::Result<Self> {
+        os::check_size(fd, PAGE + CALLS + REPORTS)?;
+        Self::mapped(fd.as_fd())
+    }
+
+    fn mapped(fd: BorrowedFd<'_>) -> io::Result<Self> {
+        Ok(Self {
+            control: Mapping::new(fd, 0, PAGE)?,
+            calls: Mapping::twice(fd, PAGE, CALLS)?,
+            reports: Mapping::twice(fd, PAGE + CALLS, REPORTS)?,
+            fd: None,
+        })
+    }
+
+    /// To be passed on; None once it was.
+    pub(crate) fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.fd.as_ref().map(AsFd::as_fd)
+    }
+
+    /// The memory was passed on: its descriptor is not needed any more.
+    pub(crate) fn close_fd(&mut self) {
+        self.fd = None;
+    }
+
+    fn control(&self) -> &Control {
+        // SAFETY: the mapping is larger than the layout, page-aligned, zeroed at first, and lives as long as `self`. The
+        // other process may write at any time, which atomics allow.
+        unsafe { self.control.start().cast().as_ref() }
+    }
+
+    fn wake_worker(&self) {
+        let bell = &self.control().bell;
+        bell.fetch_add(1, Ordering::Release);
+        os::futex_wake(bell);
+    }
+
+    /// Has a bell rung when the worker says something: the one that the mark says. Look once more after this.
+    pub(crate) fn arm(&self, mark: u32) {
+        self.control().reports.sleep(mark);
+    }
+
+    /// No bell is to be rung.
+    pub(crate) fn disarm(&self) {
+        self.control().reports.wake();
+    }
+
+    /// Has the worker said something that nobody has read?
+    pub(crate) fn has_reports(&self) -> bool {
+        self.control().reports.has_unread()
+    }
+
+    /// Tells the worker whether more threads want to run than there are processors.
+    pub(crate) fn set_crowded(&self, crowded: bool) {
+        let word = &self.control().crowded;
+        if word.load(Ordering::Relaxed) != u32::from(crowded) {
+            word.store(crowded.into(), Ordering::Relaxed);
+        }
+    }
+}
+
+/// Where the bytes of a ring lie: at a position, as many as the ring's capacity.
+fn place(ring: &Mapping, capacity: usize, position: u64) -> *mut u8 {
+    let offset = (position % capacity as u64) as usize;
+    // SAFETY: the offset is less than the capacity, and the mapping holds the ring twice.
+    unsafe { ring.start().as_ptr().add(offset) }
+}
+
+fn copy_in(ring: &Mapping, capacity: usize, position: u64, bytes: &[u8]) {
+    assert!(bytes.len() <= capacity);
+    // SAFETY: from any place in the first half of the mapping on, a whole capacity is mapped; `bytes` is not part of it,
+    // as no slice of a ring that is written is ever made. The other side does not look there before it is published; if
+    // it does in its madness, it sees bytes.
+    unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), place(ring, capacity, position), bytes.len()) };
+}
+
+fn copy_out(ring: &Mapping, capacity: usize, position: u64, length: usize, to: &mut Vec<u8>) {
+    assert!(length <= capacity);
+    to.reserve(length);
+    // SAFETY: a whole capacity is mapped from any place on; the vector has room for the bytes, which are initialized by
+    // the copy, whatever they are. If the other side writes meanwhile, in its madness, they are any bytes.
+    unsafe {
+        ptr::copy_nonoverlapping(place(ring, capacity, position), to.as_mut_ptr().add(to.len()), length);
+        to.set_len(to.len() + length);
+    }
+}
+
+/// Free memory in a ring, to be filled.
+#[derive(Debug)]
+pub(crate) struct Space<'r> {
+    memory: &'r Memory,
+    start: u64,
+    filled: usize,
+    room: usize,
+}
+
+/// What a frame is written into.
+pub(crate) trait Append {
+    /// Adds these bytes.
+    fn put(&mut self, bytes: &[u8]);
+    /// Adds zeros up to a multiple of so many bytes.
+    fn pad(&mut self, to: usize);
+}
+
+impl Append for Space<'_> {
+    #[inline]
+    fn put(&mut self, bytes: &[u8]) {
+        assert!(bytes.len() <= self.room - self.filled, "a frame is larger than was said");
+        copy_in(&self.memory.calls, CALLS, self.start + self.filled as u64, bytes);
+        self.filled += bytes.len();
+    }
+
+    #[inline]
+    fn pad(&mut self, to: usize) {
+        let missing = self.filled.next_multiple_of(to) - self.filled;
+        self.put(&[0; ALIGN][..missing]);
+    }
+}
+
+impl Append for Vec<u8> {
+    #[inline]
+    fn put(&mut self, bytes: &[u8]) {
+        self.extend_from_slice(bytes);
+    }
+
+    #[inline]
+    fn pad(&mut self, to: usize) {
+        self.resize(self.len().next_multiple_of(to), 0);
+    }
+}
+
+// ---- the parent's side ----
+
+/// The parent's end of the calls.
+#[derive(Debug)]
+pub(crate) struct Calls {
+    memory: Arc<Memory>,
+    writing: Writing,
+    /// How much of a frame that goes in pieces is in the ring.
+    sent: usize,
+}
+
+impl Calls {
+    pub(crate) fn new(memory: Arc<Memory>) -> Self {
+        Self { memory, writing: Writing::default(), sent: 0 }
+    }
+
+    /// Sends a frame of at most `most` bytes, no more than [`WHOLE`], which `fill` writes. False if there is no room just now.
+    pub(crate) fn send(&mut self, most: usize, fill: impl FnOnce(&mut Space<'_>)) -> Result<bool, Mad> {
+        debug_assert!(most <= WHOLE);
+        let (ring, needed) = (&self.memory.control().calls, HEAD + most.next_multiple_of(ALIGN));
+        if self.writing.room(ring, CALLS as u64, needed as u64)? < needed as u64 {
+            return Ok(false);
+        }
+        let start = self.writing.position() + HEAD as u64;
+        let mut space = Space { memory: &self.memory, start, filled: 0, room: most };
+        fill(&mut space);
+        let length = space.filled;
+        self.head(length, false);
+        self.writing.publish(ring, (HEAD + length.next_multiple_of(ALIGN)) as u64);
+        self.wake();
+        Ok(true)
+    }
+
+    /// Sends a frame of any size, as far as there is room; to be called again with the same frame until it returns true.
+    pub(crate) fn send_in_pieces(&mut self, frame: &[u8]) -> Result<bool, Mad> {
+        let memory = self.memory.clone();
+        let ring = &memory.control().calls;
+        if self.sent == 0 {
+            if self.writing.room(ring, CALLS as u64, HEAD as u64)? < HEAD as u64 {
+                return Ok(false);
+            }
+            self.head(frame.len(), true);
+            self.writing.publish(ring, HEAD as u64);
+        }
+        let end = frame.len().next_multiple_of(ALIGN);
+        while self.sent < end {
+            // Half a ring at a time: the other half is being read meanwhile.
+            let wanted = (end - self.sent).min(CALLS / 2);
+            let room = self.writing.room(ring, CALLS as u64, wanted as u64)? as usize;
+            let now = room.min(wanted) / ALIGN * ALIGN;
+            if now == 0 {
+                self.wake();
+                return Ok(false);
+            }
+            let piece = &frame[self.sent.min(frame.len())..(self.sent + now).min(frame.len())];
+            copy_in(&memory.calls, CALLS, self.writing.position(), piece);
+            self.writing.publish(ring, now as u64);
+            self.sent += now;
+            self.wake();
+        }
+        self.sent = 0;
+        Ok(true)
+    }
+
+    /// Has the bells rung when there is more room than now. Send once more after this.
+    pub(crate) fn await_room(&self) {
+        self.writing.starve(&self.memory.control().calls);
+    }
+
+    fn head(&self, length: usize, in_pieces: bool) {
+        let mut head = [0; HEAD];
+        head[..8].copy_from_slice(&(length as u64).to_le_bytes());
+        head[8] = in_pieces.into();
+        copy_in(&self.memory.calls, CALLS, self.writing.position(), &head);
+    }
+
+    fn wake(&self) {
+        if self.writing.to_wake(&self.memory.control().calls, true) != 0 {
+            self.memory.wake_worker();
+        }
+    }
+}
+
+/// The parent's end of the reports.
+#[derive(Debug)]
+pub(crate) struct Reports {
+    memory: Arc<Memory>,
+    reading: Reading,
+}
+
+impl Reports {
+    pub(crate) fn new(memory: Arc<Memory>) -> Self {
+        Self { memory, reading: Reading::default() }
+    }
+
+    /// Takes out what has come, to the end of `to`. Returns whether anything had.
+    pub(crate) fn read(&mut self, to: &mut Vec<u8>) -> Result<bool, Mad> {
+        let ring = &self.memory.control().reports;
+        let length = self.reading.look(ring, REPORTS as u64)?.min(GULP as u64) as usize;
+        if length == 0 {
+            return Ok(false);
+        }
+        copy_out(&self.memory.reports, REPORTS, self.reading.position(), length, to);
+        self.reading.release(ring, length as u64);
+        if self.reading.is_starved(ring) {
+            self.memory.wake_worker();
+        }
+        Ok(true)
+    }
+}
+
+/// The words on which the threads of a pool sleep, one page for all its workers.
+///
+/// A worker can only ring them, or keep them from being rung for itself.
+#[derive(Debug)]
+pub(crate) struct Bells {
+    mapping: Mapping,
+    fd: Option<OwnedFd>,
+}
+
+/// Marks of who sleeps; see [`LAZY`] also.
+pub(crate) const COLLECTOR: u32 = 1;
+pub(crate) const LEADER: u32 = 2;
+
+#[repr(C, align(128))]
+struct Word(AtomicU32);
+
+impl Bells {
+    pub(crate) fn new() -> io::Result<Self> {
+        let fd = os::sealed_memory(c"pool-bells", PAGE)?;
+        Ok(Self { mapping: Mapping::new(fd.as_fd(), 0, PAGE)?, fd: Some(fd) })
+    }
+
+    fn map(fd: &OwnedFd) -> io::Result<Self> {
+        os::check_size(fd, PAGE)?;
+        Ok(Self { mapping: Mapping::new(fd.as_fd(), 0, PAGE)?, fd: None })
+    }
+
+    pub(crate) fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.fd.as_ref().map(AsFd::as_fd)
+    }
+
+    fn word(&self, mark: u32) -> &AtomicU32 {
+        // SAFETY: the mapping is larger than both words, page-aligned, zeroed at first, and lives as long as `self`.
+        let words: &[Word; 2] = unsafe { self.mapping.start().cast().as_ref() };
+        &words[usize::from(mark & !LAZY == LEADER)].0
+    }
+
+    pub(crate) fn ring(&self, mark: u32) {
+        let word = self.word(mark);
+        word.fetch_add(1, Ordering::Release);
+        os::futex_wake(word);
+    }
+
+    /// To be read before looking at what is waited for.
+    pub(crate) fn seen(&self, mark: u32) -> u32 {
+        self.word(mark).load(Ordering::Acquire)
+    }
+
+    pub(crate) fn wait(&self, mark: u32, seen: u32, patience: Option<Duration>) {
+        os::futex_wait(self.word(mark), seen, patience);
+    }
+}
+
+// ---- the worker's side ----
+
+/// What a worker has of both rings.
+pub(crate) fn worker_ends(memory: &OwnedFd, bells: &OwnedFd) -> io::Result<(Incoming, Outgoing)> {
+    let (memory, bells) = (Arc::new(Memory::map(memory)?), Arc::new(Bells::map(bells)?));
+    let incoming = Incoming {
+        memory: memory.clone(),
+        bells: bells.clone(),
+        reading: Reading::default(),
+        spin: Spin::new(),
+        assembled: Vec::new(),
+    };
+    Ok((incoming, Outgoing { memory, bells, writing: Writing::default(), spin: Spin::new() }))
+}
+
+/// The worker's end of the calls.
+#[derive(Debug)]
+pub(crate) struct Incoming {
+    memory: Arc<Memory>,
+    bells: Arc<Bells>,
+    reading: Reading,
+    spin: Spin,
+    /// A frame that came in pieces.
+    assembled: Vec<u8>,
+}
+
+impl Incoming {
+    /// Waits for the next frame, and has it handled where it lies.
+    pub(crate) fn next<R>(&mut self, handle: impl FnOnce(&[u8]) -> R) -> Result<R, &'static str> {
+        self.await_bytes()?;
+        let mut head = Vec::with_capacity(HEAD);
+        copy_out(&self.memory.calls, CALLS, self.reading.position(), HEAD, &mut head);
+        let length = head.first_chunk().map_or(0, |length| u64::from_le_bytes(*length)) as usize;
+        if head[8] != 0 {
+            self.release(HEAD);
+            self.assemble(length)?;
+            let frame = std::mem::take(&mut self.assembled);
+            let handled = handle(&frame);
+            // A large frame's memory is not kept.
+            return Ok(handled);
+        }
+        let whole = HEAD + length.next_multiple_of(ALIGN);
+        if length > WHOLE || self.reading.look(&self.memory.control().calls, CALLS as u64)? < whole as u64 {
+            return Err(MAD);
+        }
+        let start = place(&self.memory.calls, CALLS, self.reading.position() + HEAD as u64);
+        // SAFETY: a whole capacity is mapped from any place on, and `length` is less. The parent has published these bytes,
+        // and does not write there before they are released, below.
+        let frame = unsafe { std::slice::from_raw_parts(start, length) };
+        let handled = handle(frame);
+        self.release(whole);
+        Ok(handled)
+    }
+
+    /// Is there a frame?
+    pub(crate) fn is_ready(&mut self) -> Result<bool, &'static str> {
+        Ok(self.reading.available(&self.memory.control().calls, CALLS as u64)? > 0)
+    }
+
+    fn assemble(&mut self, length: usize) -> Result<(), &'static str> {
+        self.assembled = Vec::with_capacity(length);
+        let mut left = length.next_multiple_of(ALIGN);
+        while left > 0 {
+            let now = (self.await_bytes()? as usize).min(left).min(CALLS / 2);
+            copy_out(&self.memory.calls, CALLS, self.reading.position(), now, &mut self.assembled);
+            left -= now;
+            self.release(now);
+        }
+        self.assembled.truncate(length);
+        Ok(())
+    }
+
+    fn release(&mut self, length: usize) {
+        let ring = &self.memory.control().calls;
+        self.reading.release(ring, length as u64);
+        if self.reading.is_starved(ring) {
+            self.bells.ring(COLLECTOR);
+            self.bells.ring(LEADER);
+        }
+    }
+
+    /// How many bytes there are; waits for the first.
+    fn await_bytes(&mut self) -> Result<u64, &'static str> {
+        let control = self.memory.control();
+        loop {
+            match self.reading.available(&control.calls, CALLS as u64)? {
+                0 => {}
+                available => return Ok(available),
+            }
+            let reading = &mut self.reading;
+            let may_spin = control.crowded.load(Ordering::Relaxed) == 0;
+            if may_spin && self.spin.wait(|| reading.look(&control.calls, CALLS as u64) != Ok(0)) {
+                continue;
+            }
+            let seen = control.bell.load(Ordering::Acquire);
+            control.calls.sleep(1);
+            if reading.look(&control.calls, CALLS as u64)? == 0 {
+                let begun = Instant::now();
+                os::futex_wait(&control.bell, seen, None);
+                self.spin.slept(begun.elapsed());
+            }
+            control.calls.wake();
+        }
+    }
+}
+
+/// The worker's end of the reports.
+#[derive(Debug)]
+pub(crate) struct Outgoing {
+    memory: Arc<Memory>,
+    bells: Arc<Bells>,
+    writing: Writing,
+    spin: Spin,
+}
+
+impl Outgoing {
+    /// Adds a record of two parts, padded to a multiple of 8 bytes, and shows it to the parent. Waits while the ring is full.
+    #[inline]
+    pub(crate) fn push(&mut self, head: &[u8], payload: &[u8]) -> Result<(), &'static str> {
+        let length = (head.len() + payload.len()).next_multiple_of(8);
+        let ring = &self.memory.control().reports;
+        if length > REPORTS / 4 || self.writing.room(ring, REPORTS as u64, length as u64)? < length as u64 {
+            return self.push_slowly(head, payload);
+        }
+        let position = self.writing.position();
+        copy_in(&self.memory.reports, REPORTS, position, head);
+        copy_in(&self.memory.reports, REPORTS, position + head.len() as u64, payload);
+        self.writing.publish(ring, length as u64);
+        match self.writing.may_wake(ring) {
+            0 => {}
+            mark => self.bells.ring(mark),
+        }
+        Ok(())
+    }
+
+    /// The parent is woken if it sleeps; a lazy one, if nothing more comes for a while or much has come.
+    pub(crate) fn flush(&mut self, pause: bool) -> Result<(), &'static str> {
+        let ring = &self.memory.control().reports;
+        let much = self.writing.room(ring, REPORTS as u64, REPORTS as u64 / 2)? < REPORTS as u64 / 2;
+        match self.writing.to_wake(ring, pause || much) {
+            0 => {}
+            mark => self.bells.ring(mark),
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn push_slowly(&mut self, head: &[u8], payload: &[u8]) -> Result<(), &'static str> {
+        let padding = (head.len() + payload.len()).next_multiple_of(8) - head.len() - payload.len();
+        for mut part in [head, payload, &[0; 8][..padding]] {
+            while !part.is_empty() {
+                let room = self.await_room(part.len().min(REPORTS / 2))?;
+                let (now, later) = part.split_at(part.len().min(room));
+                copy_in(&self.memory.reports, REPORTS, self.writing.position(), now);
+                self.writing.publish(&self.memory.control().reports, now.len() as u64);
+                part = later;
+                self.flush(true)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until there is some room.
+    fn await_room(&mut self, wanted: usize) -> Result<usize, &'static str> {
+        let memory = self.memory.clone();
+        let control = memory.control();
+        loop {
+            match self.writing.room(&control.reports, REPORTS as u64, wanted as u64)? {
+                0 => {}
+                room => return Ok(room as usize),
+            }
+            self.flush(true)?;
+            let writing = &mut self.writing;
+            let may_spin = control.crowded.load(Ordering::Relaxed) == 0;
+            if may_spin && self.spin.wait(|| writing.room(&control.reports, REPORTS as u64, 1) != Ok(0)) {
+                continue;
+            }
+            let seen = control.bell.load(Ordering::Acquire);
+            self.writing.starve(&control.reports);
+            if self.writing.room(&control.reports, REPORTS as u64, 1)? == 0 {
+                os::futex_wait(&control.bell, seen, None);
+            }
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests;

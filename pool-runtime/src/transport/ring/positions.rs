@@ -1,0 +1,305 @@
+//! How far a ring is written and read, and who sleeps: all that its two sides say to each other beside the bytes.
+//!
+//! ```text
+//!   writer                                             reader
+//!   bytes …                                            while written == read:
+//!   written  ── release ──▶                                sleeps = mark
+//!   ───────── fence ─────────                              ──────── fence ────────
+//!   if sleeps ≠ 0: sleeps = 0, ring the bell ◀──           if written == read still: sleep on the bell
+//! ```
+//!
+//! The two fences are what makes a lost wake-up impossible: of the writer's store to `written` and the reader's to
+//! `sleeps`, at least one is seen by the other side. The same holds for a writer that waits for room, with `read` and
+//! `starved`. A model of all interleavings is checked by loom, in the tests.
+//!
+//! Positions only grow: they count bytes since the ring was made, and their place in memory is the position modulo the
+//! ring's capacity. Each side keeps its own in private memory and believes the other's only as far as it makes sense: a
+//! ring is never fuller than its capacity, and never emptier than empty.
+
+#[cfg(all(test, loom))]
+use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+#[cfg(not(all(test, loom)))]
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+
+/// Something for one side alone to write, so that it does not slow down what the other side writes: two cache lines, as
+/// processors fetch them in pairs.
+#[derive(Debug, Default)]
+#[repr(C, align(128))]
+struct Apart<T>(T);
+
+/// The shared words of one ring. All zero at first.
+#[derive(Debug, Default)]
+#[repr(C)]
+pub(crate) struct Positions {
+    /// Written by the writer.
+    written: Apart<AtomicU64>,
+    /// Written by the reader.
+    read: Apart<AtomicU64>,
+    /// Set by a reader that goes to sleep, taken back by whoever wakes it. Not 0 says how to wake it.
+    sleeps: Apart<AtomicU32>,
+    /// Set by a writer that waits for room, taken back by whoever makes some.
+    starved: Apart<AtomicU32>,
+}
+
+/// The other side says something that cannot be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Mad;
+
+/// In a mark: wake me only when nothing more will come for a while, or much has.
+pub(crate) const LAZY: u32 = 1 << 31;
+
+/// The writer's own account.
+#[derive(Debug, Default)]
+pub(crate) struct Writing {
+    written: u64,
+    /// How far the reader was when the writer last looked.
+    read: u64,
+}
+
+impl Writing {
+    /// Where the next byte goes, counted since the ring was made.
+    pub(crate) fn position(&self) -> u64 {
+        self.written
+    }
+
+    /// How many bytes can be written now; looks at the reader only if less than `wanted` was known of.
+    pub(crate) fn room(&mut self, ring: &Positions, capacity: u64, wanted: u64) -> Result<u64, Mad> {
+        if capacity - (self.written - self.read) < wanted {
+            let read = ring.read.0.load(Ordering::Acquire);
+            if read < self.read || read > self.written {
+                return Err(Mad);
+            }
+            self.read = read;
+        }
+        Ok(capacity - (self.written - self.read))
+    }
+
+    /// Shows `length` more bytes to the reader. There was room for them, and they are there.
+    pub(crate) fn publish(&mut self, ring: &Positions, length: u64) {
+        self.written += length;
+        ring.written.0.store(self.written, Ordering::Release);
+    }
+
+    /// The mark of a reader that has to be woken after something was published, or 0. `pause` says that nothing more
+    /// will come for a while.
+    pub(crate) fn to_wake(&self, ring: &Positions, pause: bool) -> u32 {
+        fence(Ordering::SeqCst);
+        let mark = ring.sleeps.0.load(Ordering::Relaxed);
+        if mark == 0 || (mark & LAZY != 0 && !pause) {
+            return 0;
+        }
+        ring.sleeps.0.swap(0, Ordering::AcqRel)
+    }
+
+    /// As [`to_wake`](Self::to_wake), without a fence: may miss a reader that goes to sleep just now, which another look
+    /// has to find.
+    pub(crate) fn may_wake(&self, ring: &Positions) -> u32 {
+        match ring.sleeps.0.load(Ordering::Relaxed) {
+            0 => 0,
+            mark if mark & LAZY != 0 => 0,
+            _ => ring.sleeps.0.swap(0, Ordering::AcqRel),
+        }
+    }
+
+    /// Wants to be woken when there is more room than now. Look once more before sleeping.
+    pub(crate) fn starve(&self, ring: &Positions) {
+        ring.starved.0.store(1, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+    }
+}
+
+/// The reader's own account.
+#[derive(Debug, Default)]
+pub(crate) struct Reading {
+    read: u64,
+    /// How far the writer was when the reader last looked.
+    written: u64,
+}
+
+impl Reading {
+    pub(crate) fn position(&self) -> u64 {
+        self.read
+    }
+
+    /// How many bytes can be read; looks at the writer only if there is nothing left of what was known of.
+    pub(crate) fn available(&mut self, ring: &Positions, capacity: u64) -> Result<u64, Mad> {
+        if self.written == self.read { self.look(ring, capacity) } else { Ok(self.written - self.read) }
+    }
+
+    /// How many bytes can be read.
+    pub(crate) fn look(&mut self, ring: &Positions, capacity: u64) -> Result<u64, Mad> {
+        let written = ring.written.0.load(Ordering::Acquire);
+        if written < self.written || written - self.read > capacity {
+            return Err(Mad);
+        }
+        self.written = written;
+        Ok(written - self.read)
+    }
+
+    /// Gives the room of `length` bytes back. Nothing looks at them any more.
+    pub(crate) fn release(&mut self, ring: &Positions, length: u64) {
+        self.read += length;
+        ring.read.0.store(self.read, Ordering::Release);
+    }
+
+    /// Is there a writer to be woken, after something was released?
+    pub(crate) fn is_starved(&self, ring: &Positions) -> bool {
+        fence(Ordering::SeqCst);
+        ring.starved.0.load(Ordering::Relaxed) != 0 && ring.starved.0.swap(0, Ordering::AcqRel) != 0
+    }
+}
+
+impl Positions {
+    /// The reader wants to be woken, as the mark says, when there is something to read. Look once more before sleeping.
+    pub(crate) fn sleep(&self, mark: u32) {
+        self.sleeps.0.store(mark, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+    }
+
+    /// The reader is awake, and need not be woken.
+    pub(crate) fn wake(&self) {
+        self.sleeps.0.store(0, Ordering::Relaxed);
+    }
+
+    /// Is there something to read? For those who do not read it: the shared words are taken as they are.
+    pub(crate) fn has_unread(&self) -> bool {
+        self.written.0.load(Ordering::Acquire) != self.read.0.load(Ordering::Acquire)
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_is_not_believed() {
+        let ring = Positions::default();
+        let (mut writing, mut reading) = (Writing::default(), Reading::default());
+        writing.publish(&ring, 10);
+        assert_eq!(reading.look(&ring, 16), Ok(10));
+        reading.release(&ring, 4);
+        assert_eq!(writing.room(&ring, 16, 16), Ok(10));
+        ring.read.0.store(11, Ordering::Relaxed);
+        assert_eq!(writing.room(&ring, 16, 16), Err(Mad), "more was read than written");
+        ring.read.0.store(3, Ordering::Relaxed);
+        assert_eq!(writing.room(&ring, 16, 16), Err(Mad), "less was read than before");
+        ring.written.0.store(21, Ordering::Relaxed);
+        assert_eq!(reading.look(&ring, 16), Err(Mad), "more was written than fits");
+        ring.written.0.store(9, Ordering::Relaxed);
+        assert_eq!(reading.look(&ring, 16), Err(Mad), "less was written than before");
+    }
+
+    #[test]
+    fn a_lazy_reader_is_woken_at_a_pause() {
+        let ring = Positions::default();
+        let mut writing = Writing::default();
+        ring.sleep(2 | LAZY);
+        writing.publish(&ring, 1);
+        assert_eq!((writing.may_wake(&ring), writing.to_wake(&ring, false)), (0, 0));
+        assert_eq!(writing.to_wake(&ring, true), 2 | LAZY);
+        assert_eq!(writing.to_wake(&ring, true), 0, "once is enough");
+        ring.sleep(1);
+        assert_eq!(writing.may_wake(&ring), 1);
+    }
+}
+
+/// Run by `RUSTFLAGS="--cfg loom" cargo test -p pool-runtime --lib --release loom`.
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use super::*;
+    use loom::{cell::UnsafeCell, sync::Arc, sync::Condvar, sync::Mutex, thread};
+
+    const CAPACITY: u64 = 2;
+
+    /// A futex, as far as the protocol needs one: who sleeps on a count that has moved on does not sleep.
+    #[derive(Default)]
+    struct Bell {
+        count: Mutex<u32>,
+        rung: Condvar,
+    }
+
+    impl Bell {
+        fn seen(&self) -> u32 {
+            *self.count.lock().unwrap()
+        }
+
+        fn ring(&self) {
+            *self.count.lock().unwrap() += 1;
+            self.rung.notify_all();
+        }
+
+        fn wait(&self, seen: u32) {
+            let mut count = self.count.lock().unwrap();
+            while *count == seen {
+                count = self.rung.wait(count).unwrap();
+            }
+        }
+    }
+
+    struct Ring {
+        positions: Positions,
+        cells: [UnsafeCell<u64>; CAPACITY as usize],
+        reader: Bell,
+        writer: Bell,
+    }
+
+    /// Sends `messages` numbers through a ring of two cells; both sides sleep whenever they can. Loom fails on a lost
+    /// wake-up, as a deadlock, and on a cell that is read and written at the same time.
+    fn send_and_receive(messages: u64) {
+        loom::model(move || {
+            let ring = Arc::new(Ring {
+                positions: Positions::default(),
+                cells: Default::default(),
+                reader: Bell::default(),
+                writer: Bell::default(),
+            });
+            let theirs = ring.clone();
+            let writer = thread::spawn(move || {
+                let ring = theirs;
+                let mut writing = Writing::default();
+                for message in 0..messages {
+                    while writing.room(&ring.positions, CAPACITY, 1).unwrap() == 0 {
+                        let seen = ring.writer.seen();
+                        writing.starve(&ring.positions);
+                        if writing.room(&ring.positions, CAPACITY, 1).unwrap() == 0 {
+                            ring.writer.wait(seen);
+                        }
+                    }
+                    ring.cells[(writing.position() % CAPACITY) as usize].with_mut(|cell| unsafe { *cell = message });
+                    writing.publish(&ring.positions, 1);
+                    if writing.to_wake(&ring.positions, false) != 0 {
+                        ring.reader.ring();
+                    }
+                }
+            });
+            let mut reading = Reading::default();
+            for message in 0..messages {
+                while reading.available(&ring.positions, CAPACITY).unwrap() == 0 {
+                    let seen = ring.reader.seen();
+                    ring.positions.sleep(1);
+                    if reading.look(&ring.positions, CAPACITY).unwrap() == 0 {
+                        ring.reader.wait(seen);
+                    }
+                    ring.positions.wake();
+                }
+                let found = ring.cells[(reading.position() % CAPACITY) as usize].with(|cell| unsafe { *cell });
+                assert_eq!(found, message);
+                reading.release(&ring.positions, 1);
+                if reading.is_starved(&ring.positions) {
+                    ring.writer.ring();
+                }
+            }
+            writer.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn loom_no_wake_up_is_lost() {
+        send_and_receive(2);
+    }
+
+    #[test]
+    fn loom_no_wake_up_is_lost_when_the_ring_is_full() {
+        send_and_receive(3);
+    }
+}

@@ -1,0 +1,110 @@
+//! A short wait without sleeping, which learns whether it pays.
+//!
+//! To be woken takes 30 to 100 µs and a system call on either side; what is waited for often comes within one. Whoever
+//! spins for as long as a wake-up takes, and then sleeps, never loses more than half. Two things make it a loss all the
+//! same: another thread that wants this processor, and a peer that regularly takes longer. The first shows as a gap
+//! between two looks at the clock; the second as spins that end for nothing. Both make the next spins shorter, down to
+//! none; a sleep that turns out to have been short makes them longer again.
+
+use std::time::{Duration, Instant};
+
+/// About what a wake-up takes.
+const LONGEST: Duration = Duration::from_micros(50);
+/// The first step up from none.
+const SHORTEST: Duration = Duration::from_micros(6);
+/// A sleep of this length, the wake-up included, would have been avoided by spinning.
+const SHORT_SLEEP: Duration = Duration::from_micros(120);
+/// Between two looks at the clock; a gap longer than this is another thread's.
+const GAP: Duration = Duration::from_micros(20);
+/// How long not to spin once another thread was found to want the processor.
+const CROWDED: Duration = Duration::from_millis(2);
+/// How many looks at the memory come between two at the clock.
+const LOOKS: u32 = 40;
+
+#[derive(Debug)]
+pub(crate) struct Spin {
+    limit: Duration,
+    crowded_until: Option<Instant>,
+}
+
+impl Spin {
+    pub(crate) const fn new() -> Self {
+        Self { limit: LONGEST, crowded_until: None }
+    }
+
+    /// Waits until `ready`; returns false when it is better to sleep.
+    pub(crate) fn wait(&mut self, mut ready: impl FnMut() -> bool) -> bool {
+        if ready() {
+            return true;
+        }
+        if self.limit.is_zero() {
+            return false;
+        }
+        // What is about to come comes before the clock is worth a look.
+        for _ in 0..LOOKS {
+            std::hint::spin_loop();
+            if ready() {
+                self.limit = LONGEST;
+                return true;
+            }
+        }
+        let begun = Instant::now();
+        if self.crowded_until.take_if(|until| *until <= begun).is_none() && self.crowded_until.is_some() {
+            return false;
+        }
+        let mut last = begun;
+        loop {
+            for _ in 0..LOOKS {
+                std::hint::spin_loop();
+                if ready() {
+                    self.limit = LONGEST;
+                    return true;
+                }
+            }
+            let now = Instant::now();
+            if now - last > GAP {
+                self.crowded_until = Some(now + CROWDED);
+                return false;
+            }
+            if now - begun > self.limit {
+                self.limit = if self.limit > SHORTEST { self.limit / 2 } else { Duration::ZERO };
+                return false;
+            }
+            last = now;
+        }
+    }
+
+    /// A sleep took so long.
+    pub(crate) fn slept(&mut self, time: Duration) {
+        if time < SHORT_SLEEP {
+            self.limit = (2 * self.limit).clamp(SHORTEST, LONGEST);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spinning_for_nothing_is_given_up_and_learned_again() {
+        let mut spin = Spin::new();
+        let mut spins = 0;
+        while !spin.limit.is_zero() {
+            spin.crowded_until = None;
+            assert!(!spin.wait(|| false));
+            spins += 1;
+            assert!(spins < 1000, "it goes on for ever");
+        }
+        spin.slept(Duration::from_millis(10));
+        assert!(spin.limit.is_zero(), "a long sleep was right");
+        spin.slept(Duration::from_micros(40));
+        assert_eq!(spin.limit, SHORTEST);
+        let mut looks = 0;
+        assert!(spin.wait(|| {
+            looks += 1;
+            looks == 10
+        }));
+        assert_eq!(spin.limit, LONGEST);
+    }
+}

@@ -6,7 +6,7 @@ use crate::{
     latency::{PROCSPAWN, add_python, timed},
     peers::{
         procspawn,
-        python::{self, FUTURES, MULTIPROCESSING},
+        python::{self, FUTURES, MULTIPROCESSING, Python},
         raw::Ring,
     },
     table::{Bound, OURS, Row, absolute, at_least},
@@ -96,7 +96,10 @@ pub fn compute(setting: &Setting) -> Result<Row> {
     contest.add(RAYON, |pieces| timed(|| in_threads(&threads, pieces, steps)));
     contest.add(LOOP, |pieces| timed(|| in_a_loop(pieces, steps)));
     contest.add(PROCSPAWN, |pieces| procspawn::burst(&theirs, pieces, |seed| (seed, steps), compute_pair));
-    add_python(&mut contest, &[MULTIPROCESSING, FUTURES, python::LOOP], "compute_map", MICROSECONDS)?;
+    if let Some(mut python) = Python::start(python::LOOP, 1)? {
+        let steps = python.steps(MICROSECONDS)?;
+        add_python(&mut contest, &[MULTIPROCESSING, FUTURES, python::LOOP], "compute_map", steps)?;
+    }
     let figures = contest.run()?;
     let of = |name| figures.of(name);
     let speed = |name, alone| Some(of(alone)? / of(name)?);

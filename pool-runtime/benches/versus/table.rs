@@ -199,7 +199,7 @@ impl Row {
 }
 
 /// Three digits, whatever the size: more are noise.
-fn figure(value: f64) -> String {
+pub fn figure(value: f64) -> String {
     let digits = 2 - value.abs().max(1e-3).log10().floor() as i32;
     if digits > 0 {
         let text = format!("{value:.*}", digits as usize);

@@ -184,16 +184,17 @@ class Peer:
             pool.end()
         return taken
 
-    def steps(self, microseconds):
+    def steps(self, _, microseconds):
         """How many steps of `compute` take so long."""
 
         def measure(steps):
             begun = time.perf_counter()
-            for _ in range(max(1, 20000 // steps)):
+            for _ in range(20000 // steps):
                 compute(1, steps)
-            return (time.perf_counter() - begun) / max(1, 20000 // steps)
+            return (time.perf_counter() - begun) / (20000 // steps)
 
         def calibrate():
+            # The best of several, as whatever else happens only makes it slower.
             short, long = (min(measure(steps) for _ in range(20)) for steps in (10, 1000))
             each = (long - short) / 990
             return short - 10 * each, each
@@ -201,15 +202,13 @@ class Peer:
         overhead, each = self.kept("steps", calibrate)
         return max(0, round((microseconds / 1e6 - overhead) / each))
 
-    def compute_map(self, times, microseconds):
-        return self.compute(times, microseconds, "map")
+    def compute_map(self, times, steps):
+        return self.compute(times, steps, self.pool.map)
 
-    def compute_burst(self, times, microseconds):
-        return self.compute(times, microseconds, "burst")
+    def compute_burst(self, times, steps):
+        return self.compute(times, steps, self.pool.burst)
 
-    def compute(self, times, microseconds, way):
-        steps = self.steps(microseconds)
-        run = getattr(self.pool, way)
+    def compute(self, times, steps, run):
         begun = time.perf_counter()
         run(compute_pair, [(seed, steps) for seed in range(times)])
         return time.perf_counter() - begun

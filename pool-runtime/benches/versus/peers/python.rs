@@ -63,6 +63,11 @@ impl Python {
         Ok(Duration::from_secs_f64(self.ask(measure, times, parameter)?))
     }
 
+    /// How many steps of its own loop take so long. To be asked of one interpreter for all, as it differs a little.
+    pub fn steps(&mut self, microseconds: u64) -> Result<u64> {
+        Ok(self.ask("steps", 1, microseconds)? as u64)
+    }
+
     pub fn pid(&self) -> u32 {
         self.child.id()
     }

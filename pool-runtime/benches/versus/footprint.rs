@@ -9,7 +9,7 @@ use crate::{
         system::{self, Empty},
     },
     table::{Bound, Row, absolute},
-    work::{add_one, wait_for},
+    work::{add_one, nap, wait_for},
 };
 use pool_runtime::{Pool, Process, task};
 use std::{thread, time::Duration};
@@ -20,10 +20,14 @@ const SETTLED: Duration = Duration::from_millis(500);
 /// A pool all of whose workers have run something.
 fn used_pool(processes: usize) -> Result<Pool> {
     let pool = Pool::new(processes)?;
-    while pool.workers().iter().any(|worker| worker.jobs_done == 0) {
-        pool.map(add_one::call, 0..1000)?;
+    for _ in 0..100 {
+        let naps: Vec<_> = (0..processes).map(|_| pool.apply_async(nap::call())).collect();
+        naps.into_iter().try_for_each(|nap| nap.get())?;
+        if pool.workers().iter().all(|worker| worker.jobs_done > 0) {
+            return Ok(pool);
+        }
     }
-    Ok(pool)
+    Err("there are workers that never get any work".into())
 }
 
 fn pids(pool: &Pool) -> Vec<u32> {
@@ -95,6 +99,9 @@ fn measure_growth(count: u64) -> Result<(f64, f64)> {
     thread::sleep(SETTLED);
     let grown = system::resident_memory()? as f64 - memory as f64;
     let opened = system::open_descriptors()? as f64 - descriptors as f64;
+    if jobs.iter().any(|job| job.is_ready()) {
+        return Err("jobs have run that should have waited".into());
+    }
     std::fs::write(&file, "")?;
     for keeper in keepers {
         keeper.get()?;

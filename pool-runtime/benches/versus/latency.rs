@@ -130,7 +130,7 @@ pub fn start(setting: &Setting) -> Result<Row> {
         Ok(time)
     }
 
-    let mut contest = Contest::new(1, setting.pick(4.0, 20.0));
+    let mut contest = Contest::new(1, setting.pick(3.0, 20.0));
     contest.add_limited(OURS, 1, |times| {
         first_result(times, || Ok(Pool::new(2)?), |pool| Ok(pool.apply(add_one::call(1))?))
     });
@@ -140,7 +140,7 @@ pub fn start(setting: &Setting) -> Result<Row> {
     add_python(&mut contest, &[MULTIPROCESSING, SPAWN, FUTURES], "start", 0)?;
     let mut empty = system::empty_program()?;
     contest.add_limited(EMPTY, 1, move |times| system::start_and_wait(&mut empty, times));
-    contest.add_limited("/bin/true", 1, |times| system::start_and_wait(&mut Command::new("/bin/true"), times));
+    contest.add_limited("true", 1, |times| system::start_and_wait(&mut Command::new("true"), times));
     let row = Row::of_contest("ms", &contest.run()?, Some(EMPTY), |seconds| seconds * 1e3);
     Ok(row.target([at_most(0.7, PROCSPAWN), absolute(Bound::AtMost, 2.5)]))
 }

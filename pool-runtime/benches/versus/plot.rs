@@ -71,8 +71,8 @@ fn measure(setting: &Setting, lines: &mut [Line]) -> Result<()> {
         let microseconds = [1, 2, 5][step % 3] * 10u64.pow(*step as u32 / 3);
         let steps = (microseconds as f64 * steps_per_microsecond()) as u64;
         // So many of the long ones that it does not matter which of the workers gets the last.
-        let slice = setting.pick(20, 100).max(microseconds / 20);
-        let mut contest = Contest::new(slice, 1e-3 * slice as f64 * setting.pick(8.0, 40.0));
+        let slice = setting.pick(20, 60).max(microseconds / 20);
+        let mut contest = Contest::new(slice, 1e-3 * slice as f64 * setting.pick(8.0, 32.0));
         contest.add(LOOP, |pieces| timed(|| in_a_loop(pieces, steps)));
         contest.add(RAYON, |pieces| timed(|| in_threads(&threads, pieces, steps)));
         contest.add(OURS_MAP, |pieces| {

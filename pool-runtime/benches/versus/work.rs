@@ -41,6 +41,12 @@ pub fn compute_pair((seed, steps): (u64, u64)) -> u64 {
     compute(seed, steps)
 }
 
+/// Keeps a worker so long that another has to take the next one.
+#[task]
+pub fn nap() {
+    std::thread::sleep(Duration::from_millis(50));
+}
+
 /// Keeps a worker until the file is there.
 #[task]
 pub fn wait_for(file: &str) {

@@ -27,7 +27,7 @@ fn pythons(setting: &Setting) -> &'static [&'static str] {
 pub fn echo(setting: &Setting) -> Result<Row> {
     let (pool, theirs) = (Pool::new(2)?, procspawn::pool(2)?);
     let (mut ours, mut other, mut copy) = (vec![1; SIZE], vec![1; SIZE], Copy::new(SIZE));
-    let mut contest = Contest::new(1, setting.pick(2.0, 30.0));
+    let mut contest = Contest::new(1, setting.pick(2.0, 15.0));
     contest.add(OURS, |times| {
         timed(|| {
             for _ in 0..times {
@@ -55,7 +55,7 @@ pub fn echo(setting: &Setting) -> Result<Row> {
 pub fn lend(setting: &Setting) -> Result<Row> {
     let (pool, theirs) = (Pool::new(2)?, procspawn::pool(2)?);
     let (numbers, mut copy) = (vec![0.5; SIZE / size_of::<f64>()], Copy::new(SIZE));
-    let mut contest = Contest::new(1, setting.pick(2.0, 20.0));
+    let mut contest = Contest::new(1, setting.pick(2.0, 15.0));
     contest.add(OURS, |times| {
         timed(|| {
             for _ in 0..times {

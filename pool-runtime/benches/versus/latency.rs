@@ -49,7 +49,7 @@ pub fn add_python(
 pub fn round_trip(setting: &Setting) -> Result<Row> {
     let (pool, theirs) = (Pool::new(2)?, procspawn::pool(2)?);
     let (ring, mut futex) = (Ring::start()?, Futex::start(Placement::Any)?);
-    let mut contest = Contest::new(10, setting.pick(2.0, 15.0));
+    let mut contest = Contest::new(10, setting.pick(2.0, 10.0));
     contest.add(OURS, |times| {
         timed(|| {
             for n in 0..times {
@@ -88,7 +88,7 @@ pub fn round_trip_after_rest(setting: &Setting) -> Result<Row> {
 
     let (pool, theirs) = (Pool::new(2)?, procspawn::pool(2)?);
     let (mut futex, mut apart) = (Futex::start(Placement::Any)?, Futex::start(Placement::Apart)?);
-    let mut contest = Contest::new(1, setting.pick(3.0, 20.0));
+    let mut contest = Contest::new(1, setting.pick(3.0, 15.0));
     contest.add_limited(OURS, 1, |times| {
         rested(times, || {
             pool.apply(add_one::call(1))?;
@@ -130,7 +130,7 @@ pub fn start(setting: &Setting) -> Result<Row> {
         Ok(time)
     }
 
-    let mut contest = Contest::new(1, setting.pick(3.0, 20.0));
+    let mut contest = Contest::new(1, setting.pick(3.0, 15.0));
     contest.add_limited(OURS, 1, |times| {
         first_result(times, || Ok(Pool::new(2)?), |pool| Ok(pool.apply(add_one::call(1))?))
     });

@@ -40,7 +40,7 @@ fn burst_of(pool: &Pool, calls: u64) -> Result<Duration> {
 
 pub fn burst(setting: &Setting) -> Result<Row> {
     let (pool, theirs, ring) = (Pool::new(2)?, procspawn::pool(2)?, Ring::start()?);
-    let mut contest = Contest::new(setting.pick(100, 300), setting.pick(2.0, 20.0));
+    let mut contest = Contest::new(setting.pick(100, 300), setting.pick(2.0, 15.0));
     contest.add(OURS, |calls| burst_of(&pool, calls));
     contest.add(PROCSPAWN, |calls| procspawn::burst(&theirs, calls, |n| n, add_one));
     add_python(&mut contest, &[MULTIPROCESSING, FUTURES], "burst", 0)?;
@@ -54,7 +54,7 @@ pub fn burst(setting: &Setting) -> Result<Row> {
 pub fn map(setting: &Setting) -> Result<Row> {
     let (pool, threads) = (Pool::new(2)?, two_threads()?);
     let most = setting.pick(2_000_000, 10_000_000);
-    let mut contest = Contest::new(setting.pick(300, 2000), setting.pick(3.0, 40.0));
+    let mut contest = Contest::new(setting.pick(300, 2000), setting.pick(3.0, 20.0));
     contest.add_limited(OURS, most, |inputs| {
         timed(|| {
             let results = pool.map(add_one::call, 0..inputs)?;
@@ -86,7 +86,7 @@ pub fn compute(setting: &Setting) -> Result<Row> {
     const MICROSECONDS: u64 = 100;
     let (pool, theirs, threads) = (Pool::new(2)?, procspawn::pool(2)?, two_threads()?);
     let steps = (MICROSECONDS as f64 * steps_per_microsecond()) as u64;
-    let mut contest = Contest::new(setting.pick(100, 500), setting.pick(3.0, 30.0));
+    let mut contest = Contest::new(setting.pick(100, 500), setting.pick(3.0, 20.0));
     contest.add(OURS, |pieces| {
         timed(|| {
             black_box(pool.map(|seed| compute_task::call(seed, steps), 0..pieces)?);
@@ -137,7 +137,7 @@ pub fn many_workers(setting: &Setting) -> Result<Row> {
         std::thread::sleep(Duration::from_millis(10));
     }
     let most = setting.pick(100_000, 1_000_000);
-    let mut contest = Contest::new(setting.pick(500, 3000), setting.pick(3.0, 30.0));
+    let mut contest = Contest::new(setting.pick(500, 3000), setting.pick(3.0, 20.0));
     contest.add_limited(OURS, most, |calls| burst_of(&many, calls));
     contest.add_limited(FEW, most, |calls| burst_of(&few, calls));
     let row = Row::of_contest("k/s", &contest.run()?, None, |seconds| 1e-3 / seconds);

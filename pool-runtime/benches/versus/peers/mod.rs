@@ -1,5 +1,6 @@
 //! Those with whom the pool is compared.
 
+mod memory;
 pub mod procspawn;
 pub mod python;
 pub mod raw;

@@ -10,6 +10,8 @@
 //! | `--markdown` | the table as Markdown |
 //! | `--plot FILE` | draws the plot there, whatever the other options are |
 //!
+//! With `VERSUS_TIMES` in the environment it says how long each row took.
+//!
 //! Ours and the others are measured in turns, and medians are compared: absolute figures drift from run to run, the
 //! ratios within one are what counts. All do the same work, on the same inputs, with two workers.
 

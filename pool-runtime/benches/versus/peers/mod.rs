@@ -1,0 +1,7 @@
+//! Those with whom the pool is compared.
+
+mod memory;
+pub mod procspawn;
+pub mod python;
+pub mod raw;
+pub mod system;

@@ -19,7 +19,7 @@ use crate::{
     error::{Error, Result},
     job::lock,
     os::{
-        self, Draft, Memory,
+        self, Draft, Memory, View,
         passing::{self, Received},
     },
 };
@@ -31,7 +31,6 @@ use std::{
     fmt,
     hash::BuildHasher,
     io,
-    marker::PhantomData,
     ops::Deref,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::{
@@ -81,8 +80,7 @@ impl<T: NoUninit + AnyBitPattern> Plain for T {}
 /// What a task returns is sent back by value: a `Shared` in it is an error, and so is serializing one for anything but
 /// a call.
 pub struct Shared<T: ?Sized> {
-    region: Handle,
-    values: PhantomData<T>,
+    view: View<T, Region>,
 }
 
 impl<T> Shared<[T]> {
@@ -166,10 +164,22 @@ impl<T> Shared<[T]> {
         Self::make(length, || Memory::create(length, |bytes| fill(bytemuck::cast_slice_mut(bytes))))
     }
 
-    fn make(length: usize, memory: impl FnOnce() -> io::Result<Memory>) -> Result<Self> {
+    fn make(length: usize, memory: impl FnOnce() -> io::Result<Memory>) -> Result<Self>
+    where
+        T: Plain,
+    {
         let memory =
             memory().map_err(|error| Error::os(format!("cannot make {length} bytes of shared memory"), error))?;
-        Ok(Self { region: Region::register(memory), values: PhantomData })
+        Self::of(Region::register(memory)).map_err(Error::invalid)
+    }
+
+    fn of(region: Handle) -> Result<Self, String>
+    where
+        T: Plain,
+    {
+        let view = View::new(region, |region| bytemuck::try_cast_slice(region.memory.as_bytes()));
+        let fail = |error| format!("shared memory does not hold values of `{}`: {error}", std::any::type_name::<T>());
+        Ok(Self { view: view.map_err(fail)? })
     }
 }
 
@@ -189,17 +199,16 @@ fn bytes_of<T>(length: usize) -> Result<usize> {
         .ok_or_else(|| Error::os(format!("cannot make shared memory of {length} `{name}`"), io::ErrorKind::OutOfMemory))
 }
 
-impl<T: Plain> Deref for Shared<[T]> {
-    type Target = [T];
+impl<T: ?Sized> Deref for Shared<T> {
+    type Target = T;
 
-    fn deref(&self) -> &[T] {
-        // Whoever made it has checked the length; all memory is aligned to pages.
-        bytemuck::cast_slice(self.region.memory.as_bytes())
+    fn deref(&self) -> &T {
+        &self.view
     }
 }
 
-impl<T: Plain> AsRef<[T]> for Shared<[T]> {
-    fn as_ref(&self) -> &[T] {
+impl<T: ?Sized> AsRef<T> for Shared<T> {
+    fn as_ref(&self) -> &T {
         self
     }
 }
@@ -207,28 +216,27 @@ impl<T: Plain> AsRef<[T]> for Shared<[T]> {
 /// Another holder of the same memory.
 impl<T: ?Sized> Clone for Shared<T> {
     fn clone(&self) -> Self {
-        Self { region: self.region.clone(), values: PhantomData }
+        Self { view: self.view.clone() }
     }
 }
 
 /// The type and the length, not the values.
 impl<T> fmt::Debug for Shared<[T]> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let length = self.region.memory.as_bytes().len().checked_div(size_of::<T>()).unwrap_or(0);
-        write!(f, "Shared<[{}]>({length} values)", std::any::type_name::<T>())
+        write!(f, "Shared<[{}]>({} values)", std::any::type_name::<T>(), self.len())
     }
 }
 
 /// Are the values equal?
-impl<T: Plain + PartialEq> PartialEq for Shared<[T]> {
+impl<T: ?Sized + PartialEq> PartialEq for Shared<T> {
     fn eq(&self, other: &Self) -> bool {
         **self == **other
     }
 }
 
-impl<T: Plain + Eq> Eq for Shared<[T]> {}
+impl<T: ?Sized + Eq> Eq for Shared<T> {}
 
-impl<'s, T: Plain> IntoIterator for &'s Shared<[T]> {
+impl<'s, T> IntoIterator for &'s Shared<[T]> {
     type Item = &'s T;
     type IntoIter = std::slice::Iter<'s, T>;
 
@@ -258,13 +266,13 @@ impl<T: Plain> TryFrom<Vec<T>> for Shared<[T]> {
 /// For the arguments of a call only: writes which memory it is, and not the values.
 impl<T: Plain> Serialize for Shared<[T]> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if !found(&self.region) {
+        let region = self.view.holder();
+        if !found(region) {
             return Err(ser::Error::custom(
                 "a `Shared` can be sent as an argument of a task only: send or store its values (`.to_vec()`)",
             ));
         }
-        let length = self.region.memory.as_bytes().len() as u64;
-        (self.region.id, length, size_of::<T>() as u64).serialize(serializer)
+        (region.id, region.memory.as_bytes().len() as u64, size_of::<T>() as u64).serialize(serializer)
     }
 }
 
@@ -280,14 +288,12 @@ impl<'de, T: Plain> Deserialize<'de> for Shared<[T]> {
             )));
         }
         let region = find(id, PATIENCE).map_err(de::Error::custom)?;
-        let bytes = region.memory.as_bytes();
-        if bytes.len() as u64 != length || bytemuck::try_cast_slice::<u8, T>(bytes).is_err() {
-            return Err(de::Error::custom(format!(
-                "the memory of a `Shared` has {} bytes, and {length} were written",
-                bytes.len()
-            )));
+        match region.memory.as_bytes().len() as u64 {
+            found if found == length => Self::of(region).map_err(de::Error::custom),
+            found => {
+                Err(de::Error::custom(format!("the memory of a `Shared` has {found} bytes, and {length} were written")))
+            }
         }
-        Ok(Self { region, values: PhantomData })
     }
 }
 
@@ -351,19 +357,22 @@ fn fresh_id() -> u64 {
 }
 
 thread_local! {
-    /// How many regions were found in the call that this thread is encoding. None: it is encoding none.
-    static ENCODING: Cell<Option<usize>> = const { Cell::new(None) };
+    /// How many regions were found in the call that this thread is encoding, or [`NO_CALL`].
+    static ENCODING: Cell<usize> = const { Cell::new(NO_CALL) };
     /// Those regions. A call may be encoded while another one is: the inner one's come last.
     static FOUND: RefCell<Vec<Handle>> = const { RefCell::new(Vec::new()) };
 }
 
+const NO_CALL: usize = usize::MAX;
+
 /// Encodes a call, and returns the regions that its bytes speak of. They must be held as long as the call may run.
 ///
-/// A call without any pays for little more than a look at a thread-local variable.
+/// A call without any pays for a look at a thread-local variable, and nothing is allocated for it.
 #[cfg_attr(not(test), expect(dead_code, reason = "calls are not yet encoded in it"))]
+#[inline]
 pub(crate) fn collect<R>(encode: impl FnOnce() -> R) -> (R, Vec<Handle>) {
-    /// Also where `encode` panics.
-    struct Restore(Option<usize>);
+    /// For when `encode` panics: nothing of this call is left to the one around it, or to the next one.
+    struct Restore(usize);
 
     impl Drop for Restore {
         fn drop(&mut self) {
@@ -372,33 +381,33 @@ pub(crate) fn collect<R>(encode: impl FnOnce() -> R) -> (R, Vec<Handle>) {
         }
     }
 
-    let outer = Restore(ENCODING.replace(Some(0)));
+    let outer = Restore(ENCODING.replace(0));
     let encoded = encode();
-    let regions = take_found();
-    drop(outer);
+    let regions = if ENCODING.get() == 0 { Vec::new() } else { take_found() };
+    ENCODING.set(outer.0);
+    std::mem::forget(outer);
     (encoded, regions)
 }
 
 /// Takes what was found in the innermost call.
+#[cold]
 fn take_found() -> Vec<Handle> {
-    match ENCODING.get() {
-        None | Some(0) => Vec::new(),
-        Some(count) => {
-            ENCODING.set(Some(0));
-            FOUND.with_borrow_mut(|found| found.split_off(found.len() - count))
-        }
-    }
+    let count = ENCODING.replace(0);
+    FOUND.with_borrow_mut(|found| found.split_off(found.len() - count))
 }
 
 /// Notes a region in the call that is being encoded. Returns false if there is none.
 fn found(region: &Handle) -> bool {
-    let Some(count) = ENCODING.get() else { return false };
+    let count = ENCODING.get();
+    if count == NO_CALL {
+        return false;
+    }
     let noted = FOUND.try_with(|found| {
         let mut found = found.borrow_mut();
         // The same one many times in a row is kept once; others that are doubled do no harm.
         if count == 0 || !found.last().is_some_and(|last| Arc::ptr_eq(last, region)) {
             found.push(region.clone());
-            ENCODING.set(Some(count + 1));
+            ENCODING.set(count + 1);
         }
     });
     noted.is_ok()
@@ -600,7 +609,7 @@ mod tests {
     }
 
     fn fd(shared: &Shared<[f64]>) -> io::Result<OwnedFd> {
-        shared.region.fd().try_clone_to_owned()
+        shared.view.holder().fd().try_clone_to_owned()
     }
 
     #[derive(Clone, Copy, Debug, PartialEq, NoUninit, AnyBitPattern)]
@@ -668,11 +677,11 @@ mod tests {
         let (bytes, regions) = encoded(&job);
         assert!(bytes.len() < 200);
         let ids: Vec<u64> = regions.iter().map(|region| region.id()).collect();
-        assert_eq!(ids, [points.region.id(), weights.region.id()]);
+        assert_eq!(ids, [points.view.holder().id(), weights.view.holder().id()]);
         let back: Job = decoded(&bytes).unwrap();
         assert_eq!(back, job);
         // In the process that made it, it is the same memory again.
-        assert!(Arc::ptr_eq(&back.weights[1].1.region, &weights.region));
+        assert!(Arc::ptr_eq(back.weights[1].1.view.holder(), weights.view.holder()));
         // Lent, and in a tuple.
         assert_eq!(decoded::<(u8, Shared<[f64]>)>(&encoded(&(7_u8, &weights)).0).unwrap(), (7, weights));
     }
@@ -698,7 +707,7 @@ mod tests {
     fn a_call_holds_what_it_speaks_of() {
         let shared = Shared::new(&[1.0]).unwrap();
         let (bytes, regions) = encoded(&shared);
-        let memory = Arc::downgrade(&shared.region);
+        let memory = Arc::downgrade(shared.view.holder());
         drop(shared);
         assert_eq!(*decoded::<Shared<[f64]>>(&bytes).unwrap(), [1.0]);
         let before = deaths();
@@ -715,7 +724,7 @@ mod tests {
         let error = Writer::new().value(&shared).unwrap_err();
         assert!(error.to_string().contains("as an argument of a task only"), "{error}");
         assert!(encoded(&5_u8).1.is_empty());
-        assert_eq!(Arc::strong_count(&shared.region), 1);
+        assert_eq!(Arc::strong_count(shared.view.holder()), 1);
     }
 
     #[test]
@@ -735,9 +744,9 @@ mod tests {
             encode_all([&inner]);
             within
         });
-        assert_eq!(ids(&within), [inner.region.id, outer.region.id, inner.region.id]);
-        assert_eq!(ids(&around), [outer.region.id, inner.region.id]);
-        assert_eq!(Arc::strong_count(&lost.region), 1);
+        assert_eq!(ids(&within), [inner.view.holder().id, outer.view.holder().id, inner.view.holder().id]);
+        assert_eq!(ids(&around), [outer.view.holder().id, inner.view.holder().id]);
+        assert_eq!(Arc::strong_count(lost.view.holder()), 1);
         assert!(Writer::new().value(&outer).is_err());
 
         fn encode_all<const N: usize>(all: [&Shared<[f64]>; N]) {
@@ -753,7 +762,7 @@ mod tests {
         assert!(error.to_string().contains("of elements of 8 bytes is read as one of `[u8; 3]`"), "{error}");
         assert!(decoded::<Shared<[f32]>>(&bytes).is_err());
         // Bytes that lie about the length, or the size of elements.
-        for lie in [(shared.region.id, 16, 8), (shared.region.id, 24, 5)] {
+        for lie in [(shared.view.holder().id, 16, 8), (shared.view.holder().id, 24, 5)] {
             let bytes = encoded(&lie).0;
             assert!(decoded::<Shared<[f64]>>(&bytes).is_err());
             assert!(decoded::<Shared<[[u8; 5]]>>(&bytes).is_err());
@@ -771,19 +780,19 @@ mod tests {
             move || decoded::<Shared<[f64]>>(&bytes).unwrap()
         });
         std::thread::sleep(Duration::from_millis(20));
-        passing::send(&here, &Passed::Take { id: 1001, fd: made.region.fd() }).unwrap();
+        passing::send(&here, &Passed::Take { id: 1001, fd: made.view.holder().fd() }).unwrap();
         assert!(inbox.receive().unwrap());
         let first = waits.join().unwrap();
         let second: Shared<[f64]> = decoded(&bytes).unwrap();
         assert_eq!((&first, &second), (&made, &made));
-        assert!(Arc::ptr_eq(&first.region, &second.region));
+        assert!(Arc::ptr_eq(first.view.holder(), second.view.holder()));
         // Passed on from here, it keeps its number.
         assert_eq!(encoded(&first).0, bytes);
 
         passing::send(&here, &Passed::Release { id: 1001 }).unwrap();
         assert!(inbox.receive().unwrap());
         let third: Shared<[f64]> = decoded(&bytes).unwrap();
-        let memory = Arc::downgrade(&third.region);
+        let memory = Arc::downgrade(third.view.holder());
         drop((first, second));
         assert_eq!(third, made);
         drop(third);
@@ -803,7 +812,7 @@ mod tests {
         release(1002);
         offer(1002, fd(&made));
         let second: Shared<[f64]> = decoded(&foreign(1002, &made)).unwrap();
-        assert!(Arc::ptr_eq(&first.region, &second.region));
+        assert!(Arc::ptr_eq(first.view.holder(), second.view.holder()));
         drop((first, second));
         assert!(find(1002, Duration::ZERO).is_ok());
         release(1002);
@@ -842,8 +851,8 @@ mod tests {
     fn a_worker_is_given_each_region_once_and_told_when_it_is_gone() {
         let mut ledger = Ledger::default();
         let [one, two] = [1.0, 2.0].map(|value| Shared::new(&[value]).unwrap());
-        let ids = [one.region.id, two.region.id];
-        assert!(ledger.give(&one.region) && ledger.give(&two.region) && !ledger.give(&one.region));
+        let ids = [one.view.holder().id, two.view.holder().id];
+        assert!(ledger.give(one.view.holder()) && ledger.give(two.view.holder()) && !ledger.give(one.view.holder()));
         assert!(ledger.take_dead().is_empty());
         let call = encoded(&one);
         drop((one, two));

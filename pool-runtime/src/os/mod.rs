@@ -16,7 +16,7 @@ mod spawn;
 
 pub(crate) use child::Child;
 pub(crate) use descriptor::{above_standard, adopt, beyond_standard, borrow, move_into};
-pub(crate) use memory::{Draft, Memory, PAGE};
+pub(crate) use memory::{Draft, Memory, PAGE, View};
 pub(crate) use page::{StatusPage, WORDS};
 pub(crate) use signal::{SigpipeHeld, block_all_signals};
 pub(crate) use spawn::{Io, Spawn, program_path};

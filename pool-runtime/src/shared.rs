@@ -44,6 +44,22 @@ use std::{
 ///
 /// Numbers and arrays of numbers are. A type of your own is if it derives `bytemuck`'s `NoUninit` and `AnyBitPattern`;
 /// there is nothing else to implement.
+///
+/// ```
+/// use bytemuck::{AnyBitPattern, NoUninit};
+/// use pool_runtime::Shared;
+///
+/// #[derive(Clone, Copy, NoUninit, AnyBitPattern)]
+/// #[repr(C)]
+/// struct Point {
+///     x: f32,
+///     y: f32,
+/// }
+///
+/// let points = Shared::new(&[Point { x: 1.0, y: 2.0 }])?;
+/// assert_eq!(points[0].y, 2.0);
+/// # Ok::<(), pool_runtime::Error>(())
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot lie in shared memory",
     label = "this type is not plain data",
@@ -63,7 +79,7 @@ impl<T: NoUninit + AnyBitPattern> Plain for T {}
 ///
 /// Nobody can change it, neither here nor in a worker. The memory is freed when nobody has it any more: no clone of
 /// it, no call that was submitted with it, and no task that has kept it; also if processes are killed, as it has no
-/// name that could be left behind.
+/// name that could be left behind. Until then it is an open file in each process that has it.
 ///
 /// ```
 /// use pool_runtime::Shared;

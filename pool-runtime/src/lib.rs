@@ -202,6 +202,7 @@ mod protocol;
 mod registry;
 mod reporter;
 mod results;
+mod shared;
 mod task;
 mod transport;
 mod worker;
@@ -216,6 +217,7 @@ pub use pool_macros::task;
 pub use process::{Process, RunningProcess, active_children};
 pub use program::{ProcessInfo, cpu_count, current_process, parent_process};
 pub use registry::tasks;
+pub use shared::{Plain, Shared};
 pub use task::{Call, Initializer, Task, TaskCall, TaskInfo};
 
 /// What the macros' expansions use. Not for users: it changes without notice.

@@ -1,4 +1,4 @@
-//! What only the operating system can do: start a process, signal and reap it, share a page with it.
+//! What only the operating system can do: start a process, signal and reap it, share memory with it.
 //!
 //! The only place with `cfg(target_os)`, and with nearly all of the crate's `unsafe`. Nothing here knows what a task,
 //! a frame or a pool is.
@@ -10,7 +10,9 @@ mod child;
 mod descriptor;
 mod futex;
 mod mapping;
+mod memory;
 mod page;
+pub(crate) mod passing;
 mod signal;
 mod spawn;
 
@@ -18,6 +20,7 @@ pub(crate) use child::Child;
 pub(crate) use descriptor::{above_standard, adopt, beyond_standard, borrow, move_into};
 pub(crate) use futex::{futex_wait, futex_wake};
 pub(crate) use mapping::{Mapping, PAGE, check_size, sealed_memory};
+pub(crate) use memory::{Draft, Memory, View};
 pub(crate) use page::{StatusPage, WORDS};
 pub(crate) use signal::{SigpipeHeld, block_all_signals};
 pub(crate) use spawn::{Io, Spawn, program_path};

@@ -1,0 +1,258 @@
+//! Descriptors on their way to another process, each with the number by which both know it.
+//!
+//! ```text
+//!   send(Take { id, fd })  ═══ packet: kind, id ═══ + SCM_RIGHTS: one descriptor ═══▶  receive: Take { id, fd }
+//!   send(Release { id })   ═══ packet: kind, id ════════════════════════════════════▶  receive: Release { id }
+//! ```
+//!
+//! A pair of packet sockets: a packet arrives whole or not at all, and in the order in which it was sent. A descriptor
+//! that arrives is either handed out or closed; none may be left behind, whatever the packet was.
+
+use rustix::{
+    io::Errno,
+    net::{
+        AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+        SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+    },
+};
+use std::{
+    io::{self, IoSlice, IoSliceMut},
+    mem::MaybeUninit,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+};
+
+/// The kind, and the number.
+const PACKET: usize = 16;
+const TAKE: u64 = 1;
+const RELEASE: u64 = 2;
+
+/// Room for more descriptors than a packet has, so that one too many is seen.
+const DESCRIPTORS: usize = 4;
+
+/// What is sent.
+#[cfg_attr(not(test), expect(dead_code, reason = "pools do not yet send any"))]
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Passed<'fd> {
+    /// From now on, `id` is this descriptor.
+    Take { id: u64, fd: BorrowedFd<'fd> },
+    /// There will be no more talk of `id`.
+    Release { id: u64 },
+}
+
+/// What was received.
+#[derive(Debug)]
+pub(crate) enum Received {
+    /// From now on, `id` is this descriptor. The error is that of this process, if it has no room for another one.
+    Take { id: u64, fd: io::Result<OwnedFd> },
+    /// There will be no more talk of `id`.
+    Release { id: u64 },
+}
+
+/// Two ends of a socket: what is sent into the one comes out of the other.
+#[cfg_attr(not(test), expect(dead_code, reason = "pools do not yet send any"))]
+pub(crate) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (one, other) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+    Ok((super::beyond_standard(one)?, super::beyond_standard(other)?))
+}
+
+/// Sends, if that can be done without waiting.
+///
+/// # Errors
+///
+/// `WouldBlock`: too much of what was sent is still unread. `BrokenPipe` or `ConnectionReset`: nobody will read it.
+#[cfg_attr(not(test), expect(dead_code, reason = "pools do not yet send any"))]
+pub(crate) fn send(socket: impl AsFd, passed: &Passed<'_>) -> io::Result<()> {
+    let (kind, id, fd) = match passed {
+        Passed::Take { id, fd } => (TAKE, id, Some(*fd)),
+        Passed::Release { id } => (RELEASE, id, None),
+    };
+    let mut packet = [0; PACKET];
+    packet[..8].copy_from_slice(&kind.to_le_bytes());
+    packet[8..].copy_from_slice(&id.to_le_bytes());
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    loop {
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        if let Some(fd) = &fd
+            && !control.push(SendAncillaryMessage::ScmRights(std::slice::from_ref(fd)))
+        {
+            return Err(Errno::NOBUFS.into());
+        }
+        match sendmsg(&socket, &[IoSlice::new(&packet)], &mut control, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
+            Ok(PACKET) => return Ok(()),
+            // A packet is never cut by the kernel.
+            Ok(_) => return Err(io::ErrorKind::WriteZero.into()),
+            Err(Errno::INTR) => {}
+            // The second: this user has as many descriptors on their way, unread, as a process may have open.
+            Err(Errno::AGAIN | Errno::TOOMANYREFS) => return Err(io::ErrorKind::WouldBlock.into()),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Waits for the next packet. None: the other end is closed, and all that it sent was received.
+///
+/// # Errors
+///
+/// `InvalidData`: the packet makes no sense. What came with it is closed, and the next one can be received.
+pub(crate) fn receive(socket: impl AsFd) -> io::Result<Option<Received>> {
+    let mut packet = [0; PACKET];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
+    // Closes what is not taken out of it.
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let received = loop {
+        let mut parts = [IoSliceMut::new(&mut packet)];
+        match recvmsg(&socket, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC) {
+            Err(Errno::INTR) => {}
+            // It closed its end before it had read all that it was sent.
+            Err(Errno::CONNRESET) => return Ok(None),
+            received => break received?,
+        }
+    };
+    let mut fds = Vec::new();
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(rights) = message {
+            fds.extend(rights);
+        }
+    }
+    let is_cut = received.flags.contains(ReturnFlags::CTRUNC);
+    if received.bytes == 0 && fds.is_empty() && !is_cut {
+        return Ok(None);
+    }
+    if received.bytes != PACKET || received.flags.contains(ReturnFlags::TRUNC) {
+        return Err(garbled("is of another length"));
+    }
+    let word = |at: usize| u64::from_le_bytes(std::array::from_fn(|index| packet[at + index]));
+    let id = word(8);
+    match (word(0), fds.len(), is_cut) {
+        (TAKE, 1, false) => {
+            let fd = fds.pop().ok_or(Errno::BADF)?;
+            Ok(Some(Received::Take { id, fd: super::beyond_standard(fd) }))
+        }
+        // There was one, and the kernel found no number for it here. Whoever waits for it has to learn why.
+        (TAKE, 0, true) => Ok(Some(Received::Take { id, fd: Err(Errno::MFILE.into()) })),
+        (RELEASE, 0, false) => Ok(Some(Received::Release { id })),
+        (TAKE | RELEASE, _, _) => Err(garbled("has another number of descriptors than it should")),
+        _ => Err(garbled("is of no known kind")),
+    }
+}
+
+fn garbled(how: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("a packet with descriptors {how}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::net::{Shutdown, shutdown};
+    use std::{
+        fs::File,
+        io::{Read, Write},
+        os::fd::AsRawFd,
+    };
+
+    /// Whether nobody holds the writing end of a pipe any more: no descriptor of it has leaked.
+    fn is_closed(mut reads: io::PipeReader) -> bool {
+        let mut polled = [rustix::event::PollFd::new(&reads, rustix::event::PollFlags::IN)];
+        let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+        rustix::event::poll(&mut polled, Some(&now)).unwrap() == 1 && reads.read(&mut [0]).unwrap() == 0
+    }
+
+    fn raw(socket: &OwnedFd, kind: u64, length: usize, fds: &[BorrowedFd<'_>]) {
+        let mut packet = [0; 32];
+        packet[..8].copy_from_slice(&kind.to_le_bytes());
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(8))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        assert!(fds.is_empty() || control.push(SendAncillaryMessage::ScmRights(fds)));
+        sendmsg(socket, &[IoSlice::new(&packet[..length])], &mut control, SendFlags::empty()).unwrap();
+    }
+
+    #[test]
+    fn what_is_passed_arrives_in_order() {
+        let (here, there) = pair().unwrap();
+        assert!(here.as_raw_fd() > 2 && there.as_raw_fd() > 2);
+        let receiver = std::thread::spawn(move || {
+            let mut said = Vec::new();
+            while let Some(received) = receive(&there).unwrap() {
+                match received {
+                    Received::Take { id, fd } => {
+                        let fd = fd.unwrap();
+                        assert!(fd.as_raw_fd() > 2);
+                        assert!(rustix::io::fcntl_getfd(&fd).unwrap().contains(rustix::io::FdFlags::CLOEXEC));
+                        write!(File::from(fd), "{id} ").unwrap();
+                    }
+                    Received::Release { id } => said.push(id),
+                }
+            }
+            said
+        });
+        let (mut reads, writes) = io::pipe().unwrap();
+        for id in [7, u64::MAX] {
+            send(&here, &Passed::Take { id, fd: writes.as_fd() }).unwrap();
+            send(&here, &Passed::Release { id }).unwrap();
+        }
+        drop((here, writes));
+        assert_eq!(receiver.join().unwrap(), [7, u64::MAX]);
+        let mut text = String::new();
+        reads.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "7 18446744073709551615 ");
+    }
+
+    #[test]
+    fn a_packet_that_makes_no_sense_leaks_nothing() {
+        let (here, there) = pair().unwrap();
+        let (reads, writes) = io::pipe().unwrap();
+        let fd = writes.as_fd();
+        raw(&here, TAKE, PACKET, &[]);
+        raw(&here, TAKE, PACKET, &[fd; 2]);
+        raw(&here, TAKE, PACKET, &[fd; 8]);
+        raw(&here, RELEASE, PACKET, &[fd]);
+        raw(&here, 3, PACKET, &[fd]);
+        raw(&here, TAKE, PACKET - 1, &[fd]);
+        raw(&here, TAKE, PACKET + 1, &[fd]);
+        for _ in 0..7 {
+            assert_eq!(receive(&there).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        }
+        send(&here, &Passed::Release { id: 5 }).unwrap();
+        assert!(matches!(receive(&there).unwrap(), Some(Received::Release { id: 5 })));
+        drop(writes);
+        assert!(is_closed(reads));
+    }
+
+    #[test]
+    fn what_nobody_receives_is_closed() {
+        let (here, there) = pair().unwrap();
+        let (reads, writes) = io::pipe().unwrap();
+        send(&here, &Passed::Take { id: 1, fd: writes.as_fd() }).unwrap();
+        drop((here, there, writes));
+        assert!(is_closed(reads));
+    }
+
+    #[test]
+    fn a_full_socket_does_not_make_the_sender_wait() {
+        let (here, there) = pair().unwrap();
+        let mut sent = 0;
+        let full = loop {
+            match send(&here, &Passed::Take { id: sent, fd: here.as_fd() }) {
+                Ok(()) => sent += 1,
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(full.kind(), io::ErrorKind::WouldBlock);
+        for expected in 0..sent {
+            assert!(matches!(receive(&there), Ok(Some(Received::Take { id, fd: Ok(_) })) if id == expected));
+        }
+        send(&here, &Passed::Release { id: 0 }).unwrap();
+    }
+
+    #[test]
+    fn an_end_that_is_gone_is_no_signal() {
+        let (here, there) = pair().unwrap();
+        shutdown(&there, Shutdown::Write).unwrap();
+        assert!(receive(&here).unwrap().is_none());
+        send(&here, &Passed::Release { id: 1 }).unwrap();
+        drop(there);
+        let error = send(&here, &Passed::Release { id: 2 }).unwrap_err();
+        assert!(matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset), "{error}");
+        assert!(receive(&here).unwrap().is_none());
+    }
+}

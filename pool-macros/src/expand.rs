@@ -63,14 +63,14 @@ pub fn expand(task: &Task) -> TokenStream {
     let state_probe = quote!((&&&#private::StateProbe::<#output>::new()));
     let (body, result, finish, role, state_type, check_returned);
     if options.initializer.is_some() {
-        body = quote!(Initializer);
+        body = quote!(Initializer(__invoke));
         result = quote!(::std::boxed::Box<dyn ::core::any::Any>);
         finish = quote!(#state_probe.state(__value));
         role = quote!(impl #krate::Initializer for #name {});
         state_type = quote!(::core::option::Option::Some(|| #state_probe.state_type()));
         check_returned = None;
     } else {
-        body = quote!(Task);
+        body = quote!(Task(__invoke, |__series| #private::Series::run(__series, __invoke)));
         result = quote!(());
         finish = quote!(#private::Run::finish(__run, |__writer| #returned.encode(&__value, __writer)));
         // At the user's type: a `pub` task whose result is private is refused there.
@@ -132,7 +132,7 @@ pub fn expand(task: &Task) -> TokenStream {
             }
 
             static __INFO: #krate::TaskInfo =
-                #krate::TaskInfo::new(#task_name, #place, #text, #private::Body::#body(__invoke), #state_type);
+                #krate::TaskInfo::new(#task_name, #place, #text, #private::Body::#body, #state_type);
 
             #[automatically_derived]
             impl #private::Registered for #name {
@@ -143,6 +143,7 @@ pub fn expand(task: &Task) -> TokenStream {
 
             #role
 
+            #[inline]
             fn __invoke(
                 __run: &mut #private::Run<'_>,
             ) -> ::core::result::Result<#result, #private::Fault> {

@@ -44,6 +44,7 @@ pub const ALIGN: usize = 16;
 pub struct CodecError(String);
 
 impl CodecError {
+    #[inline]
     pub(crate) fn new(reason: impl Into<String>) -> Self {
         Self(reason.into())
     }
@@ -110,6 +111,7 @@ pub(crate) fn recycle(mut bytes: Vec<u8>) {
 }
 
 impl Writer {
+    #[inline]
     pub(crate) fn new() -> Self {
         Self::default()
     }
@@ -121,24 +123,29 @@ impl Writer {
     }
 
     /// Forgets what was written: the next values are another payload.
+    #[inline]
     pub(crate) fn clear(&mut self) {
         self.bytes.clear();
     }
 
+    #[inline]
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
+    #[inline]
     pub(crate) fn into_bytes(self) -> Vec<u8> {
         self.bytes
     }
 
     /// Encodes a value through serde.
+    #[inline]
     pub(crate) fn value<T: serde::Serialize + ?Sized>(&mut self, value: &T) -> Result<(), CodecError> {
         encode::encode(value, &mut self.bytes)
     }
 
     /// Copies plain data: its length in bytes, then the bytes, aligned.
+    #[inline]
     pub(crate) fn bulk<T: bytemuck::NoUninit>(&mut self, values: &[T]) -> Result<(), CodecError> {
         if size_of::<T>() == 0 && !values.is_empty() {
             return Err(CodecError::new("elements of a type without size cannot be counted in bytes"));
@@ -146,6 +153,7 @@ impl Writer {
         let bytes: &[u8] = bytemuck::cast_slice(values);
         let padding = (self.bytes.len() + size_of::<u64>()).wrapping_neg() % ALIGN;
         self.bytes.reserve(size_of::<u64>() + padding + bytes.len());
+        crate::os::prefer_huge_pages(self.bytes.spare_capacity_mut());
         self.bytes.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
         self.bytes.resize(self.bytes.len() + padding, 0);
         self.bytes.extend_from_slice(bytes);
@@ -161,11 +169,13 @@ pub struct Reader<'de> {
 }
 
 impl<'de> Reader<'de> {
+    #[inline]
     pub(crate) fn new(payload: &'de [u8]) -> Self {
         Self { payload, position: 0 }
     }
 
     /// Decodes a value through serde; it may borrow from the payload.
+    #[inline]
     pub(crate) fn value<T: serde::Deserialize<'de>>(&mut self) -> Result<T, CodecError> {
         let rest = &self.payload[self.position..];
         let (value, left) = decode::decode(rest)?;
@@ -174,6 +184,7 @@ impl<'de> Reader<'de> {
     }
 
     /// The bytes of plain data, where they lie.
+    #[inline]
     pub(crate) fn bulk(&mut self) -> Result<&'de [u8], CodecError> {
         let rest = &self.payload[self.position..];
         let (length, _) = rest.split_first_chunk().ok_or_else(CodecError::truncated)?;
@@ -186,6 +197,7 @@ impl<'de> Reader<'de> {
     }
 
     /// Checks that every byte was read: bytes left over mean that the two sides disagree about a type.
+    #[inline]
     pub fn finish(&self) -> Result<(), CodecError> {
         match self.payload.len() - self.position {
             0 => Ok(()),

@@ -12,7 +12,7 @@
 use crate::{
     codec::{CodecError, Reader},
     error::{Error, Kind, Ran, Result},
-    panic,
+    panic::{self, PanicInfo},
     payload::Payload,
     protocol::Record,
     results::Results,
@@ -63,6 +63,11 @@ pub(crate) fn decode_value<R>(decode: Decode<R>, task: &'static str, bytes: &[u8
         let value = decode(&mut reader)?;
         reader.finish().map(|()| value)
     });
+    decoding(decoded, task)
+}
+
+/// What became of decoding a result.
+pub(crate) fn decoding<R>(decoded: Result<Result<R, CodecError>, PanicInfo>, task: &'static str) -> Result<R> {
     let kind = match decoded {
         Ok(Ok(value)) => return Ok(value),
         Ok(Err(reason)) => Kind::DecodeResult(reason.to_string()),

@@ -202,6 +202,7 @@ mod protocol;
 mod registry;
 mod reporter;
 mod results;
+mod run;
 mod shared;
 mod task;
 mod transport;
@@ -227,8 +228,7 @@ pub mod __private {
     pub use crate::entry::{enter_from_test, main};
     pub use crate::program::TestEntry;
     pub use crate::registry::Registration;
-    pub use crate::task::{
-        Body, Fault, Registered, Run, StateItself, StateOrDebug, StateOrError, StateProbe, StateType,
-    };
+    pub use crate::run::{Fault, Run, Series};
+    pub use crate::task::{Body, Registered, StateItself, StateOrDebug, StateOrError, StateProbe, StateType};
     pub use inventory;
 }

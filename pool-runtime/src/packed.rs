@@ -87,7 +87,11 @@ impl Packed {
         if length >= LARGE {
             self.bytes.resize(self.bytes.len().next_multiple_of(ALIGN), 0);
         }
-        self.bytes.extend_from_slice(payload);
+        match <&[u8; 8]>::try_from(payload) {
+            // What most short arguments are takes one instruction, not a call.
+            Ok(eight) => self.bytes.extend_from_slice(eight),
+            Err(_) => self.bytes.extend_from_slice(payload),
+        }
         self.count += 1;
         if !self.ends.is_empty() {
             self.ends.push(self.bytes.len() as u32);
@@ -137,57 +141,70 @@ impl Packed {
     }
 }
 
-/// Payloads that lie in memory that somebody else wrote.
+/// Payloads that lie in memory that somebody else wrote, one after the other.
 #[derive(Clone, Debug)]
 pub(crate) struct Slices<'p> {
-    count: u32,
-    every: Option<usize>,
-    ends: &'p [u8],
-    base: u32,
     bytes: &'p [u8],
+    /// How many are left.
+    left: u32,
+    /// Where the next one starts.
+    at: usize,
+    lengths: Lengths<'p>,
+}
+
+#[derive(Clone, Debug)]
+enum Lengths<'p> {
+    Every(usize),
+    Differ {
+        /// Where each ends that is left, and what that counts from.
+        ends: &'p [u8],
+        origin: usize,
+    },
 }
 
 impl<'p> Slices<'p> {
     /// None if they do not fit together.
     pub(crate) fn new(count: u32, every: Option<u32>, ends: &'p [u8], base: u32, bytes: &'p [u8]) -> Option<Self> {
-        let every = match every {
+        let (lengths, at) = match every {
             // One may be longer than the number says.
-            Some(_) if count == 1 => Some(bytes.len()),
+            Some(_) if count == 1 => (Lengths::Every(bytes.len()), 0),
             Some(every) => {
                 let (every, count) = (every as usize, count as usize);
                 let whole = count.checked_sub(1)?.checked_mul(stride(every))?.checked_add(every)?;
-                (whole == bytes.len()).then_some(every)?;
-                Some(every)
+                (whole == bytes.len()).then_some((Lengths::Every(every), 0))?
             }
             None => {
-                (ends.len() == 4 * count as usize).then_some(())?;
-                None
+                let (base, origin) = (base as usize, origin(base as usize));
+                (ends.len() == 4 * count as usize).then_some((Lengths::Differ { ends, origin }, base - origin))?
             }
         };
-        Some(Self { count, every, ends, base, bytes })
+        Some(Self { bytes, left: count, at, lengths })
     }
+}
 
-    /// Each of them. Those that cannot be there are empty.
+impl<'p> Iterator for Slices<'p> {
+    type Item = &'p [u8];
+
+    /// One that cannot be there is empty.
     #[inline]
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &'p [u8]> + use<'p> {
-        let Self { count, every, ends, base, bytes } = *self;
-        let (mut at, origin) = (base as usize, origin(base as usize));
-        (0..count as usize).map(move |index| {
-            let place = match every {
-                Some(every) => {
-                    let start = index * stride(every);
-                    start..start + every
-                }
-                None => {
-                    let end = ends[4 * index..].first_chunk().map_or(0, |end| u32::from_le_bytes(*end)) as usize;
-                    // The first starts at the base.
-                    let start = if index == 0 { at } else { start(at, end) };
-                    at = end;
-                    start.wrapping_sub(origin)..end.wrapping_sub(origin)
-                }
-            };
-            bytes.get(place).unwrap_or_default()
-        })
+    fn next(&mut self) -> Option<&'p [u8]> {
+        self.left = self.left.checked_sub(1)?;
+        match &mut self.lengths {
+            Lengths::Every(every) => {
+                let start = self.at;
+                self.at += stride(*every);
+                Some(self.bytes.get(start..start + *every).unwrap_or_default())
+            }
+            Lengths::Differ { ends, origin } => {
+                let (first, later) = ends.split_first_chunk()?;
+                *ends = later;
+                let end = (u32::from_le_bytes(*first) as usize).wrapping_sub(*origin);
+                let start = std::mem::replace(&mut self.at, end);
+                // The first one of all starts where it was said to; the origin is a multiple, so alignment is the same.
+                let start = if end < start { end } else { self::start(start, end) };
+                Some(self.bytes.get(start..end).unwrap_or_default())
+            }
+        }
     }
 }
 
@@ -210,7 +227,7 @@ mod tests {
                     let part = packed.part(first as u32..last as u32);
                     let ends = bytemuck::cast_slice(part.ends);
                     let slices = Slices::new((last - first) as u32, part.every, ends, part.base, part.bytes).unwrap();
-                    assert!(slices.iter().eq(payloads[first..last].iter().map(|payload| &payload[..])));
+                    assert!(slices.eq(payloads[first..last].iter().map(|payload| &payload[..])));
                 }
             }
         }

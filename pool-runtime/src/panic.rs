@@ -127,6 +127,7 @@ pub(crate) fn remember(info: PanicInfo) {
 }
 
 /// Runs user code; a panic becomes a value, even if dropping the payload panics again.
+#[inline]
 pub(crate) fn catch<R>(run: impl FnOnce() -> R) -> Result<R, PanicInfo> {
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).map_err(|payload| {
         let message = payload_text(&*payload).to_owned();

@@ -12,6 +12,7 @@ pub(crate) enum Payload {
 }
 
 impl Payload {
+    #[inline]
     pub(crate) fn copy(bytes: &[u8]) -> Self {
         if bytes.len() > INLINE {
             return Self::Heap(bytes.to_vec());
@@ -30,6 +31,7 @@ impl Default for Payload {
 
 impl From<Vec<u8>> for Payload {
     /// A small one is copied, and its vector kept for the next call that is encoded here.
+    #[inline]
     fn from(bytes: Vec<u8>) -> Self {
         if bytes.len() > INLINE {
             return Self::Heap(bytes);
@@ -42,6 +44,7 @@ impl From<Vec<u8>> for Payload {
 
 impl Deref for Payload {
     type Target = [u8];
+    #[inline]
     fn deref(&self) -> &[u8] {
         match self {
             Self::Inline { length, bytes } => &bytes[..usize::from(*length)],

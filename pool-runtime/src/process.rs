@@ -20,7 +20,8 @@ use crate::{
         CALLS_HEAD, CallHeader, CallsWriter, Failed, Failure, FromWorker, Garbled, Record, Told, chunk_overhead,
         stop_frame,
     },
-    task::{Body, Fault, RawCall, Run, TaskCall, TaskInfo},
+    run::{Fault, Run},
+    task::{Body, RawCall, TaskCall, TaskInfo},
     transport::Received,
 };
 use std::{
@@ -155,7 +156,7 @@ impl<R> Process<R> {
     pub fn run(self) -> Result<R> {
         let Some(call) = self.target else { return decode_value(self.decode, "", &[]) };
         let arguments = call.arguments?;
-        let Body::Task(body) = call.task.body() else {
+        let Body::Task(body, _) = call.task.body() else {
             return Err(Error::invalid("is an initializer, which cannot be called").of_task(call.task.name()));
         };
         let mut result = Writer::new();

@@ -375,6 +375,7 @@ impl RecordHead {
 
 impl std::ops::Deref for RecordHead {
     type Target = [u8];
+    #[inline]
     fn deref(&self) -> &[u8] {
         &self.bytes[..self.length]
     }
@@ -512,6 +513,19 @@ impl Record {
         (self.head + self.length).next_multiple_of(8)
     }
 
+    /// How many values follow on this one, of the next calls and of the same length, whole in the stream that begins here.
+    #[inline]
+    pub(crate) fn alike_behind(&self, stream: &[u8]) -> u32 {
+        let size = self.size();
+        let word = |at: usize| {
+            stream.get(at..at + 8).and_then(|word| word.first_chunk()).map(|word| u64::from_le_bytes(*word))
+        };
+        let (Some(first), true) = (word(0), self.head == 8 && self.is_value()) else { return 0 };
+        let most = (stream.len() / size).saturating_sub(1).min((u32::MAX - self.number) as usize);
+        // The number is the lower half of the word, which for these goes up by one at a time.
+        (1..=most).take_while(|index| word(index * size) == Some(first + *index as u64)).count() as u32
+    }
+
     /// Where its payload is in a stream in which it begins at `at`.
     #[inline]
     pub(crate) fn payload(&self, at: usize) -> Range<usize> {
@@ -605,12 +619,12 @@ mod tests {
         assert_eq!(chunks.generation, 7);
         let chunk = chunks.next().unwrap().unwrap();
         assert_eq!((chunk.task, chunk.first), ("demo::task", first));
-        assert!(chunk.arguments.iter().eq(arguments[3..40].iter().map(|bytes| &bytes[..])));
+        assert!(chunk.arguments.eq(arguments[3..40].iter().map(|bytes| &bytes[..])));
         let chunk = chunks.next().unwrap().unwrap();
-        assert_eq!((chunk.task, chunk.first.number, chunk.arguments.iter().count()), ("demo::task", 46, 1));
+        assert_eq!((chunk.task, chunk.first.number, chunk.arguments.count()), ("demo::task", 46, 1));
         let chunk = chunks.next().unwrap().unwrap();
         assert_eq!(chunk.task, "demo::other");
-        assert!(chunk.arguments.iter().eq(arguments[10..].iter().map(|bytes| vec![bytes.len() as u8; 8])));
+        assert!(chunk.arguments.eq(arguments[10..].iter().map(|bytes| vec![bytes.len() as u8; 8])));
         assert!(chunks.next().unwrap().is_none());
     }
 
@@ -632,7 +646,7 @@ mod tests {
                 for end in [damaged.len(), at] {
                     let Ok(ToWorker::Calls(mut chunks)) = ToWorker::from_frame(&damaged[..end]) else { continue };
                     while let Ok(Some(chunk)) = chunks.next() {
-                        assert!(chunk.arguments.iter().map(<[u8]>::len).sum::<usize>() <= damaged.len());
+                        assert!(chunk.arguments.map(<[u8]>::len).sum::<usize>() <= damaged.len());
                     }
                 }
             }

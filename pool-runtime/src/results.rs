@@ -1,8 +1,10 @@
 //! The results of calls that were submitted together, as the workers' records, until somebody asks for them.
 
 use crate::{
+    codec::{CodecError, Reader},
     error::{Error, Kind, Result},
-    job::{Decode, decode_value},
+    job::decoding,
+    panic,
     protocol::Record,
 };
 
@@ -62,7 +64,12 @@ impl Results {
     /// # Errors
     ///
     /// The first failure in that order.
-    pub(crate) fn decode_into<R>(mut self, decode: Decode<R>, task: &'static str, values: &mut Vec<R>) -> Result<()> {
+    pub(crate) fn decode_into<R>(
+        mut self,
+        decode: impl Fn(&mut Reader<'_>) -> Result<R, CodecError>,
+        task: &'static str,
+        values: &mut Vec<R>,
+    ) -> Result<()> {
         let failure = self.failures.into_iter().min_by_key(|(index, _)| *index);
         self.runs.sort_unstable_by_key(|(first, ..)| *first);
         let mut index = 0;
@@ -70,14 +77,7 @@ impl Results {
             if failure.as_ref().is_some_and(|(failed, _)| *failed < first) || first != index {
                 break;
             }
-            let mut at = 0;
-            for _ in 0..count {
-                let rest = &bytes[at..];
-                // They were read once before, by whoever found them.
-                let Ok(Some(record)) = Record::first(rest) else { break };
-                values.push(decode_value(decode, task, &rest[record.payload(0)])?);
-                at += record.size();
-            }
+            decode_records(&decode, task, &bytes, count, values)?;
             index += count;
         }
         match failure {
@@ -86,4 +86,30 @@ impl Results {
             None => Ok(()),
         }
     }
+}
+
+/// Decodes values out of their records; a panic in the user's `Deserialize` is the failure of its call.
+fn decode_records<R>(
+    decode: &impl Fn(&mut Reader<'_>) -> Result<R, CodecError>,
+    task: &'static str,
+    records: &[u8],
+    count: u32,
+    values: &mut Vec<R>,
+) -> Result<()> {
+    values.reserve(count as usize);
+    let mut at = 0;
+    // One net for all of them: to spread it costs as much as to decode a number.
+    let decoded = panic::catch(|| {
+        for _ in 0..count {
+            let rest = &records[at..];
+            // They were read once before, by whoever found them.
+            let Ok(Some(record)) = Record::first(rest) else { break };
+            let mut reader = Reader::new(&rest[record.payload(0)]);
+            values.push(decode(&mut reader)?);
+            reader.finish()?;
+            at += record.size();
+        }
+        Ok(())
+    });
+    decoding(decoded, task)
 }

@@ -4,9 +4,9 @@
 
 use crate::{
     codec::{CodecError, Reader, Writer},
-    error::{Error, Kind, Stage},
-    os::StatusPage,
+    error::{Error, Kind},
     panic,
+    run::{Fault, Run, Series},
 };
 use std::{
     any::{Any, TypeId},
@@ -26,8 +26,8 @@ pub struct TaskInfo {
 
 /// What an entry runs.
 pub enum Body {
-    /// A task: reads its arguments, runs, writes its result.
-    Task(fn(&mut Run<'_>) -> Result<(), Fault>),
+    /// A task: one call, and many calls one after the other, for which it is compiled into the loop.
+    Task(fn(&mut Run<'_>) -> Result<(), Fault>, fn(&mut Series<'_>)),
     /// An initializer: reads its arguments, runs, and leaves the worker's state.
     Initializer(fn(&mut Run<'_>) -> Result<Box<dyn Any>, Fault>),
 }
@@ -241,81 +241,6 @@ impl<T: Task> TaskCall for Call<'_, T> {
 mod sealed {
     pub trait Sealed {}
     impl<T> Sealed for super::Call<'_, T> {}
-}
-
-/// Why a call failed in the worker without a panic.
-#[derive(Debug)]
-pub enum Fault {
-    /// The arguments cannot be read.
-    Decode(String),
-    /// The worker's state is not what the task asks for.
-    State(String),
-    /// The result cannot be written.
-    Encode(String),
-    /// The initializer returned an error.
-    Initializer(String),
-}
-
-impl Fault {
-    #[doc(hidden)]
-    pub fn argument(name: &'static str) -> impl FnOnce(CodecError) -> Self {
-        move |reason| Self::Decode(format!("argument `{name}`: {reason}"))
-    }
-}
-
-/// One call while it runs in the worker.
-pub struct Run<'r> {
-    pub(crate) arguments: Reader<'r>,
-    pub(crate) result: &'r mut Writer,
-    pub(crate) state: Option<&'r mut Box<dyn Any>>,
-    /// Where to note how far it is.
-    pub(crate) page: Option<&'r StatusPage>,
-}
-
-impl<'r> Run<'r> {
-    #[doc(hidden)]
-    pub fn arguments(&self) -> Reader<'r> {
-        self.arguments.clone()
-    }
-
-    /// All arguments are read: the task runs next.
-    #[doc(hidden)]
-    pub fn start(&self, arguments: &Reader<'r>) -> Result<(), Fault> {
-        arguments.finish().map_err(|reason| Fault::Decode(reason.to_string()))?;
-        self.enter(Stage::Running);
-        Ok(())
-    }
-
-    #[inline]
-    fn enter(&self, stage: Stage) {
-        if let Some(page) = self.page {
-            page.set_stage(stage as u32);
-        }
-    }
-
-    /// The worker's state.
-    #[doc(hidden)]
-    pub fn state<S: 'static>(&mut self) -> Result<&mut S, Fault> {
-        let state = self.state.as_deref_mut().ok_or_else(|| missing_state::<S>("has none"))?;
-        state.downcast_mut().ok_or_else(|| missing_state::<S>("has another"))
-    }
-
-    /// Writes the result.
-    #[doc(hidden)]
-    pub fn finish(&mut self, write: impl FnOnce(&mut Writer) -> Result<(), CodecError>) -> Result<(), Fault> {
-        self.enter(Stage::Encoding);
-        write(self.result).map_err(|reason| Fault::Encode(reason.to_string()))
-    }
-}
-
-impl fmt::Debug for Run<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Run")
-    }
-}
-
-fn missing_state<S>(what: &str) -> Fault {
-    Fault::State(format!("asks for the worker's state `{}`, and this worker {what}", std::any::type_name::<S>()))
 }
 
 /// Picks how the value of an initializer becomes a state, as [`Probe`](crate::codec::Probe) does for values.

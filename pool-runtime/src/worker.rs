@@ -6,33 +6,30 @@
 //! ```
 //!
 //! The main thread runs the user's code and nothing else runs it. A report leaves before the next call is claimed, so
-//! that a death costs one call. What costs more than a short call, a look at the clock or at whether the parent sleeps, is
-//! done once for several, as long as those are short. A worker never returns to the program's own `main`: whatever happens, it exits.
+//! that a death costs one call. A worker never returns to the program's own `main`: whatever happens, it exits.
 //!
 //! This module never imports the pool: it knows its parent only by what arrives.
 
 use crate::{
     codec::{Reader, Writer},
-    error::Stage,
     os::{self, StatusPage},
     panic::{self, PanicInfo},
     program::{self, Mark, given},
-    protocol::{CallHeader, Chunk, Failed, Failure, FromWorker, Hello, NamedCall, NotReady, RecordHead, ToWorker},
+    protocol::{Chunk, FromWorker, Hello, NamedCall, NotReady, ToWorker},
     registry,
     reporter::Reporter,
-    task::{Body, Fault, Run, TaskInfo},
+    run::{End, Fault, Pace, Run, Series},
+    task::{Body, TaskInfo},
     transport::{Inlet, Outlet, Received, channel, ring},
 };
 use std::{
     any::Any,
     fmt::Write as _,
-    io::Write as _,
     os::fd::{AsFd, OwnedFd},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
 };
 
 /// The exit code of a process that was meant to be a worker and could not become one.
@@ -237,33 +234,6 @@ struct Duty {
     pace: Pace,
 }
 
-/// How many calls end between two looks at the clock: as many as take a few microseconds.
-struct Pace {
-    since: Instant,
-    calls: u32,
-    limit: u32,
-}
-
-impl Pace {
-    const INTERVAL: Duration = Duration::from_micros(8);
-
-    fn new() -> Self {
-        Self { since: Instant::now(), calls: 0, limit: 1 }
-    }
-
-    /// So many calls have ended, in so many nanoseconds.
-    fn look(&mut self, most: u32) -> (u32, u64) {
-        let now = Instant::now();
-        let (calls, time) = (self.calls, now - self.since);
-        (self.since, self.calls) = (now, 0);
-        let each = (time / calls.max(1)).max(Duration::from_nanos(1));
-        let fitting = (Self::INTERVAL.as_nanos() / each.as_nanos()) as u32;
-        // A few short ones must not hide a long one for long.
-        self.limit = fitting.clamp(1, (2 * self.limit).min(most));
-        (calls, time.as_nanos() as u64)
-    }
-}
-
 /// More memory is not kept for results.
 const KEPT: usize = 1 << 16;
 
@@ -308,112 +278,62 @@ impl Duty {
             ToWorker::Stop => return Ok(Next::Exit(0)),
             ToWorker::Calls(chunks) => chunks,
         };
-        self.pace.since = Instant::now();
+        self.pace.start();
         let mut next = Next::Continue;
         while let Some(chunk) = chunks.next().map_err(garbled)? {
-            match self.run(chunks.generation, &chunk)? {
-                Some(Next::Continue) => {}
-                // What the parent has taken back meanwhile is somebody else's.
-                None => break,
-                Some(exit) => {
-                    next = exit;
+            match self.run(chunks.generation, chunk)? {
+                End::Through(returned) if self.single => {
+                    next = Next::Exit(i32::from(!returned));
                     break;
                 }
+                End::Through(_) => {}
+                // All that comes later in the frame was taken back too.
+                End::TakenBack => break,
+                End::Broken => {
+                    next = Next::Exit(i32::from(self.single));
+                    break;
+                }
+                End::Fault(fault) => return Err(fault),
             }
         }
-        self.look()?;
+        self.pace.look(&mut self.reporter)?;
         Ok(next)
     }
 
-    /// A look at the clock, and at whether the parent sleeps.
-    fn look(&mut self) -> Result<(), String> {
-        if self.pace.calls > 0 {
-            let (calls, nanos) = self.pace.look(self.reporter.most_untimed());
-            self.reporter.push(RecordHead::time(calls), &nanos.to_le_bytes())?;
-            // What a finished call printed is not lost if the worker is killed later.
-            let _ = std::io::stdout().flush();
-        }
-        self.reporter.flush(false)
-    }
-
-    /// Runs the calls of a chunk. None if they were taken back, and with them all that come later in the frame.
-    fn run(&mut self, generation: u32, chunk: &Chunk<'_>) -> Result<Option<Next>, String> {
+    /// Runs the calls of a chunk.
+    fn run(&mut self, generation: u32, chunk: Chunk<'_>) -> Result<End, String> {
         let info = match self.latest.filter(|latest| latest.name() == chunk.task) {
             Some(info) => Some(info),
             None => {
                 // What a look at the clock says is said of one task.
-                self.look()?;
+                self.pace.look(&mut self.reporter)?;
                 self.latest = registry::find(chunk.task);
                 self.latest
             }
         };
-        let body = match info.map(TaskInfo::body) {
-            Some(Body::Task(body)) => Ok(*body),
-            Some(Body::Initializer(_)) => Err(format!("`{}` is an initializer, which cannot be called", chunk.task)),
-            None => Err(format!("this worker knows no task `{}`", chunk.task)),
-        };
-        let CallHeader { number: first, .. } = chunk.first;
-        for (number, arguments) in (0..).map(|index| first.wrapping_add(index)).zip(chunk.arguments.iter()) {
-            if !self.page.claim(generation, number) {
-                return Ok(None);
-            }
-            let failed = match &body {
-                Ok(body) => self.call(*body, arguments),
-                Err(why) => Err((Failure::Unfit(why.clone()), false)),
-            };
-            let (returned, leaving) = match failed {
-                Ok(()) => {
-                    let bytes = self.result.bytes();
-                    self.reporter.push(RecordHead::value(number, bytes.len()), bytes)?;
-                    (true, false)
-                }
-                Err((failure, tainted)) => {
-                    let stage = Stage::from_u32(self.page.stage());
-                    let leaving = tainted && info.is_some_and(|info| info.state().is_some());
-                    let payload = Failed { stage, leaving, failure }.to_payload();
-                    self.reporter.push(RecordHead::failed(number, payload.len()), &payload)?;
-                    (false, leaving)
-                }
-            };
-            self.page.set_stage(Stage::Idle as u32);
-            self.pace.calls += 1;
-            if self.pace.calls >= self.pace.limit {
-                self.look()?;
-            }
-            match (self.single, leaving) {
-                (true, _) => return Ok(Some(Next::Exit(i32::from(!returned)))),
-                (false, true) => return Ok(Some(Next::Exit(0))),
-                (false, false) => {}
-            }
-        }
-        Ok(Some(Next::Continue))
-    }
-
-    /// Decode, run, encode. The second value of an error says that the worker's state may be broken, if it has one.
-    fn call(&mut self, body: fn(&mut Run<'_>) -> Result<(), Fault>, arguments: &[u8]) -> Result<(), (Failure, bool)> {
-        let page = &self.page;
-        page.clear_words();
-        page.set_stage(Stage::Decoding as u32);
         if self.result.bytes().len() > KEPT {
             self.result = Writer::new();
         }
-        self.result.clear();
-        let mut run = Run {
-            arguments: Reader::new(arguments),
+        let mut series = Series {
+            arguments: chunk.arguments,
+            number: chunk.first.number,
+            generation,
+            page: &self.page,
+            reporter: &mut self.reporter,
             result: &mut self.result,
             state: self.state.as_mut(),
-            page: Some(page),
+            frail: info.is_some_and(|info| info.state().is_some()),
+            pace: &mut self.pace,
+            end: End::Through(false),
         };
-        match panic::catch(|| body(&mut run)) {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(Fault::Decode(why))) => Err((Failure::Decode(why), false)),
-            Ok(Err(Fault::Encode(why))) => Err((Failure::Encode(why), false)),
-            Ok(Err(Fault::State(why) | Fault::Initializer(why))) => Err((Failure::Unfit(why), false)),
-            Err(panic) => {
-                page.clear_words();
-                Err((Failure::Panicked(panic), true))
+        match info.map(TaskInfo::body) {
+            Some(Body::Task(_, run)) => run(&mut series),
+            Some(Body::Initializer(_)) => {
+                series.refuse(&format!("`{}` is an initializer, which cannot be called", chunk.task));
             }
+            None => series.refuse(&format!("this worker knows no task `{}`", chunk.task)),
         }
+        Ok(series.end)
     }
 }
 

@@ -7,6 +7,7 @@ use super::{CodecError, MAX_DEPTH, name_hash};
 use serde::de::{self, DeserializeSeed, IntoDeserializer, Visitor};
 
 /// Reads one value from the start of `bytes`, and says how many bytes are left behind it.
+#[inline]
 pub(super) fn decode<'de, T: de::Deserialize<'de>>(bytes: &'de [u8]) -> Result<(T, usize), CodecError> {
     let mut decoder = Decoder { bytes, depth: 0 };
     let value = T::deserialize(&mut decoder)?;
@@ -19,6 +20,7 @@ struct Decoder<'de> {
 }
 
 impl<'de> Decoder<'de> {
+    #[inline]
     fn array<const N: usize>(&mut self) -> Result<[u8; N], CodecError> {
         let (array, rest) = self.bytes.split_first_chunk().ok_or_else(CodecError::truncated)?;
         self.bytes = rest;

@@ -4,6 +4,7 @@ use super::{CodecError, MAX_DEPTH, name_hash};
 use serde::ser::{self, Serialize};
 
 /// Appends `value` to `out`. After an error, `out` holds a useless beginning of the value.
+#[inline]
 pub(super) fn encode<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), CodecError> {
     value.serialize(&mut Encoder { out, depth: 0 })
 }

@@ -13,6 +13,7 @@
 //! | 0 | anything else | refused, by the bound of `check` |
 
 use super::{CodecError, Reader, Writer};
+use crate::os;
 use bytemuck::{AnyBitPattern, NoUninit};
 use serde::{Serialize, de::DeserializeOwned};
 use std::{borrow::Borrow, marker::PhantomData};
@@ -24,6 +25,7 @@ pub struct Probe<T: ?Sized>(PhantomData<T>);
 impl<T: ?Sized> Probe<T> {
     /// The probe of `T`.
     #[expect(clippy::new_without_default, reason = "made by the macro alone")]
+    #[inline]
     pub const fn new() -> Self {
         Self(PhantomData)
     }
@@ -82,10 +84,13 @@ fn copied<T: AnyBitPattern>(bytes: &[u8]) -> Result<Vec<T>, CodecError> {
             ))),
         };
     }
-    Ok(match bytemuck::try_cast_slice(bytes) {
-        Ok(values) => values.to_vec(),
-        Err(_) => bytes.chunks_exact(size).map(bytemuck::pod_read_unaligned).collect(),
-    })
+    let mut values = Vec::with_capacity(bytes.len() / size);
+    os::prefer_huge_pages(values.spare_capacity_mut());
+    match bytemuck::try_cast_slice(bytes) {
+        Ok(aligned) => values.extend_from_slice(aligned),
+        Err(_) => values.extend(bytes.chunks_exact(size).map(bytemuck::pod_read_unaligned::<T>)),
+    }
+    Ok(values)
 }
 
 /// Rank 4.
@@ -103,9 +108,11 @@ pub mod rank4 {
     }
 
     impl<T: NoUninit + AnyBitPattern> BulkSlice<T> for &&&&Probe<[T]> {
+        #[inline]
         fn encode(&self, values: &[T], writer: &mut Writer) -> Result<(), CodecError> {
             writer.bulk(values)
         }
+        #[inline]
         fn lend<'de>(&self, reader: &mut Reader<'de>) -> Result<LentSlice<'de, T>, CodecError> {
             let bytes = reader.bulk()?;
             match bytemuck::try_cast_slice(bytes) {
@@ -126,24 +133,29 @@ pub mod rank4 {
         /// Reads the value.
         fn decode(&self, reader: &mut Reader<'_>) -> Result<T, CodecError>;
         /// Reads the value, to be lent.
+        #[inline]
         fn lend(&self, reader: &mut Reader<'_>) -> Result<T, CodecError> {
             self.decode(reader)
         }
     }
 
     impl<T: NoUninit + AnyBitPattern> BulkValue<Vec<T>> for &&&&Probe<Vec<T>> {
+        #[inline]
         fn encode(&self, value: &Vec<T>, writer: &mut Writer) -> Result<(), CodecError> {
             writer.bulk(value)
         }
+        #[inline]
         fn decode(&self, reader: &mut Reader<'_>) -> Result<Vec<T>, CodecError> {
             copied(reader.bulk()?)
         }
     }
 
     impl<T: NoUninit + AnyBitPattern, const N: usize> BulkValue<[T; N]> for &&&&Probe<[T; N]> {
+        #[inline]
         fn encode(&self, value: &[T; N], writer: &mut Writer) -> Result<(), CodecError> {
             writer.bulk(value)
         }
+        #[inline]
         fn decode(&self, reader: &mut Reader<'_>) -> Result<[T; N], CodecError> {
             let values: Vec<T> = copied(reader.bulk()?)?;
             let found = values.len();
@@ -167,9 +179,11 @@ pub mod rank3 {
     }
 
     impl Text for &&&Probe<str> {
+        #[inline]
         fn encode(&self, value: &str, writer: &mut Writer) -> Result<(), CodecError> {
             writer.value(value)
         }
+        #[inline]
         fn lend<'de>(&self, reader: &mut Reader<'de>) -> Result<&'de str, CodecError> {
             reader.value()
         }
@@ -191,15 +205,18 @@ pub mod rank2 {
         /// Reads the value.
         fn decode(&self, reader: &mut Reader<'_>) -> Result<T, CodecError>;
         /// Reads the value, to be lent.
+        #[inline]
         fn lend(&self, reader: &mut Reader<'_>) -> Result<T, CodecError> {
             self.decode(reader)
         }
     }
 
     impl<T: Serialize + DeserializeOwned> Value<T> for &&Probe<T> {
+        #[inline]
         fn encode(&self, value: &T, writer: &mut Writer) -> Result<(), CodecError> {
             writer.value(value)
         }
+        #[inline]
         fn decode(&self, reader: &mut Reader<'_>) -> Result<T, CodecError> {
             reader.value()
         }
@@ -216,9 +233,11 @@ pub mod rank2 {
     }
 
     impl<T: Serialize + DeserializeOwned> Elements<T> for &&Probe<[T]> {
+        #[inline]
         fn encode(&self, values: &[T], writer: &mut Writer) -> Result<(), CodecError> {
             writer.value(values)
         }
+        #[inline]
         fn lend(&self, reader: &mut Reader<'_>) -> Result<Vec<T>, CodecError> {
             reader.value()
         }
@@ -243,9 +262,11 @@ pub mod rank1 {
 
     impl<T: ?Sized + Serialize + ToOwned<Owned: DeserializeOwned>> Owned<T> for &Probe<T> {
         type Held = T::Owned;
+        #[inline]
         fn encode(&self, value: &T, writer: &mut Writer) -> Result<(), CodecError> {
             writer.value(value)
         }
+        #[inline]
         fn lend(&self, reader: &mut Reader<'_>) -> Result<T::Owned, CodecError> {
             reader.value()
         }
@@ -271,10 +292,12 @@ pub mod rank0 {
         {
         }
         /// Never called, as `check` stands beside it.
+        #[inline]
         fn encode(&self, _: &T, _: &mut Writer) -> Result<(), CodecError> {
             Err(CodecError::new("the type cannot travel"))
         }
         /// Never called, as `check` stands beside it.
+        #[inline]
         fn decode(&self, _: &mut Reader<'_>) -> Result<T, CodecError>
         where
             T: Sized,
@@ -282,6 +305,7 @@ pub mod rank0 {
             Err(CodecError::new("the type cannot travel"))
         }
         /// Never called, as `check` stands beside it.
+        #[inline]
         fn lend(&self, _: &mut Reader<'_>) -> Result<Box<T>, CodecError> {
             Err(CodecError::new("the type cannot travel"))
         }

@@ -19,7 +19,7 @@ mod spawn;
 pub(crate) use child::Child;
 pub(crate) use descriptor::{above_standard, adopt, beyond_standard, borrow, move_into};
 pub(crate) use futex::{futex_wait, futex_wake};
-pub(crate) use mapping::{Mapping, PAGE, check_size, sealed_memory};
+pub(crate) use mapping::{Mapping, PAGE, check_size, prefer_huge_pages, sealed_memory};
 pub(crate) use memory::{Draft, Memory, View};
 pub(crate) use page::{StatusPage, WORDS};
 pub(crate) use signal::{SigpipeHeld, block_all_signals};

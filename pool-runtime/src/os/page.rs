@@ -68,6 +68,7 @@ impl StatusPage {
         self.fd = None;
     }
 
+    #[inline]
     fn layout(&self) -> &Layout {
         // SAFETY: the mapping is as large as the layout, page-aligned, zeroed at first, and lives as long as `self`.
         // The other process may write at any time, which atomics allow.
@@ -75,6 +76,7 @@ impl StatusPage {
     }
 
     /// The worker's side: may call `number` of `generation` start? If so, it has.
+    #[inline]
     pub(crate) fn claim(&self, generation: u32, number: u32) -> bool {
         let claim = &self.layout().claim;
         let before = claim.load(Ordering::Acquire);
@@ -105,6 +107,15 @@ impl StatusPage {
         self.layout().claim.load(Ordering::Acquire) as u32
     }
 
+    /// A call begins: nothing has been said of it.
+    #[inline]
+    pub(crate) fn begin(&self, stage: u32) {
+        let layout = self.layout();
+        layout.words.store(0, Ordering::Release);
+        layout.stage.store(stage, Ordering::Release);
+    }
+
+    #[inline]
     pub(crate) fn set_stage(&self, stage: u32) {
         self.layout().stage.store(stage, Ordering::Release);
     }
@@ -126,6 +137,7 @@ impl StatusPage {
     }
 
     /// Takes the words back: the death did not happen.
+    #[inline]
     pub(crate) fn clear_words(&self) {
         self.layout().words.store(0, Ordering::Release);
     }

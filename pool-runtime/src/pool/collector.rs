@@ -115,13 +115,13 @@ impl Collector {
     }
 
     /// Called under the dispatcher's lock, before something is sent to a worker.
-    pub(super) fn before_sending(&self, line: &RingLine) {
-        if self.leads.load(Ordering::Relaxed) {
-            if self.leader_sleeps.load(Ordering::Relaxed) {
-                line.memory().arm(LEADER);
-            }
-        } else if self.collector_sleeps.load(Ordering::Relaxed) {
-            line.memory().arm(COLLECTOR);
+    pub(super) fn before_sending(&self, core: &Core, line: &RingLine) {
+        let (sleeps, mark) = match self.leads.load(Ordering::Relaxed) {
+            true => (&self.leader_sleeps, LEADER),
+            false => (&self.collector_sleeps, COLLECTOR),
+        };
+        if sleeps.load(Ordering::Relaxed) {
+            line.memory().arm(mark | laziness(core));
         }
     }
 
@@ -173,7 +173,7 @@ impl Collector {
         loop {
             let seen = self.bells.seen(COLLECTOR);
             let stations = self.stations();
-            let any = serve(shared, &stations);
+            serve(shared, &stations);
             let (mut nap, mut patience) = (None, None);
             {
                 let core = lock(&shared.core);
@@ -183,12 +183,10 @@ impl Collector {
                 self.collector_sleeps.store(true, Ordering::Relaxed);
                 if !self.leads.load(Ordering::Relaxed) && core.dispatcher.any_in_flight() {
                     patience = Some(LONGEST_SLEEP);
-                    nap = core.dispatcher.rest().filter(|_| any).map(nap_of);
-                    let lazy = if nap.is_some() { LAZY } else { 0 };
-                    arm(&stations, COLLECTOR | lazy);
+                    nap = core.dispatcher.rest().map(nap_of);
+                    arm(&stations, COLLECTOR | laziness(&core));
                 }
             }
-            // Those who send meanwhile arm the rings without laziness, which costs a bell and no more.
             if patience.is_none() || !any_unread(&stations) {
                 self.bells.wait(COLLECTOR, seen, nap.or(patience));
             }
@@ -240,7 +238,7 @@ impl Collector {
             self.leader_sleeps.store(true, Ordering::Relaxed);
             stations = self.stations();
             nap = core.dispatcher.rest().map(nap_of);
-            arm(&stations, LEADER | if nap.is_some() { LAZY } else { 0 });
+            arm(&stations, LEADER | laziness(&core));
         }
         fence(Ordering::SeqCst);
         if !any_unread(&stations) && !over() {
@@ -265,7 +263,7 @@ impl Collector {
                 return;
             }
             let stations = self.stations();
-            arm(&stations, COLLECTOR);
+            arm(&stations, COLLECTOR | laziness(&core));
             stations
         };
         if any_unread(&stations) {
@@ -276,6 +274,11 @@ impl Collector {
 
 fn nap_of(rest: Time) -> Duration {
     Duration::from_nanos(rest).clamp(SHORTEST_NAP, LONGEST_NAP)
+}
+
+/// Where all workers have many short calls to do, they are to ring only when they run dry.
+fn laziness(core: &Core) -> u32 {
+    if core.dispatcher.rest().is_some() { LAZY } else { 0 }
 }
 
 fn lines(stations: &[Arc<Station>]) -> impl Iterator<Item = &RingLine> {

@@ -13,6 +13,7 @@ use crate::{
     codec,
     error::{Error, Result},
     job::{Awaited, Home, Job, Origin, Raw, Slot, Tickets, decode_value, lock},
+    os,
     packed::{Packed, Part},
     panic,
     payload::Payload,
@@ -231,11 +232,12 @@ where
     // Some iterators promise more than there is memory for.
     let mut values = Vec::new();
     let _ = values.try_reserve(expected.min(MOST_RESERVED / size_of::<C::Output>().max(1)));
+    os::prefer_huge_pages(values.spare_capacity_mut());
     let mut outcome = Ok(());
     let mut decode = |whole: Vec<Results>| {
         for results in whole {
             if outcome.is_ok() {
-                outcome = results.decode_into(decode_of::<C>(), task.name(), &mut values);
+                outcome = results.decode_into(<C::Task as Task>::decode, task.name(), &mut values);
             }
         }
     };

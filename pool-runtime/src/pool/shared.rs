@@ -99,6 +99,59 @@ impl Core {
     }
 }
 
+/// Values of consecutive calls in a stream of records.
+struct ValueRun {
+    /// The number of the first call.
+    first: u32,
+    count: u32,
+    /// Where their records are in the stream.
+    begin: usize,
+    end: usize,
+    /// The dispatcher knows.
+    told: bool,
+}
+
+impl ValueRun {
+    fn tell(&mut self, core: &mut Core, seat: usize, epoch: u32) -> Result<(), &'static str> {
+        if std::mem::replace(&mut self.told, true) {
+            return Ok(());
+        }
+        core.dispatcher.reported(seat, epoch, (self.first, self.count), None)
+    }
+}
+
+/// Hands the values in these records to those who wait for them. Returns whether there were any.
+fn tell_values(todo: &Todo, runs: &[ValueRun], stream: &[u8]) -> bool {
+    let (mut runs, mut any) = (runs.iter(), false);
+    // What has been handed out of the current run.
+    let Some(mut run) = runs.next() else { return false };
+    let (mut number, mut at) = (run.first, run.begin);
+    for effect in &todo.effects {
+        let Effect::Values { work, first, count, number: wanted } = effect else { continue };
+        // The effects are in the order of the runs; a few calls may be of no interest to anybody.
+        while wanted.wrapping_sub(run.first) >= run.count {
+            let Some(next) = runs.next() else { return any };
+            (run, number, at) = (next, next.first, next.begin);
+        }
+        let mut skip = |to: u32, at: &mut usize| {
+            if to == run.first.wrapping_add(run.count) {
+                (number, *at) = (to, run.end);
+            }
+            while number != to {
+                let Ok(Some(record)) = Record::first(&stream[*at..]) else { return };
+                *at += record.size();
+                number = number.wrapping_add(1);
+            }
+        };
+        skip(*wanted, &mut at);
+        let begin = at;
+        skip(wanted.wrapping_add(*count), &mut at);
+        any = true;
+        work.values(*first, *count, &stream[begin..at]);
+    }
+    any
+}
+
 /// Writes the calls of some flights as a frame.
 pub(super) fn write_calls<'f>(
     to: &mut impl Append,
@@ -179,7 +232,7 @@ impl Shared {
             match &station.line {
                 Line::Ring(line) => {
                     if let Some(collector) = &self.collector {
-                        collector.before_sending(line);
+                        collector.before_sending(&core, line);
                     }
                     let sent = match effect {
                         Effect::Send { generation, first, last, .. } => {
@@ -296,84 +349,68 @@ impl Shared {
         let mut todo = Todo::default();
         let mut core = lock(&self.core);
         let tick = core.dispatcher.next_tick();
-        let mut at = 0;
-        let mut fault = None;
+        let (mut at, mut fault) = (0, None);
         // Values of consecutive calls are one event.
-        let (mut first, mut count) = (0, 0);
+        let mut runs: Vec<ValueRun> = Vec::new();
         while fault.is_none() {
             let record = match Record::first(&stream[at..]) {
                 Ok(Some(record)) if record.size() <= stream.len() - at => record,
                 Ok(_) => break,
-                Err(garbled) => {
-                    fault = Some(garbled.to_string());
+                Err(_) => {
+                    fault = Some("sent a report that makes no sense");
                     break;
                 }
             };
             let begun = at;
             at += record.size();
             if record.is_value() {
-                if count > 0 && record.number == first + count {
-                    count += 1;
-                    continue;
+                let alike = record.alike_behind(&stream[begun..]);
+                at += alike as usize * record.size();
+                match runs.last_mut() {
+                    Some(run) if run.end == begun && record.number == run.first.wrapping_add(run.count) => {
+                        run.count += 1 + alike;
+                        run.end = at;
+                    }
+                    _ => {
+                        fault = runs.last_mut().and_then(|run| run.tell(&mut core, seat, epoch).err());
+                        runs.push(ValueRun {
+                            first: record.number,
+                            count: 1 + alike,
+                            begin: begun,
+                            end: at,
+                            told: false,
+                        });
+                    }
                 }
-                if count > 0 {
-                    fault = core.dispatcher.reported(seat, epoch, (first, count), None).err().map(str::to_owned);
-                }
-                (first, count) = (record.number, 1);
                 continue;
             }
-            if count > 0 {
-                fault = core.dispatcher.reported(seat, epoch, (first, count), None).err().map(str::to_owned);
-                count = 0;
-            }
+            fault = runs.last_mut().and_then(|run| run.tell(&mut core, seat, epoch).err());
             match record.told(&stream[record.payload(begun)]) {
                 Ok(Told::Time { calls, nanos }) => core.dispatcher.timed(seat, calls, nanos),
                 Ok(Told::Failed(failed)) => {
                     let told = core.dispatcher.reported(seat, epoch, (record.number, 1), Some(failed));
-                    fault = fault.or(told.err().map(str::to_owned));
+                    fault = fault.or(told.err());
                 }
                 Ok(Told::Value(_)) => {}
-                Err(garbled) => fault = Some(garbled.to_string()),
+                Err(_) => fault = Some("reports a failure that makes no sense"),
             }
         }
-        if count > 0 && fault.is_none() {
-            fault = core.dispatcher.reported(seat, epoch, (first, count), None).err().map(str::to_owned);
+        if fault.is_none() {
+            fault = runs.last_mut().and_then(|run| run.tell(&mut core, seat, epoch).err());
         }
         let now = self.now();
         core.dispatcher.progressed(seat, epoch, now);
         let busy = core.dispatcher.is_busy(seat);
         self.settle(core, tick, &mut todo);
-        let told = self.tell_values(&todo, stream);
+        let told = tell_values(&todo, &runs, stream);
         self.carry_out(todo, None);
         if told {
             self.ended();
         }
         match fault {
-            Some(fault) => Err(fault),
+            Some(fault) => Err(fault.to_owned()),
             None => Ok((at, busy)),
         }
-    }
-
-    /// Hands the values in these records to those who wait for them.
-    fn tell_values(&self, todo: &Todo, stream: &[u8]) -> bool {
-        let (mut at, mut any) = (0, false);
-        for effect in &todo.effects {
-            let Effect::Values { work, first, count, number } = effect else { continue };
-            // The effects are in the order of the records; a few of those may be of no interest to anybody.
-            let (mut start, mut left) = (None, *count);
-            while left > 0 {
-                let Ok(Some(record)) = Record::first(&stream[at..]) else { break };
-                let is_ours = record.is_value() && record.number == number + (count - left);
-                if is_ours {
-                    start.get_or_insert(at);
-                    left -= 1;
-                }
-                at += record.size();
-            }
-            any = true;
-            work.values(*first, *count, &stream[start.unwrap_or(at)..at]);
-        }
-        any
     }
 
     /// Wakes the clock for an earlier tick; makes it, the first time.

@@ -12,6 +12,8 @@ pub(super) const AHEAD: Time = 2 * MILLISECOND;
 pub(super) const LOW: Time = MILLISECOND;
 /// How long a worker may show no progress until what waits behind its call is given to an idle one.
 pub(super) const STALLED: Time = MILLISECOND;
+/// So much work is not shared among workers: to wake one more would take about as long.
+pub(super) const GRAIN: Time = 100_000;
 /// How much a chunk of calls takes in a frame beside their arguments, about.
 pub(super) const CHUNK_BYTES: usize = 128;
 
@@ -76,10 +78,11 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         }
         let first = state.sent.wrapping_add(1);
         let (mut given, mut size) = (0, 0);
-        while given < share {
+        loop {
             let Some(task) = self.front() else { break };
             let duration = self.durations.get(task).unwrap_or(AHEAD);
-            let Some(calls) = self.fitting(seat, share - given, size, duration) else { break };
+            let share = share.max((GRAIN / duration) as usize).saturating_sub(given);
+            let Some(calls) = self.fitting(seat, share, size, duration) else { break };
             let Some(bytes) = self.take(seat, calls, duration) else { break };
             size += bytes;
             given += calls as usize;
@@ -101,6 +104,9 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         let (state, limits) = (&self.seats[seat], &self.limits);
         let unit = self.returned.front().or_else(|| self.waiting.front())?;
         let left = limits.tasks_per_child.saturating_sub(state.given);
+        if share == 0 {
+            return None;
+        }
         let most = unit.len().min(share).min(usize::try_from(left).unwrap_or(usize::MAX));
         // A worker that has nothing gets one call, however large or long.
         let least = usize::from(state.calls == 0).min(most);

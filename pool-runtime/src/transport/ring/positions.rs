@@ -58,11 +58,13 @@ pub(crate) struct Writing {
 
 impl Writing {
     /// Where the next byte goes, counted since the ring was made.
+    #[inline]
     pub(crate) fn position(&self) -> u64 {
         self.written
     }
 
     /// How many bytes can be written now; looks at the reader only if less than `wanted` was known of.
+    #[inline]
     pub(crate) fn room(&mut self, ring: &Positions, capacity: u64, wanted: u64) -> Result<u64, Mad> {
         if capacity - (self.written - self.read) < wanted {
             let read = ring.read.0.load(Ordering::Acquire);
@@ -75,6 +77,7 @@ impl Writing {
     }
 
     /// Shows `length` more bytes to the reader. There was room for them, and they are there.
+    #[inline]
     pub(crate) fn publish(&mut self, ring: &Positions, length: u64) {
         self.written += length;
         ring.written.0.store(self.written, Ordering::Release);
@@ -93,6 +96,7 @@ impl Writing {
 
     /// As [`to_wake`](Self::to_wake), without a fence: may miss a reader that goes to sleep just now, which another look
     /// has to find.
+    #[inline]
     pub(crate) fn may_wake(&self, ring: &Positions) -> u32 {
         match ring.sleeps.0.load(Ordering::Relaxed) {
             0 => 0,
@@ -117,6 +121,7 @@ pub(crate) struct Reading {
 }
 
 impl Reading {
+    #[inline]
     pub(crate) fn position(&self) -> u64 {
         self.read
     }

@@ -1,0 +1,279 @@
+//! What happens in a worker when calls of a task run: decode, run, encode, report, one after the other.
+//!
+//! A short call costs less than what surrounds it, so the loop here is compiled anew for each task, with the task in it;
+//! and what costs more than a short call, a look at the clock or at whether the parent sleeps, is done once for several,
+//! as long as those are short.
+
+use crate::{
+    codec::{CodecError, Reader, Writer},
+    error::Stage,
+    os::StatusPage,
+    packed::Slices,
+    panic::{self, PanicInfo},
+    protocol::{Failed, Failure, RecordHead},
+    reporter::Reporter,
+};
+use std::{
+    any::Any,
+    fmt,
+    io::Write as _,
+    time::{Duration, Instant},
+};
+
+/// Why a call failed in the worker without a panic.
+#[derive(Debug)]
+pub enum Fault {
+    /// The arguments cannot be read.
+    Decode(String),
+    /// The worker's state is not what the task asks for.
+    State(String),
+    /// The result cannot be written.
+    Encode(String),
+    /// The initializer returned an error.
+    Initializer(String),
+}
+
+impl Fault {
+    #[doc(hidden)]
+    pub fn argument(name: &'static str) -> impl FnOnce(CodecError) -> Self {
+        move |reason| Self::Decode(format!("argument `{name}`: {reason}"))
+    }
+}
+
+/// One call while it runs in the worker.
+pub struct Run<'r> {
+    pub(crate) arguments: Reader<'r>,
+    pub(crate) result: &'r mut Writer,
+    pub(crate) state: Option<&'r mut Box<dyn Any>>,
+    /// Where to note how far it is.
+    pub(crate) page: Option<&'r StatusPage>,
+}
+
+impl<'r> Run<'r> {
+    #[doc(hidden)]
+    #[inline]
+    pub fn arguments(&self) -> Reader<'r> {
+        self.arguments.clone()
+    }
+
+    /// All arguments are read: the task runs next.
+    #[doc(hidden)]
+    #[inline]
+    pub fn start(&self, arguments: &Reader<'r>) -> Result<(), Fault> {
+        arguments.finish().map_err(|reason| Fault::Decode(reason.to_string()))?;
+        self.enter(Stage::Running);
+        Ok(())
+    }
+
+    #[inline]
+    fn enter(&self, stage: Stage) {
+        if let Some(page) = self.page {
+            page.set_stage(stage as u32);
+        }
+    }
+
+    /// The worker's state.
+    #[doc(hidden)]
+    pub fn state<S: 'static>(&mut self) -> Result<&mut S, Fault> {
+        let state = self.state.as_deref_mut().ok_or_else(|| missing_state::<S>("has none"))?;
+        state.downcast_mut().ok_or_else(|| missing_state::<S>("has another"))
+    }
+
+    /// Writes the result.
+    #[doc(hidden)]
+    #[inline]
+    pub fn finish(&mut self, write: impl FnOnce(&mut Writer) -> Result<(), CodecError>) -> Result<(), Fault> {
+        self.enter(Stage::Encoding);
+        write(self.result).map_err(|reason| Fault::Encode(reason.to_string()))
+    }
+}
+
+impl From<Fault> for Failure {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Decode(why) => Self::Decode(why),
+            Fault::Encode(why) => Self::Encode(why),
+            Fault::State(why) | Fault::Initializer(why) => Self::Unfit(why),
+        }
+    }
+}
+
+impl fmt::Debug for Run<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Run")
+    }
+}
+
+fn missing_state<S>(what: &str) -> Fault {
+    Fault::State(format!("asks for the worker's state `{}`, and this worker {what}", std::any::type_name::<S>()))
+}
+
+/// Calls of one task while they run, one after the other.
+pub struct Series<'s> {
+    pub(crate) arguments: Slices<'s>,
+    /// The number of the next call.
+    pub(crate) number: u32,
+    pub(crate) generation: u32,
+    pub(crate) page: &'s StatusPage,
+    pub(crate) reporter: &'s mut Reporter,
+    /// The result of the latest call.
+    pub(crate) result: &'s mut Writer,
+    pub(crate) state: Option<&'s mut Box<dyn Any>>,
+    /// A panic may break the worker's state, if the task uses one: then the worker is to leave.
+    pub(crate) frail: bool,
+    pub(crate) pace: &'s mut Pace,
+    pub(crate) end: End,
+}
+
+/// How a series has ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// All calls have run. Whether the latest one returned a value.
+    Through(bool),
+    /// The calls that are left were taken back.
+    TakenBack,
+    /// After a panic, the worker's state may be broken.
+    Broken,
+    /// Nothing can be reported any more.
+    Fault(String),
+}
+
+impl Series<'_> {
+    /// Runs them with `body`.
+    #[doc(hidden)]
+    pub fn run(&mut self, body: impl Fn(&mut Run<'_>) -> Result<(), Fault>) {
+        // One net for all of them: to spread it costs as much as a short call.
+        while let Err(panic) = panic::catch(|| self.run_on(&body)) {
+            if !self.panicked(panic) {
+                return;
+            }
+        }
+    }
+
+    #[inline]
+    fn run_on(&mut self, body: &impl Fn(&mut Run<'_>) -> Result<(), Fault>) {
+        while let Some(arguments) = self.arguments.next() {
+            // What the parent has taken back meanwhile is somebody else's.
+            if !self.page.claim(self.generation, self.number) {
+                self.end = End::TakenBack;
+                return;
+            }
+            self.page.begin(Stage::Decoding as u32);
+            self.result.clear();
+            let mut run = Run {
+                arguments: Reader::new(arguments),
+                result: self.result,
+                state: self.state.as_deref_mut(),
+                page: Some(self.page),
+            };
+            let reported = match body(&mut run) {
+                Ok(()) => {
+                    let bytes = self.result.bytes();
+                    self.end = End::Through(true);
+                    self.reporter.push(RecordHead::value(self.number, bytes.len()), bytes)
+                }
+                Err(fault) => self.failed(fault.into(), false),
+            };
+            if let Err(fault) = reported.and_then(|()| self.after_call()) {
+                self.end = End::Fault(fault);
+                return;
+            }
+        }
+    }
+
+    #[inline]
+    fn after_call(&mut self) -> Result<(), String> {
+        self.page.set_stage(Stage::Idle as u32);
+        self.number = self.number.wrapping_add(1);
+        self.pace.calls += 1;
+        if self.pace.calls < self.pace.limit {
+            return Ok(());
+        }
+        self.pace.look(self.reporter)
+    }
+
+    /// Reports that the call that has just run failed.
+    #[cold]
+    fn failed(&mut self, failure: Failure, leaving: bool) -> Result<(), String> {
+        self.end = End::Through(false);
+        let stage = Stage::from_u32(self.page.stage());
+        let payload = Failed { stage, leaving, failure }.to_payload();
+        self.reporter.push(RecordHead::failed(self.number, payload.len()), &payload)
+    }
+
+    /// Says whether the series goes on.
+    #[cold]
+    fn panicked(&mut self, panic: PanicInfo) -> bool {
+        // It is a value now, and was not the worker's last word.
+        self.page.clear_words();
+        let frail = self.frail;
+        let reported = self.failed(Failure::Panicked(panic), frail).and_then(|()| self.after_call());
+        match (reported, frail) {
+            (Err(fault), _) => self.end = End::Fault(fault),
+            (Ok(()), true) => self.end = End::Broken,
+            (Ok(()), false) => return true,
+        }
+        false
+    }
+
+    /// Reports that none of them can run.
+    pub(crate) fn refuse(&mut self, why: &str) {
+        while self.arguments.next().is_some() {
+            if !self.page.claim(self.generation, self.number) {
+                self.end = End::TakenBack;
+                return;
+            }
+            self.page.begin(Stage::Decoding as u32);
+            let told = self.failed(Failure::Unfit(why.to_owned()), false).and_then(|()| self.after_call());
+            if let Err(fault) = told {
+                self.end = End::Fault(fault);
+                return;
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Series<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Series")
+    }
+}
+
+/// How many calls end between two looks at the clock: as many as take a few microseconds.
+pub(crate) struct Pace {
+    since: Instant,
+    calls: u32,
+    limit: u32,
+}
+
+impl Pace {
+    const INTERVAL: Duration = Duration::from_micros(8);
+
+    pub(crate) fn new() -> Self {
+        Self { since: Instant::now(), calls: 0, limit: 1 }
+    }
+
+    /// Calls begin.
+    pub(crate) fn start(&mut self) {
+        self.since = Instant::now();
+    }
+
+    /// A look at the clock, and at whether the parent sleeps.
+    #[cold]
+    pub(crate) fn look(&mut self, reporter: &mut Reporter) -> Result<(), String> {
+        if self.calls > 0 {
+            let now = Instant::now();
+            let (calls, time) = (self.calls, now - self.since);
+            (self.since, self.calls) = (now, 0);
+            let each = (time / calls).max(Duration::from_nanos(1));
+            let fitting = (Self::INTERVAL.as_nanos() / each.as_nanos()) as u32;
+            // A few short ones must not hide a long one for long.
+            self.limit = fitting.clamp(1, (2 * self.limit).min(reporter.most_untimed()));
+            let nanos = time.as_nanos() as u64;
+            reporter.push(RecordHead::time(calls), &nanos.to_le_bytes())?;
+            // What a finished call printed is not lost if the worker is killed later.
+            let _ = std::io::stdout().flush();
+        }
+        reporter.flush(false)
+    }
+}

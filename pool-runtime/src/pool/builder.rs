@@ -236,8 +236,11 @@ impl PoolBuilder {
             Some(_) => dispatcher::Limits { tasks_per_child: self.tasks_per_child, ..RING },
             None => dispatcher::Limits { tasks_per_child: self.tasks_per_child, ..CHANNEL },
         };
-        let core =
-            Core { dispatcher: Dispatcher::new(processes, limits), stations: (0..processes).map(|_| None).collect() };
+        let core = Core {
+            dispatcher: Dispatcher::new(processes, limits),
+            stations: (0..processes).map(|_| None).collect(),
+            clock_at: None,
+        };
         let shared = Arc::new_cyclic(|itself| Shared {
             seats: processes,
             name: self.name.unwrap_or_else(default_name),

@@ -40,8 +40,10 @@ use std::{
 };
 
 /// The longest and the shortest nap.
-const LONGEST_NAP: Duration = Duration::from_micros(500);
+const LONGEST_NAP: Duration = Duration::from_micros(300);
 const SHORTEST_NAP: Duration = Duration::from_micros(60);
+/// So many calls that ended since the collector looked are many.
+const MANY: u64 = 16;
 /// No listener sleeps longer while calls are on their way: should a worker gone mad have kept its bell from ringing for
 /// others, they are late, not lost.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
@@ -170,25 +172,32 @@ impl Collector {
 
     /// The collector's thread.
     fn collect(&self, shared: &Shared) {
+        let mut ended = 0;
         loop {
             let seen = self.bells.seen(COLLECTOR);
             let stations = self.stations();
             serve(shared, &stations);
-            let (mut nap, mut patience) = (None, None);
+            let (mut patience, mut watches) = (None, false);
             {
                 let core = lock(&shared.core);
                 if core.dispatcher.is_finished() {
                     return;
                 }
-                self.collector_sleeps.store(true, Ordering::Relaxed);
-                if !self.leads.load(Ordering::Relaxed) && core.dispatcher.any_in_flight() {
-                    patience = Some(LONGEST_SLEEP);
-                    nap = core.dispatcher.rest().map(nap_of);
-                    arm(&stations, COLLECTOR | laziness(&core));
+                let before = std::mem::replace(&mut ended, core.dispatcher.ended());
+                if ended - before >= MANY {
+                    // There will be more in no time: a bell for each would cost more than they do.
+                    patience = Some(LONGEST_NAP);
+                } else {
+                    self.collector_sleeps.store(true, Ordering::Relaxed);
+                    if !self.leads.load(Ordering::Relaxed) && core.dispatcher.any_in_flight() {
+                        patience = Some(core.dispatcher.rest().map_or(LONGEST_SLEEP, nap_of));
+                        watches = true;
+                        arm(&stations, COLLECTOR | laziness(&core));
+                    }
                 }
             }
-            if patience.is_none() || !any_unread(&stations) {
-                self.bells.wait(COLLECTOR, seen, nap.or(patience));
+            if !watches || !any_unread(&stations) {
+                self.bells.wait(COLLECTOR, seen, patience);
             }
             let _core = lock(&shared.core);
             self.collector_sleeps.store(false, Ordering::Relaxed);

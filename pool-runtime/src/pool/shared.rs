@@ -66,6 +66,8 @@ pub(super) struct Core {
     pub(super) dispatcher: Dispatcher<dyn Submission>,
     /// What leads to the processes, by seat.
     pub(super) stations: Vec<Option<Arc<Station>>>,
+    /// When the clock wakes, if it does by itself.
+    pub(super) clock_at: Option<Time>,
 }
 
 /// What leads to the process at a seat.
@@ -212,14 +214,13 @@ impl Shared {
     /// leaves in the order in which the dispatcher numbered the calls.
     pub(super) fn decide<R>(&self, todo: &mut Todo, event: impl FnOnce(&mut Core, Time) -> R) -> R {
         let mut core = lock(&self.core);
-        let tick = core.dispatcher.next_tick();
         let told = event(&mut core, self.now());
-        self.settle(core, tick, todo);
+        self.settle(core, todo);
         told
     }
 
     /// Sorts what was decided while the dispatcher was locked.
-    pub(super) fn settle(&self, mut core: MutexGuard<'_, Core>, tick: Option<Time>, todo: &mut Todo) {
+    pub(super) fn settle(&self, mut core: MutexGuard<'_, Core>, todo: &mut Todo) {
         while let Some(effect) = core.dispatcher.effect() {
             let (seat, epoch) = match effect {
                 Effect::Send { seat, epoch, .. } | Effect::Stop { seat, epoch } => (seat, epoch),
@@ -263,7 +264,10 @@ impl Shared {
             self.clock.notify_all();
             self.look();
         }
-        if core.dispatcher.next_tick() != tick {
+        if let Some(tick) = core.dispatcher.next_tick()
+            && core.clock_at.is_none_or(|at| tick < at)
+        {
+            core.clock_at = Some(tick);
             self.wind_clock();
         }
         if let Some(collector) = &self.collector {
@@ -348,7 +352,6 @@ impl Shared {
         let (seat, epoch) = (station.seat, station.epoch);
         let mut todo = Todo::default();
         let mut core = lock(&self.core);
-        let tick = core.dispatcher.next_tick();
         let (mut at, mut fault) = (0, None);
         // Values of consecutive calls are one event.
         let mut runs: Vec<ValueRun> = Vec::new();
@@ -401,7 +404,7 @@ impl Shared {
         let now = self.now();
         core.dispatcher.progressed(seat, epoch, now);
         let busy = core.dispatcher.is_busy(seat);
-        self.settle(core, tick, &mut todo);
+        self.settle(core, &mut todo);
         let told = tell_values(&todo, &runs, stream);
         self.carry_out(todo, None);
         if told {
@@ -437,7 +440,8 @@ impl Shared {
                     return;
                 }
                 let now = self.now();
-                core = match core.dispatcher.next_tick() {
+                core.clock_at = core.dispatcher.next_tick();
+                core = match core.clock_at {
                     Some(at) if at <= now => break,
                     Some(at) => {
                         let left = Duration::from_nanos(at - now);

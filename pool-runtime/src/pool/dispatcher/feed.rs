@@ -58,6 +58,22 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         self.leave_if_idle();
     }
 
+    /// Gives what waits to the worker that was given something last, if that is busy with little: it gets to it sooner than
+    /// one that has to be woken. Says whether that was all.
+    pub(super) fn append(&mut self, now: Time) -> bool {
+        let seat = self.latest;
+        let Some(duration) = self.front().and_then(|task| self.durations.get(task)) else { return false };
+        let state = &self.seats[seat];
+        let more = duration * self.waiting_calls as Time;
+        if state.calls == 0 || state.ahead + more > GRAIN || now.saturating_sub(state.progress) > GRAIN {
+            return false;
+        }
+        self.feed(seat, usize::MAX, now);
+        // If its call turns out to be a slow one, it is taken back.
+        self.relieve(now);
+        self.waiting_calls == 0
+    }
+
     /// How many of the waiting calls one worker gets at the most: no worker is to have what another could be doing.
     pub(super) fn share(&self) -> usize {
         self.waiting_calls.div_ceil(self.ready_seats.max(1))
@@ -95,6 +111,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
             state.unread.push_back((state.sent, size));
             state.unread_bytes += size;
             let (epoch, generation, last) = (state.epoch, state.generation, state.sent);
+            self.latest = seat;
             self.effects.push_back(Effect::Send { seat, epoch, generation, first, last });
         }
     }

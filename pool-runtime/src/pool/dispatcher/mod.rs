@@ -60,6 +60,8 @@ pub(crate) struct Dispatcher<W: ?Sized> {
     ready_seats: usize,
     /// Seats that are ready and have nothing in flight; the latest one last.
     idle: Vec<usize>,
+    /// The seat that something was sent to last.
+    latest: usize,
     /// In the order of submission; the first one has the ticket `first_ticket`. Cancelled ones are empty.
     waiting: VecDeque<Waiting<W>>,
     first_ticket: Ticket,
@@ -105,6 +107,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
             seats: (0..seats).map(|_| seat()).collect(),
             ready_seats: 0,
             idle: Vec::with_capacity(seats),
+            latest: 0,
             waiting: VecDeque::new(),
             first_ticket: 0,
             returned: VecDeque::new(),
@@ -134,7 +137,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         let ticket = self.first_ticket + self.waiting.len() as u64;
         self.waiting_calls += calls as usize;
         self.waiting.push_back(Waiting { ticket, work, next: 0, end: calls, attempt: 1, deaths: 0 });
-        if !self.idle.is_empty() {
+        if !self.idle.is_empty() && !self.append(now) {
             self.feed_idle(now);
         }
         Ok(ticket)
@@ -528,6 +531,11 @@ impl<W: ?Sized + Work> Dispatcher<W> {
     /// How many seats have calls in flight, while processes wait there.
     pub(crate) fn busy_seats(&self) -> usize {
         self.ready_seats - self.idle.len()
+    }
+
+    /// How many calls have ended, in whatever way.
+    pub(crate) fn ended(&self) -> u64 {
+        self.done + self.failed
     }
 
     /// Are calls in flight anywhere?

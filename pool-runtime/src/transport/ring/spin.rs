@@ -14,8 +14,8 @@ const LONGEST: Duration = Duration::from_micros(50);
 const SHORTEST: Duration = Duration::from_micros(6);
 /// A sleep of this length, the wake-up included, would have been avoided by spinning.
 const SHORT_SLEEP: Duration = Duration::from_micros(120);
-/// Between two looks at the clock; a gap longer than this is another thread's.
-const GAP: Duration = Duration::from_micros(20);
+/// Between two looks at the clock; a longer gap is a time slice of another thread: interrupts take less.
+const GAP: Duration = Duration::from_micros(300);
 /// How long not to spin once another thread was found to want the processor.
 const CROWDED: Duration = Duration::from_millis(2);
 /// How many looks at the memory come between two at the clock.

@@ -546,8 +546,8 @@ impl<W: ?Sized + Work> Dispatcher<W> {
     /// For how long nobody needs to look at reports: how long the workers have enough to do, if all who have something
     /// to do have many short calls.
     pub(crate) fn rest(&self) -> Option<Time> {
-        const MANY: usize = 8;
-        const SHORT: Time = 50_000;
+        const MANY: usize = 4;
+        const SHORT: Time = 250_000;
         let busy = self.seats.iter().filter(|seat| seat.calls > 0 && seat.phase == Phase::Ready);
         let rest = |seat: &Seat<W>| {
             let short = seat.in_flight.front().is_some_and(|flight| flight.expected <= SHORT);

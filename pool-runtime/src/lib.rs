@@ -187,6 +187,7 @@
 extern crate self as pool_runtime;
 
 mod codec;
+mod courier;
 mod entry;
 mod error;
 mod job;

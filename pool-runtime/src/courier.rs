@@ -17,7 +17,7 @@ use crate::{
         self,
         passing::{self, Passed},
     },
-    shared::{self, Handle, Ledger},
+    shared::{self, Handle, Ledger, Region},
 };
 use std::{
     collections::VecDeque,
@@ -43,7 +43,8 @@ struct State {
 }
 
 enum Parcel {
-    Take(Handle),
+    /// What nobody else holds any more is not kept for a process that may never take it.
+    Take(Weak<Region>),
     Release(u64),
 }
 
@@ -72,7 +73,7 @@ impl Courier {
         state.release_dead();
         for region in regions {
             if state.ledger.give(region) {
-                state.backlog.push_back(Parcel::Take(region.clone()));
+                state.backlog.push_back(Parcel::Take(Arc::downgrade(region)));
             }
         }
         if state.backlog.is_empty() {
@@ -106,10 +107,13 @@ impl State {
         let mut sent = Sent::Nothing;
         while let Some(parcel) = self.backlog.front() {
             let passed = match parcel {
-                Parcel::Take(region) => Passed::Take { id: region.id(), fd: region.fd() },
-                Parcel::Release(id) => Passed::Release { id: *id },
+                Parcel::Take(region) => match region.upgrade() {
+                    Some(region) => passing::send(socket, &Passed::Take { id: region.id(), fd: region.fd() }),
+                    None => Ok(()),
+                },
+                Parcel::Release(id) => passing::send(socket, &Passed::Release { id: *id }),
             };
-            match passing::send(socket, &passed).map_err(|error| error.kind()) {
+            match passed.map_err(|error| error.kind()) {
                 Err(io::ErrorKind::WouldBlock | io::ErrorKind::OutOfMemory) => return sent,
                 // The process is gone, or is told by its own patience that something does not arrive.
                 Ok(()) | Err(_) => {

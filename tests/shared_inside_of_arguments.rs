@@ -38,7 +38,8 @@ impl Scene {
     fn sum(&self) -> f64 {
         let points: f32 = self.points.iter().map(|point| point.x + point.y).sum();
         let weights: f64 = self.weights.iter().flatten().sum();
-        let layers: u32 = self.layers.iter().map(|(factor, layer)| u32::from(*factor) * layer.iter().sum::<u32>()).sum();
+        let layers: u32 =
+            self.layers.iter().map(|(factor, layer)| u32::from(*factor) * layer.iter().sum::<u32>()).sum();
         let choice: u32 = match &self.choice {
             Choice::Few(few) => few.iter().sum(),
             Choice::Many { all } => all.iter().sum(),
@@ -91,10 +92,8 @@ fn scene(layers: &Shared<[u32]>, choice: Choice) -> Scene {
 #[test]
 fn it_travels_inside_of_any_argument() {
     let numbers = Shared::new(&[1_u32, 2, 3]).unwrap();
-    let scenes = [
-        scene(&numbers, Choice::Many { all: Shared::new(&[10, 20]).unwrap() }),
-        scene(&numbers, Choice::Few(vec![5])),
-    ];
+    let scenes =
+        [scene(&numbers, Choice::Many { all: Shared::new(&[10, 20]).unwrap() }), scene(&numbers, Choice::Few(vec![5]))];
     for transport in TRANSPORTS {
         let pool = builder().processes(2).transport(transport).build().unwrap();
         for scene in &scenes {

@@ -16,6 +16,7 @@ use crate::{
     payload::Payload,
     protocol::Record,
     results::Results,
+    shared::{Handle, Regions},
     task::TaskInfo,
 };
 use std::{
@@ -91,6 +92,8 @@ pub(crate) struct Slot {
     finished: Condvar,
     /// How many bytes the arguments take.
     size: u32,
+    /// Do they speak of shared memory?
+    shares: bool,
     pub(crate) job: u64,
     pub(crate) task: &'static str,
 }
@@ -111,8 +114,8 @@ struct Heirs {
 }
 
 enum Progress {
-    /// Not ended: the arguments.
-    Pending(Payload),
+    /// Not ended: the arguments, and what they speak of.
+    Pending(Payload, Regions),
     Finished(Raw),
     /// The result was handed out; it was a value, or not.
     Taken(bool),
@@ -120,7 +123,7 @@ enum Progress {
 
 impl Default for Progress {
     fn default() -> Self {
-        Self::Pending(Payload::default())
+        Self::Pending(Payload::default(), Regions::default())
     }
 }
 
@@ -128,10 +131,11 @@ type Callback = Box<dyn FnOnce(Raw) + Send>;
 
 impl Slot {
     /// The slot of a call that is submitted.
-    pub(crate) fn of_call(task: &'static str, job: u64, arguments: Payload) -> Self {
+    pub(crate) fn of_call(task: &'static str, job: u64, arguments: Payload, regions: Regions) -> Self {
         let size = u32::try_from(arguments.len()).unwrap_or(u32::MAX);
-        let state = SlotState { progress: Progress::Pending(arguments), ..SlotState::default() };
-        Self { state: Mutex::new(state), finished: Condvar::new(), size, job, task }
+        let shares = !regions.is_empty();
+        let state = SlotState { progress: Progress::Pending(arguments, regions), ..SlotState::default() };
+        Self { state: Mutex::new(state), finished: Condvar::new(), size, shares, job, task }
     }
 
     pub(crate) fn size(&self) -> usize {
@@ -141,8 +145,17 @@ impl Slot {
     /// Shows the arguments of a call that has not ended; of one that has, nobody needs any.
     pub(crate) fn with_arguments<R>(&self, see: impl FnOnce(&[u8]) -> R) -> R {
         match &lock(&self.state).progress {
-            Progress::Pending(arguments) => see(arguments),
+            Progress::Pending(arguments, _) => see(arguments),
             Progress::Finished(_) | Progress::Taken(_) => see(&[]),
+        }
+    }
+
+    /// Shows the shared memory of which the arguments of a call that has not ended speak, if they do.
+    pub(crate) fn with_regions(&self, see: impl FnOnce(&[Handle])) {
+        if self.shares
+            && let Progress::Pending(_, regions) = &lock(&self.state).progress
+        {
+            see(regions);
         }
     }
 
@@ -156,7 +169,7 @@ impl Slot {
     /// The result is there. Only the first one counts.
     pub(crate) fn finish(&self, raw: Raw) {
         let mut state = lock(&self.state);
-        if !matches!(state.progress, Progress::Pending(_)) {
+        if !matches!(state.progress, Progress::Pending(..)) {
             return;
         }
         let heirs = state.heirs.take().map_or_else(Heirs::default, |heirs| *heirs);
@@ -181,7 +194,7 @@ impl Slot {
     }
 
     pub(crate) fn is_finished(&self) -> bool {
-        !matches!(lock(&self.state).progress, Progress::Pending(_))
+        !matches!(lock(&self.state).progress, Progress::Pending(..))
     }
 
     fn take(state: &mut SlotState) -> Option<Raw> {
@@ -189,7 +202,7 @@ impl Slot {
         let taken = Progress::Taken(raw.is_value());
         match std::mem::replace(&mut state.progress, taken) {
             Progress::Finished(raw) => Some(raw),
-            Progress::Pending(_) | Progress::Taken(_) => None,
+            Progress::Pending(..) | Progress::Taken(_) => None,
         }
     }
 
@@ -197,7 +210,7 @@ impl Slot {
     fn then(&self, callback: Callback) {
         let mut state = lock(&self.state);
         let raw = match state.progress {
-            Progress::Pending(_) => {
+            Progress::Pending(..) => {
                 state.heirs.get_or_insert_default().callback = Some(callback);
                 return;
             }
@@ -215,7 +228,7 @@ impl Awaited for Slot {
 
     fn sleep(&self, deadline: Option<Instant>) {
         let mut state = lock(&self.state);
-        while matches!(state.progress, Progress::Pending(_)) {
+        while matches!(state.progress, Progress::Pending(..)) {
             state.slept_for = true;
             state = match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
                 None => self.finished.wait(state).unwrap_or_else(PoisonError::into_inner),
@@ -367,7 +380,7 @@ impl<R> Job<R> {
         loop {
             let state = lock(&self.slot.state);
             let past = || deadline.is_some_and(|deadline| deadline <= Instant::now());
-            if !matches!(state.progress, Progress::Pending(_)) || past() {
+            if !matches!(state.progress, Progress::Pending(..)) || past() {
                 return state;
             }
             drop(state);
@@ -387,7 +400,7 @@ impl<R> Job<R> {
     /// result has been handed out, an error that says so.
     pub fn get_timeout(&mut self, patience: Duration) -> Result<R> {
         let state = self.wait_until(Instant::now().checked_add(patience));
-        if matches!(state.progress, Progress::Pending(_)) {
+        if matches!(state.progress, Progress::Pending(..)) {
             return Err(Error::new(Kind::NotYet(patience)).with_ran(Ran::Maybe).of_task(self.origin.task.name()));
         }
         self.take(state)
@@ -395,7 +408,7 @@ impl<R> Job<R> {
 
     /// Waits until the job has ended, at most for `patience`. Says whether it has.
     pub fn wait(&self, patience: Duration) -> bool {
-        !matches!(self.wait_until(Instant::now().checked_add(patience)).progress, Progress::Pending(_))
+        !matches!(self.wait_until(Instant::now().checked_add(patience)).progress, Progress::Pending(..))
     }
 
     /// Has the job ended?
@@ -406,7 +419,7 @@ impl<R> Job<R> {
     /// Did the job end with a value? `None` while it has not ended.
     pub fn is_successful(&self) -> Option<bool> {
         match &lock(&self.slot.state).progress {
-            Progress::Pending(_) => None,
+            Progress::Pending(..) => None,
             Progress::Taken(value) => Some(*value),
             Progress::Finished(raw) => Some(raw.is_value()),
         }
@@ -465,7 +478,7 @@ impl<R> Future for Job<R> {
         let waker = context.waker().clone();
         let mut state = lock(&self.slot.state);
         match state.progress {
-            Progress::Pending(_) => {
+            Progress::Pending(..) => {
                 // Whoever polled last is woken.
                 let before = state.heirs.get_or_insert_default().waker.replace(waker);
                 drop(state);

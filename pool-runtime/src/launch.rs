@@ -4,12 +4,14 @@
 //! program before it has answered is an error that says so.
 
 use crate::{
+    courier::Courier,
     error::{Error, Kind, Result},
     job::lock,
     os::{self, Child, Io, Spawn, StatusPage},
     program::{self, Mark, WayIn, given},
     protocol::{FromWorker, Hello, NamedCall, NotReady},
     registry,
+    shared::Handle,
     transport::{Inlet, Outlet, Received, channel, ring},
 };
 use std::{
@@ -134,6 +136,8 @@ pub(crate) struct Launched {
     pub(crate) inlet: Arc<Mutex<Box<dyn Inlet>>>,
     /// The memory of its rings, if there are any.
     pub(crate) rings: Option<Arc<ring::Memory>>,
+    /// How shared memory gets there.
+    pub(crate) courier: Arc<Courier>,
     pub(crate) stdin: Option<PipeWriter>,
     pub(crate) stdout: Option<PipeReader>,
     pub(crate) stderr: Option<PipeReader>,
@@ -203,6 +207,7 @@ impl Launch {
 
     fn try_start(&self) -> io::Result<Launched> {
         let pair = channel::Pair::new()?;
+        let (passes, passed) = os::passing::pair()?;
         let mut page = StatusPage::new()?;
         let mut rings = self.bells.as_ref().map(|_| ring::Memory::new()).transpose()?;
         let [reads, writes] = pair.worker_ends()?;
@@ -221,6 +226,7 @@ impl Launch {
         let mark = Mark { parent: std::process::id(), socket, silenced: in_test, rings: rings.is_some() };
         let mut descriptors = vec![(given::READS, Io::Fd(reads)), (given::WRITES, Io::Fd(writes))];
         descriptors.extend(page.fd().map(|page| (given::STATUS, Io::Fd(page))));
+        descriptors.push((given::PASSED, Io::Fd(passed.as_fd())));
         let mut more = given::MORE..;
         descriptors.extend(stdin.io().map(|io| (0, io)));
         descriptors.extend(stderr.io().map(|io| (2, io)));
@@ -247,6 +253,7 @@ impl Launch {
         }
         .start()?;
         drop(descriptors);
+        drop(passed);
         page.close_fd();
         rings.iter_mut().for_each(ring::Memory::close_fd);
         (stdin.given, stdout.given, stderr.given) = (None, None, None);
@@ -269,6 +276,7 @@ impl Launch {
             outlet: Arc::new(sender),
             inlet: Arc::new(Mutex::new(Box::new(receiver))),
             rings: rings.map(Arc::new),
+            courier: Courier::new(passes),
             stdin: stdin.writer,
             stdout: stdout.reader,
             stderr: stderr.reader,
@@ -307,7 +315,11 @@ impl Launched {
     /// # Errors
     ///
     /// It died, did not answer in time, is of another build, or its initializer failed. It is dead by then.
-    pub(crate) fn greet(&mut self, mut hello: Hello, initializer: Option<&NamedCall>) -> Result<(), StartFailure> {
+    pub(crate) fn greet(
+        &mut self,
+        mut hello: Hello,
+        initializer: Option<(&NamedCall, &[Handle])>,
+    ) -> Result<(), StartFailure> {
         hello.has_initializer = initializer.is_some();
         hello.build = if self.is_other_file { program::build() } else { None };
         // The greeting is small: it fits into the channel, whether or not anybody reads.
@@ -319,15 +331,16 @@ impl Launched {
         })
     }
 
-    fn welcome(&mut self, initializer: Option<&NamedCall>) -> Result<(), StartFailure> {
+    fn welcome(&mut self, initializer: Option<(&NamedCall, &[Handle])>) -> Result<(), StartFailure> {
         match self.answer(self.deadline, BEFORE)? {
             FromWorker::Welcome => {}
             FromWorker::Refused(why) => return Err(for_good(Kind::Refused(why))),
             _ => return Err(self.nonsense("answered a greeting with something else")),
         }
         let when = match initializer {
-            Some(call) => {
+            Some((call, regions)) => {
                 let when = format!("in the initializer `{}`", call.task);
+                self.courier.bring(regions);
                 self.outlet.send(&call.to_frame()).map_err(|_| self.died(&when))?;
                 when
             }

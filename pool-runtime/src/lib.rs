@@ -89,6 +89,32 @@
 //! what waits behind one that takes long is given to another worker; no chunk size has to be chosen. All methods take
 //! `&self`, and a pool can be shared between threads.
 //!
+//! # Shared slices
+//!
+//! An argument is copied to the worker for each call. What is large and needed by many calls is better put into a
+//! [`Shared`] slice, once: all workers read the same memory, and a call with it costs as little as one with a few numbers.
+//! It goes wherever a value goes: by itself, in a struct, lent, to an [initializer](PoolBuilder::initializer), to a
+//! [`Process`], and on from a worker to a pool of its own.
+//!
+//! ```
+//! # use pool_runtime::{Pool, Result, Shared, enter, task};
+//! #[task]
+//! fn sum(all: Shared<[f64]>, from: usize, to: usize) -> f64 {
+//!     all[from..to].iter().sum()
+//! }
+//!
+//! fn main() -> Result<()> {
+//!     enter();
+//!     let all = Shared::from_fn(1_000_000, |index| index as f64)?;
+//!     let pool = Pool::new(2)?;
+//!     let sums = pool.map(|part| sum::call(all.clone(), part * 1000, (part + 1) * 1000), 0..1000)?;
+//!     assert_eq!(sums.iter().sum::<f64>(), all.iter().sum());
+//!     Ok(())
+//! }
+//! ```
+//!
+//! Nobody can write it. It is freed when its last holder is gone, also if processes are killed: see [`Shared`].
+//!
 //! # Worker state
 //!
 //! What is costly to make is made once in each worker, by an initializer, and stays there; it need not be serializable.
@@ -159,7 +185,7 @@
 //!
 //! - Whole parameters and results of plain numbers, such as `&[f64]`, `Vec<u8>` or `[u32; 9]`, and lists of types that
 //!   derive `bytemuck`'s `NoUninit` and `AnyBitPattern`, are copied in bulk. A slice or string that is lent is read in
-//!   the worker where it arrived.
+//!   the worker where it arrived. A [`Shared`] slice is not copied at all.
 //! - All else goes through serde, in a compact form without names of fields. Where `Serialize` and `Deserialize` of a
 //!   type do not agree in it, that is an error, never a wrong value: `#[serde(flatten)]`, `untagged`, `tag` without
 //!   `content`, `skip_serializing_if` where it leaves a field out, and what is skipped in one direction only. Values
@@ -187,6 +213,7 @@
 extern crate self as pool_runtime;
 
 mod codec;
+mod courier;
 mod entry;
 mod error;
 mod job;

@@ -21,7 +21,7 @@ use crate::{
         stop_frame,
     },
     run::{Fault, Run},
-    task::{Body, RawCall, TaskCall, TaskInfo},
+    task::{Body, Encoded, RawCall, TaskCall, TaskInfo},
     transport::Received,
 };
 use std::{
@@ -160,7 +160,7 @@ impl<R> Process<R> {
             return Err(Error::invalid("is an initializer, which cannot be called").of_task(call.task.name()));
         };
         let mut result = Writer::new();
-        let mut run = Run { arguments: Reader::new(&arguments), result: &mut result, state: None, page: None };
+        let mut run = Run { arguments: Reader::new(&arguments.bytes), result: &mut result, state: None, page: None };
         let failed = match body(&mut run) {
             Ok(()) => return decode_value(self.decode, call.task.name(), result.bytes()),
             Err(Fault::Decode(why)) => Error::new(Kind::DecodeArgument(why)),
@@ -265,7 +265,7 @@ struct Pipes {
 fn attend(
     launched: &mut Launched,
     hello: &crate::protocol::Hello,
-    call: Option<(&'static TaskInfo, Vec<u8>)>,
+    call: Option<(&'static TaskInfo, Encoded)>,
 ) -> Outcome {
     let named = |error: Error| match &call {
         Some((task, _)) => error.of_task(task.name()),
@@ -287,9 +287,10 @@ fn attend(
     let frame = match &call {
         None => stop_frame(),
         Some((task, arguments)) => {
-            let mut frame = Vec::with_capacity(CALLS_HEAD + chunk_overhead(task.name()) + arguments.len());
+            launched.courier.bring(&arguments.regions);
+            let mut frame = Vec::with_capacity(CALLS_HEAD + chunk_overhead(task.name()) + arguments.bytes.len());
             let only = CallHeader { job: 1, attempt: 1, number: 1 };
-            CallsWriter::new(&mut frame, 0).chunk(only, 1, task.name(), Part::single(arguments));
+            CallsWriter::new(&mut frame, 0).chunk(only, 1, task.name(), Part::single(&arguments.bytes));
             frame
         }
     };

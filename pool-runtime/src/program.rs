@@ -29,9 +29,11 @@ pub(crate) mod given {
     pub(crate) const READS: RawFd = 3;
     pub(crate) const WRITES: RawFd = 4;
     pub(crate) const STATUS: RawFd = 5;
+    /// Where shared memory arrives.
+    pub(crate) const PASSED: RawFd = 6;
     /// What comes behind those, where it is passed on, one after the other: the real standard output, where descriptor 1
     /// is kept silent until the worker is in; the memory of the rings, and the bells.
-    pub(crate) const MORE: RawFd = 6;
+    pub(crate) const MORE: RawFd = 7;
 }
 
 // ---- the way in ----
@@ -109,7 +111,7 @@ pub(crate) struct Mark {
     pub(crate) parent: u32,
     /// The inode of the socket at [`given::READS`].
     pub(crate) socket: u64,
-    /// Is the standard output passed on behind [`given::STATUS`]?
+    /// Is the standard output passed on, from [`given::MORE`] on?
     pub(crate) silenced: bool,
     /// Are rings passed on, behind that?
     pub(crate) rings: bool,

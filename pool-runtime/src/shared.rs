@@ -13,7 +13,7 @@
 //! pass on what it was sent.
 //!
 //! No region is dropped while the table is locked, as dropping one locks it. Nothing here knows of pools and workers:
-//! who sends what to whom is theirs.
+//! who sends what to whom is the [courier](crate::courier)'s.
 
 use crate::{
     error::{Error, Result},
@@ -34,7 +34,7 @@ use std::{
     ops::Deref,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::{
-        Arc, Condvar, LazyLock, Mutex, PoisonError, Weak,
+        Arc, Condvar, LazyLock, Mutex, OnceLock, PoisonError, Weak,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -341,12 +341,10 @@ impl Region {
         region
     }
 
-    #[cfg_attr(not(test), expect(dead_code, reason = "for whoever sends it to a worker"))]
     pub(crate) fn id(&self) -> u64 {
         self.id
     }
 
-    #[cfg_attr(not(test), expect(dead_code, reason = "for whoever sends it to a worker"))]
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         self.memory.fd()
     }
@@ -361,6 +359,43 @@ impl Drop for Region {
         }
         drop(table);
         DEATHS.fetch_add(1, Ordering::Release);
+        if let Some(tell) = MOURNER.get() {
+            tell();
+        }
+    }
+}
+
+/// Who is told when a region has gone.
+static MOURNER: OnceLock<fn()> = OnceLock::new();
+
+/// Has `tell` called whenever the last holder of a region in this process is gone, on that holder's thread. The first one
+/// to ask is told.
+pub(crate) fn on_death(tell: fn()) {
+    let _ = MOURNER.set(tell);
+}
+
+/// The regions of which some bytes speak. Without any, it is a null pointer.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Regions(Option<Box<Listed>>);
+
+#[derive(Clone, Debug)]
+struct Listed {
+    handles: Vec<Handle>,
+}
+
+impl From<Vec<Handle>> for Regions {
+    #[inline]
+    fn from(handles: Vec<Handle>) -> Self {
+        Self((!handles.is_empty()).then(|| Box::new(Listed { handles })))
+    }
+}
+
+impl Deref for Regions {
+    type Target = [Handle];
+
+    #[inline]
+    fn deref(&self) -> &[Handle] {
+        self.0.as_ref().map_or(&[], |listed| &listed.handles)
     }
 }
 
@@ -384,9 +419,8 @@ const NO_CALL: usize = usize::MAX;
 /// Encodes a call, and returns the regions that its bytes speak of. They must be held as long as the call may run.
 ///
 /// A call without any pays for a look at a thread-local variable, and nothing is allocated for it.
-#[cfg_attr(not(test), expect(dead_code, reason = "calls are not yet encoded in it"))]
 #[inline]
-pub(crate) fn collect<R>(encode: impl FnOnce() -> R) -> (R, Vec<Handle>) {
+pub(crate) fn collect<R>(encode: impl FnOnce() -> R) -> (R, Regions) {
     /// For when `encode` panics: nothing of this call is left to the one around it, or to the next one.
     struct Restore(usize);
 
@@ -402,7 +436,7 @@ pub(crate) fn collect<R>(encode: impl FnOnce() -> R) -> (R, Vec<Handle>) {
     let regions = if ENCODING.get() == 0 { Vec::new() } else { take_found() };
     ENCODING.set(outer.0);
     std::mem::forget(outer);
-    (encoded, regions)
+    (encoded, regions.into())
 }
 
 /// Takes what was found in the innermost call.
@@ -528,7 +562,6 @@ pub(crate) struct Inbox {
     socket: OwnedFd,
 }
 
-#[cfg_attr(not(test), expect(dead_code, reason = "workers do not yet have one"))]
 impl Inbox {
     /// To be made before the first call is decoded.
     pub(crate) fn open(socket: OwnedFd) -> Self {
@@ -573,7 +606,6 @@ pub(crate) struct Ledger {
     deaths: u64,
 }
 
-#[cfg_attr(not(test), expect(dead_code, reason = "pools do not yet keep one"))]
 impl Ledger {
     /// Enters a region that a call speaks of which is about to be sent. True: the worker has to be sent it first.
     pub(crate) fn give(&mut self, region: &Handle) -> bool {
@@ -601,7 +633,7 @@ mod tests {
     use os::passing::Passed;
     use std::panic;
 
-    fn encoded<T: Serialize + ?Sized>(value: &T) -> (Vec<u8>, Vec<Handle>) {
+    fn encoded<T: Serialize + ?Sized>(value: &T) -> (Vec<u8>, Regions) {
         let (bytes, regions) = collect(|| {
             let mut writer = Writer::new();
             writer.value(value).unwrap();

@@ -7,6 +7,7 @@ use crate::{
     error::{Error, Kind},
     panic,
     run::{Fault, Run, Series},
+    shared::{self, Regions},
 };
 use std::{
     any::{Any, TypeId},
@@ -157,7 +158,7 @@ pub trait Initializer: Registered {}
 /// `name::call(arguments…)` makes one; a [`Pool`](crate::Pool) or a [`Process`](crate::Process) runs it.
 #[must_use = "a call does nothing until a pool or a process runs it"]
 pub struct Call<'a, T> {
-    arguments: Result<Vec<u8>, Error>,
+    arguments: Result<Encoded, Error>,
     lent: PhantomData<&'a ()>,
     task: PhantomData<fn() -> T>,
 }
@@ -168,10 +169,11 @@ impl<T: Registered> Call<'_, T> {
     pub fn encode(write: impl FnOnce(&mut Writer) -> Result<(), (&'static str, CodecError)>) -> Self {
         let encoded = panic::catch(|| {
             let mut writer = Writer::with_spare();
-            write(&mut writer).map(|()| writer.into_bytes())
+            let (written, regions) = shared::collect(|| write(&mut writer));
+            written.map(|()| Encoded { bytes: writer.into_bytes(), regions })
         });
         let arguments = match encoded {
-            Ok(Ok(bytes)) => Ok(bytes),
+            Ok(Ok(arguments)) => Ok(arguments),
             Ok(Err((argument, reason))) => {
                 Err(Kind::EncodeArgument(format!("`{argument}` cannot be encoded: {reason}")))
             }
@@ -200,10 +202,18 @@ impl<T: Registered> fmt::Debug for Call<'_, T> {
     }
 }
 
+/// Arguments as they travel.
+#[derive(Debug)]
+pub(crate) struct Encoded {
+    pub(crate) bytes: Vec<u8>,
+    /// The shared memory of which the bytes speak: to be held as long as the call may run.
+    pub(crate) regions: Regions,
+}
+
 /// A call without its type.
 pub struct RawCall {
     pub(crate) task: &'static TaskInfo,
-    pub(crate) arguments: Result<Vec<u8>, Error>,
+    pub(crate) arguments: Result<Encoded, Error>,
 }
 
 impl fmt::Debug for RawCall {

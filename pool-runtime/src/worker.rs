@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   main thread    receive ─▶ claim on the status page ─▶ decode ─▶ task ─▶ encode ─▶ report ─▶ next call …
-//!   watcher        sleeps until the parent's end of the channel closes, then ends the process, whatever runs
+//!   watcher        sleeps until the parent's end of the channel closes, then ends the process, whatever runs;
+//!                  takes shared memory when it arrives, also while a call waits for it
 //! ```
 //!
 //! The main thread runs the user's code and nothing else runs it. A report leaves before the next call is claimed, so
@@ -19,6 +20,7 @@ use crate::{
     registry,
     reporter::Reporter,
     run::{End, Fault, Pace, Run, Series},
+    shared::Inbox,
     task::{Body, TaskInfo},
     transport::{Inlet, Outlet, Received, channel, ring},
 };
@@ -74,6 +76,7 @@ fn connect(mark: Mark) -> Result<Worker, String> {
     }
     let writes = os::adopt(given::WRITES).map_err(fail("its channel was not passed on"))?;
     let page = os::adopt(given::STATUS).map_err(fail("its status page was not passed on"))?;
+    let passed = os::adopt(given::PASSED).map_err(fail("its way for shared memory was not passed on"))?;
     let mut more = given::MORE..;
     let mut adopt_next = || os::adopt(more.next().unwrap_or(-1));
     if mark.silenced {
@@ -90,7 +93,8 @@ fn connect(mark: Mark) -> Result<Worker, String> {
         }
     };
     let (outlet, inlet) = channel::inherited(reads, writes).map_err(fail("cannot open its channel"))?;
-    watch(inlet.duplicate().map_err(fail("cannot watch its parent"))?)?;
+    // From here on, whatever is decoded waits for its memory.
+    watch(inlet.duplicate().map_err(fail("cannot watch its parent"))?, Inbox::open(passed))?;
     if std::os::unix::process::parent_id() != mark.parent {
         return Err("its parent is already gone".into());
     }
@@ -99,14 +103,26 @@ fn connect(mark: Mark) -> Result<Worker, String> {
     Ok(Worker { link, hello, state: None })
 }
 
-/// Ends this process when the parent is gone, busy or not. The thread sleeps until then.
-fn watch(socket: OwnedFd) -> Result<(), String> {
+/// Ends this process when the parent is gone, busy or not, and takes the memory that the parent shares. The thread sleeps
+/// but for that.
+fn watch(socket: OwnedFd, inbox: Inbox) -> Result<(), String> {
     let watcher = move || {
         os::block_all_signals();
-        os::wait_hung_up(socket.as_fd());
+        let mut inbox = Some(inbox);
+        while !os::wait_hung_up(socket.as_fd(), inbox.as_ref().map(AsFd::as_fd)) {
+            let goes_on = inbox.as_ref().is_some_and(|inbox| match inbox.receive() {
+                Ok(goes_on) => goes_on,
+                // The next one may make sense.
+                Err(error) => error.kind() == std::io::ErrorKind::InvalidData,
+            });
+            if !goes_on {
+                // A call that speaks of memory which is not here is told so, and does not wait.
+                inbox = None;
+            }
+        }
         os::exit_now(CANNOT_WORK);
     };
-    let thread = std::thread::Builder::new().name("pool-watch".into()).stack_size(1 << 16).spawn(watcher);
+    let thread = std::thread::Builder::new().name("pool-watch".into()).stack_size(1 << 17).spawn(watcher);
     thread.map(drop).map_err(|error| format!("cannot watch its parent: {error}"))
 }
 

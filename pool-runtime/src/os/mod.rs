@@ -53,15 +53,20 @@ pub(crate) fn wait_readable<const N: usize>(
     }
 }
 
-/// Sleeps until the other side of a socket is gone. Data that arrives meanwhile does not wake the caller.
-pub(crate) fn wait_hung_up(socket: std::os::fd::BorrowedFd<'_>) {
+/// Sleeps until the other side of a socket is gone, or until `inbox` has something to read or its other side is gone. Data
+/// that arrives at the socket meanwhile does not wake the caller. Returns whether the socket's other side is gone.
+pub(crate) fn wait_hung_up(socket: std::os::fd::BorrowedFd<'_>, inbox: Option<std::os::fd::BorrowedFd<'_>>) -> bool {
     use rustix::event::{PollFd, PollFlags, poll};
     loop {
-        let mut polled = [PollFd::from_borrowed_fd(socket, PollFlags::empty())];
+        let watched = PollFd::from_borrowed_fd(socket, PollFlags::empty());
+        // In place of an inbox, the socket is watched twice.
+        let other = inbox.map_or(watched.clone(), |inbox| PollFd::from_borrowed_fd(inbox, PollFlags::IN));
+        let mut polled = [watched, other];
         match poll(&mut polled, None) {
-            Ok(_) if polled[0].revents().intersects(PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL) => return,
+            Ok(_) if polled[0].revents().intersects(PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL) => return true,
+            Ok(_) if !polled[1].revents().is_empty() => return false,
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(_) => return,
+            Err(_) => return true,
         }
     }
 }

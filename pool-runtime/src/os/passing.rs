@@ -30,7 +30,6 @@ const RELEASE: u64 = 2;
 const DESCRIPTORS: usize = 4;
 
 /// What is sent.
-#[cfg_attr(not(test), expect(dead_code, reason = "pools do not yet send any"))]
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Passed<'fd> {
     /// From now on, `id` is this descriptor.
@@ -49,7 +48,6 @@ pub(crate) enum Received {
 }
 
 /// Two ends of a socket: what is sent into the one comes out of the other.
-#[cfg_attr(not(test), expect(dead_code, reason = "pools do not yet send any"))]
 pub(crate) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     let (one, other) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
     Ok((super::beyond_standard(one)?, super::beyond_standard(other)?))
@@ -60,7 +58,6 @@ pub(crate) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
 /// # Errors
 ///
 /// `WouldBlock`: too much of what was sent is still unread. `BrokenPipe` or `ConnectionReset`: nobody will read it.
-#[cfg_attr(not(test), expect(dead_code, reason = "pools do not yet send any"))]
 pub(crate) fn send(socket: impl AsFd, passed: &Passed<'_>) -> io::Result<()> {
     let (kind, id, fd) = match passed {
         Passed::Take { id, fd } => (TAKE, id, Some(*fd)),

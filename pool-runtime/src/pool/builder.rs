@@ -13,6 +13,7 @@ use crate::{
     launch::{Launch, START_TIMEOUT},
     program,
     protocol::NamedCall,
+    shared::Regions,
     task::{Call, Initializer, RawCall, StateType},
     transport::{channel, ring},
 };
@@ -282,9 +283,10 @@ impl PoolBuilder {
     }
 }
 
-fn named(call: RawCall) -> Result<(NamedCall, StateType)> {
+fn named(call: RawCall) -> Result<(NamedCall, Regions, StateType)> {
     let state = call.task.state().unwrap_or_else(StateType::of::<()>);
-    Ok((NamedCall { task: call.task.name().to_owned(), arguments: call.arguments? }, state))
+    let arguments = call.arguments?;
+    Ok((NamedCall { task: call.task.name().to_owned(), arguments: arguments.bytes }, arguments.regions, state))
 }
 
 fn default_name() -> String {

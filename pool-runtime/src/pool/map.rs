@@ -19,7 +19,8 @@ use crate::{
     payload::Payload,
     protocol::Record,
     results::Results,
-    task::{Task, TaskCall, TaskInfo},
+    shared::{Handle, Regions},
+    task::{Encoded, Task, TaskCall, TaskInfo},
 };
 use std::{
     any::Any,
@@ -35,6 +36,11 @@ use std::{
 const BATCH_BYTES: usize = 1 << 15;
 /// A batch has at most so many calls.
 const BATCH_CALLS: u32 = 1 << 12;
+/// A batch is closed when its arguments speak of so many regions of shared memory.
+const BATCH_REGIONS: usize = 16;
+/// As how many bytes a region counts in the window: each is an open file here and in the workers that have it, and a
+/// process has no more than 1,024 of them, usually.
+const REGION_BYTES: usize = WINDOW_BYTES / 128;
 /// A blocking map reads no more inputs while so many of its calls, for each worker, have not ended: enough that a worker
 /// never waits for the reader, little enough to stay in the processor's cache.
 const WINDOW_CALLS: usize = 1 << 15;
@@ -48,25 +54,37 @@ const MOST_RESERVED: usize = 1 << 30;
 struct Gatherer {
     task: &'static TaskInfo,
     arguments: Packed,
+    regions: Vec<Handle>,
 }
 
 impl Gatherer {
     fn new(task: &'static TaskInfo) -> Self {
-        Self { task, arguments: Packed::new() }
+        Self { task, arguments: Packed::new(), regions: Vec::new() }
     }
 
     /// Whether the batch is large enough to be submitted.
     #[inline]
-    fn push(&mut self, arguments: Vec<u8>, calls: u32) -> bool {
-        self.arguments.push(&arguments);
-        codec::recycle(arguments);
-        self.arguments.len() >= calls || self.arguments.size() >= BATCH_BYTES
+    fn push(&mut self, arguments: Encoded, calls: u32) -> bool {
+        self.arguments.push(&arguments.bytes);
+        codec::recycle(arguments.bytes);
+        self.hold(&arguments.regions);
+        self.arguments.len() >= calls || self.arguments.size() >= BATCH_BYTES || self.regions.len() >= BATCH_REGIONS
+    }
+
+    /// Most calls of a map speak of the same regions, or of none.
+    #[inline]
+    fn hold(&mut self, regions: &Regions) {
+        for region in &**regions {
+            if !self.regions.iter().rev().take(BATCH_REGIONS).any(|held| Arc::ptr_eq(held, region)) {
+                self.regions.push(region.clone());
+            }
+        }
     }
 
     fn take(&mut self, shared: &Shared) -> Batch {
         let arguments = std::mem::take(&mut self.arguments);
         let first_job = shared.jobs.fetch_add(u64::from(arguments.len()), Ordering::Relaxed);
-        Batch { task: self.task.name(), first_job, arguments }
+        Batch { task: self.task.name(), first_job, arguments, regions: std::mem::take(&mut self.regions) }
     }
 }
 
@@ -75,6 +93,15 @@ struct Batch {
     task: &'static str,
     first_job: u64,
     arguments: Packed,
+    /// What the arguments speak of, of all calls together.
+    regions: Vec<Handle>,
+}
+
+impl Batch {
+    /// As how many bytes it counts in the window.
+    fn weight(&self) -> usize {
+        self.arguments.size() + self.regions.len() * REGION_BYTES
+    }
 }
 
 macro_rules! work_of_batch {
@@ -146,7 +173,7 @@ impl<'s> Mapper<'s> {
 
     /// Takes a call. Returns whether a batch was submitted.
     #[inline]
-    fn add(&mut self, arguments: Result<Vec<u8>>) -> bool {
+    fn add(&mut self, arguments: Result<Encoded>) -> bool {
         match (arguments, &self.misfit) {
             (Ok(arguments), None) => {
                 // Where nobody knows how many inputs there are, batches grow with what has been read.
@@ -183,7 +210,7 @@ impl<'s> Mapper<'s> {
         let position = state.taken + state.batches.len();
         state.batches.push_back(Results::new(length));
         state.missing += length as usize;
-        state.missing_bytes += batch.arguments.size();
+        state.missing_bytes += batch.weight();
         drop(state);
         let part: Arc<dyn Submission> = Arc::new(MapPart { batch, gathering: self.gathering.clone(), position });
         match self.shared.tell(|dispatcher, now| dispatcher.submit(part.clone(), length, now)) {
@@ -367,6 +394,10 @@ fn sleep_on<'g, T>(
 impl Submission for StreamPart {
     fn with_arguments(&self, calls: Range<u32>, see: &mut dyn FnMut(Part<'_>)) {
         see(self.batch.arguments.part(calls));
+    }
+
+    fn with_regions(&self, see: &mut dyn FnMut(&[Handle])) {
+        see(&self.batch.regions);
     }
 
     fn values(&self, first: u32, count: u32, records: &[u8]) {
@@ -583,7 +614,7 @@ struct Gathered {
     taken: usize,
     /// Calls without a result.
     missing: usize,
-    /// How many bytes the arguments of their batches take.
+    /// How many bytes the arguments of their batches take, or [count as](Batch::weight).
     missing_bytes: usize,
     all_submitted: bool,
     /// Somebody sleeps.
@@ -669,7 +700,7 @@ impl MapPart {
             let Some(results) = gathered.batches.get_mut(self.position - gathered.taken) else { return };
             change(results);
             if results.are_whole() {
-                gathered.missing_bytes -= self.batch.arguments.size();
+                gathered.missing_bytes -= self.batch.weight();
             }
         });
     }
@@ -678,6 +709,10 @@ impl MapPart {
 impl Submission for MapPart {
     fn with_arguments(&self, calls: Range<u32>, see: &mut dyn FnMut(Part<'_>)) {
         see(self.batch.arguments.part(calls));
+    }
+
+    fn with_regions(&self, see: &mut dyn FnMut(&[Handle])) {
+        see(&self.batch.regions);
     }
 
     fn values(&self, first: u32, count: u32, records: &[u8]) {

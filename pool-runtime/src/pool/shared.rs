@@ -8,12 +8,14 @@ use super::{
     ringline::RingLine,
 };
 use crate::{
+    courier::Courier,
     error::{Error, Result},
     job::{Awaited, Callbacks, Home, Raw, Slot, lock},
     launch::Launch,
     os::{Child, StatusPage},
     packed::Part,
     protocol::{CallsWriter, FromWorker, Garbled, NamedCall, Record, Told},
+    shared::{Handle, Regions},
     task::{RawCall, StateType, TaskInfo},
     transport::{Append, Received},
 };
@@ -32,6 +34,9 @@ pub(crate) trait Submission: Work + Send + Sync {
     /// Shows the arguments of some of them.
     fn with_arguments(&self, calls: Range<u32>, see: &mut dyn FnMut(Part<'_>));
 
+    /// Shows the shared memory of which the arguments speak, if they do.
+    fn with_regions(&self, see: &mut dyn FnMut(&[Handle]));
+
     /// So many have ended with values, whose records these are.
     fn values(&self, first: u32, count: u32, records: &[u8]);
 
@@ -46,7 +51,7 @@ pub(crate) struct Shared {
     pub(super) seats: usize,
     pub(super) name: String,
     pub(super) launch: Launch,
-    pub(super) initializer: Option<(NamedCall, StateType)>,
+    pub(super) initializer: Option<(NamedCall, Regions, StateType)>,
     pub(super) core: Mutex<Core>,
     /// Something has changed that somebody waits for: a seat may be started, a pool is ready, or over.
     pub(super) changed: Condvar,
@@ -79,6 +84,8 @@ pub(crate) struct Station {
     /// Over ipc-channel; with rings, its end alone is heard there.
     pub(super) ear: Ear,
     pub(super) line: Line,
+    /// How shared memory gets there.
+    pub(super) courier: Arc<Courier>,
 }
 
 /// How calls get there.
@@ -230,6 +237,11 @@ impl Shared {
                 }
             };
             let Some(station) = core.station(seat, epoch) else { continue };
+            if let Effect::Send { first, last, .. } = effect {
+                for flight in core.dispatcher.flights(seat, first, last) {
+                    flight.work.with_regions(&mut |regions| station.courier.bring(regions));
+                }
+            }
             match &station.line {
                 Line::Ring(line) => {
                     if let Some(collector) = &self.collector {
@@ -458,7 +470,7 @@ impl Shared {
     /// Refuses a call that no worker of this pool could run.
     pub(super) fn check(&self, task: &'static TaskInfo) -> Result<()> {
         let Some(wanted) = task.state() else { return Ok(()) };
-        let made = self.initializer.as_ref().map(|(_, state)| *state).filter(|state| !state.is_unit());
+        let made = self.initializer.as_ref().map(|(.., state)| *state).filter(|state| !state.is_unit());
         if made == Some(wanted) {
             return Ok(());
         }
@@ -477,7 +489,7 @@ impl Shared {
         let arguments = call.arguments?;
         self.check(call.task)?;
         let job = self.jobs.fetch_add(1, Ordering::Relaxed);
-        Ok(Arc::new(Slot::of_call(call.task.name(), job, arguments.into())))
+        Ok(Arc::new(Slot::of_call(call.task.name(), job, arguments.bytes.into(), arguments.regions)))
     }
 
     /// Submits a call that nobody waits for just now.
@@ -581,6 +593,10 @@ impl Work for Slot {
 impl Submission for Slot {
     fn with_arguments(&self, _: Range<u32>, see: &mut dyn FnMut(Part<'_>)) {
         Slot::with_arguments(self, |bytes| see(Part::single(bytes)));
+    }
+
+    fn with_regions(&self, see: &mut dyn FnMut(&[Handle])) {
+        Slot::with_regions(self, see);
     }
 
     fn values(&self, _: u32, _: u32, record: &[u8]) {

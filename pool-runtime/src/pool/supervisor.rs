@@ -64,6 +64,7 @@ fn attend(shared: &Arc<Shared>, seat: usize) {
             page: launched.page.clone(),
             ear: Ear::new(launched.inlet.clone()),
             line,
+            courier: launched.courier.clone(),
         });
         shared.seat(seat, Some(station.clone()));
         // A pool that was terminated before the process could be found had nobody to kill.
@@ -71,7 +72,7 @@ fn attend(shared: &Arc<Shared>, seat: usize) {
             let _ = launched.child.kill();
         }
         let hello = launch::hello(format!("{}-{}", shared.name, seat + 1), false, epoch, false);
-        let greeted = launched.greet(hello, shared.initializer.as_ref().map(|(call, _)| call));
+        let greeted = launched.greet(hello, shared.initializer.as_ref().map(|(call, regions, _)| (call, &**regions)));
         match greeted {
             Ok(()) => {
                 shared.tell(|dispatcher, now| dispatcher.ready(seat, epoch, now));

@@ -1,8 +1,8 @@
 //! Values to bytes and back: the only file that knows the encoding.
 //!
 //! Two ways lead from a value to bytes. Whole parameters and results made of *plain data* (`Vec<f64>`, `&[u8]`,
-//! `[u32; 9]`) are copied in bulk, aligned so that a lent slice can be read where it lies. Everything else goes
-//! through serde. Which way a type takes is decided at compile time, where the concrete type is known: `#[task]` calls
+//! `[u32; 9]`, long strings) are copied in bulk, aligned so that a lent slice can be read where it lies; large ones go
+//! into an [`arena`] of shared memory, and only their number travels. Everything else goes through serde. Which way a type takes is decided at compile time, where the concrete type is known: `#[task]` calls
 //! methods on a [`Probe`], and method look-up picks the first implementation that applies.
 //!
 //! | serde's model | bytes |
@@ -23,10 +23,12 @@
 //! This module must never trust the bytes: whatever they are, decoding ends in a value or an error, allocates no more
 //! than the bytes justify, and recurses to a bounded depth.
 
+mod arena;
 mod decode;
 mod encode;
 mod probe;
 
+pub(crate) use arena::{Hold, trim};
 pub use probe::*;
 
 use std::{cell::Cell, fmt};
@@ -85,6 +87,9 @@ pub(crate) const fn name_hash(name: &str) -> u32 {
     hash
 }
 
+/// In the length of plain data: the bytes lie in a segment, whose number follows.
+const ELSEWHERE: u64 = 1 << 63;
+
 /// Collects the encoded values of one payload.
 #[derive(Debug, Default)]
 pub struct Writer {
@@ -122,6 +127,10 @@ impl Writer {
         Self { bytes: SPARE.try_with(Cell::take).unwrap_or_default() }
     }
 
+    pub(crate) fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     /// Forgets what was written: the next values are another payload.
     #[inline]
     pub(crate) fn clear(&mut self) {
@@ -151,6 +160,13 @@ impl Writer {
             return Err(CodecError::new("elements of a type without size cannot be counted in bytes"));
         }
         let bytes: &[u8] = bytemuck::cast_slice(values);
+        if bytes.len() >= arena::LARGE
+            && let Some(segment) = arena::deposit(bytes)
+        {
+            self.bytes.extend_from_slice(&(bytes.len() as u64 | ELSEWHERE).to_le_bytes());
+            self.bytes.extend_from_slice(&segment.id().to_le_bytes());
+            return Ok(());
+        }
         let padding = (self.bytes.len() + size_of::<u64>()).wrapping_neg() % ALIGN;
         self.bytes.reserve(size_of::<u64>() + padding + bytes.len());
         crate::os::prefer_huge_pages(self.bytes.spare_capacity_mut());
@@ -161,17 +177,34 @@ impl Writer {
     }
 }
 
+impl Writer {
+    /// Copies text; a long one as plain data.
+    pub(crate) fn text(&mut self, text: &str) -> Result<(), CodecError> {
+        let long = text.len() >= arena::LARGE;
+        self.bytes.push(long.into());
+        if long { self.bulk(text.as_bytes()) } else { self.value(text) }
+    }
+}
+
 /// Reads the encoded values of one payload, in the order in which they were written.
 #[derive(Clone, Debug)]
 pub struct Reader<'de> {
     payload: &'de [u8],
     position: usize,
+    /// Keeps what is not in the payload itself, where that is allowed.
+    hold: Option<&'de Hold>,
 }
 
 impl<'de> Reader<'de> {
     #[inline]
     pub(crate) fn new(payload: &'de [u8]) -> Self {
-        Self { payload, position: 0 }
+        Self { payload, position: 0, hold: None }
+    }
+
+    /// For arguments, which may speak of memory that was passed to this process.
+    #[inline]
+    pub(crate) fn of_arguments(payload: &'de [u8], hold: &'de Hold) -> Self {
+        Self { payload, position: 0, hold: Some(hold) }
     }
 
     /// Decodes a value through serde; it may borrow from the payload.
@@ -187,13 +220,38 @@ impl<'de> Reader<'de> {
     #[inline]
     pub(crate) fn bulk(&mut self) -> Result<&'de [u8], CodecError> {
         let rest = &self.payload[self.position..];
-        let (length, _) = rest.split_first_chunk().ok_or_else(CodecError::truncated)?;
-        let length = usize::try_from(u64::from_le_bytes(*length)).map_err(|_| CodecError::truncated())?;
+        let (length, rest) = rest.split_first_chunk().ok_or_else(CodecError::truncated)?;
+        let length = u64::from_le_bytes(*length);
+        if length & ELSEWHERE != 0 {
+            let id = rest.first_chunk().ok_or_else(CodecError::truncated)?;
+            self.position += 2 * size_of::<u64>();
+            return self.elsewhere(u64::from_le_bytes(*id), length & !ELSEWHERE);
+        }
+        let length = usize::try_from(length).map_err(|_| CodecError::truncated())?;
         let start = (self.position + size_of::<u64>()).next_multiple_of(ALIGN);
         let end = start.checked_add(length).ok_or_else(CodecError::truncated)?;
         let bytes = self.payload.get(start..end).ok_or_else(CodecError::truncated)?;
         self.position = end;
         Ok(bytes)
+    }
+
+    /// Text, where it lies.
+    pub(crate) fn text(&mut self) -> Result<&'de str, CodecError> {
+        let (long, _) = self.payload[self.position..].split_first().ok_or_else(CodecError::truncated)?;
+        self.position += 1;
+        if *long == 0 {
+            return self.value();
+        }
+        let bytes = self.bulk()?;
+        std::str::from_utf8(bytes).map_err(|error| CodecError::new(format!("a string is not UTF-8: {error}")))
+    }
+
+    #[cold]
+    fn elsewhere(&self, id: u64, length: u64) -> Result<&'de [u8], CodecError> {
+        let hold =
+            self.hold.ok_or_else(|| CodecError::new("the bytes speak of memory that is not theirs to speak of"))?;
+        let length = usize::try_from(length).map_err(|_| CodecError::truncated())?;
+        hold.find(id, length).map_err(|why| CodecError::new(format!("shared memory: {why}")))
     }
 
     /// Checks that every byte was read: bytes left over mean that the two sides disagree about a type.

@@ -166,6 +166,12 @@ impl Slot {
         self.finish(Raw::One(Ok(Payload::copy(payload.unwrap_or_default()))));
     }
 
+    /// The result is there, in a record that is all there is in these bytes.
+    pub(crate) fn large_value(&self, record: Vec<u8>) {
+        let payload = Record::first(&record).ok().flatten().map_or(0..0, |found| found.payload(0));
+        self.finish(Raw::One(Ok(Payload::part(record, payload))));
+    }
+
     /// The result is there. Only the first one counts.
     pub(crate) fn finish(&self, raw: Raw) {
         let mut state = lock(&self.state);

@@ -1,17 +1,67 @@
 //! The bytes of one call's arguments or of its result. A small one needs no memory of its own.
 
-use std::ops::Deref;
+use crate::job::lock;
+use std::{
+    ops::{Deref, Range},
+    sync::Mutex,
+    time::{Duration, Instant},
+};
 
 /// So that it is no larger than a vector.
 const INLINE: usize = 15;
 
-#[derive(Clone)]
 pub(crate) enum Payload {
     Inline { length: u8, bytes: [u8; INLINE] },
     Heap(Vec<u8>),
+    Part(Box<Part>),
+}
+
+/// A part of some bytes. Their memory is used again for the next large result: new memory costs several times as much as
+/// to write it.
+pub(crate) struct Part {
+    bytes: Vec<u8>,
+    range: Range<usize>,
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        let bytes = std::mem::take(&mut self.bytes);
+        if bytes.capacity() <= MOST_SPARE {
+            let _unneeded = lock(&SPARE).replace((bytes, Instant::now()));
+        }
+    }
+}
+
+/// More is not kept.
+const MOST_SPARE: usize = 1 << 27;
+/// Nor for longer.
+const UNUSED: Duration = Duration::from_secs(2);
+
+static SPARE: Mutex<Option<(Vec<u8>, Instant)>> = Mutex::new(None);
+
+/// Memory for a large result of this size.
+pub(crate) fn take_spare(size: usize) -> Option<Vec<u8>> {
+    let (mut bytes, _) = lock(&SPARE).take_if(|(bytes, _)| bytes.capacity() >= size)?;
+    bytes.clear();
+    Some(bytes)
+}
+
+/// Gives memory back that was not used for a while. Says whether there is more.
+pub(crate) fn trim() -> bool {
+    let mut spare = lock(&SPARE);
+    let unused = spare.take_if(|(_, since)| since.elapsed() > UNUSED);
+    let more = spare.is_some();
+    drop(spare);
+    drop(unused);
+    more
 }
 
 impl Payload {
+    /// A part of some bytes, all of which it keeps.
+    pub(crate) fn part(bytes: Vec<u8>, range: Range<usize>) -> Self {
+        Self::Part(Box::new(Part { bytes, range }))
+    }
+
     #[inline]
     pub(crate) fn copy(bytes: &[u8]) -> Self {
         if bytes.len() > INLINE {
@@ -49,6 +99,7 @@ impl Deref for Payload {
         match self {
             Self::Inline { length, bytes } => &bytes[..usize::from(*length)],
             Self::Heap(bytes) => bytes,
+            Self::Part(part) => part.bytes.get(part.range.clone()).unwrap_or_default(),
         }
     }
 }

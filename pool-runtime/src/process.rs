@@ -8,7 +8,7 @@
 //! (so that a large one never blocks the process), and reaps it. Nobody has to join a process for it to be cleaned up.
 
 use crate::{
-    codec::{Reader, Writer},
+    codec::{Hold, Reader, Writer},
     error::{Error, Kind, Loss, Ran, Result, Stage},
     job::{Decode, decode_value, lock},
     launch::{self, Launch, Launched, Stdio},
@@ -160,7 +160,13 @@ impl<R> Process<R> {
             return Err(Error::invalid("is an initializer, which cannot be called").of_task(call.task.name()));
         };
         let mut result = Writer::new();
-        let mut run = Run { arguments: Reader::new(&arguments.bytes), result: &mut result, state: None, page: None };
+        let hold = Hold::default();
+        let mut run = Run {
+            arguments: Reader::of_arguments(&arguments.bytes, &hold),
+            result: &mut result,
+            state: None,
+            page: None,
+        };
         let failed = match body(&mut run) {
             Ok(()) => return decode_value(self.decode, call.task.name(), result.bytes()),
             Err(Fault::Decode(why)) => Error::new(Kind::DecodeArgument(why)),

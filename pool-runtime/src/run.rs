@@ -5,7 +5,7 @@
 //! as long as those are short.
 
 use crate::{
-    codec::{CodecError, Reader, Writer},
+    codec::{CodecError, Hold, Reader, Writer},
     error::Stage,
     os::StatusPage,
     packed::Slices,
@@ -160,8 +160,9 @@ impl Series<'_> {
             }
             self.page.begin(Stage::Decoding as u32);
             self.result.clear();
+            let hold = Hold::default();
             let mut run = Run {
-                arguments: Reader::new(arguments),
+                arguments: Reader::of_arguments(arguments, &hold),
                 result: self.result,
                 state: self.state.as_deref_mut(),
                 page: Some(self.page),

@@ -303,7 +303,10 @@ impl<'de, T: Plain> Deserialize<'de> for Shared<[T]> {
                 size_of::<T>()
             )));
         }
-        let region = find(id, PATIENCE).map_err(de::Error::custom)?;
+        let region = find(id).map_err(de::Error::custom)?;
+        if !region.memory.is_sealed() {
+            return Err(de::Error::custom("the memory of a `Shared` is not sealed: it could change"));
+        }
         match region.memory.as_bytes().len() as u64 {
             found if found == length => Self::of(region).map_err(de::Error::custom),
             found => {
@@ -331,8 +334,12 @@ pub(crate) fn deaths() -> u64 {
     DEATHS.load(Ordering::Acquire)
 }
 
+/// New memory gets a number, and can be found by it.
+pub(crate) fn register(memory: Memory) -> Handle {
+    Region::register(memory)
+}
+
 impl Region {
-    /// New memory gets a number, and can be found by it.
     fn register(memory: Memory) -> Handle {
         let mut table = lock(&TABLE);
         let id = std::iter::repeat_with(fresh_id).find(|id| !table.known.contains_key(id)).unwrap_or_default();
@@ -347,6 +354,10 @@ impl Region {
 
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         self.memory.fd()
+    }
+
+    pub(crate) fn memory(&self) -> &Memory {
+        &self.memory
     }
 }
 
@@ -446,8 +457,13 @@ fn take_found() -> Vec<Handle> {
     FOUND.with_borrow_mut(|found| found.split_off(found.len() - count))
 }
 
+/// Is this thread encoding a call?
+pub(crate) fn is_encoding() -> bool {
+    ENCODING.get() != NO_CALL
+}
+
 /// Notes a region in the call that is being encoded. Returns false if there is none.
-fn found(region: &Handle) -> bool {
+pub(crate) fn found(region: &Handle) -> bool {
     let count = ENCODING.get();
     if count == NO_CALL {
         return false;
@@ -487,7 +503,11 @@ static ARRIVED: Condvar = Condvar::new();
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Finds a region, and waits for one that may be about to arrive.
-fn find(id: u64, patience: Duration) -> Result<Handle, String> {
+pub(crate) fn find(id: u64) -> Result<Handle, String> {
+    find_within(id, PATIENCE)
+}
+
+fn find_within(id: u64, patience: Duration) -> Result<Handle, String> {
     let deadline = Instant::now() + patience;
     let mut table = lock(&TABLE);
     loop {
@@ -845,7 +865,7 @@ mod tests {
         assert_eq!(third, made);
         drop(third);
         assert!(memory.upgrade().is_none());
-        assert!(find(1001, Duration::ZERO).is_err());
+        assert!(find_within(1001, Duration::ZERO).is_err());
         drop(here);
         assert!(!inbox.receive().unwrap());
     }
@@ -862,7 +882,7 @@ mod tests {
         let second: Shared<[f64]> = decoded(&foreign(1002, &made)).unwrap();
         assert!(Arc::ptr_eq(first.view.holder(), second.view.holder()));
         drop((first, second));
-        assert!(find(1002, Duration::ZERO).is_ok());
+        assert!(find_within(1002, Duration::ZERO).is_ok());
         release(1002);
         assert!(!lock(&TABLE).known.contains_key(&1002));
     }
@@ -875,12 +895,12 @@ mod tests {
         assert!(error.to_string().contains("cannot be taken: the memory is not sealed"), "{error}");
         release(1003);
         offer(1003, Err(io::ErrorKind::Other.into()));
-        assert!(find(1003, PATIENCE).is_err());
+        assert!(find(1003).is_err());
         release(1003);
 
         let (_here, there) = passing::pair().unwrap();
         let inbox = Inbox::open(there);
-        let error = find(1003, Duration::from_millis(10)).unwrap_err();
+        let error = find_within(1003, Duration::from_millis(10)).unwrap_err();
         assert!(error.contains("has not arrived within 10ms"), "{error}");
         drop(inbox);
     }

@@ -12,7 +12,7 @@
 //! This module never imports the pool: it knows its parent only by what arrives.
 
 use crate::{
-    codec::{Reader, Writer},
+    codec::{Hold, Reader, Writer},
     os::{self, StatusPage},
     panic::{self, PanicInfo},
     program::{self, Mark, given},
@@ -32,6 +32,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 /// The exit code of a process that was meant to be a worker and could not become one.
@@ -207,8 +208,13 @@ impl Worker {
         let Body::Initializer(body) = info.body() else {
             return Err(failed(format!("`{}` is not an initializer", call.task)));
         };
-        let mut run =
-            Run { arguments: Reader::new(&call.arguments), result: &mut Writer::new(), state: None, page: None };
+        let hold = Hold::default();
+        let mut run = Run {
+            arguments: Reader::of_arguments(&call.arguments, &hold),
+            result: &mut Writer::new(),
+            state: None,
+            page: None,
+        };
         match panic::catch(|| body(&mut run)) {
             Ok(Ok(state)) => {
                 self.state = Some(state);
@@ -250,8 +256,12 @@ struct Duty {
     pace: Pace,
 }
 
-/// More memory is not kept for results.
+/// More memory is not kept for results when there is nothing to do.
 const KEPT: usize = 1 << 16;
+/// Nor is more kept at any time.
+const MOST_KEPT: usize = 1 << 27;
+/// There is nothing to do when nothing came for so long.
+const IDLE: Duration = Duration::from_millis(100);
 
 impl Duty {
     /// Runs calls until the parent says that there are no more, or is gone. Returns the exit code.
@@ -284,6 +294,9 @@ impl Duty {
     fn next_in_ring(&mut self, incoming: &mut ring::Incoming) -> Result<Next, String> {
         if !incoming.is_ready()? {
             self.reporter.flush(true)?;
+            if self.result.capacity() > KEPT && !incoming.is_ready_within(IDLE)? {
+                self.result = Writer::new();
+            }
         }
         incoming.next(|frame| self.obey(frame))?
     }
@@ -327,7 +340,7 @@ impl Duty {
                 self.latest
             }
         };
-        if self.result.bytes().len() > KEPT {
+        if self.result.capacity() > MOST_KEPT {
             self.result = Writer::new();
         }
         let mut series = Series {

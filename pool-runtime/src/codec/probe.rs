@@ -6,7 +6,7 @@
 //!
 //! | rank | types | way |
 //! |---|---|---|
-//! | 4 | slices, vectors and arrays of plain data | bulk copy |
+//! | 4 | slices, vectors and arrays of plain data; `String` | bulk copy |
 //! | 3 | `str` | serde, lent in place |
 //! | 2 | anything `Serialize + DeserializeOwned`, and slices of those | serde |
 //! | 1 | unsized types with such an owned form (`Path`) | serde, lent from the owned form |
@@ -150,6 +150,17 @@ pub mod rank4 {
         }
     }
 
+    impl BulkValue<String> for &&&&Probe<String> {
+        #[inline]
+        fn encode(&self, value: &String, writer: &mut Writer) -> Result<(), CodecError> {
+            writer.text(value)
+        }
+        #[inline]
+        fn decode(&self, reader: &mut Reader<'_>) -> Result<String, CodecError> {
+            reader.text().map(str::to_owned)
+        }
+    }
+
     impl<T: NoUninit + AnyBitPattern, const N: usize> BulkValue<[T; N]> for &&&&Probe<[T; N]> {
         #[inline]
         fn encode(&self, value: &[T; N], writer: &mut Writer) -> Result<(), CodecError> {
@@ -181,11 +192,11 @@ pub mod rank3 {
     impl Text for &&&Probe<str> {
         #[inline]
         fn encode(&self, value: &str, writer: &mut Writer) -> Result<(), CodecError> {
-            writer.value(value)
+            writer.text(value)
         }
         #[inline]
         fn lend<'de>(&self, reader: &mut Reader<'de>) -> Result<&'de str, CodecError> {
-            reader.value()
+            reader.text()
         }
     }
 }

@@ -37,6 +37,8 @@ const _: () = assert!(align_of::<Page>() == PAGE);
 
 /// Without these, somebody could change or cut off what others read.
 const NEEDED: SealFlags = SealFlags::SHRINK.union(SealFlags::WRITE);
+/// What memory that can be reused has: its length is fixed.
+const FIXED: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW);
 const ALL: SealFlags = NEEDED.union(SealFlags::GROW).union(SealFlags::SEAL);
 
 /// Sealed memory, mapped into this process.
@@ -44,6 +46,7 @@ const ALL: SealFlags = NEEDED.union(SealFlags::GROW).union(SealFlags::SEAL);
 pub(crate) struct Memory {
     bytes: Mapping,
     fd: OwnedFd,
+    sealed: bool,
 }
 
 impl Memory {
@@ -72,7 +75,7 @@ impl Memory {
         draft.seal()
     }
 
-    /// Maps memory that another process made.
+    /// Maps memory that another process made: sealed, or [reusable](Self::reusable).
     ///
     /// # Errors
     ///
@@ -80,15 +83,51 @@ impl Memory {
     pub(crate) fn open(fd: OwnedFd) -> io::Result<Self> {
         // Anything that cannot be sealed, such as a file with a name, says so here.
         let seals = fcntl_get_seals(&fd).unwrap_or(SealFlags::empty());
+        if seals.contains(FIXED) && !seals.contains(NEEDED) {
+            // Its maker writes it before it sends a call that speaks of it, and leaves it alone until that has ended.
+            let length = usize::try_from(rustix::fs::fstat(&fd)?.st_size).map_err(|_| Errno::OVERFLOW)?;
+            return Ok(Self {
+                bytes: Mapping::new(&fd, length, ProtFlags::READ, MapFlags::SHARED)?,
+                fd,
+                sealed: false,
+            });
+        }
         if !seals.contains(NEEDED) {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "the memory is not sealed: it could change"));
         }
         let length = usize::try_from(rustix::fs::fstat(&fd)?.st_size).map_err(|_| Errno::OVERFLOW)?;
-        Ok(Self { bytes: Mapping::sealed(&fd, length)?, fd })
+        Ok(Self { bytes: Mapping::sealed(&fd, length)?, fd, sealed: true })
     }
 
     pub(crate) fn as_bytes(&self) -> &[u8] {
         self.bytes.as_bytes()
+    }
+
+    /// Will these bytes never change?
+    pub(crate) fn is_sealed(&self) -> bool {
+        self.sealed
+    }
+
+    /// New memory that its maker can write again and again, with [`overwrite`](Self::overwrite).
+    pub(crate) fn reusable(length: usize) -> io::Result<Self> {
+        let draft = Draft::new(length)?;
+        // Asked for page by page, memory that runs out would be a SIGBUS in the middle of a copy.
+        until_done(|| fallocate(&draft.fd, FallocateFlags::empty(), 0, length as u64))?;
+        let bytes = Mapping::writable(&draft.fd, length)?;
+        fcntl_add_seals(&draft.fd, FIXED | SealFlags::SEAL)?;
+        Ok(Self { bytes, fd: draft.fd, sealed: false })
+    }
+
+    /// Copies bytes to the beginning of [reusable](Self::reusable) memory.
+    ///
+    /// # Safety
+    ///
+    /// Nobody reads it meanwhile, here or in another process, nor holds a reference into it.
+    pub(crate) unsafe fn overwrite(&self, bytes: &[u8]) {
+        assert!(!self.sealed && bytes.len() <= self.bytes.length);
+        // SAFETY: the mapping is as long, and writable, as that of all reusable memory in the process that made it; the
+        // caller says that nobody looks.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.bytes.start.as_ptr(), bytes.len()) };
     }
 
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {

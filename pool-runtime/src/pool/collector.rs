@@ -26,8 +26,9 @@ use super::{
     shared::{Core, Line, Shared, Station},
 };
 use crate::{
+    codec,
     job::{Awaited, lock},
-    os,
+    os, payload,
     transport::ring::{Bells, COLLECTOR, LAZY, LEADER, Spin},
 };
 use std::{
@@ -195,6 +196,9 @@ impl Collector {
                         arm(&stations, COLLECTOR | laziness(&core));
                     }
                 }
+            }
+            if patience.is_none() && (codec::trim() | payload::trim()) {
+                patience = Some(LONGEST_SLEEP);
             }
             if !watches || !any_unread(&stations) {
                 self.bells.wait(COLLECTOR, seen, patience);

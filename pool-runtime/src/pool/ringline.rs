@@ -9,7 +9,8 @@ use super::{
 };
 use crate::{
     job::lock,
-    protocol::{CALLS_HEAD, chunk_overhead, stop_frame},
+    os, payload,
+    protocol::{CALLS_HEAD, Record, chunk_overhead, stop_frame},
     transport::{Append as _, ring},
 };
 use std::{
@@ -45,6 +46,8 @@ struct Receiving {
 #[derive(Debug)]
 pub(super) struct Unusable;
 
+/// Room for more is not made in advance.
+const MOST_BELIEVED: usize = 1 << 28;
 /// More memory is not kept for the stream.
 const KEPT: usize = 1 << 19;
 
@@ -149,11 +152,12 @@ impl Receiving {
     fn read_all(&mut self, shared: &Shared, station: &Station) -> bool {
         let mut any = false;
         while self.fault.is_none() {
+            self.make_room();
             match self.reports.read(&mut self.stream) {
                 Ok(false) => break,
                 Ok(true) => {
                     any = true;
-                    match shared.reported(station, &self.stream) {
+                    match shared.reported(station, &mut self.stream) {
                         Ok((whole, _)) => self.forget(whole),
                         Err(fault) => self.fault = Some(fault),
                     }
@@ -166,6 +170,24 @@ impl Receiving {
             let _ = station.child.kill();
         }
         any
+    }
+
+    /// A large record is on its way: its place is made at once. What it says of its size is believed up to a limit, and no
+    /// page is used before something arrives for it.
+    fn make_room(&mut self) {
+        let size = match Record::first(&self.stream) {
+            Ok(Some(record)) => record.size().min(MOST_BELIEVED),
+            _ => return,
+        };
+        if size > KEPT && size > self.stream.capacity() {
+            if let Some(mut spare) = payload::take_spare(size + KEPT) {
+                spare.extend_from_slice(&self.stream);
+                self.stream = spare;
+                return;
+            }
+            self.stream.reserve_exact(size + KEPT - self.stream.len());
+            os::prefer_huge_pages(self.stream.spare_capacity_mut());
+        }
     }
 
     fn forget(&mut self, whole: usize) {

@@ -40,8 +40,16 @@ pub(crate) trait Submission: Work + Send + Sync {
     /// So many have ended with values, whose records these are.
     fn values(&self, first: u32, count: u32, records: &[u8]);
 
+    /// One has ended with a large value, whose record is all there is in these bytes.
+    fn large_value(&self, index: u32, record: Vec<u8>) {
+        self.values(index, 1, &record);
+    }
+
     fn fail(&self, index: u32, error: Error);
 }
+
+/// From this size on, a result is not copied out of the stream that it came in.
+const LARGE: usize = 1 << 16;
 
 /// A thread that submits calls looks after the workers after each so many.
 const HELP_EVERY: u64 = 32;
@@ -130,7 +138,21 @@ impl ValueRun {
 }
 
 /// Hands the values in these records to those who wait for them. Returns whether there were any.
-fn tell_values(todo: &Todo, runs: &[ValueRun], stream: &[u8]) -> bool {
+fn tell_values(todo: &Todo, runs: &[ValueRun], stream: &mut Vec<u8>) -> bool {
+    if let [ValueRun { count: 1, begin: 0, end, .. }] = *runs
+        && end >= LARGE
+    {
+        // It need not be copied once more.
+        let rest = stream.split_off(end);
+        let record = std::mem::replace(stream, rest);
+        let effect = todo.effects.iter().find_map(|effect| match effect {
+            Effect::Values { work, first, .. } => Some((work, *first)),
+            _ => None,
+        });
+        let Some((work, first)) = effect else { return false };
+        work.large_value(first, record);
+        return true;
+    }
     let (mut runs, mut any) = (runs.iter(), false);
     // What has been handed out of the current run.
     let Some(mut run) = runs.next() else { return false };
@@ -354,13 +376,13 @@ impl Shared {
         }
     }
 
-    /// Passes on what a worker says, in records. Returns how many bytes of them were whole, and whether the worker has
-    /// more to say, later.
+    /// Passes on what a worker says, in records. Returns how many bytes of what is left of the stream were whole records,
+    /// and whether the worker has more to say, later. A large value takes its bytes out of the stream.
     ///
     /// # Errors
     ///
     /// What it says makes no sense.
-    pub(super) fn reported(&self, station: &Station, stream: &[u8]) -> Result<(usize, bool), String> {
+    pub(super) fn reported(&self, station: &Station, stream: &mut Vec<u8>) -> Result<(usize, bool), String> {
         let (seat, epoch) = (station.seat, station.epoch);
         let mut todo = Todo::default();
         let mut core = lock(&self.core);
@@ -417,7 +439,9 @@ impl Shared {
         core.dispatcher.progressed(seat, epoch, now);
         let busy = core.dispatcher.is_busy(seat);
         self.settle(core, &mut todo);
+        let taken = stream.len();
         let told = tell_values(&todo, &runs, stream);
+        at -= taken - stream.len();
         self.carry_out(todo, None);
         if told {
             self.ended();
@@ -541,8 +565,9 @@ impl Shared {
         };
         match FromWorker::from_frame(&frame) {
             Ok(FromWorker::Reports(records)) if matches!(station.line, Line::Channel(_)) => {
-                match self.reported(station, records) {
-                    Ok((whole, more)) if whole == records.len() => Ok(more),
+                let mut stream = records.to_vec();
+                match self.reported(station, &mut stream) {
+                    Ok((whole, more)) if whole == stream.len() => Ok(more),
                     Ok(_) => Err(Some(Garbled::cut_off().to_string())),
                     Err(fault) => Err(Some(fault)),
                 }
@@ -601,6 +626,10 @@ impl Submission for Slot {
 
     fn values(&self, _: u32, _: u32, record: &[u8]) {
         self.value(record);
+    }
+
+    fn large_value(&self, _: u32, record: Vec<u8>) {
+        Slot::large_value(self, record);
     }
 
     fn fail(&self, _: u32, error: Error) {

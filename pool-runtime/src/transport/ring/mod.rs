@@ -458,6 +458,18 @@ impl Incoming {
         Ok(self.reading.available(&self.memory.control().calls, CALLS as u64)? > 0)
     }
 
+    /// Is there a frame before long?
+    pub(crate) fn is_ready_within(&mut self, patience: Duration) -> Result<bool, &'static str> {
+        let deadline = Instant::now() + patience;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if self.is_ready()? || left.is_zero() {
+                return self.is_ready();
+            }
+            self.sleep(Some(left))?;
+        }
+    }
+
     fn assemble(&mut self, length: usize) -> Result<(), &'static str> {
         self.assembled = Vec::with_capacity(length);
         let mut left = length.next_multiple_of(ALIGN);
@@ -482,26 +494,33 @@ impl Incoming {
 
     /// How many bytes there are; waits for the first.
     fn await_bytes(&mut self) -> Result<u64, &'static str> {
-        let control = self.memory.control();
         loop {
-            match self.reading.available(&control.calls, CALLS as u64)? {
+            let Self { memory, reading, spin, .. } = self;
+            let control = memory.control();
+            match reading.available(&control.calls, CALLS as u64)? {
                 0 => {}
                 available => return Ok(available),
             }
-            let reading = &mut self.reading;
             let may_spin = control.crowded.load(Ordering::Relaxed) == 0;
-            if may_spin && self.spin.wait(|| reading.look(&control.calls, CALLS as u64) != Ok(0)) {
+            if may_spin && spin.wait(|| reading.look(&control.calls, CALLS as u64) != Ok(0)) {
                 continue;
             }
-            let seen = control.bell.load(Ordering::Acquire);
-            control.calls.sleep(1);
-            if reading.look(&control.calls, CALLS as u64)? == 0 {
-                let begun = Instant::now();
-                os::futex_wait(&control.bell, seen, None);
-                self.spin.slept(begun.elapsed());
-            }
-            control.calls.wake();
+            self.sleep(None)?;
         }
+    }
+
+    /// Sleeps until there is something to read, at most for `patience`.
+    fn sleep(&mut self, patience: Option<Duration>) -> Result<(), &'static str> {
+        let control = self.memory.control();
+        let seen = control.bell.load(Ordering::Acquire);
+        control.calls.sleep(1);
+        if self.reading.look(&control.calls, CALLS as u64)? == 0 {
+            let begun = Instant::now();
+            os::futex_wait(&control.bell, seen, patience);
+            self.spin.slept(begun.elapsed());
+        }
+        control.calls.wake();
+        Ok(())
     }
 }
 

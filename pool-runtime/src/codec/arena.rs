@@ -1,0 +1,105 @@
+//! Memory for large arguments, in which the worker reads them where they lie.
+//!
+//! The caller's copy goes straight into a segment of shared memory; what travels is the segment's number. A worker that
+//! has mapped it once finds it again: new memory costs several times as much as to copy into it, so segments are used
+//! again and again.
+//!
+//! A segment is free when nobody but the arena holds it: every call holds those that it speaks of until it has ended. How
+//! many there are, and how large they are together, is limited; what finds no place travels like anything small. Free ones
+//! are given back when they have not been used for a while.
+
+use crate::{
+    job::lock,
+    os::Memory,
+    shared::{self, Handle},
+};
+use std::{
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+/// From this length on, plain data goes into a segment.
+pub(super) const LARGE: usize = 1 << 18;
+/// How many segments there are at the most: each has a descriptor.
+const MOST: usize = 32;
+/// How many bytes they have together.
+const MOST_BYTES: usize = 1 << 30;
+/// A free segment that was not used for so long is given back.
+const UNUSED: Duration = Duration::from_secs(2);
+
+struct Segment {
+    handle: Handle,
+    capacity: usize,
+    used: Instant,
+}
+
+impl Segment {
+    fn is_free(&self) -> bool {
+        Arc::strong_count(&self.handle) == 1
+    }
+}
+
+static ARENA: Mutex<Vec<Segment>> = Mutex::new(Vec::new());
+
+/// Copies bytes into a segment, for the call that is being encoded on this thread. None if there is no such call, or no
+/// room.
+pub(super) fn deposit(bytes: &[u8]) -> Option<Handle> {
+    if !shared::is_encoding() {
+        return None;
+    }
+    let handle = take(bytes.len())?;
+    // SAFETY: `take` found the segment free, under the arena's lock, and holds it since: it is nobody else's now. A call
+    // that has ended is not run by anybody whose result counts.
+    unsafe { handle.memory().overwrite(bytes) };
+    shared::found(&handle).then_some(handle)
+}
+
+fn take(length: usize) -> Option<Handle> {
+    let mut segments = lock(&ARENA);
+    let fits = |segment: &&mut Segment| segment.is_free() && segment.capacity >= length;
+    // The smallest that is large enough.
+    if let Some(segment) = segments.iter_mut().filter(fits).min_by_key(|segment| segment.capacity) {
+        segment.used = Instant::now();
+        return Some(segment.handle.clone());
+    }
+    // Those that are free are too small: they make room.
+    let total = |segments: &[Segment]| segments.iter().map(|segment| segment.capacity).sum::<usize>();
+    let capacity = length.checked_next_power_of_two()?;
+    let mut dropped = Vec::new();
+    while segments.len() >= MOST || total(&segments) + capacity > MOST_BYTES {
+        let unneeded = segments.iter().position(Segment::is_free)?;
+        dropped.push(segments.swap_remove(unneeded));
+    }
+    let handle = shared::register(Memory::reusable(capacity).ok()?);
+    segments.push(Segment { handle: handle.clone(), capacity, used: Instant::now() });
+    drop(segments);
+    drop(dropped);
+    Some(handle)
+}
+
+/// Gives back what has not been used for a while. Says whether there is more.
+pub(crate) fn trim() -> bool {
+    let mut segments = lock(&ARENA);
+    let unused: Vec<_> =
+        segments.extract_if(.., |segment| segment.is_free() && segment.used.elapsed() > UNUSED).collect();
+    let more = !segments.is_empty();
+    drop(segments);
+    drop(unused);
+    more
+}
+
+/// Keeps what a payload speaks of while it is read.
+#[derive(Debug, Default)]
+pub(crate) struct Hold(std::cell::RefCell<Vec<Handle>>);
+
+impl Hold {
+    /// The first bytes of a segment that was passed to this process.
+    pub(super) fn find(&self, id: u64, length: usize) -> Result<&[u8], String> {
+        let handle = shared::find(id)?;
+        let bytes: *const [u8] = handle.memory().as_bytes().get(..length).ok_or("it is shorter than was said")?;
+        self.0.borrow_mut().push(handle);
+        // SAFETY: the memory stays mapped as long as somebody holds the region, which this value does from now on and
+        // until it is dropped: nothing is ever taken out. Its maker leaves the memory alone until the call has ended.
+        Ok(unsafe { &*bytes })
+    }
+}

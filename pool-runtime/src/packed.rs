@@ -48,8 +48,9 @@ fn stride(length: usize) -> usize {
 /// Where a payload starts that ends at `end`, behind one that ended at `before`.
 #[inline]
 fn start(before: usize, end: usize) -> usize {
-    let aligned = before.next_multiple_of(ALIGN);
-    if end >= aligned + LARGE { aligned } else { before }
+    // Numbers that make no sense make no payload.
+    let aligned = before.checked_next_multiple_of(ALIGN).unwrap_or(before);
+    if end.saturating_sub(aligned) >= LARGE { aligned } else { before }
 }
 
 /// Where the bytes of payloads are cut, whose first one starts here.
@@ -192,8 +193,8 @@ impl<'p> Iterator for Slices<'p> {
         match &mut self.lengths {
             Lengths::Every(every) => {
                 let start = self.at;
-                self.at += stride(*every);
-                Some(self.bytes.get(start..start + *every).unwrap_or_default())
+                self.at = start.saturating_add(stride(*every));
+                Some(self.bytes.get(start..start.saturating_add(*every)).unwrap_or_default())
             }
             Lengths::Differ { ends, origin } => {
                 let (first, later) = ends.split_first_chunk()?;

@@ -131,9 +131,22 @@ fn short_calls_are_sent_many_at_a_time_and_long_ones_singly() {
 #[test]
 fn few_short_calls_are_shared_among_the_workers() {
     let mut pool = pool(4);
-    warm_up(&mut pool, 10_000);
+    warm_up(&mut pool, 100_000);
     pool.add(work(0, 8), 0).unwrap();
     assert_eq!(sent(&mut pool).iter().map(|(_, calls)| calls.len()).collect::<Vec<_>>(), [2, 2, 2, 2]);
+}
+
+#[test]
+fn hardly_any_work_is_left_to_one_worker() {
+    let mut pool = pool(4);
+    warm_up(&mut pool, 2_000);
+    pool.add(work(0, 8), 0).unwrap();
+    assert_eq!(sent(&mut pool).iter().map(|(_, calls)| calls.len()).collect::<Vec<_>>(), [8]);
+    // What comes next is put behind it, where it is sooner done than by one who has to be woken.
+    pool.add(work(8, 1), 0).unwrap();
+    let (seat, calls) = sent(&mut pool).remove(0);
+    assert_eq!((seat, calls.len()), (pool.latest, 1));
+    assert_eq!(pool.idle.len(), 3);
 }
 
 #[test]

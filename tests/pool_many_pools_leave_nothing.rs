@@ -6,6 +6,7 @@ pool_runtime::pool_main!();
 mod support;
 
 use pool_runtime::task;
+use std::{path::PathBuf, sync::LazyLock};
 use support::{children, descriptors, memory, over_every_transport, pool, threads, until};
 
 over_every_transport! { in_turn: many_pools_leave_nothing }
@@ -40,7 +41,8 @@ fn make_and_leave(round: u32) {
 // Nothing else runs in this program: it counts what the process holds.
 fn many_pools_leave_nothing() {
     // Its own directory: others use the shared one at the same time.
-    let directory = tempfile::tempdir().unwrap();
+    static SHARED: LazyLock<PathBuf> = LazyLock::new(std::env::temp_dir);
+    let directory = tempfile::tempdir_in(&*SHARED).unwrap();
     // SAFETY: beside this test the harness runs the way in for workers and those that wait for their turn, which read no
     // environment.
     unsafe { std::env::set_var("TMPDIR", directory.path()) };

@@ -177,6 +177,7 @@ impl Worker {
         };
         Duty {
             page,
+            claimed: 0,
             reporter,
             single: self.hello.single,
             state: self.state,
@@ -227,6 +228,8 @@ enum Next {
 /// What a worker does once it is ready: runs calls and reports them.
 struct Duty {
     page: Arc<StatusPage>,
+    /// The number of the latest call that was claimed.
+    claimed: u32,
     reporter: Reporter,
     single: bool,
     state: Option<Box<dyn Any>>,
@@ -355,8 +358,11 @@ impl Duty {
         let CallHeader { number: first, .. } = chunk.first;
         for (number, arguments) in (0..).map(|index| first.wrapping_add(index)).zip(chunk.arguments.iter()) {
             if !self.page.claim(generation, number) {
-                return Ok(None);
+                // The parent would wait for ever for calls that are left out for another reason.
+                let is_taken_back = self.page.is_taken_back(generation, self.claimed);
+                return if is_taken_back { Ok(None) } else { Err("its status page was written over".into()) };
             }
+            self.claimed = number;
             let failed = match &body {
                 Ok(body) => self.call(*body, arguments),
                 Err(why) => Err((Failure::Unfit(why.clone()), false)),

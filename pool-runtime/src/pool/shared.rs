@@ -299,11 +299,15 @@ impl Shared {
         let mut at = 0;
         let mut fault = None;
         // Values of consecutive calls are one event.
-        let (mut first, mut count) = (0, 0);
+        let (mut first, mut count) = (0_u32, 0);
+        let mut unfinished = None;
         while fault.is_none() {
             let record = match Record::first(&stream[at..]) {
                 Ok(Some(record)) if record.size() <= stream.len() - at => record,
-                Ok(_) => break,
+                Ok(record) => {
+                    unfinished = record.filter(|record| !record.is_time());
+                    break;
+                }
                 Err(garbled) => {
                     fault = Some(garbled.to_string());
                     break;
@@ -312,7 +316,7 @@ impl Shared {
             let begun = at;
             at += record.size();
             if record.is_value() {
-                if count > 0 && record.number == first + count {
+                if count > 0 && record.number == first.wrapping_add(count) {
                     count += 1;
                     continue;
                 }
@@ -339,6 +343,10 @@ impl Shared {
         if count > 0 && fault.is_none() {
             fault = core.dispatcher.reported(seat, epoch, (first, count), None).err().map(str::to_owned);
         }
+        // However long it says to be, somebody has to be waiting for it.
+        if let (None, Some(record)) = (&fault, unfinished) {
+            fault = core.dispatcher.begins(seat, epoch, record.number).err().map(str::to_owned);
+        }
         let now = self.now();
         core.dispatcher.progressed(seat, epoch, now);
         let busy = core.dispatcher.is_busy(seat);
@@ -363,7 +371,7 @@ impl Shared {
             let (mut start, mut left) = (None, *count);
             while left > 0 {
                 let Ok(Some(record)) = Record::first(&stream[at..]) else { break };
-                let is_ours = record.is_value() && record.number == number + (count - left);
+                let is_ours = record.is_value() && record.number == number.wrapping_add(count - left);
                 if is_ours {
                     start.get_or_insert(at);
                     left -= 1;

@@ -2,11 +2,20 @@
 
 mod support;
 
-use pool_runtime::{Error, Pool, pool_main, task};
+use pool_runtime::{Error, pool_main, task};
 use std::{os::unix::fs::PermissionsExt, path::Path, process::Command, time::Duration};
-use support::{copy_program, directory, run};
+use support::{VARIABLE, builder, copy_program, directory, over_every_transport, pool, run, script, transport_name};
 
 pool_main!();
+
+over_every_transport! {
+    other_tasks,
+    a_copy_of_the_program_is_the_program,
+    no_worker_at_all,
+    nothing_that_can_be_started,
+    a_program_that_never_answers,
+    the_program_itself_goes_on,
+}
 
 #[task]
 fn answer() -> u32 {
@@ -16,18 +25,23 @@ fn answer() -> u32 {
 const SCENARIO: &str = env!("CARGO_BIN_EXE_scenario");
 const OTHER: &str = env!("CARGO_BIN_EXE_misused_entry");
 
+fn scenario() -> Command {
+    let mut command = Command::new(SCENARIO);
+    command.env(VARIABLE, transport_name());
+    command
+}
+
 fn refusal(executable: impl AsRef<Path>) -> Error {
-    let pool = Pool::builder().processes(2).start_timeout(Duration::from_secs(20)).executable(executable.as_ref());
+    let pool = builder().processes(2).start_timeout(Duration::from_secs(20)).executable(executable.as_ref());
     pool.build().expect_err("it is not this program")
 }
 
-#[test]
 fn other_tasks() {
     // From a program with a `main`, whose workers get its own command line.
     let directory = directory();
     let marks = directory.path().join("marks");
     std::fs::write(&marks, "").expect("a file");
-    let ended = run(Command::new(SCENARIO).args(["double-with-executable", "21", OTHER]).arg(&marks));
+    let ended = run(scenario().args(["double-with-executable", "21", OTHER]).arg(&marks));
     assert!(!ended.status.success() && ended.stdout.is_empty(), "{ended:?}");
     assert!(ended.stderr.contains("refuses to work") && ended.stderr.contains("other tasks"), "{ended:?}");
     // It came as far as its own way in, and never into the program.
@@ -35,16 +49,14 @@ fn other_tasks() {
     assert!(marks.lines().count() > 0 && marks.lines().all(|mark| mark == "start"), "{marks}");
 }
 
-#[test]
 fn a_copy_of_the_program_is_the_program() {
     let directory = directory();
     let copy = directory.path().join("copy");
     copy_program(SCENARIO, &copy);
-    let ended = run(Command::new(SCENARIO).args(["double-with-executable", "21"]).arg(&copy));
+    let ended = run(scenario().args(["double-with-executable", "21"]).arg(&copy));
     assert_eq!(ended.printed(), "42");
 }
 
-#[test]
 fn no_worker_at_all() {
     for (program, code) in [("/bin/true", 0), ("/bin/false", 1)] {
         let text = refusal(program).to_string();
@@ -53,7 +65,6 @@ fn no_worker_at_all() {
     }
 }
 
-#[test]
 fn nothing_that_can_be_started() {
     let directory = directory();
     let missing = directory.path().join("missing");
@@ -69,19 +80,16 @@ fn nothing_that_can_be_started() {
     refusal(directory.path());
 }
 
-#[test]
 fn a_program_that_never_answers() {
     let directory = directory();
     let silent = directory.path().join("silent");
-    std::fs::write(&silent, "#!/bin/sh\nexec sleep 1000\n").expect("a file");
-    std::fs::set_permissions(&silent, PermissionsExt::from_mode(0o755)).expect("a file");
-    let pool = Pool::builder().processes(1).start_timeout(Duration::from_millis(50)).executable(&silent);
+    script(&silent, "exec sleep 1000");
+    let pool = builder().processes(1).start_timeout(Duration::from_millis(50)).executable(&silent);
     let text = pool.build().expect_err("it never answers").to_string();
     assert!(text.contains("did not become a worker within 50ms"), "{text}");
 }
 
-#[test]
 fn the_program_itself_goes_on() {
     refusal("/bin/true");
-    assert_eq!(Pool::new(1).and_then(|pool| pool.apply(answer::call())).expect("a pool of this program"), 42);
+    assert_eq!(pool(1).apply(answer::call()).expect("a pool of this program"), 42);
 }

@@ -1,18 +1,32 @@
 //! Whatever form arguments and results have, the worker gets what was given, and its result comes back.
 #![allow(clippy::type_complexity, reason = "the types are what is tested")]
 
-use pool_runtime::{Pool, pool_main, task};
+mod support;
+
+use pool_runtime::{pool_main, task};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     path::{Path, PathBuf},
-    sync::LazyLock,
     time::Duration,
 };
+use support::{SharedPool, over_every_transport};
 
 pool_main!();
 
-static POOL: LazyLock<Pool> = LazyLock::new(|| Pool::new(1).expect("a pool"));
+over_every_transport! {
+    nothing,
+    strings,
+    borrows,
+    what_patterns_take_apart,
+    results_of_the_task_itself,
+    enums_and_options,
+    maps_with_keys_of_any_type,
+    numbers_at_their_limits,
+    the_standard_library_s_own_types,
+}
+
+static POOL: SharedPool = SharedPool::new();
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Point {
@@ -98,18 +112,15 @@ fn others(
     (queue, boxed, duration, path)
 }
 
-#[test]
 fn nothing() {
     POOL.apply(no_parameters::call()).expect("it runs");
 }
 
-#[test]
 fn strings() {
     assert_eq!(POOL.apply(text::call("añ", "\0🦀".into())).expect("it runs"), "añ\0🦀");
     assert_eq!(POOL.apply(text::call("", String::new())).expect("it runs"), "");
 }
 
-#[test]
 fn borrows() {
     let points = [point(1.0), point(2.0)];
     let texts = ["a", "", "b"].map(String::from);
@@ -123,19 +134,16 @@ fn borrows() {
     assert_eq!(POOL.apply(call).expect("it runs"), "2 /a b [1, 2] (3, \"x\") [4, 5, 6]");
 }
 
-#[test]
 fn what_patterns_take_apart() {
     let call = patterns::call(1, (2, 3), 4, [10, 99, 99, 20], point(0.5));
     assert_eq!(POOL.apply(call).expect("it runs"), (39, 0.5));
 }
 
-#[test]
 fn results_of_the_task_itself() {
     assert_eq!(POOL.apply(fallible::call(false)).expect("it runs"), Ok(7));
     assert_eq!(POOL.apply(fallible::call(true)).expect("it runs"), Err(vec!["no".into(), "never".into()]));
 }
 
-#[test]
 fn enums_and_options() {
     let all = vec![
         Shape::Empty,
@@ -149,7 +157,6 @@ fn enums_and_options() {
     }
 }
 
-#[test]
 fn maps_with_keys_of_any_type() {
     let value: Maps = (
         HashMap::from([("a".into(), vec![(1, None), (2, Some(true))]), (String::new(), vec![])]),
@@ -159,7 +166,6 @@ fn maps_with_keys_of_any_type() {
     assert_eq!(POOL.apply(maps::call(value.clone())).expect("it runs"), value);
 }
 
-#[test]
 fn numbers_at_their_limits() {
     for (i128, u128) in [(i128::MIN, u128::MAX), (i128::MAX, 0), (-1, 1 << 64)] {
         let small = (i8::MIN, u8::MAX, i16::MIN, u16::MAX);
@@ -174,7 +180,6 @@ fn numbers_at_their_limits() {
     assert!(nan.is_nan() && zero.is_sign_negative());
 }
 
-#[test]
 fn the_standard_library_s_own_types() {
     let call = others::call(VecDeque::from([1, 2]), [3, 4].into(), Duration::new(5, 6), PathBuf::from("/tmp/ü"));
     let expected = (VecDeque::from([1, 2]), Box::from([3, 4]), Duration::new(5, 6), PathBuf::from("/tmp/ü"));

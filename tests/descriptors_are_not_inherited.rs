@@ -3,7 +3,7 @@
 
 mod support;
 
-use pool_runtime::{Pool, Process, pool_main, task};
+use pool_runtime::{Process, pool_main, task};
 use std::{
     collections::BTreeSet,
     fs::File,
@@ -13,9 +13,11 @@ use std::{
     },
     path::{Path, PathBuf},
 };
-use support::{descriptors, directory};
+use support::{descriptors, directory, over_every_transport, pool};
 
 pool_main!();
+
+over_every_transport! { what_the_parent_opened_is_not_open_in_a_child }
 
 #[task]
 fn what_is_open() -> Vec<(i32, PathBuf)> {
@@ -37,14 +39,13 @@ fn names(open: &[(i32, PathBuf)]) -> BTreeSet<PathBuf> {
     open.iter().filter(|(fd, _)| *fd > 2).map(|(_, path)| path.clone()).collect()
 }
 
-#[test]
 fn what_the_parent_opened_is_not_open_in_a_child() {
     let directory = directory();
     let careful = File::create(directory.path().join("close-on-exec")).expect("a file");
     let careless = open_inheritable(&directory.path().join("inheritable"));
     let (reader, writer) = std::io::pipe().expect("a pipe");
     // Other children are there already, and so are the sockets that lead to them.
-    let pool = Pool::new(2).expect("a pool");
+    let pool = pool(2);
     let other = Process::new(what_is_open::call()).start().expect("it starts");
     other.join().expect("it returns");
     let here = descriptors();

@@ -7,15 +7,20 @@ use std::{
     path::Path,
     process::Command,
 };
-use support::{directory, run};
+use support::{VARIABLE, directory, over_every_transport, run, transport_name};
+
+over_every_transport! {
+    another_directory_after_the_start,
+    a_directory_that_is_gone,
+    temporary_files,
+}
 
 const SCENARIO: &str = env!("CARGO_BIN_EXE_scenario");
 
 fn doubles(command: &mut Command) {
-    assert_eq!(run(command).printed(), "42");
+    assert_eq!(run(command.env(VARIABLE, transport_name())).printed(), "42");
 }
 
-#[test]
 fn another_directory_after_the_start() {
     // Also where the program was started by a relative path.
     let program = Path::new(SCENARIO);
@@ -24,7 +29,6 @@ fn another_directory_after_the_start() {
     doubles(command.args(["double-elsewhere", "/", "21"]));
 }
 
-#[test]
 fn a_directory_that_is_gone() {
     let directory = directory();
     let gone = directory.path().join("gone");
@@ -33,7 +37,6 @@ fn a_directory_that_is_gone() {
     doubles(Command::new("sh").args(["-c", script, "sh"]).arg(&gone).arg(SCENARIO).current_dir(&gone));
 }
 
-#[test]
 fn temporary_files() {
     let directory = directory();
     let long = directory.path().join("x".repeat(120));
@@ -54,5 +57,5 @@ fn temporary_files() {
 
 #[test]
 fn no_environment_at_all() {
-    doubles(Command::new(SCENARIO).args(["double", "21"]).env_clear());
+    assert_eq!(run(Command::new(SCENARIO).args(["double", "21"]).env_clear()).printed(), "42");
 }

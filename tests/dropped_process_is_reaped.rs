@@ -40,6 +40,6 @@ fn it_is_reaped_when_it_ends() {
         }
         drop(process);
     }
-    until("all are reaped", || children(std::process::id()).is_empty());
+    until("all are reaped", || children().is_empty());
     until("none is active", || active_children().is_empty());
 }

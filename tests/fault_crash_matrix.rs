@@ -1,13 +1,19 @@
 //! F1: wherever a call crashes, and however, only that job fails; its error says what happened and whether the task ran;
 //! the next job works.
 
-mod fault_support;
+mod support;
 
-use fault_support::pool;
 use pool_runtime::{Error, Pool, Ran, pool_main, task};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _, ser::Error as _};
+use support::{over_every_transport, pool};
 
 pool_main!();
+
+over_every_transport! {
+    an_error_or_a_panic_is_told_and_costs_no_worker,
+    a_death_is_told_and_the_worker_replaced,
+    a_call_from_a_callback_may_crash_too,
+}
 
 /// Where it happens.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -115,10 +121,9 @@ fn go(pool: &Pool, place: Place, fate: Fate) -> Error {
     error
 }
 
-#[test]
 fn an_error_or_a_panic_is_told_and_costs_no_worker() {
     let pool = pool(1);
-    let pid = fault_support::pids(&pool);
+    let pid = support::pids(&pool);
     for (place, ran) in [
         (Place::EncodeArgument, Ran::No),
         (Place::DecodeArgument, Ran::No),
@@ -139,10 +144,9 @@ fn an_error_or_a_panic_is_told_and_costs_no_worker() {
     let error = go(&pool, Place::Run, Fate::Panic);
     assert_eq!((error.is_panic(), error.ran()), (true, Ran::Yes));
     assert!(error.panic().unwrap().file().unwrap().ends_with("fault_crash_matrix.rs"));
-    assert_eq!(fault_support::pids(&pool), pid, "the worker lives on");
+    assert_eq!(support::pids(&pool), pid, "the worker lives on");
 }
 
-#[test]
 fn a_death_is_told_and_the_worker_replaced() {
     let pool = pool(1);
     for (place, ran) in [(Place::DecodeArgument, Ran::No), (Place::Run, Ran::Yes), (Place::EncodeResult, Ran::Yes)] {
@@ -161,7 +165,6 @@ fn a_death_is_told_and_the_worker_replaced() {
     }
 }
 
-#[test]
 fn a_call_from_a_callback_may_crash_too() {
     let pool = std::sync::Arc::new(pool(1));
     let (sender, receiver) = std::sync::mpsc::channel();

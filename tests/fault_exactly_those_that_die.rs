@@ -1,11 +1,16 @@
 //! F2: a quarter of the jobs panic or die; exactly those fail. F5: what stood in line behind them is run.
 
-mod fault_support;
+mod support;
 
-use fault_support::pool;
 use pool_runtime::{pool_main, task};
+use support::{over_every_transport, pool};
 
 pool_main!();
+
+over_every_transport! {
+    a_quarter_of_the_jobs_die_and_exactly_those_fail,
+    an_item_of_a_map_that_dies_costs_that_item,
+}
 
 #[task]
 fn square(n: u64) -> u64 {
@@ -22,7 +27,6 @@ fn square(n: u64) -> u64 {
     n * n
 }
 
-#[test]
 fn a_quarter_of_the_jobs_die_and_exactly_those_fail() {
     let pool = pool(2);
     // So short that they are sent many at a time.
@@ -31,7 +35,6 @@ fn a_quarter_of_the_jobs_die_and_exactly_those_fail() {
     check(jobs.into_iter().map(|job| job.get()));
 }
 
-#[test]
 fn an_item_of_a_map_that_dies_costs_that_item() {
     let pool = pool(2);
     pool.map(square::call, [0; 50]).unwrap();

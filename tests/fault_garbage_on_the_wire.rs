@@ -1,10 +1,10 @@
-//! F18: a worker that writes garbage into its channel is replaced; nothing is executed or allocated on its say.
+//! F18 over channels: a worker that writes garbage into its channel is replaced; nothing is executed or allocated on its say.
 
-mod fault_support;
+mod support;
 
-use fault_support::{builder, pids};
-use pool_runtime::{Transport, pool_main, task};
+use pool_runtime::{Pool, Transport, pool_main, task};
 use std::os::fd::RawFd;
+use support::pids;
 
 pool_main!();
 
@@ -43,7 +43,7 @@ fn words(words: &[u64]) -> Vec<u8> {
 
 #[test]
 fn a_worker_that_writes_garbage_is_replaced() {
-    let pool = builder().processes(1).transport(Transport::Channel).build().unwrap();
+    let pool = Pool::builder().processes(1).transport(Transport::Channel).build().unwrap();
     let mark = u64::from_le_bytes(*b"\xf3pool\r\n\x01");
     let garbage = [
         // No packet of ipc-channel's: too short, too long, or announcing a terabyte.

@@ -1,11 +1,16 @@
 //! F3: a worker is killed while an argument larger than any buffer is on its way, and while such a result is.
 
-mod fault_support;
+mod support;
 
-use fault_support::{pids, pool, signal, wait_until};
 use pool_runtime::{pool_main, task};
+use support::{over_every_transport, pids, pool, signal, until};
 
 pool_main!();
+
+over_every_transport! {
+    an_argument_on_its_way_to_a_dead_worker_goes_to_the_next_one,
+    a_result_on_its_way_from_a_dead_worker_is_lost_and_nothing_else,
+}
 
 const LARGE: usize = 32 << 20;
 
@@ -19,7 +24,6 @@ fn filled(length: usize) -> Vec<u8> {
     vec![7; length]
 }
 
-#[test]
 fn an_argument_on_its_way_to_a_dead_worker_goes_to_the_next_one() {
     let pool = pool(1);
     let first = pids(&pool)[0];
@@ -32,12 +36,11 @@ fn an_argument_on_its_way_to_a_dead_worker_goes_to_the_next_one() {
     assert_ne!(pids(&pool)[0], first);
 }
 
-#[test]
 fn a_result_on_its_way_from_a_dead_worker_is_lost_and_nothing_else() {
     let pool = pool(1);
     let mut lost = 0;
     for round in 0..40 {
-        wait_until("there is a worker", || !pids(&pool).is_empty());
+        until("there is a worker", || !pids(&pool).is_empty());
         let pid = pids(&pool)[0];
         let job = pool.apply_async(filled::call(LARGE));
         // Somewhere between the beginning and the end.

@@ -1,12 +1,14 @@
 //! F14: signals without SA_RESTART arrive all the time, here and in the workers, and nothing goes wrong.
 
-mod fault_support;
+mod support;
 
-use fault_support::builder;
 use pool_runtime::{Pool, Process, WorkerState, pool_main, task};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use support::{builder, over_every_transport};
 
 pool_main!();
+
+over_every_transport! { in_turn: everything_works_in_a_storm_of_signals }
 
 static SEEN: AtomicU64 = AtomicU64::new(0);
 
@@ -48,15 +50,14 @@ impl Drop for Calm<'_> {
     }
 }
 
-#[test]
 fn everything_works_in_a_storm_of_signals() {
     storm();
     let stop = AtomicBool::new(false);
     let pool = builder().processes(2).initializer(storm::call()).build().unwrap();
     // One that has not yet heard of SIGUSR1 would die of it.
     let ready = |pool: &Pool| pool.workers().iter().filter(|worker| worker.state == WorkerState::Idle).count();
-    fault_support::wait_until("both workers are ready", || ready(&pool) == 2);
-    let workers = fault_support::pids(&pool);
+    support::until("both workers are ready", || ready(&pool) == 2);
+    let workers = support::pids(&pool);
     std::thread::scope(|scope| {
         let _calm = Calm(&stop);
         scope.spawn(|| {
@@ -80,7 +81,7 @@ fn everything_works_in_a_storm_of_signals() {
             let process = Process::new(double::call(&[21])).start().unwrap();
             assert_eq!(process.join().unwrap(), [42]);
         }
-        fault_support::wait_until("the storm is felt in a worker", || pool.apply(seen::call()).unwrap() > 100);
+        support::until("the storm is felt in a worker", || pool.apply(seen::call()).unwrap() > 100);
         pool.close();
         pool.join().unwrap();
     });

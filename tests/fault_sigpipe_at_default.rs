@@ -1,11 +1,13 @@
 //! F15: with SIGPIPE at its default, sending to a dead worker does not end the program.
 
-mod fault_support;
+mod support;
 
-use fault_support::{pids, pool, signal};
 use pool_runtime::{pool_main, task};
+use support::{over_every_transport, pids, pool, signal};
 
 pool_main!();
+
+over_every_transport! { sending_to_a_dead_worker_does_not_end_the_program }
 
 #[task]
 fn default_sigpipe() {
@@ -18,7 +20,6 @@ fn length(bytes: &[u8]) -> usize {
     bytes.len()
 }
 
-#[test]
 fn sending_to_a_dead_worker_does_not_end_the_program() {
     default_sigpipe();
     let pool = pool(2);
@@ -35,6 +36,6 @@ fn sending_to_a_dead_worker_does_not_end_the_program() {
                 Err(error) => assert!(error.is_worker_lost(), "{error}"),
             }
         }
-        fault_support::wait_until("both workers are there", || pids(&pool).len() == 2);
+        support::until("both workers are there", || pids(&pool).len() == 2);
     }
 }

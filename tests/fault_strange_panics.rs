@@ -1,12 +1,17 @@
 //! F20: a panic with a payload that is no string, in a destructor, while panicking, and one whose payload panics when
 //! it is dropped.
 
-mod fault_support;
+mod support;
 
-use fault_support::pool;
 use pool_runtime::{Process, Ran, pool_main, task};
+use support::{over_every_transport, pool};
 
 pool_main!();
+
+over_every_transport! {
+    a_strange_panic_is_one_error_and_no_more,
+    a_panic_while_panicking_costs_the_worker_and_is_told,
+}
 
 struct PanicsWhenDropped;
 
@@ -43,7 +48,6 @@ fn caught_by_itself() -> u32 {
     7
 }
 
-#[test]
 fn a_strange_panic_is_one_error_and_no_more() {
     let pool = pool(1);
     let error = pool.apply(with_a_number::call()).unwrap_err();
@@ -56,7 +60,6 @@ fn a_strange_panic_is_one_error_and_no_more() {
     assert_eq!(pool.apply(caught_by_itself::call()).unwrap(), 7);
 }
 
-#[test]
 fn a_panic_while_panicking_costs_the_worker_and_is_told() {
     let pool = pool(1);
     let error = pool.apply(while_panicking::call()).unwrap_err();

@@ -1,12 +1,14 @@
 //! F4: a job that waits in a worker that dies is run elsewhere, once.
 
-mod fault_support;
+mod support;
 
-use fault_support::{pids, pool, signal, wait_until};
 use pool_runtime::{Ran, pool_main, task};
 use std::{fs, io::Write as _, path::Path};
+use support::{over_every_transport, pids, pool, signal, until};
 
 pool_main!();
+
+over_every_transport! { a_call_that_has_not_started_is_run_elsewhere_and_once }
 
 #[task]
 fn note(file: &Path, line: u32) -> u32 {
@@ -23,7 +25,6 @@ fn begin_and_hang(sign: &Path) {
     }
 }
 
-#[test]
 fn a_call_that_has_not_started_is_run_elsewhere_and_once() {
     let dir = tempfile::tempdir().unwrap();
     let (log, sign) = (dir.path().join("log"), dir.path().join("sign"));
@@ -32,7 +33,7 @@ fn a_call_that_has_not_started_is_run_elsewhere_and_once() {
     pool.map(|n| note::call(&log, n), 0..50).unwrap();
     let hanging = pool.apply_async(begin_and_hang::call(&sign));
     let behind: Vec<_> = (100..120).map(|n| pool.apply_async(note::call(&log, n))).collect();
-    wait_until("the call hangs", || sign.exists());
+    until("the call hangs", || sign.exists());
     signal(pids(&pool)[0], libc::SIGKILL);
     let error = hanging.get().unwrap_err();
     assert_eq!((error.signal(), error.ran()), (Some(libc::SIGKILL), Ran::Yes));

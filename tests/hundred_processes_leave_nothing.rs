@@ -23,7 +23,7 @@ fn no_zombie_and_no_descriptor_is_left() {
     let directory = directory();
     // What is opened once for all is opened by the first one.
     Process::idle().start().expect("it starts").join().expect("it does nothing");
-    until("the first one is gone", || children(std::process::id()).is_empty());
+    until("the first one is gone", || children().is_empty());
     let before = descriptors();
     let threads = || std::fs::read_dir("/proc/self/task").expect("/proc").count();
     until("its threads are gone", || threads() <= 2);
@@ -32,7 +32,7 @@ fn no_zombie_and_no_descriptor_is_left() {
     let start = |n| Process::new(wait_forever::call(file(n))).start().expect("it starts");
     let processes: Vec<RunningProcess<()>> = (0..100).map(start).collect();
     assert_eq!(active_children().len(), 100);
-    assert_eq!(children(std::process::id()).len(), 100);
+    assert_eq!(children().len(), 100);
     // Half of them are at work by then; the others are wherever they are.
     for n in 0..50 {
         line_in(&file(n));
@@ -44,7 +44,7 @@ fn no_zombie_and_no_descriptor_is_left() {
         assert!(process.join().is_err());
         assert_eq!(process.exit_code(), Some(-libc::SIGTERM));
     }
-    assert!(children(std::process::id()).is_empty(), "zombies: {:?}", children(std::process::id()));
+    assert!(children().is_empty(), "zombies: {:?}", children());
     assert!(active_children().is_empty());
     drop(processes);
     // The threads that attended to them close what they have as they end.

@@ -3,11 +3,17 @@
 
 pool_runtime::pool_main!();
 
-mod pool_support;
+mod support;
 
 use pool_runtime::{Pool, Result, task};
-use pool_support::pool;
 use std::cell::Cell;
+use support::{over_every_transport, pool};
+
+over_every_transport! {
+    inputs_are_submitted_in_whole_chunks,
+    what_is_no_whole_chunk_is_submitted_too,
+    the_length_that_remains_is_known,
+}
 
 #[task]
 fn same(n: u64) -> u64 {
@@ -19,7 +25,6 @@ fn submitted(pool: &Pool) -> u64 {
     stats.waiting as u64 + stats.running as u64 + stats.done + stats.failed
 }
 
-#[test]
 fn inputs_are_submitted_in_whole_chunks() {
     let pool = pool(2);
     let read = Cell::new(0);
@@ -31,7 +36,6 @@ fn inputs_are_submitted_in_whole_chunks() {
     }
 }
 
-#[test]
 fn what_is_no_whole_chunk_is_submitted_too() {
     let pool = pool(2);
     for (inputs, chunk_size, look_ahead) in
@@ -45,7 +49,6 @@ fn what_is_no_whole_chunk_is_submitted_too() {
     }
 }
 
-#[test]
 fn the_length_that_remains_is_known() {
     let pool = pool(1);
     let mut results = pool.imap(same::call, 0..10).look_ahead(4);

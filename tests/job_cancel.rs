@@ -3,11 +3,23 @@
 
 pool_runtime::pool_main!();
 
-mod pool_support;
+mod support;
 
 use pool_runtime::{Error, Job, Pool, Ran, task};
-use pool_support::{PATIENCE, Signals, await_given, count, give, pool, returns, until};
 use std::{collections::HashSet, path::Path};
+use support::{PATIENCE, Signals, await_given, count, give, over_every_transport, pool, returns, until};
+
+over_every_transport! {
+    a_waiting_job_never_runs,
+    a_running_job_has_its_worker_replaced,
+    a_finished_job_keeps_its_result,
+    a_map_is_cancelled_whole,
+    a_map_that_is_partly_done_is_cancelled_too,
+    with_a_callback,
+    one_behind_a_running_job_in_its_worker_hits_neither_that_nor_those_behind,
+    a_running_job_with_others_behind_it_is_the_only_one_hit,
+    racing_with_the_end_it_hits_that_job_or_none,
+}
 
 #[task]
 fn wait(n: u32, begun: &Path, release: &Path) -> u32 {
@@ -38,7 +50,6 @@ fn was_cancelled(error: &Error, ran: Ran) {
     assert_eq!(error.to_string(), format!("task `{task}` was cancelled"));
 }
 
-#[test]
 fn a_waiting_job_never_runs() {
     let (pool, signals) = (pool(1), Signals::new());
     let (begun, other, release) = (signals.path("begun"), signals.path("other"), signals.path("release"));
@@ -56,7 +67,6 @@ fn a_waiting_job_never_runs() {
     assert_eq!((pool.stats().done, pool.stats().failed), (2, 1));
 }
 
-#[test]
 fn a_running_job_has_its_worker_replaced() {
     let (pool, signals) = (pool(1), Signals::new());
     let (begun, never) = (signals.path("begun"), signals.path("never"));
@@ -71,11 +81,10 @@ fn a_running_job_has_its_worker_replaced() {
     was_cancelled(&job.get_timeout(PATIENCE).unwrap_err(), Ran::Maybe);
     assert_ne!(next.get().unwrap(), before);
     assert_eq!(pool.processes(), 1);
-    assert!(!pool_support::exists(before), "it is dead and reaped");
+    assert!(!support::exists(before), "it is dead and reaped");
     assert_eq!(signals.counted("begun"), 1, "it is not run again");
 }
 
-#[test]
 fn a_finished_job_keeps_its_result() {
     let pool = pool(1);
     let before = pool.apply(pid::call()).unwrap();
@@ -86,7 +95,6 @@ fn a_finished_job_keeps_its_result() {
     assert_eq!(pool.apply(pid::call()).unwrap(), before, "and no worker is hit");
 }
 
-#[test]
 fn a_map_is_cancelled_whole() {
     let (pool, signals) = (pool(2), Signals::new());
     let (begun, never) = (signals.path("begun"), signals.path("never"));
@@ -99,7 +107,6 @@ fn a_map_is_cancelled_whole() {
     assert_eq!(signals.counted("begun"), 2, "nothing else has begun");
 }
 
-#[test]
 fn a_map_that_is_partly_done_is_cancelled_too() {
     let (pool, signals) = (pool(2), Signals::new());
     let (ran, never) = (signals.path("ran"), signals.path("never"));
@@ -112,7 +119,6 @@ fn a_map_that_is_partly_done_is_cancelled_too() {
     assert_eq!((pool.stats().done, pool.stats().failed), (20, 20));
 }
 
-#[test]
 fn with_a_callback() {
     let (pool, signals) = (pool(1), Signals::new());
     let (begun, never) = (signals.path("begun"), signals.path("never"));
@@ -150,7 +156,6 @@ fn sent_together<R>(pool: &Pool, signals: &Signals, submit: impl FnOnce() -> R) 
     submitted
 }
 
-#[test]
 fn one_behind_a_running_job_in_its_worker_hits_neither_that_nor_those_behind() {
     let (pool, signals) = (pool(1), Signals::new());
     warm(&pool, &signals);
@@ -179,7 +184,6 @@ fn one_behind_a_running_job_in_its_worker_hits_neither_that_nor_those_behind() {
     assert_eq!(pool.apply(pid::call()).unwrap(), before, "no worker was killed for it");
 }
 
-#[test]
 fn a_running_job_with_others_behind_it_is_the_only_one_hit() {
     let (pool, signals) = (pool(1), Signals::new());
     warm(&pool, &signals);
@@ -204,7 +208,6 @@ fn a_running_job_with_others_behind_it_is_the_only_one_hit() {
     assert!((0..10).all(|n| runs(n) == 1), "each has run once");
 }
 
-#[test]
 fn racing_with_the_end_it_hits_that_job_or_none() {
     let (pool, signals) = (pool(2), Signals::new());
     warm(&pool, &signals);

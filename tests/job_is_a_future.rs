@@ -2,12 +2,12 @@
 
 pool_runtime::pool_main!();
 
-mod pool_support;
+mod support;
 
 use pool_runtime::{Job, task};
-use pool_support::{PATIENCE, Signals, await_given, count, pool, until};
 use std::{
     future::poll_fn,
+    panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
     pin::{Pin, pin},
     sync::{
@@ -18,6 +18,18 @@ use std::{
     thread::Thread,
     time::Instant,
 };
+use support::{PATIENCE, Signals, await_given, count, over_every_transport, pool, until};
+
+over_every_transport! {
+    jobs_can_be_awaited,
+    a_pending_job_wakes_its_waker_once,
+    polled_from_two_tasks_in_turn_it_wakes_the_later_one,
+    of_two_jobs_awaited_together_each_wakes,
+    one_dropped_while_pending_goes_on,
+    a_pending_job_ends_with_its_pool,
+    one_with_a_callback_is_ready_after_it,
+    polling_after_the_end_panics,
+}
 
 #[task]
 fn wait(begun: &Path, release: &Path) -> u32 {
@@ -71,7 +83,6 @@ fn poll<R>(job: &mut Job<R>, wakes: &Arc<Wakes>) -> Poll<pool_runtime::Result<R>
     Pin::new(job).poll(&mut Context::from_waker(&Waker::from(wakes.clone())))
 }
 
-#[test]
 fn jobs_can_be_awaited() {
     let pool = pool(2);
     let sum = block_on(async {
@@ -90,7 +101,6 @@ fn jobs_can_be_awaited() {
     assert!(error.is_panic());
 }
 
-#[test]
 fn a_pending_job_wakes_its_waker_once() {
     let (pool, signals) = (pool(1), Signals::new());
     let mut job = pool.apply_async(wait::call(&signals.path("begun"), &signals.path("release")));
@@ -105,7 +115,6 @@ fn a_pending_job_wakes_its_waker_once() {
     until("the waker is let go", || Arc::strong_count(&wakes) == 1);
 }
 
-#[test]
 fn polled_from_two_tasks_in_turn_it_wakes_the_later_one() {
     let (pool, signals) = (pool(1), Signals::new());
     let mut job = pool.apply_async(wait::call(&signals.path("begun"), &signals.path("release")));
@@ -128,7 +137,6 @@ fn polled_from_two_tasks_in_turn_it_wakes_the_later_one() {
     assert_eq!((first.counted(), second.counted()), (0, 1));
 }
 
-#[test]
 fn of_two_jobs_awaited_together_each_wakes() {
     let (pool, signals) = (pool(2), Signals::new());
     let mut jobs = ["one", "two"].map(|name| pool.apply_async(wait::call(&signals.path("begun"), &signals.path(name))));
@@ -157,7 +165,6 @@ fn of_two_jobs_awaited_together_each_wakes() {
     assert_eq!(ends, [1, 0]);
 }
 
-#[test]
 fn one_dropped_while_pending_goes_on() {
     let (pool, signals) = (pool(1), Signals::new());
     let (begun, release) = (signals.path("begun"), signals.path("release"));
@@ -174,7 +181,6 @@ fn one_dropped_while_pending_goes_on() {
     assert_eq!(Arc::strong_count(&wakes), 1, "no waker is left behind");
 }
 
-#[test]
 fn a_pending_job_ends_with_its_pool() {
     let (pool, signals) = (pool(1), Signals::new());
     let never = signals.path("never");
@@ -188,7 +194,6 @@ fn a_pending_job_ends_with_its_pool() {
     }
 }
 
-#[test]
 fn one_with_a_callback_is_ready_after_it() {
     let pool = pool(1);
     let called = Arc::new(AtomicUsize::new(0));
@@ -200,13 +205,13 @@ fn one_with_a_callback_is_ready_after_it() {
     assert_eq!(called.load(Ordering::SeqCst), 1);
 }
 
-#[test]
-#[should_panic(expected = "polled after its result was taken")]
 fn polling_after_the_end_panics() {
     let pool = pool(1);
     let mut job = pool.apply_async(double::call(4));
     assert!(job.wait(PATIENCE));
     let wakes = Arc::new(Wakes::default());
     assert!(matches!(poll(&mut job, &wakes), Poll::Ready(Ok(8))));
-    let _ = poll(&mut job, &wakes);
+    let panic = catch_unwind(AssertUnwindSafe(|| poll(&mut job, &wakes).is_ready())).unwrap_err();
+    let message = panic.downcast_ref::<&str>().copied().unwrap_or_default();
+    assert!(message.contains("polled after its result was taken"), "{message}");
 }

@@ -3,14 +3,17 @@
 mod support;
 
 use std::process::Command;
-use support::{Running, directory, is_alive, line_in, until};
+use support::{Running, VARIABLE, directory, is_alive, line_in, over_every_transport, transport_name, until};
+
+over_every_transport! { idle_and_busy_ones_started_from_a_thread_that_has_ended }
 
 const SCENARIO: &str = env!("CARGO_BIN_EXE_scenario");
 
-#[test]
 fn idle_and_busy_ones_started_from_a_thread_that_has_ended() {
     let directory = directory();
-    let mut program = Running::start(Command::new(SCENARIO).arg("orphans").arg(directory.path()));
+    let mut command = Command::new(SCENARIO);
+    command.arg("orphans").arg(directory.path()).env(VARIABLE, transport_name());
+    let mut program = Running::start(&mut command);
     let lines = program.lines(1);
     let orphans: Vec<u32> = lines[0].split(' ').map(|pid| pid.parse().expect("a pid")).collect();
     assert_eq!(orphans.len(), 3);

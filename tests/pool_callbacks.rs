@@ -3,10 +3,9 @@
 
 pool_runtime::pool_main!();
 
-mod pool_support;
+mod support;
 
 use pool_runtime::{Job, task};
-use pool_support::{Signals, await_given, pool, returns, until};
 use std::{
     path::Path,
     sync::{
@@ -15,6 +14,18 @@ use std::{
         mpsc,
     },
 };
+use support::{Signals, await_given, over_every_transport, pool, returns, until};
+
+over_every_transport! {
+    each_runs_once_with_the_result_in_the_order_of_the_ends,
+    one_at_a_time_whatever_many_workers_do,
+    a_job_is_not_ready_before_its_callback_has_run,
+    of_a_job_that_has_ended_it_runs_all_the_same_and_they_can_be_chained,
+    one_that_panics_harms_nothing_else,
+    one_may_use_the_pool,
+    one_may_terminate_close_and_join_the_pool,
+    one_may_drop_the_last_handle_of_the_pool,
+}
 
 #[task]
 fn double(n: u32) -> u32 {
@@ -28,7 +39,6 @@ fn wait(signal: &Path) -> String {
     "waited".into()
 }
 
-#[test]
 fn each_runs_once_with_the_result_in_the_order_of_the_ends() {
     let pool = pool(1);
     let seen = Arc::new(Mutex::new(Vec::new()));
@@ -57,7 +67,6 @@ fn each_runs_once_with_the_result_in_the_order_of_the_ends() {
     }
 }
 
-#[test]
 fn one_at_a_time_whatever_many_workers_do() {
     let pool = pool(3);
     let (inside, calls) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
@@ -78,7 +87,6 @@ fn one_at_a_time_whatever_many_workers_do() {
     assert_eq!(calls.load(Ordering::SeqCst), 200, "join has waited for all; dropped handles keep their callbacks");
 }
 
-#[test]
 fn a_job_is_not_ready_before_its_callback_has_run() {
     let pool = pool(1);
     let (lets, let_go) = mpsc::channel::<()>();
@@ -95,7 +103,6 @@ fn a_job_is_not_ready_before_its_callback_has_run() {
     assert_eq!(job.get().unwrap(), 8);
 }
 
-#[test]
 fn of_a_job_that_has_ended_it_runs_all_the_same_and_they_can_be_chained() {
     let pool = pool(1);
     let job = pool.apply_async(double::call(4));
@@ -112,7 +119,6 @@ fn of_a_job_that_has_ended_it_runs_all_the_same_and_they_can_be_chained() {
     assert_eq!(sent.recv().unwrap(), map.get().unwrap());
 }
 
-#[test]
 fn one_that_panics_harms_nothing_else() {
     let pool = pool(2);
     let calls = Arc::new(AtomicUsize::new(0));
@@ -134,7 +140,6 @@ fn one_that_panics_harms_nothing_else() {
     pool.join().unwrap();
 }
 
-#[test]
 fn one_may_use_the_pool() {
     let pool = Arc::new(pool(1));
     let (sends, sent) = mpsc::channel();
@@ -152,14 +157,13 @@ fn one_may_use_the_pool() {
     assert_eq!(sent.recv().unwrap().unwrap(), 16);
 }
 
-#[test]
 fn one_may_terminate_close_and_join_the_pool() {
     let (pool, signals) = (Arc::new(pool(2)), Signals::new());
     let never = signals.path("never");
     let running = pool.apply_async(wait::call(&never));
     let waiting: Vec<_> = (0..100).map(|_| pool.apply_async(wait::call(&never))).collect();
     let inner = pool.clone();
-    let other = pool_support::pool(1);
+    let other = support::pool(1);
     let trigger = other.apply_async(double::call(1)).on_done(move |_| {
         inner.terminate();
         inner.join().unwrap();
@@ -169,7 +173,7 @@ fn one_may_terminate_close_and_join_the_pool() {
     assert!(waiting.into_iter().all(|job| job.get().unwrap_err().is_closed()));
 
     // Its own pool, with other callbacks behind it.
-    let pool = Arc::new(pool_support::pool(1));
+    let pool = Arc::new(support::pool(1));
     let (inner, calls) = (pool.clone(), Arc::new(AtomicUsize::new(0)));
     let first = pool.apply_async(double::call(1)).on_done(move |_| {
         inner.terminate();
@@ -185,14 +189,12 @@ fn one_may_terminate_close_and_join_the_pool() {
         })
         .collect();
     assert_eq!(returns("get", move || first.get()).unwrap(), 2);
-    let ended =
-        returns("the others", move || others.into_iter().filter(|job| job.wait(pool_support::PATIENCE)).count());
+    let ended = returns("the others", move || others.into_iter().filter(|job| job.wait(support::PATIENCE)).count());
     assert_eq!(ended, 10);
     pool.join().unwrap();
     assert_eq!(calls.load(Ordering::SeqCst), 10);
 }
 
-#[test]
 fn one_may_drop_the_last_handle_of_the_pool() {
     let (pool, signals) = (Arc::new(pool(1)), Signals::new());
     let (gives, given) = mpsc::channel::<Arc<pool_runtime::Pool>>();

@@ -3,11 +3,20 @@
 
 pool_runtime::pool_main!();
 
-mod pool_support;
+mod support;
 
 use pool_runtime::{Error, Pool, Ran, task};
-use pool_support::{Signals, await_given, give, pool, returns, until};
 use std::path::Path;
+use support::{Signals, await_given, give, over_every_transport, pool, returns, until};
+
+over_every_transport! {
+    join_before_close_is_an_error,
+    close_and_terminate_may_be_repeated,
+    several_threads_may_join,
+    after_close_submitting_is_an_error_and_what_runs_goes_on,
+    after_terminate_submitting_is_an_error_and_what_runs_has_ended,
+    terminate_ends_a_join_that_waits,
+}
 
 #[task]
 fn double(n: u32) -> u32 {
@@ -21,7 +30,6 @@ fn wait(begun: &Path, release: &Path) -> u32 {
     7
 }
 
-#[test]
 fn join_before_close_is_an_error() {
     let pool = pool(1);
     let error = pool.join().unwrap_err();
@@ -32,7 +40,6 @@ fn join_before_close_is_an_error() {
     pool.join().unwrap();
 }
 
-#[test]
 fn close_and_terminate_may_be_repeated() {
     let pool = pool(2);
     pool.close();
@@ -46,7 +53,6 @@ fn close_and_terminate_may_be_repeated() {
     pool.join().unwrap();
 }
 
-#[test]
 fn several_threads_may_join() {
     let pool = pool(2);
     pool.close();
@@ -78,7 +84,6 @@ fn refuses(pool: &Pool, how: &str) {
     refused(&pool.imap_unordered(double::call, 0..).next().unwrap().unwrap_err(), how);
 }
 
-#[test]
 fn after_close_submitting_is_an_error_and_what_runs_goes_on() {
     let (pool, signals) = (pool(2), Signals::new());
     let running = pool.apply_async(wait::call(&signals.path("begun"), &signals.path("release")));
@@ -91,7 +96,6 @@ fn after_close_submitting_is_an_error_and_what_runs_goes_on() {
     refuses(&pool, "closed");
 }
 
-#[test]
 fn after_terminate_submitting_is_an_error_and_what_runs_has_ended() {
     let (pool, signals) = (pool(2), Signals::new());
     let running = pool.apply_async(wait::call(&signals.path("begun"), &signals.path("release")));
@@ -107,7 +111,6 @@ fn after_terminate_submitting_is_an_error_and_what_runs_has_ended() {
     refuses(&pool, "terminated");
 }
 
-#[test]
 fn terminate_ends_a_join_that_waits() {
     let (pool, signals) = (pool(1), Signals::new());
     let job = pool.apply_async(wait::call(&signals.path("begun"), &signals.path("release")));

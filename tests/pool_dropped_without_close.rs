@@ -3,14 +3,19 @@
 
 pool_runtime::pool_main!();
 
-mod pool_support;
+mod support;
 
-use pool_runtime::{Job, Pool, Process, task};
-use pool_support::{Signals, await_given, children, count, exists, pool, returns, until};
+use pool_runtime::{Job, Process, task};
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
 };
+use support::{
+    Signals, VARIABLE, await_given, children, count, exists, is_alive, over_every_transport, pids, pool, returns,
+    transport_name, until,
+};
+
+over_every_transport! { in_turn: no_process_is_left }
 
 #[task]
 fn wait(begun: &Path, release: &Path) {
@@ -23,10 +28,6 @@ fn deaf(begun: &Path, release: &Path) {
     // SAFETY: ignoring a signal runs no handler.
     unsafe { libc::signal(libc::SIGTERM, libc::SIG_IGN) };
     wait(begun, release);
-}
-
-fn pids(pool: &Pool) -> Vec<u32> {
-    pool.workers().iter().map(|worker| worker.pid).collect()
 }
 
 /// A program that ends with a pool at work, which it does not drop.
@@ -42,14 +43,7 @@ fn end_with_a_pool(begun: &Path, release: &Path) -> Vec<u32> {
     pids
 }
 
-/// Has the process ended? An orphan may stay a zombie for as long as whoever inherits it does not reap it.
-fn ended(pid: u32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['Z', 'X']))
-}
-
 // One test, as it counts this process's children.
-#[test]
 fn no_process_is_left() {
     let signals = Signals::new();
     let never = signals.path("never");
@@ -94,8 +88,9 @@ fn no_process_is_left() {
     }
 
     // Not at all.
-    let process = Process::new(end_with_a_pool::call(&signals.path("orphans"), &never)).start().unwrap();
+    let process = Process::new(end_with_a_pool::call(&signals.path("orphans"), &never));
+    let process = process.env(VARIABLE, transport_name()).start().unwrap();
     let orphans = returns("the program's end", move || process.join()).unwrap();
     assert_eq!(orphans.len(), 2);
-    until("they have ended", || orphans.iter().all(|pid| ended(*pid)));
+    until("they have ended", || !orphans.iter().any(|pid| is_alive(*pid)));
 }

@@ -3,16 +3,18 @@
 
 pool_runtime::pool_main!();
 
-mod pool_support;
+mod support;
 
 use pool_runtime::{Pool, task};
-use pool_support::{Signals, await_given, pool, until};
 use std::{
     alloc::{GlobalAlloc, Layout, System},
     cell::Cell,
     path::Path,
     sync::atomic::{AtomicIsize, Ordering::Relaxed},
 };
+use support::{Signals, await_given, over_every_transport, pool, until};
+
+over_every_transport! { in_turn: memory_stays_flat }
 
 /// Counts the bytes that are allocated in this process.
 struct Counting;
@@ -64,7 +66,6 @@ fn growth(pool: &Pool, results: &mut impl Iterator<Item = pool_runtime::Result<u
 }
 
 // One test, as the count is that of all threads.
-#[test]
 fn memory_stays_flat() {
     let pool = pool(2);
     let ordered = growth(&pool, &mut pool.imap(successor::call, 0..));

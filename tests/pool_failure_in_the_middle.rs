@@ -2,10 +2,16 @@
 
 pool_runtime::pool_main!();
 
-mod pool_support;
+mod support;
 
 use pool_runtime::{Error, Ran, Result, task};
-use pool_support::{pool, until};
+use support::{over_every_transport, pool, until};
+
+over_every_transport! {
+    only_the_call_that_panics_fails,
+    map_fails_with_its_first_failure_and_runs_the_others,
+    a_long_error_text_arrives_whole,
+}
 
 #[task]
 fn odd_only(n: u32) -> u32 {
@@ -41,7 +47,6 @@ fn check(error: &Error, n: u32) {
     assert_eq!(text, format!("task `pool_failure_in_the_middle::odd_only` panicked at {place}: {n} is even"));
 }
 
-#[test]
 fn only_the_call_that_panics_fails() {
     let pool = pool(2);
     until("both workers are there", || pool.workers().len() == 2);
@@ -65,7 +70,6 @@ fn only_the_call_that_panics_fails() {
     assert!(still.iter().all(|pid| pids.contains(pid)), "a panic costs no worker: {pids:?} {still:?}");
 }
 
-#[test]
 fn map_fails_with_its_first_failure_and_runs_the_others() {
     let pool = pool(2);
     check(&pool.map(odd_only::call, 1..100).unwrap_err(), 2);
@@ -77,7 +81,6 @@ fn map_fails_with_its_first_failure_and_runs_the_others() {
     assert_eq!(pool.map(|n| one_panic::call(n, 1000), 0..1000).unwrap().len(), 1000);
 }
 
-#[test]
 fn a_long_error_text_arrives_whole() {
     const LENGTH: usize = 1 << 20;
     let pool = pool(2);

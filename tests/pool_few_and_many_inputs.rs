@@ -2,10 +2,16 @@
 
 pool_runtime::pool_main!();
 
-mod pool_support;
+mod support;
 
 use pool_runtime::{Result, task};
-use pool_support::pool;
+use support::{over_every_transport, pool};
+
+over_every_transport! {
+    no_input_gives_no_result_at_once,
+    one_input_gives_one_result,
+    many_inputs_give_as_many_results,
+}
 
 const MANY: u32 = if cfg!(debug_assertions) { 250_000 } else { 1_000_000 };
 
@@ -17,7 +23,6 @@ fn scramble(n: u32) -> u32 {
 #[task]
 fn nothing() {}
 
-#[test]
 fn no_input_gives_no_result_at_once() {
     let pool = pool(2);
     let none = std::iter::empty::<u32>;
@@ -32,7 +37,6 @@ fn no_input_gives_no_result_at_once() {
     assert_eq!(pool.stats(), pool_runtime::PoolStats::default());
 }
 
-#[test]
 fn one_input_gives_one_result() {
     let pool = pool(2);
     assert_eq!(pool.map(scramble::call, [7]).unwrap(), [scramble(7)]);
@@ -42,7 +46,6 @@ fn one_input_gives_one_result() {
     assert_eq!(pool.map(|()| nothing::call(), [()]).unwrap(), [()]);
 }
 
-#[test]
 fn many_inputs_give_as_many_results() {
     let pool = pool(2);
     let results = pool.map(scramble::call, 0..MANY).unwrap();

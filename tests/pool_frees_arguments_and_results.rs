@@ -3,10 +3,12 @@
 
 pool_runtime::pool_main!();
 
-mod pool_support;
+mod support;
 
 use pool_runtime::{Job, task};
-use pool_support::{memory, pool};
+use support::{memory, over_every_transport, pool};
+
+over_every_transport! { in_turn: little_remains_of_a_gigabyte }
 
 const LARGE: usize = 20 << 20;
 /// A few values that are on their way, and what an allocator keeps for later.
@@ -50,7 +52,6 @@ fn check(pool: &pool_runtime::Pool, when: &str) {
 }
 
 // One test: it measures the memory of the whole process.
-#[test]
 fn little_remains_of_a_gigabyte() {
     keep_nothing();
     let pool = pool(2);
@@ -65,7 +66,7 @@ fn little_remains_of_a_gigabyte() {
     let mut jobs: Vec<Job<Option<u8>>> = Vec::new();
     for _ in 0..25 {
         jobs.push(pool.apply_async(last::call(&bytes)));
-        assert!(jobs[jobs.len() - 1].wait(pool_support::PATIENCE));
+        assert!(jobs[jobs.len() - 1].wait(support::PATIENCE));
     }
     drop(bytes);
     check(&pool, "with handles kept");
@@ -75,11 +76,11 @@ fn little_remains_of_a_gigabyte() {
     for byte in 0..25 {
         let job = pool.apply_async(many::call(byte));
         if byte % 5 == 4 {
-            assert!(job.wait(pool_support::PATIENCE));
+            assert!(job.wait(support::PATIENCE));
         }
     }
     assert_eq!(pool.apply(last::call(&[])).unwrap(), None);
-    pool_support::until("all are done", || pool.stats().running == 0 && pool.stats().waiting == 0);
+    support::until("all are done", || pool.stats().running == 0 && pool.stats().waiting == 0);
     check(&pool, "with results that nobody takes");
 
     // A map frees what it has handed out; an iterator keeps but its look-ahead.

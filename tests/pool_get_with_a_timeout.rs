@@ -3,14 +3,22 @@
 
 pool_runtime::pool_main!();
 
-mod pool_support;
+mod support;
 
 use pool_runtime::{Ran, task};
-use pool_support::{PATIENCE, Signals, await_given, count, pool};
 use std::{
     path::Path,
     time::{Duration, Instant},
 };
+use support::{PATIENCE, Signals, await_given, count, over_every_transport, pool};
+
+over_every_transport! {
+    a_short_wait_leaves_the_job_alone,
+    how_a_job_ended_is_known_after_its_error_was_taken,
+    get_after_a_short_wait_gives_the_value,
+    a_wait_is_as_long_as_was_asked_for,
+    a_wait_ends_with_the_job,
+}
 
 #[task]
 fn wait(begun: &Path, release: &Path) -> String {
@@ -24,7 +32,6 @@ fn fail() {
     panic!("on purpose");
 }
 
-#[test]
 fn a_short_wait_leaves_the_job_alone() {
     let (pool, signals) = (pool(1), Signals::new());
     let mut job = pool.apply_async(wait::call(&signals.path("begun"), &signals.path("release")));
@@ -54,7 +61,6 @@ fn a_short_wait_leaves_the_job_alone() {
     assert_eq!(job.is_successful(), Some(true));
 }
 
-#[test]
 fn how_a_job_ended_is_known_after_its_error_was_taken() {
     let pool = pool(1);
     let mut job = pool.apply_async(fail::call());
@@ -68,7 +74,6 @@ fn how_a_job_ended_is_known_after_its_error_was_taken() {
     assert_eq!(map.is_successful(), Some(false));
 }
 
-#[test]
 fn get_after_a_short_wait_gives_the_value() {
     let (pool, signals) = (pool(1), Signals::new());
     let (begun, release) = (signals.path("begun"), signals.path("release"));
@@ -78,7 +83,6 @@ fn get_after_a_short_wait_gives_the_value() {
     assert_eq!(map.get().unwrap(), ["the value"; 3]);
 }
 
-#[test]
 fn a_wait_is_as_long_as_was_asked_for() {
     let (pool, signals) = (pool(1), Signals::new());
     let mut job = pool.apply_async(wait::call(&signals.path("begun"), &signals.path("release")));
@@ -93,13 +97,12 @@ fn a_wait_is_as_long_as_was_asked_for() {
     job.get().unwrap();
 }
 
-#[test]
 fn a_wait_ends_with_the_job() {
     let (pool, signals) = (pool(1), Signals::new());
     for _ in 0..20 {
         let mut job = pool.apply_async(wait::call(&signals.path("begun"), &signals.path("release")));
         let release = signals.path("release");
-        let releaser = std::thread::spawn(move || pool_support::give(&release));
+        let releaser = std::thread::spawn(move || support::give(&release));
         let begun = Instant::now();
         assert_eq!(job.get_timeout(10 * PATIENCE).unwrap(), "the value");
         assert!(begun.elapsed() < PATIENCE, "nobody waits for the whole time");

@@ -3,11 +3,13 @@
 
 pool_runtime::pool_main!();
 
-mod pool_support;
+mod support;
 
 use pool_runtime::{Error, Ran, Result, task};
-use pool_support::{Signals, builder, children, count, returns};
 use std::path::Path;
+use support::{Signals, builder, children, count, over_every_transport, returns};
+
+over_every_transport! { in_turn: build_fails_and_says_why }
 
 struct Connection;
 
@@ -78,7 +80,6 @@ fn failure(build: impl FnOnce() -> Result<pool_runtime::Pool> + Send + 'static) 
 }
 
 // One test, as it counts this process's children.
-#[test]
 fn build_fails_and_says_why() {
     let signals = Signals::new();
 

@@ -3,14 +3,21 @@
 
 pool_runtime::pool_main!();
 
-mod pool_support;
+mod support;
 
 use pool_runtime::{Pool, task};
-use pool_support::{Signals, await_given, count, pool, until};
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
 };
+use support::{Signals, await_given, count, over_every_transport, pool, until};
+
+over_every_transport! {
+    map_passes_the_panic_on,
+    calls_of_a_map_that_panicked_do_not_start_any_more,
+    imap_gives_the_results_before_the_panic,
+    inputs_that_end_earlier_than_announced_are_all_there_are,
+}
 
 #[task]
 fn double(n: u32) -> u32 {
@@ -40,7 +47,6 @@ fn goes_on(pool: &Pool) {
     assert_eq!(pool.map(double::call, 0..10).unwrap(), (0..10).map(double).collect::<Vec<_>>());
 }
 
-#[test]
 fn map_passes_the_panic_on() {
     let pool = pool(2);
     let message = message_of(|| drop(pool.map(double::call, three_then_panic())));
@@ -51,7 +57,6 @@ fn map_passes_the_panic_on() {
     goes_on(&pool);
 }
 
-#[test]
 fn calls_of_a_map_that_panicked_do_not_start_any_more() {
     let (pool, signals) = (pool(1), Signals::new());
     let (begun, release) = (signals.path("begun"), signals.path("release"));
@@ -65,7 +70,6 @@ fn calls_of_a_map_that_panicked_do_not_start_any_more() {
     goes_on(&pool);
 }
 
-#[test]
 fn imap_gives_the_results_before_the_panic() {
     let pool = pool(2);
     let mut results = pool.imap(double::call, three_then_panic());
@@ -84,7 +88,6 @@ fn imap_gives_the_results_before_the_panic() {
     goes_on(&pool);
 }
 
-#[test]
 fn inputs_that_end_earlier_than_announced_are_all_there_are() {
     /// Says that it has 1,000 items, and has three.
     struct Boastful(u32);

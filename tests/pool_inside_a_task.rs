@@ -2,11 +2,18 @@
 
 pool_runtime::pool_main!();
 
-mod pool_support;
+mod support;
 
 use pool_runtime::{current_process, parent_process, task};
-use pool_support::{Signals, await_given, exists, pool, until};
 use std::path::Path;
+use support::{Signals, await_given, builder, exists, is_alive, over_every_transport, pool, until};
+
+over_every_transport! {
+    a_task_uses_a_pool_of_its_own,
+    names_tell_who_is_whose,
+    workers_of_a_worker_end_with_it,
+    recursion_without_end_is_refused,
+}
 
 #[task]
 fn square(n: u64) -> u64 {
@@ -27,7 +34,7 @@ fn chain() -> Vec<String> {
 
 #[task]
 fn chain_below() -> Vec<String> {
-    let pool = pool_support::builder().processes(1).name("inner").build().unwrap();
+    let pool = builder().processes(1).name("inner").build().unwrap();
     pool.apply(chain::call()).unwrap()
 }
 
@@ -49,43 +56,33 @@ fn wait(signal: &Path) {
 
 #[task]
 fn descend(depth: u32) -> String {
-    match pool_support::builder().processes(1).build().map(|pool| pool.apply(descend::call(depth + 1))) {
+    match builder().processes(1).build().map(|pool| pool.apply(descend::call(depth + 1))) {
         Ok(result) => result.unwrap_or_else(|error| format!("lost: {error}")),
         Err(error) => format!("{depth}: {error}"),
     }
 }
 
-#[test]
 fn a_task_uses_a_pool_of_its_own() {
     let pool = pool(2);
     let sums = pool.map(sum_of_squares::call, [0, 1, 10, 100]).unwrap();
     assert_eq!(sums, [Ok(0), Ok(1), Ok(385), Ok(338_350)]);
 }
 
-#[test]
 fn names_tell_who_is_whose() {
-    let pool = pool_support::builder().processes(1).name("outer").build().unwrap();
+    let pool = builder().processes(1).name("outer").build().unwrap();
     assert_eq!(pool.apply(chain::call()).unwrap(), ["outer-1", "MainProcess"]);
     assert_eq!(pool.apply(chain_below::call()).unwrap(), ["inner-1", "outer-1"]);
 }
 
-#[test]
 fn workers_of_a_worker_end_with_it() {
     let (pool, signals) = (pool(1), Signals::new());
     let below = pool.apply(leave_a_pool::call(&signals.path("never"))).unwrap();
     assert!(below.iter().all(|pid| exists(*pid)));
     pool.terminate();
     pool.join().unwrap();
-    until("they have ended", || !below.iter().any(|pid| runs(*pid)));
+    until("they have ended", || !below.iter().any(|pid| is_alive(*pid)));
 }
 
-/// Orphans may stay zombies for as long as whoever inherits them does not reap.
-fn runs(pid: u32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z') && !rest.starts_with('X'))
-}
-
-#[test]
 fn recursion_without_end_is_refused() {
     let bottom = descend(0);
     let (depth, reason) = bottom.split_once(": ").unwrap();

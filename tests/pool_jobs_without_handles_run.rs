@@ -2,11 +2,16 @@
 
 pool_runtime::pool_main!();
 
-mod pool_support;
+mod support;
 
 use pool_runtime::task;
-use pool_support::{Signals, await_given, count, pool, until};
 use std::path::Path;
+use support::{Signals, await_given, count, over_every_transport, pool, until};
+
+over_every_transport! {
+    jobs_without_handles_run,
+    what_a_dropped_iterator_had_not_begun_does_not_run,
+}
 
 #[task]
 fn note(signal: &Path) {
@@ -19,7 +24,6 @@ fn note_and_panic(signal: &Path) {
     panic!("nobody hears this");
 }
 
-#[test]
 fn jobs_without_handles_run() {
     let (pool, signals) = (pool(2), Signals::new());
     let ran = signals.path("ran");
@@ -45,7 +49,6 @@ fn note_and_wait(n: u32, ran: &Path, release: &Path) {
     }
 }
 
-#[test]
 fn what_a_dropped_iterator_had_not_begun_does_not_run() {
     let (pool, signals) = (pool(1), Signals::new());
     let (ran, release) = (signals.path("ran"), signals.path("release"));

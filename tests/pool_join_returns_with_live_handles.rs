@@ -2,17 +2,18 @@
 
 pool_runtime::pool_main!();
 
-mod pool_support;
+mod support;
 
 use pool_runtime::task;
-use pool_support::{children, pool, returns};
+use support::{children, over_every_transport, pool, returns};
+
+over_every_transport! { in_turn: join_returns_with_live_handles }
 
 #[task]
 fn repeat(text: &str, times: usize) -> String {
     text.repeat(times)
 }
 
-#[test]
 fn join_returns_with_live_handles() {
     let pool = pool(2);
     let jobs: Vec<_> = (0..50).map(|n| pool.apply_async(repeat::call("abc", n))).collect();

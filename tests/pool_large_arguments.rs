@@ -3,10 +3,17 @@
 
 pool_runtime::pool_main!();
 
-mod pool_support;
+mod support;
 
 use pool_runtime::{Job, task};
-use pool_support::{pool, returns};
+use support::{over_every_transport, pool, returns};
+
+over_every_transport! {
+    four_arguments_of_a_megabyte_on_two_workers,
+    large_results_that_nobody_takes_block_nothing,
+    large_and_small_ones_mixed,
+    a_hundred_megabytes_both_ways_at_once,
+}
 
 const MEGABYTE: usize = 1 << 20;
 /// So many bytes apart are those that a task changes: every part of every size has some of them.
@@ -28,7 +35,6 @@ fn pattern(length: usize) -> Vec<u8> {
     (0..length).map(|at| (at ^ (at >> 8) ^ (at >> 16)) as u8).collect()
 }
 
-#[test]
 fn four_arguments_of_a_megabyte_on_two_workers() {
     let pool = pool(2);
     let bytes = pattern(MEGABYTE);
@@ -37,7 +43,6 @@ fn four_arguments_of_a_megabyte_on_two_workers() {
     returns("all four", move || jobs.into_iter().for_each(|job| assert_eq!(job.get().unwrap(), expected)));
 }
 
-#[test]
 fn large_results_that_nobody_takes_block_nothing() {
     let pool = pool(2);
     let bytes = pattern(3 * MEGABYTE);
@@ -50,7 +55,6 @@ fn large_results_that_nobody_takes_block_nothing() {
     }
 }
 
-#[test]
 fn large_and_small_ones_mixed() {
     let pool = pool(2);
     let bytes = pattern(MEGABYTE);
@@ -59,7 +63,6 @@ fn large_and_small_ones_mixed() {
     assert!(sums.into_iter().eq(lengths.iter().map(|length| sum(&bytes[..*length]))));
 }
 
-#[test]
 fn a_hundred_megabytes_both_ways_at_once() {
     let pool = pool(2);
     let bytes = pattern(MEGABYTE).repeat(100);

@@ -3,11 +3,20 @@
 
 pool_runtime::pool_main!();
 
-mod pool_support;
+mod support;
 
 use pool_runtime::{Pool, Result, task};
-use pool_support::{builder, returns};
 use std::{collections::HashMap, sync::atomic};
+use support::{builder, over_every_transport, returns};
+
+over_every_transport! {
+    one_worker_does_exactly_so_many_calls,
+    calls_submitted_in_each_way_count,
+    several_workers_are_replaced_independently,
+    a_call_that_panics_counts,
+    what_waits_at_an_early_close_is_done_by_new_workers,
+    closing_in_the_midst_of_replacements_ends,
+}
 
 #[task]
 fn who(n: u32) -> (u32, u32, u64) {
@@ -37,7 +46,6 @@ fn check(results: &[(u32, u32, u64)], tasks: u64) -> usize {
     most.len()
 }
 
-#[test]
 fn one_worker_does_exactly_so_many_calls() {
     for (tasks, inputs) in [(1, 8), (3, 12), (100, 250)] {
         let pool = limited(1, tasks);
@@ -48,7 +56,6 @@ fn one_worker_does_exactly_so_many_calls() {
     }
 }
 
-#[test]
 fn calls_submitted_in_each_way_count() {
     let pool = limited(2, 5);
     let results: Vec<_> = (0..20).map(|n| pool.apply(who::call(n)).unwrap()).collect();
@@ -57,7 +64,6 @@ fn calls_submitted_in_each_way_count() {
     check(&jobs.into_iter().map(|job| job.get().unwrap()).collect::<Vec<_>>(), 5);
 }
 
-#[test]
 fn several_workers_are_replaced_independently() {
     let pool = limited(3, 2);
     let results: Vec<_> = pool.imap(who::call, 0..40).collect::<Result<_>>().unwrap();
@@ -66,7 +72,6 @@ fn several_workers_are_replaced_independently() {
     assert_eq!(pool.processes(), 3);
 }
 
-#[test]
 fn a_call_that_panics_counts() {
     let pool = limited(1, 2);
     let pid = |n| {
@@ -78,7 +83,6 @@ fn a_call_that_panics_counts() {
     assert_ne!(pids[0], pids[2]);
 }
 
-#[test]
 fn what_waits_at_an_early_close_is_done_by_new_workers() {
     for tasks in [1, 4] {
         let pool = limited(2, tasks);
@@ -94,7 +98,6 @@ fn what_waits_at_an_early_close_is_done_by_new_workers() {
     }
 }
 
-#[test]
 fn closing_in_the_midst_of_replacements_ends() {
     for calls in 0..10 {
         let pool = limited(2, 1);

@@ -2,21 +2,25 @@
 
 pool_runtime::pool_main!();
 
-mod pool_support;
+mod support;
 
 use pool_runtime::{Job, Pool, Result, task};
-use pool_support::pool;
 use std::{
     collections::HashSet,
     sync::{Barrier, Mutex},
 };
+use support::{over_every_transport, pool};
+
+over_every_transport! {
+    many_threads_share_a_pool,
+    a_job_is_taken_on_another_thread_than_it_was_submitted_on,
+}
 
 #[task]
 fn pair(thread: u32, n: u32) -> (u32, u32) {
     (thread, n)
 }
 
-#[test]
 fn many_threads_share_a_pool() {
     const THREADS: u32 = 16;
     let pool = pool(3);
@@ -50,7 +54,6 @@ fn many_threads_share_a_pool() {
     assert_eq!((stats.waiting, stats.running, stats.done, stats.failed), (0, 0, u64::from(THREADS) * 750, 0));
 }
 
-#[test]
 fn a_job_is_taken_on_another_thread_than_it_was_submitted_on() {
     let pool = pool(2);
     let (sender, receiver) = std::sync::mpsc::channel::<Job<(u32, u32)>>();

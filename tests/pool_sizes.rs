@@ -2,11 +2,13 @@
 
 pool_runtime::pool_main!();
 
-mod pool_support;
+mod support;
 
 use pool_runtime::{Pool, WorkerState, cpu_count, current_process, task};
-use pool_support::{Signals, await_given, builder, children, count, pool, until};
 use std::{collections::BTreeSet, path::Path};
+use support::{Signals, await_given, builder, children, count, over_every_transport, pool, until};
+
+over_every_transport! { in_turn: from_none_to_two_hundred }
 
 #[task]
 fn meet(arrived: &Path, release: &Path) -> (u32, String) {
@@ -16,7 +18,6 @@ fn meet(arrived: &Path, release: &Path) -> (u32, String) {
 }
 
 // One test, as it counts this process's children.
-#[test]
 fn from_none_to_two_hundred() {
     for refused in [Pool::new(0), builder().processes(0).build()] {
         assert_eq!(refused.unwrap_err().to_string(), "a pool needs at least 1 process, and 0 were asked for");

@@ -3,11 +3,19 @@
 
 pool_runtime::pool_main!();
 
-mod pool_support;
+mod support;
 
 use pool_runtime::{Job, Pool, task};
-use pool_support::{Signals, await_given, give, pool, returns, until};
 use std::path::{Path, PathBuf};
+use support::{Signals, await_given, give, over_every_transport, pool, returns, until};
+
+over_every_transport! {
+    in_a_map,
+    in_jobs_one_by_one,
+    in_a_pool_that_was_closed_meanwhile,
+    in_several_workers_at_once,
+    behind_a_slow_one_that_everybody_waits_for,
+}
 
 /// Short, but for one.
 #[task]
@@ -33,7 +41,6 @@ fn signals() -> (Signals, PathBuf, PathBuf) {
     (signals, begun, release)
 }
 
-#[test]
 fn in_a_map() {
     for slow in [0, 1, 500, 998, 999] {
         let (pool, (signals, begun, release)) = (pool(2), signals());
@@ -48,14 +55,13 @@ fn in_a_map() {
     }
 }
 
-#[test]
 fn in_jobs_one_by_one() {
     for slow in [0, 1, 2, 50, 99] {
         let (pool, (signals, begun, release)) = (pool(2), signals());
         warm(&pool);
         let jobs: Vec<Job<u32>> =
             (0..100).map(|n| pool.apply_async(mostly_short::call(n, slow, &begun, &release))).collect();
-        let ready = |job: &Job<u32>| job.wait(pool_support::PATIENCE);
+        let ready = |job: &Job<u32>| job.wait(support::PATIENCE);
         assert!((0..).zip(&jobs).all(|(n, job)| n == slow || ready(job)));
         signals.await_given("begun");
         assert!(!jobs[slow as usize].is_ready());
@@ -66,7 +72,6 @@ fn in_jobs_one_by_one() {
     }
 }
 
-#[test]
 fn in_a_pool_that_was_closed_meanwhile() {
     for slow in [0, 1, 500, 998] {
         let (pool, (signals, begun, release)) = (pool(2), signals());
@@ -81,7 +86,6 @@ fn in_a_pool_that_was_closed_meanwhile() {
     }
 }
 
-#[test]
 fn in_several_workers_at_once() {
     let (pool, (signals, begun, release)) = (pool(3), signals());
     warm(&pool);
@@ -94,7 +98,6 @@ fn in_several_workers_at_once() {
     assert!(jobs.into_iter().map(|job| job.get().unwrap()).eq(0..300));
 }
 
-#[test]
 fn behind_a_slow_one_that_everybody_waits_for() {
     // The slow one is let go by a call that was submitted later, and may have been sent behind it.
     #[task]

@@ -3,11 +3,18 @@
 
 pool_runtime::pool_main!();
 
-mod pool_support;
+mod support;
 
 use pool_runtime::{Pool, Ran, task};
-use pool_support::{Signals, builder, count, pool};
 use std::path::Path;
+use support::{Signals, builder, count, over_every_transport, pool};
+
+over_every_transport! {
+    no_initializer,
+    an_initializer_of_something_else,
+    an_initializer_without_a_value_runs_in_each_worker,
+    the_one_that_fits,
+}
 
 struct Model(u32);
 struct Other;
@@ -67,19 +74,16 @@ fn refused(pool: &Pool, made: &str) {
     assert_eq!(pool.apply(stateless::call()).unwrap(), 7);
 }
 
-#[test]
 fn no_initializer() {
     refused(&pool(1), "this pool has no initializer that makes one");
 }
 
-#[test]
 fn an_initializer_of_something_else() {
     let pool = builder().processes(1).initializer(make_other::call()).build().unwrap();
     refused(&pool, "this pool's initializer makes `pool_state_that_does_not_fit::Other`");
     assert!(pool.apply(other::call()).unwrap());
 }
 
-#[test]
 fn an_initializer_without_a_value_runs_in_each_worker() {
     for fallible in [false, true] {
         let signals = Signals::new();
@@ -90,12 +94,11 @@ fn an_initializer_without_a_value_runs_in_each_worker() {
             true => builder.initializer(just_try::call(&ran)),
         };
         let pool = pool.build().unwrap();
-        pool_support::until("both have run it", || signals.counted("ran") == 2);
+        support::until("both have run it", || signals.counted("ran") == 2);
         refused(&pool, "this pool has no initializer that makes one");
     }
 }
 
-#[test]
 fn the_one_that_fits() {
     let pool = builder().processes(2).initializer(make_model::call(40)).build().unwrap();
     assert_eq!(pool.map(predict::call, 0..3).unwrap(), [40, 41, 42]);

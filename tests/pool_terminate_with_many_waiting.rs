@@ -2,10 +2,9 @@
 
 pool_runtime::pool_main!();
 
-mod pool_support;
+mod support;
 
 use pool_runtime::{Job, Ran, task};
-use pool_support::{Signals, await_given, children, count, pool, returns};
 use std::{
     path::Path,
     sync::{
@@ -13,6 +12,9 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
 };
+use support::{Signals, await_given, children, count, over_every_transport, pool, returns};
+
+over_every_transport! { in_turn: terminate_ends_every_waiting_job }
 
 #[task]
 fn wait(begun: &Path, release: &Path) {
@@ -20,7 +22,6 @@ fn wait(begun: &Path, release: &Path) {
     await_given(release);
 }
 
-#[test]
 fn terminate_ends_every_waiting_job() {
     let (pool, signals) = (pool(2), Signals::new());
     let (begun, release) = (signals.path("begun"), signals.path("release"));
@@ -36,7 +37,7 @@ fn terminate_ends_every_waiting_job() {
     let (mut blocked, jobs): (Vec<_>, Vec<_>) = jobs.into_iter().partition(|job| job.id() % 1000 == 0);
     assert!(blocked.len() >= 9);
     let getters: Vec<_> = blocked.drain(..).map(|job| std::thread::spawn(move || job.get())).collect();
-    pool_support::until("two have begun", || signals.counted("begun") == 2);
+    support::until("two have begun", || signals.counted("begun") == 2);
 
     let pool = returns("terminate", move || {
         pool.terminate();

@@ -3,14 +3,24 @@
 
 pool_runtime::pool_main!();
 
-mod pool_support;
+mod support;
 
 use pool_runtime::{Job, Result, task};
-use pool_support::{Signals, await_given, pool};
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
 };
+use support::{Signals, await_given, over_every_transport, pool};
+
+over_every_transport! {
+    apply_returns_the_value_of_the_task,
+    the_error_of_a_task_is_a_value,
+    jobs_may_be_asked_in_any_order,
+    map_keeps_the_order_of_the_inputs,
+    imap_keeps_the_order_of_the_inputs,
+    imap_unordered_gives_each_result_once,
+    imap_unordered_does_not_wait_for_the_slowest,
+}
 
 #[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 struct Word {
@@ -51,7 +61,6 @@ fn zero_waits(n: u32, signal: &Path) -> u32 {
     n
 }
 
-#[test]
 fn apply_returns_the_value_of_the_task() {
     let pool = pool(2);
     assert_eq!(pool.apply(square::call(12)).unwrap(), 144);
@@ -61,7 +70,6 @@ fn apply_returns_the_value_of_the_task() {
     assert_eq!(pool.apply(histogram::call(&words)).unwrap(), histogram(&words));
 }
 
-#[test]
 fn the_error_of_a_task_is_a_value() {
     let pool = pool(1);
     assert_eq!(pool.apply(quotient::call(7, 2)).unwrap(), Ok(3));
@@ -70,7 +78,6 @@ fn the_error_of_a_task_is_a_value() {
     assert_eq!(all, [Err("6 by 0".to_owned()), Ok(6), Ok(3)]);
 }
 
-#[test]
 fn jobs_may_be_asked_in_any_order() {
     let pool = pool(2);
     let jobs: Vec<Job<u64>> = (0..100).map(|n| pool.apply_async(square::call(n))).collect();
@@ -81,7 +88,6 @@ fn jobs_may_be_asked_in_any_order() {
     }
 }
 
-#[test]
 fn map_keeps_the_order_of_the_inputs() {
     let pool = pool(3);
     let squares: Vec<u64> = (0..1000).map(square).collect();
@@ -97,7 +103,6 @@ fn map_keeps_the_order_of_the_inputs() {
     assert_eq!(pool.map(|word: &String| measure::call(word), &words).unwrap()[1].text, "bc");
 }
 
-#[test]
 fn imap_keeps_the_order_of_the_inputs() {
     let pool = pool(3);
     let squares: Result<Vec<u64>> = pool.imap(square::call, 0..1000).collect();
@@ -109,7 +114,6 @@ fn imap_keeps_the_order_of_the_inputs() {
     }
 }
 
-#[test]
 fn imap_unordered_gives_each_result_once() {
     let pool = pool(3);
     for (chunk_size, look_ahead) in [(1, 48), (7, 100), (100, 7)] {
@@ -120,7 +124,6 @@ fn imap_unordered_gives_each_result_once() {
     }
 }
 
-#[test]
 fn imap_unordered_does_not_wait_for_the_slowest() {
     let (pool, signals) = (pool(2), Signals::new());
     let release = signals.path("release");

@@ -3,16 +3,24 @@
 
 pool_runtime::pool_main!();
 
-mod pool_support;
+mod support;
 
 use pool_runtime::{Pool, task};
-use pool_support::{Signals, await_given, builder, count};
 use std::{
     cell::RefCell,
     collections::{BTreeMap, HashSet},
     path::{Path, PathBuf},
     rc::Rc,
 };
+use support::{Signals, await_given, builder, count, over_every_transport};
+
+over_every_transport! {
+    state_is_kept_between_calls,
+    workers_do_not_share_their_state,
+    a_panic_with_state_replaces_the_worker,
+    a_panic_without_state_keeps_the_worker_and_its_state,
+    a_replaced_worker_makes_its_state_anew,
+}
 
 /// Neither serializable nor `Send`.
 struct Ledger {
@@ -80,7 +88,6 @@ fn ledgers(processes: usize, signals: &Signals) -> Pool {
     builder().processes(processes).initializer(call).build().unwrap()
 }
 
-#[test]
 fn state_is_kept_between_calls() {
     let signals = Signals::new();
     let pool = ledgers(1, &signals);
@@ -95,7 +102,6 @@ fn state_is_kept_between_calls() {
     assert_eq!((signals.counted("made"), signals.counted("dropped")), (1, 1), "made once, and dropped in order");
 }
 
-#[test]
 fn workers_do_not_share_their_state() {
     let signals = Signals::new();
     let pool = ledgers(2, &signals);
@@ -108,7 +114,7 @@ fn workers_do_not_share_their_state() {
     assert_eq!(by_pid.values().sum::<usize>(), 200, "each call is in one ledger: {by_pid:?}");
     let (arrived, both) = (signals.path("arrived"), signals.path("both"));
     let all = pool.map_async(|_| entries_of_each::call(&arrived, &both), 0..2);
-    pool_support::until("both are there", || signals.counted("arrived") == 2);
+    support::until("both are there", || signals.counted("arrived") == 2);
     signals.give("both");
     let all = all.get().unwrap();
     assert_eq!(all.iter().map(|(pid, _)| pid).collect::<HashSet<_>>().len(), 2);
@@ -121,7 +127,6 @@ fn workers_do_not_share_their_state() {
     assert_eq!(signals.counted("made"), 2);
 }
 
-#[test]
 fn a_panic_with_state_replaces_the_worker() {
     let signals = Signals::new();
     let pool = ledgers(1, &signals);
@@ -137,7 +142,6 @@ fn a_panic_with_state_replaces_the_worker() {
     assert_eq!(signals.counted("made"), 2);
 }
 
-#[test]
 fn a_panic_without_state_keeps_the_worker_and_its_state() {
     let signals = Signals::new();
     let pool = ledgers(1, &signals);
@@ -146,7 +150,6 @@ fn a_panic_without_state_keeps_the_worker_and_its_state() {
     assert_eq!(pool.apply(enter_one::call(1)).unwrap(), (before, 2));
 }
 
-#[test]
 fn a_replaced_worker_makes_its_state_anew() {
     let signals = Signals::new();
     let (made, dropped) = (signals.path("made"), signals.path("dropped"));

@@ -25,7 +25,7 @@ fn read_all() -> String {
 fn a_whole_life() {
     let process = Process::new(read_all::call()).name("reader").stdin(Stdio::piped());
     assert_eq!(process.to_string(), "<Process reader initial>");
-    assert!(active_children().is_empty() && children(std::process::id()).is_empty());
+    assert!(active_children().is_empty() && children().is_empty());
 
     let mut process = process.start().expect("it starts");
     let mut input = process.take_stdin().expect("a pipe was asked for");
@@ -51,6 +51,6 @@ fn a_whole_life() {
         assert_eq!(process.join().expect("the value stays"), "the end");
         assert_eq!(process.join_timeout(Duration::ZERO).expect("the value stays").as_deref(), Some("the end"));
         assert!(active_children().is_empty());
-        assert!(children(std::process::id()).is_empty(), "it is reaped");
+        assert!(children().is_empty(), "it is reaped");
     }
 }

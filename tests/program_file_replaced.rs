@@ -3,7 +3,15 @@
 mod support;
 
 use std::{os::unix::fs::PermissionsExt, path::Path, process::Command};
-use support::{Running, copy_program, directory, line_in};
+use support::{Running, VARIABLE, copy_program, directory, line_in, over_every_transport, transport_name};
+
+over_every_transport! {
+    deleted,
+    replaced_by_another_program,
+    replaced_by_something_that_cannot_run,
+    made_unreadable,
+    moved_away_with_its_directory,
+}
 
 /// Starts a copy of the program, does something to its file, and only then lets it make its pool.
 fn with_file_changed(change: impl FnOnce(&Path)) {
@@ -12,7 +20,7 @@ fn with_file_changed(change: impl FnOnce(&Path)) {
     let copy = path("program");
     copy_program(env!("CARGO_BIN_EXE_scenario"), &copy);
     let mut command = Command::new(&copy);
-    command.arg("double-after-event").args([path("ready"), path("go")]).arg("21");
+    command.arg("double-after-event").args([path("ready"), path("go")]).arg("21").env(VARIABLE, transport_name());
     let program = Running::start(&mut command);
     line_in(&path("ready"));
     change(&copy);
@@ -20,12 +28,10 @@ fn with_file_changed(change: impl FnOnce(&Path)) {
     assert_eq!(program.finish().printed(), "42");
 }
 
-#[test]
 fn deleted() {
     with_file_changed(|file| std::fs::remove_file(file).expect("a file"));
 }
 
-#[test]
 fn replaced_by_another_program() {
     with_file_changed(|file| {
         let other = file.with_extension("new");
@@ -34,7 +40,6 @@ fn replaced_by_another_program() {
     });
 }
 
-#[test]
 fn replaced_by_something_that_cannot_run() {
     with_file_changed(|file| {
         let other = file.with_extension("new");
@@ -42,7 +47,6 @@ fn replaced_by_something_that_cannot_run() {
     });
 }
 
-#[test]
 fn made_unreadable() {
     with_file_changed(|file| {
         let executable_only = std::fs::Permissions::from_mode(0o111);
@@ -50,7 +54,6 @@ fn made_unreadable() {
     });
 }
 
-#[test]
 fn moved_away_with_its_directory() {
     with_file_changed(|file| {
         let directory = file.parent().expect("a directory");

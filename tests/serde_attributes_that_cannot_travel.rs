@@ -1,13 +1,22 @@
 //! A value that the encoding cannot carry is an error of its job, and never another value; the worker goes on.
 #![allow(clippy::type_complexity, reason = "the types are what is tested")]
 
-use pool_runtime::{Error, Pool, Process, Ran, pool_main, task};
+mod support;
+
+use pool_runtime::{Error, Process, Ran, pool_main, task};
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, fmt::Debug, sync::LazyLock};
+use std::{collections::BTreeMap, fmt::Debug};
+use support::{SharedPool, over_every_transport};
 
 pool_main!();
 
-static POOL: LazyLock<Pool> = LazyLock::new(|| Pool::new(1).expect("a pool"));
+over_every_transport! {
+    names_of_fields_do_not_matter,
+    a_field_skipped_both_ways_is_its_default,
+    wide_integers_and_keys_that_are_no_strings_travel,
+}
+
+static POOL: SharedPool = SharedPool::new();
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
@@ -146,7 +155,8 @@ macro_rules! both_ways {
             [$($value),+][index].clone()
         }
 
-        #[test]
+        over_every_transport! { $test }
+
         fn $test() {
             for (index, value) in [$($value),+].into_iter().enumerate() {
                 let shown = format!("{value:?}");
@@ -217,19 +227,16 @@ fn wide(value: Wide) -> Wide {
     value
 }
 
-#[test]
 fn names_of_fields_do_not_matter() {
     let value = RenamedOneWay { a: 1, b: 2 };
     assert_eq!(POOL.apply(renamed::call(value.clone())).expect("it travels"), value);
 }
 
-#[test]
 fn a_field_skipped_both_ways_is_its_default() {
     let arrived = POOL.apply(skipped::call(Skipped { a: 1, cache: 2 })).expect("it travels");
     assert_eq!(arrived, Skipped { a: 1, cache: 0 });
 }
 
-#[test]
 fn wide_integers_and_keys_that_are_no_strings_travel() {
     let keys = BTreeMap::from([((1, None), u128::MAX), ((1, Some(7)), 0)]);
     let arrived = POOL.apply(wide::call((i128::MIN, u128::MAX, keys.clone()))).expect("it travels");

@@ -3,11 +3,15 @@
 mod support;
 
 use std::process::Command;
-use support::{Ended, directory, line_in, run};
+use support::{Ended, VARIABLE, directory, line_in, over_every_transport, run, transport_name};
+
+over_every_transport! {
+    closed_when_the_program_starts,
+    closed_before_the_first_pool,
+}
 
 const SCENARIO: &str = env!("CARGO_BIN_EXE_scenario");
 
-#[test]
 fn closed_when_the_program_starts() {
     for closed in 0..8 {
         let directory = directory();
@@ -16,19 +20,24 @@ fn closed_when_the_program_starts() {
         let redirections: Vec<_> = (0..3).filter(|bit| closed >> bit & 1 == 1).map(|bit| redirections[bit]).collect();
         let script = format!("exec \"$@\" {}", redirections.join(" "));
         let mut command = Command::new("sh");
-        command.args(["-c", &script, "sh", SCENARIO, "double-into-file"]).arg(&report).arg("21");
+        command
+            .args(["-c", &script, "sh", SCENARIO, "double-into-file"])
+            .arg(&report)
+            .arg("21")
+            .env(VARIABLE, transport_name());
         let Ended { status, .. } = run(&mut command);
         assert!(status.success(), "{redirections:?}: {status}");
         assert_eq!(line_in(&report), "42", "{redirections:?}");
     }
 }
 
-#[test]
 fn closed_before_the_first_pool() {
     // Whatever the library opens then takes the numbers of the standard streams, unless it takes care.
     let directory = directory();
     let report = directory.path().join("report");
-    let ended = run(Command::new(SCENARIO).arg("double-without-streams").arg(&report).arg("21"));
+    let mut command = Command::new(SCENARIO);
+    command.arg("double-without-streams").arg(&report).arg("21").env(VARIABLE, transport_name());
+    let ended = run(&mut command);
     assert!(ended.status.success(), "{ended:?}");
     assert_eq!(line_in(&report), "42");
 }

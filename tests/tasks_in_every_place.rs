@@ -1,9 +1,17 @@
 //! A task runs in a worker wherever its function stands, and under whatever name it is called.
 
+mod support;
+
 use dependency::inner::circumference as around;
 use pool_runtime::{Pool, Process, pool_main, task};
+use support::{over_every_transport, pool};
 
 pool_main!();
+
+over_every_transport! {
+    a_task_runs_in_a_worker_wherever_it_stands,
+    tasks_of_a_dependency_run_in_a_worker,
+}
 
 /// What each task here returns: its value, and who made it.
 type Made = (u32, u32);
@@ -68,10 +76,9 @@ fn made_elsewhere(made: Made, value: u32) {
     assert_ne!(made.1, std::process::id(), "it ran here");
 }
 
-#[test]
 fn a_task_runs_in_a_worker_wherever_it_stands() {
     use outer::inner::nested as imported;
-    let pool = Pool::new(1).expect("a pool");
+    let pool = pool(1);
     let workers: Vec<u32> = pool.workers().iter().map(|worker| worker.pid).collect();
 
     let made = pool.apply(outer::inner::nested::call(100)).expect("it runs");
@@ -85,9 +92,8 @@ fn a_task_runs_in_a_worker_wherever_it_stands() {
     made_elsewhere(with_task_in_body(&pool), 106);
 }
 
-#[test]
 fn tasks_of_a_dependency_run_in_a_worker() {
-    let pool = Pool::new(1).expect("a pool");
+    let pool = pool(1);
     made_elsewhere(pool.apply(dependency::area::call(2, 3)).expect("it runs"), 6);
     made_elsewhere(pool.apply(around::call(2, 3)).expect("it runs"), 10);
     let process = Process::new(dependency::area::call(4, 5)).start().expect("it starts");

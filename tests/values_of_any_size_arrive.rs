@@ -1,9 +1,20 @@
 //! Arguments and results of no bytes and of a hundred megabytes arrive whole.
 
-use pool_runtime::{Pool, Process, pool_main, task};
-use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+mod support;
+
+use pool_runtime::{Process, pool_main, task};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use support::{SharedPool, over_every_transport};
 
 pool_main!();
+
+over_every_transport! {
+    no_bytes,
+    every_size_around_the_limits_of_a_message,
+    a_hundred_megabytes_of_bytes,
+    a_hundred_megabytes_of_text,
+    a_hundred_megabytes_of_numbers,
+}
 
 const LARGE: usize = 100 << 20;
 
@@ -13,7 +24,7 @@ fn one_at_a_time() -> MutexGuard<'static, ()> {
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-static POOL: LazyLock<Pool> = LazyLock::new(|| Pool::new(1).expect("a pool"));
+static POOL: SharedPool = SharedPool::new();
 
 /// Tells contents apart, and their order.
 fn sum(bytes: &[u8]) -> u64 {
@@ -70,7 +81,6 @@ fn count(texts: Vec<String>) -> Vec<usize> {
     texts.iter().map(String::len).collect()
 }
 
-#[test]
 fn no_bytes() {
     assert_eq!(POOL.apply(sum_of_lent::call(&[])).expect("it runs"), (0, 0));
     assert_eq!(POOL.apply(sum_of_owned::call(vec![])).expect("it runs"), (0, 0));
@@ -82,7 +92,6 @@ fn no_bytes() {
     assert_eq!(POOL.apply(count::call(vec![String::new(); 3])).expect("it runs"), [0, 0, 0]);
 }
 
-#[test]
 fn every_size_around_the_limits_of_a_message() {
     for size in [1_usize << 12, 1 << 15, 1 << 16, 1 << 17, 1 << 18] {
         for length in size - 70..size + 10 {
@@ -93,7 +102,6 @@ fn every_size_around_the_limits_of_a_message() {
     }
 }
 
-#[test]
 fn a_hundred_megabytes_of_bytes() {
     let _turn = one_at_a_time();
     let bytes = pattern(LARGE);
@@ -104,14 +112,12 @@ fn a_hundred_megabytes_of_bytes() {
     assert_eq!((made.len(), sum(&made)), expected);
 }
 
-#[test]
 fn a_hundred_megabytes_of_text() {
     let _turn = one_at_a_time();
     assert_eq!(POOL.apply(length_of_lent::call(&"é".repeat(LARGE / 2))).expect("it runs"), LARGE);
     assert_eq!(POOL.apply(make_text::call(LARGE)).expect("it runs").len(), LARGE);
 }
 
-#[test]
 fn a_hundred_megabytes_of_numbers() {
     let _turn = one_at_a_time();
     let numbers: Vec<f64> = (0..LARGE / 8).map(|n| n as f64).collect();

@@ -1,13 +1,19 @@
 //! A worker that is told to exit joins the processes that its tasks have started, however long they take; a process
 //! that could not return a value did not succeed.
 
-mod pool_support;
+mod support;
 
 use pool_runtime::{Process, pool_main, task};
 use serde::{Deserialize, Serialize};
 use std::{path::Path, time::Duration};
+use support::{over_every_transport, pool};
 
 pool_main!();
+
+over_every_transport! {
+    a_worker_that_leaves_joins_its_processes,
+    a_callback_after_the_value_was_taken_is_told_so,
+}
 
 #[task]
 fn write_later(file: &Path) {
@@ -35,11 +41,10 @@ fn one() -> u32 {
     1
 }
 
-#[test]
 fn a_worker_that_leaves_joins_its_processes() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("file");
-    let pool = pool_support::pool(1);
+    let pool = pool(1);
     assert!(pool.apply(start_and_leave::call(&file)).unwrap());
     pool.close();
     pool.join().unwrap();
@@ -53,9 +58,8 @@ fn a_process_whose_argument_cannot_be_read_does_not_succeed() {
     assert_eq!(process.exit_code(), Some(1));
 }
 
-#[test]
 fn a_callback_after_the_value_was_taken_is_told_so() {
-    let pool = pool_support::pool(1);
+    let pool = pool(1);
     let mut job = pool.apply_async(one::call());
     assert_eq!(job.get_timeout(Duration::from_secs(60)).unwrap(), 1);
     let (sender, receiver) = std::sync::mpsc::channel();

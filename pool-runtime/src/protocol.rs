@@ -504,6 +504,9 @@ impl Record {
         if record.kind > TIME {
             return Err(Garbled("it reports something unknown"));
         }
+        if record.is_time() && record.length != 8 {
+            return Err(Garbled("it reports a time that is none"));
+        }
         Ok(Some(record))
     }
 
@@ -535,6 +538,11 @@ impl Record {
     #[inline]
     pub(crate) fn is_value(&self) -> bool {
         self.kind == VALUE
+    }
+
+    /// Is it about no call in particular?
+    pub(crate) fn is_time(&self) -> bool {
+        self.kind == TIME
     }
 
     /// What it says; `payload` is its own.

@@ -113,6 +113,8 @@ pub struct Series<'s> {
     pub(crate) arguments: Slices<'s>,
     /// The number of the next call.
     pub(crate) number: u32,
+    /// The number of the latest call that was claimed.
+    pub(crate) claimed: &'s mut u32,
     pub(crate) generation: u32,
     pub(crate) page: &'s StatusPage,
     pub(crate) reporter: &'s mut Reporter,
@@ -153,9 +155,7 @@ impl Series<'_> {
     #[inline]
     fn run_on(&mut self, body: &impl Fn(&mut Run<'_>) -> Result<(), Fault>) {
         while let Some(arguments) = self.arguments.next() {
-            // What the parent has taken back meanwhile is somebody else's.
-            if !self.page.claim(self.generation, self.number) {
-                self.end = End::TakenBack;
+            if !self.claim() {
                 return;
             }
             self.page.begin(Stage::Decoding as u32);
@@ -180,6 +180,21 @@ impl Series<'_> {
                 return;
             }
         }
+    }
+
+    /// Takes the next call. What the parent has taken back meanwhile is somebody else's.
+    #[inline]
+    fn claim(&mut self) -> bool {
+        if self.page.claim(self.generation, self.number) {
+            *self.claimed = self.number;
+            return true;
+        }
+        // The parent would wait for ever for calls that are left out for another reason.
+        self.end = match self.page.is_taken_back(self.generation, *self.claimed) {
+            true => End::TakenBack,
+            false => End::Fault("its status page was written over".into()),
+        };
+        false
     }
 
     #[inline]
@@ -220,8 +235,7 @@ impl Series<'_> {
     /// Reports that none of them can run.
     pub(crate) fn refuse(&mut self, why: &str) {
         while self.arguments.next().is_some() {
-            if !self.page.claim(self.generation, self.number) {
-                self.end = End::TakenBack;
+            if !self.claim() {
                 return;
             }
             self.page.begin(Stage::Decoding as u32);

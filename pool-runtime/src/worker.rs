@@ -191,6 +191,7 @@ impl Worker {
         };
         Duty {
             page,
+            claimed: 0,
             reporter,
             single: self.hello.single,
             state: self.state,
@@ -246,6 +247,8 @@ enum Next {
 /// What a worker does once it is ready: runs calls and reports them.
 struct Duty {
     page: Arc<StatusPage>,
+    /// The number of the latest call that was claimed.
+    claimed: u32,
     reporter: Reporter,
     single: bool,
     state: Option<Box<dyn Any>>,
@@ -346,6 +349,7 @@ impl Duty {
         let mut series = Series {
             arguments: chunk.arguments,
             number: chunk.first.number,
+            claimed: &mut self.claimed,
             generation,
             page: &self.page,
             reporter: &mut self.reporter,

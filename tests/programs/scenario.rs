@@ -1,7 +1,8 @@
 //! A program of many small parts, of which a test runs one: `scenario <name> [argument]…`.
 
 use pool_runtime::{
-    Pool, Process, Ran, Result, RunningProcess, Stdio, active_children, current_process, pool_main, task,
+    Pool, PoolBuilder, Process, Ran, Result, RunningProcess, Stdio, Transport, active_children, current_process,
+    pool_main, task,
 };
 use std::{
     io::{Read, Write},
@@ -80,8 +81,21 @@ mod nested {
     }
 }
 
+/// The transport is the one that a test has put into the environment, or the default.
+fn builder() -> PoolBuilder {
+    match std::env::var("POOL_TEST_TRANSPORT").as_deref() {
+        Ok("rings") => Pool::builder().transport(Transport::Ring),
+        Ok("channels") => Pool::builder().transport(Transport::Channel),
+        _ => Pool::builder(),
+    }
+}
+
+fn pool(processes: usize) -> Result<Pool> {
+    builder().processes(processes).build()
+}
+
 fn double(number: &str) -> String {
-    let doubled = Pool::new(1).and_then(|pool| pool.apply(twice::call(number.parse().expect("a number"))));
+    let doubled = pool(1).and_then(|pool| pool.apply(twice::call(number.parse().expect("a number"))));
     doubled.map_or_else(|error| format!("error: {error}"), |doubled| doubled.to_string())
 }
 
@@ -91,7 +105,7 @@ fn double_in_pool(number: &str) -> Result<()> {
 }
 
 fn with_executable(executable: &str, number: &str) -> Result<()> {
-    let pool = Pool::builder().processes(1).executable(executable).build()?;
+    let pool = builder().processes(1).executable(executable).build()?;
     say(pool.apply(twice::call(number.parse().expect("a number")))?);
     Ok(())
 }
@@ -100,7 +114,7 @@ fn with_executable(executable: &str, number: &str) -> Result<()> {
 fn self_check() -> Result<()> {
     let names: Vec<&str> = pool_runtime::tasks().map(|task| task.name()).collect();
     say(names.join(" "));
-    let pool = Pool::new(1)?;
+    let pool = pool(1)?;
     assert_eq!(pool.apply(twice::call(21))?, 42);
     assert_eq!(pool.apply(nested::length::call("four"))?, 4);
 
@@ -134,7 +148,7 @@ fn without_streams(report: &Path, number: &str) -> Result<()> {
         unsafe { libc::close(stream) };
     }
     let mut reader = Process::new(read_all::call()).stdin(Stdio::piped()).start()?;
-    let pool = Pool::new(1)?;
+    let pool = pool(1)?;
     let process = Process::new(twice::call(1)).start()?;
     let mut doubled = String::new();
     for _ in 0..100 {
@@ -227,7 +241,7 @@ fn orphans(directory: &Path) -> Result<()> {
     let (process, pool) = std::thread::scope(|scope| {
         let starter = scope.spawn(|| -> Result<_> {
             let process = Process::new(wait_forever::call(idle.clone())).start()?;
-            let pool = Pool::new(2)?;
+            let pool = pool(2)?;
             drop(pool.apply_async(spin_forever::call(busy.clone())));
             Ok((process, pool))
         });

@@ -84,6 +84,13 @@ impl StatusPage {
             && claim.compare_exchange(before, pack(generation, number), Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
+    /// The worker's side, when a claim has failed: has the parent taken the generation back? If not, somebody has written
+    /// over the page. `latest` is the latest call that was started.
+    pub(crate) fn is_taken_back(&self, generation: u32, latest: u32) -> bool {
+        let claim = self.layout().claim.load(Ordering::Acquire);
+        claim as u32 == latest && ((claim >> 32) as u32).wrapping_sub(generation).cast_signed() > 0
+    }
+
     /// The parent's side: nothing of this generation starts from now on. Returns the latest call that has.
     ///
     /// None if the worker keeps changing the page, as no worker in its right mind does.
@@ -164,8 +171,10 @@ mod tests {
         assert!(page.claim(0, 1));
         assert_eq!(page.take_back(0), Some(1));
         assert!(!page.claim(0, 2));
+        assert!(page.is_taken_back(0, 1));
         assert!(page.claim(1, 3));
         assert_eq!(page.claimed(), 3);
+        assert!(!page.is_taken_back(2, 3) && !page.is_taken_back(0, 2), "nobody did");
     }
 
     #[test]

@@ -387,12 +387,16 @@ impl Shared {
         let mut todo = Todo::default();
         let mut core = lock(&self.core);
         let (mut at, mut fault) = (0, None);
+        let mut unfinished = None;
         // Values of consecutive calls are one event.
         let mut runs: Vec<ValueRun> = Vec::new();
         while fault.is_none() {
             let record = match Record::first(&stream[at..]) {
                 Ok(Some(record)) if record.size() <= stream.len() - at => record,
-                Ok(_) => break,
+                Ok(record) => {
+                    unfinished = record.filter(|record| !record.is_time());
+                    break;
+                }
                 Err(_) => {
                     fault = Some("sent a report that makes no sense");
                     break;
@@ -434,6 +438,10 @@ impl Shared {
         }
         if fault.is_none() {
             fault = runs.last_mut().and_then(|run| run.tell(&mut core, seat, epoch).err());
+        }
+        // However long it says to be, somebody has to be waiting for it.
+        if let (None, Some(record)) = (&fault, unfinished) {
+            fault = core.dispatcher.begins(seat, epoch, record.number).err();
         }
         let now = self.now();
         core.dispatcher.progressed(seat, epoch, now);

@@ -357,6 +357,14 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         Ok(())
     }
 
+    /// A worker has begun to report a call, at some length.
+    pub(crate) fn begins(&self, seat: usize, epoch: u32, number: u32) -> Result<(), &'static str> {
+        let state = &self.seats[seat];
+        let known = state.epoch == epoch && matches!(state.phase, Phase::Ready | Phase::Leaving);
+        let sent = state.in_flight.front().is_some_and(|flight| flight.number == number);
+        if known && !sent { Err("reports a call that it was not sent") } else { Ok(()) }
+    }
+
     /// The latest calls of a worker, so many, took so long, all in all.
     pub(crate) fn timed(&mut self, seat: usize, calls: u32, nanos: u64) {
         let each = (nanos / u64::from(calls.max(1))).clamp(self.limits.shortest, LONGEST);

@@ -1,0 +1,69 @@
+//! What processes there are, and what they hold, as `/proc` says.
+
+use pool_runtime::Pool;
+use std::path::{Path, PathBuf};
+
+/// The fields of `/proc/pid/stat` after the name, which may contain anything: the state, the parent's pid, …
+fn stat(pid: u32) -> Option<Vec<String>> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, fields) = stat.rsplit_once(')')?;
+    Some(fields.split_whitespace().map(str::to_owned).collect())
+}
+
+/// Is there such a process, dead or alive, that nobody has reaped?
+pub fn exists(pid: u32) -> bool {
+    Path::new(&format!("/proc/{pid}")).exists()
+}
+
+/// Is there such a process, and does it run? An orphan may stay a zombie for as long as whoever inherits it does not
+/// reap it.
+pub fn is_alive(pid: u32) -> bool {
+    stat(pid).is_some_and(|fields| fields[0] != "Z" && fields[0] != "X")
+}
+
+/// The children of this process, the dead among them that nobody has reaped.
+pub fn children() -> Vec<u32> {
+    let all = std::fs::read_dir("/proc").expect("/proc");
+    let pids = all.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let parent = std::process::id().to_string();
+    pids.filter(|pid| stat(*pid).is_some_and(|fields| fields[1] == parent)).collect()
+}
+
+/// The processes of a pool.
+pub fn pids(pool: &Pool) -> Vec<u32> {
+    pool.workers().iter().map(|worker| worker.pid).collect()
+}
+
+/// Sends a signal to a process.
+pub fn signal(pid: u32, signal: i32) {
+    // SAFETY: no memory is involved.
+    let sent = unsafe { libc::kill(pid as i32, signal) };
+    assert_eq!(sent, 0, "signal {signal} to {pid}: {}", std::io::Error::last_os_error());
+}
+
+/// What the open descriptors of this process lead to.
+pub fn descriptors() -> Vec<(i32, PathBuf)> {
+    let list = std::fs::read_dir("/proc/self/fd").expect("/proc");
+    let entries = list.filter_map(|entry| {
+        let entry = entry.ok()?;
+        // The list itself is one as well, and is closed by the time it is read.
+        Some((entry.file_name().to_str()?.parse().ok()?, std::fs::read_link(entry.path()).ok()?))
+    });
+    entries.filter(|(_, path)| !path.ends_with("fd") || !path.starts_with("/proc")).collect()
+}
+
+/// The bytes of memory in which the process has data of its own.
+pub fn memory(pid: u32) -> usize {
+    status(pid, "RssAnon:") * 1024
+}
+
+/// How many threads this process has.
+pub fn threads() -> usize {
+    status(std::process::id(), "Threads:")
+}
+
+fn status(pid: u32, field: &str) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("a running process");
+    let line = status.lines().find_map(|line| line.strip_prefix(field)).expect(field);
+    line.split_whitespace().next().and_then(|number| number.parse().ok()).expect(field)
+}

@@ -252,6 +252,7 @@ impl Launch {
             descriptors: &descriptors,
         }
         .start()?;
+        let child = Arc::new(child);
         drop(descriptors);
         drop(passed);
         page.close_fd();
@@ -260,7 +261,7 @@ impl Launch {
 
         let channel::Pair { sender, mut receiver, .. } = pair;
         let guard = KillOnDrop(Some(&child));
-        receiver.watch(child.sentinel())?;
+        receiver.watch(child.clone());
         let relay = {
             let stdout = stdout.reader.take_if(|_| relayed(1));
             let stderr = stderr.reader.take_if(|_| relayed(2));
@@ -271,7 +272,7 @@ impl Launch {
         };
         guard.disarm();
         Ok(Launched {
-            child: Arc::new(child),
+            child,
             page: Arc::new(page),
             outlet: Arc::new(sender),
             inlet: Arc::new(Mutex::new(Box::new(receiver))),

@@ -17,7 +17,7 @@
 //! - Sending to a dead peer raises `SIGPIPE`; receiving fails with `EINTR`. Both stay in here.
 
 use super::{Frame, Inlet, Outlet, Received};
-use crate::os;
+use crate::os::{self, Child};
 use ipc_channel::{
     IpcError,
     ipc::{self, IpcBytesReceiver, IpcBytesSender},
@@ -27,8 +27,8 @@ use rustix::net::{RecvFlags, recv};
 use std::{
     fmt::Debug,
     io,
-    os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd},
-    sync::{LazyLock, Mutex, PoisonError},
+    os::fd::{BorrowedFd, OwnedFd, RawFd},
+    sync::{Arc, LazyLock, Mutex, PoisonError},
     time::Instant,
 };
 
@@ -78,12 +78,7 @@ impl Pair {
     pub(crate) fn new() -> io::Result<Self> {
         let (sender, worker_receiver) = above_standard_channel()?;
         let (worker_sender, receiver) = above_standard_channel()?;
-        Ok(Self {
-            sender: Sender::new(sender),
-            receiver: Receiver::new(receiver, None)?,
-            worker_receiver,
-            worker_sender,
-        })
+        Ok(Self { sender: Sender::new(sender), receiver: Receiver::new(receiver)?, worker_receiver, worker_sender })
     }
 
     /// The worker's ends, to be inherited: first that which it reads.
@@ -101,7 +96,7 @@ pub(crate) fn inherited(reads: OwnedFd, writes: OwnedFd) -> io::Result<(Sender, 
     os::move_into(reads, &receiver, descriptor_of(&receiver)?)?;
     let (sender, _) = above_standard_channel()?;
     os::move_into(writes, &sender, descriptor_of(&sender)?)?;
-    Ok((Sender::new(sender), Receiver::new(receiver, None)?))
+    Ok((Sender::new(sender), Receiver::new(receiver)?))
 }
 
 /// A channel that does not live on descriptors 0 to 2, should the program have closed those: whatever is printed
@@ -188,24 +183,23 @@ impl Outlet for Sender {
 pub(crate) struct Receiver {
     channel: IpcBytesReceiver,
     number: RawFd,
-    /// Readable when the other process has ended: the channel alone does not tell, if a process of its own holds the
+    /// The other process, whose end is to be noticed: the channel alone does not tell, if a process of its own holds the
     /// other end open.
-    alarm: Option<OwnedFd>,
+    alarm: Option<Arc<Child>>,
     /// What has arrived of a frame.
     unfinished: Vec<u8>,
     total: u64,
 }
 
 impl Receiver {
-    fn new(channel: IpcBytesReceiver, alarm: Option<OwnedFd>) -> io::Result<Self> {
+    fn new(channel: IpcBytesReceiver) -> io::Result<Self> {
         let number = descriptor_of(&channel)?;
-        Ok(Self { channel, number, alarm, unfinished: Vec::new(), total: 0 })
+        Ok(Self { channel, number, alarm: None, unfinished: Vec::new(), total: 0 })
     }
 
-    /// Also ends when `process` does, a pidfd.
-    pub(crate) fn watch(&mut self, process: BorrowedFd<'_>) -> io::Result<()> {
-        self.alarm = Some(process.try_clone_to_owned()?);
-        Ok(())
+    /// Also ends when `process` does.
+    pub(crate) fn watch(&mut self, process: Arc<Child>) {
+        self.alarm = Some(process);
     }
 
     /// Another descriptor of the socket, to see the other side go.
@@ -218,7 +212,7 @@ impl Receiver {
         let socket = os::borrow(&self.channel, self.number);
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let [readable, ended] = match &self.alarm {
-            Some(alarm) => os::wait_readable([socket, alarm.as_fd()], left)?,
+            Some(alarm) => os::wait_readable([socket, alarm.sentinel()], left)?,
             None => return Ok((os::wait_readable([socket], left)?[0], true)),
         };
         if ended && !readable {

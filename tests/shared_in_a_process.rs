@@ -2,13 +2,13 @@
 
 pool_runtime::pool_main!();
 
-mod pool_support;
 mod shared_support;
+mod support;
 
 use pool_runtime::{Process, Shared, task};
-use pool_support::{Signals, await_given, count, until};
 use shared_support::{held, held_here};
 use std::path::Path;
+use support::{Signals, await_given, count, until};
 
 #[task]
 fn sum(numbers: Shared<[u64]>, more: &[Shared<[u64]>]) -> u64 {

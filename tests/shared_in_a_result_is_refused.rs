@@ -3,12 +3,13 @@
 
 pool_runtime::pool_main!();
 
-mod pool_support;
+over_every_transport! { in_turn: the_job_fails_and_says_what_to_do }
+
 mod shared_support;
+mod support;
 
 use pool_runtime::{Error, Process, Ran, Shared, task};
-use pool_support::builder;
-use shared_support::TRANSPORTS;
+use support::{builder, over_every_transport};
 
 #[task]
 fn back(numbers: Shared<[u32]>) -> Shared<[u32]> {
@@ -32,18 +33,15 @@ fn check(error: &Error) {
     assert!(text.contains("as an argument of a task only") && text.contains(".to_vec()"), "{text}");
 }
 
-#[test]
 fn the_job_fails_and_says_what_to_do() {
     let numbers = Shared::new(&[1, 2, 3]).unwrap();
-    for transport in TRANSPORTS {
-        let pool = builder().processes(1).transport(transport).build().unwrap();
-        let before = pool.workers();
-        check(&pool.apply(back::call(numbers.clone())).unwrap_err());
-        check(&pool.apply(made::call(5)).unwrap_err());
-        check(&pool.map(|_| back::call(numbers.clone()), 0..3).unwrap_err());
-        assert_eq!(pool.apply(values::call(numbers.clone())).unwrap(), [1, 2, 3]);
-        assert_eq!(pool.workers()[0].pid, before[0].pid, "the worker goes on");
-    }
+    let pool = builder().processes(1).build().unwrap();
+    let before = pool.workers();
+    check(&pool.apply(back::call(numbers.clone())).unwrap_err());
+    check(&pool.apply(made::call(5)).unwrap_err());
+    check(&pool.map(|_| back::call(numbers.clone()), 0..3).unwrap_err());
+    assert_eq!(pool.apply(values::call(numbers.clone())).unwrap(), [1, 2, 3]);
+    assert_eq!(pool.workers()[0].pid, before[0].pid, "the worker goes on");
     check(&Process::new(back::call(numbers.clone())).start().unwrap().join().unwrap_err());
     check(&Process::new(back::call(numbers)).run().unwrap_err());
 }

@@ -3,14 +3,16 @@
 
 pool_runtime::pool_main!();
 
-mod pool_support;
+over_every_transport! { in_turn: it_travels_inside_of_any_argument, each_way_to_call_carries_it, the_handle_may_go_before_the_call_runs }
+
 mod shared_support;
+mod support;
 
 use bytemuck::{AnyBitPattern, NoUninit};
 use pool_runtime::{Call, Pool, Shared, task};
-use pool_support::{builder, pool};
 use serde::{Deserialize, Serialize};
-use shared_support::{TRANSPORTS, held};
+use shared_support::held;
+use support::{builder, over_every_transport, pool};
 
 #[derive(Clone, Copy, Debug, PartialEq, NoUninit, AnyBitPattern)]
 #[repr(C)]
@@ -89,51 +91,44 @@ fn scene(layers: &Shared<[u32]>, choice: Choice) -> Scene {
     }
 }
 
-#[test]
 fn it_travels_inside_of_any_argument() {
     let numbers = Shared::new(&[1_u32, 2, 3]).unwrap();
     let scenes =
         [scene(&numbers, Choice::Many { all: Shared::new(&[10, 20]).unwrap() }), scene(&numbers, Choice::Few(vec![5]))];
-    for transport in TRANSPORTS {
-        let pool = builder().processes(2).transport(transport).build().unwrap();
-        for scene in &scenes {
-            assert_eq!(pool.apply(of_lent::call(scene)).unwrap(), scene.sum());
-        }
-        let value = scene(&numbers, Choice::Few(Vec::new()));
-        let expected = value.sum();
-        assert_eq!(pool.apply(of_value::call(value)).unwrap(), expected);
-        let more = Some(vec![numbers.clone(), Shared::new(&[100]).unwrap()]);
-        assert_eq!(pool.apply(of_many::call(numbers.clone(), &numbers, &[0; 50], more)).unwrap(), 168);
-        assert_eq!(pool.apply(of_pair::call((7, numbers.clone()))).unwrap(), 42);
-        assert_eq!(pool.apply(length::call(&Shared::new(&[]).unwrap())).unwrap(), 0);
-        // As any slice, it can be lent as one; then it is copied.
-        assert_eq!(pool.apply(of_slice::call(&numbers)).unwrap(), 6);
+    let pool = builder().processes(2).build().unwrap();
+    for scene in &scenes {
+        assert_eq!(pool.apply(of_lent::call(scene)).unwrap(), scene.sum());
     }
+    let value = scene(&numbers, Choice::Few(Vec::new()));
+    let expected = value.sum();
+    assert_eq!(pool.apply(of_value::call(value)).unwrap(), expected);
+    let more = Some(vec![numbers.clone(), Shared::new(&[100]).unwrap()]);
+    assert_eq!(pool.apply(of_many::call(numbers.clone(), &numbers, &[0; 50], more)).unwrap(), 168);
+    assert_eq!(pool.apply(of_pair::call((7, numbers.clone()))).unwrap(), 42);
+    assert_eq!(pool.apply(length::call(&Shared::new(&[]).unwrap())).unwrap(), 0);
+    // As any slice, it can be lent as one; then it is copied.
+    assert_eq!(pool.apply(of_slice::call(&numbers)).unwrap(), 6);
 }
 
-#[test]
 fn each_way_to_call_carries_it() {
     let all = Shared::from_fn(100, |index| index as u32).unwrap();
     let expected: Vec<u32> = (0..300).map(|n| n * 4950).collect();
     let call = |n| -> Call<'_, of_pair> { of_pair::call((n, all.clone())) };
-    for transport in TRANSPORTS {
-        let pool: Pool = builder().processes(2).transport(transport).build().unwrap();
-        assert_eq!(pool.map(call, 0..300).unwrap(), expected);
-        assert_eq!(pool.map_async(call, 0..300).get().unwrap(), expected);
-        assert_eq!(pool.imap(call, 0..300).collect::<Result<Vec<_>, _>>().unwrap(), expected);
-        assert_eq!(pool.imap(call, 0..300).chunk_size(50).collect::<Result<Vec<_>, _>>().unwrap(), expected);
-        let mut unordered: Vec<u32> = pool.imap_unordered(call, 0..300).map(Result::unwrap).collect();
-        unordered.sort_unstable();
-        assert_eq!(unordered, expected);
-        let jobs: Vec<_> = (0..300).map(|n| pool.apply_async(call(n))).collect();
-        assert_eq!(jobs.into_iter().map(|job| job.get().unwrap()).collect::<Vec<_>>(), expected);
-        for worker in pool.workers() {
-            assert!(held(worker.pid).is_some_and(|(mapped, _)| mapped <= 1), "it is passed once");
-        }
+    let pool: Pool = builder().processes(2).build().unwrap();
+    assert_eq!(pool.map(call, 0..300).unwrap(), expected);
+    assert_eq!(pool.map_async(call, 0..300).get().unwrap(), expected);
+    assert_eq!(pool.imap(call, 0..300).collect::<Result<Vec<_>, _>>().unwrap(), expected);
+    assert_eq!(pool.imap(call, 0..300).chunk_size(50).collect::<Result<Vec<_>, _>>().unwrap(), expected);
+    let mut unordered: Vec<u32> = pool.imap_unordered(call, 0..300).map(Result::unwrap).collect();
+    unordered.sort_unstable();
+    assert_eq!(unordered, expected);
+    let jobs: Vec<_> = (0..300).map(|n| pool.apply_async(call(n))).collect();
+    assert_eq!(jobs.into_iter().map(|job| job.get().unwrap()).collect::<Vec<_>>(), expected);
+    for worker in pool.workers() {
+        assert!(held(worker.pid).is_some_and(|(mapped, _)| mapped <= 1), "it is passed once");
     }
 }
 
-#[test]
 fn the_handle_may_go_before_the_call_runs() {
     let pool = pool(1);
     let jobs: Vec<_> = (0..50)

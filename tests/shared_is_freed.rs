@@ -3,13 +3,15 @@
 
 pool_runtime::pool_main!();
 
-mod pool_support;
+over_every_transport! { in_turn: the_last_holder_frees_it }
+
 mod shared_support;
+mod support;
 
 use pool_runtime::{Pool, Shared, task};
-use pool_support::{Signals, await_given, builder, count, until};
-use shared_support::{TRANSPORTS, held, held_here};
+use shared_support::{held, held_here};
 use std::{cell::RefCell, path::Path};
+use support::{Signals, await_given, builder, count, over_every_transport, until};
 
 #[task]
 fn sum(numbers: &Shared<[u32]>) -> u32 {
@@ -45,69 +47,66 @@ fn numbers() -> Shared<[u32]> {
 }
 
 // The only test of this program: it counts what the whole process holds.
-#[test]
 fn the_last_holder_frees_it() {
-    for transport in TRANSPORTS {
-        let pool = builder().processes(2).transport(transport).build().unwrap();
-        let signals = Signals::new();
-        let (here, release) = (signals.path("here"), signals.path("release"));
-        assert_eq!(held_here(), (0, 0));
+    let pool = builder().processes(2).build().unwrap();
+    let signals = Signals::new();
+    let (here, release) = (signals.path("here"), signals.path("release"));
+    assert_eq!(held_here(), (0, 0));
 
-        // The caller drops it: the workers are told, also if nothing else is sent to them.
-        let first = numbers();
-        let jobs: Vec<_> = (0..2).map(|_| pool.apply_async(hold::call(first.clone(), &here, &release))).collect();
-        until("both have it", || signals.counted("here") == 2);
-        assert_eq!((held_here(), of_workers(&pool)), ((1, 1), vec![(1, 1); 2]));
-        drop(first);
-        // The calls still run.
-        assert_eq!((held_here(), of_workers(&pool)), ((1, 1), vec![(1, 1); 2]));
-        signals.give("release");
-        assert!(jobs.into_iter().all(|job| job.get().unwrap() == 6));
-        until("it is released", || held_here() == (0, 0) && of_workers(&pool) == [(0, 0); 2]);
+    // The caller drops it: the workers are told, also if nothing else is sent to them.
+    let first = numbers();
+    let jobs: Vec<_> = (0..2).map(|_| pool.apply_async(hold::call(first.clone(), &here, &release))).collect();
+    until("both have it", || signals.counted("here") == 2);
+    assert_eq!((held_here(), of_workers(&pool)), ((1, 1), vec![(1, 1); 2]));
+    drop(first);
+    // The calls still run.
+    assert_eq!((held_here(), of_workers(&pool)), ((1, 1), vec![(1, 1); 2]));
+    signals.give("release");
+    assert!(jobs.into_iter().all(|job| job.get().unwrap() == 6));
+    until("it is released", || held_here() == (0, 0) && of_workers(&pool) == [(0, 0); 2]);
 
-        // While the caller has it, an idle worker may keep it; each one goes by itself.
-        let (one, other) = (numbers(), numbers());
-        pool.apply(sum::call(&one)).unwrap();
-        pool.apply(sum::call(&other)).unwrap();
-        drop(one);
-        until("one is released", || held_here() == (1, 1));
-        assert_eq!(pool.apply(sum::call(&other)).unwrap(), 6);
-        drop(other);
-        until("the other one too", || held_here() == (0, 0) && of_workers(&pool) == [(0, 0); 2]);
+    // While the caller has it, an idle worker may keep it; each one goes by itself.
+    let (one, other) = (numbers(), numbers());
+    pool.apply(sum::call(&one)).unwrap();
+    pool.apply(sum::call(&other)).unwrap();
+    drop(one);
+    until("one is released", || held_here() == (1, 1));
+    assert_eq!(pool.apply(sum::call(&other)).unwrap(), 6);
+    drop(other);
+    until("the other one too", || held_here() == (0, 0) && of_workers(&pool) == [(0, 0); 2]);
 
-        // What waits holds it, until it is cancelled.
-        let blockers: Vec<_> = (0..2)
-            .map(|_| pool.apply_async(hold::call(numbers(), &signals.path("there"), &signals.path("go on"))))
-            .collect();
-        until("both run", || signals.counted("there") == 2);
-        let waiting = pool.apply_async(sum::call(&numbers()));
-        assert_eq!(held_here(), (3, 3));
-        assert!(waiting.cancel());
-        until("it is dropped", || held_here() == (2, 2));
+    // What waits holds it, until it is cancelled.
+    let blockers: Vec<_> = (0..2)
+        .map(|_| pool.apply_async(hold::call(numbers(), &signals.path("there"), &signals.path("go on"))))
+        .collect();
+    until("both run", || signals.counted("there") == 2);
+    let waiting = pool.apply_async(sum::call(&numbers()));
+    assert_eq!(held_here(), (3, 3));
+    assert!(waiting.cancel());
+    until("it is dropped", || held_here() == (2, 2));
 
-        // A worker that is killed while it holds one leaves nothing, and neither does the call that it ran.
-        // SAFETY: no memory is involved.
-        assert_eq!(unsafe { libc::kill(pool.workers()[0].pid as i32, libc::SIGKILL) }, 0);
-        until("its call has failed", || blockers.iter().any(|job| job.is_ready()));
-        until("that is freed", || held_here() == (1, 1));
-        signals.give("go on");
-        let ended: Vec<bool> = blockers.into_iter().map(|job| job.get().is_ok()).collect();
-        assert_eq!(ended.iter().filter(|ok| **ok).count(), 1);
-        until("all is freed", || held_here() == (0, 0) && of_workers(&pool).iter().all(|held| *held == (0, 0)));
+    // A worker that is killed while it holds one leaves nothing, and neither does the call that it ran.
+    // SAFETY: no memory is involved.
+    assert_eq!(unsafe { libc::kill(pool.workers()[0].pid as i32, libc::SIGKILL) }, 0);
+    until("its call has failed", || blockers.iter().any(|job| job.is_ready()));
+    until("that is freed", || held_here() == (1, 1));
+    signals.give("go on");
+    let ended: Vec<bool> = blockers.into_iter().map(|job| job.get().is_ok()).collect();
+    assert_eq!(ended.iter().filter(|ok| **ok).count(), 1);
+    until("all is freed", || held_here() == (0, 0) && of_workers(&pool).iter().all(|held| *held == (0, 0)));
 
-        // A task may keep it for longer than anybody else.
-        let alone = builder().processes(1).transport(transport).build().unwrap();
-        alone.apply(keep::call(Some(numbers()))).unwrap();
-        until("it is freed here", || held_here() == (0, 0));
-        assert_eq!(of_workers(&alone), [(1, 1)]);
-        assert_eq!(alone.apply(keep::call(None)).unwrap(), 6);
-        until("it is freed there", || of_workers(&alone) == [(0, 0)]);
+    // A task may keep it for longer than anybody else.
+    let alone = builder().processes(1).build().unwrap();
+    alone.apply(keep::call(Some(numbers()))).unwrap();
+    until("it is freed here", || held_here() == (0, 0));
+    assert_eq!(of_workers(&alone), [(1, 1)]);
+    assert_eq!(alone.apply(keep::call(None)).unwrap(), 6);
+    until("it is freed there", || of_workers(&alone) == [(0, 0)]);
 
-        // A call that never runs, and pools that end.
-        drop(sum::call(&numbers()));
-        let kept = numbers();
-        alone.apply(keep::call(Some(kept.clone()))).unwrap();
-        drop((alone, pool));
-        assert_eq!((held_here(), kept.len()), ((1, 1), 3));
-    }
+    // A call that never runs, and pools that end.
+    drop(sum::call(&numbers()));
+    let kept = numbers();
+    alone.apply(keep::call(Some(kept.clone()))).unwrap();
+    drop((alone, pool));
+    assert_eq!((held_here(), kept.len()), ((1, 1), 3));
 }

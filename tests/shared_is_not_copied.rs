@@ -3,13 +3,15 @@
 
 pool_runtime::pool_main!();
 
-mod pool_support;
+over_every_transport! { in_turn: the_memory_is_the_same_and_nobody_copies_it }
+
 mod shared_support;
+mod support;
 
 use pool_runtime::{Shared, task};
-use pool_support::{Signals, await_given, builder, count, memory, until};
-use shared_support::{TRANSPORTS, held, inode};
+use shared_support::{held, inode};
 use std::{path::Path, time::Instant};
+use support::{Signals, await_given, builder, count, memory, over_every_transport, until};
 
 const LENGTH: usize = (64 << 20) / size_of::<u64>();
 
@@ -30,32 +32,29 @@ fn hold(all: Shared<[u64]>, here: &Path, release: &Path) -> u64 {
     all[LENGTH - 1]
 }
 
-#[test]
 fn the_memory_is_the_same_and_nobody_copies_it() {
     let all = Shared::from_fn(LENGTH, |index| index as u64).unwrap();
-    for transport in TRANSPORTS {
-        let pool = builder().processes(3).transport(transport).build().unwrap();
-        let began = Instant::now();
-        for index in 0..1000 {
-            assert_eq!(pool.apply(look::call(all.clone(), index)).unwrap(), (index as u64, LENGTH));
-        }
-        let values = pool.map(|index| look::call(all.clone(), index * 1000), 0..1000).unwrap();
-        assert!(values.iter().enumerate().all(|(index, found)| *found == (index as u64 * 1000, LENGTH)));
-        // 2,000 copies of it would be 128 GB.
-        assert!(began.elapsed().as_secs() < 20, "{:?}", began.elapsed());
-        assert_eq!(pool.apply(sum::call(&all)).unwrap(), (0..LENGTH as u64).sum());
-
-        // All at once have it, each once, and as the same file.
-        let signals = Signals::new();
-        let (here, release) = (signals.path("here"), signals.path("release"));
-        let jobs: Vec<_> = (0..3).map(|_| pool.apply_async(hold::call(all.clone(), &here, &release))).collect();
-        until("all have it", || signals.counted("here") == 3);
-        for worker in pool.workers() {
-            assert_eq!(held(worker.pid), Some((1, 1)));
-            assert!(memory(worker.pid) < 24 << 20, "{} bytes are its own", memory(worker.pid));
-            assert_eq!(inode(worker.pid), inode(std::process::id()));
-        }
-        signals.give("release");
-        assert!(jobs.into_iter().all(|job| job.get().unwrap() == LENGTH as u64 - 1));
+    let pool = builder().processes(3).build().unwrap();
+    let began = Instant::now();
+    for index in 0..1000 {
+        assert_eq!(pool.apply(look::call(all.clone(), index)).unwrap(), (index as u64, LENGTH));
     }
+    let values = pool.map(|index| look::call(all.clone(), index * 1000), 0..1000).unwrap();
+    assert!(values.iter().enumerate().all(|(index, found)| *found == (index as u64 * 1000, LENGTH)));
+    // 2,000 copies of it would be 128 GB.
+    assert!(began.elapsed().as_secs() < 20, "{:?}", began.elapsed());
+    assert_eq!(pool.apply(sum::call(&all)).unwrap(), (0..LENGTH as u64).sum());
+
+    // All at once have it, each once, and as the same file.
+    let signals = Signals::new();
+    let (here, release) = (signals.path("here"), signals.path("release"));
+    let jobs: Vec<_> = (0..3).map(|_| pool.apply_async(hold::call(all.clone(), &here, &release))).collect();
+    until("all have it", || signals.counted("here") == 3);
+    for worker in pool.workers() {
+        assert_eq!(held(worker.pid), Some((1, 1)));
+        assert!(memory(worker.pid) < 24 << 20, "{} bytes are its own", memory(worker.pid));
+        assert_eq!(inode(worker.pid), inode(std::process::id()));
+    }
+    signals.give("release");
+    assert!(jobs.into_iter().all(|job| job.get().unwrap() == LENGTH as u64 - 1));
 }

@@ -2,12 +2,14 @@
 
 pool_runtime::pool_main!();
 
-mod pool_support;
+over_every_transport! { in_turn: a_worker_passes_on_what_it_was_sent }
+
 mod shared_support;
+mod support;
 
 use pool_runtime::{Process, Result, Shared, task};
-use pool_support::{builder, pool};
-use shared_support::{TRANSPORTS, inode};
+use shared_support::inode;
+use support::{builder, over_every_transport, pool};
 
 #[task]
 fn sum(numbers: &Shared<[u64]>) -> (u64, Option<(String, String)>) {
@@ -38,16 +40,13 @@ fn made_here() -> u64 {
     pool(2).map(|_| sum::call(&numbers), 0..10).unwrap().into_iter().map(|(sum, _)| sum).sum()
 }
 
-#[test]
 fn a_worker_passes_on_what_it_was_sent() {
     let numbers = Shared::from_fn(10_000, |index| index as u64).unwrap();
     let expected = ((0..10_000).sum::<u64>(), inode(std::process::id()));
-    for transport in TRANSPORTS {
-        let pool = builder().processes(1).transport(transport).build().unwrap();
-        for depth in [0, 2] {
-            assert_eq!(pool.apply(sum_below::call(numbers.clone(), depth)).unwrap().unwrap(), expected);
-        }
-        assert_eq!(pool.apply(sum_in_process::call(&numbers)).unwrap().unwrap(), expected);
-        assert_eq!(pool.apply(made_here::call()).unwrap(), 10 * (0..1000).sum::<u64>());
+    let pool = builder().processes(1).build().unwrap();
+    for depth in [0, 2] {
+        assert_eq!(pool.apply(sum_below::call(numbers.clone(), depth)).unwrap().unwrap(), expected);
     }
+    assert_eq!(pool.apply(sum_in_process::call(&numbers)).unwrap().unwrap(), expected);
+    assert_eq!(pool.apply(made_here::call()).unwrap(), 10 * (0..1000).sum::<u64>());
 }

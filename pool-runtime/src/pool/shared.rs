@@ -351,7 +351,7 @@ impl Shared {
         core.dispatcher.progressed(seat, epoch, now);
         let busy = core.dispatcher.is_busy(seat);
         self.settle(core, tick, &mut todo);
-        let told = self.tell_values(&todo, stream);
+        let told = self.tell_ends(&mut todo, stream);
         self.carry_out(todo, None);
         if told {
             self.ended();
@@ -362,13 +362,24 @@ impl Shared {
         }
     }
 
-    /// Hands the values in these records to those who wait for them.
-    fn tell_values(&self, todo: &Todo, stream: &[u8]) -> bool {
+    /// Hands the values in these records to those who wait for them, and failures between them in their turn.
+    fn tell_ends(&self, todo: &mut Todo, stream: &[u8]) -> bool {
         let (mut at, mut any) = (0, false);
-        for effect in &todo.effects {
-            let Effect::Values { work, first, count, number } = effect else { continue };
+        for effect in std::mem::take(&mut todo.effects) {
+            let (work, first, count, number) = match effect {
+                Effect::Values { work, first, count, number } => (work, first, count, number),
+                Effect::Failed { work, index, error } => {
+                    work.fail(index, error);
+                    any = true;
+                    continue;
+                }
+                other => {
+                    todo.effects.push_back(other);
+                    continue;
+                }
+            };
             // The effects are in the order of the records; a few of those may be of no interest to anybody.
-            let (mut start, mut left) = (None, *count);
+            let (mut start, mut left) = (None, count);
             while left > 0 {
                 let Ok(Some(record)) = Record::first(&stream[at..]) else { break };
                 let is_ours = record.is_value() && record.number == number.wrapping_add(count - left);
@@ -379,7 +390,7 @@ impl Shared {
                 at += record.size();
             }
             any = true;
-            work.values(*first, *count, &stream[start.unwrap_or(at)..at]);
+            work.values(first, count, &stream[start.unwrap_or(at)..at]);
         }
         any
     }

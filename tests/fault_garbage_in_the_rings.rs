@@ -51,8 +51,10 @@ fn scribble(memory: &str, offset: usize, bytes: &[u8], then_returns: bool) {
 /// Not at once, so that the parent may find out what the worker would put right.
 fn go_on(returns: bool) {
     std::thread::sleep(Duration::from_millis(2));
-    while !returns {
-        std::thread::park();
+    if !returns {
+        loop {
+            std::thread::park();
+        }
     }
 }
 

@@ -1,11 +1,10 @@
-//! A pool that has nothing to do uses no processor, nor does the program that has it; a blocking call over rings to a
-//! busy worker is answered without anybody sleeping.
+//! A pool that has nothing to do uses no processor, and neither does the program that has it.
 
 mod support;
 
-use pool_runtime::{Pool, Transport, pool_main, task};
+use pool_runtime::{pool_main, task};
 use std::time::Duration;
-use support::{in_turn, over_every_transport, pids, pool, until};
+use support::{over_every_transport, pids, pool, until};
 
 pool_main!();
 
@@ -43,42 +42,4 @@ fn a_pool_of_eight_that_is_idle() {
         // Spinning would take as much as there are processors; reading these numbers takes a little.
         assert!(idle < Duration::from_millis(20), "{idle:?} in a second");
     }
-}
-
-/// How often the threads of a process have gone to sleep.
-fn sleeps(pid: u32) -> u64 {
-    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).expect("a running process");
-    let of_thread = |status: String| -> Option<u64> {
-        let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:").map(str::to_owned))?;
-        line.trim().parse().ok()
-    };
-    threads.flatten().filter_map(|thread| of_thread(std::fs::read_to_string(thread.path().join("status")).ok()?)).sum()
-}
-
-/// The least of several bursts: beside others who want the processors, some of them sleep.
-fn least_sleeps(pool: &Pool, calls: u32, enough: u64) -> u64 {
-    let worker = pids(pool)[0];
-    let burst = || {
-        let used = || sleeps(worker) + sleeps(std::process::id());
-        let before = used();
-        (0..calls).for_each(|n| assert_eq!(pool.apply(double::call(n)).unwrap(), 2 * n));
-        used() - before
-    };
-    let mut least = u64::MAX;
-    for _ in 0..100 {
-        least = least.min(burst());
-        if least < enough {
-            break;
-        }
-    }
-    least
-}
-
-#[test]
-#[ignore = "needs two processors that nobody else uses"]
-fn a_hot_burst_of_calls_over_rings() {
-    in_turn(Transport::Ring, || {
-        let least = least_sleeps(&pool(1), 1000, 100);
-        assert!(least < 100, "of 1000 calls, {least} times somebody slept at least");
-    });
 }

@@ -137,29 +137,40 @@ impl ValueRun {
     }
 }
 
-/// Hands the values in these records to those who wait for them. Returns whether there were any.
-fn tell_values(todo: &Todo, runs: &[ValueRun], stream: &mut Vec<u8>) -> bool {
+/// Tells those who wait how their calls have ended: hands out the values in these records, and the failures between them
+/// in their turn. Returns whether there were any.
+fn tell_ends(todo: &mut Todo, runs: &[ValueRun], stream: &mut Vec<u8>) -> bool {
     if let [ValueRun { count: 1, begin: 0, end, .. }] = *runs
         && end >= LARGE
+        && let Some(at) = todo.effects.iter().position(|effect| matches!(effect, Effect::Values { .. }))
+        && let Some(Effect::Values { work, first, .. }) = todo.effects.remove(at)
     {
         // It need not be copied once more.
         let rest = stream.split_off(end);
-        let record = std::mem::replace(stream, rest);
-        let effect = todo.effects.iter().find_map(|effect| match effect {
-            Effect::Values { work, first, .. } => Some((work, *first)),
-            _ => None,
-        });
-        let Some((work, first)) = effect else { return false };
-        work.large_value(first, record);
+        work.large_value(first, std::mem::replace(stream, rest));
         return true;
     }
     let (mut runs, mut any) = (runs.iter(), false);
     // What has been handed out of the current run.
-    let Some(mut run) = runs.next() else { return false };
+    let nothing = ValueRun { first: 0, count: 0, begin: 0, end: 0, told: true };
+    let mut run = runs.next().unwrap_or(&nothing);
     let (mut number, mut at) = (run.first, run.begin);
-    for effect in &todo.effects {
-        let Effect::Values { work, first, count, number: wanted } = effect else { continue };
-        // The effects are in the order of the runs; a few calls may be of no interest to anybody.
+    // In the order in which the calls have ended.
+    for _ in 0..todo.effects.len() {
+        let (work, first, count, wanted) = match todo.effects.pop_front() {
+            Some(Effect::Values { work, first, count, number }) => (work, first, count, number),
+            Some(Effect::Failed { work, index, error }) => {
+                work.fail(index, error);
+                any = true;
+                continue;
+            }
+            Some(other) => {
+                todo.effects.push_back(other);
+                continue;
+            }
+            None => break,
+        };
+        // A few calls of a run may be of no interest to anybody.
         while wanted.wrapping_sub(run.first) >= run.count {
             let Some(next) = runs.next() else { return any };
             (run, number, at) = (next, next.first, next.begin);
@@ -174,11 +185,11 @@ fn tell_values(todo: &Todo, runs: &[ValueRun], stream: &mut Vec<u8>) -> bool {
                 number = number.wrapping_add(1);
             }
         };
-        skip(*wanted, &mut at);
+        skip(wanted, &mut at);
         let begin = at;
-        skip(wanted.wrapping_add(*count), &mut at);
+        skip(wanted.wrapping_add(count), &mut at);
         any = true;
-        work.values(*first, *count, &stream[begin..at]);
+        work.values(first, count, &stream[begin..at]);
     }
     any
 }
@@ -448,7 +459,7 @@ impl Shared {
         let busy = core.dispatcher.is_busy(seat);
         self.settle(core, &mut todo);
         let taken = stream.len();
-        let told = tell_values(&todo, &runs, stream);
+        let told = tell_ends(&mut todo, &runs, stream);
         at -= taken - stream.len();
         self.carry_out(todo, None);
         if told {

@@ -273,7 +273,8 @@ impl<W: ?Sized + Work> Dispatcher<W> {
     fn start_failed_for(&mut self, seat: usize, error: Error, at_once: bool) {
         self.seats[seat].failures += 1;
         let tries = self.seats[seat].failures;
-        let others = self.seats.iter().any(|seat| seat.phase == Phase::Ready);
+        // Also one that is just leaving: where it was good, others will be.
+        let others = self.seats.iter().any(|seat| matches!(seat.phase, Phase::Ready | Phase::Leaving));
         if !at_once && tries < MAX_FAILED_STARTS {
             return;
         }

@@ -4,7 +4,7 @@
 //! object per row.
 
 use ipc_channel::ipc::{self, IpcBytesReceiver, IpcBytesSender, IpcOneShotServer, IpcSender};
-use pool_runtime::{Pool, Process, Result, pool_main, task};
+use pool_runtime::{Pool, Process, Result, Transport, pool_main, task};
 use rustix::{
     process::Pid,
     thread::{CpuSet, sched_getaffinity, sched_setaffinity},
@@ -50,6 +50,10 @@ fn run() -> Result<()> {
     start(&options)
 }
 
+fn over_channels(processes: usize) -> Result<Pool> {
+    Pool::builder().processes(processes).transport(Transport::Channel).build()
+}
+
 fn row(options: &Options, measure: &str, unit: &str, ours: f64, bare: Option<f64>) {
     if options.json {
         let bare = bare.map_or("{}".into(), |bare| format!("{{\"ipc-channel\": {bare:.3}}}"));
@@ -73,7 +77,7 @@ fn round_trip(options: &Options) -> Result<()> {
     let (server, name) = IpcOneShotServer::<(IpcBytesSender, IpcBytesReceiver)>::new().expect("a server");
     let process = Process::new(echo::call(&name)).start()?;
     let (_, (sender, receiver)) = server.accept().expect("the process");
-    let pool = Pool::new(1)?;
+    let pool = over_channels(1)?;
     pool.apply(add_one::call(1))?;
     let others = [pool.workers()[0].pid, process.pid()];
 
@@ -114,7 +118,7 @@ fn pin(pid: Option<Pid>, cpu: usize) {
 
 fn burst(options: &Options) -> Result<()> {
     let calls = if options.quick { 10_000 } else { 100_000 };
-    let pool = Pool::new(2)?;
+    let pool = over_channels(2)?;
     pool.map(add_one::call, 0..100)?;
     let begun = Instant::now();
     let jobs: Vec<_> = (0..calls).map(|n| pool.apply_async(add_one::call(n))).collect();
@@ -134,7 +138,7 @@ fn burst(options: &Options) -> Result<()> {
 fn start(options: &Options) -> Result<()> {
     let times = (0..if options.quick { 5 } else { 50 }).map(|_| {
         let begun = Instant::now();
-        let pool = Pool::new(2)?;
+        let pool = over_channels(2)?;
         pool.apply(add_one::call(1))?;
         let time = begun.elapsed();
         drop(pool);

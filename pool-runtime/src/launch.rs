@@ -21,7 +21,7 @@ use std::{
     os::fd::{AsFd, OwnedFd},
     path::PathBuf,
     process::ExitStatus,
-    sync::{Arc, Mutex},
+    sync::{Arc, Condvar, Mutex, PoisonError},
     thread::JoinHandle,
     time::{Duration, Instant},
 };
@@ -202,6 +202,7 @@ impl Launch {
     ///
     /// The system refuses: no more processes, descriptors or memory, or no such directory.
     pub(crate) fn start(&self) -> Result<Launched> {
+        let _turn = Turn::take();
         self.try_start().map_err(|error| Error::os("cannot start a process of this program", error))
     }
 
@@ -286,6 +287,34 @@ impl Launch {
             deadline: Instant::now().checked_add(self.start_timeout),
             timeout: self.start_timeout,
         })
+    }
+}
+
+/// How many processes are started at the same time. While one is, twice as many descriptors are open for it as later:
+/// those of a large pool must not run out because all its workers start at once.
+const STARTS: usize = 8;
+
+static STARTING: Mutex<usize> = Mutex::new(0);
+static STARTED: Condvar = Condvar::new();
+
+/// The right to start a process.
+struct Turn;
+
+impl Turn {
+    fn take() -> Self {
+        let mut starting = lock(&STARTING);
+        while *starting >= STARTS {
+            starting = STARTED.wait(starting).unwrap_or_else(PoisonError::into_inner);
+        }
+        *starting += 1;
+        Self
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        *lock(&STARTING) -= 1;
+        STARTED.notify_one();
     }
 }
 

@@ -54,6 +54,6 @@ fn what_is_passed_waits_for_it() {
     signal(pids(&stopped)[0], libc::SIGKILL);
     // It had not started the call, which another worker runs: with the same memory.
     assert_eq!(job.get().unwrap(), (0..MANY / 2).sum());
-    drop(all);
+    drop((all, more));
     until("all is freed", || held_here() == (0, 0));
 }

@@ -2,11 +2,6 @@
 
 #![allow(dead_code, reason = "each test uses a part of this")]
 
-use pool_runtime::Transport;
-
-/// How calls may travel; shared slices go beside them.
-pub const TRANSPORTS: [Transport; 2] = [Transport::Ring, Transport::Channel];
-
 /// How many shared slices a process has mapped, and how many it has open. None if there is no such process.
 pub fn held(pid: u32) -> Option<(usize, usize)> {
     let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).ok()?;

@@ -23,6 +23,7 @@ use rustix::{
     process::{Resource, getrlimit},
 };
 use std::{
+    ffi::CStr,
     io,
     ops::Deref,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
@@ -110,7 +111,7 @@ impl Memory {
 
     /// New memory that its maker can write again and again, with [`overwrite`](Self::overwrite).
     pub(crate) fn reusable(length: usize) -> io::Result<Self> {
-        let draft = Draft::new(length)?;
+        let draft = Draft::named(c"pool-arena", length)?;
         // Asked for page by page, memory that runs out would be a SIGBUS in the middle of a copy.
         until_done(|| fallocate(&draft.fd, FallocateFlags::empty(), 0, length as u64))?;
         let bytes = Mapping::writable(&draft.fd, length)?;
@@ -148,8 +149,13 @@ impl Draft {
     ///
     /// There is not as much memory, or no descriptor.
     pub(crate) fn new(length: usize) -> io::Result<Self> {
+        Self::named(c"pool-shared", length)
+    }
+
+    /// What it is called is for those who look at this process.
+    fn named(name: &CStr, length: usize) -> io::Result<Self> {
         affordable(length)?;
-        let fd = memfd_create("pool-shared", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+        let fd = memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
         Ok(Self { fd: super::beyond_standard(fd)? })
     }
 

@@ -28,7 +28,7 @@ mod decode;
 mod encode;
 mod probe;
 
-pub(crate) use arena::{Hold, trim};
+pub(crate) use arena::{Hold, doom, may_keep, pool_began, pool_ended, trim};
 pub use probe::*;
 
 use std::{cell::Cell, fmt};

@@ -1,16 +1,16 @@
 //! The handle of a submitted call, and the slot in which its result arrives.
 //!
 //! ```text
-//!   attendant's thread ── finish ──▶ Slot ◀── get / wait / poll ── any user's thread or executor
+//!   who listens ─────────── finish ──▶ Slot ◀── get / wait / poll ── any user's thread or executor
 //!                                     │
 //!                                     └── on_done ──▶ callback thread: decode, user's function ──▶ next Slot
 //! ```
 //!
 //! A slot is finished exactly once; what comes later is ignored. Results stay bytes until a user's thread asks: user code
-//! (decoding, callbacks) never runs on a thread that others wait for.
+//! (decoding, callbacks) never runs on a thread that others wait for, but for an executor's `Waker`.
 
 use crate::{
-    codec::{CodecError, Reader},
+    codec::{self, CodecError, Reader},
     error::{Error, Kind, Ran, Result},
     panic::{self, PanicInfo},
     payload::Payload,
@@ -170,6 +170,14 @@ impl Slot {
     pub(crate) fn large_value(&self, record: Vec<u8>) {
         let payload = Record::first(&record).ok().flatten().map_or(0..0, |found| found.payload(0));
         self.finish(Raw::One(Ok(Payload::part(record, payload))));
+    }
+
+    /// The call has failed.
+    pub(crate) fn fail(&self, error: Error) {
+        if let Progress::Pending(_, regions) = &lock(&self.state).progress {
+            codec::doom(regions, &error);
+        }
+        self.finish(Raw::One(Err(error)));
     }
 
     /// The result is there. Only the first one counts.

@@ -1,6 +1,6 @@
 //! The bytes of one call's arguments or of its result. A small one needs no memory of its own.
 
-use crate::job::lock;
+use crate::{codec, job::lock};
 use std::{
     ops::{Deref, Range},
     sync::Mutex,
@@ -26,18 +26,30 @@ pub(crate) struct Part {
 impl Drop for Part {
     fn drop(&mut self) {
         let bytes = std::mem::take(&mut self.bytes);
-        if bytes.capacity() <= MOST_SPARE {
-            let _unneeded = lock(&SPARE).replace((bytes, Instant::now()));
+        let mut spare = lock(&SPARE);
+        let is_larger = spare.as_ref().is_none_or(|(spare, _)| spare.capacity() <= bytes.capacity());
+        if codec::may_keep() && is_larger && (LEAST_SPARE..=MOST_SPARE).contains(&bytes.capacity()) {
+            let unneeded = spare.replace((bytes, Instant::now()));
+            drop(spare);
+            drop(unneeded);
         }
     }
 }
 
+/// Less is not worth to be kept.
+const LEAST_SPARE: usize = 1 << 19;
 /// More is not kept.
 const MOST_SPARE: usize = 1 << 27;
 /// Nor for longer.
 const UNUSED: Duration = Duration::from_secs(2);
 
 static SPARE: Mutex<Option<(Vec<u8>, Instant)>> = Mutex::new(None);
+
+/// Nothing is kept any more.
+pub(crate) fn drop_spare() {
+    let unneeded = lock(&SPARE).take();
+    drop(unneeded);
+}
 
 /// Memory for a large result of this size.
 pub(crate) fn take_spare(size: usize) -> Option<Vec<u8>> {
@@ -87,7 +99,7 @@ impl From<Vec<u8>> for Payload {
             return Self::Heap(bytes);
         }
         let payload = Self::copy(&bytes);
-        crate::codec::recycle(bytes);
+        codec::recycle(bytes);
         payload
     }
 }

@@ -103,7 +103,9 @@ fn decode_records<R>(
         for _ in 0..count {
             let rest = &records[at..];
             // They were read once before, by whoever found them.
-            let Ok(Some(record)) = Record::first(rest) else { break };
+            let Ok(Some(record)) = Record::first(rest) else {
+                return Err(CodecError::new("a record is missing: this is a mistake in pool-runtime"));
+            };
             let mut reader = Reader::new(&rest[record.payload(0)]);
             values.push(decode(&mut reader)?);
             reader.finish()?;

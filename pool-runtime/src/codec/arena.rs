@@ -9,12 +9,16 @@
 //! are given back when they have not been used for a while.
 
 use crate::{
+    error::{Error, Ran},
     job::lock,
     os::Memory,
     shared::{self, Handle},
 };
 use std::{
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering, fence},
+    },
     time::{Duration, Instant},
 };
 
@@ -41,10 +45,46 @@ impl Segment {
 
 static ARENA: Mutex<Vec<Segment>> = Mutex::new(Vec::new());
 
+/// What calls speak of that were given up while they ran: their workers are killed, which takes them a moment.
+static DOOMED: Mutex<Vec<(Handle, Instant)>> = Mutex::new(Vec::new());
+
+/// How many pools there are whose collectors give back what is not used. Without any, nothing is kept.
+static POOLS: AtomicUsize = AtomicUsize::new(0);
+
+/// A pool has begun that will call [`trim`].
+pub(crate) fn pool_began() {
+    POOLS.fetch_add(1, Ordering::Relaxed);
+}
+
+/// It has ended. With the last one, everything goes that is free.
+pub(crate) fn pool_ended() {
+    if POOLS.fetch_sub(1, Ordering::Relaxed) == 1 {
+        crate::payload::drop_spare();
+        drop(std::mem::take(&mut *lock(&DOOMED)));
+        let unused: Vec<_> = lock(&ARENA).extract_if(.., |segment| segment.is_free()).collect();
+        drop(unused);
+    }
+}
+
+/// Is there somebody who gives back what is not used?
+pub(crate) fn may_keep() -> bool {
+    POOLS.load(Ordering::Relaxed) > 0
+}
+
+/// A call that speaks of these was given up while it may have been running. They are not used again before its worker is
+/// certain to be dead.
+pub(crate) fn doom(regions: &[Handle], error: &Error) {
+    if !regions.is_empty() && error.is_cancelled() && error.ran() != Ran::No {
+        let segments = regions.iter().filter(|region| !region.memory().is_sealed());
+        let now = Instant::now();
+        lock(&DOOMED).extend(segments.map(|segment| (segment.clone(), now)));
+    }
+}
+
 /// Copies bytes into a segment, for the call that is being encoded on this thread. None if there is no such call, or no
 /// room.
 pub(super) fn deposit(bytes: &[u8]) -> Option<Handle> {
-    if !shared::is_encoding() {
+    if !may_keep() || !shared::is_encoding() {
         return None;
     }
     let handle = take(bytes.len())?;
@@ -59,12 +99,14 @@ fn take(length: usize) -> Option<Handle> {
     let fits = |segment: &&mut Segment| segment.is_free() && segment.capacity >= length;
     // The smallest that is large enough.
     if let Some(segment) = segments.iter_mut().filter(fits).min_by_key(|segment| segment.capacity) {
+        // What its last holder did with it comes before what is done now.
+        fence(Ordering::Acquire);
         segment.used = Instant::now();
         return Some(segment.handle.clone());
     }
     // Those that are free are too small: they make room.
     let total = |segments: &[Segment]| segments.iter().map(|segment| segment.capacity).sum::<usize>();
-    let capacity = length.checked_next_power_of_two()?;
+    let capacity = length.checked_next_power_of_two().filter(|capacity| *capacity <= MOST_BYTES)?;
     let mut dropped = Vec::new();
     while segments.len() >= MOST || total(&segments) + capacity > MOST_BYTES {
         let unneeded = segments.iter().position(Segment::is_free)?;
@@ -79,13 +121,15 @@ fn take(length: usize) -> Option<Handle> {
 
 /// Gives back what has not been used for a while. Says whether there is more.
 pub(crate) fn trim() -> bool {
+    let dead: Vec<_> = lock(&DOOMED).extract_if(.., |(_, since)| since.elapsed() > UNUSED).collect();
+    drop(dead);
     let mut segments = lock(&ARENA);
     let unused: Vec<_> =
         segments.extract_if(.., |segment| segment.is_free() && segment.used.elapsed() > UNUSED).collect();
     let more = !segments.is_empty();
     drop(segments);
     drop(unused);
-    more
+    more || !lock(&DOOMED).is_empty()
 }
 
 /// Keeps what a payload speaks of while it is read.

@@ -13,7 +13,7 @@ use std::{
 };
 
 /// The granularity of mappings. A memfd is made of pages of this size on all systems this runs on; where pages are
-/// larger, mapping at an offset fails, and whoever asked does without.
+/// larger, mapping at an offset fails, and pools travel over channels.
 pub(crate) const PAGE: usize = 4096;
 
 /// A new memfd of this size, which nobody can resize. All zero.

@@ -221,8 +221,8 @@ impl PoolBuilder {
             Some(Transport::Ring) => {
                 Some(ring::Bells::new().map_err(|error| Error::os("cannot share memory with workers", error))?)
             }
-            // The other way works also where memory is short.
-            None => ring::Bells::new().ok(),
+            // The other way works also where memory is short, or comes in pages of another size.
+            None => ring::Bells::new().and_then(|bells| ring::Memory::new().map(|_| bells)).ok(),
         };
         let bells = bells.map(Arc::new);
         let launch = Launch {
@@ -241,6 +241,7 @@ impl PoolBuilder {
             dispatcher: Dispatcher::new(processes, limits),
             stations: (0..processes).map(|_| None).collect(),
             clock_at: None,
+            phase: (false, processes),
         };
         let shared = Arc::new_cyclic(|itself| Shared {
             seats: processes,

@@ -34,7 +34,7 @@ use crate::{
 use std::{
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering, fence},
+        atomic::{AtomicBool, AtomicU64, Ordering, fence},
     },
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -53,11 +53,16 @@ pub(super) struct Collector {
     bells: Arc<Bells>,
     /// All workers there are.
     stations: Mutex<Arc<[Arc<Station>]>>,
+    /// How often that has changed.
+    changes: AtomicU64,
     /// A caller leads. Changes only under the dispatcher's lock.
     leads: AtomicBool,
     /// The listeners that sleep, or are about to. Set only under the dispatcher's lock.
     leader_sleeps: AtomicBool,
     collector_sleeps: AtomicBool,
+    /// Those of them that wake soon by themselves: for the others, a ring that is armed lazily could be silent for ever.
+    leader_naps: AtomicBool,
+    collector_naps: AtomicBool,
     /// The leader's patience; also what makes it the only one.
     spin: Mutex<Spin>,
     processors: usize,
@@ -73,12 +78,16 @@ pub(super) struct Lead<'c> {
 
 impl Collector {
     pub(super) fn new(bells: Arc<Bells>) -> Self {
+        codec::pool_began();
         Self {
             bells,
             stations: Mutex::new(Arc::new([])),
+            changes: AtomicU64::new(0),
             leads: AtomicBool::new(false),
             leader_sleeps: AtomicBool::new(false),
             collector_sleeps: AtomicBool::new(false),
+            leader_naps: AtomicBool::new(false),
+            collector_naps: AtomicBool::new(false),
             spin: Mutex::new(Spin::new()),
             processors: os::cpu_count(),
             crowded: AtomicBool::new(false),
@@ -96,7 +105,12 @@ impl Collector {
 
     /// The workers have changed.
     pub(super) fn set_stations(&self, core: &Core) {
-        *lock(&self.stations) = core.stations.iter().flatten().cloned().collect();
+        let stations: Arc<[Arc<Station>]> = core.stations.iter().flatten().cloned().collect();
+        for line in lines(&stations) {
+            line.memory().set_crowded(self.crowded.load(Ordering::Relaxed));
+        }
+        *lock(&self.stations) = stations;
+        self.changes.fetch_add(1, Ordering::Release);
     }
 
     fn stations(&self) -> Arc<[Arc<Station>]> {
@@ -118,13 +132,13 @@ impl Collector {
     }
 
     /// Called under the dispatcher's lock, before something is sent to a worker.
-    pub(super) fn before_sending(&self, core: &Core, line: &RingLine) {
-        let (sleeps, mark) = match self.leads.load(Ordering::Relaxed) {
-            true => (&self.leader_sleeps, LEADER),
-            false => (&self.collector_sleeps, COLLECTOR),
+    pub(super) fn before_sending(&self, line: &RingLine) {
+        let (sleeps, naps, mark) = match self.leads.load(Ordering::Relaxed) {
+            true => (&self.leader_sleeps, &self.leader_naps, LEADER),
+            false => (&self.collector_sleeps, &self.collector_naps, COLLECTOR),
         };
         if sleeps.load(Ordering::Relaxed) {
-            line.memory().arm(mark | laziness(core));
+            line.memory().arm(mark | laziness(naps.load(Ordering::Relaxed)));
         }
     }
 
@@ -150,7 +164,7 @@ impl Collector {
     /// A thread that submits calls looks after the workers, if no other caller does.
     pub(super) fn help(&self, shared: &Shared) {
         if !self.leads.load(Ordering::Relaxed) {
-            serve(shared, &self.stations());
+            serve(shared, &self.stations(), false);
         }
     }
 
@@ -177,7 +191,7 @@ impl Collector {
         loop {
             let seen = self.bells.seen(COLLECTOR);
             let stations = self.stations();
-            serve(shared, &stations);
+            serve(shared, &stations, true);
             let (mut patience, mut watches) = (None, false);
             {
                 let core = lock(&shared.core);
@@ -185,27 +199,39 @@ impl Collector {
                     return;
                 }
                 let before = std::mem::replace(&mut ended, core.dispatcher.ended());
-                if ended - before >= MANY {
+                let leads = self.leads.load(Ordering::Relaxed);
+                if ended - before >= MANY && !leads {
                     // There will be more in no time: a bell for each would cost more than they do.
                     patience = Some(LONGEST_NAP);
                 } else {
+                    let nap = core.dispatcher.rest(shared.now()).map(nap_of);
+                    watches = !leads && core.dispatcher.any_in_flight();
                     self.collector_sleeps.store(true, Ordering::Relaxed);
-                    if !self.leads.load(Ordering::Relaxed) && core.dispatcher.any_in_flight() {
-                        patience = Some(core.dispatcher.rest().map_or(LONGEST_SLEEP, nap_of));
-                        watches = true;
-                        arm(&stations, COLLECTOR | laziness(&core));
+                    self.collector_naps.store(watches && nap.is_some(), Ordering::Relaxed);
+                    if watches {
+                        patience = Some(nap.unwrap_or(LONGEST_SLEEP));
+                        arm(&stations, COLLECTOR | laziness(nap.is_some()));
                     }
                 }
             }
-            if patience.is_none() && (codec::trim() | payload::trim()) {
+            if patience.is_none_or(|patience| patience == LONGEST_SLEEP) && (codec::trim() | payload::trim()) {
                 patience = Some(LONGEST_SLEEP);
             }
-            if !watches || !any_unread(&stations) {
+            let asleep = !watches || !has_work(&stations);
+            // Those that have gone meanwhile are not to be kept by somebody who sleeps.
+            drop(stations);
+            if asleep {
                 self.bells.wait(COLLECTOR, seen, patience);
             }
             let _core = lock(&shared.core);
             self.collector_sleeps.store(false, Ordering::Relaxed);
         }
+    }
+}
+
+impl Drop for Collector {
+    fn drop(&mut self) {
+        codec::pool_ended();
     }
 }
 
@@ -215,11 +241,16 @@ impl Lead<'_> {
         let (collector, shared) = (self.collector, self.shared);
         let mut spin = lock(&collector.spin);
         let over = || what.is_done() || deadline.is_some_and(|deadline| deadline <= Instant::now());
+        let mut changes = collector.changes.load(Ordering::Acquire);
         let mut stations = collector.stations();
-        let mut any = serve(shared, &stations);
+        let mut any = serve(shared, &stations, true);
         while !over() {
+            let now = collector.changes.load(Ordering::Acquire);
+            if std::mem::replace(&mut changes, now) != now {
+                stations = collector.stations();
+            }
             if any {
-                any = serve(shared, &stations);
+                any = serve(shared, &stations, true);
                 continue;
             }
             let may_spin = !collector.crowded.load(Ordering::Relaxed);
@@ -228,9 +259,8 @@ impl Lead<'_> {
                 if collector.sleep(shared, &over, deadline) {
                     spin.slept(began.elapsed());
                 }
-                stations = collector.stations();
             }
-            any = serve(shared, &stations);
+            any = serve(shared, &stations, true);
         }
     }
 }
@@ -250,11 +280,12 @@ impl Collector {
             let core = lock(&shared.core);
             self.leader_sleeps.store(true, Ordering::Relaxed);
             stations = self.stations();
-            nap = core.dispatcher.rest().map(nap_of);
-            arm(&stations, LEADER | laziness(&core));
+            nap = core.dispatcher.rest(shared.now()).map(nap_of);
+            self.leader_naps.store(nap.is_some(), Ordering::Relaxed);
+            arm(&stations, LEADER | laziness(nap.is_some()));
         }
         fence(Ordering::SeqCst);
-        if !any_unread(&stations) && !over() {
+        if !has_work(&stations) && !over() {
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             let patience = nap.unwrap_or(LONGEST_SLEEP);
             self.bells.wait(LEADER, seen, Some(left.map_or(patience, |left| left.min(patience))));
@@ -276,10 +307,10 @@ impl Collector {
                 return;
             }
             let stations = self.stations();
-            arm(&stations, COLLECTOR | laziness(&core));
+            arm(&stations, COLLECTOR | laziness(self.collector_naps.load(Ordering::Relaxed)));
             stations
         };
-        if any_unread(&stations) {
+        if has_work(&stations) {
             self.bells.ring(COLLECTOR);
         }
     }
@@ -289,9 +320,9 @@ fn nap_of(rest: Time) -> Duration {
     Duration::from_nanos(rest).clamp(SHORTEST_NAP, LONGEST_NAP)
 }
 
-/// Where all workers have many short calls to do, they are to ring only when they run dry.
-fn laziness(core: &Core) -> u32 {
-    if core.dispatcher.rest().is_some() { LAZY } else { 0 }
+/// For a listener that naps, workers are to ring only when they run dry.
+fn laziness(naps: bool) -> u32 {
+    if naps { LAZY } else { 0 }
 }
 
 fn lines(stations: &[Arc<Station>]) -> impl Iterator<Item = &RingLine> {
@@ -311,14 +342,20 @@ fn any_unread(stations: &[Arc<Station>]) -> bool {
     lines(stations).any(|line| line.memory().has_reports())
 }
 
+/// Is there something to read, or to be sent on?
+fn has_work(stations: &[Arc<Station>]) -> bool {
+    lines(stations).any(|line| line.memory().has_reports() || line.is_blocked())
+}
+
 /// Reads what the workers have said, and sends what there is room for again. Returns whether there was anything to read.
-fn serve(shared: &Shared, stations: &[Arc<Station>]) -> bool {
+/// A listener waits for somebody else who reads just now; who merely helps does not.
+fn serve(shared: &Shared, stations: &[Arc<Station>], listens: bool) -> bool {
     let mut any = false;
     for station in stations {
         if let Line::Ring(line) = &station.line
             && (line.memory().has_reports() || line.is_blocked())
         {
-            any |= line.serve(shared, station);
+            any |= line.serve(shared, station, listens);
         }
     }
     any

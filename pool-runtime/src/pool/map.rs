@@ -374,6 +374,8 @@ impl Awaited for Stream {
                 Some(awake) => arrived = awake,
                 None => return,
             }
+            // To tell somebody who is awake is a system call for nothing.
+            arrived.slept_for = false;
         }
     }
 }
@@ -413,6 +415,7 @@ impl Submission for StreamPart {
     }
 
     fn fail(&self, index: u32, error: Error) {
+        codec::doom(&self.batch.regions, &error);
         self.stream.put(self.first + u64::from(index), self.ordered, std::iter::once(Err(error)));
     }
 }
@@ -679,6 +682,7 @@ impl Awaited for Progress<'_> {
                 Some(awake) => state = awake,
                 None => return,
             }
+            state.slept_for = false;
         }
     }
 }
@@ -720,6 +724,7 @@ impl Submission for MapPart {
     }
 
     fn fail(&self, index: u32, error: Error) {
+        codec::doom(&self.batch.regions, &error);
         self.update(|results| results.fail(index, error), 1);
     }
 }

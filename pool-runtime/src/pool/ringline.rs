@@ -91,6 +91,8 @@ impl RingLine {
 
     fn put(&self, sending: &mut Sending, frame: Vec<u8>) -> Result<(), Unusable> {
         sending.backlog.push_back(frame);
+        // Before it is tried: whoever is rung meanwhile is to find that there is something to go on with.
+        self.blocked.store(true, Ordering::Release);
         self.pump(sending)
     }
 
@@ -106,7 +108,7 @@ impl RingLine {
             }
             backlog.pop_front();
         }
-        self.blocked.store(!backlog.is_empty(), Ordering::Relaxed);
+        self.blocked.store(!backlog.is_empty(), Ordering::Release);
         Ok(())
     }
 
@@ -116,18 +118,19 @@ impl RingLine {
     }
 
     pub(super) fn is_blocked(&self) -> bool {
-        self.blocked.load(Ordering::Relaxed)
+        self.blocked.load(Ordering::Acquire)
     }
 
-    /// Sends what there is room for, reads what there is, and passes it on. Returns whether there was anything; nothing if
-    /// somebody else does so just now.
-    pub(super) fn serve(&self, shared: &Shared, station: &Station) -> bool {
+    /// Sends what there is room for, reads what there is, and passes it on. Returns whether there was anything. If somebody
+    /// else does so just now, it waits for them, or leaves it to them.
+    pub(super) fn serve(&self, shared: &Shared, station: &Station, waits: bool) -> bool {
         if self.is_blocked() && self.pump(&mut lock(&self.sending)).is_err() {
             let _ = station.child.kill();
         }
         match self.receiving.try_lock() {
             Ok(mut receiving) => receiving.read_all(shared, station),
             Err(std::sync::TryLockError::Poisoned(poisoned)) => poisoned.into_inner().read_all(shared, station),
+            Err(std::sync::TryLockError::WouldBlock) if waits => lock(&self.receiving).read_all(shared, station),
             Err(std::sync::TryLockError::WouldBlock) => false,
         }
     }
@@ -185,7 +188,10 @@ impl Receiving {
                 self.stream = spare;
                 return;
             }
-            self.stream.reserve_exact(size + KEPT - self.stream.len());
+            if self.stream.try_reserve_exact(size + KEPT - self.stream.len()).is_err() {
+                // It grows with what arrives.
+                return;
+            }
             os::prefer_huge_pages(self.stream.spare_capacity_mut());
         }
     }

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     courier::Courier,
     error::{Error, Result},
-    job::{Awaited, Callbacks, Home, Raw, Slot, lock},
+    job::{Awaited, Callbacks, Home, Slot, lock},
     launch::Launch,
     os::{Child, StatusPage},
     packed::Part,
@@ -81,6 +81,8 @@ pub(super) struct Core {
     pub(super) stations: Vec<Option<Arc<Station>>>,
     /// When the clock wakes, if it does by itself.
     pub(super) clock_at: Option<Time>,
+    /// Whether the pool is over, and at how many seats there is, or is to be, a process: what was told last.
+    pub(super) phase: (bool, usize),
 }
 
 /// What leads to the process at a seat.
@@ -278,7 +280,7 @@ impl Shared {
             match &station.line {
                 Line::Ring(line) => {
                     if let Some(collector) = &self.collector {
-                        collector.before_sending(&core, line);
+                        collector.before_sending(line);
                     }
                     let sent = match effect {
                         Effect::Send { generation, first, last, .. } => {
@@ -303,8 +305,10 @@ impl Shared {
                 }
             }
         }
-        // From then on, any event may be what somebody waits for.
-        if core.dispatcher.is_over() {
+        // Whoever waits for the end, or for a seat to be started, is told of each step of it.
+        let is_over = core.dispatcher.is_over();
+        let phase = (is_over, if is_over { core.dispatcher.open_seats() } else { self.seats });
+        if std::mem::replace(&mut core.phase, phase) != phase {
             self.changed.notify_all();
             self.clock.notify_all();
             self.look();
@@ -652,6 +656,6 @@ impl Submission for Slot {
     }
 
     fn fail(&self, _: u32, error: Error) {
-        self.finish(Raw::One(Err(error)));
+        Slot::fail(self, error);
     }
 }

@@ -64,8 +64,8 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         let seat = self.latest;
         let Some(duration) = self.front().and_then(|task| self.durations.get(task)) else { return false };
         let state = &self.seats[seat];
-        let more = duration * self.waiting_calls as Time;
-        if state.calls == 0 || state.ahead + more > GRAIN || now.saturating_sub(state.progress) > GRAIN {
+        let more = duration.saturating_mul(self.waiting_calls as Time);
+        if state.calls == 0 || state.ahead.saturating_add(more) > GRAIN || now.saturating_sub(state.progress) > GRAIN {
             return false;
         }
         self.feed(seat, usize::MAX, now);

@@ -483,6 +483,11 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         self.seats.iter().all(|seat| seat.phase == Phase::Closed)
     }
 
+    /// At how many seats there is, or may be again, a process.
+    pub(crate) fn open_seats(&self) -> usize {
+        self.seats.iter().filter(|seat| seat.phase != Phase::Closed).count()
+    }
+
     pub(crate) fn is_starting(&self, seat: usize) -> bool {
         self.seats[seat].phase == Phase::Starting
     }
@@ -554,13 +559,15 @@ impl<W: ?Sized + Work> Dispatcher<W> {
 
     /// For how long nobody needs to look at reports: how long the workers have enough to do, if all who have something
     /// to do have many short calls.
-    pub(crate) fn rest(&self) -> Option<Time> {
+    pub(crate) fn rest(&self, now: Time) -> Option<Time> {
         const MANY: usize = 4;
         const SHORT: Time = 250_000;
         let busy = self.seats.iter().filter(|seat| seat.calls > 0 && seat.phase == Phase::Ready);
         let rest = |seat: &Seat<W>| {
             let short = seat.in_flight.front().is_some_and(|flight| flight.expected <= SHORT);
-            (short && seat.calls >= MANY).then_some(seat.ahead / 2)
+            // One that shows no progress has met a call that is not short.
+            let goes_on = now.saturating_sub(seat.progress) < MILLISECOND;
+            (short && goes_on && seat.calls >= MANY).then_some(seat.ahead / 2)
         };
         busy.map(rest)
             .try_fold(Time::MAX, |least, rest| rest.map(|rest| least.min(rest)))

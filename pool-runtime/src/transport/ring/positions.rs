@@ -3,23 +3,24 @@
 //! ```text
 //!   writer                                             reader
 //!   bytes …                                            while written == read:
-//!   written  ── release ──▶                                sleeps = mark
-//!   ───────── fence ─────────                              ──────── fence ────────
-//!   if sleeps ≠ 0: sleeps = 0, ring the bell ◀──           if written == read still: sleep on the bell
+//!   written = … (release)                                  swap mark into sleeps
+//!   read sleeps, as an exchange                            if written == read still (acquire): sleep on the bell
+//!   if it is a mark: take it back, ring the bell
 //! ```
 //!
-//! The two fences are what makes a lost wake-up impossible: of the writer's store to `written` and the reader's to
-//! `sleeps`, at least one is seen by the other side. The same holds for a writer that waits for room, with `read` and
-//! `starved`. A model of all interleavings is checked by loom, in the tests.
+//! Both sides *exchange* `sleeps`, and exchanges of one word have an order: if the writer's comes first, the reader's sees
+//! all that the writer did before, `written` included; if it comes second, it finds the mark. So no wake-up is lost. The
+//! same holds for a writer that waits for room, with `read` and `starved`. Loom goes through all interleavings, in the
+//! tests.
 //!
 //! Positions only grow: they count bytes since the ring was made, and their place in memory is the position modulo the
 //! ring's capacity. Each side keeps its own in private memory and believes the other's only as far as it makes sense: a
 //! ring is never fuller than its capacity, and never emptier than empty.
 
 #[cfg(all(test, loom))]
-use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 #[cfg(not(all(test, loom)))]
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Something for one side alone to write, so that it does not slow down what the other side writes: two cache lines, as
 /// processors fetch them in pairs.
@@ -86,15 +87,14 @@ impl Writing {
     /// The mark of a reader that has to be woken after something was published, or 0. `pause` says that nothing more
     /// will come for a while.
     pub(crate) fn to_wake(&self, ring: &Positions, pause: bool) -> u32 {
-        fence(Ordering::SeqCst);
-        let mark = ring.sleeps.0.load(Ordering::Relaxed);
+        let mark = ring.sleeps.0.fetch_or(0, Ordering::AcqRel);
         if mark == 0 || (mark & LAZY != 0 && !pause) {
             return 0;
         }
         ring.sleeps.0.swap(0, Ordering::AcqRel)
     }
 
-    /// As [`to_wake`](Self::to_wake), without a fence: may miss a reader that goes to sleep just now, which another look
+    /// As [`to_wake`](Self::to_wake), with a mere look: may miss a reader that goes to sleep just now, which another look
     /// has to find.
     #[inline]
     pub(crate) fn may_wake(&self, ring: &Positions) -> u32 {
@@ -107,8 +107,7 @@ impl Writing {
 
     /// Wants to be woken when there is more room than now. Look once more before sleeping.
     pub(crate) fn starve(&self, ring: &Positions) {
-        ring.starved.0.store(1, Ordering::Relaxed);
-        fence(Ordering::SeqCst);
+        ring.starved.0.swap(1, Ordering::AcqRel);
     }
 }
 
@@ -149,21 +148,20 @@ impl Reading {
 
     /// Is there a writer to be woken, after something was released?
     pub(crate) fn is_starved(&self, ring: &Positions) -> bool {
-        fence(Ordering::SeqCst);
-        ring.starved.0.load(Ordering::Relaxed) != 0 && ring.starved.0.swap(0, Ordering::AcqRel) != 0
+        ring.starved.0.fetch_or(0, Ordering::AcqRel) != 0 && ring.starved.0.swap(0, Ordering::AcqRel) != 0
     }
 }
 
 impl Positions {
     /// The reader wants to be woken, as the mark says, when there is something to read. Look once more before sleeping.
     pub(crate) fn sleep(&self, mark: u32) {
-        self.sleeps.0.store(mark, Ordering::Relaxed);
-        fence(Ordering::SeqCst);
+        self.sleeps.0.swap(mark, Ordering::AcqRel);
     }
 
-    /// The reader is awake, and need not be woken.
+    /// The reader is awake, and need not be woken. An exchange too: a plain store behind the writer's would hide it from the
+    /// reader's next one.
     pub(crate) fn wake(&self) {
-        self.sleeps.0.store(0, Ordering::Relaxed);
+        self.sleeps.0.swap(0, Ordering::AcqRel);
     }
 
     /// Is there something to read? For those who do not read it: the shared words are taken as they are.
@@ -215,6 +213,7 @@ mod loom_tests {
     use loom::{cell::UnsafeCell, sync::Arc, sync::Condvar, sync::Mutex, thread};
 
     const CAPACITY: u64 = 2;
+    const PREEMPTIONS: usize = 3;
 
     /// A futex, as far as the protocol needs one: who sleeps on a count that has moved on does not sleep.
     #[derive(Default)]
@@ -251,7 +250,10 @@ mod loom_tests {
     /// Sends `messages` numbers through a ring of two cells; both sides sleep whenever they can. Loom fails on a lost
     /// wake-up, as a deadlock, and on a cell that is read and written at the same time.
     fn send_and_receive(messages: u64) {
-        loom::model(move || {
+        let mut model = loom::model::Builder::new();
+        // Beyond this, the number of interleavings explodes, and hardly any is new.
+        model.preemption_bound = Some(PREEMPTIONS);
+        model.check(move || {
             let ring = Arc::new(Ring {
                 positions: Positions::default(),
                 cells: Default::default(),

@@ -41,7 +41,7 @@ const LEAST_SPARE: usize = 1 << 19;
 /// More is not kept.
 const MOST_SPARE: usize = 1 << 27;
 /// Nor for longer.
-const UNUSED: Duration = Duration::from_secs(2);
+const UNUSED: Duration = Duration::from_secs(10);
 
 static SPARE: Mutex<Option<(Vec<u8>, Instant)>> = Mutex::new(None);
 

@@ -264,7 +264,7 @@ const KEPT: usize = 1 << 16;
 /// Nor is more kept at any time.
 const MOST_KEPT: usize = 1 << 27;
 /// There is nothing to do when nothing came for so long.
-const IDLE: Duration = Duration::from_millis(100);
+const IDLE: Duration = Duration::from_secs(5);
 
 impl Duty {
     /// Runs calls until the parent says that there are no more, or is gone. Returns the exit code.

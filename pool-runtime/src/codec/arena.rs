@@ -29,7 +29,7 @@ const MOST: usize = 32;
 /// How many bytes they have together.
 const MOST_BYTES: usize = 1 << 30;
 /// A free segment that was not used for so long is given back.
-const UNUSED: Duration = Duration::from_secs(2);
+const UNUSED: Duration = Duration::from_secs(10);
 
 struct Segment {
     handle: Handle,

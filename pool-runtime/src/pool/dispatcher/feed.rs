@@ -94,8 +94,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         }
         let first = state.sent.wrapping_add(1);
         let (mut given, mut size) = (0, 0);
-        loop {
-            let Some(task) = self.front() else { break };
+        while let Some(task) = self.front() {
             let duration = self.durations.get(task).unwrap_or(AHEAD);
             let share = share.max((GRAIN / duration) as usize).saturating_sub(given);
             let Some(calls) = self.fitting(seat, share, size, duration) else { break };

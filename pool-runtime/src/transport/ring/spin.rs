@@ -9,11 +9,11 @@
 use std::time::{Duration, Instant};
 
 /// About what a wake-up takes.
-const LONGEST: Duration = Duration::from_micros(50);
-/// The first step up from none.
+const LONGEST: Duration = Duration::from_micros(80);
+/// Less is not worth it.
 const SHORTEST: Duration = Duration::from_micros(6);
 /// A sleep of this length, the wake-up included, would have been avoided by spinning.
-const SHORT_SLEEP: Duration = Duration::from_micros(120);
+const SHORT_SLEEP: Duration = Duration::from_micros(160);
 /// Between two looks at the clock; a longer gap is a time slice of another thread: interrupts take less.
 const GAP: Duration = Duration::from_micros(300);
 /// How long not to spin once another thread was found to want the processor.
@@ -77,7 +77,8 @@ impl Spin {
     /// A sleep took so long.
     pub(crate) fn slept(&mut self, time: Duration) {
         if time < SHORT_SLEEP {
-            self.limit = (2 * self.limit).clamp(SHORTEST, LONGEST);
+            // At once: where both sides spin too briefly, each finds the other asleep, for ever.
+            self.limit = LONGEST;
         }
     }
 }
@@ -99,7 +100,7 @@ mod tests {
         spin.slept(Duration::from_millis(10));
         assert!(spin.limit.is_zero(), "a long sleep was right");
         spin.slept(Duration::from_micros(40));
-        assert_eq!(spin.limit, SHORTEST);
+        assert_eq!(spin.limit, LONGEST);
         let mut looks = 0;
         assert!(spin.wait(|| {
             looks += 1;

@@ -2,8 +2,9 @@
 //!
 //! Two ways lead from a value to bytes. Whole parameters and results made of *plain data* (`Vec<f64>`, `&[u8]`,
 //! `[u32; 9]`, long strings) are copied in bulk, aligned so that a lent slice can be read where it lies; large ones go
-//! into an [`arena`] of shared memory, and only their number travels. Everything else goes through serde. Which way a type takes is decided at compile time, where the concrete type is known: `#[task]` calls
-//! methods on a [`Probe`], and method look-up picks the first implementation that applies.
+//! into an [`arena`] of shared memory, and only their number travels. Everything else goes through serde. Which way a
+//! type takes is decided at compile time, where the concrete type is known: `#[task]` calls methods on a [`Probe`], and
+//! method look-up picks the first implementation that applies.
 //!
 //! | serde's model | bytes |
 //! |---|---|

@@ -316,7 +316,7 @@ impl<'de, T: Plain> Deserialize<'de> for Shared<[T]> {
     }
 }
 
-/// Sealed memory, and the number by which all processes know it.
+/// Sealed memory, or a segment of the arena, and the number by which all processes know it.
 #[derive(Debug)]
 pub(crate) struct Region {
     id: u64,

@@ -1,4 +1,4 @@
-//! Memory that is filled once, sealed, and then read in place by any number of processes.
+//! Memory that is filled, and then read in place by any number of processes.
 //!
 //! It is an anonymous file (memfd): it has no name that could be left behind, and the kernel frees it with the last
 //! descriptor and the last mapping, however their processes end.
@@ -8,8 +8,9 @@
 //!                                          read-only                    read-only
 //! ```
 //!
-//! Nobody reads it before it is sealed, and nobody writes it afterwards: a slice of it is a slice as any other. It must
-//! never be mapped unsealed, as another process could then change it below the reader's feet, or cut it off.
+//! Of sealed memory, nobody reads any before it is sealed, and nobody writes any afterwards: a slice of it is a slice as any
+//! other. [Reusable](Memory::reusable) memory is for the arena alone: its length is fixed, its maker writes it again and
+//! again, and whoever reads it holds it meanwhile. Memory that can be cut off below a reader's feet is never mapped.
 //!
 //! Filling costs more than anything else, as each page is new. A `write` to the file takes a new page and copies into
 //! it; through a mapping, the page is zeroed first, and there is a fault for each. Of 64 MiB, the one takes as long as a
@@ -217,7 +218,8 @@ struct Mapping {
 
 // SAFETY: the mapping belongs to the value, as the memory of a `Box<[u8]>` does, and has no ties to a thread.
 unsafe impl Send for Mapping {}
-// SAFETY: through a shared reference it is only read; while it is writable, nobody else has a mapping of the file.
+// SAFETY: through a shared reference it is only read; while it is writable, its maker sees to it
+// that nobody looks (`Memory::overwrite`).
 unsafe impl Sync for Mapping {}
 
 impl Mapping {

@@ -63,7 +63,7 @@ pub(super) struct Collector {
     /// Those of them that wake soon by themselves: for the others, a ring that is armed lazily could be silent for ever.
     leader_naps: AtomicBool,
     collector_naps: AtomicBool,
-    /// The leader's patience; also what makes it the only one.
+    /// The leader's patience.
     spin: Mutex<Spin>,
     processors: usize,
     /// More threads want to run than there are processors: nobody is to spin.

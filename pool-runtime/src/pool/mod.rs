@@ -1,23 +1,25 @@
 //! The pool: the handle that users hold, and what its threads share.
 //!
 //! ```text
-//!  any user's thread                                              worker process
-//!    apply, map … ──submit──▶ ┌────────────┐ ──Send──▶ outbox ═══════▶ call
+//!  any user's thread                                                        worker process
+//!    apply, map … ──submit──▶ ┌────────────┐ ──Send──▶ ring or outbox ═══════▶ call
 //!                             │ dispatcher │
-//!  attendant of a seat ─────▶ └────────────┘ ──Finish─▶ slot ──▶ get, poll, callback
-//!    report, lost, ready                                    ◀═══════ report
-//!  clock: tick
+//!  attendant of a seat ─────▶ └────────────┘ ──Values, Failed──▶ slot ──▶ get, poll, callback
+//!    ready, lost                   ▲
+//!  clock: tick                     └──reported── who listens ◀═══════════════ report
 //! ```
 //!
-//! - Whoever brings an event locks the [dispatcher](dispatcher), lets it decide, and carries out the effects after
-//!   unlocking: there is no thread through which all calls would have to pass.
-//! - One *attendant* thread per seat starts the worker, listens to it, notices its death and replaces it
-//!   ([supervisor]). It runs no user code. A caller that blocks until a worker answers takes its place meanwhile, to
-//!   save a wake-up ([ear]).
+//! - Whoever brings an event locks the [dispatcher](dispatcher), lets it decide, and carries out the effects: there is no
+//!   thread through which all calls would have to pass.
+//! - One *attendant* thread per seat starts the worker, notices its death and replaces it ([supervisor]). It runs no user
+//!   code.
+//! - Who listens depends on the transport. Behind rings, it is a caller that waits, or the [collector]'s thread, for all
+//!   workers at once. Over channels, it is each worker's attendant, or a caller in its place ([ear]).
 //! - The clock thread exists only once a worker has kept others waiting; an idle pool's threads all sleep.
 //!
-//! Frames for one worker are put into its [outbox] under the dispatcher's lock, so that they leave in the order
-//! in which the dispatcher numbered the calls; whoever finds nobody sending sends what is there.
+//! Frames for one worker leave in the order in which the dispatcher numbered the calls. Into a ring they are written while
+//! the dispatcher is locked ([ringline]); for a channel, they are put into the [outbox] then, and sent after it is unlocked,
+//! by whoever finds nobody sending.
 
 mod builder;
 mod collector;

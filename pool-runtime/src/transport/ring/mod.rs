@@ -11,8 +11,8 @@
 //! While both sides are busy, a message is two copies and a few stores: no system call, no lock. [`positions`] is what the
 //! two agree on, [`spin`] how long they wait before they sleep.
 //!
-//! Nothing here is shared for writing with a process that may die: each word has one writer at a time, and there is no
-//! lock. The parent reads nothing in place: it copies first, and looks then. What a worker writes into the memory, in its
+//! There is no lock that a process could die with. How far each side is, it alone writes; the words that say who sleeps are
+//! exchanged, never waited for. The parent reads nothing in place: it copies first, and looks then. What a worker writes into the memory, in its
 //! madness, can be wrong, but never costs the parent more than that worker.
 //!
 //! The memory is one sealed memfd for each worker, which is passed on at its start. The capacity of a ring is a few hundred
@@ -251,7 +251,8 @@ impl Calls {
         Self { memory, writing: Writing::default(), sent: 0 }
     }
 
-    /// Sends a frame of at most `most` bytes, no more than [`WHOLE`], which `fill` writes. False if there is no room just now.
+    /// Sends a frame of at most `most` bytes, no more than [`WHOLE`], which `fill` writes. False if there is no room just
+    /// now.
     pub(crate) fn send(&mut self, most: usize, fill: impl FnOnce(&mut Space<'_>)) -> Result<bool, Mad> {
         debug_assert!(most <= WHOLE);
         let (ring, needed) = (&self.memory.control().calls, HEAD + most.next_multiple_of(ALIGN));
@@ -348,7 +349,8 @@ impl Reports {
 
 /// The words on which the threads of a pool sleep, one page for all its workers.
 ///
-/// A worker can only ring them, or keep them from being rung for itself.
+/// A worker that writes them at random wakes somebody for nothing, or in the worst case hides another worker's ring: that is
+/// why nobody sleeps on them for long while calls are on their way.
 #[derive(Debug)]
 pub(crate) struct Bells {
     mapping: Mapping,
@@ -534,7 +536,8 @@ pub(crate) struct Outgoing {
 }
 
 impl Outgoing {
-    /// Adds a record of two parts, padded to a multiple of 8 bytes, and shows it to the parent. Waits while the ring is full.
+    /// Adds a record of two parts, padded to a multiple of 8 bytes, and shows it to the parent. Waits while the ring is
+    /// full.
     #[inline]
     pub(crate) fn push(&mut self, head: &[u8], payload: &[u8]) -> Result<(), &'static str> {
         let length = (head.len() + payload.len()).next_multiple_of(8);

@@ -10,8 +10,8 @@
 //!
 //! Both sides *exchange* `sleeps`, and exchanges of one word have an order: if the writer's comes first, the reader's sees
 //! all that the writer did before, `written` included; if it comes second, it finds the mark. So no wake-up is lost. The
-//! same holds for a writer that waits for room, with `read` and `starved`. Loom goes through all interleavings, in the
-//! tests.
+//! same holds for a writer that waits for room, with `read` and `starved`. Loom checks it in the tests, for interleavings
+//! with a bounded number of preemptions; [`may_wake`](Writing::may_wake) and [`LAZY`] are not in its model.
 //!
 //! Positions only grow: they count bytes since the ring was made, and their place in memory is the position modulo the
 //! ring's capacity. Each side keeps its own in private memory and believes the other's only as far as it makes sense: a
@@ -22,8 +22,8 @@ use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 #[cfg(not(all(test, loom)))]
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-/// Something for one side alone to write, so that it does not slow down what the other side writes: two cache lines, as
-/// processors fetch them in pairs.
+/// Apart from all other words, so that writing it does not slow down access to them: two cache lines, as processors fetch
+/// them in pairs.
 #[derive(Debug, Default)]
 #[repr(C, align(128))]
 struct Apart<T>(T);
@@ -251,7 +251,7 @@ mod loom_tests {
     /// wake-up, as a deadlock, and on a cell that is read and written at the same time.
     fn send_and_receive(messages: u64) {
         let mut model = loom::model::Builder::new();
-        // Beyond this, the number of interleavings explodes, and hardly any is new.
+        // Without a bound, a ring that is full keeps it busy for longer than five minutes.
         model.preemption_bound = Some(PREEMPTIONS);
         model.check(move || {
             let ring = Arc::new(Ring {

@@ -34,6 +34,19 @@ pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Sleeps until something has changed, at most until `deadline`; None after that.
+pub(crate) fn sleep_on<'g, T>(
+    changed: &Condvar,
+    guard: MutexGuard<'g, T>,
+    deadline: Option<Instant>,
+) -> Option<MutexGuard<'g, T>> {
+    match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
+        None => Some(changed.wait(guard).unwrap_or_else(PoisonError::into_inner)),
+        Some(Duration::ZERO) => None,
+        Some(left) => Some(changed.wait_timeout(guard, left).unwrap_or_else(PoisonError::into_inner).0),
+    }
+}
+
 /// A result before it is asked for.
 pub(crate) enum Raw {
     /// Of one call: bytes to decode.
@@ -244,11 +257,10 @@ impl Awaited for Slot {
         let mut state = lock(&self.state);
         while matches!(state.progress, Progress::Pending(..)) {
             state.slept_for = true;
-            state = match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
-                None => self.finished.wait(state).unwrap_or_else(PoisonError::into_inner),
-                Some(Duration::ZERO) => return,
-                Some(left) => self.finished.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0,
-            };
+            match sleep_on(&self.finished, state, deadline) {
+                Some(awake) => state = awake,
+                None => return,
+            }
         }
     }
 }

@@ -9,7 +9,7 @@
 //!  clock: tick                     └──reported── who listens ◀═══════════════ report
 //! ```
 //!
-//! - Whoever brings an event locks the [dispatcher](dispatcher), lets it decide, and carries out the effects: there is no
+//! - Whoever brings an event locks the [dispatcher], lets it decide, and carries out the effects: there is no
 //!   thread through which all calls would have to pass.
 //! - One *attendant* thread per seat starts the worker, notices its death and replaces it ([supervisor]). It runs no user
 //!   code.
@@ -21,10 +21,12 @@
 //! the dispatcher is locked ([ringline]); for a channel, they are put into the [outbox] then, and sent after it is unlocked,
 //! by whoever finds nobody sending.
 
+mod batch;
 mod builder;
 mod collector;
 pub(crate) mod dispatcher;
 mod ear;
+mod imap;
 mod map;
 mod outbox;
 mod ringline;
@@ -32,7 +34,7 @@ mod shared;
 mod supervisor;
 
 pub use builder::{PoolBuilder, Transport};
-pub use map::Imap;
+pub use imap::Imap;
 
 use crate::{
     error::{Error, Result},

@@ -1,0 +1,155 @@
+//! Calls of one task that are submitted together: how they are gathered, and how they end.
+//!
+//! Arguments lie one behind the other in one piece of memory, so that a million inputs are not a million allocations. How
+//! many calls go to a worker at a time is the dispatcher's business, not that of the size of a batch.
+
+use super::{
+    dispatcher::Work,
+    shared::{Shared, Submission},
+};
+use crate::{
+    codec,
+    error::Error,
+    packed::{Packed, Part},
+    shared::{Handle, Regions},
+    task::{Encoded, Registered, Task, TaskCall, TaskInfo},
+};
+use std::{
+    ops::Range,
+    sync::{Arc, atomic::Ordering},
+};
+
+/// A batch is closed when its arguments have so many bytes.
+const BATCH_BYTES: usize = 1 << 15;
+/// A batch is closed when its arguments speak of so many regions of shared memory.
+const BATCH_REGIONS: usize = 16;
+
+/// Calls that are being gathered.
+pub(super) struct Gatherer {
+    pub(super) task: &'static TaskInfo,
+    pub(super) arguments: Packed,
+    regions: Vec<Handle>,
+}
+
+impl Gatherer {
+    pub(super) fn new(task: &'static TaskInfo) -> Self {
+        Self { task, arguments: Packed::new(), regions: Vec::new() }
+    }
+
+    /// Whether the batch is large enough to be submitted.
+    #[inline]
+    pub(super) fn push(&mut self, arguments: Encoded, calls: u32) -> bool {
+        self.arguments.push(&arguments.bytes);
+        codec::recycle(arguments.bytes);
+        self.hold(&arguments.regions);
+        self.arguments.len() >= calls || self.arguments.size() >= BATCH_BYTES || self.regions.len() >= BATCH_REGIONS
+    }
+
+    /// Most calls of a map speak of the same regions, or of none.
+    #[inline]
+    fn hold(&mut self, regions: &Regions) {
+        for region in &**regions {
+            if !self.regions.iter().rev().take(BATCH_REGIONS).any(|held| Arc::ptr_eq(held, region)) {
+                self.regions.push(region.clone());
+            }
+        }
+    }
+
+    pub(super) fn take(&mut self, shared: &Shared) -> Batch {
+        let arguments = std::mem::take(&mut self.arguments);
+        let first_job = shared.jobs.fetch_add(u64::from(arguments.len()), Ordering::Relaxed);
+        Batch { task: self.task.name(), first_job, arguments, regions: std::mem::take(&mut self.regions) }
+    }
+}
+
+/// Calls that are submitted together.
+pub(super) struct Batch {
+    task: &'static str,
+    first_job: u64,
+    arguments: Packed,
+    /// What the arguments speak of, of all calls together.
+    regions: Vec<Handle>,
+}
+
+impl Batch {
+    /// How many calls it has.
+    pub(super) fn len(&self) -> u32 {
+        self.arguments.len()
+    }
+
+    /// How many bytes the arguments take.
+    pub(super) fn size(&self) -> usize {
+        self.arguments.size()
+    }
+
+    /// Of how many regions they speak.
+    pub(super) fn regions(&self) -> usize {
+        self.regions.len()
+    }
+}
+
+/// Whom to tell how the calls of a batch end.
+pub(super) trait Ends: Send + Sync {
+    /// So many have ended with values, whose records these are.
+    fn values(&self, first: u32, count: u32, records: &[u8]);
+
+    fn fail(&self, index: u32, error: Error);
+}
+
+/// A batch on its way.
+pub(super) struct Submitted<E> {
+    pub(super) batch: Batch,
+    pub(super) ends: E,
+}
+
+impl<E> Work for Submitted<E> {
+    fn task(&self) -> &'static str {
+        self.batch.task
+    }
+
+    fn first_job(&self) -> u64 {
+        self.batch.first_job
+    }
+
+    fn size(&self, calls: Range<u32>) -> usize {
+        self.batch.arguments.size_of(calls)
+    }
+}
+
+impl<E: Ends> Submission for Submitted<E> {
+    fn with_arguments(&self, calls: Range<u32>, see: &mut dyn FnMut(Part<'_>)) {
+        see(self.batch.arguments.part(calls));
+    }
+
+    fn with_regions(&self, see: &mut dyn FnMut(&[Handle])) {
+        see(&self.batch.regions);
+    }
+
+    fn values(&self, first: u32, count: u32, records: &[u8]) {
+        self.ends.values(first, count, records);
+    }
+
+    fn fail(&self, index: u32, error: Error) {
+        codec::doom(&self.batch.regions, &error);
+        self.ends.fail(index, error);
+    }
+}
+
+/// Cancels what waits, and leaves alone what runs.
+pub(super) fn withdraw(shared: &Shared, tickets: impl Iterator<Item = u64>) {
+    shared.tell(|dispatcher, now| {
+        for ticket in tickets {
+            dispatcher.cancel(ticket, false, now);
+        }
+    });
+}
+
+/// What a map and its like need to know of a task at run time.
+pub(super) fn task_of<C: TaskCall>() -> &'static TaskInfo {
+    <C::Task as Registered>::info()
+}
+
+/// Decodes results of the task of `C`.
+pub(super) fn decode_of<C: TaskCall>() -> crate::job::Decode<C::Output> {
+    <C::Task as Task>::decode
+}

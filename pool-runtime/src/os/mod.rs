@@ -13,6 +13,7 @@ mod mapping;
 mod memory;
 mod page;
 pub(crate) mod passing;
+mod processor;
 mod signal;
 mod spawn;
 
@@ -22,15 +23,11 @@ pub(crate) use futex::{futex_wait, futex_wake};
 pub(crate) use mapping::{Mapping, PAGE, check_size, prefer_huge_pages, sealed_memory};
 pub(crate) use memory::{Draft, Memory, View};
 pub(crate) use page::{StatusPage, WORDS};
+pub(crate) use processor::{cpu_count, current_cpu, leave_cpu};
 pub(crate) use signal::{SigpipeHeld, block_all_signals};
 pub(crate) use spawn::{Io, Spawn, program_path};
 
 use std::time::Duration;
-
-/// The processors this process may use: the smaller of its affinity and its cgroup's quota.
-pub(crate) fn cpu_count() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
-}
 
 /// Sleeps until one of `fds` has something to read or its other side is gone, or until `patience` ends.
 ///

@@ -253,7 +253,10 @@ impl Lead<'_> {
                 any = serve(shared, &stations, true);
                 continue;
             }
-            let may_spin = !collector.crowded.load(Ordering::Relaxed);
+            let here = os::current_cpu();
+            collector.bells.lead_on(here);
+            let may_spin = !collector.crowded.load(Ordering::Relaxed)
+                && !lines(&stations).any(|line| line.memory().worker_is_on(here));
             if !may_spin || !spin.wait(|| any_unread(&stations) || what.is_done()) {
                 let began = Instant::now();
                 if collector.sleep(shared, &over, deadline) {

@@ -20,6 +20,7 @@
 //! them out.
 
 mod positions;
+mod processor;
 mod spin;
 
 pub(crate) use positions::LAZY;
@@ -27,6 +28,7 @@ pub(crate) use spin::Spin;
 
 use crate::os::{self, Mapping, PAGE};
 use positions::{Mad, Positions, Reading, Writing};
+use processor::{Processor, Talk};
 use std::{
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
@@ -68,6 +70,8 @@ struct Control {
     bell: AtomicU32,
     /// More threads want to run than there are processors: the worker is not to spin.
     crowded: AtomicU32,
+    /// Where the worker runs.
+    worker: Processor,
 }
 
 const _: () = assert!(size_of::<Control>() <= PAGE);
@@ -145,6 +149,12 @@ impl Memory {
     /// Has the worker said something that nobody has read?
     pub(crate) fn has_reports(&self) -> bool {
         self.control().reports.has_unread()
+    }
+
+    /// Is the worker awake, or being woken, on this processor? It cannot run before the calling thread leaves it.
+    pub(crate) fn worker_is_on(&self, cpu: u32) -> bool {
+        let control = self.control();
+        control.worker.is(cpu) && !control.calls.reader_sleeps()
     }
 
     /// Tells the worker whether more threads want to run than there are processors.
@@ -364,6 +374,15 @@ pub(crate) const LEADER: u32 = 2;
 #[repr(C, align(128))]
 struct Word(AtomicU32);
 
+#[repr(C)]
+struct Words {
+    bells: [Word; 2],
+    /// Where the leader runs, or the latest one did.
+    leader: Processor,
+}
+
+const _: () = assert!(size_of::<Words>() <= PAGE);
+
 impl Bells {
     pub(crate) fn new() -> io::Result<Self> {
         let fd = os::sealed_memory(c"pool-bells", PAGE)?;
@@ -379,10 +398,18 @@ impl Bells {
         self.fd.as_ref().map(AsFd::as_fd)
     }
 
+    fn words(&self) -> &Words {
+        // SAFETY: the mapping is larger than that, page-aligned, zeroed at first, and lives as long as `self`.
+        unsafe { self.mapping.start().cast().as_ref() }
+    }
+
     fn word(&self, mark: u32) -> &AtomicU32 {
-        // SAFETY: the mapping is larger than both words, page-aligned, zeroed at first, and lives as long as `self`.
-        let words: &[Word; 2] = unsafe { self.mapping.start().cast().as_ref() };
-        &words[usize::from(mark & !LAZY == LEADER)].0
+        &self.words().bells[usize::from(mark & !LAZY == LEADER)].0
+    }
+
+    /// A caller listens, on this processor.
+    pub(crate) fn lead_on(&self, cpu: u32) {
+        self.words().leader.set(cpu);
     }
 
     pub(crate) fn ring(&self, mark: u32) {
@@ -411,6 +438,7 @@ pub(crate) fn worker_ends(memory: &OwnedFd, bells: &OwnedFd) -> io::Result<(Inco
         bells: bells.clone(),
         reading: Reading::default(),
         spin: Spin::new(),
+        talk: Talk::default(),
         assembled: Vec::new(),
     };
     Ok((incoming, Outgoing { memory, bells, writing: Writing::default(), spin: Spin::new() }))
@@ -423,6 +451,7 @@ pub(crate) struct Incoming {
     bells: Arc<Bells>,
     reading: Reading,
     spin: Spin,
+    talk: Talk,
     /// A frame that came in pieces.
     assembled: Vec<u8>,
 }
@@ -497,13 +526,15 @@ impl Incoming {
     /// How many bytes there are; waits for the first.
     fn await_bytes(&mut self) -> Result<u64, &'static str> {
         loop {
-            let Self { memory, reading, spin, .. } = self;
+            let Self { memory, bells, reading, spin, .. } = self;
             let control = memory.control();
             match reading.available(&control.calls, CALLS as u64)? {
                 0 => {}
                 available => return Ok(available),
             }
-            let may_spin = control.crowded.load(Ordering::Relaxed) == 0;
+            let here = os::current_cpu();
+            control.worker.set(here);
+            let may_spin = control.crowded.load(Ordering::Relaxed) == 0 && !bells.words().leader.is(here);
             if may_spin && spin.wait(|| reading.look(&control.calls, CALLS as u64) != Ok(0)) {
                 continue;
             }
@@ -519,7 +550,13 @@ impl Incoming {
         if self.reading.look(&control.calls, CALLS as u64)? == 0 {
             let begun = Instant::now();
             os::futex_wait(&control.bell, seen, patience);
-            self.spin.slept(begun.elapsed());
+            let time = begun.elapsed();
+            self.spin.slept(time);
+            let here = os::current_cpu();
+            let beside = control.crowded.load(Ordering::Relaxed) == 0 && self.bells.words().leader.is(here);
+            if self.talk.is_to_move(beside, time) {
+                os::leave_cpu(here);
+            }
         }
         control.calls.wake();
         Ok(())

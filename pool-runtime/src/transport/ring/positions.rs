@@ -164,6 +164,11 @@ impl Positions {
         self.sleeps.0.swap(0, Ordering::AcqRel);
     }
 
+    /// Does the reader sleep, or is it about to?
+    pub(crate) fn reader_sleeps(&self) -> bool {
+        self.sleeps.0.load(Ordering::Relaxed) != 0
+    }
+
     /// Is there something to read? For those who do not read it: the shared words are taken as they are.
     pub(crate) fn has_unread(&self) -> bool {
         self.written.0.load(Ordering::Acquire) != self.read.0.load(Ordering::Acquire)

@@ -151,6 +151,12 @@ fn report(number: u32, kind: u32, length: u32) -> Vec<u8> {
     [number, kind << 28 | length].iter().flat_map(|word| word.to_le_bytes()).collect()
 }
 
+/// A report of a value that ends in plain data.
+fn bulk(number: u32, length: u64, before: u32, align: u32) -> Vec<u8> {
+    [report(number, 3, LONG), length.to_le_bytes().into(), before.to_le_bytes().into(), align.to_le_bytes().into()]
+        .concat()
+}
+
 const LONG: u32 = (1 << 28) - 1;
 
 #[test]
@@ -179,8 +185,14 @@ fn reports_that_cannot_be() {
         // Of as many as there are numbers.
         [report(u32::MAX, 0, 0), report(0, 0, 0), report(1, 0, 0)].concat(),
         // Of no kind.
-        report(1, 3, 0),
+        report(1, 4, 0),
         vec![0xff; 64],
+        // Of plain data: of no length, aligned as nothing is, behind more than there is, of nobody.
+        report(1, 3, 0),
+        bulk(1, 1 << 20, 16, 3),
+        bulk(1, 1 << 20, 16, 1 << 31),
+        bulk(1, 8, 16, 1),
+        bulk(1 << 30, 1 << 40, 16, 1),
         // Of more bytes than there are.
         [report(1, 0, LONG), u64::MAX.to_le_bytes().to_vec()].concat(),
         terabyte(),
@@ -250,7 +262,7 @@ fn garbage_of_every_kind() {
             // Reports that might be: of small numbers, of known kinds, of some length.
             4 | 5 => {
                 let reports = (0..1 + numbers.below(10)).map(|_| {
-                    let [number, kind, length] = [1 << 12, 3, 64].map(|bound| numbers.below(bound) as u32);
+                    let [number, kind, length] = [1 << 12, 4, 64].map(|bound| numbers.below(bound) as u32);
                     [report(number, kind, length), numbers.bytes(length.next_multiple_of(8) as usize)].concat()
                 });
                 let garbage = reports.collect::<Vec<_>>().concat();

@@ -11,6 +11,7 @@ pool_main!();
 over_every_transport! {
     no_bytes,
     every_size_around_the_limits_of_a_message,
+    large_results_in_whatever_way_they_are_asked_for,
     a_hundred_megabytes_of_bytes,
     a_hundred_megabytes_of_text,
     a_hundred_megabytes_of_numbers,
@@ -75,6 +76,12 @@ fn reverse(mut numbers: Vec<f64>) -> Vec<f64> {
     numbers
 }
 
+#[task]
+fn mirror(mut pixels: Vec<[u8; 3]>) -> Vec<[u8; 3]> {
+    pixels.reverse();
+    pixels
+}
+
 /// Through serde, element by element.
 #[task]
 fn count(texts: Vec<String>) -> Vec<usize> {
@@ -93,12 +100,34 @@ fn no_bytes() {
 }
 
 fn every_size_around_the_limits_of_a_message() {
-    for size in [1_usize << 12, 1 << 15, 1 << 16, 1 << 17, 1 << 18] {
+    for size in [1_usize << 12, 1 << 15, 1 << 16, 1 << 17, 1 << 18, 1 << 19] {
         for length in size - 70..size + 10 {
             let bytes = pattern(length);
             assert_eq!(POOL.apply(sum_of_lent::call(&bytes)).expect("it runs"), (length, sum(&bytes)));
             assert!(POOL.apply(make::call(length)).expect("it runs") == bytes, "{length} bytes");
         }
+    }
+}
+
+fn large_results_in_whatever_way_they_are_asked_for() {
+    let lengths = || (0..12_usize).map(|n| (1 << 19) + 1_000_003 * (n % 3) + n);
+    let check = |(length, made): (usize, Vec<u8>)| {
+        assert!(made == pattern(length), "{length} bytes");
+        assert!(made.capacity() <= length + length / 4, "it has room for {}", made.capacity());
+    };
+    lengths().zip(POOL.map(make::call, lengths()).expect("they run")).for_each(check);
+    for (length, made) in lengths().zip(POOL.imap(make::call, lengths())) {
+        check((length, made.expect("it runs")));
+    }
+    let jobs: Vec<_> = lengths().map(|length| POOL.apply_async(make::call(length))).collect();
+    for (length, job) in lengths().zip(jobs) {
+        check((length, job.get().expect("it runs")));
+    }
+    for length in lengths() {
+        let pixels: Vec<[u8; 3]> = bytemuck::cast_slice(&pattern(length * 3)).to_vec();
+        let mut back = POOL.apply(mirror::call(pixels.clone())).expect("it runs");
+        back.reverse();
+        assert!(back == pixels, "{length} pixels");
     }
 }
 

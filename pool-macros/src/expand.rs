@@ -37,6 +37,13 @@ pub fn expand(task: &Task) -> TokenStream {
         let (probe, lent, label) = (probe(ty, krate), parameter.lent_by_caller(), parameter.label());
         quote!(#probe.encode(#lent, __writer).map_err(|__reason| (#label, __reason))?;)
     });
+    let done = parameters.iter().filter_map(|parameter| match &parameter.form {
+        Form::Value(ty) => {
+            let (name, probe) = (&parameter.name, probe(ty, krate));
+            Some(quote!(#probe.done(#name);))
+        }
+        Form::Lent { .. } | Form::State { .. } => None,
+    });
     let check = travelling().map(|(_, ty)| {
         let probe = probe(ty, krate);
         quote_spanned!(ty.span()=> #probe.check();)
@@ -72,7 +79,7 @@ pub fn expand(task: &Task) -> TokenStream {
     } else {
         body = quote!(Task(__invoke, |__series| #private::Series::run(__series, __invoke)));
         result = quote!(());
-        finish = quote!(#private::Run::finish(__run, |__writer| #returned.encode(&__value, __writer)));
+        finish = quote!(#private::Run::finish(__run, |__writer| #returned.encode_last(__value, __writer)));
         // At the user's type: a `pub` task whose result is private is refused there.
         let output_type = quote_spanned!(output.span()=> type Output = #output;);
         role = quote! {
@@ -124,10 +131,12 @@ pub fn expand(task: &Task) -> TokenStream {
             impl #name {
                 #[doc = #call_doc]
                 #vis fn #call #lifetime (#(#call_parameters),*) -> #krate::Call<#call_lifetime, #name> {
-                    #krate::Call::encode(|__writer| {
+                    let __call = #krate::Call::encode(|__writer| {
                         #(#encode)*
                         ::core::result::Result::Ok(())
-                    })
+                    });
+                    #(#done)*
+                    __call
                 }
             }
 

@@ -28,11 +28,17 @@ mod arena;
 mod decode;
 mod encode;
 mod probe;
+mod spare;
 
 pub(crate) use arena::{Hold, doom, may_keep, pool_began, pool_ended, trim};
 pub use probe::*;
+pub(crate) use spare::{Block, drop_spare, trim_spare, worker_began};
 
-use std::{cell::Cell, fmt};
+use std::{
+    borrow::Cow,
+    cell::{Cell, RefCell},
+    fmt,
+};
 
 /// How deeply sequences, maps, structs and variants may be nested in a value.
 ///
@@ -95,6 +101,8 @@ const ELSEWHERE: u64 = 1 << 63;
 #[derive(Debug, Default)]
 pub struct Writer {
     bytes: Vec<u8>,
+    /// The rest, which was not copied.
+    tail: Option<Block>,
 }
 
 thread_local! {
@@ -125,7 +133,7 @@ impl Writer {
     /// Uses the memory that was [recycled](recycle), if some was.
     #[inline]
     pub(crate) fn with_spare() -> Self {
-        Self { bytes: SPARE.try_with(Cell::take).unwrap_or_default() }
+        Self { bytes: SPARE.try_with(Cell::take).unwrap_or_default(), tail: None }
     }
 
     pub(crate) fn capacity(&self) -> usize {
@@ -136,15 +144,30 @@ impl Writer {
     #[inline]
     pub(crate) fn clear(&mut self) {
         self.bytes.clear();
+        if self.tail.is_some() {
+            self.keep_tail();
+        }
+    }
+
+    /// What it needs no more is for somebody else.
+    #[cold]
+    fn keep_tail(&mut self) {
+        if let Some(tail) = self.tail.take() {
+            spare::keep(tail);
+        }
+    }
+
+    /// What was written, in two parts.
+    #[inline]
+    pub(crate) fn parts(&self) -> (&[u8], Option<&Block>) {
+        (&self.bytes, self.tail.as_ref())
     }
 
     #[inline]
-    pub(crate) fn bytes(&self) -> &[u8] {
-        &self.bytes
-    }
-
-    #[inline]
-    pub(crate) fn into_bytes(self) -> Vec<u8> {
+    pub(crate) fn into_bytes(mut self) -> Vec<u8> {
+        if let Some(tail) = self.tail.take() {
+            self.bytes.extend_from_slice(tail.bytes());
+        }
         self.bytes
     }
 
@@ -168,13 +191,28 @@ impl Writer {
             self.bytes.extend_from_slice(&segment.id().to_le_bytes());
             return Ok(());
         }
-        let padding = (self.bytes.len() + size_of::<u64>()).wrapping_neg() % ALIGN;
-        self.bytes.reserve(size_of::<u64>() + padding + bytes.len());
+        self.bytes.reserve(size_of::<u64>() + ALIGN + bytes.len());
         crate::os::prefer_huge_pages(self.bytes.spare_capacity_mut());
-        self.bytes.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
-        self.bytes.resize(self.bytes.len() + padding, 0);
+        self.bulk_head(bytes.len());
         self.bytes.extend_from_slice(bytes);
         Ok(())
+    }
+
+    /// As [`bulk`](Self::bulk), of a vector that is not needed any more, as the last value: a large one is not copied.
+    #[inline]
+    pub(crate) fn last_bulk<T: bytemuck::NoUninit>(&mut self, values: Vec<T>) -> Result<(), CodecError> {
+        if size_of_val(values.as_slice()) < arena::LARGE {
+            return self.bulk(&values);
+        }
+        self.bulk_head(size_of_val(values.as_slice()));
+        self.tail = spare::block_of(values);
+        Ok(())
+    }
+
+    fn bulk_head(&mut self, length: usize) {
+        let padding = (self.bytes.len() + size_of::<u64>()).wrapping_neg() % ALIGN;
+        self.bytes.extend_from_slice(&(length as u64).to_le_bytes());
+        self.bytes.resize(self.bytes.len() + padding, 0);
     }
 }
 
@@ -185,6 +223,15 @@ impl Writer {
         self.bytes.push(long.into());
         if long { self.bulk(text.as_bytes()) } else { self.value(text) }
     }
+
+    /// As [`text`](Self::text), of a string that is not needed any more, as the last value.
+    pub(crate) fn last_text(&mut self, text: String) -> Result<(), CodecError> {
+        if text.len() < arena::LARGE {
+            return self.text(&text);
+        }
+        self.bytes.push(true.into());
+        self.last_bulk(text.into_bytes())
+    }
 }
 
 /// Reads the encoded values of one payload, in the order in which they were written.
@@ -194,18 +241,25 @@ pub struct Reader<'de> {
     position: usize,
     /// Keeps what is not in the payload itself, where that is allowed.
     hold: Option<&'de Hold>,
+    /// The plain data behind the payload, if it is somewhere else, until it is taken.
+    tail: Option<&'de RefCell<Option<Block>>>,
 }
 
 impl<'de> Reader<'de> {
     #[inline]
     pub(crate) fn new(payload: &'de [u8]) -> Self {
-        Self { payload, position: 0, hold: None }
+        Self { payload, position: 0, hold: None, tail: None }
     }
 
     /// For arguments, which may speak of memory that was passed to this process.
     #[inline]
     pub(crate) fn of_arguments(payload: &'de [u8], hold: &'de Hold) -> Self {
-        Self { payload, position: 0, hold: Some(hold) }
+        Self { payload, position: 0, hold: Some(hold), tail: None }
+    }
+
+    /// For a result whose plain data is to be taken over.
+    pub(crate) fn of_split(before: &'de [u8], tail: &'de RefCell<Option<Block>>) -> Self {
+        Self { payload: before, position: 0, hold: None, tail: Some(tail) }
     }
 
     /// Decodes a value through serde; it may borrow from the payload.
@@ -215,6 +269,22 @@ impl<'de> Reader<'de> {
         let (value, left) = decode::decode(rest)?;
         self.position = self.payload.len() - left;
         Ok(value)
+    }
+
+    /// Plain data that can be taken over as it is.
+    #[inline]
+    pub(crate) fn tail(&mut self) -> Option<Block> {
+        self.tail.and_then(|tail| self.take_tail(tail))
+    }
+
+    #[cold]
+    fn take_tail(&mut self, tail: &RefCell<Option<Block>>) -> Option<Block> {
+        let length = self.payload[self.position..].first_chunk().map(|length| u64::from_le_bytes(*length));
+        let start = (self.position + size_of::<u64>()).next_multiple_of(ALIGN);
+        let fits = |block: &mut Block| start == self.payload.len() && length == Some(block.bytes().len() as u64);
+        let block = tail.borrow_mut().take_if(fits)?;
+        self.position = start;
+        Some(block)
     }
 
     /// The bytes of plain data, where they lie.
@@ -237,14 +307,19 @@ impl<'de> Reader<'de> {
     }
 
     /// Text, where it lies.
-    pub(crate) fn text(&mut self) -> Result<&'de str, CodecError> {
+    pub(crate) fn text(&mut self) -> Result<Cow<'de, str>, CodecError> {
+        let not_text = |error| CodecError::new(format!("a string is not UTF-8: {error}"));
         let (long, _) = self.payload[self.position..].split_first().ok_or_else(CodecError::truncated)?;
         self.position += 1;
         if *long == 0 {
-            return self.value();
+            return self.value().map(Cow::Borrowed);
+        }
+        if let Some(block) = self.tail() {
+            let bytes = block.into_elements().unwrap_or_else(|block| block.bytes().to_vec());
+            return String::from_utf8(bytes).map(Cow::Owned).map_err(|error| not_text(error.utf8_error()));
         }
         let bytes = self.bulk()?;
-        std::str::from_utf8(bytes).map_err(|error| CodecError::new(format!("a string is not UTF-8: {error}")))
+        std::str::from_utf8(bytes).map(Cow::Borrowed).map_err(not_text)
     }
 
     #[cold]
@@ -258,7 +333,8 @@ impl<'de> Reader<'de> {
     /// Checks that every byte was read: bytes left over mean that the two sides disagree about a type.
     #[inline]
     pub fn finish(&self) -> Result<(), CodecError> {
-        match self.payload.len() - self.position {
+        let behind = |tail: &RefCell<Option<Block>>| tail.borrow().as_ref().map_or(0, |block| block.bytes().len());
+        match self.payload.len() - self.position + self.tail.map_or(0, behind) {
             0 => Ok(()),
             left => Err(CodecError::new(format!(
                 "{left} bytes are left over: what was written is not what is read (do `Serialize` and `Deserialize` \

@@ -10,7 +10,7 @@
 //! (decoding, callbacks) never runs on a thread that others wait for, but for an executor's `Waker`.
 
 use crate::{
-    codec::{self, CodecError, Reader},
+    codec::{self, Block, CodecError, Reader},
     error::{Error, Kind, Ran, Result},
     panic::{self, PanicInfo},
     payload::Payload,
@@ -21,6 +21,7 @@ use crate::{
 };
 use std::{
     any::Any,
+    cell::RefCell,
     collections::VecDeque,
     fmt,
     pin::Pin,
@@ -51,6 +52,8 @@ pub(crate) fn sleep_on<'g, T>(
 pub(crate) enum Raw {
     /// Of one call: bytes to decode.
     One(Result<Payload>),
+    /// Of one call: bytes to decode, and plain data to be taken over.
+    Split(Box<Split>),
     /// Of many calls.
     Many(Box<[Results]>),
     /// A `Result<R>` that a callback has already seen, and whether it is a value.
@@ -63,17 +66,32 @@ impl Raw {
         match self {
             Self::One(result) => result.is_ok(),
             Self::Many(batches) => batches.iter().all(Results::are_values),
+            Self::Split(_) => true,
             Self::Decoded(_, value) => *value,
         }
     }
+}
+
+/// The result of a call that ends in much plain data, which was read into memory of its own.
+#[derive(Debug)]
+pub(crate) struct Split {
+    pub(crate) before: Vec<u8>,
+    pub(crate) data: Block,
 }
 
 pub(crate) type Decode<R> = fn(&mut Reader<'_>) -> Result<R, CodecError>;
 
 /// Decodes a result on the thread that asked for it. A panic in the user's `Deserialize` is this job's error.
 pub(crate) fn decode_value<R>(decode: Decode<R>, task: &'static str, bytes: &[u8]) -> Result<R> {
+    decode_all(decode, task, Reader::new(bytes))
+}
+
+fn decode_all<'b, R>(
+    decode: impl FnOnce(&mut Reader<'b>) -> Result<R, CodecError>,
+    task: &'static str,
+    mut reader: Reader<'b>,
+) -> Result<R> {
     let decoded = panic::catch(|| {
-        let mut reader = Reader::new(bytes);
         let value = decode(&mut reader)?;
         reader.finish().map(|()| value)
     });
@@ -340,6 +358,11 @@ pub struct Job<R> {
 fn decode_one<T: crate::Task>(raw: Raw, task: &'static str) -> Result<T::Output> {
     match raw {
         Raw::One(result) => decode_value(T::decode, task, &result?),
+        Raw::Split(split) => {
+            let Split { before, data } = *split;
+            let tail = RefCell::new(Some(data));
+            decode_all(T::decode, task, Reader::of_split(&before, &tail))
+        }
         Raw::Many(_) | Raw::Decoded(..) => Err(mismatch(task)),
     }
 }
@@ -348,7 +371,7 @@ fn decode_many<T: crate::Task>(raw: Raw, task: &'static str) -> Result<Vec<T::Ou
     let batches = match raw {
         Raw::Many(batches) => batches,
         Raw::One(Err(error)) => return Err(error),
-        Raw::One(Ok(_)) | Raw::Decoded(..) => return Err(mismatch(task)),
+        Raw::One(Ok(_)) | Raw::Split(_) | Raw::Decoded(..) => return Err(mismatch(task)),
     };
     let mut values = Vec::with_capacity(batches.iter().map(Results::len).sum());
     for batch in batches {
@@ -361,7 +384,7 @@ fn decode_seen<R: 'static>(raw: Raw, task: &'static str) -> Result<R> {
     match raw {
         Raw::Decoded(seen, _) => *seen.downcast::<Result<R>>().map_err(|_| mismatch(task))?,
         Raw::One(Err(error)) => Err(error),
-        Raw::One(Ok(_)) | Raw::Many(_) => Err(mismatch(task)),
+        Raw::One(Ok(_)) | Raw::Split(_) | Raw::Many(_) => Err(mismatch(task)),
     }
 }
 

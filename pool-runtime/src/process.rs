@@ -168,7 +168,7 @@ impl<R> Process<R> {
             page: None,
         };
         let failed = match body(&mut run) {
-            Ok(()) => return decode_value(self.decode, call.task.name(), result.bytes()),
+            Ok(()) => return decode_value(self.decode, call.task.name(), &result.into_bytes()),
             Err(Fault::Decode(why)) => Error::new(Kind::DecodeArgument(why)),
             Err(Fault::Encode(why)) => Error::new(Kind::EncodeResult(why)).with_ran(Ran::Yes),
             Err(Fault::State(why) | Fault::Initializer(why)) => Error::new(Kind::State(why)),

@@ -28,6 +28,7 @@
 //! |---|---|
 //! | 4 | number of the call |
 //! | 4 | the kind, in the highest 4 bits, and the length of the payload; if that is not enough, 8 bytes more for the length |
+//! | 4, 4 | of a value that ends in much plain data: how many bytes come before it; how its elements are aligned |
 //! | … | value: the result's bytes; failure: how far, whether the worker leaves, what; time: nanoseconds for so many calls |
 //!
 //! A frame names tasks by name and calls by job and attempt; it knows no address, no pid and no descriptor. All numbers
@@ -48,7 +49,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{fmt, ops::Range};
 
 /// Raised with every change of the frames.
-pub(crate) const VERSION: u16 = 2;
+pub(crate) const VERSION: u16 = 3;
 
 const MAGIC: [u8; 6] = *b"pool\r\n";
 
@@ -331,28 +332,44 @@ pub(crate) fn stop_frame() -> Vec<u8> {
 const VALUE: u32 = 0;
 const FAILED: u32 = 1;
 const TIME: u32 = 2;
+/// A value whose payload ends in plain data.
+const BULK: u32 = 3;
+
+/// Plain data has no elements that are aligned more than a page is.
+const MOST_ALIGN: usize = 4096;
+/// Before plain data, the payload of its value has no more bytes.
+const MOST_BEFORE: usize = 64;
 
 /// The payload's length follows in 8 bytes.
 const LONG: u32 = (1 << 28) - 1;
 
-/// The beginning of a record: 8 bytes, or 16.
+/// The beginning of a record: 8 bytes, 16, or 24.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RecordHead {
-    bytes: [u8; 16],
+    bytes: [u8; 24],
     length: usize,
 }
 
 impl RecordHead {
     #[inline]
     fn new(number: u32, kind: u32, payload: usize) -> Self {
-        let mut head = Self { bytes: [0; 16], length: 8 };
-        let short = if payload < LONG as usize { payload as u32 } else { LONG };
+        let mut head = Self { bytes: [0; 24], length: 8 };
+        let short = if payload < LONG as usize && kind != BULK { payload as u32 } else { LONG };
         head.bytes[..4].copy_from_slice(&number.to_le_bytes());
         head.bytes[4..8].copy_from_slice(&(kind << 28 | short).to_le_bytes());
         if short == LONG {
-            head.bytes[8..].copy_from_slice(&(payload as u64).to_le_bytes());
+            head.bytes[8..16].copy_from_slice(&(payload as u64).to_le_bytes());
             head.length = 16;
         }
+        head
+    }
+
+    /// Of a call that ended with a value of so many bytes and then plain data.
+    pub(crate) fn bulk(number: u32, before: usize, data: usize, align: usize) -> Self {
+        let mut head = Self::new(number, BULK, before + data);
+        head.bytes[16..20].copy_from_slice(&(before as u32).to_le_bytes());
+        head.bytes[20..].copy_from_slice(&(align as u32).to_le_bytes());
+        head.length = 24;
         head
     }
 
@@ -483,6 +500,18 @@ pub(crate) struct Record {
     /// Where its payload begins, from the beginning of the record.
     head: usize,
     length: usize,
+    /// If it ends in plain data.
+    bulk: Option<Bulk>,
+}
+
+/// The plain data in which a value ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Bulk {
+    /// Where it begins, from the beginning of the record.
+    pub(crate) at: usize,
+    /// How many bytes it has.
+    pub(crate) length: usize,
+    pub(crate) align: usize,
 }
 
 impl Record {
@@ -491,7 +520,7 @@ impl Record {
     pub(crate) fn first(stream: &[u8]) -> Result<Option<Self>, Garbled> {
         let Some(head) = stream.first_chunk::<8>() else { return Ok(None) };
         let [number, word] = bytemuck::cast::<_, [[u8; 4]; 2]>(*head).map(u32::from_le_bytes);
-        let mut record = Self { number, kind: word >> 28, head: 8, length: (word & LONG) as usize };
+        let mut record = Self { number, kind: word >> 28, head: 8, length: (word & LONG) as usize, bulk: None };
         if record.length == LONG as usize {
             let Some(length) = stream[8..].first_chunk() else { return Ok(None) };
             let length = u64::from_le_bytes(*length);
@@ -501,8 +530,23 @@ impl Record {
                 .filter(|length| *length < isize::MAX as usize / 2)
                 .ok_or(Garbled("it is too long"))?;
         }
-        if record.kind > TIME {
-            return Err(Garbled("it reports something unknown"));
+        match record.kind {
+            VALUE | FAILED | TIME => {}
+            BULK => {
+                let nonsense = Garbled("it reports plain data that is none");
+                if record.head != 16 {
+                    return Err(nonsense);
+                }
+                let Some(words) = stream.get(16..).and_then(|rest| rest.first_chunk::<8>()) else { return Ok(None) };
+                let [before, align] =
+                    bytemuck::cast::<_, [[u8; 4]; 2]>(*words).map(|word| u32::from_le_bytes(word) as usize);
+                if before > record.length.min(MOST_BEFORE) || !align.is_power_of_two() || align > MOST_ALIGN {
+                    return Err(nonsense);
+                }
+                record.head = 24;
+                record.bulk = Some(Bulk { at: 24 + before, length: record.length - before, align });
+            }
+            _ => return Err(Garbled("it reports something unknown")),
         }
         if record.is_time() && record.length != 8 {
             return Err(Garbled("it reports a time that is none"));
@@ -537,7 +581,11 @@ impl Record {
 
     #[inline]
     pub(crate) fn is_value(&self) -> bool {
-        self.kind == VALUE
+        matches!(self.kind, VALUE | BULK)
+    }
+
+    pub(crate) fn bulk(&self) -> Option<Bulk> {
+        self.bulk
     }
 
     /// Is it about no call in particular?
@@ -548,7 +596,7 @@ impl Record {
     /// What it says; `payload` is its own.
     pub(crate) fn told<'f>(&self, payload: &'f [u8]) -> Result<Told<'f>, Garbled> {
         Ok(match self.kind {
-            VALUE => Told::Value(payload),
+            VALUE | BULK => Told::Value(payload),
             FAILED => Told::Failed(Failed::from_payload(payload)?),
             _ => Told::Time { calls: self.number, nanos: u64::from_le_bytes(number(payload, 0)?) },
         })

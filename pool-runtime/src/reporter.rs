@@ -1,6 +1,7 @@
 //! How a worker's reports leave: over a ring, or over ipc-channel.
 
 use crate::{
+    codec::Block,
     protocol::{RecordHead, reports_frame},
     transport::{Append as _, Outlet, channel, ring},
 };
@@ -34,6 +35,24 @@ impl Reporter {
                 }
                 frame.put(&head);
                 frame.put(payload);
+                frame.pad(8);
+                Ok(())
+            }
+        }
+    }
+
+    /// Adds the record of a value that ends in plain data.
+    #[cold]
+    pub(crate) fn push_bulk(&mut self, number: u32, before: &[u8], data: &Block) -> Result<(), String> {
+        let head = RecordHead::bulk(number, before.len(), data.bytes().len(), data.align());
+        let parts = [&*head, before, data.bytes()];
+        match self {
+            Self::Ring(outgoing) => outgoing.push_slowly(&parts).map_err(str::to_owned),
+            Self::Channel { frame, .. } => {
+                if frame.is_empty() {
+                    reports_frame(frame);
+                }
+                parts.iter().for_each(|part| frame.put(part));
                 frame.pad(8);
                 Ok(())
             }

@@ -169,9 +169,16 @@ impl Series<'_> {
             };
             let reported = match body(&mut run) {
                 Ok(()) => {
-                    let bytes = self.result.bytes();
+                    let (bytes, tail) = self.result.parts();
                     self.end = End::Through(true);
-                    self.reporter.push(RecordHead::value(self.number, bytes.len()), bytes)
+                    match tail {
+                        None => self.reporter.push(RecordHead::value(self.number, bytes.len()), bytes),
+                        Some(tail) => {
+                            let pushed = self.reporter.push_bulk(self.number, bytes, tail);
+                            self.result.clear();
+                            pushed
+                        }
+                    }
                 }
                 Err(fault) => self.failed(fault.into(), false),
             };

@@ -12,7 +12,7 @@
 //! This module never imports the pool: it knows its parent only by what arrives.
 
 use crate::{
-    codec::{Hold, Reader, Writer},
+    codec::{self, Hold, Reader, Writer},
     os::{self, StatusPage},
     panic::{self, PanicInfo},
     program::{self, Mark, given},
@@ -32,7 +32,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// The exit code of a process that was meant to be a worker and could not become one.
@@ -269,12 +269,17 @@ const IDLE: Duration = Duration::from_secs(5);
 impl Duty {
     /// Runs calls until the parent says that there are no more, or is gone. Returns the exit code.
     fn do_it(mut self, mut calls: Calls) -> i32 {
+        codec::worker_began();
         loop {
             let next = match &mut calls {
                 Calls::Ring(incoming) => self.next_in_ring(incoming),
-                Calls::Channel(inlet) => match inlet.receive(None) {
+                Calls::Channel(inlet) => match inlet.receive(codec::trim_spare().then(|| Instant::now() + IDLE)) {
                     Received::Frame(frame) => self.obey(&frame),
-                    Received::Gone | Received::Nothing => return 0,
+                    Received::Nothing => {
+                        self.give_back();
+                        Ok(Next::Continue)
+                    }
+                    Received::Gone => return 0,
                     Received::Garbled(fault) => Err(format!("its parent {fault}")),
                 },
             };
@@ -297,11 +302,17 @@ impl Duty {
     fn next_in_ring(&mut self, incoming: &mut ring::Incoming) -> Result<Next, String> {
         if !incoming.is_ready()? {
             self.reporter.flush(true)?;
-            if self.result.capacity() > KEPT && !incoming.is_ready_within(IDLE)? {
-                self.result = Writer::new();
+            if (self.result.capacity() > KEPT || codec::trim_spare()) && !incoming.is_ready_within(IDLE)? {
+                self.give_back();
             }
         }
         incoming.next(|frame| self.obey(frame))?
+    }
+
+    /// There is nothing to do: memory for large values is not kept.
+    fn give_back(&mut self) {
+        self.result = Writer::new();
+        codec::drop_spare();
     }
 
     fn obey(&mut self, frame: &[u8]) -> Result<Next, String> {

@@ -60,6 +60,7 @@ pub(crate) fn pool_began() {
 pub(crate) fn pool_ended() {
     if POOLS.fetch_sub(1, Ordering::Relaxed) == 1 {
         crate::payload::drop_spare();
+        super::drop_spare();
         drop(std::mem::take(&mut *lock(&DOOMED)));
         let unused: Vec<_> = lock(&ARENA).extract_if(.., |segment| segment.is_free()).collect();
         drop(unused);

@@ -12,11 +12,14 @@
 //! | 1 | unsized types with such an owned form (`Path`) | serde, lent from the owned form |
 //! | 0 | anything else | refused, by the bound of `check` |
 
-use super::{CodecError, Reader, Writer};
+use super::{CodecError, Reader, Writer, spare};
 use crate::os;
 use bytemuck::{AnyBitPattern, NoUninit};
 use serde::{Serialize, de::DeserializeOwned};
-use std::{borrow::Borrow, marker::PhantomData};
+use std::{
+    borrow::{Borrow, Cow},
+    marker::PhantomData,
+};
 
 /// Stands for the type `T` while its way is looked up.
 #[derive(Debug)]
@@ -84,8 +87,12 @@ fn copied<T: AnyBitPattern>(bytes: &[u8]) -> Result<Vec<T>, CodecError> {
             ))),
         };
     }
-    let mut values = Vec::with_capacity(bytes.len() / size);
-    os::prefer_huge_pages(values.spare_capacity_mut());
+    let count = bytes.len() / size;
+    let mut values = spare::take(count).unwrap_or_else(|| {
+        let mut values = Vec::with_capacity(count);
+        os::prefer_huge_pages(values.spare_capacity_mut());
+        values
+    });
     match bytemuck::try_cast_slice(bytes) {
         Ok(aligned) => values.extend_from_slice(aligned),
         Err(_) => values.extend(bytes.chunks_exact(size).map(bytemuck::pod_read_unaligned::<T>)),
@@ -130,6 +137,14 @@ pub mod rank4 {
         fn check_returned(&self) {}
         /// Appends the value.
         fn encode(&self, value: &T, writer: &mut Writer) -> Result<(), CodecError>;
+        /// Appends the value, after which nothing is appended.
+        #[inline]
+        fn encode_last(&self, value: T, writer: &mut Writer) -> Result<(), CodecError> {
+            self.encode(&value, writer)
+        }
+        /// The value was encoded, and is not needed any more.
+        #[inline]
+        fn done(&self, _value: T) {}
         /// Reads the value.
         fn decode(&self, reader: &mut Reader<'_>) -> Result<T, CodecError>;
         /// Reads the value, to be lent.
@@ -145,8 +160,19 @@ pub mod rank4 {
             writer.bulk(value)
         }
         #[inline]
+        fn encode_last(&self, value: Vec<T>, writer: &mut Writer) -> Result<(), CodecError> {
+            writer.last_bulk(value)
+        }
+        #[inline]
+        fn done(&self, value: Vec<T>) {
+            spare::done(value);
+        }
+        #[inline]
         fn decode(&self, reader: &mut Reader<'_>) -> Result<Vec<T>, CodecError> {
-            copied(reader.bulk()?)
+            match reader.tail() {
+                Some(block) => block.into_elements().or_else(|block| copied(block.bytes())),
+                None => copied(reader.bulk()?),
+            }
         }
     }
 
@@ -156,8 +182,23 @@ pub mod rank4 {
             writer.text(value)
         }
         #[inline]
+        fn encode_last(&self, value: String, writer: &mut Writer) -> Result<(), CodecError> {
+            writer.last_text(value)
+        }
+        #[inline]
+        fn done(&self, value: String) {
+            spare::done(value.into_bytes());
+        }
+        #[inline]
         fn decode(&self, reader: &mut Reader<'_>) -> Result<String, CodecError> {
-            reader.text().map(str::to_owned)
+            let text = match reader.text()? {
+                Cow::Owned(text) => return Ok(text),
+                Cow::Borrowed(text) => text,
+            };
+            let mut owned =
+                spare::take(text.len()).and_then(|memory| String::from_utf8(memory).ok()).unwrap_or_default();
+            owned.push_str(text);
+            Ok(owned)
         }
     }
 
@@ -186,7 +227,7 @@ pub mod rank3 {
         /// Appends the string.
         fn encode(&self, value: &str, writer: &mut Writer) -> Result<(), CodecError>;
         /// The string where it lies.
-        fn lend<'de>(&self, reader: &mut Reader<'de>) -> Result<&'de str, CodecError>;
+        fn lend<'de>(&self, reader: &mut Reader<'de>) -> Result<Cow<'de, str>, CodecError>;
     }
 
     impl Text for &&&Probe<str> {
@@ -195,7 +236,7 @@ pub mod rank3 {
             writer.text(value)
         }
         #[inline]
-        fn lend<'de>(&self, reader: &mut Reader<'de>) -> Result<&'de str, CodecError> {
+        fn lend<'de>(&self, reader: &mut Reader<'de>) -> Result<Cow<'de, str>, CodecError> {
             reader.text()
         }
     }
@@ -213,6 +254,14 @@ pub mod rank2 {
         fn check_returned(&self) {}
         /// Appends the value.
         fn encode(&self, value: &T, writer: &mut Writer) -> Result<(), CodecError>;
+        /// Appends the value, after which nothing is appended.
+        #[inline]
+        fn encode_last(&self, value: T, writer: &mut Writer) -> Result<(), CodecError> {
+            self.encode(&value, writer)
+        }
+        /// The value was encoded, and is not needed any more.
+        #[inline]
+        fn done(&self, _value: T) {}
         /// Reads the value.
         fn decode(&self, reader: &mut Reader<'_>) -> Result<T, CodecError>;
         /// Reads the value, to be lent.
@@ -306,6 +355,21 @@ pub mod rank0 {
         #[inline]
         fn encode(&self, _: &T, _: &mut Writer) -> Result<(), CodecError> {
             Err(CodecError::new("the type cannot travel"))
+        }
+        /// Never called, as `check` stands beside it.
+        #[inline]
+        fn encode_last(&self, _: T, _: &mut Writer) -> Result<(), CodecError>
+        where
+            T: Sized,
+        {
+            Err(CodecError::new("the type cannot travel"))
+        }
+        /// Never called, as `check` stands beside it.
+        #[inline]
+        fn done(&self, _: T)
+        where
+            T: Sized,
+        {
         }
         /// Never called, as `check` stands beside it.
         #[inline]

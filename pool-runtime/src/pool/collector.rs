@@ -214,7 +214,9 @@ impl Collector {
                     }
                 }
             }
-            if patience.is_none_or(|patience| patience == LONGEST_SLEEP) && (codec::trim() | payload::trim()) {
+            if patience.is_none_or(|patience| patience == LONGEST_SLEEP)
+                && (codec::trim() | codec::trim_spare() | payload::trim())
+            {
                 patience = Some(LONGEST_SLEEP);
             }
             let asleep = !watches || !has_work(&stations);

@@ -8,7 +8,8 @@ use super::{
     shared::{Shared, Station, Submission, write_calls},
 };
 use crate::{
-    job::lock,
+    codec::Block,
+    job::{Split, lock},
     os, payload,
     protocol::{CALLS_HEAD, Record, chunk_overhead, stop_frame},
     transport::{Append as _, ring},
@@ -38,8 +39,20 @@ struct Receiving {
     reports: ring::Reports,
     /// What has been read and is no whole record yet.
     stream: Vec<u8>,
+    /// A value of which much plain data is on its way.
+    split: Option<Unfinished>,
+    /// How many bytes of the stream are to be left out, as they only fill up the record before them.
+    filling: usize,
     /// What is wrong with the worker. It is not listened to any more.
     fault: Option<String>,
+}
+
+/// A value while its plain data arrives.
+struct Unfinished {
+    number: u32,
+    /// How many bytes are missing.
+    missing: usize,
+    split: Split,
 }
 
 /// The worker has made nonsense of the memory.
@@ -48,6 +61,8 @@ pub(super) struct Unusable;
 
 /// Room for more is not made in advance.
 const MOST_BELIEVED: usize = 1 << 28;
+/// Nor is memory for more plain data taken at once, however long a value says to be.
+const MOST_SPLIT: usize = 1 << 32;
 /// More memory is not kept for the stream.
 const KEPT: usize = 1 << 19;
 
@@ -58,7 +73,7 @@ impl RingLine {
         Self {
             memory,
             sending: Mutex::new(Sending { calls, backlog: VecDeque::new() }),
-            receiving: Mutex::new(Receiving { reports, stream: Vec::new(), fault: None }),
+            receiving: Mutex::new(Receiving { reports, stream: Vec::new(), split: None, filling: 0, fault: None }),
             blocked: AtomicBool::new(false),
         }
     }
@@ -155,11 +170,29 @@ impl Receiving {
     fn read_all(&mut self, shared: &Shared, station: &Station) -> bool {
         let mut any = false;
         while self.fault.is_none() {
+            self.split();
+            if let Some(unfinished) = &mut self.split {
+                match self.reports.read_bulk(unfinished.missing, &mut unfinished.split.data) {
+                    Ok(0) => break,
+                    Ok(length) => {
+                        any = true;
+                        unfinished.missing -= length;
+                    }
+                    Err(_) => self.fault = Some(ring::MAD.to_owned()),
+                }
+                if let Some(whole) = self.split.take_if(|unfinished| unfinished.missing == 0) {
+                    self.fault = shared.reported_split(station, whole.number, whole.split).err();
+                }
+                continue;
+            }
             self.make_room();
             match self.reports.read(&mut self.stream) {
                 Ok(false) => break,
                 Ok(true) => {
                     any = true;
+                    let filling = self.filling.min(self.stream.len());
+                    self.filling -= filling;
+                    self.stream.drain(..filling);
                     match shared.reported(station, &mut self.stream) {
                         Ok((whole, _)) => self.forget(whole),
                         Err(fault) => self.fault = Some(fault),
@@ -173,6 +206,27 @@ impl Receiving {
             let _ = station.child.kill();
         }
         any
+    }
+
+    /// Where much plain data is on its way, it is read into memory of its own, which whoever waits for it can take over. The
+    /// stream begins with its record then, and it is known that somebody waits for that.
+    fn split(&mut self) {
+        let record = match Record::first(&self.stream) {
+            Ok(Some(record)) if record.size() > self.stream.len() => record,
+            _ => return,
+        };
+        let Some(bulk) = record.bulk() else { return };
+        let there = self.stream.len();
+        if there < bulk.at || there >= bulk.at + bulk.length || bulk.length < KEPT || bulk.length > MOST_SPLIT {
+            return;
+        }
+        let Some(mut data) = Block::with_room(bulk.length, bulk.align) else { return };
+        data.append(&self.stream[bulk.at..]);
+        let before = self.stream[record.payload(0).start..bulk.at].to_vec();
+        let missing = bulk.length - (there - bulk.at);
+        self.filling = record.size() - bulk.at - bulk.length;
+        self.stream.clear();
+        self.split = Some(Unfinished { number: record.number, missing, split: Split { before, data } });
     }
 
     /// A large record is on its way: its place is made at once. What it says of its size is believed up to a limit, and no

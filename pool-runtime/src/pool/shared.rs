@@ -10,11 +10,11 @@ use super::{
 use crate::{
     courier::Courier,
     error::{Error, Result},
-    job::{Awaited, Callbacks, Home, Slot, lock},
+    job::{Awaited, Callbacks, Home, Raw, Slot, Split, lock},
     launch::Launch,
     os::{Child, StatusPage},
     packed::Part,
-    protocol::{CallsWriter, FromWorker, Garbled, NamedCall, Record, Told},
+    protocol::{CallsWriter, FromWorker, Garbled, NamedCall, Record, RecordHead, Told},
     shared::{Handle, Regions},
     task::{RawCall, StateType, TaskInfo},
     transport::{Append, Received},
@@ -42,6 +42,15 @@ pub(crate) trait Submission: Work + Send + Sync {
 
     /// One has ended with a large value, whose record is all there is in these bytes.
     fn large_value(&self, index: u32, record: Vec<u8>) {
+        self.values(index, 1, &record);
+    }
+
+    /// As [`values`](Self::values), of one whose plain data is in memory of its own.
+    fn split_value(&self, index: u32, split: Split) {
+        let (before, data) = (&split.before, split.data.bytes());
+        let head = RecordHead::bulk(0, before.len(), data.len(), split.data.align());
+        let mut record = [&*head, before, data].concat();
+        record.pad(8);
         self.values(index, 1, &record);
     }
 
@@ -475,6 +484,28 @@ impl Shared {
         }
     }
 
+    /// Passes on the value of the call of this number, which has been read into memory of its own.
+    ///
+    /// # Errors
+    ///
+    /// What the worker says makes no sense.
+    pub(super) fn reported_split(&self, station: &Station, number: u32, split: Split) -> Result<(), String> {
+        let (seat, epoch) = (station.seat, station.epoch);
+        let mut todo = Todo::default();
+        let mut core = lock(&self.core);
+        let told = core.dispatcher.reported(seat, epoch, (number, 1), None);
+        let now = self.now();
+        core.dispatcher.progressed(seat, epoch, now);
+        self.settle(core, &mut todo);
+        let at = todo.effects.iter().position(|effect| matches!(effect, Effect::Values { .. }));
+        if let Some(Effect::Values { work, first, .. }) = at.and_then(|at| todo.effects.remove(at)) {
+            work.split_value(first, split);
+        }
+        self.carry_out(todo, None);
+        self.ended();
+        told.map_err(str::to_owned)
+    }
+
     /// Wakes the clock for an earlier tick; makes it, the first time.
     fn wind_clock(&self) {
         if self.has_clock.swap(true, Ordering::Relaxed) {
@@ -653,6 +684,10 @@ impl Submission for Slot {
 
     fn large_value(&self, _: u32, record: Vec<u8>) {
         Slot::large_value(self, record);
+    }
+
+    fn split_value(&self, _: u32, split: Split) {
+        self.finish(Raw::Split(Box::new(split)));
     }
 
     fn fail(&self, _: u32, error: Error) {

@@ -26,7 +26,10 @@ mod spin;
 pub(crate) use positions::LAZY;
 pub(crate) use spin::Spin;
 
-use crate::os::{self, Mapping, PAGE};
+use crate::{
+    codec::Block,
+    os::{self, Mapping, PAGE},
+};
 use positions::{Mad, Positions, Reading, Writing};
 use processor::{Processor, Talk};
 use std::{
@@ -349,11 +352,34 @@ impl Reports {
             return Ok(false);
         }
         copy_out(&self.memory.reports, REPORTS, self.reading.position(), length, to);
+        self.release(length);
+        Ok(true)
+    }
+
+    /// Takes out what has come, at most so many bytes, which there is room for in `to`. Returns how many.
+    pub(crate) fn read_bulk(&mut self, most: usize, to: &mut Block) -> Result<usize, Mad> {
+        let ring = &self.memory.control().reports;
+        let length = (self.reading.look(ring, REPORTS as u64)?.min(GULP as u64) as usize).min(most);
+        let room = &mut to.room()[..length];
+        // SAFETY: a whole capacity is mapped from any place on, and the room has this length; the copy initializes it. If the
+        // other side writes meanwhile, in its madness, they are any bytes.
+        unsafe {
+            let from = place(&self.memory.reports, REPORTS, self.reading.position());
+            ptr::copy_nonoverlapping(from, room.as_mut_ptr().cast(), length);
+            to.advance(length);
+        }
+        if length > 0 {
+            self.release(length);
+        }
+        Ok(length)
+    }
+
+    fn release(&mut self, length: usize) {
+        let ring = &self.memory.control().reports;
         self.reading.release(ring, length as u64);
         if self.reading.is_starved(ring) {
             self.memory.wake_worker();
         }
-        Ok(true)
     }
 }
 
@@ -441,7 +467,25 @@ pub(crate) fn worker_ends(memory: &OwnedFd, bells: &OwnedFd) -> io::Result<(Inco
         talk: Talk::default(),
         assembled: Vec::new(),
     };
-    Ok((incoming, Outgoing { memory, bells, writing: Writing::default(), spin: Spin::new() }))
+    Ok((incoming, Outgoing { memory, bells, writing: Writing::default(), spin: Spin::new(), talk: Talk::default() }))
+}
+
+/// Is the worker to spin for its parent, on this processor?
+fn may_spin(memory: &Memory, bells: &Bells) -> bool {
+    let (control, here) = (memory.control(), os::current_cpu());
+    control.worker.set(here);
+    control.crowded.load(Ordering::Relaxed) == 0 && !bells.words().leader.is(here)
+}
+
+impl Talk {
+    /// The worker has slept for so long. If it talks to its parent on one processor, it moves away.
+    fn slept(&mut self, time: Duration, memory: &Memory, bells: &Bells) {
+        let here = os::current_cpu();
+        let beside = memory.control().crowded.load(Ordering::Relaxed) == 0 && bells.words().leader.is(here);
+        if self.is_to_move(beside, time) {
+            os::leave_cpu(here);
+        }
+    }
 }
 
 /// The worker's end of the calls.
@@ -532,10 +576,7 @@ impl Incoming {
                 0 => {}
                 available => return Ok(available),
             }
-            let here = os::current_cpu();
-            control.worker.set(here);
-            let may_spin = control.crowded.load(Ordering::Relaxed) == 0 && !bells.words().leader.is(here);
-            if may_spin && spin.wait(|| reading.look(&control.calls, CALLS as u64) != Ok(0)) {
+            if may_spin(memory, bells) && spin.wait(|| reading.look(&control.calls, CALLS as u64) != Ok(0)) {
                 continue;
             }
             self.sleep(None)?;
@@ -552,11 +593,7 @@ impl Incoming {
             os::futex_wait(&control.bell, seen, patience);
             let time = begun.elapsed();
             self.spin.slept(time);
-            let here = os::current_cpu();
-            let beside = control.crowded.load(Ordering::Relaxed) == 0 && self.bells.words().leader.is(here);
-            if self.talk.is_to_move(beside, time) {
-                os::leave_cpu(here);
-            }
+            self.talk.slept(time, &self.memory, &self.bells);
         }
         control.calls.wake();
         Ok(())
@@ -570,6 +607,7 @@ pub(crate) struct Outgoing {
     bells: Arc<Bells>,
     writing: Writing,
     spin: Spin,
+    talk: Talk,
 }
 
 impl Outgoing {
@@ -580,7 +618,7 @@ impl Outgoing {
         let length = (head.len() + payload.len()).next_multiple_of(8);
         let ring = &self.memory.control().reports;
         if length > REPORTS / 4 || self.writing.room(ring, REPORTS as u64, length as u64)? < length as u64 {
-            return self.push_slowly(head, payload);
+            return self.push_slowly(&[head, payload]);
         }
         let position = self.writing.position();
         copy_in(&self.memory.reports, REPORTS, position, head);
@@ -604,10 +642,12 @@ impl Outgoing {
         Ok(())
     }
 
+    /// As [`push`](Self::push), of any number of parts and of any size.
     #[cold]
-    fn push_slowly(&mut self, head: &[u8], payload: &[u8]) -> Result<(), &'static str> {
-        let padding = (head.len() + payload.len()).next_multiple_of(8) - head.len() - payload.len();
-        for mut part in [head, payload, &[0; 8][..padding]] {
+    pub(crate) fn push_slowly(&mut self, parts: &[&[u8]]) -> Result<(), &'static str> {
+        let length: usize = parts.iter().map(|part| part.len()).sum();
+        let padding = &[0; 8][..length.next_multiple_of(8) - length];
+        for mut part in parts.iter().copied().chain([padding]) {
             while !part.is_empty() {
                 let room = self.await_room(part.len().min(REPORTS / 2))?;
                 let (now, later) = part.split_at(part.len().min(room));
@@ -631,14 +671,19 @@ impl Outgoing {
             }
             self.flush(true)?;
             let writing = &mut self.writing;
-            let may_spin = control.crowded.load(Ordering::Relaxed) == 0;
-            if may_spin && self.spin.wait(|| writing.room(&control.reports, REPORTS as u64, 1) != Ok(0)) {
+            if may_spin(&memory, &self.bells)
+                && self.spin.wait(|| writing.room(&control.reports, REPORTS as u64, 1) != Ok(0))
+            {
                 continue;
             }
             let seen = control.bell.load(Ordering::Acquire);
             self.writing.starve(&control.reports);
             if self.writing.room(&control.reports, REPORTS as u64, 1)? == 0 {
+                let begun = Instant::now();
                 os::futex_wait(&control.bell, seen, None);
+                let time = begun.elapsed();
+                self.spin.slept(time);
+                self.talk.slept(time, &self.memory, &self.bells);
             }
         }
     }

@@ -108,12 +108,20 @@ pub(crate) fn decoding<R>(decoded: Result<Result<R, CodecError>, PanicInfo>, tas
     Err(Error::new(kind).with_ran(Ran::Yes).of_task(task))
 }
 
+/// Nobody who waits for one of many short calls is late by more.
+pub(crate) const SHORT_NAP: Duration = Duration::from_micros(300);
+
 /// Something that a thread can wait for.
 pub(crate) trait Awaited {
     fn is_done(&self) -> bool;
 
     /// Sleeps until it is done, at most until `deadline`; may return before. For a thread that others do the work for.
     fn sleep(&self, deadline: Option<Instant>);
+
+    /// How late it may be noticed that it is done, where many short calls are under way.
+    fn patience(&self) -> Duration {
+        SHORT_NAP
+    }
 }
 
 /// Where the result of a job arrives; before that, where its arguments lie.

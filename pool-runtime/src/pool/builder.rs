@@ -252,7 +252,7 @@ impl PoolBuilder {
             changed: Condvar::new(),
             clock: Condvar::new(),
             has_clock: false.into(),
-            collector: bells.map(Collector::new),
+            collector: bells.map(|bells| Collector::new(bells, processes)),
             jobs: AtomicU64::new(1),
             callbacks: Arc::new(Callbacks::default()),
             began: Instant::now(),

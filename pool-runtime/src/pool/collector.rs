@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     codec,
-    job::{Awaited, lock},
+    job::{Awaited, SHORT_NAP, lock},
     os, payload,
     transport::ring::{Bells, COLLECTOR, LAZY, LEADER, Spin},
 };
@@ -40,9 +40,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The longest and the shortest nap.
-const LONGEST_NAP: Duration = Duration::from_micros(300);
+/// A shorter nap costs more than it is worth.
 const SHORTEST_NAP: Duration = Duration::from_micros(60);
+/// Seats in a word.
+const BITS: usize = u64::BITS as usize;
 /// So many calls that ended since the collector looked are many.
 const MANY: u64 = 16;
 /// No listener sleeps longer while calls are on their way: should a worker gone mad have kept its bell from ringing for
@@ -51,8 +52,10 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 
 pub(super) struct Collector {
     bells: Arc<Bells>,
-    /// All workers there are.
-    stations: Mutex<Arc<[Arc<Station>]>>,
+    /// All workers there are, by seat.
+    stations: Mutex<Stations>,
+    /// For each seat a bit: there are calls in flight, or frames that wait for room. Changes under the dispatcher's lock.
+    busy: Box<[AtomicU64]>,
     /// How often that has changed.
     changes: AtomicU64,
     /// A caller leads. Changes only under the dispatcher's lock.
@@ -70,6 +73,8 @@ pub(super) struct Collector {
     crowded: AtomicBool,
 }
 
+type Stations = Arc<[Option<Arc<Station>>]>;
+
 /// A caller that listens.
 pub(super) struct Lead<'c> {
     collector: &'c Collector,
@@ -77,11 +82,12 @@ pub(super) struct Lead<'c> {
 }
 
 impl Collector {
-    pub(super) fn new(bells: Arc<Bells>) -> Self {
+    pub(super) fn new(bells: Arc<Bells>, seats: usize) -> Self {
         codec::pool_began();
         Self {
             bells,
             stations: Mutex::new(Arc::new([])),
+            busy: (0..seats.div_ceil(BITS)).map(|_| AtomicU64::new(0)).collect(),
             changes: AtomicU64::new(0),
             leads: AtomicBool::new(false),
             leader_sleeps: AtomicBool::new(false),
@@ -105,15 +111,17 @@ impl Collector {
 
     /// The workers have changed.
     pub(super) fn set_stations(&self, core: &Core) {
-        let stations: Arc<[Arc<Station>]> = core.stations.iter().flatten().cloned().collect();
-        for line in lines(&stations) {
-            line.memory().set_crowded(self.crowded.load(Ordering::Relaxed));
+        let stations: Stations = core.stations.iter().cloned().collect();
+        for station in stations.iter().flatten() {
+            if let Line::Ring(line) = &station.line {
+                line.memory().set_crowded(self.crowded.load(Ordering::Relaxed));
+            }
         }
         *lock(&self.stations) = stations;
         self.changes.fetch_add(1, Ordering::Release);
     }
 
-    fn stations(&self) -> Arc<[Arc<Station>]> {
+    fn stations(&self) -> Stations {
         lock(&self.stations).clone()
     }
 
@@ -132,7 +140,11 @@ impl Collector {
     }
 
     /// Called under the dispatcher's lock, before something is sent to a worker.
-    pub(super) fn before_sending(&self, line: &RingLine) {
+    pub(super) fn before_sending(&self, seat: usize, line: &RingLine) {
+        let (word, bit) = (&self.busy[seat / BITS], 1 << (seat % BITS));
+        if word.load(Ordering::Relaxed) & bit == 0 {
+            word.fetch_or(bit, Ordering::Relaxed);
+        }
         let (sleeps, naps, mark) = match self.leads.load(Ordering::Relaxed) {
             true => (&self.leader_sleeps, &self.leader_naps, LEADER),
             false => (&self.collector_sleeps, &self.collector_naps, COLLECTOR),
@@ -140,6 +152,57 @@ impl Collector {
         if sleeps.load(Ordering::Relaxed) {
             line.memory().arm(mark | laziness(naps.load(Ordering::Relaxed)));
         }
+    }
+
+    /// Called under the dispatcher's lock: no call is in flight at a seat any more.
+    pub(super) fn is_through(&self, seat: usize, line: &RingLine) {
+        if !line.is_blocked() {
+            self.busy[seat / BITS].fetch_and(!(1 << (seat % BITS)), Ordering::Relaxed);
+        }
+    }
+
+    /// The workers that have something to say, or may have.
+    fn busy<'s>(&'s self, stations: &'s Stations) -> impl Iterator<Item = (&'s Station, &'s RingLine)> {
+        let seats = self.busy.iter().enumerate().flat_map(|(word, bits)| {
+            let mut left = bits.load(Ordering::Relaxed);
+            std::iter::from_fn(move || {
+                let bit = (left != 0).then(|| left.trailing_zeros() as usize)?;
+                left &= left - 1;
+                Some(word * BITS + bit)
+            })
+        });
+        seats.filter_map(|seat| {
+            let station = stations.get(seat)?.as_deref()?;
+            match &station.line {
+                Line::Ring(line) => Some((station, line)),
+                Line::Channel(_) => None,
+            }
+        })
+    }
+
+    fn arm(&self, stations: &Stations, mark: u32) {
+        self.busy(stations).for_each(|(_, line)| line.memory().arm(mark));
+    }
+
+    fn any_unread(&self, stations: &Stations) -> bool {
+        self.busy(stations).any(|(_, line)| line.memory().has_reports())
+    }
+
+    /// Is there something to read, or to be sent on?
+    fn has_work(&self, stations: &Stations) -> bool {
+        self.busy(stations).any(|(_, line)| line.memory().has_reports() || line.is_blocked())
+    }
+
+    /// Reads what the workers have said, and sends what there is room for again. Returns whether there was anything to
+    /// read. A listener waits for somebody else who reads just now; who merely helps does not.
+    fn serve(&self, shared: &Shared, stations: &Stations, listens: bool) -> bool {
+        let mut any = false;
+        for (station, line) in self.busy(stations) {
+            if line.memory().has_reports() || line.is_blocked() {
+                any |= line.serve(shared, station, listens);
+            }
+        }
+        any
     }
 
     /// Called under the dispatcher's lock, after something has changed: are there more threads than processors?
@@ -164,7 +227,7 @@ impl Collector {
     /// A thread that submits calls looks after the workers, if no other caller does.
     pub(super) fn help(&self, shared: &Shared) {
         if !self.leads.load(Ordering::Relaxed) {
-            serve(shared, &self.stations(), false);
+            self.serve(shared, &self.stations(), false);
         }
     }
 
@@ -191,7 +254,7 @@ impl Collector {
         loop {
             let seen = self.bells.seen(COLLECTOR);
             let stations = self.stations();
-            serve(shared, &stations, true);
+            self.serve(shared, &stations, true);
             let (mut patience, mut watches) = (None, false);
             {
                 let core = lock(&shared.core);
@@ -202,15 +265,15 @@ impl Collector {
                 let leads = self.leads.load(Ordering::Relaxed);
                 if ended - before >= MANY && !leads {
                     // There will be more in no time: a bell for each would cost more than they do.
-                    patience = Some(LONGEST_NAP);
+                    patience = Some(SHORT_NAP);
                 } else {
-                    let nap = core.dispatcher.rest(shared.now()).map(nap_of);
+                    let nap = nap(&core, shared, SHORT_NAP);
                     watches = !leads && core.dispatcher.any_in_flight();
                     self.collector_sleeps.store(true, Ordering::Relaxed);
                     self.collector_naps.store(watches && nap.is_some(), Ordering::Relaxed);
                     if watches {
                         patience = Some(nap.unwrap_or(LONGEST_SLEEP));
-                        arm(&stations, COLLECTOR | laziness(nap.is_some()));
+                        self.arm(&stations, COLLECTOR | laziness(nap.is_some()));
                     }
                 }
             }
@@ -219,7 +282,7 @@ impl Collector {
             {
                 patience = Some(LONGEST_SLEEP);
             }
-            let asleep = !watches || !has_work(&stations);
+            let asleep = !watches || !self.has_work(&stations);
             // Those that have gone meanwhile are not to be kept by somebody who sleeps.
             drop(stations);
             if asleep {
@@ -245,27 +308,27 @@ impl Lead<'_> {
         let over = || what.is_done() || deadline.is_some_and(|deadline| deadline <= Instant::now());
         let mut changes = collector.changes.load(Ordering::Acquire);
         let mut stations = collector.stations();
-        let mut any = serve(shared, &stations, true);
+        let mut any = collector.serve(shared, &stations, true);
         while !over() {
             let now = collector.changes.load(Ordering::Acquire);
             if std::mem::replace(&mut changes, now) != now {
                 stations = collector.stations();
             }
             if any {
-                any = serve(shared, &stations, true);
+                any = collector.serve(shared, &stations, true);
                 continue;
             }
             let here = os::current_cpu();
             collector.bells.lead_on(here);
             let may_spin = !collector.crowded.load(Ordering::Relaxed)
-                && !lines(&stations).any(|line| line.memory().worker_is_on(here));
-            if !may_spin || !spin.wait(|| any_unread(&stations) || what.is_done()) {
+                && !collector.busy(&stations).any(|(_, line)| line.memory().worker_is_on(here));
+            if !may_spin || !spin.wait(|| collector.any_unread(&stations) || what.is_done()) {
                 let began = Instant::now();
-                if collector.sleep(shared, &over, deadline) {
+                if collector.sleep(shared, &over, what.patience(), deadline) {
                     spin.slept(began.elapsed());
                 }
             }
-            any = serve(shared, &stations, true);
+            any = collector.serve(shared, &stations, true);
         }
     }
 }
@@ -278,28 +341,26 @@ impl Drop for Lead<'_> {
 
 impl Collector {
     /// The leader's sleep. Returns whether it was one without a nap.
-    fn sleep(&self, shared: &Shared, over: &dyn Fn() -> bool, deadline: Option<Instant>) -> bool {
+    fn sleep(&self, shared: &Shared, over: &dyn Fn() -> bool, patience: Duration, deadline: Option<Instant>) -> bool {
         let seen = self.bells.seen(LEADER);
         let (stations, nap);
         {
             let core = lock(&shared.core);
             self.leader_sleeps.store(true, Ordering::Relaxed);
             stations = self.stations();
-            nap = core.dispatcher.rest(shared.now()).map(nap_of);
+            nap = self::nap(&core, shared, patience);
             self.leader_naps.store(nap.is_some(), Ordering::Relaxed);
-            arm(&stations, LEADER | laziness(nap.is_some()));
+            self.arm(&stations, LEADER | laziness(nap.is_some()));
         }
         fence(Ordering::SeqCst);
-        if !has_work(&stations) && !over() {
+        if !self.has_work(&stations) && !over() {
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             let patience = nap.unwrap_or(LONGEST_SLEEP);
             self.bells.wait(LEADER, seen, Some(left.map_or(patience, |left| left.min(patience))));
         }
         let _core = lock(&shared.core);
         self.leader_sleeps.store(false, Ordering::Relaxed);
-        for line in lines(&stations) {
-            line.memory().disarm();
-        }
+        self.busy(&stations).for_each(|(_, line)| line.memory().disarm());
         nap.is_none()
     }
 
@@ -312,56 +373,22 @@ impl Collector {
                 return;
             }
             let stations = self.stations();
-            arm(&stations, COLLECTOR | laziness(self.collector_naps.load(Ordering::Relaxed)));
+            self.arm(&stations, COLLECTOR | laziness(self.collector_naps.load(Ordering::Relaxed)));
             stations
         };
-        if has_work(&stations) {
+        if self.has_work(&stations) {
             self.bells.ring(COLLECTOR);
         }
     }
 }
 
-fn nap_of(rest: Time) -> Duration {
-    Duration::from_nanos(rest).clamp(SHORTEST_NAP, LONGEST_NAP)
+/// How long a listener may sleep while nobody wakes it.
+fn nap(core: &Core, shared: &Shared, patience: Duration) -> Option<Duration> {
+    let rest = core.dispatcher.rest(shared.now(), patience.as_nanos() as Time)?;
+    Some(Duration::from_nanos(rest).max(SHORTEST_NAP))
 }
 
 /// For a listener that naps, workers are to ring only when they run dry.
 fn laziness(naps: bool) -> u32 {
     if naps { LAZY } else { 0 }
-}
-
-fn lines(stations: &[Arc<Station>]) -> impl Iterator<Item = &RingLine> {
-    stations.iter().filter_map(|station| match &station.line {
-        Line::Ring(line) => Some(line),
-        Line::Channel(_) => None,
-    })
-}
-
-fn arm(stations: &[Arc<Station>], mark: u32) {
-    for line in lines(stations) {
-        line.memory().arm(mark);
-    }
-}
-
-fn any_unread(stations: &[Arc<Station>]) -> bool {
-    lines(stations).any(|line| line.memory().has_reports())
-}
-
-/// Is there something to read, or to be sent on?
-fn has_work(stations: &[Arc<Station>]) -> bool {
-    lines(stations).any(|line| line.memory().has_reports() || line.is_blocked())
-}
-
-/// Reads what the workers have said, and sends what there is room for again. Returns whether there was anything to read.
-/// A listener waits for somebody else who reads just now; who merely helps does not.
-fn serve(shared: &Shared, stations: &[Arc<Station>], listens: bool) -> bool {
-    let mut any = false;
-    for station in stations {
-        if let Line::Ring(line) = &station.line
-            && (line.memory().has_reports() || line.is_blocked())
-        {
-            any |= line.serve(shared, station, listens);
-        }
-    }
-    any
 }

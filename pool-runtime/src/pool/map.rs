@@ -14,7 +14,7 @@ use crate::{
 use std::{
     collections::VecDeque,
     sync::{Arc, Condvar, Mutex, atomic::Ordering},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 /// A batch has at most so many calls.
@@ -27,6 +27,9 @@ const REGION_BYTES: usize = WINDOW_BYTES / 128;
 const WINDOW_CALLS: usize = 1 << 15;
 /// Nor while their arguments take so many bytes, unless there are fewer than a few for each worker.
 const WINDOW_BYTES: usize = 1 << 25;
+
+/// The end of a map is never noticed later: the workers have no more to do by then than this takes.
+const LONG_NAP: Duration = Duration::from_millis(4);
 
 /// How many bytes of results a map makes room for before it has any.
 const MOST_RESERVED: usize = 1 << 30;
@@ -273,6 +276,11 @@ impl Progress<'_> {
 impl Awaited for Progress<'_> {
     fn is_done(&self) -> bool {
         self.is_made(&lock(&self.gathering.state))
+    }
+
+    /// Nobody waits for one of them.
+    fn patience(&self) -> Duration {
+        LONG_NAP
     }
 
     fn sleep(&self, deadline: Option<Instant>) {

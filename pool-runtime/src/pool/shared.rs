@@ -289,7 +289,7 @@ impl Shared {
             match &station.line {
                 Line::Ring(line) => {
                     if let Some(collector) = &self.collector {
-                        collector.before_sending(line);
+                        collector.before_sending(seat, line);
                     }
                     let sent = match effect {
                         Effect::Send { generation, first, last, .. } => {
@@ -470,6 +470,7 @@ impl Shared {
         let now = self.now();
         core.dispatcher.progressed(seat, epoch, now);
         let busy = core.dispatcher.is_busy(seat);
+        self.may_be_through(&core, station);
         self.settle(core, &mut todo);
         let taken = stream.len();
         let told = tell_ends(&mut todo, &runs, stream);
@@ -481,6 +482,16 @@ impl Shared {
         match fault {
             Some(fault) => Err(fault.to_owned()),
             None => Ok((at, busy)),
+        }
+    }
+
+    /// A worker that has nothing to do is not listened to.
+    fn may_be_through(&self, core: &Core, station: &Station) {
+        if let (Some(collector), Line::Ring(line)) = (&self.collector, &station.line)
+            && core.station(station.seat, station.epoch).is_some()
+            && !core.dispatcher.is_busy(station.seat)
+        {
+            collector.is_through(station.seat, line);
         }
     }
 
@@ -496,6 +507,7 @@ impl Shared {
         let told = core.dispatcher.reported(seat, epoch, (number, 1), None);
         let now = self.now();
         core.dispatcher.progressed(seat, epoch, now);
+        self.may_be_through(&core, station);
         self.settle(core, &mut todo);
         let at = todo.effects.iter().position(|effect| matches!(effect, Effect::Values { .. }));
         if let Some(Effect::Values { work, first, .. }) = at.and_then(|at| todo.effects.remove(at)) {

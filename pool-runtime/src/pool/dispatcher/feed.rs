@@ -7,9 +7,9 @@
 use super::{Dispatcher, Effect, Flight, MILLISECOND, Phase, Time, Work, is_after};
 
 /// How much work a worker is given ahead, where calls are short: what hides the way there and back.
-pub(super) const AHEAD: Time = 2 * MILLISECOND;
+pub(super) const AHEAD: Time = 4 * MILLISECOND;
 /// A seat that has less than this left gets more.
-pub(super) const LOW: Time = MILLISECOND;
+pub(super) const LOW: Time = 2 * MILLISECOND;
 /// How long a worker may show no progress until what waits behind its call is given to an idle one.
 pub(super) const STALLED: Time = MILLISECOND;
 /// So much work is not shared among workers: to wake one more would take about as long.
@@ -70,7 +70,9 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         }
         self.feed(seat, usize::MAX, now);
         // If its call turns out to be a slow one, it is taken back.
-        self.relieve(now);
+        if !self.idle.is_empty() {
+            self.look_again.get_or_insert(now + STALLED);
+        }
         self.waiting_calls == 0
     }
 

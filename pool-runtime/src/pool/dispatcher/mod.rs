@@ -558,20 +558,22 @@ impl<W: ?Sized + Work> Dispatcher<W> {
     }
 
     /// For how long nobody needs to look at reports: how long the workers have enough to do, if all who have something
-    /// to do have many short calls.
-    pub(crate) fn rest(&self, now: Time) -> Option<Time> {
+    /// to do have many short calls. A result that comes meanwhile may be late by `patience`.
+    pub(crate) fn rest(&self, now: Time, patience: Time) -> Option<Time> {
         const MANY: usize = 4;
-        const SHORT: Time = 250_000;
+        /// So many results are still in the processor's cache.
+        const WARM: Time = 3000;
         let busy = self.seats.iter().filter(|seat| seat.calls > 0 && seat.phase == Phase::Ready);
         let rest = |seat: &Seat<W>| {
-            let short = seat.in_flight.front().is_some_and(|flight| flight.expected <= SHORT);
+            let expected = seat.in_flight.front().map(|flight| flight.expected).filter(|time| *time <= patience)?;
             // One that shows no progress has met a call that is not short.
             let goes_on = now.saturating_sub(seat.progress) < MILLISECOND;
-            (short && goes_on && seat.calls >= MANY).then_some(seat.ahead / 2)
+            (goes_on && seat.calls >= MANY).then_some((seat.ahead / 2).min(WARM * expected))
         };
         busy.map(rest)
             .try_fold(Time::MAX, |least, rest| rest.map(|rest| least.min(rest)))
             .filter(|rest| *rest < Time::MAX)
+            .map(|rest| rest.min(patience))
     }
 
     /// Has a seat calls in flight?

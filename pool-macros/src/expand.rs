@@ -37,6 +37,11 @@ pub fn expand(task: &Task) -> TokenStream {
         let (probe, lent, label) = (probe(ty, krate), parameter.lent_by_caller(), parameter.label());
         quote!(#probe.encode(#lent, __writer).map_err(|__reason| (#label, __reason))?;)
     });
+    // Numbers alone need no memory: whether they are is known once the types are.
+    let few = travelling().map(|(parameter, ty)| {
+        let (probe, lent) = (probe(ty, krate), parameter.lent_by_caller());
+        quote!(.and_then(|__few| __few.and(#probe.few(#lent))))
+    });
     let done = parameters.iter().filter_map(|parameter| match &parameter.form {
         Form::Value(ty) => {
             let (name, probe) = (&parameter.name, probe(ty, krate));
@@ -79,7 +84,12 @@ pub fn expand(task: &Task) -> TokenStream {
     } else {
         body = quote!(Task(__invoke, |__series| #private::Series::run(__series, __invoke)));
         result = quote!(());
-        finish = quote!(#private::Run::finish(__run, |__writer| #returned.encode_last(__value, __writer)));
+        finish = quote! {
+            if let ::core::option::Option::Some(__few) = #returned.few(&__value) {
+                return #private::Run::finish_few(__run, __few);
+            }
+            #private::Run::finish(__run, |__writer| #returned.encode_last(__value, __writer))
+        };
         // At the user's type: a `pub` task whose result is private is refused there.
         let output_type = quote_spanned!(output.span()=> type Output = #output;);
         role = quote! {
@@ -121,6 +131,8 @@ pub fn expand(task: &Task) -> TokenStream {
         #(#cfgs)*
         #[allow(deprecated, clippy::all, clippy::pedantic, clippy::nursery)]
         const _: () = {
+            use #private::few_rank0::IsNotFew as _;
+            use #private::few_rank1::IsFew as _;
             use #private::rank0::Refused as _;
             use #private::rank1::Owned as _;
             use #private::rank2::{Elements as _, Value as _};
@@ -130,7 +142,12 @@ pub fn expand(task: &Task) -> TokenStream {
 
             impl #name {
                 #[doc = #call_doc]
+                #[inline]
                 #vis fn #call #lifetime (#(#call_parameters),*) -> #krate::Call<#call_lifetime, #name> {
+                    let __few = ::core::option::Option::Some(#private::Few::NONE) #(#few)*;
+                    if let ::core::option::Option::Some(__few) = __few {
+                        return #krate::Call::few(__few);
+                    }
                     let __call = #krate::Call::encode(|__writer| {
                         #(#encode)*
                         ::core::result::Result::Ok(())

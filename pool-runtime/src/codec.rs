@@ -27,10 +27,12 @@
 mod arena;
 mod decode;
 mod encode;
+mod few;
 mod probe;
 mod spare;
 
 pub(crate) use arena::{Hold, doom, may_keep, pool_began, pool_ended, trim};
+pub use few::*;
 pub use probe::*;
 pub(crate) use spare::{Block, drop_spare, trim_spare, worker_began};
 

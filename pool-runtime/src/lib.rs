@@ -251,7 +251,9 @@ pub use task::{Call, Initializer, Task, TaskCall, TaskInfo};
 /// What the macros' expansions use. Not for users: it changes without notice.
 #[doc(hidden)]
 pub mod __private {
-    pub use crate::codec::{CodecError, Probe, Reader, Writer, rank0, rank1, rank2, rank3, rank4};
+    pub use crate::codec::{
+        CodecError, Few, Probe, Reader, Writer, few_rank0, few_rank1, rank0, rank1, rank2, rank3, rank4,
+    };
     pub use crate::entry::{enter_from_test, main};
     pub use crate::program::TestEntry;
     pub use crate::registry::Registration;

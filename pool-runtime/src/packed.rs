@@ -3,7 +3,7 @@
 //! A payload of at least [`LARGE`] bytes starts at a multiple of [`ALIGN`], so that plain data in it can be read where it
 //! lies; smaller ones are packed tightly. If all have one length, no ends are kept.
 
-use crate::codec::ALIGN;
+use crate::codec::{ALIGN, Few};
 use std::ops::Range;
 
 /// From this length on, a payload is aligned.
@@ -77,7 +77,6 @@ impl Packed {
     }
 
     /// Adds a payload.
-    #[inline]
     pub(crate) fn push(&mut self, payload: &[u8]) {
         let length = payload.len();
         if self.count == 0 {
@@ -88,14 +87,23 @@ impl Packed {
         if length >= LARGE {
             self.bytes.resize(self.bytes.len().next_multiple_of(ALIGN), 0);
         }
-        match <&[u8; 8]>::try_from(payload) {
-            // What most short arguments are takes one instruction, not a call.
-            Ok(eight) => self.bytes.extend_from_slice(eight),
-            Err(_) => self.bytes.extend_from_slice(payload),
-        }
+        self.bytes.extend_from_slice(payload);
         self.count += 1;
         if !self.ends.is_empty() {
             self.ends.push(self.bytes.len() as u32);
+        }
+    }
+
+    /// As [`push`](Self::push).
+    #[inline]
+    pub(crate) fn push_few(&mut self, payload: &Few) {
+        match payload.word() {
+            // As most are, behind some that are like it.
+            Some(word) if self.every == 8 && self.ends.is_empty() && self.count > 0 => {
+                self.bytes.extend_from_slice(&word);
+                self.count += 1;
+            }
+            _ => self.push(payload),
         }
     }
 

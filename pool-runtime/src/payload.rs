@@ -1,17 +1,17 @@
 //! The bytes of one call's arguments or of its result. A small one needs no memory of its own.
 
-use crate::{codec, job::lock};
+use crate::{
+    codec::{self, Few},
+    job::lock,
+};
 use std::{
     ops::{Deref, Range},
     sync::Mutex,
     time::{Duration, Instant},
 };
 
-/// So that it is no larger than a vector.
-const INLINE: usize = 15;
-
 pub(crate) enum Payload {
-    Inline { length: u8, bytes: [u8; INLINE] },
+    Few(Few),
     Heap(Vec<u8>),
     Part(Box<Part>),
 }
@@ -76,18 +76,13 @@ impl Payload {
 
     #[inline]
     pub(crate) fn copy(bytes: &[u8]) -> Self {
-        if bytes.len() > INLINE {
-            return Self::Heap(bytes.to_vec());
-        }
-        let mut inline = [0; INLINE];
-        inline[..bytes.len()].copy_from_slice(bytes);
-        Self::Inline { length: bytes.len() as u8, bytes: inline }
+        Few::copy(bytes).map_or_else(|| Self::Heap(bytes.to_vec()), Self::Few)
     }
 }
 
 impl Default for Payload {
     fn default() -> Self {
-        Self::copy(&[])
+        Self::Few(Few::NONE)
     }
 }
 
@@ -95,12 +90,13 @@ impl From<Vec<u8>> for Payload {
     /// A small one is copied, and its vector kept for the next call that is encoded here.
     #[inline]
     fn from(bytes: Vec<u8>) -> Self {
-        if bytes.len() > INLINE {
-            return Self::Heap(bytes);
+        match Few::copy(&bytes) {
+            Some(few) => {
+                codec::recycle(bytes);
+                Self::Few(few)
+            }
+            None => Self::Heap(bytes),
         }
-        let payload = Self::copy(&bytes);
-        codec::recycle(bytes);
-        payload
     }
 }
 
@@ -109,7 +105,7 @@ impl Deref for Payload {
     #[inline]
     fn deref(&self) -> &[u8] {
         match self {
-            Self::Inline { length, bytes } => &bytes[..usize::from(*length)],
+            Self::Few(few) => few,
             Self::Heap(bytes) => bytes,
             Self::Part(part) => part.bytes.get(part.range.clone()).unwrap_or_default(),
         }

@@ -165,9 +165,13 @@ impl<R> Process<R> {
             arguments: Reader::of_arguments(&arguments.bytes, &hold),
             result: &mut result,
             state: None,
+            few: None,
             page: None,
         };
-        let failed = match body(&mut run) {
+        let returned = body(&mut run);
+        let few = run.few;
+        let failed = match returned {
+            Ok(()) if let Some(few) = few => return decode_value(self.decode, call.task.name(), &few),
             Ok(()) => return decode_value(self.decode, call.task.name(), &result.into_bytes()),
             Err(Fault::Decode(why)) => Error::new(Kind::DecodeArgument(why)),
             Err(Fault::Encode(why)) => Error::new(Kind::EncodeResult(why)).with_ran(Ran::Yes),

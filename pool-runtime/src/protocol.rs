@@ -379,6 +379,12 @@ impl RecordHead {
         Self::new(number, VALUE, payload)
     }
 
+    /// As [`value`](Self::value), of eight bytes.
+    #[inline]
+    pub(crate) fn of_word(number: u32) -> [u8; 8] {
+        (u64::from(VALUE << 28 | 8) << 32 | u64::from(number)).to_le_bytes()
+    }
+
     /// Of a call that failed.
     pub(crate) fn failed(number: u32, payload: usize) -> Self {
         Self::new(number, FAILED, payload)

@@ -1,7 +1,7 @@
 //! How a worker's reports leave: over a ring, or over ipc-channel.
 
 use crate::{
-    codec::Block,
+    codec::{Block, Few},
     protocol::{RecordHead, reports_frame},
     transport::{Append as _, Outlet, channel, ring},
 };
@@ -25,7 +25,6 @@ impl Reporter {
     }
 
     /// Adds a record. In a ring, the parent can see it from now on.
-    #[inline]
     pub(crate) fn push(&mut self, head: RecordHead, payload: &[u8]) -> Result<(), String> {
         match self {
             Self::Ring(outgoing) => outgoing.push(&head, payload).map_err(str::to_owned),
@@ -38,6 +37,17 @@ impl Reporter {
                 frame.pad(8);
                 Ok(())
             }
+        }
+    }
+
+    /// Adds the record of a value of a few bytes.
+    #[inline]
+    pub(crate) fn push_few(&mut self, number: u32, value: &Few) -> Result<(), String> {
+        match self {
+            Self::Ring(outgoing) if let Some(value) = value.word() => {
+                outgoing.push_words(RecordHead::of_word(number), value).map_err(str::to_owned)
+            }
+            _ => self.push(RecordHead::value(number, value.length()), value),
         }
     }
 

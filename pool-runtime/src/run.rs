@@ -5,9 +5,9 @@
 //! as long as those are short.
 
 use crate::{
-    codec::{CodecError, Hold, Reader, Writer},
+    codec::{CodecError, Few, Hold, Reader, Writer},
     error::Stage,
-    os::StatusPage,
+    os::{CallId, StatusPage},
     packed::Slices,
     panic::{self, PanicInfo},
     protocol::{Failed, Failure, RecordHead},
@@ -45,6 +45,8 @@ pub struct Run<'r> {
     pub(crate) arguments: Reader<'r>,
     pub(crate) result: &'r mut Writer,
     pub(crate) state: Option<&'r mut Box<dyn Any>>,
+    /// The result, if it is a few bytes.
+    pub(crate) few: Option<Few>,
     /// Where to note how far it is.
     pub(crate) page: Option<&'r StatusPage>,
 }
@@ -58,7 +60,7 @@ impl<'r> Run<'r> {
 
     /// All arguments are read: the task runs next.
     #[doc(hidden)]
-    #[inline]
+    #[inline(always)]
     pub fn start(&self, arguments: &Reader<'r>) -> Result<(), Fault> {
         arguments.finish().map_err(|reason| Fault::Decode(reason.to_string()))?;
         self.enter(Stage::Running);
@@ -77,6 +79,14 @@ impl<'r> Run<'r> {
     pub fn state<S: 'static>(&mut self) -> Result<&mut S, Fault> {
         let state = self.state.as_deref_mut().ok_or_else(|| missing_state::<S>("has none"))?;
         state.downcast_mut().ok_or_else(|| missing_state::<S>("has another"))
+    }
+
+    /// The result is encoded as these few bytes.
+    #[doc(hidden)]
+    #[inline]
+    pub fn finish_few(&mut self, few: Few) -> Result<(), Fault> {
+        self.few = Some(few);
+        Ok(())
     }
 
     /// Writes the result.
@@ -111,11 +121,10 @@ fn missing_state<S>(what: &str) -> Fault {
 /// Calls of one task while they run, one after the other.
 pub struct Series<'s> {
     pub(crate) arguments: Slices<'s>,
-    /// The number of the next call.
-    pub(crate) number: u32,
+    /// The generation and the number of the next call.
+    pub(crate) next: CallId,
     /// The number of the latest call that was claimed.
     pub(crate) claimed: &'s mut u32,
-    pub(crate) generation: u32,
     pub(crate) page: &'s StatusPage,
     pub(crate) reporter: &'s mut Reporter,
     /// The result of the latest call.
@@ -165,16 +174,24 @@ impl Series<'_> {
                 arguments: Reader::of_arguments(arguments, &hold),
                 result: self.result,
                 state: self.state.as_deref_mut(),
+                few: None,
                 page: Some(self.page),
             };
-            let reported = match body(&mut run) {
+            let returned = body(&mut run);
+            // Read where it lies: it was written in two words, and a copy of both at once would have to wait for them.
+            let few = &run.few;
+            let reported = match returned {
+                Ok(()) if let Some(few) = few => {
+                    self.end = End::Through(true);
+                    self.reporter.push_few(self.next.number(), few)
+                }
                 Ok(()) => {
                     let (bytes, tail) = self.result.parts();
                     self.end = End::Through(true);
                     match tail {
-                        None => self.reporter.push(RecordHead::value(self.number, bytes.len()), bytes),
+                        None => self.reporter.push(RecordHead::value(self.next.number(), bytes.len()), bytes),
                         Some(tail) => {
-                            let pushed = self.reporter.push_bulk(self.number, bytes, tail);
+                            let pushed = self.reporter.push_bulk(self.next.number(), bytes, tail);
                             self.result.clear();
                             pushed
                         }
@@ -190,14 +207,19 @@ impl Series<'_> {
     }
 
     /// Takes the next call. What the parent has taken back meanwhile is somebody else's.
-    #[inline]
+    #[inline(always)]
     fn claim(&mut self) -> bool {
-        if self.page.claim(self.generation, self.number) {
-            *self.claimed = self.number;
+        if self.page.claim(self.next, *self.claimed) {
+            *self.claimed = self.next.number();
             return true;
         }
+        self.stopped()
+    }
+
+    #[cold]
+    fn stopped(&mut self) -> bool {
         // The parent would wait for ever for calls that are left out for another reason.
-        self.end = match self.page.is_taken_back(self.generation, *self.claimed) {
+        self.end = match self.page.is_taken_back(self.next.generation()) {
             true => End::TakenBack,
             false => End::Fault("its status page was written over".into()),
         };
@@ -207,7 +229,7 @@ impl Series<'_> {
     #[inline]
     fn after_call(&mut self) -> Result<(), String> {
         self.page.set_stage(Stage::Idle as u32);
-        self.number = self.number.wrapping_add(1);
+        self.next = self.next.next();
         self.pace.calls += 1;
         if self.pace.calls < self.pace.limit {
             return Ok(());
@@ -221,7 +243,7 @@ impl Series<'_> {
         self.end = End::Through(false);
         let stage = Stage::from_u32(self.page.stage());
         let payload = Failed { stage, leaving, failure }.to_payload();
-        self.reporter.push(RecordHead::failed(self.number, payload.len()), &payload)
+        self.reporter.push(RecordHead::failed(self.next.number(), payload.len()), &payload)
     }
 
     /// Says whether the series goes on.

@@ -3,9 +3,10 @@
 //! The traits here carry the texts that a user reads who hands something else to a pool.
 
 use crate::{
-    codec::{CodecError, Reader, Writer},
+    codec::{CodecError, Few, Reader, Writer},
     error::{Error, Kind},
     panic,
+    payload::Payload,
     run::{Fault, Run, Series},
     shared::{self, Regions},
 };
@@ -170,7 +171,7 @@ impl<T: Registered> Call<'_, T> {
         let encoded = panic::catch(|| {
             let mut writer = Writer::with_spare();
             let (written, regions) = shared::collect(|| write(&mut writer));
-            written.map(|()| Encoded { bytes: writer.into_bytes(), regions })
+            written.map(|()| Encoded { bytes: writer.into_bytes().into(), regions })
         });
         let arguments = match encoded {
             Ok(Ok(arguments)) => Ok(arguments),
@@ -186,11 +187,20 @@ impl<T: Registered> Call<'_, T> {
         }
     }
 
+    /// A call whose arguments are a few bytes.
+    #[doc(hidden)]
+    #[inline]
+    pub fn few(arguments: Few) -> Self {
+        let encoded = Encoded { bytes: Payload::Few(arguments), regions: Regions::default() };
+        Self { arguments: Ok(encoded), lent: PhantomData, task: PhantomData }
+    }
+
     /// The task's name.
     pub fn task_name(&self) -> &'static str {
         T::info().name()
     }
 
+    #[inline]
     pub(crate) fn into_raw(self) -> RawCall {
         RawCall { task: T::info(), arguments: self.arguments }
     }
@@ -205,7 +215,7 @@ impl<T: Registered> fmt::Debug for Call<'_, T> {
 /// Arguments as they travel.
 #[derive(Debug)]
 pub(crate) struct Encoded {
-    pub(crate) bytes: Vec<u8>,
+    pub(crate) bytes: Payload,
     /// The shared memory of which the bytes speak: to be held as long as the call may run.
     pub(crate) regions: Regions,
 }
@@ -243,6 +253,7 @@ impl<T: Task> TaskCall for Call<'_, T> {
     type Task = T;
     type Output = T::Output;
 
+    #[inline]
     fn into_raw(self) -> RawCall {
         Call::into_raw(self)
     }

@@ -13,7 +13,7 @@
 
 use crate::{
     codec::{self, Hold, Reader, Writer},
-    os::{self, StatusPage},
+    os::{self, CallId, StatusPage},
     panic::{self, PanicInfo},
     program::{self, Mark, given},
     protocol::{Chunk, FromWorker, Hello, NamedCall, NotReady, ToWorker},
@@ -214,6 +214,7 @@ impl Worker {
             arguments: Reader::of_arguments(&call.arguments, &hold),
             result: &mut Writer::new(),
             state: None,
+            few: None,
             page: None,
         };
         match panic::catch(|| body(&mut run)) {
@@ -359,9 +360,8 @@ impl Duty {
         }
         let mut series = Series {
             arguments: chunk.arguments,
-            number: chunk.first.number,
+            next: CallId::new(generation, chunk.first.number),
             claimed: &mut self.claimed,
-            generation,
             page: &self.page,
             reporter: &mut self.reporter,
             result: &mut self.result,

@@ -57,6 +57,35 @@ pub trait Returned {}
 #[diagnostic::do_not_recommend]
 impl<T: Serialize + DeserializeOwned> Returned for T {}
 
+/// A number, or what is encoded as one.
+pub trait Scalar: Copy {
+    /// How many bytes it is encoded as.
+    const LENGTH: usize;
+    /// The bytes, the first one lowest.
+    fn bits(self) -> u128;
+}
+
+macro_rules! scalars {
+    ($($type:ty: $length:literal, $value:pat => $bits:expr),* $(,)?) => {$(
+        impl Scalar for $type {
+            const LENGTH: usize = $length;
+            #[inline]
+            fn bits(self) -> u128 {
+                let $value = self;
+                u128::from($bits)
+            }
+        }
+    )*};
+}
+
+scalars! {
+    (): 0, () => 0_u8, bool: 1, is => u8::from(is), char: 4, c => u32::from(c),
+    u8: 1, n => n, u16: 2, n => n, u32: 4, n => n, u64: 8, n => n, usize: 8, n => n as u64,
+    i8: 1, n => n.cast_unsigned(), i16: 2, n => n.cast_unsigned(), i32: 4, n => n.cast_unsigned(),
+    i64: 8, n => n.cast_unsigned(), isize: 8, n => (n as i64).cast_unsigned(),
+    f32: 4, n => n.to_bits(), f64: 8, n => n.to_bits(),
+}
+
 /// A slice of plain data that is read where it lies, or copied where it lies unaligned.
 #[derive(Debug)]
 pub enum LentSlice<'de, T> {

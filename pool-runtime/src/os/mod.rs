@@ -7,6 +7,7 @@
 compile_error!("pool-runtime runs on Linux 5.4 or newer: it needs pidfd, memfd and /proc");
 
 mod child;
+mod claim;
 mod descriptor;
 mod futex;
 mod mapping;
@@ -18,6 +19,7 @@ mod signal;
 mod spawn;
 
 pub(crate) use child::Child;
+pub(crate) use claim::CallId;
 pub(crate) use descriptor::{above_standard, adopt, beyond_standard, borrow, move_into};
 pub(crate) use futex::{futex_wait, futex_wake};
 pub(crate) use mapping::{Mapping, PAGE, check_size, prefer_huge_pages, sealed_memory};

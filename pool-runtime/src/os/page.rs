@@ -4,18 +4,17 @@
 //! where the two agree, without a message, on which calls that are already on their way may still start.
 //!
 //! ```text
-//!   claim  = generation (high 32 bits) | number of the latest call that was started (low 32 bits)
-//!   stage  = what the worker does with that call
+//!   claim  = which calls have started: see [`claim`](super::claim)
+//!   stage  = what the worker does with the latest one
 //!   words  = what the worker said before it died: the panic that ended it
 //! ```
 //!
-//! A worker starts call `n` of generation `g` by moving the claim from `(g, m)` to `(g, n)`. The parent takes back what
-//! has not started by moving `(g, m)` to `(g + 1, m)`: a worker that still holds calls of generation `g` cannot start
-//! them any more. Both moves are a compare-and-swap of one word, so there is nothing in between.
-//!
 //! The page is a sealed memfd: it cannot shrink below the parent's feet. The parent never trusts what it reads.
 
-use super::mapping::{Mapping, PAGE, check_size, sealed_memory};
+use super::{
+    claim::{CallId, Claim},
+    mapping::{Mapping, PAGE, check_size, sealed_memory},
+};
 use std::{
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
@@ -28,13 +27,14 @@ pub(crate) const WORDS: usize = SIZE - 64;
 
 #[repr(C, align(64))]
 struct Layout {
-    claim: AtomicU64,
+    claim: Claim,
     stage: AtomicU32,
     words: AtomicU32,
-    reserved: [AtomicU64; 6],
+    reserved: [AtomicU64; 4],
     text: [AtomicU8; WORDS],
 }
 
+#[cfg(not(all(test, loom)))]
 const _: () = assert!(size_of::<Layout>() == SIZE);
 
 /// The page, mapped into this process.
@@ -43,19 +43,21 @@ pub(crate) struct StatusPage {
     mapping: Mapping,
     /// In the parent until the worker is started.
     fd: Option<OwnedFd>,
+    /// In the worker: the parent's memory barrier does for both.
+    remote: bool,
 }
 
 impl StatusPage {
     /// A new page, for the parent.
     pub(crate) fn new() -> io::Result<Self> {
         let fd = sealed_memory(c"pool-status", SIZE)?;
-        Ok(Self { mapping: Mapping::new(fd.as_fd(), 0, SIZE)?, fd: Some(fd) })
+        Ok(Self { mapping: Mapping::new(fd.as_fd(), 0, SIZE)?, fd: Some(fd), remote: false })
     }
 
     /// Maps a page that was passed to this process.
     pub(crate) fn map(fd: OwnedFd) -> io::Result<Self> {
         check_size(&fd, SIZE)?;
-        Ok(Self { mapping: Mapping::new(fd.as_fd(), 0, SIZE)?, fd: None })
+        Ok(Self { mapping: Mapping::new(fd.as_fd(), 0, SIZE)?, fd: None, remote: Claim::have_barriers_executed() })
     }
 
     /// To be passed on; None once it was.
@@ -75,43 +77,28 @@ impl StatusPage {
         unsafe { self.mapping.start().cast().as_ref() }
     }
 
-    /// The worker's side: may call `number` of `generation` start? If so, it has.
+    /// The worker's side: may this call start? If so, it has. `before` is the latest that has.
     #[inline]
-    pub(crate) fn claim(&self, generation: u32, number: u32) -> bool {
-        let claim = &self.layout().claim;
-        let before = claim.load(Ordering::Acquire);
-        (before >> 32) as u32 == generation
-            && claim.compare_exchange(before, pack(generation, number), Ordering::AcqRel, Ordering::Acquire).is_ok()
+    pub(crate) fn claim(&self, call: CallId, before: u32) -> bool {
+        self.layout().claim.claim(call, before, self.remote)
     }
 
     /// The worker's side, when a claim has failed: has the parent taken the generation back? If not, somebody has written
-    /// over the page. `latest` is the latest call that was started.
-    pub(crate) fn is_taken_back(&self, generation: u32, latest: u32) -> bool {
-        let claim = self.layout().claim.load(Ordering::Acquire);
-        claim as u32 == latest && ((claim >> 32) as u32).wrapping_sub(generation).cast_signed() > 0
+    /// over the page.
+    pub(crate) fn is_taken_back(&self, generation: u32) -> bool {
+        self.layout().claim.is_over(generation)
     }
 
     /// The parent's side: nothing of this generation starts from now on. Returns the latest call that has.
     ///
-    /// None if the worker keeps changing the page, as no worker in its right mind does.
+    /// None if the worker has written over the page.
     pub(crate) fn take_back(&self, generation: u32) -> Option<u32> {
-        let claim = &self.layout().claim;
-        let mut before = claim.load(Ordering::Acquire);
-        // The worker moves the claim once for each call it starts, and it cannot start calls without end: but a worker
-        // gone mad can write without end, hence the bound.
-        for _ in 0..1000 {
-            let after = pack(generation.wrapping_add(1), before as u32);
-            match claim.compare_exchange_weak(before, after, Ordering::AcqRel, Ordering::Acquire) {
-                Ok(_) => return Some(before as u32),
-                Err(now) => before = now,
-            }
-        }
-        None
+        self.layout().claim.take_back(generation)
     }
 
     /// The latest call that was started.
     pub(crate) fn claimed(&self) -> u32 {
-        self.layout().claim.load(Ordering::Acquire) as u32
+        self.layout().claim.latest()
     }
 
     /// A call begins: nothing has been said of it.
@@ -157,44 +144,9 @@ impl StatusPage {
     }
 }
 
-fn pack(generation: u32, number: u32) -> u64 {
-    u64::from(generation) << 32 | u64::from(number)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_call_taken_back_cannot_start() {
-        let page = StatusPage::new().unwrap();
-        assert!(page.claim(0, 1));
-        assert_eq!(page.take_back(0), Some(1));
-        assert!(!page.claim(0, 2));
-        assert!(page.is_taken_back(0, 1));
-        assert!(page.claim(1, 3));
-        assert_eq!(page.claimed(), 3);
-        assert!(!page.is_taken_back(2, 3) && !page.is_taken_back(0, 2), "nobody did");
-    }
-
-    #[test]
-    fn every_call_is_started_or_taken_back_and_never_both() {
-        let page = StatusPage::new().unwrap();
-        for round in 0..200 {
-            let first = round * 100;
-            let generation = page.layout().claim.load(Ordering::Acquire) >> 32;
-            let generation = generation as u32;
-            let (started, latest) = std::thread::scope(|scope| {
-                let worker =
-                    scope.spawn(|| (first + 1..=first + 100).take_while(|n| page.claim(generation, *n)).last());
-                std::thread::yield_now();
-                (page.take_back(generation), worker.join().unwrap())
-            });
-            if let Some(latest) = latest {
-                assert_eq!(started, Some(latest));
-            }
-        }
-    }
 
     #[test]
     fn words_survive_their_writer() {

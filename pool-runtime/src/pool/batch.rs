@@ -11,6 +11,7 @@ use crate::{
     codec,
     error::Error,
     packed::{Packed, Part},
+    payload::Payload,
     shared::{Handle, Regions},
     task::{Encoded, Registered, Task, TaskCall, TaskInfo},
 };
@@ -37,16 +38,31 @@ impl Gatherer {
     }
 
     /// Whether the batch is large enough to be submitted.
-    #[inline]
+    #[inline(always)]
     pub(super) fn push(&mut self, arguments: Encoded, calls: u32) -> bool {
-        self.arguments.push(&arguments.bytes);
-        codec::recycle(arguments.bytes);
-        self.hold(&arguments.regions);
+        match &arguments {
+            // Read where it lies: it was written in two words, and a copy of both at once would have to wait for them.
+            Encoded { bytes: Payload::Few(few), regions } if regions.is_empty() => {
+                self.arguments.push_few(few);
+                // There is nothing in it to be dropped.
+                std::mem::forget(arguments);
+            }
+            _ => self.push_any(arguments),
+        }
         self.arguments.len() >= calls || self.arguments.size() >= BATCH_BYTES || self.regions.len() >= BATCH_REGIONS
     }
 
     /// Most calls of a map speak of the same regions, or of none.
-    #[inline]
+    #[inline(never)]
+    fn push_any(&mut self, arguments: Encoded) {
+        let Encoded { bytes, regions } = arguments;
+        self.arguments.push(&bytes);
+        if let Payload::Heap(bytes) = bytes {
+            codec::recycle(bytes);
+        }
+        self.hold(&regions);
+    }
+
     fn hold(&mut self, regions: &Regions) {
         for region in &**regions {
             if !self.regions.iter().rev().take(BATCH_REGIONS).any(|held| Arc::ptr_eq(held, region)) {

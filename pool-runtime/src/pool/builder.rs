@@ -287,7 +287,7 @@ impl PoolBuilder {
 fn named(call: RawCall) -> Result<(NamedCall, Regions, StateType)> {
     let state = call.task.state().unwrap_or_else(StateType::of::<()>);
     let arguments = call.arguments?;
-    Ok((NamedCall { task: call.task.name().to_owned(), arguments: arguments.bytes }, arguments.regions, state))
+    Ok((NamedCall { task: call.task.name().to_owned(), arguments: arguments.bytes.to_vec() }, arguments.regions, state))
 }
 
 fn default_name() -> String {

@@ -250,11 +250,12 @@ impl Collector {
 
     /// The collector's thread.
     fn collect(&self, shared: &Shared) {
-        let mut ended = 0;
+        let (mut ended, mut unneeded) = (0, 0);
         loop {
             let seen = self.bells.seen(COLLECTOR);
             let stations = self.stations();
-            self.serve(shared, &stations, true);
+            // Where those who submit look after the workers themselves, there is nothing left to do here.
+            unneeded = if self.serve(shared, &stations, true) { 0 } else { (unneeded + 1).min(2) };
             let (mut patience, mut watches) = (None, false);
             {
                 let core = lock(&shared.core);
@@ -265,7 +266,7 @@ impl Collector {
                 let leads = self.leads.load(Ordering::Relaxed);
                 if ended - before >= MANY && !leads {
                     // There will be more in no time: a bell for each would cost more than they do.
-                    patience = Some(SHORT_NAP);
+                    patience = Some(SHORT_NAP * (1 << unneeded));
                 } else {
                     let nap = nap(&core, shared, SHORT_NAP);
                     watches = !leads && core.dispatcher.any_in_flight();

@@ -80,26 +80,30 @@ impl<'s> Mapper<'s> {
     }
 
     /// Takes a call. Returns whether a batch was submitted.
-    #[inline]
+    #[inline(always)]
     fn add(&mut self, arguments: Result<Encoded>) -> bool {
-        match (arguments, &self.misfit) {
-            (Ok(arguments), None) => {
+        match arguments {
+            Ok(arguments) if self.misfit.is_none() => {
                 // Where nobody knows how many inputs there are, batches grow with what has been read.
                 self.read += 1;
-                let full = self.gatherer.push(arguments, self.expected);
-                if full {
-                    let grown = (self.read / (16 * self.shared.seats())).min(BATCH_CALLS as usize) as u32;
-                    self.expected = self.expected.max(grown);
-                    self.submit();
-                }
-                full
+                self.gatherer.push(arguments, self.expected) && self.submit_full()
             }
-            (Err(error), _) => self.fail(error),
-            (Ok(_), Some(error)) => {
-                let error = error.clone();
-                self.fail(error)
-            }
+            arguments => self.refuse(arguments),
         }
+    }
+
+    #[cold]
+    fn refuse(&mut self, arguments: Result<Encoded>) -> bool {
+        let error = arguments.err().or_else(|| self.misfit.clone());
+        error.is_some_and(|error| self.fail(error))
+    }
+
+    #[inline(never)]
+    fn submit_full(&mut self) -> bool {
+        let grown = (self.read / (16 * self.shared.seats())).min(BATCH_CALLS as usize) as u32;
+        self.expected = self.expected.max(grown);
+        self.submit();
+        true
     }
 
     fn fail(&mut self, error: Error) -> bool {

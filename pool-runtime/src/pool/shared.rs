@@ -579,7 +579,7 @@ impl Shared {
         let arguments = call.arguments?;
         self.check(call.task)?;
         let job = self.jobs.fetch_add(1, Ordering::Relaxed);
-        Ok(Arc::new(Slot::of_call(call.task.name(), job, arguments.bytes.into(), arguments.regions)))
+        Ok(Arc::new(Slot::of_call(call.task.name(), job, arguments.bytes, arguments.regions)))
     }
 
     /// Submits a call that nobody waits for just now.

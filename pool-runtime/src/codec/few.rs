@@ -1,0 +1,149 @@
+//! Encodings of a few bytes, which fit in two registers.
+//!
+//! Most calls of small tasks have a number or two for arguments. What those are encoded as is known when the program is
+//! compiled: no memory is needed for it, nothing can fail, and no code of the user's runs.
+
+use super::probe::{Probe, Scalar};
+use std::ops::Deref;
+
+/// At most fifteen bytes of an encoding.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Few(
+    /// The bytes, in the order in which they lie in memory; the last one says how many there are.
+    [u64; 2],
+);
+
+impl Few {
+    /// How many bytes there may be.
+    pub(crate) const MOST: usize = 15;
+
+    /// No bytes.
+    #[doc(hidden)]
+    pub const NONE: Self = Self([0; 2]);
+
+    #[inline]
+    fn new(bits: u128, length: usize) -> Self {
+        let bits = bits | (length as u128) << 120;
+        Self([(bits as u64).to_le(), ((bits >> 64) as u64).to_le()])
+    }
+
+    #[inline]
+    fn bits(&self) -> u128 {
+        u128::from(u64::from_le(self.0[0])) | u128::from(u64::from_le(self.0[1])) << 64
+    }
+
+    #[inline]
+    pub(crate) fn length(&self) -> usize {
+        (u64::from_le(self.0[1]) >> 56) as usize
+    }
+
+    /// If there are eight bytes, as a word.
+    #[inline]
+    pub(crate) fn word(&self) -> Option<[u8; 8]> {
+        (self.length() == 8).then(|| self.0[0].to_ne_bytes())
+    }
+
+    /// These bytes. None if they are too many.
+    #[inline]
+    pub(crate) fn copy(bytes: &[u8]) -> Option<Self> {
+        if bytes.len() > Self::MOST {
+            return None;
+        }
+        let mut all = [0; 16];
+        all[..bytes.len()].copy_from_slice(bytes);
+        Some(Self::new(u128::from_le_bytes(all), bytes.len()))
+    }
+
+    /// These and those behind them. None if there are too many.
+    #[doc(hidden)]
+    #[inline]
+    pub fn and(self, next: Option<Self>) -> Option<Self> {
+        let next = next?;
+        let length = self.length() + next.length();
+        let bits = |few: Self| few.bits() & (u128::MAX >> 8);
+        (length <= Self::MOST).then(|| Self::new(bits(self) | bits(next) << (8 * self.length()), length))
+    }
+}
+
+impl Deref for Few {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        &bytemuck::bytes_of(&self.0)[..self.length()]
+    }
+}
+
+/// Picks the types of which a few bytes are the encoding, as [`Probe`] picks the way.
+pub mod few_rank1 {
+    use super::*;
+
+    /// Numbers.
+    pub trait IsFew<T> {
+        /// What the value is encoded as.
+        fn few(&self, value: &T) -> Option<Few>;
+    }
+
+    impl<T: Scalar> IsFew<T> for &Probe<T> {
+        #[inline]
+        fn few(&self, value: &T) -> Option<Few> {
+            Some(Few::new(value.bits(), T::LENGTH))
+        }
+    }
+}
+
+/// The other types.
+pub mod few_rank0 {
+    use super::*;
+
+    /// Whatever is no number.
+    pub trait IsNotFew<T: ?Sized> {
+        /// Nothing.
+        #[inline]
+        fn few(&self, _: &T) -> Option<Few> {
+            None
+        }
+    }
+
+    impl<T: ?Sized> IsNotFew<T> for Probe<T> {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{few_rank0::IsNotFew as _, few_rank1::IsFew as _, *};
+
+    #[test]
+    fn numbers_are_encoded_as_serde_encodes_them() {
+        macro_rules! check {
+            ($($value:expr => $type:ty),* $(,)?) => {$(
+                let value: $type = $value;
+                let mut writer = crate::codec::Writer::new();
+                writer.value(&value).unwrap();
+                let few = (&&Probe::<$type>::new()).few(&value);
+                match few {
+                    Some(few) => assert_eq!(*few, *writer.into_bytes()),
+                    None => assert!(size_of::<$type>() > Few::MOST),
+                }
+            )*};
+        }
+        check! {
+            0 => u8, 255 => u8, -1 => i8, 0x1234 => u16, -2 => i16, 0x1234_5678 => u32, i32::MIN => i32, u64::MAX => u64,
+            -3 => i64, 7 => usize, -7 => isize, 1.5 => f32, -0.1 => f64, true => bool, false => bool, 'é' => char,
+            u128::MAX => u128, -1 => i128, () => (),
+        }
+    }
+
+    #[test]
+    fn what_is_too_much_is_not_few() {
+        let few = |length: usize| Few::copy(&(1..=length as u8).collect::<Vec<_>>());
+        for (first, second) in (0..=15).flat_map(|first| (0..=15).map(move |second| (first, second))) {
+            let both = few(first).unwrap().and(few(second));
+            let expected: Vec<u8> = (1..=first as u8).chain(1..=second as u8).collect();
+            assert_eq!(both.as_deref(), (expected.len() <= Few::MOST).then_some(&*expected));
+        }
+        assert!(few(16).is_none());
+        assert!(Probe::<str>::new().few("text").is_none());
+        assert!(Probe::<[u64]>::new().few(&[1]).is_none());
+        assert!(Probe::<Vec<u8>>::new().few(&vec![1]).is_none());
+    }
+}

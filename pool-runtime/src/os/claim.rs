@@ -1,0 +1,228 @@
+//! Which calls have started: a worker says so before it starts one, and its parent takes back those that have not.
+//!
+//! ```text
+//!   claimed     generation (high 32 bits) | number of the latest call that was started (low 32 bits); the worker's
+//!   open        generation, with a check: calls of earlier ones do not start any more; the parent's
+//!   verdict     generation | number of the latest call that started in the one before; of whoever comes first
+//! ```
+//!
+//! Each side writes its own word and then reads the other's: a worker that finds its generation still open has started
+//! the call, and a parent that has closed a generation finds every call that has. If both do so at the same time, the
+//! worker may find the generation closed behind its back, and the parent a call that is not going to start. Whoever puts
+//! its view into the verdict first is right, for both.
+//!
+//! That each sees what the other has written before takes a full memory barrier on both sides. The worker's would cost
+//! more than a short call, and the parent hardly ever takes anything back: so the parent's barrier does for both, where
+//! the system can have one executed on other processors (`membarrier`, of the kind GLOBAL_EXPEDITED).
+
+#[cfg(all(test, loom))]
+use loom::sync::atomic::{AtomicU64, Ordering, fence};
+#[cfg(not(all(test, loom)))]
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+
+use rustix::thread::{MembarrierCommand, membarrier};
+
+/// A call of a worker: its generation, and its number. One word, as it is written and read as one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct CallId(u64);
+
+impl CallId {
+    #[inline]
+    pub(crate) fn new(generation: u32, number: u32) -> Self {
+        Self(u64::from(generation) << 32 | u64::from(number))
+    }
+
+    #[inline]
+    pub(crate) fn generation(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    #[inline]
+    pub(crate) fn number(self) -> u32 {
+        self.0 as u32
+    }
+
+    /// The one behind it.
+    #[inline]
+    pub(crate) fn next(self) -> Self {
+        // In one piece: a half that was written alone could not be read together with the other one at once.
+        Self(if self.number() == u32::MAX { self.0 & !u64::from(u32::MAX) } else { self.0 + 1 })
+    }
+}
+
+/// The words. All zero at first.
+#[derive(Debug, Default)]
+#[repr(C)]
+pub(super) struct Claim {
+    claimed: AtomicU64,
+    verdict: AtomicU64,
+    open: AtomicU64,
+}
+
+impl Claim {
+    /// Has barriers of other processes executed in this one, the worker. Returns whether the system can.
+    pub(super) fn have_barriers_executed() -> bool {
+        membarrier(MembarrierCommand::RegisterGlobalExpedited).is_ok()
+    }
+
+    /// The worker's side: may this call start? If so, it has. `before` is the latest that has; `remote` says that the
+    /// parent's [barriers are executed](Self::have_barriers_executed) here.
+    #[inline]
+    pub(super) fn claim(&self, call: CallId, before: u32, remote: bool) -> bool {
+        self.claimed.store(call.0, Ordering::Release);
+        if remote {
+            std::sync::atomic::compiler_fence(Ordering::SeqCst);
+        } else {
+            fence(Ordering::SeqCst);
+        }
+        self.open.load(Ordering::Acquire) as u32 == call.generation() || self.decide(call, before)
+    }
+
+    /// The parent has taken calls back: whether this one started before depends on who is the first to say so.
+    #[cold]
+    fn decide(&self, call: CallId, before: u32) -> bool {
+        if self.conclude(call.generation(), before) == Some(call.number()) {
+            return true;
+        }
+        self.claimed.store(CallId::new(call.generation(), before).0, Ordering::Release);
+        false
+    }
+
+    /// Says what the latest call of a generation was, if nobody has yet. Returns the one that was said first; None if the
+    /// words make no sense.
+    fn conclude(&self, generation: u32, latest: u32) -> Option<u32> {
+        let next = generation.wrapping_add(1);
+        let mut verdict = CallId(self.verdict.load(Ordering::Acquire));
+        if verdict.generation() == generation {
+            let concluded = CallId::new(next, latest);
+            let exchanged = self.verdict.compare_exchange(verdict.0, concluded.0, Ordering::AcqRel, Ordering::Acquire);
+            verdict = exchanged.map_or_else(CallId, |_| concluded);
+        }
+        (verdict.generation() == next).then(|| verdict.number())
+    }
+
+    /// Is this generation over? Not if the word makes no sense.
+    pub(super) fn is_over(&self, generation: u32) -> bool {
+        let open = self.open.load(Ordering::Acquire);
+        open == checked(open as u32) && (open as u32).wrapping_sub(generation).cast_signed() > 0
+    }
+
+    /// The parent's side: nothing of this generation starts from now on. Returns the latest call that has.
+    ///
+    /// None if the worker has written over the words.
+    pub(super) fn take_back(&self, generation: u32) -> Option<u32> {
+        self.open.store(checked(generation.wrapping_add(1)), Ordering::Release);
+        // For a worker that executes barriers of its own; and where the system can do no more, workers do.
+        fence(Ordering::SeqCst);
+        let _ = membarrier(MembarrierCommand::GlobalExpedited);
+        self.conclude(generation, self.latest())
+    }
+
+    /// The latest call that was started.
+    pub(super) fn latest(&self) -> u32 {
+        self.claimed.load(Ordering::Acquire) as u32
+    }
+}
+
+/// A generation, and something that no other one has: who writes over it at random is found out.
+fn checked(generation: u32) -> u64 {
+    u64::from(generation.wrapping_mul(0x9e37_79b9)) << 32 | u64::from(generation)
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_taken_back_cannot_start() {
+        for remote in [false, true] {
+            let claim = Claim::default();
+            assert!(!remote || Claim::have_barriers_executed());
+            assert!(claim.claim(CallId::new(0, 1), 0, remote));
+            assert_eq!(claim.take_back(0), Some(1));
+            assert!(!claim.claim(CallId::new(0, 2), 1, remote));
+            assert_eq!(claim.latest(), 1);
+            assert!(claim.is_over(0) && !claim.is_over(1));
+            assert!(claim.claim(CallId::new(1, 3), 1, remote));
+            assert_eq!(claim.latest(), 3);
+            assert_eq!(claim.take_back(1), Some(3));
+            assert_eq!(claim.take_back(2), Some(3), "nothing has started since");
+        }
+    }
+
+    #[test]
+    fn words_that_make_no_sense_are_found_out() {
+        let claim = Claim::default();
+        claim.verdict.store(CallId::new(7, 7).0, Ordering::Relaxed);
+        assert_eq!(claim.take_back(0), None);
+        let claim = Claim::default();
+        for nonsense in [1, 7, u64::MAX, 1 << 32, 0x0101_0101_0101_0101] {
+            claim.open.store(nonsense, Ordering::Relaxed);
+            assert!(!claim.is_over(0), "{nonsense:#x}");
+        }
+    }
+
+    #[test]
+    fn every_call_is_started_or_taken_back_and_never_both() {
+        for remote in [false, true] {
+            let claim = Claim::default();
+            assert!(!remote || Claim::have_barriers_executed());
+            let mut latest = 0;
+            for generation in 0..2000 {
+                let begun = std::sync::Barrier::new(2);
+                let (taken, started) = std::thread::scope(|scope| {
+                    let (claim, begun) = (&claim, &begun);
+                    let worker = scope.spawn(move || {
+                        begun.wait();
+                        let mut before = latest;
+                        for number in latest + 1..=latest + 100 {
+                            if !claim.claim(CallId::new(generation, number), before, remote) {
+                                break;
+                            }
+                            before = number;
+                        }
+                        before
+                    });
+                    begun.wait();
+                    for _ in 0..generation % 64 * 8 {
+                        std::hint::spin_loop();
+                    }
+                    (claim.take_back(generation), worker.join().unwrap())
+                });
+                assert_eq!(taken, Some(started), "generation {generation}");
+                assert_eq!(claim.latest(), started);
+                latest = started;
+            }
+        }
+    }
+}
+
+/// Run by `RUSTFLAGS="--cfg loom" cargo test -p pool-runtime --lib --release loom`.
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use super::*;
+    use loom::{sync::Arc, thread};
+
+    /// With a full barrier on both sides, which is what the parent's amounts to.
+    #[test]
+    fn loom_both_sides_agree_on_what_has_started() {
+        loom::model(|| {
+            let claim = Arc::new(Claim::default());
+            let theirs = claim.clone();
+            let worker = thread::spawn(move || {
+                let mut before = 0;
+                for number in 1..=2 {
+                    if !theirs.claim(CallId::new(0, number), before, false) {
+                        break;
+                    }
+                    before = number;
+                }
+                before
+            });
+            let taken = claim.take_back(0);
+            let started = worker.join().unwrap();
+            assert_eq!(taken, Some(started));
+            assert_eq!(claim.latest(), started);
+        });
+    }
+}

@@ -41,14 +41,19 @@ impl Reporter {
     }
 
     /// Adds the record of a value of a few bytes.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn push_few(&mut self, number: u32, value: &Few) -> Result<(), String> {
-        match self {
-            Self::Ring(outgoing) if let Some(value) = value.word() => {
-                outgoing.push_words(RecordHead::of_word(number), value).map_err(str::to_owned)
-            }
-            _ => self.push(RecordHead::value(number, value.length()), value),
+        if let (Self::Ring(outgoing), Some(word)) = (&mut *self, value.word())
+            && outgoing.push_words(RecordHead::of_word(number), word)
+        {
+            return Ok(());
         }
+        self.push_few_slowly(number, value)
+    }
+
+    #[inline(never)]
+    fn push_few_slowly(&mut self, number: u32, value: &Few) -> Result<(), String> {
+        self.push(RecordHead::value(number, value.length()), value)
     }
 
     /// Adds the record of a value that ends in plain data.

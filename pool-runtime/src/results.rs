@@ -8,6 +8,9 @@ use crate::{
     protocol::Record,
 };
 
+/// Room for more is not made before there is something for it.
+const MOST_RESERVED: usize = 1 << 17;
+
 /// What has arrived of the results of a batch.
 #[derive(Debug, Default)]
 pub(crate) struct Results {
@@ -50,7 +53,13 @@ impl Results {
                 *length += count;
                 bytes.extend_from_slice(records);
             }
-            _ => self.runs.push((first, count, records.to_vec())),
+            _ => {
+                // The others will be as long.
+                let room = records.len() / count.max(1) as usize * (self.length - first) as usize;
+                let mut bytes = Vec::with_capacity(room.min(MOST_RESERVED).max(records.len()));
+                bytes.extend_from_slice(records);
+                self.runs.push((first, count, bytes));
+            }
         }
     }
 

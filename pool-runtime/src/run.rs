@@ -228,7 +228,6 @@ impl Series<'_> {
 
     #[inline]
     fn after_call(&mut self) -> Result<(), String> {
-        self.page.set_stage(Stage::Idle as u32);
         self.next = self.next.next();
         self.pace.calls += 1;
         if self.pace.calls < self.pace.limit {

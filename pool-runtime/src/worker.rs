@@ -13,6 +13,7 @@
 
 use crate::{
     codec::{self, Hold, Reader, Writer},
+    error::Stage,
     os::{self, CallId, StatusPage},
     panic::{self, PanicInfo},
     program::{self, Mark, given},
@@ -340,6 +341,7 @@ impl Duty {
                 End::Fault(fault) => return Err(fault),
             }
         }
+        self.page.set_stage(Stage::Idle as u32);
         self.pace.look(&mut self.reporter)?;
         Ok(next)
     }

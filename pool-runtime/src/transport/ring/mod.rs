@@ -631,22 +631,31 @@ impl Outgoing {
         Ok(())
     }
 
-    /// As [`push`](Self::push), of a head and a payload of a word each, as those of most small calls are.
-    #[inline]
-    pub(crate) fn push_words(&mut self, head: [u8; 8], payload: [u8; 8]) -> Result<(), &'static str> {
+    /// As [`push`](Self::push), of a head and a payload of a word each, as those of most small calls are; if there is room
+    /// for them at once.
+    #[inline(always)]
+    pub(crate) fn push_words(&mut self, head: [u8; 8], payload: [u8; 8]) -> bool {
         let ring = &self.memory.control().reports;
-        if self.writing.room(ring, REPORTS as u64, 16)? < 16 {
-            return self.push_slowly(&[&head, &payload]);
+        if !self.writing.has_room(REPORTS as u64, 16) {
+            return false;
         }
         let position = self.writing.position();
         copy_in(&self.memory.reports, REPORTS, position, &head);
         copy_in(&self.memory.reports, REPORTS, position + 8, &payload);
         self.writing.publish(ring, 16);
-        match self.writing.may_wake(ring) {
+        if ring.reader_sleeps() {
+            self.wake_soon();
+        }
+        true
+    }
+
+    /// Wakes the parent if it sleeps, and not lazily.
+    #[inline(never)]
+    fn wake_soon(&self) {
+        match self.writing.may_wake(&self.memory.control().reports) {
             0 => {}
             mark => self.bells.ring(mark),
         }
-        Ok(())
     }
 
     /// The parent is woken if it sleeps; a lazy one, if nothing more comes for a while or much has come.

@@ -77,6 +77,12 @@ impl Writing {
         Ok(capacity - (self.written - self.read))
     }
 
+    /// Was so much room known of, the last time that the writer looked?
+    #[inline(always)]
+    pub(crate) fn has_room(&self, capacity: u64, wanted: u64) -> bool {
+        capacity - (self.written - self.read) >= wanted
+    }
+
     /// Shows `length` more bytes to the reader. There was room for them, and they are there.
     #[inline]
     pub(crate) fn publish(&mut self, ring: &Positions, length: u64) {
@@ -165,6 +171,7 @@ impl Positions {
     }
 
     /// Does the reader sleep, or is it about to?
+    #[inline]
     pub(crate) fn reader_sleeps(&self) -> bool {
         self.sleeps.0.load(Ordering::Relaxed) != 0
     }

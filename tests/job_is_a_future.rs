@@ -4,7 +4,7 @@ pool_runtime::pool_main!();
 
 mod support;
 
-use pool_runtime::{Job, task};
+use pool_runtime::{Job, Pool, task};
 use std::{
     future::poll_fn,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -29,6 +29,7 @@ over_every_transport! {
     a_pending_job_ends_with_its_pool,
     one_with_a_callback_is_ready_after_it,
     polling_after_the_end_panics,
+    a_waker_may_call_the_pool_and_wait,
 }
 
 #[task]
@@ -214,4 +215,45 @@ fn polling_after_the_end_panics() {
     let panic = catch_unwind(AssertUnwindSafe(|| poll(&mut job, &wakes).is_ready())).unwrap_err();
     let message = panic.downcast_ref::<&str>().copied().unwrap_or_default();
     assert!(message.contains("polled after its result was taken"), "{message}");
+}
+
+/// A waker that goes on at once, as an executor does that polls where it is woken: it makes a call and waits for it.
+struct Calls {
+    pool: Arc<Pool>,
+    returned: AtomicUsize,
+}
+
+impl Wake for Calls {
+    fn wake(self: Arc<Self>) {
+        assert_eq!(self.pool.apply(double::call(21)).unwrap(), 42);
+        self.returned.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+fn a_waker_may_call_the_pool_and_wait() {
+    let (pool, signals) = (Arc::new(pool(2)), Signals::new());
+    let calls = Arc::new(Calls { pool: pool.clone(), returned: AtomicUsize::new(0) });
+    let waker = Waker::from(calls.clone());
+    for round in 0..20 {
+        let release = signals.path(&format!("release {round}"));
+        let begun = signals.path(&format!("begun {round}"));
+        let mut job = pool.apply_async(wait::call(&begun, &release));
+        assert!(Pin::new(&mut job).poll(&mut Context::from_waker(&waker)).is_pending());
+        // In every other round a caller listens meanwhile, who waits for another call.
+        let listens = (round % 2 == 0).then(|| {
+            let (pool, signals) =
+                (pool.clone(), (signals.path(&format!("begun too {round}")), signals.path(&format!("all {round}"))));
+            std::thread::spawn(move || pool.apply(wait::call(&signals.0, &signals.1)).unwrap())
+        });
+        if listens.is_some() {
+            signals.await_given(&format!("begun too {round}"));
+        }
+        signals.give(&format!("release {round}"));
+        until("the waker's call has returned", || calls.returned.load(Ordering::SeqCst) == round + 1);
+        signals.give(&format!("all {round}"));
+        if let Some(listens) = listens {
+            assert_eq!(listens.join().unwrap(), 7);
+        }
+        assert_eq!(job.get().unwrap(), 7);
+    }
 }

@@ -21,7 +21,7 @@ use crate::{
 };
 use std::{
     any::Any,
-    cell::RefCell,
+    cell::{Cell, RefCell},
     collections::VecDeque,
     fmt,
     pin::Pin,
@@ -121,6 +121,58 @@ pub(crate) trait Awaited {
     /// How late it may be noticed that it is done, where many short calls are under way.
     fn patience(&self) -> Duration {
         SHORT_NAP
+    }
+}
+
+thread_local! {
+    /// How many [`Deferral`]s there are on this thread.
+    static DEFERRALS: Cell<usize> = const { Cell::new(0) };
+    /// Whom to wake when there are none.
+    static DEFERRED: Cell<Vec<Waker>> = const { Cell::new(Vec::new()) };
+}
+
+/// While there is one, jobs that this thread finishes wake no executor: its code may poll the next call at once, and that
+/// may want what this thread holds just now.
+pub(crate) struct Deferral(());
+
+impl Deferral {
+    pub(crate) fn new() -> Self {
+        DEFERRALS.set(DEFERRALS.get() + 1);
+        Self(())
+    }
+
+    /// Does anybody wait to be woken?
+    pub(crate) fn has_any() -> bool {
+        with_deferred(|wakers| !wakers.is_empty())
+    }
+}
+
+impl Drop for Deferral {
+    fn drop(&mut self) {
+        DEFERRALS.set(DEFERRALS.get() - 1);
+        if DEFERRALS.get() == 0 {
+            with_deferred(std::mem::take).into_iter().for_each(wake);
+        }
+    }
+}
+
+/// A thread that ends has nobody to wake.
+fn with_deferred<R: Default>(look: impl FnOnce(&mut Vec<Waker>) -> R) -> R {
+    let looked = DEFERRED.try_with(|deferred| {
+        let mut wakers = deferred.take();
+        let looked = look(&mut wakers);
+        deferred.set(wakers);
+        looked
+    });
+    looked.unwrap_or_default()
+}
+
+/// Runs an executor's code, now or later: its panic is not ours.
+fn wake(waker: Waker) {
+    if DEFERRALS.get() > 0 {
+        with_deferred(|wakers| wakers.push(waker));
+    } else {
+        let _ = panic::catch(|| waker.wake());
     }
 }
 
@@ -241,8 +293,7 @@ impl Slot {
             self.finished.notify_all();
         }
         if let Some(waker) = heirs.waker {
-            // The executor's code: its panic is not ours.
-            let _ = panic::catch(|| waker.wake());
+            wake(waker);
         }
     }
 

@@ -112,9 +112,7 @@ impl Claim {
     /// None if the worker has written over the words.
     pub(super) fn take_back(&self, generation: u32) -> Option<u32> {
         self.open.store(checked(generation.wrapping_add(1)), Ordering::Release);
-        // For a worker that executes barriers of its own; and where the system can do no more, workers do.
-        fence(Ordering::SeqCst);
-        let _ = membarrier(MembarrierCommand::GlobalExpedited);
+        execute_barriers();
         self.conclude(generation, self.latest())
     }
 
@@ -122,6 +120,14 @@ impl Claim {
     pub(super) fn latest(&self) -> u32 {
         self.claimed.load(Ordering::Acquire) as u32
     }
+}
+
+/// Has the workers execute a memory barrier, those that are [prepared](Claim::have_barriers_executed) for it; and this
+/// thread.
+pub(crate) fn execute_barriers() {
+    // For a worker that executes barriers of its own; and where the system can do no more, workers do.
+    fence(Ordering::SeqCst);
+    let _ = membarrier(MembarrierCommand::GlobalExpedited);
 }
 
 /// A generation, and something that no other one has: who writes over it at random is found out.

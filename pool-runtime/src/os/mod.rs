@@ -19,7 +19,7 @@ mod signal;
 mod spawn;
 
 pub(crate) use child::Child;
-pub(crate) use claim::CallId;
+pub(crate) use claim::{CallId, execute_barriers};
 pub(crate) use descriptor::{above_standard, adopt, beyond_standard, borrow, move_into};
 pub(crate) use futex::{futex_wait, futex_wake};
 pub(crate) use mapping::{Mapping, PAGE, check_size, prefer_huge_pages, sealed_memory};

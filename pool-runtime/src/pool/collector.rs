@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     codec,
-    job::{Awaited, SHORT_NAP, lock},
+    job::{Awaited, Deferral, SHORT_NAP, lock},
     os, payload,
     transport::ring::{Bells, COLLECTOR, LAZY, LEADER, Spin},
 };
@@ -103,9 +103,8 @@ impl Collector {
     pub(super) fn spawn(shared: Arc<Shared>) -> std::io::Result<JoinHandle<()>> {
         std::thread::Builder::new().name("pool-collector".into()).stack_size(1 << 18).spawn(move || {
             os::block_all_signals();
-            if let Some(collector) = &shared.collector {
-                collector.collect(&shared);
-            }
+            let Some(collector) = &shared.collector else { return };
+            shared.guard("listens to the workers", || collector.collect(&shared));
         })
     }
 
@@ -182,6 +181,10 @@ impl Collector {
 
     fn arm(&self, stations: &Stations, mark: u32) {
         self.busy(stations).for_each(|(_, line)| line.memory().arm(mark));
+        if mark & LAZY == 0 {
+            // A worker that has just said something looks for a mark without a barrier of its own.
+            os::execute_barriers();
+        }
     }
 
     fn any_unread(&self, stations: &Stations) -> bool {
@@ -196,6 +199,7 @@ impl Collector {
     /// Reads what the workers have said, and sends what there is room for again. Returns whether there was anything to
     /// read. A listener waits for somebody else who reads just now; who merely helps does not.
     fn serve(&self, shared: &Shared, stations: &Stations, listens: bool) -> bool {
+        let _deferral = Deferral::new();
         let mut any = false;
         for (station, line) in self.busy(stations) {
             if line.memory().has_reports() || line.is_blocked() {
@@ -234,6 +238,8 @@ impl Collector {
     /// Waits until `what` is done, at most until `deadline`: listens to the workers, or sleeps while somebody else does.
     pub(super) fn wait(&self, shared: &Shared, what: &dyn Awaited, deadline: Option<Instant>) {
         while !what.is_done() {
+            // Wakes others when this thread does not lead any more.
+            let _deferral = Deferral::new();
             let lead = {
                 let _core = lock(&shared.core);
                 self.lead(shared)
@@ -302,7 +308,8 @@ impl Drop for Collector {
 }
 
 impl Lead<'_> {
-    /// Listens until `what` is done, at most until `deadline`.
+    /// Listens until `what` is done, at most until `deadline`; or until there are others whom this thread has to wake,
+    /// which it cannot while it leads.
     pub(super) fn until(self, what: &dyn Awaited, deadline: Option<Instant>) {
         let (collector, shared) = (self.collector, self.shared);
         let mut spin = lock(&collector.spin);
@@ -310,7 +317,7 @@ impl Lead<'_> {
         let mut changes = collector.changes.load(Ordering::Acquire);
         let mut stations = collector.stations();
         let mut any = collector.serve(shared, &stations, true);
-        while !over() {
+        while !over() && !Deferral::has_any() {
             let now = collector.changes.load(Ordering::Acquire);
             if std::mem::replace(&mut changes, now) != now {
                 stations = collector.stations();

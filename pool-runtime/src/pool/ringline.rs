@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     codec::Block,
-    job::{Split, lock},
+    job::{Deferral, Split, lock},
     os, payload,
     protocol::{CALLS_HEAD, Record, chunk_overhead, stop_frame},
     transport::{Append as _, ring},
@@ -152,6 +152,7 @@ impl RingLine {
 
     /// Reads the rest: the worker has ended. Returns what was wrong with it.
     pub(super) fn serve_last(&self, shared: &Shared, station: &Station) -> Option<String> {
+        let _deferral = Deferral::new();
         let mut receiving = lock(&self.receiving);
         receiving.read_all(shared, station);
         receiving.fault.take()

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     courier::Courier,
     error::{Error, Result},
-    job::{Awaited, Callbacks, Home, Raw, Slot, Split, lock},
+    job::{Awaited, Callbacks, Deferral, Home, Raw, Slot, Split, lock},
     launch::Launch,
     os::{Child, StatusPage},
     packed::Part,
@@ -527,10 +527,19 @@ impl Shared {
         let Some(shared) = self.itself.upgrade() else { return };
         let made = std::thread::Builder::new().name("pool-clock".into()).stack_size(1 << 18).spawn(move || {
             crate::os::block_all_signals();
-            shared.keep_time();
+            shared.guard("keeps the time", || shared.keep_time());
         });
         if made.is_err() {
             self.has_clock.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// The whole work of a thread of the pool. Nothing there should panic; if it does, nobody must wait for ever.
+    pub(super) fn guard(&self, does: &str, work: impl FnOnce()) {
+        if let Err(panic) = crate::panic::catch(work) {
+            let error = Error::invalid(format!("the thread of the pool that {does} panicked {panic}"));
+            self.tell(|dispatcher, _| dispatcher.abandon(0..self.seats, &error));
+            self.changed.notify_all();
         }
     }
 
@@ -602,10 +611,12 @@ impl Shared {
                 core.dispatcher.submit(work, 1, now).map(|_| collector.lead(self))
             })?;
             self.carry_out(todo, None);
-            match lead {
-                Some(lead) => lead.until(&**slot, None),
-                None => collector.wait(self, &**slot, None),
+            let deferral = Deferral::new();
+            if let Some(lead) = lead {
+                lead.until(&**slot, None);
             }
+            drop(deferral);
+            collector.wait(self, &**slot, None);
             return Ok(());
         }
         let led = self.decide(&mut todo, |core, now| {
@@ -613,10 +624,16 @@ impl Shared {
             let at = core.dispatcher.alone_at(ticket);
             Ok::<_, Error>(at.and_then(|(seat, epoch)| core.station(seat, epoch).cloned()))
         })?;
+        // Wakes others when this thread does not lead any more.
+        let _deferral = Deferral::new();
         let lead = led.as_ref().and_then(|station| Some((station, station.ear.lead()?)));
         self.carry_out(todo, lead.as_ref().map(|(station, _)| *station));
         if let Some((station, lead)) = lead {
-            lead.listen(|| slot.is_finished(), |received| self.hear(station, received));
+            let done = || slot.is_finished() || Deferral::has_any();
+            lead.listen(done, |received| self.hear(station, received));
+            if !slot.is_finished() {
+                station.ear.summon();
+            }
         }
         Ok(())
     }

@@ -37,6 +37,12 @@ impl Gatherer {
         Self { task, arguments: Packed::new(), regions: Vec::new() }
     }
 
+    /// A call with large arguments begins a batch: where those of a batch end is counted in 32 bits.
+    #[inline]
+    pub(super) fn ends_before(&self, arguments: &Encoded) -> bool {
+        matches!(&arguments.bytes, Payload::Heap(bytes) if bytes.len() >= BATCH_BYTES) && !self.arguments.is_empty()
+    }
+
     /// Whether the batch is large enough to be submitted.
     #[inline(always)]
     pub(super) fn push(&mut self, arguments: Encoded, calls: u32) -> bool {

@@ -220,6 +220,9 @@ impl<I: Iterator, F: FnMut(I::Item) -> C, C: TaskCall> Imap<'_, I, F, C> {
             self.read += 1;
             match arguments {
                 Ok(arguments) => {
+                    if self.gatherer.ends_before(&arguments) {
+                        self.submit();
+                    }
                     if self.gatherer.push(arguments, self.chunk_size) {
                         self.submit();
                     }

@@ -86,6 +86,9 @@ impl<'s> Mapper<'s> {
             Ok(arguments) if self.misfit.is_none() => {
                 // Where nobody knows how many inputs there are, batches grow with what has been read.
                 self.read += 1;
+                if self.gatherer.ends_before(&arguments) {
+                    self.submit();
+                }
                 self.gatherer.push(arguments, self.expected) && self.submit_full()
             }
             arguments => self.refuse(arguments),

@@ -14,7 +14,7 @@ use crate::{
     launch::Launch,
     os::{Child, StatusPage},
     packed::Part,
-    protocol::{CallsWriter, FromWorker, Garbled, NamedCall, Record, RecordHead, Told},
+    protocol::{CallsWriter, Failure, FromWorker, Garbled, NamedCall, Record, RecordHead, Told},
     shared::{Handle, Regions},
     task::{RawCall, StateType, TaskInfo},
     transport::{Append, Received},
@@ -203,6 +203,15 @@ fn tell_ends(todo: &mut Todo, runs: &[ValueRun], stream: &mut Vec<u8>) -> bool {
         work.values(first, count, &stream[begin..at]);
     }
     any
+}
+
+/// A worker could not read the arguments of a call: maybe it could not take the memory that they speak of.
+fn not_taken(core: &Core, station: &Station, number: u32) {
+    let mut flights = core.dispatcher.flights(station.seat, number, number.wrapping_add(u32::MAX / 4));
+    let Some(failed) = flights.next() else { return };
+    let mut under_way = failed.end - failed.next > 1;
+    flights.for_each(|flight| flight.work.with_regions(&mut |regions| under_way |= !regions.is_empty()));
+    failed.work.with_regions(&mut |regions| station.courier.forget(regions, under_way));
 }
 
 /// Writes the calls of some flights as a frame.
@@ -453,6 +462,9 @@ impl Shared {
             match record.told(&stream[record.payload(begun)]) {
                 Ok(Told::Time { calls, nanos }) => core.dispatcher.timed(seat, calls, nanos),
                 Ok(Told::Failed(failed)) => {
+                    if matches!(failed.failure, Failure::Decode(_)) {
+                        not_taken(&core, station, record.number);
+                    }
                     let told = core.dispatcher.reported(seat, epoch, (record.number, 1), Some(failed));
                     fault = fault.or(told.err());
                 }

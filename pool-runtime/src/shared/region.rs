@@ -234,7 +234,12 @@ pub(super) fn find_within(id: u64, patience: Duration) -> Result<Handle, String>
                 }
             }
             Some(Known::Received(region)) => return Ok(region.clone()),
-            Some(Known::Refused(why)) => return Err(why.clone()),
+            Some(Known::Refused(why)) => {
+                // It is told once: the parent brings the memory again, and whoever looks for it next waits for that.
+                let why = why.clone();
+                table.known.remove(&id);
+                return Err(why);
+            }
             None => {}
         }
         if table.inboxes == 0 {
@@ -346,6 +351,11 @@ impl Ledger {
     /// Enters a region that a call speaks of which is about to be sent. True: the worker has to be sent it first.
     pub(crate) fn give(&mut self, region: &Handle) -> bool {
         self.given.insert(region.id, Arc::downgrade(region)).is_none()
+    }
+
+    /// The worker may not have got a region after all: it is to be sent it again.
+    pub(crate) fn forget(&mut self, region: &Handle) {
+        self.given.remove(&region.id);
     }
 
     /// Strikes out those that nobody here holds any more: the worker is to release them.

@@ -92,8 +92,8 @@ impl Courier {
 
     /// The process may not have been able to take these regions: they are brought again before the next call that speaks
     /// of them is sent; at once, if one may be `under_way` already.
-    pub(crate) fn forget(self: &Arc<Self>, regions: &[Handle], under_way: bool) {
-        regions.iter().for_each(|region| lock(&self.state).ledger.forget(region));
+    pub(crate) fn doubt(self: &Arc<Self>, regions: &[Handle], under_way: bool) {
+        regions.iter().for_each(|region| lock(&self.state).ledger.doubt(region));
         if under_way {
             self.bring(regions);
         }

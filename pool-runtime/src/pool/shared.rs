@@ -211,7 +211,7 @@ fn not_taken(core: &Core, station: &Station, number: u32) {
     let Some(failed) = flights.next() else { return };
     let mut under_way = failed.end - failed.next > 1;
     flights.for_each(|flight| flight.work.with_regions(&mut |regions| under_way |= !regions.is_empty()));
-    failed.work.with_regions(&mut |regions| station.courier.forget(regions, under_way));
+    failed.work.with_regions(&mut |regions| station.courier.doubt(regions, under_way));
 }
 
 /// Writes the calls of some flights as a frame.

@@ -24,7 +24,7 @@ use crate::{
 };
 use std::{
     cell::{Cell, RefCell},
-    collections::{BTreeMap, HashMap, hash_map::RandomState},
+    collections::{BTreeMap, HashMap, HashSet, hash_map::RandomState},
     hash::BuildHasher,
     io,
     ops::Deref,
@@ -344,18 +344,20 @@ impl Drop for Inbox {
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     given: HashMap<u64, Weak<Region>>,
+    /// Of those, what it may not have been able to take.
+    doubtful: HashSet<u64>,
     deaths: u64,
 }
 
 impl Ledger {
     /// Enters a region that a call speaks of which is about to be sent. True: the worker has to be sent it first.
     pub(crate) fn give(&mut self, region: &Handle) -> bool {
-        self.given.insert(region.id, Arc::downgrade(region)).is_none()
+        self.given.insert(region.id, Arc::downgrade(region)).is_none() || self.doubtful.remove(&region.id)
     }
 
     /// The worker may not have got a region after all: it is to be sent it again.
-    pub(crate) fn forget(&mut self, region: &Handle) {
-        self.given.remove(&region.id);
+    pub(crate) fn doubt(&mut self, region: &Handle) {
+        self.doubtful.insert(region.id);
     }
 
     /// Strikes out those that nobody here holds any more: the worker is to release them.
@@ -368,7 +370,9 @@ impl Ledger {
             return Vec::new();
         }
         self.deaths = deaths;
-        self.given.extract_if(|_, region| region.strong_count() == 0).map(|(id, _)| id).collect()
+        let dead: Vec<_> = self.given.extract_if(|_, region| region.strong_count() == 0).map(|(id, _)| id).collect();
+        self.doubtful.retain(|id| !dead.contains(id));
+        dead
     }
 }
 

@@ -108,7 +108,7 @@ pub(crate) fn decoding<R>(decoded: Result<Result<R, CodecError>, PanicInfo>, tas
     Err(Error::new(kind).with_ran(Ran::Yes).of_task(task))
 }
 
-/// Nobody who waits for one of many short calls is late by more.
+/// A thread that waits for one of many short calls is late by no more, about; futures and callbacks by a few times that.
 pub(crate) const SHORT_NAP: Duration = Duration::from_micros(300);
 
 /// Something that a thread can wait for.
@@ -143,7 +143,7 @@ impl Deferral {
 
     /// Does anybody wait to be woken?
     pub(crate) fn has_any() -> bool {
-        with_deferred(|wakers| !wakers.is_empty())
+        with_deferred(|wakers| !wakers.is_empty()).unwrap_or_default()
     }
 }
 
@@ -151,27 +151,29 @@ impl Drop for Deferral {
     fn drop(&mut self) {
         DEFERRALS.set(DEFERRALS.get() - 1);
         if DEFERRALS.get() == 0 {
-            with_deferred(std::mem::take).into_iter().for_each(wake);
+            with_deferred(std::mem::take).into_iter().flatten().for_each(wake);
         }
     }
 }
 
-/// A thread that ends has nobody to wake.
-fn with_deferred<R: Default>(look: impl FnOnce(&mut Vec<Waker>) -> R) -> R {
+/// None on a thread that is about to end.
+fn with_deferred<R>(look: impl FnOnce(&mut Vec<Waker>) -> R) -> Option<R> {
     let looked = DEFERRED.try_with(|deferred| {
         let mut wakers = deferred.take();
         let looked = look(&mut wakers);
         deferred.set(wakers);
         looked
     });
-    looked.unwrap_or_default()
+    looked.ok()
 }
 
 /// Runs an executor's code, now or later: its panic is not ours.
 fn wake(waker: Waker) {
+    let mut waker = Some(waker);
     if DEFERRALS.get() > 0 {
-        with_deferred(|wakers| wakers.push(waker));
-    } else {
+        with_deferred(|wakers| wakers.extend(waker.take()));
+    }
+    if let Some(waker) = waker {
         let _ = panic::catch(|| waker.wake());
     }
 }

@@ -164,10 +164,11 @@ impl Series<'_> {
     #[inline]
     fn run_on(&mut self, body: &impl Fn(&mut Run<'_>) -> Result<(), Fault>) {
         while let Some(arguments) = self.arguments.next() {
+            // Before the claim: whoever finds the claim after a death is not to find the stage of the call before.
+            self.page.begin(Stage::Decoding as u32);
             if !self.claim() {
                 return;
             }
-            self.page.begin(Stage::Decoding as u32);
             self.result.clear();
             let hold = Hold::default();
             let mut run = Run {
@@ -263,10 +264,10 @@ impl Series<'_> {
     /// Reports that none of them can run.
     pub(crate) fn refuse(&mut self, why: &str) {
         while self.arguments.next().is_some() {
+            self.page.begin(Stage::Decoding as u32);
             if !self.claim() {
                 return;
             }
-            self.page.begin(Stage::Decoding as u32);
             let told = self.failed(Failure::Unfit(why.to_owned()), false).and_then(|()| self.after_call());
             if let Err(fault) = told {
                 self.end = End::Fault(fault);

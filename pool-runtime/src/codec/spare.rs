@@ -26,7 +26,7 @@ const MOST_BYTES: usize = 1 << 28;
 /// Nor is one kept for longer.
 const UNUSED: Duration = Duration::from_secs(10);
 
-/// What was the memory of a vector. Its first bytes are initialized.
+/// Memory of a vector, or for one. Its first bytes are initialized.
 #[derive(Debug)]
 pub(crate) struct Block {
     start: NonNull<u8>,
@@ -50,8 +50,9 @@ impl Block {
     fn into_vec<T>(self) -> Option<Vec<T>> {
         self.fits::<T>().then(|| {
             let block = ManuallyDrop::new(self);
-            // SAFETY: the memory was allocated by a vector, that is by the global allocator, with this alignment, and its
-            // size is that of so many elements; nobody else has it. No element is said to be there.
+            // SAFETY: the memory was allocated by the global allocator with this layout, by a vector or in `with_room`; the
+            // alignment is that of the elements, and the size that of so many; nobody else has it. No element is said to
+            // be there.
             unsafe { Vec::from_raw_parts(block.start.as_ptr().cast(), 0, block.memory.size() / size_of::<T>()) }
         })
     }
@@ -132,12 +133,18 @@ impl Block {
 
 impl Drop for Block {
     fn drop(&mut self) {
-        // SAFETY: the memory was allocated by a vector with this layout, and is dropped here alone.
+        // SAFETY: the memory was allocated by the global allocator with this layout, and is freed here alone.
         unsafe { dealloc(self.start.as_ptr(), self.memory) };
     }
 }
 
-static SPARE: Mutex<Vec<(Block, Instant)>> = Mutex::new(Vec::new());
+struct Spare {
+    blocks: Vec<(Block, Instant)>,
+    /// When memory was last asked for. Where nobody does, none is kept.
+    asked: Option<Instant>,
+}
+
+static SPARE: Mutex<Spare> = Mutex::new(Spare { blocks: Vec::new(), asked: None });
 
 /// In a worker: whether its loop gives back what is not used.
 static IN_WORKER: AtomicBool = AtomicBool::new(false);
@@ -159,17 +166,23 @@ pub(super) fn done<T: NoUninit>(values: Vec<T>) {
     }
 }
 
-/// Keeps memory for the next large vector.
+/// Keeps memory for the next large vector, if there have been some lately that needed memory.
 pub(super) fn keep(block: Block) {
-    if block.memory.size() > MOST_BYTES || !(may_keep() || IN_WORKER.load(Ordering::Relaxed)) {
+    let mut spare = lock(&SPARE);
+    // Asked while it is locked: with the last pool, all of it goes.
+    let is_looked_after = may_keep() || IN_WORKER.load(Ordering::Relaxed);
+    let is_asked_for = spare.asked.is_some_and(|asked| asked.elapsed() < UNUSED);
+    if !is_looked_after || !is_asked_for || block.memory.size() > MOST_BYTES {
+        drop(spare);
+        drop(block);
         return;
     }
-    let mut spare = lock(&SPARE);
-    spare.push((block, Instant::now()));
+    spare.blocks.push((block, Instant::now()));
+    let bytes = |blocks: &[(Block, Instant)]| blocks.iter().map(|(block, _)| block.memory.size()).sum::<usize>();
     let mut unneeded = Vec::new();
     // The oldest go first.
-    while spare.len() > MOST || spare.iter().map(|(block, _)| block.memory.size()).sum::<usize>() > MOST_BYTES {
-        unneeded.push(spare.remove(0));
+    while spare.blocks.len() > MOST || bytes(&spare.blocks) > MOST_BYTES {
+        unneeded.push(spare.blocks.remove(0));
     }
     drop(spare);
     drop(unneeded);
@@ -187,9 +200,10 @@ pub(super) fn take<T: AnyBitPattern>(length: usize) -> Option<Vec<T>> {
 
 fn find(fits: impl Fn(&Block) -> bool) -> Option<Block> {
     let mut spare = lock(&SPARE);
+    spare.asked = Some(Instant::now());
     // The latest is the most likely to be in a cache.
-    let at = spare.iter().rposition(|(block, _)| fits(block))?;
-    let (mut block, _) = spare.remove(at);
+    let at = spare.blocks.iter().rposition(|(block, _)| fits(block))?;
+    let (mut block, _) = spare.blocks.remove(at);
     drop(spare);
     block.initialized = 0;
     Some(block)
@@ -198,8 +212,8 @@ fn find(fits: impl Fn(&Block) -> bool) -> Option<Block> {
 /// Gives back what has not been used for a while. Says whether there is more.
 pub(crate) fn trim_spare() -> bool {
     let mut spare = lock(&SPARE);
-    let unused: Vec<_> = spare.extract_if(.., |(_, since)| since.elapsed() > UNUSED).collect();
-    let more = !spare.is_empty();
+    let unused: Vec<_> = spare.blocks.extract_if(.., |(_, since)| since.elapsed() > UNUSED).collect();
+    let more = !spare.blocks.is_empty();
     drop(spare);
     drop(unused);
     more
@@ -207,7 +221,7 @@ pub(crate) fn trim_spare() -> bool {
 
 /// Gives everything back.
 pub(crate) fn drop_spare() {
-    let unneeded = std::mem::take(&mut *lock(&SPARE));
+    let unneeded = std::mem::take(&mut lock(&SPARE).blocks);
     drop(unneeded);
 }
 
@@ -228,5 +242,52 @@ mod tests {
         assert!(Block::of(vec![[0_u32; 2]; 3]).unwrap().into_vec::<[u32; 5]>().is_none(), "24 bytes are not 20");
         assert!(Block::of(Vec::<u8>::new()).is_none());
         assert!(Block::of(vec![(); 3]).is_none());
+    }
+
+    #[test]
+    fn bytes_become_elements_where_they_fit() {
+        let with = |bytes: &[u8], size: usize, align: usize| {
+            let mut block = Block::with_room(size, align).unwrap();
+            bytes.chunks(7).for_each(|part| block.append(part));
+            assert_eq!((block.room().len(), block.align()), (size - bytes.len(), align));
+            assert_eq!(block.bytes(), bytes);
+            block
+        };
+        let bytes: Vec<u8> = (0..32).collect();
+        let numbers: Vec<u64> = with(&bytes, 32, 8).into_elements().unwrap();
+        assert_eq!(bytemuck::cast_slice::<_, u8>(&numbers), bytes);
+        assert_eq!(with(&bytes[..16], 32, 8).into_elements::<u64>().unwrap().len(), 2);
+        assert!(with(&bytes[..20], 32, 8).into_elements::<u64>().is_err(), "half an element");
+        assert!(with(&bytes, 32, 1).into_elements::<u64>().is_err(), "not aligned for them");
+        assert!(with(&bytes, 32, 8).into_elements::<u8>().is_err(), "to be freed as it was made");
+        assert!(with(&bytes, 32, 1).into_elements::<()>().is_err());
+        assert!(Block::with_room(0, 1).is_none() && Block::with_room(usize::MAX, 1).is_none());
+    }
+
+    #[test]
+    fn what_is_asked_for_is_kept_within_limits() {
+        // Other tests have spare memory too: sizes that only this one has.
+        const ODD: usize = (1 << 20) + 12_345;
+        let kept = |size: usize| lock(&SPARE).blocks.iter().filter(|(block, _)| block.memory.size() == size).count();
+        IN_WORKER.store(true, Ordering::Relaxed);
+        lock(&SPARE).asked = None;
+        done(vec![1_u8; ODD]);
+        assert_eq!(kept(ODD), 0, "nobody has asked");
+        assert!(take::<u8>(ODD).is_none());
+        done(vec![1_u8; ODD]);
+        assert_eq!(kept(ODD), 1);
+        assert!(take::<u8>(ODD / 2).is_none() && take::<u8>(ODD + 1).is_none() && take::<u64>(ODD / 8).is_none());
+        let taken = take::<u8>(ODD - 1).unwrap();
+        assert_eq!((taken.len(), taken.capacity(), kept(ODD)), (0, ODD, 0));
+        for _ in 0..2 * MOST {
+            done(vec![1_u8; ODD]);
+        }
+        assert!(kept(ODD) <= MOST);
+        done(vec![1_u8; 100]);
+        assert_eq!(kept(100), 0, "too little");
+        assert!(trim_spare(), "nothing is old");
+        drop_spare();
+        assert_eq!(kept(ODD), 0);
+        IN_WORKER.store(false, Ordering::Relaxed);
     }
 }

@@ -1,15 +1,16 @@
 //! Which calls have started: a worker says so before it starts one, and its parent takes back those that have not.
 //!
 //! ```text
-//!   claimed     generation (high 32 bits) | number of the latest call that was started (low 32 bits); the worker's
+//!   claimed     generation (high 32 bits) | number of the call that is to start (low 32 bits); the worker's
 //!   open        generation, with a check: calls of earlier ones do not start any more; the parent's
-//!   verdict     generation | number of the latest call that started in the one before; of whoever comes first
+//!   verdict     generation | number of the latest call that started in those before; of whoever comes first
 //! ```
 //!
 //! Each side writes its own word and then reads the other's: a worker that finds its generation still open has started
 //! the call, and a parent that has closed a generation finds every call that has. If both do so at the same time, the
 //! worker may find the generation closed behind its back, and the parent a call that is not going to start. Whoever puts
-//! its view into the verdict first is right, for both.
+//! its view into the verdict first is right, for both. A worker may be late by any number of generations: a later verdict
+//! repeats what an earlier one said of those before, so that its number is still the latest that has started.
 //!
 //! That each sees what the other has written before takes a full memory barrier on both sides. The worker's would cost
 //! more than a short call, and the parent hardly ever takes anything back: so the parent's barrier does for both, where
@@ -57,16 +58,23 @@ pub(super) struct Claim {
     claimed: AtomicU64,
     verdict: AtomicU64,
     open: AtomicU64,
+    /// The parent can have barriers executed: the worker may do without.
+    offered: AtomicU64,
 }
 
 impl Claim {
-    /// Has barriers of other processes executed in this one, the worker. Returns whether the system can.
-    pub(super) fn have_barriers_executed() -> bool {
-        membarrier(MembarrierCommand::RegisterGlobalExpedited).is_ok()
+    /// The parent's side, before there is a worker.
+    pub(super) fn offer_barriers(&self) {
+        self.offered.store(execute_barriers().into(), Ordering::Release);
+    }
+
+    /// The worker's side, before its first call: has the parent's barriers executed here. Returns whether they are.
+    pub(super) fn take_barriers(&self) -> bool {
+        self.offered.load(Ordering::Acquire) == 1 && membarrier(MembarrierCommand::RegisterGlobalExpedited).is_ok()
     }
 
     /// The worker's side: may this call start? If so, it has. `before` is the latest that has; `remote` says that the
-    /// parent's [barriers are executed](Self::have_barriers_executed) here.
+    /// parent's [barriers are executed](Self::take_barriers) here.
     #[inline]
     pub(super) fn claim(&self, call: CallId, before: u32, remote: bool) -> bool {
         self.claimed.store(call.0, Ordering::Release);
@@ -81,24 +89,22 @@ impl Claim {
     /// The parent has taken calls back: whether this one started before depends on who is the first to say so.
     #[cold]
     fn decide(&self, call: CallId, before: u32) -> bool {
-        if self.conclude(call.generation(), before) == Some(call.number()) {
+        if self.conclude(call.generation(), before).number() == call.number() {
             return true;
         }
         self.claimed.store(CallId::new(call.generation(), before).0, Ordering::Release);
         false
     }
 
-    /// Says what the latest call of a generation was, if nobody has yet. Returns the one that was said first; None if the
-    /// words make no sense.
-    fn conclude(&self, generation: u32, latest: u32) -> Option<u32> {
-        let next = generation.wrapping_add(1);
-        let mut verdict = CallId(self.verdict.load(Ordering::Acquire));
-        if verdict.generation() == generation {
-            let concluded = CallId::new(next, latest);
-            let exchanged = self.verdict.compare_exchange(verdict.0, concluded.0, Ordering::AcqRel, Ordering::Acquire);
-            verdict = exchanged.map_or_else(CallId, |_| concluded);
+    /// Says what the latest call of a generation was, if nobody has yet. Returns what was said last.
+    fn conclude(&self, generation: u32, latest: u32) -> CallId {
+        let verdict = CallId(self.verdict.load(Ordering::Acquire));
+        if verdict.generation() != generation {
+            return verdict;
         }
-        (verdict.generation() == next).then(|| verdict.number())
+        let concluded = CallId::new(generation.wrapping_add(1), latest);
+        let exchanged = self.verdict.compare_exchange(verdict.0, concluded.0, Ordering::AcqRel, Ordering::Acquire);
+        exchanged.map_or_else(CallId, |_| concluded)
     }
 
     /// Is this generation over? Not if the word makes no sense.
@@ -109,25 +115,31 @@ impl Claim {
 
     /// The parent's side: nothing of this generation starts from now on. Returns the latest call that has.
     ///
-    /// None if the worker has written over the words.
+    /// None if the worker has written over the words, or cannot be relied upon to see them.
     pub(super) fn take_back(&self, generation: u32) -> Option<u32> {
-        self.open.store(checked(generation.wrapping_add(1)), Ordering::Release);
-        execute_barriers();
-        self.conclude(generation, self.latest())
+        let next = generation.wrapping_add(1);
+        self.open.store(checked(next), Ordering::Release);
+        if !execute_barriers() && self.offered.load(Ordering::Acquire) != 0 {
+            return None;
+        }
+        let verdict = self.conclude(generation, self.latest());
+        (verdict.generation() == next).then(|| verdict.number())
     }
 
     /// The latest call that was started.
     pub(super) fn latest(&self) -> u32 {
-        self.claimed.load(Ordering::Acquire) as u32
+        let verdict = CallId(self.verdict.load(Ordering::Acquire));
+        let claimed = CallId(self.claimed.load(Ordering::Acquire));
+        // A claim of an earlier generation is in the verdict, if it counts.
+        if claimed.generation() == verdict.generation() { claimed.number() } else { verdict.number() }
     }
 }
 
-/// Has the workers execute a memory barrier, those that are [prepared](Claim::have_barriers_executed) for it; and this
-/// thread.
-pub(crate) fn execute_barriers() {
-    // For a worker that executes barriers of its own; and where the system can do no more, workers do.
+/// Has the workers that [rely on it](Claim::take_barriers) execute a memory barrier, and this thread. Returns whether the
+/// system can; where it cannot, workers execute their own.
+pub(crate) fn execute_barriers() -> bool {
     fence(Ordering::SeqCst);
-    let _ = membarrier(MembarrierCommand::GlobalExpedited);
+    membarrier(MembarrierCommand::GlobalExpedited).is_ok()
 }
 
 /// A generation, and something that no other one has: who writes over it at random is found out.
@@ -143,7 +155,8 @@ mod tests {
     fn a_call_taken_back_cannot_start() {
         for remote in [false, true] {
             let claim = Claim::default();
-            assert!(!remote || Claim::have_barriers_executed());
+            claim.offer_barriers();
+            assert!(!remote || claim.take_barriers());
             assert!(claim.claim(CallId::new(0, 1), 0, remote));
             assert_eq!(claim.take_back(0), Some(1));
             assert!(!claim.claim(CallId::new(0, 2), 1, remote));
@@ -154,6 +167,31 @@ mod tests {
             assert_eq!(claim.take_back(1), Some(3));
             assert_eq!(claim.take_back(2), Some(3), "nothing has started since");
         }
+    }
+
+    /// What a claim does before it looks at the parent's word.
+    fn begin(claim: &Claim, call: CallId) {
+        claim.claimed.store(call.0, Ordering::Release);
+    }
+
+    #[test]
+    fn a_worker_that_is_late_by_generations_agrees_all_the_same() {
+        let claim = Claim::default();
+        assert!(claim.claim(CallId::new(0, 4), 0, false));
+        begin(&claim, CallId::new(0, 5));
+        assert_eq!([0, 1, 2].map(|generation| claim.take_back(generation)), [Some(5); 3]);
+        assert!(claim.decide(CallId::new(0, 5), 4), "the parent has said that it has started");
+        assert!(!claim.claim(CallId::new(0, 6), 5, false));
+        assert_eq!((claim.latest(), claim.take_back(3)), (5, Some(5)));
+
+        let claim = Claim::default();
+        assert!(claim.claim(CallId::new(0, 4), 0, false));
+        assert_eq!(claim.take_back(0), Some(4));
+        begin(&claim, CallId::new(0, 5));
+        assert_eq!((claim.latest(), claim.take_back(1)), (4, Some(4)), "it was taken back before");
+        assert!(!claim.decide(CallId::new(0, 5), 4));
+        assert!(claim.claim(CallId::new(2, 7), 4, false));
+        assert_eq!(claim.take_back(2), Some(7));
     }
 
     #[test]
@@ -172,7 +210,8 @@ mod tests {
     fn every_call_is_started_or_taken_back_and_never_both() {
         for remote in [false, true] {
             let claim = Claim::default();
-            assert!(!remote || Claim::have_barriers_executed());
+            claim.offer_barriers();
+            assert!(!remote || claim.take_barriers());
             let mut latest = 0;
             for generation in 0..2000 {
                 let begun = std::sync::Barrier::new(2);
@@ -212,7 +251,16 @@ mod loom_tests {
     /// With a full barrier on both sides, which is what the parent's amounts to.
     #[test]
     fn loom_both_sides_agree_on_what_has_started() {
-        loom::model(|| {
+        agree(1);
+    }
+
+    #[test]
+    fn loom_both_sides_agree_when_calls_are_taken_back_again() {
+        agree(2);
+    }
+
+    fn agree(times: u32) {
+        loom::model(move || {
             let claim = Arc::new(Claim::default());
             let theirs = claim.clone();
             let worker = thread::spawn(move || {
@@ -225,9 +273,9 @@ mod loom_tests {
                 }
                 before
             });
-            let taken = claim.take_back(0);
+            let taken: Vec<_> = (0..times).map(|generation| claim.take_back(generation)).collect();
             let started = worker.join().unwrap();
-            assert_eq!(taken, Some(started));
+            assert!(taken.iter().all(|taken| *taken == Some(started)), "{taken:?} {started}");
             assert_eq!(claim.latest(), started);
         });
     }

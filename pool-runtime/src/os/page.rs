@@ -4,7 +4,7 @@
 //! where the two agree, without a message, on which calls that are already on their way may still start.
 //!
 //! ```text
-//!   claim  = which calls have started: see [`claim`](super::claim)
+//!   claim  = which calls have started, or are about to: see [`claim`](super::claim)
 //!   stage  = what the worker does with the latest one
 //!   words  = what the worker said before it died: the panic that ended it
 //! ```
@@ -30,7 +30,7 @@ struct Layout {
     claim: Claim,
     stage: AtomicU32,
     words: AtomicU32,
-    reserved: [AtomicU64; 4],
+    reserved: [AtomicU64; 3],
     text: [AtomicU8; WORDS],
 }
 
@@ -51,13 +51,17 @@ impl StatusPage {
     /// A new page, for the parent.
     pub(crate) fn new() -> io::Result<Self> {
         let fd = sealed_memory(c"pool-status", SIZE)?;
-        Ok(Self { mapping: Mapping::new(fd.as_fd(), 0, SIZE)?, fd: Some(fd), remote: false })
+        let page = Self { mapping: Mapping::new(fd.as_fd(), 0, SIZE)?, fd: Some(fd), remote: false };
+        page.layout().claim.offer_barriers();
+        Ok(page)
     }
 
     /// Maps a page that was passed to this process.
     pub(crate) fn map(fd: OwnedFd) -> io::Result<Self> {
         check_size(&fd, SIZE)?;
-        Ok(Self { mapping: Mapping::new(fd.as_fd(), 0, SIZE)?, fd: None, remote: Claim::have_barriers_executed() })
+        let page = Self { mapping: Mapping::new(fd.as_fd(), 0, SIZE)?, fd: None, remote: false };
+        let remote = page.layout().claim.take_barriers();
+        Ok(Self { remote, ..page })
     }
 
     /// To be passed on; None once it was.

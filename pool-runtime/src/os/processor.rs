@@ -7,19 +7,20 @@ pub(crate) fn cpu_count() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// The processor on which the calling thread runs just now. No system call.
+/// The processor on which the calling thread runs just now. No system call on most architectures.
 #[inline]
 pub(crate) fn current_cpu() -> u32 {
     sched_getcpu() as u32
 }
 
-/// Moves the calling thread to another processor than this one, if it may use another; it may come back later.
+/// Moves the calling thread to another processor than this one, if it may use another; it may come back later. What
+/// somebody else says at the same moment about where it may run is lost.
 pub(crate) fn leave_cpu(cpu: u32) {
     let Ok(usable) = sched_getaffinity(None) else { return };
     let mut others = usable;
     others.unset(cpu as usize);
     if others.count() > 0 && sched_setaffinity(None, &others).is_ok() {
-        // It was allowed a moment ago; and if it is not any more, all the others are.
+        // It was allowed a moment ago. If it is not any more, the thread stays on the others.
         let _ = sched_setaffinity(None, &usable);
     }
 }

@@ -50,7 +50,7 @@ impl Gatherer {
             // Read where it lies: it was written in two words, and a copy of both at once would have to wait for them.
             Encoded { bytes: Payload::Few(few), regions } if regions.is_empty() => {
                 self.arguments.push_few(few);
-                // There is nothing in it to be dropped.
+                // There is nothing in it to be dropped: neither a few bytes nor no regions own any memory.
                 std::mem::forget(arguments);
             }
             _ => self.push_any(arguments),

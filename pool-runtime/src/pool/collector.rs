@@ -34,7 +34,7 @@ use crate::{
 use std::{
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicU64, Ordering, fence},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence},
     },
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -66,6 +66,8 @@ pub(super) struct Collector {
     /// Those of them that wake soon by themselves: for the others, a ring that is armed lazily could be silent for ever.
     leader_naps: AtomicBool,
     collector_naps: AtomicBool,
+    /// How many threads wait while another one leads.
+    followers: AtomicUsize,
     /// The leader's patience.
     spin: Mutex<Spin>,
     processors: usize,
@@ -94,6 +96,7 @@ impl Collector {
             collector_sleeps: AtomicBool::new(false),
             leader_naps: AtomicBool::new(false),
             collector_naps: AtomicBool::new(false),
+            followers: AtomicUsize::new(0),
             spin: Mutex::new(Spin::new()),
             processors: os::cpu_count(),
             crowded: AtomicBool::new(false),
@@ -246,12 +249,23 @@ impl Collector {
             };
             match lead {
                 Some(lead) => lead.until(what, deadline),
-                None => what.sleep(deadline),
+                None => self.follow(what, deadline),
             }
             if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
                 return;
             }
         }
+    }
+
+    /// Sleeps until another thread has found what this one waits for.
+    fn follow(&self, what: &dyn Awaited, deadline: Option<Instant>) {
+        self.followers.fetch_add(1, Ordering::Relaxed);
+        if self.leader_naps.load(Ordering::Relaxed) {
+            // It may be taking a longer nap than suits this thread.
+            self.tell_leader();
+        }
+        what.sleep(deadline);
+        self.followers.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// The collector's thread.
@@ -274,11 +288,12 @@ impl Collector {
                     // There will be more in no time: a bell for each would cost more than they do.
                     patience = Some(SHORT_NAP * (1 << unneeded));
                 } else {
-                    let nap = nap(&core, shared, SHORT_NAP);
+                    let nap = nap_within(&core, shared, SHORT_NAP);
                     watches = !leads && core.dispatcher.any_in_flight();
                     self.collector_sleeps.store(true, Ordering::Relaxed);
                     self.collector_naps.store(watches && nap.is_some(), Ordering::Relaxed);
                     if watches {
+                        self.bells.lead_on(os::current_cpu());
                         patience = Some(nap.unwrap_or(LONGEST_SLEEP));
                         self.arm(&stations, COLLECTOR | laziness(nap.is_some()));
                     }
@@ -356,7 +371,8 @@ impl Collector {
             let core = lock(&shared.core);
             self.leader_sleeps.store(true, Ordering::Relaxed);
             stations = self.stations();
-            nap = self::nap(&core, shared, patience);
+            let alone = self.followers.load(Ordering::Relaxed) == 0;
+            nap = nap_within(&core, shared, if alone { patience } else { SHORT_NAP });
             self.leader_naps.store(nap.is_some(), Ordering::Relaxed);
             self.arm(&stations, LEADER | laziness(nap.is_some()));
         }
@@ -391,7 +407,7 @@ impl Collector {
 }
 
 /// How long a listener may sleep while nobody wakes it.
-fn nap(core: &Core, shared: &Shared, patience: Duration) -> Option<Duration> {
+fn nap_within(core: &Core, shared: &Shared, patience: Duration) -> Option<Duration> {
     let rest = core.dispatcher.rest(shared.now(), patience.as_nanos() as Time)?;
     Some(Duration::from_nanos(rest).max(SHORTEST_NAP))
 }

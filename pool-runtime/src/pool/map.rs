@@ -285,7 +285,7 @@ impl Awaited for Progress<'_> {
         self.is_made(&lock(&self.gathering.state))
     }
 
-    /// Nobody waits for one of them.
+    /// Whoever waits for all of them waits for none in particular. Others who wait meanwhile have less patience.
     fn patience(&self) -> Duration {
         LONG_NAP
     }

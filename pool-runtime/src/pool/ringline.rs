@@ -11,7 +11,7 @@ use crate::{
     codec::Block,
     job::{Deferral, Split, lock},
     os, payload,
-    protocol::{CALLS_HEAD, Record, chunk_overhead, stop_frame},
+    protocol::{Bulk, CALLS_HEAD, Record, chunk_overhead, stop_frame},
     transport::{Append as _, ring},
 };
 use std::{
@@ -62,7 +62,7 @@ pub(super) struct Unusable;
 /// Room for more is not made in advance.
 const MOST_BELIEVED: usize = 1 << 28;
 /// Nor is memory for more plain data taken at once, however long a value says to be.
-const MOST_SPLIT: usize = 1 << 32;
+const MOST_SPLIT: usize = 1 << 30;
 /// More memory is not kept for the stream.
 const KEPT: usize = 1 << 19;
 
@@ -159,6 +159,11 @@ impl RingLine {
     }
 }
 
+/// Is plain data that much that it gets memory of its own?
+fn is_to_be_split(bulk: &Bulk) -> bool {
+    (KEPT..=MOST_SPLIT).contains(&bulk.length)
+}
+
 fn send_frame(calls: &mut ring::Calls, frame: &[u8]) -> Result<bool, Unusable> {
     let sent = match frame.len() <= ring::WHOLE {
         true => calls.send(frame.len(), |space| space.put(frame)),
@@ -216,9 +221,9 @@ impl Receiving {
             Ok(Some(record)) if record.size() > self.stream.len() => record,
             _ => return,
         };
-        let Some(bulk) = record.bulk() else { return };
+        let Some(bulk) = record.bulk().filter(is_to_be_split) else { return };
         let there = self.stream.len();
-        if there < bulk.at || there >= bulk.at + bulk.length || bulk.length < KEPT || bulk.length > MOST_SPLIT {
+        if there < bulk.at || there >= bulk.at + bulk.length {
             return;
         }
         let Some(mut data) = Block::with_room(bulk.length, bulk.align) else { return };
@@ -234,6 +239,8 @@ impl Receiving {
     /// page is used before something arrives for it.
     fn make_room(&mut self) {
         let size = match Record::first(&self.stream) {
+            // For the rest of it, there will be other memory.
+            Ok(Some(record)) if record.bulk().filter(is_to_be_split).is_some() => return,
             Ok(Some(record)) => record.size().min(MOST_BELIEVED),
             _ => return,
         };

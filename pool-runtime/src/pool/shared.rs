@@ -617,13 +617,14 @@ impl Shared {
     pub(super) fn run(&self, slot: &Arc<Slot>) -> Result<()> {
         let work: Arc<dyn Submission> = slot.clone();
         let mut todo = Todo::default();
+        // Wakes others when this thread does not lead any more.
+        let deferral = Deferral::new();
         if let Some(collector) = &self.collector {
             let lead = self.decide(&mut todo, |core, now| {
                 // From here on, no bell needs to be rung for what this thread will see.
                 core.dispatcher.submit(work, 1, now).map(|_| collector.lead(self))
             })?;
             self.carry_out(todo, None);
-            let deferral = Deferral::new();
             if let Some(lead) = lead {
                 lead.until(&**slot, None);
             }
@@ -636,8 +637,6 @@ impl Shared {
             let at = core.dispatcher.alone_at(ticket);
             Ok::<_, Error>(at.and_then(|(seat, epoch)| core.station(seat, epoch).cloned()))
         })?;
-        // Wakes others when this thread does not lead any more.
-        let _deferral = Deferral::new();
         let lead = led.as_ref().and_then(|station| Some((station, station.ear.lead()?)));
         self.carry_out(todo, lead.as_ref().map(|(station, _)| *station));
         if let Some((station, lead)) = lead {

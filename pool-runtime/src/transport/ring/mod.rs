@@ -535,6 +535,11 @@ impl Incoming {
 
     /// Is there a frame before long?
     pub(crate) fn is_ready_within(&mut self, patience: Duration) -> Result<bool, &'static str> {
+        let Self { memory, bells, reading, spin, .. } = self;
+        let ring = &memory.control().calls;
+        if may_spin(memory, bells) && spin.wait(|| reading.look(ring, CALLS as u64) != Ok(0)) {
+            return self.is_ready();
+        }
         let deadline = Instant::now() + patience;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());

@@ -16,8 +16,8 @@ pub(crate) enum Payload {
     Part(Box<Part>),
 }
 
-/// A part of some bytes. Their memory is used again for the next large result: new memory costs several times as much as
-/// to write it.
+/// A part of some bytes. Their memory is used again for the next large result that comes in a stream: new memory costs
+/// several times as much as to write it. (Vectors that users see have their memory from `codec/spare.rs`.)
 pub(crate) struct Part {
     bytes: Vec<u8>,
     range: Range<usize>,

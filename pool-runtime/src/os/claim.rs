@@ -151,12 +151,17 @@ fn checked(generation: u32) -> u64 {
 mod tests {
     use super::*;
 
+    fn prepared(remote: bool) -> Claim {
+        let claim = Claim::default();
+        claim.offer_barriers();
+        assert!(!remote || claim.take_barriers());
+        claim
+    }
+
     #[test]
     fn a_call_taken_back_cannot_start() {
         for remote in [false, true] {
-            let claim = Claim::default();
-            claim.offer_barriers();
-            assert!(!remote || claim.take_barriers());
+            let claim = prepared(remote);
             assert!(claim.claim(CallId::new(0, 1), 0, remote));
             assert_eq!(claim.take_back(0), Some(1));
             assert!(!claim.claim(CallId::new(0, 2), 1, remote));
@@ -209,9 +214,7 @@ mod tests {
     #[test]
     fn every_call_is_started_or_taken_back_and_never_both() {
         for remote in [false, true] {
-            let claim = Claim::default();
-            claim.offer_barriers();
-            assert!(!remote || claim.take_barriers());
+            let claim = prepared(remote);
             let mut latest = 0;
             for generation in 0..2000 {
                 let begun = std::sync::Barrier::new(2);

@@ -54,10 +54,11 @@ pub(super) struct Collector {
     bells: Arc<Bells>,
     /// All workers there are, by seat.
     stations: Mutex<Stations>,
-    /// For each seat a bit: there are calls in flight, or frames that wait for room. Changes under the dispatcher's lock.
-    busy: Box<[AtomicU64]>,
     /// How often that has changed.
     changes: AtomicU64,
+    /// For each seat a bit: there are calls in flight, or frames that wait for room. It may be set for nothing, but is
+    /// never missing. Changes under the dispatcher's lock.
+    busy: Box<[AtomicU64]>,
     /// A caller leads. Changes only under the dispatcher's lock.
     leads: AtomicBool,
     /// The listeners that sleep, or are about to. Set only under the dispatcher's lock.

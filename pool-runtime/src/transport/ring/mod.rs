@@ -403,7 +403,7 @@ struct Word(AtomicU32);
 #[repr(C)]
 struct Words {
     bells: [Word; 2],
-    /// Where the leader runs, or the latest one did.
+    /// Where the listener runs, or the latest one did.
     leader: Processor,
 }
 
@@ -433,7 +433,7 @@ impl Bells {
         &self.words().bells[usize::from(mark & !LAZY == LEADER)].0
     }
 
-    /// A caller listens, on this processor.
+    /// Somebody listens, on this processor.
     pub(crate) fn lead_on(&self, cpu: u32) {
         self.words().leader.set(cpu);
     }

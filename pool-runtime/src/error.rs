@@ -3,8 +3,11 @@
 //! The private [`Kind`] has a variant for each failure a user can meet. Its text says what happened and, where
 //! something can be done, what to do; [`Error`] puts the task's name in front.
 
-use crate::panic::PanicInfo;
-use std::{borrow::Cow, fmt, io, os::unix::process::ExitStatusExt, process::ExitStatus, sync::Arc};
+use crate::{
+    dossier::{Dossier, Loss},
+    panic::PanicInfo,
+};
+use std::{borrow::Cow, fmt, io, os::unix::process::ExitStatusExt, process::ExitStatus, sync::Arc, time::Duration};
 
 /// The result of almost everything here.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -40,6 +43,8 @@ pub struct Error(Box<Inner>);
 struct Inner {
     task: Option<Cow<'static, str>>,
     ran: Ran,
+    /// How often it was tried.
+    attempts: u32,
     kind: Kind,
 }
 
@@ -96,19 +101,6 @@ impl Stage {
     }
 }
 
-/// How a worker was lost.
-#[derive(Clone, Debug)]
-pub(crate) struct Loss {
-    pub(crate) pid: u32,
-    /// None if somebody else reaped the process, or if it is not dead but no longer makes sense.
-    pub(crate) status: Option<ExitStatus>,
-    pub(crate) stage: Stage,
-    /// The panic that ended the process, where one did (`panic = "abort"`, a panic while panicking).
-    pub(crate) panic: Option<PanicInfo>,
-    /// What is wrong with a worker that had to be killed.
-    pub(crate) fault: Option<String>,
-}
-
 #[derive(Clone, Debug, thiserror::Error)]
 pub(crate) enum Kind {
     #[error("panicked {panic}{}", if *.stage == Stage::Running { String::new() } else { format!(" ({})", .stage.text()) })]
@@ -117,10 +109,14 @@ pub(crate) enum Kind {
     PanickedEncoding { panic: PanicInfo },
     #[error("panicked {panic} while decoding its result")]
     PanickedDecoding { panic: PanicInfo },
-    #[error("lost its worker: {}", lost(.0))]
-    Lost(Loss),
+    #[error("lost its worker: {}", lost(&.0.loss))]
+    Lost(Dossier),
+    #[error("took longer than {limit:?}, and its worker was killed")]
+    TimedOut { limit: Duration, dossier: Dossier },
+    #[error("used more memory than it may, {}, of {}, and its worker was killed", mebibytes(*.used), mebibytes(*.limit))]
+    OverMemory { limit: u64, used: u64, dossier: Dossier },
     #[error("has no result yet: waited {0:?}; it goes on, and can be waited for again")]
-    NotYet(std::time::Duration),
+    NotYet(Duration),
     #[error("was cancelled")]
     Cancelled,
     #[error("was not finished when its pool was terminated")]
@@ -184,6 +180,10 @@ fn lost(loss: &Loss) -> String {
     text
 }
 
+fn mebibytes(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
+}
+
 fn signal_name(signal: i32) -> String {
     // The standard library knows the names, but only prints them inside a whole status: "signal: 11 (SIGSEGV)".
     let status = ExitStatus::from_raw(signal).to_string();
@@ -195,7 +195,7 @@ fn signal_name(signal: i32) -> String {
 
 impl Error {
     pub(crate) fn new(kind: Kind) -> Self {
-        Self(Box::new(Inner { task: None, ran: Ran::No, kind }))
+        Self(Box::new(Inner { task: None, ran: Ran::No, attempts: 1, kind }))
     }
 
     pub(crate) fn invalid(text: impl Into<String>) -> Self {
@@ -216,12 +216,32 @@ impl Error {
         self
     }
 
+    pub(crate) fn with_attempts(mut self, attempts: u32) -> Self {
+        self.0.attempts = attempts;
+        self
+    }
+
     fn loss(&self) -> Option<&Loss> {
         match &self.0.kind {
-            Kind::Lost(loss) => Some(loss),
+            Kind::Lost(dossier) => Some(&dossier.loss),
             Kind::PoolFailed { cause: Some(cause), .. } => cause.loss(),
             _ => None,
         }
+    }
+
+    /// What is known of the death of the worker, if the call was lost with it: also where it was killed because the call
+    /// took too long, or too much memory.
+    pub fn dossier(&self) -> Option<&Dossier> {
+        match &self.0.kind {
+            Kind::Lost(dossier) | Kind::TimedOut { dossier, .. } | Kind::OverMemory { dossier, .. } => Some(dossier),
+            Kind::PoolFailed { cause: Some(cause), .. } => cause.dossier(),
+            _ => None,
+        }
+    }
+
+    /// How often the call was tried: more than once if it may be [retried](crate::PoolBuilder::retries).
+    pub fn attempts(&self) -> u32 {
+        self.0.attempts
     }
 
     /// The name of the task, where the error belongs to a call.
@@ -241,7 +261,7 @@ impl Error {
             | Kind::InitializerPanicked(panic)
             | Kind::PanickedEncoding { panic }
             | Kind::PanickedDecoding { panic } => Some(panic),
-            Kind::Lost(loss) => loss.panic.as_ref(),
+            Kind::Lost(dossier) => dossier.loss.panic.as_ref(),
             Kind::PoolFailed { cause: Some(cause), .. } => cause.panic(),
             _ => None,
         }
@@ -262,9 +282,19 @@ impl Error {
         self.loss()?.status?.signal()
     }
 
-    /// Was the wait, or the task, too long?
+    /// Was the wait, or the task, too long? [`is_pending`](Self::is_pending) tells which.
     pub fn is_timeout(&self) -> bool {
+        matches!(self.0.kind, Kind::NotYet(_) | Kind::TimedOut { .. })
+    }
+
+    /// Was the wait too short? The job goes on then, and can be waited for again.
+    pub fn is_pending(&self) -> bool {
         matches!(self.0.kind, Kind::NotYet(_))
+    }
+
+    /// Was the worker killed because the call used more memory than it may?
+    pub fn is_out_of_memory(&self) -> bool {
+        matches!(self.0.kind, Kind::OverMemory { .. })
     }
 
     /// Was the job cancelled, or its pool terminated?
@@ -298,7 +328,11 @@ impl fmt::Display for Error {
         if let Some(task) = &self.0.task {
             write!(f, "task `{task}` ")?;
         }
-        self.0.kind.fmt(f)
+        self.0.kind.fmt(f)?;
+        match self.0.attempts {
+            0 | 1 => Ok(()),
+            attempts => write!(f, " ({attempts} attempts)"),
+        }
     }
 }
 

@@ -214,6 +214,7 @@ extern crate self as pool_runtime;
 
 mod codec;
 mod courier;
+mod dossier;
 mod entry;
 mod error;
 mod job;
@@ -235,6 +236,7 @@ mod task;
 mod transport;
 mod worker;
 
+pub use dossier::Dossier;
 pub use entry::enter;
 pub use error::{Error, Ran, Result};
 pub use job::Job;

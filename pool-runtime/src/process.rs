@@ -9,7 +9,8 @@
 
 use crate::{
     codec::{Hold, Reader, Writer},
-    error::{Error, Kind, Loss, Ran, Result, Stage},
+    dossier::{Dossier, Loss},
+    error::{Error, Kind, Ran, Result, Stage},
     job::{Decode, decode_value, lock},
     launch::{self, Launch, Launched, Stdio},
     os::{self, Child},
@@ -284,13 +285,15 @@ fn attend(
     if let Err(failure) = launched.greet(hello.clone(), None) {
         // One that was signalled meanwhile did not fail to start: it was told to end.
         return Err(named(match launched.child.status() {
-            Some(status) if failure.died && status.signal().is_some() => Error::new(Kind::Lost(Loss {
-                pid: launched.child.pid(),
-                status: Some(status),
-                stage: Stage::Idle,
-                panic: None,
-                fault: None,
-            })),
+            Some(status) if failure.died && status.signal().is_some() => {
+                Error::new(Kind::Lost(Dossier::of_process(Loss {
+                    pid: launched.child.pid(),
+                    status: Some(status),
+                    stage: Stage::Idle,
+                    panic: None,
+                    fault: None,
+                })))
+            }
             _ => failure.error,
         }));
     }
@@ -340,7 +343,8 @@ fn attend(
             let stage = Stage::from_u32(launched.page.stage());
             let panic = PanicInfo::from_last_words(&launched.page.words(), status);
             let ran = if launched.page.claimed() == 0 { Ran::No } else { stage.ran() };
-            Error::new(Kind::Lost(Loss { pid: launched.child.pid(), status, stage, panic, fault })).with_ran(ran)
+            let loss = Loss { pid: launched.child.pid(), status, stage, panic, fault };
+            Error::new(Kind::Lost(Dossier::of_process(loss))).with_ran(ran)
         }
     };
     Err(named(error))

@@ -15,7 +15,8 @@ use super::{
     shared::{Line, Shared, Station},
 };
 use crate::{
-    error::{Error, Loss, Stage},
+    dossier::Loss,
+    error::{Error, Stage},
     job::lock,
     launch::{self, LAST_BREATH, Launched},
     os,
@@ -86,6 +87,7 @@ fn attend(shared: &Arc<Shared>, seat: usize) {
                 }
                 let claimed = launched.page.claimed();
                 shared.seat(seat, None);
+                let loss = Arc::new(loss);
                 shared.tell(|dispatcher, now| dispatcher.lost(seat, epoch, &loss, claimed, now));
             }
             Err(failure) => {

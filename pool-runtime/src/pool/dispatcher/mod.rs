@@ -33,10 +33,11 @@ pub(crate) use state::{Counts, Effect, Flight, Limits, Start, Ticket, Work};
 use state::{Over, Phase, Seat, Waiting};
 
 use crate::{
-    error::{Error, Kind, Loss, Ran},
-    protocol::{Failed, Failure},
+    dossier::{Dossier, Loss},
+    error::{Error, Kind, Ran},
+    protocol::{CallHeader, Failed, Failure},
 };
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 /// Nanoseconds since the pool began.
 pub(crate) type Time = u64;
@@ -385,13 +386,15 @@ impl<W: ?Sized + Work> Dispatcher<W> {
     }
 
     /// The process of a seat has ended. `claimed` is the number of the latest call that it started.
-    pub(crate) fn lost(&mut self, seat: usize, epoch: u32, loss: &Loss, claimed: u32, now: Time) {
+    pub(crate) fn lost(&mut self, seat: usize, epoch: u32, loss: &Arc<Loss>, claimed: u32, now: Time) {
         if self.seats[seat].epoch != epoch {
             return;
         }
         let state = &self.seats[seat];
         let expected = matches!(state.phase, Phase::Leaving | Phase::Doomed);
         let useless = state.finished == 0 && now.saturating_sub(state.ready_at) < 1000 * MILLISECOND;
+        // It began when the one before it was reported, or when it was sent.
+        let time = Duration::from_nanos(now.saturating_sub(state.progress));
         let (mut back, mut started) = (Vec::new(), Vec::new());
         for mut flight in self.empty(seat) {
             let behind = flight.split_after(claimed);
@@ -409,20 +412,24 @@ impl<W: ?Sized + Work> Dispatcher<W> {
             if flight.deaths < MAX_DEATHS || flight.cancelled {
                 self.send_back(flight);
             } else {
-                self.fail_flight(&flight, |_| Error::new(Kind::Lost(loss.clone())));
+                self.fail_flight(&flight, |call| {
+                    Error::new(Kind::Lost(Dossier::of_call(loss, call.job, call.attempt, None)))
+                });
             }
         }
         for flight in started {
             let cancelled = flight.cancelled;
-            self.fail_flight(&flight, |number| {
-                let ran = if number == claimed { loss.stage.ran() } else { Ran::Maybe };
-                let kind = if cancelled { Kind::Cancelled } else { Kind::Lost(loss.clone()) };
+            self.fail_flight(&flight, |call| {
+                let ran = if call.number == claimed { loss.stage.ran() } else { Ran::Maybe };
+                let dossier = || Dossier::of_call(loss, call.job, call.attempt, Some(time));
+                let kind = if cancelled { Kind::Cancelled } else { Kind::Lost(dossier()) };
                 Error::new(kind).with_ran(ran)
             });
         }
         if !expected && useless && nothing_started {
             // It died by itself before it did anything: as good as a failed start.
-            self.start_failed_for(seat, Error::new(Kind::Lost(loss.clone())), false);
+            let dossier = Dossier { loss: loss.clone(), call: None, time: None, saved: None };
+            self.start_failed_for(seat, Error::new(Kind::Lost(dossier)), false);
         }
         self.vacate(seat, now);
         self.feed_idle(now);
@@ -498,10 +505,10 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         self.effects.push_back(Effect::Failed { work, index, error });
     }
 
-    /// Fails all of it, each with an error for its number.
-    fn fail_flight(&mut self, flight: &Flight<W>, error: impl Fn(u32) -> Error) {
+    /// Fails all of it, each with an error of its own.
+    fn fail_flight(&mut self, flight: &Flight<W>, error: impl Fn(CallHeader) -> Error) {
         for index in flight.next..flight.end {
-            self.fail(flight.work.clone(), index, error(flight.number.wrapping_add(index - flight.next)));
+            self.fail(flight.work.clone(), index, error(flight.header_of(index)));
         }
     }
 

@@ -90,7 +90,13 @@ impl<W: ?Sized> Flight<W> {
 impl<W: ?Sized + Work> Flight<W> {
     /// What the first of them is called.
     pub(crate) fn header(&self) -> CallHeader {
-        CallHeader { job: self.work.first_job() + u64::from(self.next), attempt: self.attempt, number: self.number }
+        self.header_of(self.next)
+    }
+
+    /// What one of them is called.
+    pub(super) fn header_of(&self, index: u32) -> CallHeader {
+        let number = self.number.wrapping_add(index - self.next);
+        CallHeader { job: self.work.first_job() + u64::from(index), attempt: self.attempt, number }
     }
 }
 

@@ -95,8 +95,8 @@ fn finished(pool: &mut Simple) -> Vec<(u64, bool)> {
     effects(pool).iter().flat_map(ends).collect()
 }
 
-fn loss() -> Loss {
-    Loss { pid: 1, status: None, stage: Stage::Running, panic: None, fault: None }
+fn loss() -> Arc<Loss> {
+    Arc::new(Loss { pid: 1, status: None, stage: Stage::Running, panic: None, fault: None })
 }
 
 /// Teaches the pool that calls take `nanos`.

@@ -5,10 +5,12 @@
 
 use crate::{
     lend::{Form, Parameter, probe},
+    options::{Limit, Options},
     signature::Task,
 };
 use proc_macro2::{Ident, TokenStream};
 use quote::{quote, quote_spanned};
+use std::time::Duration;
 use syn::{
     Attribute, Meta, Token, ext::IdentExt as _, parse_quote, parse_quote_spanned, punctuated::Punctuated,
     spanned::Spanned as _,
@@ -117,6 +119,8 @@ pub fn expand(task: &Task) -> TokenStream {
     };
     let place = quote_spanned!(name.span()=> (::core::file!(), ::core::line!()));
 
+    let wishes = wishes(options, private);
+
     // At the function's name: messages about wrong arguments, and editors, then show the function.
     let call = Ident::new("call", name.span());
 
@@ -158,7 +162,8 @@ pub fn expand(task: &Task) -> TokenStream {
             }
 
             static __INFO: #krate::TaskInfo =
-                #krate::TaskInfo::new(#task_name, #place, #text, #private::Body::#body, #state_type);
+                #krate::TaskInfo::new(#task_name, #place, #text, #private::Body::#body, #state_type)
+                    #wishes;
 
             #[automatically_derived]
             impl #private::Registered for #name {
@@ -189,6 +194,26 @@ pub fn expand(task: &Task) -> TokenStream {
             #private::inventory::submit! { #private::Registration(&__INFO) }
         };
     }
+}
+
+/// What the attribute says that a call may take; nothing if it says nothing.
+fn wishes(options: &Options, private: &TokenStream) -> Option<TokenStream> {
+    let some = |value: Option<TokenStream>| match value {
+        Some(value) => quote!(::core::option::Option::Some(#value)),
+        None => quote!(::core::option::Option::None),
+    };
+    let time = |limit: &Option<Limit<Duration>>| {
+        some(limit.as_ref().map(|limit| {
+            let (seconds, nanos) = (limit.value.as_secs(), limit.value.subsec_nanos());
+            quote!(::core::time::Duration::new(#seconds, #nanos))
+        }))
+    };
+    let (timeout, soft_timeout) = (time(&options.timeout), time(&options.soft_timeout));
+    let retries = options.retries.as_ref().map(|limit| limit.value);
+    let memory = options.memory.as_ref().map(|limit| limit.value);
+    let any = options.timeout.is_some() || options.soft_timeout.is_some() || retries.is_some() || memory.is_some();
+    let (retries, memory) = (some(retries.map(|retries| quote!(#retries))), some(memory.map(|bytes| quote!(#bytes))));
+    any.then(|| quote!(.wishes(#private::Wish::declared(#timeout, #soft_timeout, #retries, #memory))))
 }
 
 /// The documentation of the twin and of its `call`.

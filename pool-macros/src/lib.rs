@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `lib.rs` | entry points and their documentation |
 //! | `signature.rs` | parse; every refusal, each at its exact token |
+//! | `options.rs` | what stands in the parentheses |
 //! | `text.rs` | signatures and types as people write them |
 //! | `lend.rs` | how one parameter travels: by value, lent, or as the worker's state |
 //! | `expand.rs` | the one `quote!` |
@@ -13,6 +14,7 @@
 
 mod expand;
 mod lend;
+mod options;
 mod signature;
 mod text;
 
@@ -89,7 +91,14 @@ use proc_macro::TokenStream;
 /// |---|---|---|
 /// | `name = "…"` | the name by which the worker finds the task | `module_path!()`, `::`, the function's name |
 /// | `initializer` | the function makes the state of a worker | it is a task |
+/// | `timeout = "30s"` | how long a call may take, from when a worker takes it up; then its worker is killed | the pool's |
+/// | `soft_timeout = "20s"` | after how long it is told to stop: see `current_job` | the pool's |
+/// | `retries = 2` | how often it may be tried again after its worker was lost or killed by the time-out | the pool's |
+/// | `memory = "512MiB"` | how much memory its worker may have meanwhile | the pool's |
 /// | `crate = path` | where the runtime is, for a library that re-exports it | `::pool_runtime` |
+///
+/// A limit that is chosen for one call, as in `name::call(…).timeout(…)`, goes before the task's, and the task's before that
+/// of the pool. Times are written as `"250ms"`, `"30s"` or `"1h 30m"`, sizes as `"512MiB"` (1024² bytes) or `"2GB"` (1000³).
 ///
 /// Two tasks of one name in one program are an error, raised when the first pool or process is made: it happens to
 /// functions of one name inside the bodies of two functions of a module, and `name` sets them apart.

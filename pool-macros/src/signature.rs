@@ -6,16 +6,14 @@
 
 use crate::{
     lend::{Form, Parameter, peel},
+    options::Options,
     text::{readable, signature_text},
 };
-use proc_macro2::{Span, TokenStream, TokenTree};
+use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens as _, format_ident};
 use syn::{
-    Attribute, Error, Expr, ExprLit, FnArg, GenericParam, Ident, Item, ItemFn, Lifetime, Lit, LitStr, Pat, PatType,
-    Path, ReturnType, Safety, Token, Type, TypePath,
-    ext::IdentExt as _,
-    parse::{ParseStream, Parser as _},
-    parse_quote,
+    Attribute, Error, Expr, FnArg, GenericParam, Ident, Item, ItemFn, Lifetime, Pat, PatType, ReturnType, Safety, Type,
+    TypePath, parse_quote,
     spanned::Spanned as _,
     visit::{self, Visit},
 };
@@ -29,14 +27,6 @@ pub struct Task {
     pub output: Type,
     /// The signature for people and for the table's hash.
     pub text: String,
-}
-
-/// What stands in the parentheses of `#[task(…)]`.
-#[derive(Default)]
-pub struct Options {
-    pub name: Option<LitStr>,
-    pub krate: Option<Path>,
-    pub initializer: Option<Span>,
 }
 
 /// A refusal: the item as it was, and what is wrong with it.
@@ -55,14 +45,14 @@ impl Refused {
 
 /// Everything wrong that was found so far.
 #[derive(Default)]
-struct Refusals(Option<Error>);
+pub struct Refusals(Option<Error>);
 
 impl Refusals {
-    fn add(&mut self, at: Span, reason: impl std::fmt::Display) {
+    pub fn add(&mut self, at: Span, reason: impl std::fmt::Display) {
         self.add_error(Error::new(at, reason));
     }
 
-    fn add_error(&mut self, error: Error) {
+    pub fn add_error(&mut self, error: Error) {
         match &mut self.0 {
             Some(all) => all.combine(error),
             none => *none = Some(error),
@@ -79,7 +69,7 @@ pub fn parse(options: TokenStream, item: TokenStream) -> Result<Task, Refused> {
         }
     };
     let mut refusals = Refusals::default();
-    let options = parse_options(options, &mut refusals);
+    let options = Options::parse(options, &mut refusals);
     refuse_kind_of_function(&function, &mut refusals);
     let declared: Vec<Lifetime> = function.sig.generics.lifetimes().map(|param| param.lifetime.clone()).collect();
     let text = signature_text(&function.sig);
@@ -125,65 +115,6 @@ fn not_a_function(item: &TokenStream) -> Option<Error> {
         other => other.span(),
     };
     Some(Error::new(at, "only a function can be a task: put `#[task]` on each `fn` that other processes shall run"))
-}
-
-fn parse_options(tokens: TokenStream, refusals: &mut Refusals) -> Options {
-    let mut options = Options::default();
-    let parsed = (|input: ParseStream<'_>| {
-        while !input.is_empty() {
-            let key = input.call(Ident::parse_any)?;
-            match key.to_string().as_str() {
-                "initializer" if options.initializer.is_none() => options.initializer = Some(key.span()),
-                "name" if options.name.is_none() => {
-                    expect_value(input, &key, "name = \"…\"")?;
-                    options.name = Some(task_name(&input.parse()?)?);
-                }
-                "crate" if options.krate.is_none() => {
-                    expect_value(input, &key, "crate = path")?;
-                    options.krate = Some(input.call(Path::parse_mod_style)?);
-                }
-                known @ ("initializer" | "name" | "crate") => {
-                    skip_value(input)?;
-                    refusals.add(key.span(), format!("`{known}` is given twice: keep one"));
-                }
-                unknown => {
-                    skip_value(input)?;
-                    let reason = "is not an option of `task`: use `name = \"…\"`, `initializer` or `crate = path`";
-                    refusals.add(key.span(), format!("`{unknown}` {reason}"));
-                }
-            }
-            if !input.is_empty() {
-                input.parse::<Token![,]>()?;
-            }
-        }
-        Ok(())
-    })
-    .parse2(tokens);
-    if let Err(error) = parsed {
-        refusals.add_error(error);
-    }
-    options
-}
-
-fn task_name(value: &Expr) -> syn::Result<LitStr> {
-    match value {
-        Expr::Lit(ExprLit { lit: Lit::Str(name), .. }) if !name.value().is_empty() => Ok(name.clone()),
-        other => Err(Error::new(other.span(), "a task's name is a string literal that is not empty")),
-    }
-}
-
-fn expect_value(input: ParseStream<'_>, key: &Ident, example: &str) -> syn::Result<()> {
-    input
-        .parse::<Token![=]>()
-        .map(drop)
-        .map_err(|_| Error::new(key.span(), format!("`{key}` needs a value: `{example}`")))
-}
-
-fn skip_value(input: ParseStream<'_>) -> syn::Result<()> {
-    while !input.is_empty() && !input.peek(Token![,]) {
-        input.parse::<TokenTree>()?;
-    }
-    Ok(())
 }
 
 /// What is wrong before any type is looked at.

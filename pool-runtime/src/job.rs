@@ -14,6 +14,7 @@ use crate::{
     error::{Error, Kind, Ran, Result},
     panic::{self, PanicInfo},
     payload::Payload,
+    policy::{Policy, SharedPolicy},
     protocol::Record,
     results::Results,
     shared::{Handle, Regions},
@@ -187,6 +188,8 @@ pub(crate) struct Slot {
     size: u32,
     /// Do they speak of shared memory?
     shares: bool,
+    /// What the call may take.
+    policy: SharedPolicy,
     pub(crate) job: u64,
     pub(crate) task: &'static str,
 }
@@ -224,15 +227,26 @@ type Callback = Box<dyn FnOnce(Raw) + Send>;
 
 impl Slot {
     /// The slot of a call that is submitted.
-    pub(crate) fn of_call(task: &'static str, job: u64, arguments: Payload, regions: Regions) -> Self {
+    pub(crate) fn of_call(
+        task: &'static str,
+        job: u64,
+        arguments: Payload,
+        regions: Regions,
+        policy: SharedPolicy,
+    ) -> Self {
         let size = u32::try_from(arguments.len()).unwrap_or(u32::MAX);
         let shares = !regions.is_empty();
         let state = SlotState { progress: Progress::Pending(arguments, regions), ..SlotState::default() };
-        Self { state: Mutex::new(state), finished: Condvar::new(), size, shares, job, task }
+        Self { state: Mutex::new(state), finished: Condvar::new(), size, shares, policy, job, task }
     }
 
     pub(crate) fn size(&self) -> usize {
         self.size as usize
+    }
+
+    /// What the call may take.
+    pub(crate) fn policy(&self) -> &Policy {
+        self.policy.get()
     }
 
     /// Shows the arguments of a call that has not ended; of one that has, nobody needs any.

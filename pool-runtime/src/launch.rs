@@ -78,6 +78,8 @@ pub(crate) struct Launch {
     pub(crate) current_dir: Option<PathBuf>,
     pub(crate) stdio: [Stdio; 3],
     pub(crate) start_timeout: Duration,
+    /// How long its initializer may take.
+    pub(crate) initializer_timeout: Option<Duration>,
     /// The bells that it rings, if it is to be reached through rings.
     pub(crate) bells: Option<Arc<ring::Bells>>,
 }
@@ -105,6 +107,7 @@ impl Launch {
             current_dir: None,
             stdio: [Stdio::null(), Stdio::inherit(), Stdio::inherit()],
             start_timeout: START_TIMEOUT,
+            initializer_timeout: None,
             bells: None,
         })
     }
@@ -146,6 +149,7 @@ pub(crate) struct Launched {
     /// None is never.
     deadline: Option<Instant>,
     timeout: Duration,
+    initializer_timeout: Option<Duration>,
 }
 
 /// Why a process did not become a worker.
@@ -286,6 +290,7 @@ impl Launch {
             is_other_file: self.program.is_some(),
             deadline: Instant::now().checked_add(self.start_timeout),
             timeout: self.start_timeout,
+            initializer_timeout: self.initializer_timeout,
         })
     }
 }
@@ -362,7 +367,13 @@ impl Launched {
     }
 
     fn welcome(&mut self, initializer: Option<(&NamedCall, &[Handle])>) -> Result<(), StartFailure> {
-        match self.answer(self.deadline, BEFORE)? {
+        let late = |pid, timeout| {
+            format!(
+                "process {pid} did not become a worker within {timeout:?}: does the program do something long before \
+                 `pool_main!` or `enter()`?"
+            )
+        };
+        match self.answer(self.deadline, BEFORE, || again(Kind::Invalid(late(self.child.pid(), self.timeout))))? {
             FromWorker::Welcome => {}
             FromWorker::Refused(why) => return Err(for_good(Kind::Refused(why))),
             _ => return Err(self.nonsense("answered a greeting with something else")),
@@ -376,8 +387,10 @@ impl Launched {
             }
             None => "when it was about to work".to_owned(),
         };
-        // An initializer may take as long as it needs.
-        match self.answer(None, &when)? {
+        // An initializer may take as long as it needs, if nobody says otherwise.
+        let limit = self.initializer_timeout.filter(|_| initializer.is_some());
+        let late = || for_good(Kind::Initializer(format!("it took longer than {:?}", limit.unwrap_or_default())));
+        match self.answer(limit.and_then(|limit| Instant::now().checked_add(limit)), &when, late)? {
             FromWorker::Ready => Ok(()),
             FromWorker::NotReady(NotReady::Failed(why)) => Err(for_good(Kind::Initializer(why))),
             FromWorker::NotReady(NotReady::Panicked(panic)) => Err(for_good(Kind::InitializerPanicked(panic))),
@@ -385,7 +398,12 @@ impl Launched {
         }
     }
 
-    fn answer(&mut self, deadline: Option<Instant>, when: &str) -> Result<FromWorker<'static>, StartFailure> {
+    fn answer(
+        &self,
+        deadline: Option<Instant>,
+        when: &str,
+        late: impl FnOnce() -> StartFailure,
+    ) -> Result<FromWorker<'static>, StartFailure> {
         match lock(&self.inlet).receive(deadline) {
             Received::Frame(frame) => match FromWorker::from_frame(&frame) {
                 Ok(FromWorker::Welcome) => Ok(FromWorker::Welcome),
@@ -397,12 +415,7 @@ impl Launched {
             },
             Received::Gone => Err(self.died(when)),
             Received::Garbled(fault) => Err(self.nonsense(&fault)),
-            Received::Nothing => Err(again(Kind::Invalid(format!(
-                "process {} did not become a worker within {:?}: does the program do something long before \
-                 `pool_main!` or `enter()`?",
-                self.child.pid(),
-                self.timeout
-            )))),
+            Received::Nothing => Err(late()),
         }
     }
 

@@ -214,6 +214,7 @@ extern crate self as pool_runtime;
 
 mod codec;
 mod courier;
+mod current;
 mod dossier;
 mod entry;
 mod error;
@@ -223,6 +224,7 @@ mod os;
 mod packed;
 mod panic;
 mod payload;
+mod policy;
 mod pool;
 mod process;
 mod program;
@@ -236,6 +238,7 @@ mod task;
 mod transport;
 mod worker;
 
+pub use current::{CurrentJob, current_job};
 pub use dossier::Dossier;
 pub use entry::enter;
 pub use error::{Error, Ran, Result};
@@ -257,6 +260,7 @@ pub mod __private {
         CodecError, Few, Probe, Reader, Writer, few_rank0, few_rank1, rank0, rank1, rank2, rank3, rank4,
     };
     pub use crate::entry::{enter_from_test, main};
+    pub use crate::policy::Wish;
     pub use crate::program::TestEntry;
     pub use crate::registry::Registration;
     pub use crate::run::{Fault, Run, Series};

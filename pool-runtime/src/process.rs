@@ -16,6 +16,7 @@ use crate::{
     os::{self, Child},
     packed::Part,
     panic::PanicInfo,
+    policy::Timing,
     program::{self, ProcessInfo},
     protocol::{
         CALLS_HEAD, CallHeader, CallsWriter, Failed, Failure, FromWorker, Garbled, Record, Told, chunk_overhead,
@@ -302,7 +303,7 @@ fn attend(
         Some((task, arguments)) => {
             launched.courier.bring(&arguments.regions);
             let mut frame = Vec::with_capacity(CALLS_HEAD + chunk_overhead(task.name()) + arguments.bytes.len());
-            let only = CallHeader { job: 1, attempt: 1, number: 1 };
+            let only = CallHeader { job: 1, attempt: 1, number: 1, timing: Timing::default() };
             CallsWriter::new(&mut frame, 0).chunk(only, 1, task.name(), Part::single(&arguments.bytes));
             frame
         }

@@ -17,7 +17,7 @@
 //! |---|---|
 //! | 8, 4, 4 | the first call's job; the attempt; the first call's number among those sent to this worker |
 //! | 4, 4, 4, 4 | count; length of each call's arguments, or that they differ; length of the name; where their ends count from |
-//! | 8, 8 | length of all arguments; 0 |
+//! | 8, 4, 4 | length of all arguments; milliseconds until each call is killed, and until it is told; 0 is never |
 //! | … | the task's name; nothing if it is that of the chunk before |
 //! | 4 each | where each call's arguments end, if they differ |
 //! | … | the arguments, as [`packed`](crate::packed) lays them |
@@ -43,13 +43,14 @@ use crate::{
     error::Stage,
     packed::{Part, Slices},
     panic::PanicInfo,
+    policy::Timing,
     transport::Append,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use std::{fmt, ops::Range};
+use std::{fmt, num::NonZero, ops::Range};
 
 /// Raised with every change of the frames.
-pub(crate) const VERSION: u16 = 3;
+pub(crate) const VERSION: u16 = 4;
 
 const MAGIC: [u8; 6] = *b"pool\r\n";
 
@@ -139,6 +140,8 @@ pub(crate) struct CallHeader {
     pub(crate) attempt: u32,
     /// Counts the calls sent to this worker.
     pub(crate) number: u32,
+    /// How long it may take.
+    pub(crate) timing: Timing,
 }
 
 /// How a call failed in the worker.
@@ -311,6 +314,10 @@ impl<'w, A: Append> CallsWriter<'w, A> {
             to.copy_from_slice(&number.to_le_bytes());
         }
         head[32..40].copy_from_slice(&(part.bytes.len() as u64).to_le_bytes());
+        let Timing { timeout, soft_timeout } = first.timing;
+        for (to, limit) in head[40..].chunks_exact_mut(4).zip([timeout, soft_timeout]) {
+            to.copy_from_slice(&limit.map_or(0, NonZero::get).to_le_bytes());
+        }
         self.to.put(&head);
         if !name.is_empty() {
             self.to.put(name.as_bytes());
@@ -632,7 +639,9 @@ impl<'f> Chunks<'f> {
         }
         let short = Garbled("it is too short");
         let word = |index: usize| number(frame, at + 8 + 4 * index).map(u32::from_le_bytes);
-        let first = CallHeader { job: u64::from_le_bytes(number(frame, at)?), attempt: word(0)?, number: word(1)? };
+        let timing = Timing { timeout: NonZero::new(word(8)?), soft_timeout: NonZero::new(word(9)?) };
+        let job = u64::from_le_bytes(number(frame, at)?);
+        let first = CallHeader { job, attempt: word(0)?, number: word(1)?, timing };
         let (count, every, named, base) = (word(2)?, word(3)?, word(4)? as usize, word(5)?);
         let length = usize::try_from(u64::from_le_bytes(number(frame, at + 32)?)).map_err(|_| Garbled("too long"))?;
         if named > MAX_NAME {
@@ -673,7 +682,8 @@ mod tests {
         }
         let mut frame = Vec::new();
         let mut writer = CallsWriter::new(&mut frame, 7);
-        let first = CallHeader { job: 100, attempt: 2, number: 9 };
+        let timing = Timing { timeout: NonZero::new(7), soft_timeout: None };
+        let first = CallHeader { job: 100, attempt: 2, number: 9, timing };
         writer.chunk(first, 37, "demo::task", differ.part(3..40));
         writer.chunk(CallHeader { number: 46, ..first }, 1, "demo::task", alike.part(0..1));
         writer.chunk(CallHeader { number: 47, ..first }, 40, "demo::other", alike.part(10..50));
@@ -696,7 +706,7 @@ mod tests {
         (0..20u8).for_each(|n| packed.push(&vec![n; usize::from(n)]));
         let mut frame = Vec::new();
         CallsWriter::new(&mut frame, 0).chunk(
-            CallHeader { job: 1, attempt: 1, number: 1 },
+            CallHeader { job: 1, attempt: 1, number: 1, timing: Timing::default() },
             20,
             "t",
             packed.part(0..20),

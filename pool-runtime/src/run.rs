@@ -6,6 +6,7 @@
 
 use crate::{
     codec::{CodecError, Few, Hold, Reader, Writer},
+    current::JobClock,
     error::Stage,
     os::{CallId, StatusPage},
     packed::Slices,
@@ -120,6 +121,8 @@ fn missing_state<S>(what: &str) -> Fault {
 
 /// Calls of one task while they run, one after the other.
 pub struct Series<'s> {
+    /// If the calls are limited in time: whom to tell when one starts.
+    pub(crate) timed: Option<&'s JobClock>,
     pub(crate) arguments: Slices<'s>,
     /// The generation and the number of the next call.
     pub(crate) next: CallId,
@@ -210,6 +213,9 @@ impl Series<'_> {
     /// Takes the next call. What the parent has taken back meanwhile is somebody else's.
     #[inline(always)]
     fn claim(&mut self) -> bool {
+        if let Some(clock) = self.timed {
+            clock.start();
+        }
         if self.page.claim(self.next, *self.claimed) {
             *self.claimed = self.next.number();
             return true;

@@ -7,6 +7,7 @@ use crate::{
     error::{Error, Kind},
     panic,
     payload::Payload,
+    policy::Wish,
     run::{Fault, Run, Series},
     shared::{self, Regions},
 };
@@ -14,6 +15,7 @@ use std::{
     any::{Any, TypeId},
     fmt,
     marker::PhantomData,
+    time::Duration,
 };
 
 /// One registered task: an entry of the table that [`tasks`](crate::tasks) lists.
@@ -24,6 +26,7 @@ pub struct TaskInfo {
     signature: &'static str,
     body: Body,
     state: Option<fn() -> StateType>,
+    wish: Wish,
 }
 
 /// What an entry runs.
@@ -43,7 +46,20 @@ impl TaskInfo {
         body: Body,
         state: Option<fn() -> StateType>,
     ) -> Self {
-        Self { name, file, line, signature, body, state }
+        Self { name, file, line, signature, body, state, wish: Wish::NONE }
+    }
+
+    /// As the attribute declares it.
+    #[doc(hidden)]
+    #[must_use]
+    pub const fn wishes(mut self, wish: Wish) -> Self {
+        self.wish = wish;
+        self
+    }
+
+    /// What the attribute asks for.
+    pub(crate) fn wish(&self) -> &Wish {
+        &self.wish
     }
 
     /// The name by which a worker finds the task: `module_path::function`, or what `#[task(name = "…")]` says.
@@ -156,10 +172,32 @@ pub trait Initializer: Registered {}
 
 /// A task with its arguments: a call that has not run yet.
 ///
-/// `name::call(arguments…)` makes one; a [`Pool`](crate::Pool) or a [`Process`](crate::Process) runs it.
+/// `name::call(arguments…)` makes one; a [`Pool`](crate::Pool) or a [`Process`](crate::Process) runs it. What it may take can
+/// be chosen for it alone.
+///
+/// ```
+/// # use pool_runtime::{Pool, Result, enter, task};
+/// # use std::time::Duration;
+/// #[task]
+/// fn never_ends() {
+///     loop {
+///         std::thread::sleep(Duration::from_secs(1));
+///     }
+/// }
+///
+/// fn main() -> Result<()> {
+///     enter();
+///     let pool = Pool::new(1)?;
+///     let error = pool.apply(never_ends::call().timeout(Duration::from_millis(50)).retries(1)).unwrap_err();
+///     assert!(error.is_timeout() && error.attempts() == 2);
+///     Ok(())
+/// }
+/// ```
 #[must_use = "a call does nothing until a pool or a process runs it"]
 pub struct Call<'a, T> {
     arguments: Result<Encoded, Error>,
+    /// What is asked for this call alone.
+    wish: Option<Box<Wish>>,
     lent: PhantomData<&'a ()>,
     task: PhantomData<fn() -> T>,
 }
@@ -182,6 +220,7 @@ impl<T: Registered> Call<'_, T> {
         };
         Self {
             arguments: arguments.map_err(|kind| Error::new(kind).of_task(T::info().name())),
+            wish: None,
             lent: PhantomData,
             task: PhantomData,
         }
@@ -192,7 +231,7 @@ impl<T: Registered> Call<'_, T> {
     #[inline]
     pub fn few(arguments: Few) -> Self {
         let encoded = Encoded { bytes: Payload::Few(arguments), regions: Regions::default() };
-        Self { arguments: Ok(encoded), lent: PhantomData, task: PhantomData }
+        Self { arguments: Ok(encoded), wish: None, lent: PhantomData, task: PhantomData }
     }
 
     /// The task's name.
@@ -200,9 +239,38 @@ impl<T: Registered> Call<'_, T> {
         T::info().name()
     }
 
+    /// How long this call may take, from when a worker takes it up, whatever the task or the pool says; then its worker
+    /// is killed and replaced, and the job fails with an error that [`is_timeout`](Error::is_timeout). `Duration::MAX` is
+    /// no limit.
+    pub fn timeout(self, limit: Duration) -> Self {
+        self.with(|wish| wish.timeout = Some(limit))
+    }
+
+    /// After how long this call is told to come to an end, from when a worker takes it up: see
+    /// [`current_job`](crate::current_job). `Duration::MAX` is never.
+    pub fn soft_timeout(self, limit: Duration) -> Self {
+        self.with(|wish| wish.soft_timeout = Some(limit))
+    }
+
+    /// How often this call may be tried again if its worker is lost, or killed because the call took too long.
+    pub fn retries(self, retries: u32) -> Self {
+        self.with(|wish| wish.retries = Some(retries))
+    }
+
+    /// How many bytes of memory its worker may use while it runs this call: see
+    /// [`PoolBuilder::memory`](crate::PoolBuilder::memory). `u64::MAX` is no limit.
+    pub fn memory(self, bytes: u64) -> Self {
+        self.with(|wish| wish.memory = Some(bytes))
+    }
+
+    fn with(mut self, change: impl FnOnce(&mut Wish)) -> Self {
+        change(self.wish.get_or_insert_default());
+        self
+    }
+
     #[inline]
     pub(crate) fn into_raw(self) -> RawCall {
-        RawCall { task: T::info(), arguments: self.arguments }
+        RawCall { task: T::info(), arguments: self.arguments, wish: self.wish }
     }
 }
 
@@ -224,6 +292,8 @@ pub(crate) struct Encoded {
 pub struct RawCall {
     pub(crate) task: &'static TaskInfo,
     pub(crate) arguments: Result<Encoded, Error>,
+    /// What is asked for this call alone.
+    pub(crate) wish: Option<Box<Wish>>,
 }
 
 impl fmt::Debug for RawCall {

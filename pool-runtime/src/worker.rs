@@ -13,6 +13,7 @@
 
 use crate::{
     codec::{self, Hold, Reader, Writer},
+    current::{self, JobClock},
     error::Stage,
     os::{self, CallId, StatusPage},
     panic::{self, PanicInfo},
@@ -169,6 +170,8 @@ impl Worker {
         program::become_worker(&self.hello);
         os::name_thread(&self.hello.name);
         install_hook(&self.link.page, self.hello.single);
+        let clock = Arc::new(JobClock::new(self.link.page.clone()));
+        current::process_runs(clock.clone());
         if self.hello.has_initializer {
             let call = match self.link.inlet.receive(None) {
                 Received::Frame(frame) => NamedCall::from_frame(&frame),
@@ -192,6 +195,7 @@ impl Worker {
         };
         Duty {
             page,
+            clock,
             claimed: 0,
             reporter,
             single: self.hello.single,
@@ -249,6 +253,8 @@ enum Next {
 /// What a worker does once it is ready: runs calls and reports them.
 struct Duty {
     page: Arc<StatusPage>,
+    /// What is known of the calls that run.
+    clock: Arc<JobClock>,
     /// The number of the latest call that was claimed.
     claimed: u32,
     reporter: Reporter,
@@ -354,13 +360,16 @@ impl Duty {
                 // What a look at the clock says is said of one task.
                 self.pace.look(&mut self.reporter)?;
                 self.latest = registry::find(chunk.task);
+                self.clock.set_task(self.latest);
                 self.latest
             }
         };
         if self.result.capacity() > MOST_KEPT {
             self.result = Writer::new();
         }
+        self.clock.begin(&chunk.first);
         let mut series = Series {
+            timed: (!chunk.first.timing.is_none()).then_some(&*self.clock),
             arguments: chunk.arguments,
             next: CallId::new(generation, chunk.first.number),
             claimed: &mut self.claimed,

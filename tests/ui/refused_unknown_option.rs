@@ -1,6 +1,6 @@
 use pool_runtime::task;
 
-#[task(nmae = "double", timeout = 3, initializer)]
+#[task(nmae = "double", tiemout = 3, initializer)]
 fn double(n: u32) -> u32 {
     2 * n
 }

@@ -30,7 +30,10 @@ struct Layout {
     claim: Claim,
     stage: AtomicU32,
     words: AtomicU32,
-    reserved: [AtomicU64; 3],
+    /// When the latest call that is limited in time was taken up, and until when it asks to be let run.
+    started: AtomicU64,
+    extended: AtomicU64,
+    reserved: AtomicU64,
     text: [AtomicU8; WORDS],
 }
 
@@ -103,6 +106,33 @@ impl StatusPage {
     /// The latest call that was started.
     pub(crate) fn claimed(&self) -> u32 {
         self.layout().claim.latest()
+    }
+
+    /// A call that is limited in time is about to be claimed, at this time of the system's monotonic clock.
+    pub(crate) fn set_started(&self, nanos: u64) {
+        let layout = self.layout();
+        layout.started.store(nanos, Ordering::Relaxed);
+        layout.extended.store(0, Ordering::Relaxed);
+    }
+
+    /// The call that runs asks to be let run until this time.
+    pub(crate) fn set_extended(&self, nanos: u64) {
+        self.layout().extended.store(nanos, Ordering::Relaxed);
+    }
+
+    /// The parent's side: the latest call that was started; if it is limited in time, when that was, and until when it
+    /// asks to be let run, or 0.
+    pub(crate) fn running(&self) -> (u32, u64, u64) {
+        let layout = self.layout();
+        let mut claimed = self.claimed();
+        loop {
+            let (started, extended) = (layout.started.load(Ordering::Acquire), layout.extended.load(Ordering::Acquire));
+            // Those of the next call may be there before it is claimed: it is looked at again later.
+            match self.claimed() {
+                now if now == claimed => return (claimed, started, extended),
+                now => claimed = now,
+            }
+        }
     }
 
     /// A call begins: nothing has been said of it.

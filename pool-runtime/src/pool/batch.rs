@@ -12,6 +12,7 @@ use crate::{
     error::Error,
     packed::{Packed, Part},
     payload::Payload,
+    policy::{Policy, SharedPolicy, Wish},
     shared::{Handle, Regions},
     task::{Encoded, Registered, Task, TaskCall, TaskInfo},
 };
@@ -28,19 +29,31 @@ const BATCH_REGIONS: usize = 16;
 /// Calls that are being gathered.
 pub(super) struct Gatherer {
     pub(super) task: &'static TaskInfo,
+    /// What is asked for these calls alone.
+    wish: Option<Box<Wish>>,
     pub(super) arguments: Packed,
     regions: Vec<Handle>,
 }
 
 impl Gatherer {
     pub(super) fn new(task: &'static TaskInfo) -> Self {
-        Self { task, arguments: Packed::new(), regions: Vec::new() }
+        Self { task, wish: None, arguments: Packed::new(), regions: Vec::new() }
     }
 
-    /// A call with large arguments begins a batch: where those of a batch end is counted in 32 bits.
+    /// A call with large arguments begins a batch: where those of a batch end is counted in 32 bits. So does one that asks
+    /// for something else than those before it.
     #[inline]
-    pub(super) fn ends_before(&self, arguments: &Encoded) -> bool {
-        matches!(&arguments.bytes, Payload::Heap(bytes) if bytes.len() >= BATCH_BYTES) && !self.arguments.is_empty()
+    pub(super) fn ends_before(&self, arguments: &Encoded, wish: Option<&Wish>) -> bool {
+        let large = matches!(&arguments.bytes, Payload::Heap(bytes) if bytes.len() >= BATCH_BYTES);
+        (large || self.wish.as_deref() != wish) && !self.arguments.is_empty()
+    }
+
+    /// What is asked for the calls of the batch that begins.
+    #[inline]
+    pub(super) fn set_wish(&mut self, wish: Option<Box<Wish>>) {
+        if self.wish != wish {
+            self.wish = wish;
+        }
     }
 
     /// Whether the batch is large enough to be submitted.
@@ -80,7 +93,8 @@ impl Gatherer {
     pub(super) fn take(&mut self, shared: &Shared) -> Batch {
         let arguments = std::mem::take(&mut self.arguments);
         let first_job = shared.jobs.fetch_add(u64::from(arguments.len()), Ordering::Relaxed);
-        Batch { task: self.task.name(), first_job, arguments, regions: std::mem::take(&mut self.regions) }
+        let policy = shared.policy(self.wish.as_deref(), self.task);
+        Batch { task: self.task.name(), first_job, arguments, policy, regions: std::mem::take(&mut self.regions) }
     }
 }
 
@@ -89,6 +103,7 @@ pub(super) struct Batch {
     task: &'static str,
     first_job: u64,
     arguments: Packed,
+    policy: SharedPolicy,
     /// What the arguments speak of, of all calls together.
     regions: Vec<Handle>,
 }
@@ -135,6 +150,10 @@ impl<E> Work for Submitted<E> {
 
     fn size(&self, calls: Range<u32>) -> usize {
         self.batch.arguments.size_of(calls)
+    }
+
+    fn policy(&self) -> &Policy {
+        self.batch.policy.get()
     }
 }
 

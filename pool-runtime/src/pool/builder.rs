@@ -11,6 +11,8 @@ use crate::{
     error::{Error, Result},
     job::{Callbacks, lock},
     launch::{Launch, START_TIMEOUT},
+    os,
+    policy::Wish,
     program,
     protocol::NamedCall,
     shared::Regions,
@@ -24,7 +26,7 @@ use std::{
         Arc, Condvar, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 /// More processes than this are a mistake, whatever the machine.
@@ -32,24 +34,29 @@ const MAX_PROCESSES: usize = 1 << 13;
 
 /// Half of what a ring holds may be on its way; a frame is read where it lies.
 const RING: dispatcher::Limits = dispatcher::Limits {
-    tasks_per_child: u64::MAX,
     unhindered: 1 << 17,
     frame: ring::WHOLE - (1 << 13),
     frames: 1 << 12,
     calls: 1 << 13,
     shortest: 20,
+    ..dispatcher::Limits::NONE
 };
 
 /// A socket holds a few hundred packets, however small they are, and whoever sends one more waits for the worker to read,
 /// which it may not do before somebody reads its reports.
 const CHANNEL: dispatcher::Limits = dispatcher::Limits {
-    tasks_per_child: u64::MAX,
     unhindered: channel::UNHINDERED,
     frame: channel::UNHINDERED,
     frames: 16,
     calls: 1 << 10,
     shortest: 2_000,
+    ..dispatcher::Limits::NONE
 };
+
+/// How often the memory of a worker is looked at, where that matters; and how long all workers together must not take to
+/// be looked at, which takes some 5 µs for each.
+const WEIGH_EVERY: Duration = Duration::from_millis(10);
+const WEIGH_ONE: Duration = Duration::from_micros(250);
 
 /// How calls and results get to the workers and back.
 ///
@@ -69,7 +76,9 @@ pub enum Transport {
 /// |---|---|
 /// | [`processes`](Self::processes) | [`cpu_count`](crate::cpu_count) |
 /// | [`name`](Self::name) | `Pool-1`, `Pool-2`, … |
-/// | [`max_tasks_per_child`](Self::max_tasks_per_child) | no limit |
+/// | [`max_tasks_per_child`](Self::max_tasks_per_child), [`max_memory_per_child`](Self::max_memory_per_child), [`max_age_per_child`](Self::max_age_per_child) | no limit |
+/// | [`timeout`](Self::timeout), [`soft_timeout`](Self::soft_timeout), [`memory`](Self::memory) | no limit |
+/// | [`retries`](Self::retries), [`retry_delay`](Self::retry_delay) | none; 100 ms before the first |
 /// | [`initializer`](Self::initializer) | none |
 /// | [`env`](Self::env), [`current_dir`](Self::current_dir) | those of this process |
 /// | [`start_timeout`](Self::start_timeout) | 60 s |
@@ -87,6 +96,10 @@ pub struct PoolBuilder {
     start_timeout: Duration,
     executable: Option<PathBuf>,
     transport: Option<Transport>,
+    wish: Wish,
+    retry_delay: Duration,
+    memory_per_child: u64,
+    age_per_child: Duration,
 }
 
 impl PoolBuilder {
@@ -101,6 +114,10 @@ impl PoolBuilder {
             start_timeout: START_TIMEOUT,
             executable: None,
             transport: None,
+            wish: Wish::NONE,
+            retry_delay: Duration::from_millis(100),
+            memory_per_child: u64::MAX,
+            age_per_child: Duration::MAX,
         }
     }
 
@@ -122,8 +139,93 @@ impl PoolBuilder {
         self
     }
 
+    /// A worker that has more bytes of memory of its own than this is replaced by a new one as soon as it is through with
+    /// its call. Keeps a leak small, whatever leaks.
+    pub fn max_memory_per_child(mut self, bytes: u64) -> Self {
+        self.memory_per_child = bytes;
+        self
+    }
+
+    /// A worker that is older than this is replaced by a new one as soon as it is through with its call. One that has had
+    /// no call yet is left alone.
+    pub fn max_age_per_child(mut self, age: Duration) -> Self {
+        self.age_per_child = age;
+        self
+    }
+
+    /// How long a call may take, from when a worker takes it up. Then its worker is killed and replaced, whatever the task
+    /// is doing, and the job fails with an error that [`is_timeout`](Error::is_timeout), unless it may be
+    /// [tried again](Self::retries).
+    ///
+    /// This, [`soft_timeout`](Self::soft_timeout), [`retries`](Self::retries) and [`memory`](Self::memory) hold for calls
+    /// that ask for nothing else: `#[task(timeout = "30s", retries = 2, memory = "512MiB")]` goes before what the pool says,
+    /// and [`call.timeout(…)`](Call::timeout) and its like before both.
+    ///
+    /// ```
+    /// # use pool_runtime::{Pool, Result, enter, task};
+    /// # use std::time::Duration;
+    /// #[task]
+    /// fn sleep(millis: u64) -> u64 {
+    ///     std::thread::sleep(Duration::from_millis(millis));
+    ///     millis
+    /// }
+    ///
+    /// fn main() -> Result<()> {
+    ///     enter();
+    ///     let pool = Pool::builder().processes(1).timeout(Duration::from_millis(200)).build()?;
+    ///     assert_eq!(pool.apply(sleep::call(1))?, 1);
+    ///     let error = pool.apply(sleep::call(60_000)).unwrap_err();
+    ///     assert!(error.is_timeout());
+    ///     // This one has its own limit.
+    ///     assert_eq!(pool.apply(sleep::call(300).timeout(Duration::MAX))?, 300);
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn timeout(mut self, limit: Duration) -> Self {
+        self.wish.timeout = Some(limit);
+        self
+    }
+
+    /// After how long a call is told to come to an end: [`current_job().is_cancelled()`](crate::CurrentJob::is_cancelled)
+    /// turns true. A task that makes progress can ask for more time, with
+    /// [`extend_deadline`](crate::CurrentJob::extend_deadline). One that goes on is killed by its
+    /// [`timeout`](Self::timeout), if there is one.
+    pub fn soft_timeout(mut self, limit: Duration) -> Self {
+        self.wish.soft_timeout = Some(limit);
+        self
+    }
+
+    /// How often a call may be tried again after its worker was lost, or killed because the call took too long. It must
+    /// then do no harm to run it twice. A call that returned an error, panicked, or used too much memory is not tried
+    /// again.
+    pub fn retries(mut self, retries: u32) -> Self {
+        self.wish.retries = Some(retries);
+        self
+    }
+
+    /// How long a call waits before it is [tried again](Self::retries) the first time; then twice as long each time, up
+    /// to 30 s.
+    pub fn retry_delay(mut self, delay: Duration) -> Self {
+        self.retry_delay = delay;
+        self
+    }
+
+    /// How many bytes of memory a worker may have while it runs a call: then it is killed and replaced, and the job fails
+    /// with an error that [`is_out_of_memory`](Error::is_out_of_memory) and has the figure.
+    ///
+    /// What counts is memory in use that is the worker's own: not what it shares with others, such as the program itself,
+    /// arguments in shared memory and [`Shared`](crate::Shared) slices, nor what was allocated and never touched. It is
+    /// looked at some hundred times a second, less often with more than 40 workers: a call can have more for a moment.
+    /// A limit without such a moment, which counts what is allocated, is that of a sandbox.
+    pub fn memory(mut self, bytes: u64) -> Self {
+        self.wish.memory = Some(bytes);
+        self
+    }
+
     /// A call that each worker makes once, before all others. What it returns is the worker's state: it stays there, and
     /// tasks with a `#[state]` parameter use it.
+    ///
+    /// It may take as long as it likes, unless it is given a [`timeout`](Call::timeout).
     ///
     /// If a task with a `#[state]` parameter panics, the state may be broken: the worker is replaced by a new one.
     ///
@@ -215,6 +317,10 @@ impl PoolBuilder {
                                        at least 1",
             ));
         }
+        let initializer_timeout = self
+            .initializer
+            .as_ref()
+            .and_then(|call| call.wish.as_ref().and_then(|wish| wish.timeout).or(call.task.wish().timeout));
         let initializer = self.initializer.map(named).transpose()?;
         let bells = match self.transport {
             Some(Transport::Channel) => None,
@@ -230,12 +336,19 @@ impl PoolBuilder {
             env: self.env,
             current_dir: self.current_dir,
             start_timeout: self.start_timeout,
+            initializer_timeout,
             bells: bells.clone(),
             ..Launch::new()?
         };
-        let limits = match bells {
-            Some(_) => dispatcher::Limits { tasks_per_child: self.tasks_per_child, ..RING },
-            None => dispatcher::Limits { tasks_per_child: self.tasks_per_child, ..CHANNEL },
+        let transport = if bells.is_some() { RING } else { CHANNEL };
+        let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let limits = dispatcher::Limits {
+            tasks_per_child: self.tasks_per_child,
+            memory_per_child: self.memory_per_child,
+            age_per_child: nanos(self.age_per_child),
+            retry_delay: nanos(self.retry_delay),
+            weigh_every: nanos(WEIGH_EVERY).max(nanos(WEIGH_ONE) * processes as u64),
+            ..transport
         };
         let core = Core {
             dispatcher: Dispatcher::new(processes, limits),
@@ -255,7 +368,8 @@ impl PoolBuilder {
             collector: bells.map(|bells| Collector::new(bells, processes)),
             jobs: AtomicU64::new(1),
             callbacks: Arc::new(Callbacks::default()),
-            began: Instant::now(),
+            began: os::monotonic(),
+            wish: self.wish,
             itself: itself.clone(),
         });
         // From here on, dropping the pool cleans up.

@@ -205,24 +205,26 @@ impl<I: Iterator, F: FnMut(I::Item) -> C, C: TaskCall> Imap<'_, I, F, C> {
             let Some(inputs) = &mut self.inputs else { break };
             let f = &mut self.f;
             // A panic in there is the user's, and its time has come when the results before it have been taken.
-            let arguments = match catch_unwind(AssertUnwindSafe(|| inputs.next().map(|input| f(input).into_raw()))) {
-                Ok(Some(call)) => call.arguments.and_then(|arguments| fit.clone().map(|()| arguments)),
-                Ok(None) => {
-                    self.inputs = None;
-                    break;
-                }
-                Err(payload) => {
-                    panic::drop_quietly(self.inputs.take());
-                    self.panicked = Some(payload);
-                    break;
-                }
-            };
+            let (arguments, wish) =
+                match catch_unwind(AssertUnwindSafe(|| inputs.next().map(|input| f(input).into_raw()))) {
+                    Ok(Some(call)) => (call.arguments.and_then(|arguments| fit.clone().map(|()| arguments)), call.wish),
+                    Ok(None) => {
+                        self.inputs = None;
+                        break;
+                    }
+                    Err(payload) => {
+                        panic::drop_quietly(self.inputs.take());
+                        self.panicked = Some(payload);
+                        break;
+                    }
+                };
             self.read += 1;
             match arguments {
                 Ok(arguments) => {
-                    if self.gatherer.ends_before(&arguments) {
+                    if self.gatherer.ends_before(&arguments, wish.as_deref()) {
                         self.submit();
                     }
+                    self.gatherer.set_wish(wish);
                     if self.gatherer.push(arguments, self.chunk_size) {
                         self.submit();
                     }

@@ -9,7 +9,7 @@ use crate::{
     job::{Awaited, Home, Job, Origin, Raw, Slot, Tickets, lock, sleep_on},
     os,
     results::Results,
-    task::{Encoded, Task, TaskCall, TaskInfo},
+    task::{Encoded, RawCall, Task, TaskCall, TaskInfo},
 };
 use std::{
     collections::VecDeque,
@@ -81,14 +81,16 @@ impl<'s> Mapper<'s> {
 
     /// Takes a call. Returns whether a batch was submitted.
     #[inline(always)]
-    fn add(&mut self, arguments: Result<Encoded>) -> bool {
+    fn add(&mut self, call: RawCall) -> bool {
+        let RawCall { arguments, wish, .. } = call;
         match arguments {
             Ok(arguments) if self.misfit.is_none() => {
                 // Where nobody knows how many inputs there are, batches grow with what has been read.
                 self.read += 1;
-                if self.gatherer.ends_before(&arguments) {
+                if self.gatherer.ends_before(&arguments, wish.as_deref()) {
                     self.submit();
                 }
+                self.gatherer.set_wish(wish);
                 self.gatherer.push(arguments, self.expected) && self.submit_full()
             }
             arguments => self.refuse(arguments),
@@ -148,7 +150,7 @@ where
     let inputs = inputs.into_iter();
     let mut mapper = Mapper::new(shared, task, Some(slot.clone()), inputs.size_hint().0);
     for input in inputs {
-        if mapper.add(f(input).into_raw().arguments) {
+        if mapper.add(f(input).into_raw()) {
             shared.help();
         }
     }
@@ -186,7 +188,7 @@ where
     };
     let seats = shared.seats();
     for input in inputs {
-        if !mapper.add(f(input).into_raw().arguments) {
+        if !mapper.add(f(input).into_raw()) {
             continue;
         }
         shared.help();

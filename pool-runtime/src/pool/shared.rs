@@ -2,7 +2,7 @@
 
 use super::{
     collector::Collector,
-    dispatcher::{Dispatcher, Effect, Flight, Time, Work},
+    dispatcher::{Dispatcher, Effect, Flight, Seen, Time, Work},
     ear::{self, Ear},
     outbox::{Outbox, Outgoing},
     ringline::RingLine,
@@ -12,8 +12,9 @@ use crate::{
     error::{Error, Result},
     job::{Awaited, Callbacks, Deferral, Home, Raw, Slot, Split, lock},
     launch::Launch,
-    os::{Child, StatusPage},
+    os::{self, Child, StatusPage},
     packed::Part,
+    policy::{Policy, SharedPolicy, Wish},
     protocol::{CallsWriter, Failure, FromWorker, Garbled, NamedCall, Record, RecordHead, Told},
     shared::{Handle, Regions},
     task::{RawCall, StateType, TaskInfo},
@@ -79,7 +80,10 @@ pub(crate) struct Shared {
     pub(super) collector: Option<Collector>,
     pub(super) jobs: AtomicU64,
     pub(super) callbacks: Arc<Callbacks>,
-    pub(super) began: Instant,
+    /// When the pool's time begins, by the system's monotonic clock.
+    pub(super) began: u64,
+    /// What all calls may take, if neither they nor their tasks say otherwise.
+    pub(super) wish: Wish,
     pub(super) itself: Weak<Self>,
 }
 
@@ -231,7 +235,7 @@ pub(super) fn write_calls<'f>(
 
 impl Shared {
     pub(super) fn now(&self) -> Time {
-        self.began.elapsed().as_nanos() as Time
+        os::monotonic().saturating_sub(self.began)
     }
 
     /// How many seats there are.
@@ -368,6 +372,11 @@ impl Shared {
                         station.ear.summon();
                     }
                 }
+                Effect::Look { seat, epoch, memory } => {
+                    let Some(station) = lock(&self.core).station(seat, epoch).cloned() else { continue };
+                    let seen = self.look_at(&station, memory);
+                    self.decide(&mut todo, |core, now| core.dispatcher.seen(seat, epoch, seen, now));
+                }
                 // Values are told where they were read; the rest was done while the dispatcher was locked.
                 Effect::Values { .. } | Effect::Send { .. } | Effect::Stop { .. } => {}
             }
@@ -382,7 +391,7 @@ impl Shared {
                 // A large argument takes as long as the worker takes to read it, which is not this thread's time.
                 let worker = station.clone();
                 let sender = std::thread::Builder::new().name("pool-sender".into()).spawn(move || {
-                    crate::os::block_all_signals();
+                    os::block_all_signals();
                     if let Line::Channel(outbox) = &worker.line {
                         outbox.flush(true);
                     }
@@ -400,6 +409,14 @@ impl Shared {
             work.fail(index, error);
         }
         self.ended();
+    }
+
+    /// What a worker is doing, and how much memory it has.
+    fn look_at(&self, station: &Station, memory: bool) -> Seen {
+        let (claimed, started, extended) = station.page.running();
+        let time = |nanos: u64| (nanos != 0).then(|| nanos.saturating_sub(self.began));
+        let memory = memory.then(|| os::private_memory(station.child.pid())).flatten();
+        Seen { claimed, started: time(started), extended: time(extended), memory }
     }
 
     /// Calls have ended: whoever waits for that and listens, listens in vain.
@@ -538,7 +555,7 @@ impl Shared {
         }
         let Some(shared) = self.itself.upgrade() else { return };
         let made = std::thread::Builder::new().name("pool-clock".into()).stack_size(1 << 18).spawn(move || {
-            crate::os::block_all_signals();
+            os::block_all_signals();
             shared.guard("keeps the time", || shared.keep_time());
         });
         if made.is_err() {
@@ -595,12 +612,22 @@ impl Shared {
         .of_task(task.name()))
     }
 
+    /// What a call may take.
+    #[inline]
+    pub(super) fn policy(&self, call: Option<&Wish>, task: &'static TaskInfo) -> SharedPolicy {
+        if call.is_none() && *task.wish() == Wish::NONE && self.wish == Wish::NONE {
+            return SharedPolicy::default();
+        }
+        SharedPolicy::new(Policy::of(call, task.wish(), &self.wish))
+    }
+
     /// Makes the slot of a call, in which its arguments lie until it has ended.
     pub(super) fn slot(&self, call: RawCall) -> Result<Arc<Slot>> {
         let arguments = call.arguments?;
         self.check(call.task)?;
         let job = self.jobs.fetch_add(1, Ordering::Relaxed);
-        Ok(Arc::new(Slot::of_call(call.task.name(), job, arguments.bytes, arguments.regions)))
+        let policy = self.policy(call.wish.as_deref(), call.task);
+        Ok(Arc::new(Slot::of_call(call.task.name(), job, arguments.bytes, arguments.regions, policy)))
     }
 
     /// Submits a call that nobody waits for just now.
@@ -706,6 +733,10 @@ impl Work for Slot {
 
     fn size(&self, calls: Range<u32>) -> usize {
         Slot::size(self) * calls.len()
+    }
+
+    fn policy(&self) -> &Policy {
+        Slot::policy(self)
     }
 }
 

@@ -84,7 +84,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
     /// Gives a worker what it should have: something if it has nothing; more if what it has is soon done.
     pub(super) fn feed(&mut self, seat: usize, share: usize, now: Time) {
         let (state, limits) = (&self.seats[seat], self.limits);
-        if state.phase != Phase::Ready || state.recalling || self.waiting_calls == 0 {
+        if state.phase != Phase::Ready || state.recalling || state.watch.worn || self.waiting_calls == 0 {
             return;
         }
         let enough = state.ahead > LOW
@@ -106,7 +106,8 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         }
         if given > 0 {
             let state = &mut self.seats[seat];
-            if state.calls == given {
+            let alone = state.calls == given;
+            if alone {
                 state.progress = now;
             }
             state.unread.push_back((state.sent, size));
@@ -114,6 +115,9 @@ impl<W: ?Sized + Work> Dispatcher<W> {
             let (epoch, generation, last) = (state.epoch, state.generation, state.sent);
             self.latest = seat;
             self.effects.push_back(Effect::Send { seat, epoch, generation, first, last });
+            if alone {
+                self.watch(seat, now);
+            }
         }
     }
 

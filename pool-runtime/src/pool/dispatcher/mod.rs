@@ -27,10 +27,13 @@
 mod feed;
 mod questions;
 mod state;
+mod watch;
 
 use feed::Durations;
 pub(crate) use state::{Counts, Effect, Flight, Limits, Start, Ticket, Work};
 use state::{Over, Phase, Seat, Waiting};
+pub(crate) use watch::Seen;
+use watch::{NEVER, Watch};
 
 use crate::{
     dossier::{Dossier, Loss},
@@ -71,6 +74,9 @@ pub(crate) struct Dispatcher<W: ?Sized> {
     returned: VecDeque<Waiting<W>>,
     /// How many calls are in those two.
     waiting_calls: usize,
+    /// Are tried again at a time, in the order of their times.
+    delayed: Vec<(Time, Waiting<W>)>,
+    delayed_calls: usize,
     in_flight_calls: usize,
     durations: Durations,
     ever_ready: bool,
@@ -78,6 +84,8 @@ pub(crate) struct Dispatcher<W: ?Sized> {
     failed: u64,
     /// When to look again for a worker that shows no progress.
     look_again: Option<Time>,
+    /// When to look at some worker, or before: see [`watch`].
+    watch_at: Time,
     effects: VecDeque<Effect<W>>,
 }
 
@@ -102,6 +110,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
             done: 0,
             ready_at: 0,
             progress: 0,
+            watch: Watch::new(),
         };
         Self {
             limits,
@@ -114,12 +123,15 @@ impl<W: ?Sized + Work> Dispatcher<W> {
             first_ticket: 0,
             returned: VecDeque::new(),
             waiting_calls: 0,
+            delayed: Vec::new(),
+            delayed_calls: 0,
             in_flight_calls: 0,
             durations: Durations::default(),
             ever_ready: false,
             done: 0,
             failed: 0,
             look_again: None,
+            watch_at: NEVER,
             effects: VecDeque::new(),
         }
     }
@@ -172,7 +184,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
             return 0;
         }
         self.over = Over::Terminated;
-        let hit = self.waiting_calls + self.in_flight_calls;
+        let hit = self.waiting_calls + self.delayed_calls + self.in_flight_calls;
         self.fail_waiting(&Error::new(Kind::Terminated));
         for seat in 0..self.seats.len() {
             for flight in self.empty(seat) {
@@ -192,11 +204,16 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         let mut cancelled = Vec::new();
         let position = ticket.checked_sub(self.first_ticket).map(|position| position as usize);
         let waiting = position.and_then(|position| self.waiting.get_mut(position));
-        for waiting in waiting.into_iter().chain(self.returned.iter_mut().filter(|unit| unit.ticket == ticket)) {
-            self.waiting_calls -= waiting.len();
-            cancelled.extend((waiting.next..waiting.end).map(|index| (waiting.work.clone(), index)));
+        let delayed = self.delayed.iter_mut().map(|(_, unit)| (true, unit));
+        let others = self.returned.iter_mut().map(|unit| (false, unit)).chain(delayed);
+        let waiting =
+            waiting.into_iter().map(|unit| (false, unit)).chain(others.filter(|(_, unit)| unit.ticket == ticket));
+        for (delayed, waiting) in waiting {
+            *if delayed { &mut self.delayed_calls } else { &mut self.waiting_calls } -= waiting.len();
+            cancelled.extend((waiting.next..waiting.end).map(|index| (waiting.work.clone(), index, waiting.ran())));
             waiting.end = waiting.next;
         }
+        self.delayed.retain(|(_, unit)| unit.len() > 0);
         let mut sent = 0;
         for seat in 0..if running { self.seats.len() } else { 0 } {
             let hit =
@@ -209,8 +226,8 @@ impl<W: ?Sized + Work> Dispatcher<W> {
             sent += hit;
         }
         let any = sent > 0 || !cancelled.is_empty();
-        for (work, index) in cancelled {
-            self.fail(work, index, Error::new(Kind::Cancelled));
+        for (work, index, ran) in cancelled {
+            self.fail(work, index, Error::new(Kind::Cancelled).with_ran(ran));
         }
         self.feed_idle(now);
         any
@@ -252,6 +269,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         self.ready_seats += 1;
         (state.generation, state.sent, state.started, state.given, state.finished) = (0, 0, 0, 0, 0);
         (state.ready_at, state.progress) = (now, now);
+        self.watch_new(seat, now);
         self.idle.push(seat);
         if !matches!(self.over, Over::No | Over::Closed) {
             self.kill(seat);
@@ -398,9 +416,9 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         let (mut back, mut started) = (Vec::new(), Vec::new());
         for mut flight in self.empty(seat) {
             let behind = flight.split_after(claimed);
-            if flight.len() > 0 {
-                started.push(flight);
-            }
+            // What is said of the one that ran is not said of those before it.
+            let last = flight.split_after(claimed.wrapping_sub(1));
+            started.extend([Some(flight), last].into_iter().flatten().filter(|flight| flight.len() > 0));
             back.extend(behind);
         }
         let nothing_started = started.is_empty();
@@ -418,13 +436,14 @@ impl<W: ?Sized + Work> Dispatcher<W> {
             }
         }
         for flight in started {
-            let cancelled = flight.cancelled;
-            self.fail_flight(&flight, |call| {
+            let Some(flight) = self.retry(seat, flight, claimed, now) else { continue };
+            for index in flight.next..flight.end {
+                let call = flight.header_of(index);
                 let ran = if call.number == claimed { loss.stage.ran() } else { Ran::Maybe };
-                let dossier = || Dossier::of_call(loss, call.job, call.attempt, Some(time));
-                let kind = if cancelled { Kind::Cancelled } else { Kind::Lost(dossier()) };
-                Error::new(kind).with_ran(ran)
-            });
+                let dossier = Dossier::of_call(loss, call.job, call.attempt, Some(time));
+                let kind = if flight.cancelled { Kind::Cancelled } else { self.how_lost(seat, call.number, dossier) };
+                self.fail(flight.work.clone(), index, Error::new(kind).with_ran(ran).with_attempts(call.attempt));
+            }
         }
         if !expected && useless && nothing_started {
             // It died by itself before it did anything: as good as a failed start.
@@ -460,6 +479,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
             self.send_back(flight);
         }
         self.kill_if_cancelled(seat, claimed);
+        self.kill_if_condemned(seat, claimed, now);
         self.feed_idle(now);
         if self.seats[seat].phase == Phase::Ready {
             self.after_progress(seat, now);
@@ -470,7 +490,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
 
     /// When [`tick`](Self::tick) is to be called next.
     pub(crate) fn next_tick(&self) -> Option<Time> {
-        self.look_again
+        self.look_again.into_iter().chain(self.next_watch()).min()
     }
 
     pub(crate) fn tick(&mut self, now: Time) {
@@ -478,6 +498,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
             self.look_again = None;
             self.relieve(now);
         }
+        self.tick_watches(now);
     }
 
     /// Nobody attends to these seats any more. What was there, and what nobody is left to do, fails.
@@ -521,11 +542,12 @@ impl<W: ?Sized + Work> Dispatcher<W> {
 
     fn fail_waiting(&mut self, error: &Error) {
         self.first_ticket += self.waiting.len() as u64;
-        let all: Vec<_> = self.returned.drain(..).chain(self.waiting.drain(..)).collect();
-        self.waiting_calls = 0;
+        let delayed = self.delayed.drain(..).map(|(_, unit)| unit);
+        let all: Vec<_> = self.returned.drain(..).chain(delayed).chain(self.waiting.drain(..)).collect();
+        (self.waiting_calls, self.delayed_calls) = (0, 0);
         for unit in all {
             for index in unit.next..unit.end {
-                self.fail(unit.work.clone(), index, error.clone());
+                self.fail(unit.work.clone(), index, error.clone().with_ran(unit.ran()));
             }
         }
     }
@@ -542,23 +564,22 @@ impl<W: ?Sized + Work> Dispatcher<W> {
 
     /// Calls that did not start wait again, before all others.
     fn send_back(&mut self, flight: Flight<W>) {
-        if flight.cancelled {
-            return self.fail_flight(&flight, |_| Error::new(Kind::Cancelled));
-        }
         let over = match &self.over {
+            _ if flight.cancelled => Some(Error::new(Kind::Cancelled)),
             Over::Failed(error) => Some(error.clone()),
             Over::Terminated => Some(Error::new(Kind::Terminated)),
             Over::No | Over::Closed => None,
         };
         if let Some(error) = over {
-            return self.fail_flight(&flight, |_| error.clone());
+            let ran = if flight.attempt > 1 { Ran::Yes } else { Ran::No };
+            return self.fail_flight(&flight, |_| error.clone().with_ran(ran));
         }
         self.waiting_calls += flight.len() as usize;
         // Calls that were submitted side by side are so again.
         if let Some(front) = self.returned.front_mut()
             && front.ticket == flight.ticket
             && front.next == flight.end
-            && (front.attempt, front.deaths) == (flight.attempt + 1, flight.deaths)
+            && (front.attempt, front.deaths) == (flight.attempt, flight.deaths)
         {
             front.next = flight.next;
             return;
@@ -568,7 +589,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
             work: flight.work,
             next: flight.next,
             end: flight.end,
-            attempt: flight.attempt + 1,
+            attempt: flight.attempt,
             deaths: flight.deaths,
         });
     }
@@ -626,7 +647,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
     }
 
     fn leave_if_through(&mut self, seat: usize) {
-        let worn = self.seats[seat].given >= self.limits.tasks_per_child;
+        let worn = self.seats[seat].given >= self.limits.tasks_per_child || self.seats[seat].watch.worn;
         let no_more = !matches!(self.over, Over::No) && !self.more_may_come();
         let state = &mut self.seats[seat];
         if state.phase == Phase::Ready && state.in_flight.is_empty() && !state.recalling && (worn || no_more) {
@@ -637,12 +658,17 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         }
     }
 
+    /// Is what has not come to an end done at all?
+    fn takes_back(&self) -> bool {
+        matches!(self.over, Over::No | Over::Closed)
+    }
+
     /// Does any call wait, or could one that was sent behind another be taken back?
     fn more_may_come(&self) -> bool {
         let behind = |seat: &Seat<W>| {
             seat.calls > 1 && seat.in_flight.back().is_some_and(|last| is_after(last.last_number(), seat.started))
         };
-        self.waiting_calls > 0 || self.seats.iter().any(behind)
+        self.waiting_calls + self.delayed_calls > 0 || self.seats.iter().any(behind)
     }
 
     /// Once the pool is closed, lets workers go when there is nothing left that they could take over.
@@ -656,7 +682,11 @@ impl<W: ?Sized + Work> Dispatcher<W> {
     }
 
     fn after_progress(&mut self, seat: usize, now: Time) {
+        if self.is_old(seat, now) {
+            self.seats[seat].watch.worn = true;
+        }
         self.feed(seat, self.share(), now);
+        self.watch(seat, now);
         let state = &self.seats[seat];
         if state.phase == Phase::Ready && state.in_flight.is_empty() && !state.recalling {
             if !self.idle.contains(&seat) {

@@ -39,7 +39,12 @@ impl<W: ?Sized + Work> Dispatcher<W> {
     }
 
     pub(crate) fn counts(&self) -> Counts {
-        Counts { waiting: self.waiting_calls, running: self.in_flight_calls, done: self.done, failed: self.failed }
+        Counts {
+            waiting: self.waiting_calls + self.delayed_calls,
+            running: self.in_flight_calls,
+            done: self.done,
+            failed: self.failed,
+        }
     }
 
     /// What was sent to a seat with these numbers.

@@ -1,7 +1,11 @@
 //! What the dispatcher keeps: calls that wait or are in flight, seats, and what it wants done.
 
-use super::Time;
-use crate::{error::Error, protocol::CallHeader};
+use super::{Time, watch::Watch};
+use crate::{
+    error::{Error, Ran},
+    policy::Policy,
+    protocol::CallHeader,
+};
 use std::{collections::VecDeque, ops::Range, sync::Arc};
 
 /// Calls of one task that were submitted together.
@@ -14,6 +18,9 @@ pub(crate) trait Work {
 
     /// How many bytes these calls take in a frame, about.
     fn size(&self, calls: Range<u32>) -> usize;
+
+    /// What each of them may take.
+    fn policy(&self) -> &Policy;
 }
 
 /// Names what was submitted together.
@@ -26,6 +33,7 @@ pub(super) struct Waiting<W: ?Sized> {
     pub(super) work: Arc<W>,
     pub(super) next: u32,
     pub(super) end: u32,
+    /// From 1: how often they have been started, and once more.
     pub(super) attempt: u32,
     /// How many workers have died that had been sent these calls, before they started any.
     pub(super) deaths: u32,
@@ -34,6 +42,11 @@ pub(super) struct Waiting<W: ?Sized> {
 impl<W: ?Sized> Waiting<W> {
     pub(super) fn len(&self) -> usize {
         (self.end - self.next) as usize
+    }
+
+    /// Have they been started before?
+    pub(super) fn ran(&self) -> Ran {
+        if self.attempt > 1 { Ran::Yes } else { Ran::No }
     }
 }
 
@@ -96,7 +109,8 @@ impl<W: ?Sized + Work> Flight<W> {
     /// What one of them is called.
     pub(super) fn header_of(&self, index: u32) -> CallHeader {
         let number = self.number.wrapping_add(index - self.next);
-        CallHeader { job: self.work.first_job() + u64::from(index), attempt: self.attempt, number }
+        let timing = self.work.policy().timing();
+        CallHeader { job: self.work.first_job() + u64::from(index), attempt: self.attempt, number, timing }
     }
 }
 
@@ -112,6 +126,8 @@ pub(crate) enum Effect<W: ?Sized> {
     Stop { seat: usize, epoch: u32 },
     /// Kill the worker.
     Kill { seat: usize, epoch: u32 },
+    /// Look what the worker is doing, and say so with [`seen`](super::Dispatcher::seen). Its memory too?
+    Look { seat: usize, epoch: u32, memory: bool },
     /// Tell that calls have ended with values: those of the reports from this number on.
     Values { work: Arc<W>, first: u32, count: u32, number: u32 },
     /// Tell how a call failed.
@@ -167,6 +183,7 @@ pub(super) struct Seat<W: ?Sized> {
     pub(super) done: u64,
     pub(super) ready_at: Time,
     pub(super) progress: Time,
+    pub(super) watch: Watch,
 }
 
 impl<W: ?Sized> Seat<W> {
@@ -218,6 +235,14 @@ pub(crate) struct Counts {
 pub(crate) struct Limits {
     /// How many calls a process gets before it is replaced.
     pub(crate) tasks_per_child: u64,
+    /// How many bytes of memory a process may have when it starts a call.
+    pub(crate) memory_per_child: u64,
+    /// How old a process may be when it starts a call.
+    pub(crate) age_per_child: Time,
+    /// How long a call waits before it is tried again, the first time; each time it is twice as long.
+    pub(crate) retry_delay: Time,
+    /// How often the memory of a worker is looked at.
+    pub(crate) weigh_every: Time,
     /// How many bytes may be on their way to a worker that is busy.
     pub(crate) unhindered: usize,
     /// How many bytes one frame has, if it has more than one call.
@@ -228,4 +253,20 @@ pub(crate) struct Limits {
     pub(crate) calls: usize,
     /// No call is taken to be shorter, as its transport is not.
     pub(crate) shortest: Time,
+}
+
+impl Limits {
+    /// Nothing is limited.
+    pub(crate) const NONE: Self = Self {
+        tasks_per_child: u64::MAX,
+        memory_per_child: u64::MAX,
+        age_per_child: Time::MAX,
+        retry_delay: 0,
+        weigh_every: 0,
+        unhindered: usize::MAX,
+        frame: usize::MAX,
+        frames: usize::MAX,
+        calls: usize::MAX,
+        shortest: 0,
+    };
 }

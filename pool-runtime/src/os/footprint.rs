@@ -1,0 +1,47 @@
+//! What a process uses, and the clock by which two processes agree on how long.
+
+use rustix::{
+    param::page_size,
+    time::{ClockId, clock_gettime},
+};
+
+/// Nanoseconds of the system's monotonic clock, which is the same in all processes.
+pub(crate) fn monotonic() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
+}
+
+/// How many bytes of memory are a process's own: in use, and shared with nobody. None if it is gone, or without `/proc`.
+pub(crate) fn private_memory(pid: u32) -> Option<u64> {
+    private_pages(&std::fs::read_to_string(format!("/proc/{pid}/statm")).ok()?).map(|pages| pages * page_size() as u64)
+}
+
+/// The file says: all pages, those in memory, and those of them that belong to files or are shared.
+fn private_pages(statm: &str) -> Option<u64> {
+    let mut fields = statm.split_whitespace().skip(1).map(str::parse::<u64>);
+    let (resident, shared) = (fields.next()?.ok()?, fields.next()?.ok()?);
+    Some(resident.saturating_sub(shared))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_that_is_used_is_seen() {
+        let before = private_memory(std::process::id()).unwrap();
+        let used = vec![1u8; 64 << 20];
+        let with = private_memory(std::process::id()).unwrap();
+        assert!(with > before + (48 << 20), "{before} {with}");
+        drop(used);
+        assert_eq!(private_memory(u32::MAX >> 1), None);
+    }
+
+    #[test]
+    fn a_file_that_makes_no_sense_says_nothing() {
+        assert_eq!(private_pages("9 7 2 1 0 3 0"), Some(5));
+        for nonsense in ["", "1", "1 2", "a b c", "1 2 x"] {
+            assert_eq!(private_pages(nonsense), None, "{nonsense}");
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! What a call may take, and what happens when it takes more: declared with the task, chosen for the pool, or for one
+//! call.
+//!
+//! The call's own wish goes before the task's, and the task's before the pool's. A [`Wish`] is what one of the three says;
+//! a [`Policy`] is what comes of them, and what the dispatcher acts upon.
+
+use std::{num::NonZero, sync::Arc, time::Duration};
+
+/// What a call, a task or a pool asks for; None is nothing.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wish {
+    pub timeout: Option<Duration>,
+    pub soft_timeout: Option<Duration>,
+    pub retries: Option<u32>,
+    pub memory: Option<u64>,
+}
+
+impl Wish {
+    #[doc(hidden)]
+    pub const NONE: Self = Self { timeout: None, soft_timeout: None, retries: None, memory: None };
+
+    /// As the attribute declares it: `milliseconds` and bytes.
+    #[doc(hidden)]
+    #[must_use]
+    pub const fn declared(
+        timeout: Option<Duration>,
+        soft_timeout: Option<Duration>,
+        retries: Option<u32>,
+        memory: Option<u64>,
+    ) -> Self {
+        Self { timeout, soft_timeout, retries, memory }
+    }
+
+    /// This wish, and where it says nothing, the `other`.
+    fn or(self, other: Self) -> Self {
+        Self {
+            timeout: self.timeout.or(other.timeout),
+            soft_timeout: self.soft_timeout.or(other.soft_timeout),
+            retries: self.retries.or(other.retries),
+            memory: self.memory.or(other.memory),
+        }
+    }
+}
+
+/// What a call may take. Times are nanoseconds, and as other limits `u64::MAX` where there is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Policy {
+    /// From when its worker takes the call up; then the worker is killed.
+    pub(crate) timeout: u64,
+    /// From when its worker takes the call up; then the task is told.
+    pub(crate) soft_timeout: u64,
+    /// How often it is tried again after its worker was lost, or killed because of the time-out.
+    pub(crate) retries: u32,
+    /// How many bytes its worker may use.
+    pub(crate) memory: u64,
+}
+
+impl Policy {
+    /// Nothing is limited, nothing repeated.
+    pub(crate) const NONE: Self = Self { timeout: u64::MAX, soft_timeout: u64::MAX, retries: 0, memory: u64::MAX };
+
+    /// What comes of the three.
+    pub(crate) fn of(call: Option<&Wish>, task: &Wish, pool: &Wish) -> Self {
+        let wish = call.copied().unwrap_or_default().or(*task).or(*pool);
+        let nanos =
+            |time: Option<Duration>| time.map_or(u64::MAX, |time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
+        Self {
+            timeout: nanos(wish.timeout),
+            soft_timeout: nanos(wish.soft_timeout),
+            retries: wish.retries.unwrap_or(0),
+            memory: wish.memory.unwrap_or(u64::MAX),
+        }
+    }
+
+    /// Has its worker to be looked at while the call runs?
+    pub(crate) fn is_watched(&self) -> bool {
+        self.timeout != u64::MAX || self.memory != u64::MAX
+    }
+
+    /// What the worker is told.
+    pub(crate) fn timing(&self) -> Timing {
+        let rounded = |nanos: u64| match nanos {
+            u64::MAX => None,
+            nanos => NonZero::new(u32::try_from(nanos.div_ceil(1_000_000)).unwrap_or(u32::MAX).max(1)),
+        };
+        Timing { timeout: rounded(self.timeout), soft_timeout: rounded(self.soft_timeout) }
+    }
+}
+
+/// A policy that calls share; None is [`Policy::NONE`], which most calls have.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SharedPolicy(Option<Arc<Policy>>);
+
+impl SharedPolicy {
+    pub(crate) fn new(policy: Policy) -> Self {
+        Self((policy != Policy::NONE).then(|| Arc::new(policy)))
+    }
+
+    #[inline]
+    pub(crate) fn get(&self) -> &Policy {
+        self.0.as_deref().unwrap_or(&Policy::NONE)
+    }
+}
+
+/// How long a call may take, as its worker is told: milliseconds, rounded up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Timing {
+    pub(crate) timeout: Option<NonZero<u32>>,
+    pub(crate) soft_timeout: Option<NonZero<u32>>,
+}
+
+impl Timing {
+    pub(crate) fn is_none(self) -> bool {
+        self == Self::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn seconds(timeout: u64) -> Option<Duration> {
+        Some(Duration::from_secs(timeout))
+    }
+
+    #[test]
+    fn the_call_goes_before_the_task_and_the_task_before_the_pool() {
+        let pool = Wish::declared(seconds(1), seconds(1), Some(1), Some(1));
+        let task = Wish { timeout: seconds(2), retries: Some(2), ..Wish::NONE };
+        let call = Wish { timeout: seconds(3), ..Wish::NONE };
+        let policy = Policy::of(Some(&call), &task, &pool);
+        let second = 1_000_000_000;
+        assert_eq!(policy, Policy { timeout: 3 * second, soft_timeout: second, retries: 2, memory: 1 });
+        assert_eq!(Policy::of(None, &Wish::NONE, &Wish::NONE), Policy::NONE);
+    }
+
+    #[test]
+    fn the_longest_of_all_times_is_no_limit() {
+        let call = Wish { timeout: Some(Duration::MAX), memory: Some(u64::MAX), ..Wish::NONE };
+        let pool = Wish::declared(seconds(1), None, None, Some(1));
+        assert_eq!(Policy::of(Some(&call), &Wish::NONE, &pool), Policy::NONE);
+    }
+
+    #[test]
+    fn a_short_time_is_not_rounded_to_none() {
+        let told = |timeout| Policy { timeout, ..Policy::NONE }.timing().timeout.map(NonZero::get);
+        assert_eq!(told(0), Some(1));
+        assert_eq!(told(1_000_001), Some(2));
+        assert_eq!(told(u64::MAX), None);
+        assert_eq!(told(u64::MAX - 1), Some(u32::MAX));
+    }
+}

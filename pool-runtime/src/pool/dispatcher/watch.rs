@@ -1,0 +1,283 @@
+//! What is done about calls that take too long or too much memory, about workers that are worn, and about calls that may
+//! be tried again.
+//!
+//! ```text
+//!   look_at ──tick──▶ Look ──seen──▶ nothing wrong: look again later
+//!                                └─▶ condemned ──▶ TakeBack ──taken back──▶ still that call: Kill ──lost──▶ Failed, or
+//!                                                                      └──▶ it is through: nothing         delayed
+//! ```
+//!
+//! Which call a worker runs, and since when, only its status page says. A worker is never killed because of what the page
+//! said a moment ago: first nothing more may start there, and only if that very call still runs then, the worker is
+//! killed. A result that comes in the meantime counts.
+
+use super::{Dispatcher, Effect, MILLISECOND, Phase, Time, Work, state::Flight, state::Seat, state::Waiting};
+use crate::{dossier::Dossier, error::Kind, policy::Policy};
+use std::time::Duration;
+
+/// A call waits at most so long until it is tried again.
+const LONGEST_DELAY: Time = 30_000 * MILLISECOND;
+
+/// No time: never.
+pub(super) const NEVER: Time = Time::MAX;
+
+/// What is watched at a seat.
+#[derive(Debug)]
+pub(super) struct Watch {
+    /// When to look what the worker is doing.
+    look_at: Time,
+    /// Somebody is looking just now.
+    looking: bool,
+    /// When its memory was last looked at.
+    weighed_at: Time,
+    /// The number of the call that is next to be reported, and since when it is that.
+    front: (u32, Time),
+    /// The call that was seen to run, and since when it does: whatever the page says later.
+    began: Option<(u32, Time)>,
+    /// The call because of which the worker is to be killed, and why.
+    condemned: Option<(u32, Reason)>,
+    /// The process takes no more calls.
+    pub(super) worn: bool,
+}
+
+/// Why a worker is killed for a call that it runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reason {
+    TimedOut { limit: Time },
+    OverMemory { limit: u64, used: u64 },
+}
+
+/// What a look at a worker has shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Seen {
+    /// The number of the latest call that it has started.
+    pub(crate) claimed: u32,
+    /// When it started that, if the worker says so.
+    pub(crate) started: Option<Time>,
+    /// Until when the task asks to be let run, if it does.
+    pub(crate) extended: Option<Time>,
+    /// How many bytes of memory are its own.
+    pub(crate) memory: Option<u64>,
+}
+
+impl Watch {
+    pub(super) fn new() -> Self {
+        Self { look_at: NEVER, looking: false, weighed_at: 0, front: (0, 0), began: None, condemned: None, worn: false }
+    }
+}
+
+impl<W: ?Sized + Work> Seat<W> {
+    /// The policy of the call of this number, if it is in flight.
+    fn policy_of(&self, number: u32) -> Option<&Policy> {
+        let holds = |flight: &&Flight<W>| number.wrapping_sub(flight.number) < flight.len();
+        self.in_flight.iter().find(holds).map(|flight| flight.work.policy())
+    }
+}
+
+impl<W: ?Sized + Work> Dispatcher<W> {
+    /// The worker has something to do, or has made progress: says when to look at it.
+    pub(super) fn watch(&mut self, seat: usize, now: Time) {
+        let (state, limits) = (&mut self.seats[seat], &self.limits);
+        let weighs = limits.memory_per_child != u64::MAX;
+        let Some(front) = state.in_flight.front() else {
+            // It may have grown with its last call.
+            let at = if weighs && !state.watch.worn { state.watch.weighed_at + limits.weigh_every } else { NEVER };
+            return self.look_at(seat, at);
+        };
+        let policy = front.work.policy();
+        if !weighs && !policy.is_watched() {
+            state.watch.look_at = NEVER;
+            return;
+        }
+        if state.watch.front.0 != front.number || state.watch.front.1 < state.ready_at {
+            state.watch.front = (front.number, now);
+        }
+        let mut at = state.watch.front.1.saturating_add(policy.timeout);
+        if weighs || policy.memory != u64::MAX {
+            at = at.min((state.watch.weighed_at + limits.weigh_every).max(now));
+        }
+        self.look_at(seat, at);
+    }
+
+    fn look_at(&mut self, seat: usize, at: Time) {
+        self.seats[seat].watch.look_at = at;
+        if at < self.watch_at {
+            self.watch_at = at;
+        }
+    }
+
+    /// The latest process of a seat takes calls.
+    pub(super) fn watch_new(&mut self, seat: usize, now: Time) {
+        self.seats[seat].watch = Watch { weighed_at: now, ..Watch::new() };
+        self.watch_at = self.watch_at.min(now.saturating_add(self.limits.age_per_child));
+    }
+
+    /// When the clock is needed for what is watched here.
+    pub(super) fn next_watch(&self) -> Option<Time> {
+        let delayed = self.delayed.first().map_or(NEVER, |(at, _)| *at);
+        Some(self.watch_at.min(delayed)).filter(|at| *at != NEVER)
+    }
+
+    pub(super) fn tick_watches(&mut self, now: Time) {
+        let due = self.delayed.partition_point(|(at, _)| *at <= now);
+        for (_, unit) in self.delayed.drain(..due) {
+            self.delayed_calls -= unit.len();
+            self.waiting_calls += unit.len();
+            self.returned.push_back(unit);
+        }
+        if self.watch_at <= now {
+            self.watch_at = NEVER;
+            for seat in 0..self.seats.len() {
+                self.watch_seat(seat, now);
+            }
+        }
+        if due > 0 {
+            self.feed_idle(now);
+        }
+    }
+
+    fn watch_seat(&mut self, seat: usize, now: Time) {
+        let state = &mut self.seats[seat];
+        if !matches!(state.phase, Phase::Ready | Phase::Leaving) {
+            return;
+        }
+        let old_at = state.ready_at.saturating_add(self.limits.age_per_child);
+        if old_at > now {
+            self.watch_at = self.watch_at.min(old_at);
+        } else if self.is_old(seat, now) && !self.seats[seat].watch.worn {
+            self.wear_out(seat);
+        }
+        let state = &mut self.seats[seat];
+        if state.watch.look_at > now {
+            self.watch_at = self.watch_at.min(state.watch.look_at);
+        } else if !state.watch.looking && state.watch.condemned.is_none() {
+            let policy = state.in_flight.front().map(|flight| flight.work.policy());
+            let memory =
+                self.limits.memory_per_child != u64::MAX || policy.is_some_and(|policy| policy.memory != u64::MAX);
+            state.watch.looking = true;
+            state.watch.look_at = NEVER;
+            self.effects.push_back(Effect::Look { seat, epoch: state.epoch, memory });
+        }
+    }
+
+    /// Is the process too old for more calls? One that has had none is not: an idle pool is left in peace.
+    pub(super) fn is_old(&self, seat: usize, now: Time) -> bool {
+        let state = &self.seats[seat];
+        state.given > 0 && state.ready_at.saturating_add(self.limits.age_per_child) <= now
+    }
+
+    /// The process takes no more calls: it is replaced when it is through with those that it has.
+    fn wear_out(&mut self, seat: usize) {
+        let state = &mut self.seats[seat];
+        state.watch.worn = true;
+        if state.calls > 1 {
+            // Only the one that runs is left to it.
+            self.recall(seat);
+        }
+        self.leave_if_through(seat);
+    }
+
+    /// What a [look](Effect::Look) has shown.
+    pub(crate) fn seen(&mut self, seat: usize, epoch: u32, seen: Seen, now: Time) {
+        let state = &mut self.seats[seat];
+        if state.epoch != epoch || !matches!(state.phase, Phase::Ready | Phase::Leaving) {
+            return;
+        }
+        state.watch.looking = false;
+        if seen.memory.is_some() {
+            state.watch.weighed_at = now;
+        }
+        let policy = state.policy_of(seen.claimed).copied();
+        let used = seen.memory.unwrap_or(0);
+        if let Some(Policy { memory: limit, .. }) = policy
+            && used > limit
+        {
+            return self.condemn(seat, seen.claimed, Reason::OverMemory { limit, used });
+        }
+        if used > self.limits.memory_per_child && !state.watch.worn {
+            self.wear_out(seat);
+        }
+        let state = &mut self.seats[seat];
+        if state.in_flight.is_empty() {
+            // Once more only if it has run something since this look began.
+            self.watch_at = self.watch_at.min(state.watch.look_at);
+            return;
+        }
+        self.watch(seat, now);
+        let state = &mut self.seats[seat];
+        let Some(policy) = policy.filter(|policy| policy.timeout != u64::MAX) else {
+            // It has not started what it has, or is through with it: that time does not count.
+            if let Some(limit) = state.in_flight.front().map(|flight| flight.work.policy().timeout)
+                && limit != u64::MAX
+            {
+                state.watch.front.1 = now;
+                self.watch(seat, now);
+            }
+            return;
+        };
+        let started = match state.watch.began.filter(|(number, _)| *number == seen.claimed) {
+            Some((_, started)) => started,
+            None => seen.started.unwrap_or(now).min(now),
+        };
+        state.watch.began = Some((seen.claimed, started));
+        let asked = seen.extended.filter(|_| policy.soft_timeout != u64::MAX).unwrap_or(0);
+        let deadline = started.saturating_add(policy.timeout).max(asked);
+        if deadline <= now {
+            return self.condemn(seat, seen.claimed, Reason::TimedOut { limit: policy.timeout });
+        }
+        let at = self.seats[seat].watch.look_at;
+        self.look_at(seat, if at <= now || at == NEVER { deadline } else { at.min(deadline) });
+    }
+
+    fn condemn(&mut self, seat: usize, number: u32, reason: Reason) {
+        self.seats[seat].watch.condemned = Some((number, reason));
+        self.recall(seat);
+    }
+
+    /// Nothing more starts at a seat, and the call of this number is the latest that has: if that is why the worker is to
+    /// be killed, it is.
+    pub(super) fn kill_if_condemned(&mut self, seat: usize, claimed: u32, now: Time) {
+        let state = &mut self.seats[seat];
+        let Some((number, _)) = state.watch.condemned else { return };
+        if number == claimed && state.policy_of(number).is_some() {
+            self.kill(seat);
+        } else {
+            // It has come to its end after all.
+            state.watch.condemned = None;
+            self.watch(seat, now);
+        }
+    }
+
+    /// How the call of this number, which had started at a seat, was lost.
+    pub(super) fn how_lost(&self, seat: usize, number: u32, dossier: Dossier) -> Kind {
+        match self.seats[seat].watch.condemned.filter(|(condemned, _)| *condemned == number) {
+            Some((_, Reason::TimedOut { limit })) => Kind::TimedOut { limit: Duration::from_nanos(limit), dossier },
+            Some((_, Reason::OverMemory { limit, used })) => Kind::OverMemory { limit, used, dossier },
+            None => Kind::Lost(dossier),
+        }
+    }
+
+    /// Tries calls again that were lost with their worker, if they may be; gives back those that may not.
+    pub(super) fn retry(&mut self, seat: usize, flight: Flight<W>, claimed: u32, now: Time) -> Option<Flight<W>> {
+        let over =
+            matches!(self.seats[seat].watch.condemned, Some((number, Reason::OverMemory { .. })) if number == claimed);
+        let may = flight.attempt <= flight.work.policy().retries && !flight.cancelled && !over;
+        if !may || !self.takes_back() {
+            return Some(flight);
+        }
+        let delay = self.limits.retry_delay.saturating_mul(1 << (flight.attempt - 1).min(20)).min(LONGEST_DELAY);
+        let at = now.saturating_add(delay);
+        let unit = Waiting {
+            ticket: flight.ticket,
+            next: flight.next,
+            end: flight.end,
+            attempt: flight.attempt + 1,
+            deaths: 0,
+            work: flight.work,
+        };
+        self.delayed_calls += unit.len();
+        let behind = self.delayed.partition_point(|(other, _)| *other <= at);
+        self.delayed.insert(behind, (at, unit));
+        None
+    }
+}

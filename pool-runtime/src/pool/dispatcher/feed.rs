@@ -179,6 +179,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
             end: unit.next + calls,
             attempt: unit.attempt,
             deaths: unit.deaths,
+            ran: unit.ran,
             number: state.sent.wrapping_add(1),
             expected,
             cancelled: false,

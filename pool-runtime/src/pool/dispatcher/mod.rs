@@ -150,7 +150,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         self.accepts().map_err(|error| error.of_task(work.task()))?;
         let ticket = self.first_ticket + self.waiting.len() as u64;
         self.waiting_calls += calls as usize;
-        self.waiting.push_back(Waiting { ticket, work, next: 0, end: calls, attempt: 1, deaths: 0 });
+        self.waiting.push_back(Waiting { ticket, work, next: 0, end: calls, attempt: 1, deaths: 0, ran: Ran::No });
         if !self.idle.is_empty() && !self.append(now) {
             self.feed_idle(now);
         }
@@ -210,7 +210,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
             waiting.into_iter().map(|unit| (false, unit)).chain(others.filter(|(_, unit)| unit.ticket == ticket));
         for (delayed, waiting) in waiting {
             *if delayed { &mut self.delayed_calls } else { &mut self.waiting_calls } -= waiting.len();
-            cancelled.extend((waiting.next..waiting.end).map(|index| (waiting.work.clone(), index, waiting.ran())));
+            cancelled.extend((waiting.next..waiting.end).map(|index| (waiting.work.clone(), index, waiting.ran)));
             waiting.end = waiting.next;
         }
         self.delayed.retain(|(_, unit)| unit.len() > 0);
@@ -436,10 +436,11 @@ impl<W: ?Sized + Work> Dispatcher<W> {
             }
         }
         for flight in started {
-            let Some(flight) = self.retry(seat, flight, claimed, now) else { continue };
+            let ran = Self::ran(&flight, flight.last_number() == claimed, loss);
+            let Some(flight) = self.retry(seat, flight, claimed, ran, now) else { continue };
             for index in flight.next..flight.end {
                 let call = flight.header_of(index);
-                let ran = if call.number == claimed { loss.stage.ran() } else { Ran::Maybe };
+                let ran = Self::ran(&flight, call.number == claimed, loss);
                 let dossier = Dossier::of_call(loss, call.job, call.attempt, Some(time));
                 let kind = if flight.cancelled { Kind::Cancelled } else { self.how_lost(seat, call.number, dossier) };
                 self.fail(flight.work.clone(), index, Error::new(kind).with_ran(ran).with_attempts(call.attempt));
@@ -520,6 +521,13 @@ impl<W: ?Sized + Work> Dispatcher<W> {
 
     // ---- the parts ----
 
+    /// Have calls been started that were lost with a worker which had taken them up? Of the `last` one it is known how far
+    /// it was.
+    fn ran(flight: &Flight<W>, last: bool, loss: &Loss) -> Ran {
+        let now = if last { loss.stage.ran() } else { Ran::Maybe };
+        if now == Ran::No || flight.ran == Ran::Yes { flight.ran } else { now }
+    }
+
     fn fail(&mut self, work: Arc<W>, index: u32, error: Error) {
         self.failed += 1;
         let error = error.of_task(work.task());
@@ -547,7 +555,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         (self.waiting_calls, self.delayed_calls) = (0, 0);
         for unit in all {
             for index in unit.next..unit.end {
-                self.fail(unit.work.clone(), index, error.clone().with_ran(unit.ran()));
+                self.fail(unit.work.clone(), index, error.clone().with_ran(unit.ran));
             }
         }
     }
@@ -571,8 +579,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
             Over::No | Over::Closed => None,
         };
         if let Some(error) = over {
-            let ran = if flight.attempt > 1 { Ran::Yes } else { Ran::No };
-            return self.fail_flight(&flight, |_| error.clone().with_ran(ran));
+            return self.fail_flight(&flight, |_| error.clone().with_ran(flight.ran));
         }
         self.waiting_calls += flight.len() as usize;
         // Calls that were submitted side by side are so again.
@@ -591,6 +598,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
             end: flight.end,
             attempt: flight.attempt,
             deaths: flight.deaths,
+            ran: flight.ran,
         });
     }
 
@@ -704,5 +712,7 @@ fn is_after(number: u32, claimed: u32) -> bool {
     number.wrapping_sub(claimed) as i32 > 0
 }
 
+#[cfg(test)]
+mod simulation;
 #[cfg(test)]
 mod tests;

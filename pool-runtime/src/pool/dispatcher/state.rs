@@ -37,16 +37,13 @@ pub(super) struct Waiting<W: ?Sized> {
     pub(super) attempt: u32,
     /// How many workers have died that had been sent these calls, before they started any.
     pub(super) deaths: u32,
+    /// Have they been started in an earlier attempt?
+    pub(super) ran: Ran,
 }
 
 impl<W: ?Sized> Waiting<W> {
     pub(super) fn len(&self) -> usize {
         (self.end - self.next) as usize
-    }
-
-    /// Have they been started before?
-    pub(super) fn ran(&self) -> Ran {
-        if self.attempt > 1 { Ran::Yes } else { Ran::No }
     }
 }
 
@@ -59,6 +56,8 @@ pub(crate) struct Flight<W: ?Sized> {
     pub(crate) end: u32,
     pub(super) attempt: u32,
     pub(super) deaths: u32,
+    /// Have they been started in an earlier attempt?
+    pub(super) ran: Ran,
     /// The number of the call `next`.
     pub(super) number: u32,
     /// How long each was expected to take when it was sent.

@@ -1,18 +1,18 @@
-//! Drives the dispatcher through single cases, and through random orders of all events.
+//! Drives the dispatcher through single cases. What is common to all orders of events is for the [simulation](super::simulation).
 
-use super::{feed::CHUNK_BYTES, *};
+use super::*;
 use crate::{error::Stage, policy::Policy, protocol::CallHeader};
-use std::{collections::HashSet, ops::Range};
+use std::ops::Range;
 
-const LIMITS: Limits =
+pub(super) const LIMITS: Limits =
     Limits { unhindered: 1 << 15, frame: 1 << 15, frames: 16, calls: 1024, shortest: 2_000, ..Limits::NONE };
 
-struct Calls {
-    first_job: u64,
-    calls: u32,
+pub(super) struct Calls {
+    pub(super) first_job: u64,
+    pub(super) calls: u32,
     /// The bytes of each.
-    size: usize,
-    policy: Policy,
+    pub(super) size: usize,
+    pub(super) policy: Policy,
 }
 
 impl Work for Calls {
@@ -31,9 +31,9 @@ impl Work for Calls {
     }
 }
 
-type Simple = Dispatcher<Calls>;
+pub(super) type Simple = Dispatcher<Calls>;
 
-fn work(first_job: u64, calls: u32) -> Calls {
+pub(super) fn work(first_job: u64, calls: u32) -> Calls {
     Calls { first_job, calls, size: 1, policy: Policy::NONE }
 }
 
@@ -66,7 +66,7 @@ fn effects(pool: &mut Simple) -> Vec<Effect<Calls>> {
 }
 
 /// Each call of some flights.
-fn headers<'f>(flights: impl Iterator<Item = &'f Flight<Calls>>) -> Vec<CallHeader> {
+pub(super) fn headers<'f>(flights: impl Iterator<Item = &'f Flight<Calls>>) -> Vec<CallHeader> {
     let each = |flight: &Flight<Calls>| {
         let first = flight.header();
         let header =
@@ -85,7 +85,7 @@ fn sent(pool: &mut Simple) -> Vec<(usize, Vec<CallHeader>)> {
 }
 
 /// Each call that has ended, and whether with a value.
-fn ends(effect: &Effect<Calls>) -> Vec<(u64, bool)> {
+pub(super) fn ends(effect: &Effect<Calls>) -> Vec<(u64, bool)> {
     match effect {
         Effect::Values { work, first, count, .. } => {
             (*first..first + count).map(|index| (work.first_job + u64::from(index), true)).collect()
@@ -99,7 +99,7 @@ fn finished(pool: &mut Simple) -> Vec<(u64, bool)> {
     effects(pool).iter().flat_map(ends).collect()
 }
 
-fn loss() -> Arc<Loss> {
+pub(super) fn loss() -> Arc<Loss> {
     Arc::new(Loss { pid: 1, status: None, stage: Stage::Running, panic: None, fault: None })
 }
 
@@ -393,262 +393,4 @@ fn closing_lets_everything_finish_and_terminating_nothing() {
     let effects = effects(&mut terminated);
     assert_eq!(effects.iter().flat_map(ends).count(), 2);
     assert!(effects.iter().any(|effect| matches!(effect, Effect::Kill { .. })));
-}
-
-// ---- any order of events ----
-
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        // xorshift64*
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 16
-    }
-
-    fn below(&mut self, limit: usize) -> usize {
-        (self.next() % limit.max(1) as u64) as usize
-    }
-
-    fn one_in(&mut self, chances: usize) -> bool {
-        self.below(chances) == 0
-    }
-}
-
-/// A worker as the parent cannot see it.
-#[derive(Default)]
-struct Process {
-    epoch: u32,
-    generation: u32,
-    claimed: u32,
-    inbox: VecDeque<(u32, CallHeader)>,
-    reports: VecDeque<(CallHeader, Time)>,
-    running: Option<CallHeader>,
-    stopping: bool,
-    doomed: bool,
-}
-
-struct World {
-    pool: Simple,
-    processes: Vec<Option<Process>>,
-    /// Taken back by the parent, which the dispatcher has yet to be told.
-    taken_back: VecDeque<(usize, u32, u32)>,
-    random: Random,
-    now: Time,
-    runs: HashSet<u64>,
-    ends: HashSet<u64>,
-    tickets: Vec<Ticket>,
-    submitted: u64,
-}
-
-impl World {
-    fn new(seed: u64) -> Self {
-        let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
-        let seats = 1 + random.below(6);
-        let tasks_per_child = if random.one_in(3) { 1 + random.next() % 20 } else { u64::MAX };
-        Self {
-            pool: Dispatcher::new(
-                seats,
-                Limits { tasks_per_child, unhindered: 20 * CHUNK_BYTES, calls: 200, ..LIMITS },
-            ),
-            processes: (0..seats).map(|_| None).collect(),
-            taken_back: VecDeque::new(),
-            random,
-            now: 0,
-            runs: HashSet::new(),
-            ends: HashSet::new(),
-            tickets: Vec::new(),
-            submitted: 0,
-        }
-    }
-
-    fn carry_out(&mut self) {
-        while let Some(effect) = self.pool.effect() {
-            match effect {
-                ended @ (Effect::Values { .. } | Effect::Failed { .. }) => {
-                    for (job, _) in ends(&ended) {
-                        assert!(self.ends.insert(job), "job {job} ended twice");
-                    }
-                }
-                Effect::Send { seat, epoch, generation, first, last } => {
-                    let calls = headers(self.pool.flights(seat, first, last));
-                    assert_eq!(calls.len() as u32, last.wrapping_sub(first).wrapping_add(1));
-                    if let Some(process) = self.processes[seat].as_mut().filter(|process| process.epoch == epoch) {
-                        process.inbox.extend(calls.into_iter().map(|call| (generation, call)));
-                    }
-                }
-                Effect::TakeBack { seat, epoch, generation } => {
-                    if let Some(process) = self.processes[seat].as_mut().filter(|process| process.epoch == epoch) {
-                        assert_eq!(process.generation, generation);
-                        process.generation += 1;
-                        self.taken_back.push_back((seat, epoch, process.claimed));
-                    }
-                }
-                Effect::Stop { seat, .. } => {
-                    if let Some(process) = &mut self.processes[seat] {
-                        process.stopping = true;
-                    }
-                }
-                Effect::Look { .. } => unreachable!("nothing is watched"),
-                Effect::Kill { seat, .. } => {
-                    if let Some(process) = &mut self.processes[seat] {
-                        process.doomed = true;
-                    }
-                }
-            }
-        }
-    }
-
-    /// Something happens somewhere.
-    fn step(&mut self, over: bool) {
-        self.now += self.random.next() % (2 * MILLISECOND);
-        let seat = self.random.below(self.processes.len());
-        match self.random.below(20) {
-            0 | 1 if !over => {
-                let calls = 1 + self.random.below(30) as u32;
-                self.tickets.push(self.pool.add(work(self.submitted, calls), self.now).unwrap());
-                self.submitted += u64::from(calls);
-            }
-            2 if !over && self.random.one_in(4) => {
-                let ticket = self.tickets.get(self.random.below(self.tickets.len())).copied();
-                let running = self.random.one_in(2);
-                if let Some(ticket) = ticket {
-                    self.pool.cancel(ticket, running, self.now);
-                }
-            }
-            3 => {
-                if self.pool.next_tick().is_some() {
-                    self.pool.tick(self.now);
-                }
-            }
-            4 | 5 => {
-                if let Some((seat, epoch, claimed)) = self.taken_back.pop_front() {
-                    self.pool.taken_back(seat, epoch, claimed, self.now);
-                }
-            }
-            6..=8 => self.start(seat, over),
-            9..=15 => self.work(seat),
-            16..=18 => self.deliver(seat),
-            _ => {
-                let dies = self.processes[seat].as_ref().is_some_and(|process| process.doomed);
-                if dies || self.random.one_in(10) {
-                    self.die(seat);
-                }
-            }
-        }
-        self.carry_out();
-        self.check();
-    }
-
-    fn start(&mut self, seat: usize, over: bool) {
-        if self.processes[seat].is_some() {
-            return;
-        }
-        if let Start::Now { epoch } = self.pool.next_start(seat, self.now) {
-            if !over && self.random.one_in(20) {
-                let error = Error::invalid("bad luck");
-                self.pool.start_failed(seat, epoch, error, false, self.now);
-                // A run of bad luck must not end the simulation.
-                self.pool.seats[seat].failures = 0;
-                return;
-            }
-            self.processes[seat] = Some(Process { epoch, ..Process::default() });
-            self.pool.ready(seat, epoch, self.now);
-        }
-    }
-
-    fn work(&mut self, seat: usize) {
-        let Some(process) = self.processes[seat].as_mut() else { return };
-        if let Some(call) = process.running.take() {
-            let nanos = if self.random.one_in(10) { 20 * MILLISECOND } else { 30_000 };
-            process.reports.push_back((call, nanos));
-        } else if let Some((generation, call)) = process.inbox.pop_front() {
-            if generation == process.generation {
-                process.claimed = call.number;
-                process.running = Some(call);
-                assert!(self.runs.insert(call.job), "job {} ran twice", call.job);
-            }
-        } else if process.stopping && process.reports.is_empty() {
-            self.die(seat);
-        }
-    }
-
-    fn deliver(&mut self, seat: usize) {
-        let Some(process) = self.processes[seat].as_mut() else { return };
-        let (epoch, several) = (process.epoch, 1 + self.random.below(3));
-        for _ in 0..several {
-            let Some((call, nanos)) = process.reports.pop_front() else { break };
-            self.pool.reported(seat, epoch, (call.number, 1), None).unwrap();
-            self.pool.timed(seat, 1, nanos);
-        }
-        self.pool.progressed(seat, epoch, self.now);
-    }
-
-    /// All that a worker has sent arrives; then its end is noticed.
-    fn die(&mut self, seat: usize) {
-        let Some(process) = self.processes[seat].take() else { return };
-        for (call, _) in process.reports {
-            self.pool.reported(seat, process.epoch, (call.number, 1), None).unwrap();
-        }
-        self.pool.lost(seat, process.epoch, &loss(), process.claimed, self.now);
-        self.pool.seats[seat].failures = 0;
-    }
-
-    fn check(&self) {
-        let pool = &self.pool;
-        let waiting: usize = pool.waiting.iter().chain(&pool.returned).map(Waiting::len).sum();
-        assert_eq!(waiting, pool.waiting_calls);
-        let count = |seat: &Seat<Calls>| seat.in_flight.iter().map(|flight| flight.len() as usize).sum::<usize>();
-        let in_flight: usize = pool.seats.iter().map(count).sum();
-        assert_eq!(pool.ready_seats, pool.seats.iter().filter(|seat| seat.phase == Phase::Ready).count());
-        assert_eq!(in_flight, pool.in_flight_calls);
-        assert_eq!(waiting + in_flight + self.ends.len(), self.submitted as usize, "a call is lost");
-        for seat in &pool.seats {
-            assert!(seat.unread.len() <= LIMITS.frames);
-            assert_eq!(seat.calls, count(seat));
-            assert!(seat.in_flight.iter().all(|flight| flight.len() > 0));
-            assert_eq!(seat.unread_bytes, seat.unread.iter().map(|(_, bytes)| bytes).sum::<usize>());
-            assert_eq!(seat.ahead, seat.in_flight.iter().map(Flight::ahead).sum::<Time>());
-            assert!(seat.calls <= 200);
-            assert!(
-                seat.in_flight
-                    .iter()
-                    .zip(seat.in_flight.iter().skip(1))
-                    .all(|(a, b)| is_after(b.number, a.last_number()))
-            );
-        }
-        let idle: HashSet<_> = pool.idle.iter().collect();
-        assert_eq!(idle.len(), pool.idle.len(), "a seat is idle twice");
-        assert!(pool.idle.iter().all(|seat| pool.seats[*seat].phase == Phase::Ready));
-        assert!(pool.idle.iter().all(|seat| pool.seats[*seat].in_flight.is_empty()), "a busy seat is idle");
-        assert!(pool.idle.is_empty() || waiting == 0, "a call waits while a worker is idle");
-    }
-}
-
-#[test]
-fn whatever_happens_every_call_ends_once_and_runs_at_most_once() {
-    for seed in 0..100 {
-        let outcome = std::panic::catch_unwind(|| {
-            let mut world = World::new(seed);
-            for _ in 0..1000 {
-                world.step(false);
-            }
-            world.pool.close();
-            world.carry_out();
-            for _ in 0..200_000 {
-                if world.pool.is_finished() {
-                    break;
-                }
-                world.step(true);
-            }
-            assert!(world.pool.is_finished(), "the pool does not end: {:?}", world.pool.counts());
-            assert_eq!(world.ends.len() as u64, world.submitted);
-        });
-        if let Err(payload) = outcome {
-            eprintln!("seed {seed} fails");
-            std::panic::resume_unwind(payload);
-        }
-    }
 }

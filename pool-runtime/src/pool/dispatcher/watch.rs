@@ -12,7 +12,11 @@
 //! killed. A result that comes in the meantime counts.
 
 use super::{Dispatcher, Effect, MILLISECOND, Phase, Time, Work, state::Flight, state::Seat, state::Waiting};
-use crate::{dossier::Dossier, error::Kind, policy::Policy};
+use crate::{
+    dossier::Dossier,
+    error::{Kind, Ran},
+    policy::Policy,
+};
 use std::time::Duration;
 
 /// A call waits at most so long until it is tried again.
@@ -258,7 +262,14 @@ impl<W: ?Sized + Work> Dispatcher<W> {
     }
 
     /// Tries calls again that were lost with their worker, if they may be; gives back those that may not.
-    pub(super) fn retry(&mut self, seat: usize, flight: Flight<W>, claimed: u32, now: Time) -> Option<Flight<W>> {
+    pub(super) fn retry(
+        &mut self,
+        seat: usize,
+        flight: Flight<W>,
+        claimed: u32,
+        ran: Ran,
+        now: Time,
+    ) -> Option<Flight<W>> {
         let over =
             matches!(self.seats[seat].watch.condemned, Some((number, Reason::OverMemory { .. })) if number == claimed);
         let may = flight.attempt <= flight.work.policy().retries && !flight.cancelled && !over;
@@ -273,6 +284,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
             end: flight.end,
             attempt: flight.attempt + 1,
             deaths: 0,
+            ran,
             work: flight.work,
         };
         self.delayed_calls += unit.len();

@@ -220,6 +220,7 @@ mod entry;
 mod error;
 mod job;
 mod launch;
+mod limits;
 mod os;
 mod packed;
 mod panic;

@@ -13,10 +13,11 @@ use crate::{
     error::{Error, Kind, Ran, Result, Stage},
     job::{Decode, decode_value, lock},
     launch::{self, Launch, Launched, Stdio},
+    limits,
     os::{self, Child},
     packed::Part,
     panic::PanicInfo,
-    policy::Timing,
+    policy::{Policy, Wish},
     program::{self, ProcessInfo},
     protocol::{
         CALLS_HEAD, CallHeader, CallsWriter, Failed, Failure, FromWorker, Garbled, Record, Told, chunk_overhead,
@@ -46,6 +47,9 @@ use std::{
 /// | [`env`](Self::env), [`current_dir`](Self::current_dir) | those of this process |
 /// | [`stdin`](Self::stdin) | empty |
 /// | [`stdout`](Self::stdout), [`stderr`](Self::stderr) | those of this process |
+///
+/// Time-outs and limits of memory, declared with the task or chosen for [the call](crate::Call::timeout), hold for its
+/// process as for a worker of a pool. It is started once: retries mean nothing to it.
 ///
 /// ```
 /// # use pool_runtime::{Process, Result, enter, task};
@@ -190,6 +194,7 @@ impl<R> Process<R> {
     /// daemonic or nested too deeply, an argument cannot be encoded, or the system cannot start it.
     pub fn start(self) -> Result<RunningProcess<R>> {
         let launch = Launch { env: self.env, current_dir: self.current_dir, stdio: self.stdio, ..Launch::new()? };
+        let mut policy = Policy::NONE;
         let call = match self.target {
             Some(call) => {
                 let arguments = call.arguments?;
@@ -200,6 +205,7 @@ impl<R> Process<R> {
                     ))
                     .of_task(call.task.name()));
                 }
+                policy = Policy::of(call.wish.as_deref(), call.task.wish(), &Wish::NONE);
                 Some((call.task, arguments))
             }
             None => None,
@@ -222,7 +228,7 @@ impl<R> Process<R> {
         let attendant = std::thread::Builder::new().name(format!("pool-{}", hello.name)).stack_size(1 << 18);
         let spawned = attendant.spawn(move || {
             os::block_all_signals();
-            let outcome = attend(&mut launched, &hello, call);
+            let outcome = attend(&mut launched, &hello, call, &policy);
             launched.drain();
             lock(&CHILDREN).retain(|child| !Arc::ptr_eq(child, &attended));
             *lock(&attended.outcome) = Some(outcome);
@@ -278,6 +284,7 @@ fn attend(
     launched: &mut Launched,
     hello: &crate::protocol::Hello,
     call: Option<(&'static TaskInfo, Encoded)>,
+    policy: &Policy,
 ) -> Outcome {
     let named = |error: Error| match &call {
         Some((task, _)) => error.of_task(task.name()),
@@ -303,7 +310,7 @@ fn attend(
         Some((task, arguments)) => {
             launched.courier.bring(&arguments.regions);
             let mut frame = Vec::with_capacity(CALLS_HEAD + chunk_overhead(task.name()) + arguments.bytes.len());
-            let only = CallHeader { job: 1, attempt: 1, number: 1, timing: Timing::default() };
+            let only = CallHeader { job: 1, attempt: 1, number: 1, timing: policy.timing() };
             CallsWriter::new(&mut frame, 0).chunk(only, 1, task.name(), Part::single(&arguments.bytes));
             frame
         }
@@ -312,8 +319,21 @@ fn attend(
     let _ = launched.outlet.send(&frame);
     let mut ending = None;
     let mut fault = None;
-    while fault.is_none() {
-        match lock(&launched.inlet).receive(None) {
+    let mut excess = None;
+    while fault.is_none() && excess.is_none() {
+        // Once it has returned, what the process does is its own affair.
+        let looked = match ending {
+            None => limits::look(policy, &launched.page, launched.child.pid()),
+            Some(_) => Ok(None),
+        };
+        let next_look = match looked {
+            Ok(next_look) => next_look,
+            Err(found) => {
+                excess = Some(found);
+                break;
+            }
+        };
+        match lock(&launched.inlet).receive(next_look) {
             Received::Frame(frame) => match FromWorker::from_frame(&frame) {
                 Ok(FromWorker::Reports(records)) => match ending_in(records) {
                     Ok(found) => ending = found.or(ending),
@@ -327,7 +347,7 @@ fn attend(
             Received::Nothing => {}
         }
     }
-    if fault.is_some() {
+    if fault.is_some() || excess.is_some() {
         let _ = launched.child.kill();
     }
     let status = launched.child.wait();
@@ -345,7 +365,12 @@ fn attend(
             let panic = PanicInfo::from_last_words(&launched.page.words(), status);
             let ran = if launched.page.claimed() == 0 { Ran::No } else { stage.ran() };
             let loss = Loss { pid: launched.child.pid(), status, stage, panic, fault };
-            Error::new(Kind::Lost(Dossier::of_process(loss))).with_ran(ran)
+            let dossier = Dossier::of_process(loss);
+            let kind = match excess {
+                Some(excess) => excess.kind(dossier),
+                None => Kind::Lost(dossier),
+            };
+            Error::new(kind).with_ran(ran)
         }
     };
     Err(named(error))

@@ -137,6 +137,8 @@ pub(crate) enum Kind {
     Initializer(String),
     #[error("the initializer panicked {0}")]
     InitializerPanicked(PanicInfo),
+    #[error("{text}")]
+    DiedStarting { text: String, killed: bool },
     #[error("the worker refuses to work: {0}")]
     Refused(String),
     #[error("the workers cannot start: {reason}")]
@@ -180,6 +182,11 @@ fn lost(loss: &Loss) -> String {
     text
 }
 
+/// Did the process end by a signal that comes from others?
+pub(crate) fn was_killed(status: ExitStatus) -> bool {
+    matches!(status.signal(), Some(libc::SIGKILL | libc::SIGTERM | libc::SIGINT | libc::SIGHUP))
+}
+
 fn mebibytes(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
 }
@@ -219,6 +226,17 @@ impl Error {
     pub(crate) fn with_attempts(mut self, attempts: u32) -> Self {
         self.0.attempts = attempts;
         self
+    }
+
+    /// Of a start: may the next one succeed though nothing changes in the program? Something was short, or somebody has
+    /// killed the process.
+    pub(crate) fn may_pass(&self) -> bool {
+        match &self.0.kind {
+            Kind::Os { .. } => true,
+            Kind::DiedStarting { killed, .. } => *killed,
+            Kind::Lost(dossier) => dossier.loss.status.is_some_and(was_killed),
+            _ => false,
+        }
     }
 
     fn loss(&self) -> Option<&Loss> {

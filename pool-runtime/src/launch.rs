@@ -5,7 +5,7 @@
 
 use crate::{
     courier::Courier,
-    error::{Error, Kind, Result},
+    error::{Error, Kind, Result, was_killed},
     job::lock,
     os::{self, Child, Io, Spawn, StatusPage},
     program::{self, Mark, WayIn, given},
@@ -431,7 +431,8 @@ impl Launched {
         }
         let status = self.child.wait();
         let how = status.map_or_else(|| "ended".into(), describe);
-        let failure = again(Kind::Invalid(format!("process {} {how} {when}", self.child.pid())));
+        let text = format!("process {} {how} {when}", self.child.pid());
+        let failure = again(Kind::DiedStarting { text, killed: died && status.is_some_and(was_killed) });
         StartFailure { died, ..failure }
     }
 

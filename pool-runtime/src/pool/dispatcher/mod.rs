@@ -49,10 +49,13 @@ const MILLISECOND: Time = 1_000_000;
 
 /// No call is taken to be longer: enough to be sent singly.
 const LONGEST: Time = 1_000_000 * MILLISECOND;
-/// How many workers may die before they start a call until it is given up.
+/// How many workers may die before they start a call until it is given up; more if it may be tried again.
 const MAX_DEATHS: u32 = 5;
 /// How many starts may fail one after another before the pool gives up.
 const MAX_FAILED_STARTS: u32 = 5;
+/// The same, once workers have worked, where starts fail because something is short or somebody kills processes: with the
+/// pauses between them, they take ten seconds.
+const MAX_UNLUCKY_STARTS: u32 = 12;
 const FIRST_BACK_OFF: Time = 10 * MILLISECOND;
 const LONGEST_BACK_OFF: Time = 2_000 * MILLISECOND;
 
@@ -80,6 +83,8 @@ pub(crate) struct Dispatcher<W: ?Sized> {
     in_flight_calls: usize,
     durations: Durations,
     ever_ready: bool,
+    /// How many starts have failed, at any seat, since a call was finished.
+    futile_starts: u32,
     done: u64,
     failed: u64,
     /// When to look again for a worker that shows no progress.
@@ -128,6 +133,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
             in_flight_calls: 0,
             durations: Durations::default(),
             ever_ready: false,
+            futile_starts: 0,
             done: 0,
             failed: 0,
             look_again: None,
@@ -289,16 +295,24 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         self.vacate(seat, now);
     }
 
-    /// Counts a failed start. A seat where all starts fail is given up; so is the pool when nobody else works in it.
+    /// Counts a failed start. A seat where all starts fail is given up, if that is not because processes are short or are
+    /// killed: that passes. So is the pool when nobody else works in it.
     fn start_failed_for(&mut self, seat: usize, error: Error, at_once: bool) {
         self.seats[seat].failures += 1;
+        self.futile_starts += 1;
         let tries = self.seats[seat].failures;
         // Also one that is just leaving: where it was good, others will be.
         let others = self.seats.iter().any(|seat| matches!(seat.phase, Phase::Ready | Phase::Leaving));
-        if !at_once && tries < MAX_FAILED_STARTS {
+        let most = if error.may_pass() && self.ever_ready { MAX_UNLUCKY_STARTS } else { MAX_FAILED_STARTS };
+        // Where nobody works just now, it matters whether anybody has worked since.
+        if !at_once && (if others { tries } else { tries.min(self.futile_starts) }) < most {
             return;
         }
-        if others {
+        if others && error.may_pass() {
+            if tries == most {
+                tracing::warn!("a worker could not be started {tries} times, and is tried every 2 s: {error}");
+            }
+        } else if others {
             tracing::warn!("a worker is given up after {tries} starts that failed, the last one so: {error}");
             self.seats[seat].phase = Phase::Closed;
         } else if matches!(self.over, Over::No | Over::Closed) {
@@ -346,6 +360,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
             state.calls -= ended as usize;
             state.has_read(number.wrapping_add(ended).wrapping_sub(1));
             state.failures = 0;
+            self.futile_starts = 0;
             state.finished += u64::from(ended);
             state.done += u64::from(ended);
             state.task = work.task();
@@ -427,7 +442,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         // In reverse, as each goes to the front. They are not to blame for what a call before them did.
         for flight in back.into_iter().rev() {
             let flight = Flight { deaths: flight.deaths + u32::from(nothing_started), ..flight };
-            if flight.deaths < MAX_DEATHS || flight.cancelled {
+            if flight.deaths < MAX_DEATHS.saturating_add(flight.work.policy().retries) || flight.cancelled {
                 self.send_back(flight);
             } else {
                 self.fail_flight(&flight, |call| {

@@ -376,6 +376,45 @@ fn starts_that_fail_are_tried_again_later_and_then_given_up() {
 }
 
 #[test]
+fn a_shortage_passes_and_a_mistake_does_not() {
+    let short = || Error::os("cannot start a process of this program", std::io::Error::from_raw_os_error(libc::EAGAIN));
+    for (error, tried_on) in [(short(), true), (Error::invalid("it is broken"), false)] {
+        let mut pool = pool(2);
+        pool.lost(1, 1, &loss(), 0, 0);
+        let mut now = LONGEST_BACK_OFF;
+        for _ in 0..3 * MAX_FAILED_STARTS {
+            let Start::Now { epoch } = pool.next_start(1, now) else { break };
+            pool.start_failed(1, epoch, error.clone(), false, now);
+            now += LONGEST_BACK_OFF;
+        }
+        assert_eq!(pool.next_start(1, now) != Start::Never, tried_on, "{error}");
+        assert!(pool.accepts().is_ok(), "the other one works");
+    }
+}
+
+#[test]
+fn a_pool_whose_workers_are_killed_now_and_then_goes_on() {
+    let mut pool = pool(1);
+    let killed =
+        Arc::new(Loss { status: Some(std::os::unix::process::ExitStatusExt::from_raw(9)), ..(*loss()).clone() });
+    let mut now = 0;
+    for round in 1..20 {
+        // Young and idle, again and again; but in between, work is done.
+        pool.lost(0, 2 * round - 1, &killed, 0, now);
+        now += LONGEST_BACK_OFF;
+        let Start::Now { epoch } = pool.next_start(0, now) else { panic!("given up after {round} deaths") };
+        pool.ready(0, epoch, now);
+        pool.add(work(u64::from(round), 1), now).unwrap();
+        let (_, calls) = sent(&mut pool).remove(0);
+        pool.reported(0, epoch, (calls[0].number, 1), None).unwrap();
+        pool.progressed(0, epoch, now);
+        pool.lost(0, epoch, &killed, calls[0].number, now);
+        let Start::Now { epoch } = pool.next_start(0, now) else { panic!("given up after {round} deaths") };
+        pool.ready(0, epoch, now);
+    }
+}
+
+#[test]
 fn closing_lets_everything_finish_and_terminating_nothing() {
     let mut closed = pool(1);
     closed.add(work(0, 2), 0).unwrap();

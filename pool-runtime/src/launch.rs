@@ -12,10 +12,10 @@ use crate::{
     protocol::{FromWorker, Hello, NamedCall, NotReady},
     registry,
     shared::Handle,
+    surroundings::{Place, WorkerOptions},
     transport::{Inlet, Outlet, Received, channel, ring},
 };
 use std::{
-    ffi::OsString,
     fs::File,
     io::{self, PipeReader, PipeWriter, Read},
     os::fd::{AsFd, OwnedFd},
@@ -74,8 +74,6 @@ impl<T: Into<OwnedFd>> From<T> for Stdio {
 pub(crate) struct Launch {
     pub(crate) way_in: WayIn,
     pub(crate) program: Option<PathBuf>,
-    pub(crate) env: Vec<(OsString, Option<OsString>)>,
-    pub(crate) current_dir: Option<PathBuf>,
     pub(crate) stdio: [Stdio; 3],
     pub(crate) start_timeout: Duration,
     /// How long its initializer may take.
@@ -103,8 +101,6 @@ impl Launch {
         Ok(Self {
             way_in,
             program: None,
-            env: Vec::new(),
-            current_dir: None,
             stdio: [Stdio::null(), Stdio::inherit(), Stdio::inherit()],
             start_timeout: START_TIMEOUT,
             initializer_timeout: None,
@@ -114,7 +110,7 @@ impl Launch {
 }
 
 /// The greeting for a process of this build.
-pub(crate) fn hello(name: String, daemon: bool, epoch: u32, single: bool) -> Hello {
+pub(crate) fn hello(name: String, daemon: bool, epoch: u32, single: bool, place: Place) -> Hello {
     Hello {
         file: program::file(),
         build: None,
@@ -126,6 +122,7 @@ pub(crate) fn hello(name: String, daemon: bool, epoch: u32, single: bool) -> Hel
         daemon,
         depth: program::depth() + 1,
         single,
+        place,
         has_initializer: false,
     }
 }
@@ -205,12 +202,12 @@ impl Launch {
     /// # Errors
     ///
     /// The system refuses: no more processes, descriptors or memory, or no such directory.
-    pub(crate) fn start(&self) -> Result<Launched> {
+    pub(crate) fn start(&self, options: &WorkerOptions) -> Result<Launched> {
         let _turn = Turn::take();
-        self.try_start().map_err(|error| Error::os("cannot start a process of this program", error))
+        self.try_start(options).map_err(|error| Error::os("cannot start a process of this program", error))
     }
 
-    fn try_start(&self) -> io::Result<Launched> {
+    fn try_start(&self, options: &WorkerOptions) -> io::Result<Launched> {
         let pair = channel::Pair::new()?;
         let (passes, passed) = os::passing::pair()?;
         let mut page = StatusPage::new()?;
@@ -251,8 +248,8 @@ impl Launch {
         let child = Spawn {
             program: program.as_os_str(),
             args: &self.way_in.args(),
-            env: &program::environment(&self.env, &mark),
-            current_dir: self.current_dir.as_ref().map(|dir| dir.as_os_str()),
+            env: &program::environment(&options.env, &mark),
+            current_dir: options.current_dir.as_ref().map(|dir| dir.as_os_str()),
             close_from: more.start,
             descriptors: &descriptors,
         }

@@ -235,6 +235,7 @@ mod reporter;
 mod results;
 mod run;
 mod shared;
+mod surroundings;
 mod task;
 mod transport;
 mod worker;
@@ -252,6 +253,7 @@ pub use process::{Process, RunningProcess, active_children};
 pub use program::{ProcessInfo, cpu_count, current_process, parent_process};
 pub use registry::tasks;
 pub use shared::{Plain, Shared};
+pub use surroundings::WorkerOptions;
 pub use task::{Call, Initializer, Task, TaskCall, TaskInfo};
 
 /// What the macros' expansions use. Not for users: it changes without notice.

@@ -24,6 +24,7 @@ use crate::{
         stop_frame,
     },
     run::{Fault, Run},
+    surroundings::WorkerOptions,
     task::{Body, Encoded, RawCall, TaskCall, TaskInfo},
     transport::Received,
 };
@@ -44,7 +45,7 @@ use std::{
 /// |---|---|
 /// | [`name`](Self::name) | `Process-1`, `Process-2`, …, whatever the others are named; `Process-1:1` for the first one that `Process-1` starts |
 /// | [`daemon`](Self::daemon) | as the process that starts it: false |
-/// | [`env`](Self::env), [`current_dir`](Self::current_dir) | those of this process |
+/// | [`env`](Self::env), [`current_dir`](Self::current_dir), [`nice`](Self::nice), [`cpus`](Self::cpus) | those of this process |
 /// | [`stdin`](Self::stdin) | empty |
 /// | [`stdout`](Self::stdout), [`stderr`](Self::stderr) | those of this process |
 ///
@@ -72,8 +73,7 @@ pub struct Process<R> {
     decode: Decode<R>,
     name: Option<String>,
     daemon: bool,
-    env: Vec<(OsString, Option<OsString>)>,
-    current_dir: Option<PathBuf>,
+    options: WorkerOptions,
     stdio: [Stdio; 3],
 }
 
@@ -96,8 +96,7 @@ impl<R> Process<R> {
             decode,
             name: None,
             daemon: program::current_process().daemon(),
-            env: Vec::new(),
-            current_dir: None,
+            options: WorkerOptions::default(),
             stdio: [Stdio::null(), Stdio::inherit(), Stdio::inherit()],
         }
     }
@@ -116,19 +115,31 @@ impl<R> Process<R> {
 
     /// Sets an environment variable of the process.
     pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
-        self.env.push((name.into(), Some(value.into())));
+        self.options = self.options.env(name, value);
         self
     }
 
     /// Removes an environment variable of the process.
     pub fn env_remove(mut self, name: impl Into<OsString>) -> Self {
-        self.env.push((name.into(), None));
+        self.options = self.options.env_remove(name);
         self
     }
 
     /// The directory in which the process starts.
     pub fn current_dir(mut self, dir: impl Into<PathBuf>) -> Self {
-        self.current_dir = Some(dir.into());
+        self.options = self.options.current_dir(dir);
+        self
+    }
+
+    /// How far the process stands back for others: from −20, which takes privileges, to 19.
+    pub fn nice(mut self, nice: i32) -> Self {
+        self.options = self.options.nice(nice);
+        self
+    }
+
+    /// The processors on which the process may run, counted from 0 as the system does.
+    pub fn cpus(mut self, cpus: impl IntoIterator<Item = usize>) -> Self {
+        self.options = self.options.cpus(cpus);
         self
     }
 
@@ -193,7 +204,8 @@ impl<R> Process<R> {
     /// There is no way in for it (see [`pool_main!`](crate::pool_main)), two tasks have one name, this process is
     /// daemonic or nested too deeply, an argument cannot be encoded, or the system cannot start it.
     pub fn start(self) -> Result<RunningProcess<R>> {
-        let launch = Launch { env: self.env, current_dir: self.current_dir, stdio: self.stdio, ..Launch::new()? };
+        let launch = Launch { stdio: self.stdio, ..Launch::new()? };
+        self.options.check()?;
         let mut policy = Policy::NONE;
         let call = match self.target {
             Some(call) => {
@@ -210,9 +222,9 @@ impl<R> Process<R> {
             }
             None => None,
         };
-        let mut hello = launch::hello(String::new(), self.daemon, 1, true);
+        let mut hello = launch::hello(String::new(), self.daemon, 1, true, self.options.place());
         hello.name = self.name.unwrap_or_else(|| format!("Process-{}", hello.identity));
-        let mut launched = launch.start()?;
+        let mut launched = launch.start(&self.options)?;
         let pipes =
             Pipes { stdin: launched.stdin.take(), stdout: launched.stdout.take(), stderr: launched.stderr.take() };
         let shared = Arc::new(Shared {

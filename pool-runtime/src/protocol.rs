@@ -44,6 +44,7 @@ use crate::{
     packed::{Part, Slices},
     panic::PanicInfo,
     policy::Timing,
+    surroundings::Place,
     transport::Append,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -122,6 +123,7 @@ pub(crate) struct Hello {
     pub(crate) depth: u32,
     /// A process runs one call and prints its panics; a worker of a pool runs many and reports them.
     pub(crate) single: bool,
+    pub(crate) place: Place,
     /// The call of the initializer is the next frame.
     pub(crate) has_initializer: bool,
 }

@@ -136,7 +136,11 @@ fn greeted(link: &mut Link) -> Result<Hello, String> {
         Received::Gone | Received::Nothing => return Err("its parent is already gone".into()),
         Received::Garbled(fault) => return Err(format!("its parent {fault}")),
     };
-    let hello = Hello::from_frame(&frame).and_then(|hello| acceptable(&hello).map(|()| hello));
+    let hello = Hello::from_frame(&frame).and_then(|hello| {
+        acceptable(&hello)?;
+        hello.place.take()?;
+        Ok(hello)
+    });
     let answer = match &hello {
         Ok(_) => FromWorker::Welcome,
         Err(why) => FromWorker::Refused(why.clone()),

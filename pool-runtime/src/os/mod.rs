@@ -27,7 +27,7 @@ pub(crate) use futex::{futex_wait, futex_wake};
 pub(crate) use mapping::{Mapping, PAGE, check_size, prefer_huge_pages, sealed_memory};
 pub(crate) use memory::{Draft, Memory, View};
 pub(crate) use page::{StatusPage, WORDS};
-pub(crate) use processor::{cpu_count, current_cpu, leave_cpu};
+pub(crate) use processor::{cpu_count, current_cpu, leave_cpu, set_cpus, set_nice, usable_cpus};
 pub(crate) use signal::{SigpipeHeld, block_all_signals};
 pub(crate) use spawn::{Io, Spawn, program_path};
 

@@ -1,10 +1,32 @@
 //! Which processors there are, and on which of them a thread runs.
 
-use rustix::thread::{sched_getaffinity, sched_getcpu, sched_setaffinity};
+use rustix::{
+    process::setpriority_process,
+    thread::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity},
+};
+use std::io;
 
 /// The processors this process may use: the smaller of its affinity and its cgroup's quota.
 pub(crate) fn cpu_count() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// The processors on which this thread, and so what it starts, may run.
+pub(crate) fn usable_cpus() -> Vec<usize> {
+    let usable = sched_getaffinity(None).unwrap_or_default();
+    (0..CpuSet::MAX_CPU).filter(|cpu| usable.is_set(*cpu)).collect()
+}
+
+/// Has this thread, and all that it makes later, run on these processors.
+pub(crate) fn set_cpus(cpus: &[usize]) -> io::Result<()> {
+    let mut set = CpuSet::new();
+    cpus.iter().filter(|cpu| **cpu < CpuSet::MAX_CPU).for_each(|cpu| set.set(*cpu));
+    Ok(sched_setaffinity(None, &set)?)
+}
+
+/// Sets the priority of this thread, and of all that it makes later.
+pub(crate) fn set_nice(nice: i32) -> io::Result<()> {
+    Ok(setpriority_process(None, nice)?)
 }
 
 /// The processor on which the calling thread runs just now. No system call on most architectures.
@@ -28,7 +50,6 @@ pub(crate) fn leave_cpu(cpu: u32) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rustix::thread::CpuSet;
 
     #[test]
     fn a_thread_moves_and_may_still_use_all_processors() {

@@ -16,11 +16,13 @@ use crate::{
     program,
     protocol::NamedCall,
     shared::Regions,
+    surroundings::WorkerOptions,
     task::{Call, Initializer, RawCall, StateType},
     transport::{channel, ring},
 };
 use std::{
     ffi::OsString,
+    fmt,
     path::PathBuf,
     sync::{
         Arc, Condvar, Mutex, PoisonError,
@@ -70,6 +72,15 @@ pub enum Transport {
     Channel,
 }
 
+/// Chooses what one worker is started with.
+struct EachWorker(Box<dyn Fn(usize, WorkerOptions) -> WorkerOptions>);
+
+impl fmt::Debug for EachWorker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("EachWorker")
+    }
+}
+
 /// Makes a [`Pool`] with options.
 ///
 /// | option | default |
@@ -80,7 +91,7 @@ pub enum Transport {
 /// | [`timeout`](Self::timeout), [`soft_timeout`](Self::soft_timeout), [`memory`](Self::memory) | no limit |
 /// | [`retries`](Self::retries), [`retry_delay`](Self::retry_delay) | none; 100 ms before the first |
 /// | [`initializer`](Self::initializer) | none |
-/// | [`env`](Self::env), [`current_dir`](Self::current_dir) | those of this process |
+/// | [`env`](Self::env), [`current_dir`](Self::current_dir), [`nice`](Self::nice), [`cpus`](Self::cpus); [`each_worker`](Self::each_worker) | those of this process |
 /// | [`start_timeout`](Self::start_timeout) | 60 s |
 /// | [`executable`](Self::executable) | this program |
 /// | [`transport`](Self::transport) | [`Ring`](Transport::Ring), or [`Channel`](Transport::Channel) if memory cannot be shared |
@@ -91,8 +102,8 @@ pub struct PoolBuilder {
     name: Option<String>,
     tasks_per_child: u64,
     initializer: Option<RawCall>,
-    env: Vec<(OsString, Option<OsString>)>,
-    current_dir: Option<PathBuf>,
+    options: WorkerOptions,
+    each_worker: Vec<EachWorker>,
     start_timeout: Duration,
     executable: Option<PathBuf>,
     transport: Option<Transport>,
@@ -109,8 +120,8 @@ impl PoolBuilder {
             name: None,
             tasks_per_child: u64::MAX,
             initializer: None,
-            env: Vec::new(),
-            current_dir: None,
+            options: WorkerOptions::default(),
+            each_worker: Vec::new(),
             start_timeout: START_TIMEOUT,
             executable: None,
             transport: None,
@@ -259,19 +270,57 @@ impl PoolBuilder {
 
     /// Sets an environment variable of the workers.
     pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
-        self.env.push((name.into(), Some(value.into())));
+        self.options = self.options.env(name, value);
         self
     }
 
     /// Removes an environment variable of the workers.
     pub fn env_remove(mut self, name: impl Into<OsString>) -> Self {
-        self.env.push((name.into(), None));
+        self.options = self.options.env_remove(name);
         self
     }
 
     /// The directory in which the workers start.
     pub fn current_dir(mut self, dir: impl Into<PathBuf>) -> Self {
-        self.current_dir = Some(dir.into());
+        self.options = self.options.current_dir(dir);
+        self
+    }
+
+    /// How far the workers stand back for others: from −20, which takes privileges, to 19.
+    pub fn nice(mut self, nice: i32) -> Self {
+        self.options = self.options.nice(nice);
+        self
+    }
+
+    /// The processors on which the workers may run, counted from 0 as the system does.
+    pub fn cpus(mut self, cpus: impl IntoIterator<Item = usize>) -> Self {
+        self.options = self.options.cpus(cpus);
+        self
+    }
+
+    /// Gives each worker its own environment, directory, processors or priority. `choose` is given the worker's place in
+    /// the pool, from 0, and what is chosen for all; a worker that replaces another has its place.
+    ///
+    /// ```
+    /// # use pool_runtime::{Pool, Result, enter, task};
+    /// #[task]
+    /// fn device() -> String {
+    ///     std::env::var("DEVICE").unwrap_or_default()
+    /// }
+    ///
+    /// fn main() -> Result<()> {
+    ///     enter();
+    ///     let pool = Pool::builder()
+    ///         .processes(2)
+    ///         .nice(5)
+    ///         .each_worker(|index, worker| worker.env("DEVICE", index.to_string()))
+    ///         .build()?;
+    ///     assert!(["0", "1"].contains(&pool.apply(device::call())?.as_str()));
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn each_worker(mut self, choose: impl Fn(usize, WorkerOptions) -> WorkerOptions + 'static) -> Self {
+        self.each_worker.push(EachWorker(Box::new(choose)));
         self
     }
 
@@ -317,6 +366,12 @@ impl PoolBuilder {
                                        at least 1",
             ));
         }
+        let choose = |index| {
+            let choose = |options, each: &EachWorker| each.0(index, options);
+            let options = self.each_worker.iter().fold(self.options.clone(), choose);
+            options.check().map(|()| options)
+        };
+        let options = (0..processes).map(choose).collect::<Result<Vec<_>>>()?;
         let initializer_timeout = self
             .initializer
             .as_ref()
@@ -333,8 +388,6 @@ impl PoolBuilder {
         let bells = bells.map(Arc::new);
         let launch = Launch {
             program: self.executable,
-            env: self.env,
-            current_dir: self.current_dir,
             start_timeout: self.start_timeout,
             initializer_timeout,
             bells: bells.clone(),
@@ -360,6 +413,7 @@ impl PoolBuilder {
             seats: processes,
             name: self.name.unwrap_or_else(default_name),
             launch,
+            options,
             initializer,
             core: Mutex::new(core),
             changed: Condvar::new(),

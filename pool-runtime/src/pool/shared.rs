@@ -17,6 +17,7 @@ use crate::{
     policy::{Policy, SharedPolicy, Wish},
     protocol::{CallsWriter, Failure, FromWorker, Garbled, NamedCall, Record, RecordHead, Told},
     shared::{Handle, Regions},
+    surroundings::WorkerOptions,
     task::{RawCall, StateType, TaskInfo},
     transport::{Append, Received},
 };
@@ -69,6 +70,8 @@ pub(crate) struct Shared {
     pub(super) seats: usize,
     pub(super) name: String,
     pub(super) launch: Launch,
+    /// What each worker's process is started with, by seat.
+    pub(super) options: Vec<WorkerOptions>,
     pub(super) initializer: Option<(NamedCall, Regions, StateType)>,
     pub(super) core: Mutex<Core>,
     /// Something has changed that somebody waits for: a seat may be started, a pool is ready, or over.

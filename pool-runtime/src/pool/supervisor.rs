@@ -47,7 +47,7 @@ pub(super) fn spawn(shared: Arc<Shared>, seat: usize) -> io::Result<JoinHandle<(
 
 fn attend(shared: &Arc<Shared>, seat: usize) {
     while let Some(epoch) = next_epoch(shared, seat) {
-        let mut launched = match shared.launch.start() {
+        let mut launched = match shared.launch.start(&shared.options[seat]) {
             Ok(launched) => launched,
             Err(error) => {
                 shared.tell(|dispatcher, now| dispatcher.start_failed(seat, epoch, error, false, now));
@@ -72,7 +72,8 @@ fn attend(shared: &Arc<Shared>, seat: usize) {
         if !lock(&shared.core).dispatcher.is_starting(seat) {
             let _ = launched.child.kill();
         }
-        let hello = launch::hello(format!("{}-{}", shared.name, seat + 1), false, epoch, false);
+        let name = format!("{}-{}", shared.name, seat + 1);
+        let hello = launch::hello(name, false, epoch, false, shared.options[seat].place());
         let greeted = launched.greet(hello, shared.initializer.as_ref().map(|(call, regions, _)| (call, &**regions)));
         match greeted {
             Ok(()) => {

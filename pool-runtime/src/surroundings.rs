@@ -1,0 +1,100 @@
+//! In what surroundings a process starts: its environment, directory, processors and priority.
+
+use crate::{
+    error::{Error, Result},
+    os,
+};
+use serde::{Deserialize, Serialize};
+use std::{ffi::OsString, path::PathBuf};
+
+/// What the process of one worker is started with: see [`PoolBuilder::each_worker`](crate::PoolBuilder::each_worker).
+///
+/// It begins as what the pool's builder says for all workers.
+#[derive(Clone, Debug, Default)]
+#[must_use = "what is chosen counts only if it is returned"]
+pub struct WorkerOptions {
+    pub(crate) env: Vec<(OsString, Option<OsString>)>,
+    pub(crate) current_dir: Option<PathBuf>,
+    pub(crate) nice: Option<i32>,
+    pub(crate) cpus: Option<Vec<usize>>,
+}
+
+impl WorkerOptions {
+    /// Sets an environment variable.
+    pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
+        self.env.push((name.into(), Some(value.into())));
+        self
+    }
+
+    /// Removes an environment variable.
+    pub fn env_remove(mut self, name: impl Into<OsString>) -> Self {
+        self.env.push((name.into(), None));
+        self
+    }
+
+    /// The directory in which the process starts.
+    pub fn current_dir(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.current_dir = Some(dir.into());
+        self
+    }
+
+    /// How far the process stands back for others: from −20, which takes privileges as all that are less than this
+    /// process's own, to 19.
+    pub fn nice(mut self, nice: i32) -> Self {
+        self.nice = Some(nice);
+        self
+    }
+
+    /// The processors on which the process may run, counted from 0 as the system does.
+    pub fn cpus(mut self, cpus: impl IntoIterator<Item = usize>) -> Self {
+        self.cpus = Some(cpus.into_iter().collect());
+        self
+    }
+
+    /// Refuses what cannot be had, before anything is started.
+    pub(crate) fn check(&self) -> Result<()> {
+        if let Some(nice) = self.nice.filter(|nice| !(-20..=19).contains(nice)) {
+            return Err(Error::invalid(format!("a process is as nice as -20 to 19, and {nice} was asked for")));
+        }
+        let Some(cpus) = &self.cpus else { return Ok(()) };
+        if cpus.is_empty() {
+            return Err(Error::invalid("a worker runs on at least 1 processor, and none were given"));
+        }
+        let usable = os::usable_cpus();
+        match cpus.iter().find(|cpu| !usable.contains(cpu)) {
+            Some(cpu) => Err(Error::invalid(format!(
+                "a worker cannot run on processor {cpu}: this process may use {usable:?}, counted from 0"
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    /// What the process does itself, as soon as it is greeted.
+    pub(crate) fn place(&self) -> Place {
+        Place { nice: self.nice, cpus: self.cpus.clone() }
+    }
+}
+
+/// The place that a process takes among others: its priority and processors, if they are not its parent's.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Place {
+    nice: Option<i32>,
+    cpus: Option<Vec<usize>>,
+}
+
+impl Place {
+    /// For this thread, and all that are made from it.
+    ///
+    /// # Errors
+    ///
+    /// A text for the parent.
+    pub(crate) fn take(&self) -> Result<(), String> {
+        if let Some(nice) = self.nice {
+            os::set_nice(nice).map_err(|error| format!("it cannot be as nice as {nice}: {error}"))?;
+        }
+        if let Some(cpus) = &self.cpus {
+            os::set_cpus(cpus).map_err(|error| format!("it cannot run on the processors {cpus:?}: {error}"))?;
+        }
+        Ok(())
+    }
+}

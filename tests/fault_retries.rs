@@ -42,7 +42,7 @@ fn a_call_whose_worker_dies_is_tried_again() {
 fn hang_first(calls: &Path) -> usize {
     support::count(calls);
     let called = std::fs::read(calls).unwrap().len();
-    while called < 3 {
+    if called < 3 {
         std::thread::sleep(Duration::from_secs(3600));
     }
     called

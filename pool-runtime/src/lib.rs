@@ -198,12 +198,53 @@
 //! | who | what happens |
 //! |---|---|
 //! | a task panics | its call fails with the panic; the worker goes on, unless it has a state |
-//! | a worker dies | the call that it had started fails, and says how it died; what was sent after it is run by others; the worker is replaced |
+//! | a worker dies | the call that it had started fails, and says how it died, or is tried again if it may be; what was sent after it is run by others; the worker is replaced |
+//! | a call takes too long, or too much memory | its worker is killed, and all is as if it had died by itself |
 //! | five workers die, one after another, before they start a call that they were sent | the call fails; it did not run |
-//! | workers cannot start | they are tried again, ever more slowly; after five failures in a row, with no worker left, all that waits fails and says why |
+//! | workers cannot start | they are tried again, ever more slowly; after five failures in a row, with no worker left, all that waits fails and says why; after twelve, if workers had worked before and processes are short or are killed by others |
 //! | the parent dies, in whatever way | its workers end at once, whatever they are doing, and so do theirs |
 //!
-//! A call that has started is never repeated. After a failure, [`Error::ran`] says whether it had.
+//! A call that has started is not repeated, unless it [may be](PoolBuilder::retries). After a failure, [`Error::ran`] says
+//! whether it had.
+//!
+//! # Limits of time and memory
+//!
+//! A call can be limited in time and memory, and be allowed to be tried again: by its task's attribute, for all calls of a
+//! pool, or by itself. What is chosen for a call goes before what its task declares, and that before what the pool says.
+//!
+//! | | the task | the pool | the call |
+//! |---|---|---|---|
+//! | killed after so long | `timeout = "30s"` | [`timeout`](PoolBuilder::timeout) | [`timeout`](Call::timeout) |
+//! | told to stop after so long | `soft_timeout = "20s"` | [`soft_timeout`](PoolBuilder::soft_timeout) | [`soft_timeout`](Call::soft_timeout) |
+//! | tried again so often | `retries = 2` | [`retries`](PoolBuilder::retries) | [`retries`](Call::retries) |
+//! | killed at so much memory | `memory = "512MiB"` | [`memory`](PoolBuilder::memory) | [`memory`](Call::memory) |
+//!
+//! Times count from when a worker takes the call up. A task asks [`current_job`] whether it is to stop.
+//!
+//! ```
+//! # use pool_runtime::{Pool, Result, current_job, enter, task};
+//! # use std::time::Duration;
+//! #[task(timeout = "10s", soft_timeout = "20ms")]
+//! fn approximate_pi() -> f64 {
+//!     let (mut pi, mut denominator) = (0.0, 1.0);
+//!     while !current_job().is_cancelled() {
+//!         pi += 4.0 / denominator - 4.0 / (denominator + 2.0);
+//!         denominator += 4.0;
+//!     }
+//!     pi
+//! }
+//!
+//! fn main() -> Result<()> {
+//!     enter();
+//!     let pool = Pool::new(1)?;
+//!     assert!((pool.apply(approximate_pi::call())? - 3.14).abs() < 0.01);
+//!     // This one gets no time at all, twice.
+//!     let call = approximate_pi::call().timeout(Duration::ZERO).retries(1);
+//!     let error = pool.apply(call).unwrap_err();
+//!     assert!(error.is_timeout() && error.attempts() == 2);
+//!     Ok(())
+//! }
+//! ```
 //!
 //! # Limits
 //!

@@ -60,6 +60,8 @@ struct Shape {
     check_every: u64,
 }
 
+/// Short lives, of which many fit into a second: what is rare is the beginning and the end.
+const TINY: Shape = Shape { seats: 3, calls: 60, events: 400, pause: 2 * MILLISECOND, check_every: 1 };
 const SMALL: Shape = Shape { seats: 6, calls: 3_000, events: 3_000, pause: 2 * MILLISECOND, check_every: 1 };
 const MEDIUM: Shape = Shape { seats: 200, calls: 100_000, events: 200_000, pause: MILLISECOND / 10, check_every: 200 };
 const LARGE: Shape =
@@ -70,6 +72,8 @@ const LARGE: Shape =
 enum Fate {
     Returns,
     Panics,
+    /// Around the time at which it is killed.
+    ReturnsLate,
     Dies,
     Hangs,
     Grows,
@@ -211,6 +215,7 @@ impl World {
                 }
                 Effect::Failed { work, index, error } => self.end(work.first_job + u64::from(index), Some(&error)),
                 Effect::Send { seat, epoch, generation, first, last } => {
+                    assert!(!self.pool.seats[seat].watch.worn, "a worker that is worn is given more");
                     let calls = headers(self.pool.flights(seat, first, last));
                     assert_eq!(calls.len() as u32, last.wrapping_sub(first).wrapping_add(1));
                     if let Some(process) = self.processes[seat].as_mut().filter(|process| process.epoch == epoch) {
@@ -310,7 +315,8 @@ impl World {
             8..=14 => self.work(seat),
             15..=17 => self.deliver(seat),
             18 => self.notice_death(seat),
-            _ if self.random.one_in(self.deaths) => {
+            // Once it is closed, only what hangs is left to be killed: by the pool.
+            _ if !self.closed && self.random.one_in(self.deaths) => {
                 // From outside, whatever it is doing.
                 let seat = self.random.below(self.processes.len());
                 if let Some(process) = &mut self.processes[seat] {
@@ -346,6 +352,10 @@ impl World {
         let count = self.tickets.len();
         let latest = count.saturating_sub(1 + self.random.below(20));
         let index = if self.random.one_in(2) { latest } else { self.random.below(count) };
+        // Those that wait to be tried again are few.
+        let delayed = self.pool.delayed.first().filter(|_| self.random.one_in(3)).map(|(_, unit)| unit.ticket);
+        let index =
+            delayed.and_then(|ticket| self.tickets.iter().position(|(other, ..)| *other == ticket)).unwrap_or(index);
         let Some((ticket, first, calls)) = self.tickets.get(index).copied() else { return };
         let running = self.random.one_in(2);
         for fact in &mut self.jobs[first as usize..first as usize + calls as usize] {
@@ -426,11 +436,16 @@ impl World {
                 _ if random.one_in(self.deaths) => Fate::Dies,
                 0 => Fate::Panics,
                 1 if policy.timeout != u64::MAX => Fate::Hangs,
+                3 | 4 if policy.timeout != u64::MAX => Fate::ReturnsLate,
                 2 if policy.memory != u64::MAX => Fate::Grows,
                 _ => Fate::Returns,
             };
             let takes = if random.one_in(50) { 20 * MILLISECOND } else { random.next() % 30_000 };
-            let until = if matches!(fate, Fate::Hangs | Fate::Grows) { NEVER } else { now + takes };
+            let until = match fate {
+                Fate::Hangs | Fate::Grows => NEVER,
+                Fate::ReturnsLate => now + policy.timeout + random.next() % (2 * MILLISECOND),
+                _ => now + takes,
+            };
             process.running = Some(Running { call, fate, since: now, until });
         } else if process.stopping && process.reports.is_empty() {
             process.dead = true;
@@ -541,6 +556,14 @@ impl World {
             self.step();
         }
         self.closed = true;
+        if self.random.one_in(2) {
+            // Close to its end, or at it.
+            let left = self.random.below(4);
+            let most = self.events + 20_000;
+            while self.pool.waiting_calls + self.pool.in_flight_calls > left && self.events < most {
+                self.step();
+            }
+        }
         if self.random.one_in(5) {
             self.terminated = true;
             self.pool.terminate();
@@ -628,13 +651,18 @@ fn time(share: f64, otherwise: u64) -> Duration {
 }
 
 #[test]
+fn simulation_of_short_lives() {
+    simulate(TINY, 1 << 22, time(0.2, 1_000));
+}
+
+#[test]
 fn simulation_of_small_pools() {
-    simulate(SMALL, 0, time(0.4, 2_000));
+    simulate(SMALL, 0, time(0.3, 1_000));
 }
 
 #[test]
 fn simulation_of_pools_of_hundreds() {
-    simulate(MEDIUM, 1 << 20, time(0.3, 1_000));
+    simulate(MEDIUM, 1 << 20, time(0.2, 0));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use crate::{
     courier::Courier,
     error::{Error, Kind, Result, was_killed},
     job::lock,
-    os::{self, Child, Io, Spawn, StatusPage},
+    os::{self, Child, Confinement, Io, Spawn, StatusPage},
     program::{self, Mark, WayIn, given},
     protocol::{FromWorker, Hello, NamedCall, NotReady},
     registry,
@@ -80,6 +80,8 @@ pub(crate) struct Launch {
     pub(crate) initializer_timeout: Option<Duration>,
     /// The bells that it rings, if it is to be reached through rings.
     pub(crate) bells: Option<Arc<ring::Bells>>,
+    /// What it may not do.
+    pub(crate) confinement: Option<Confinement>,
 }
 
 impl Launch {
@@ -105,6 +107,7 @@ impl Launch {
             start_timeout: START_TIMEOUT,
             initializer_timeout: None,
             bells: None,
+            confinement: None,
         })
     }
 }
@@ -124,6 +127,7 @@ pub(crate) fn hello(name: String, daemon: bool, epoch: u32, single: bool, place:
         single,
         place,
         has_initializer: false,
+        confinement: None,
     }
 }
 
@@ -143,6 +147,7 @@ pub(crate) struct Launched {
     pub(crate) stderr: Option<PipeReader>,
     relay: Option<JoinHandle<()>>,
     is_other_file: bool,
+    confinement: Option<Confinement>,
     /// None is never.
     deadline: Option<Instant>,
     timeout: Duration,
@@ -285,6 +290,7 @@ impl Launch {
             stderr: stderr.reader,
             relay,
             is_other_file: self.program.is_some(),
+            confinement: self.confinement.clone(),
             deadline: Instant::now().checked_add(self.start_timeout),
             timeout: self.start_timeout,
             initializer_timeout: self.initializer_timeout,
@@ -353,6 +359,7 @@ impl Launched {
         initializer: Option<(&NamedCall, &[Handle])>,
     ) -> Result<(), StartFailure> {
         hello.has_initializer = initializer.is_some();
+        hello.confinement = self.confinement.take();
         hello.build = if self.is_other_file { program::build() } else { None };
         // The greeting is small: it fits into the channel, whether or not anybody reads.
         let met = self.outlet.send(&hello.to_frame()).map_err(|_| self.died(BEFORE));

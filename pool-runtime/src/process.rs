@@ -24,6 +24,7 @@ use crate::{
         stop_frame,
     },
     run::{Fault, Run},
+    sandbox::Sandbox,
     surroundings::WorkerOptions,
     task::{Body, Encoded, RawCall, TaskCall, TaskInfo},
     transport::Received,
@@ -46,6 +47,7 @@ use std::{
 /// | [`name`](Self::name) | `Process-1`, `Process-2`, …, whatever the others are named; `Process-1:1` for the first one that `Process-1` starts |
 /// | [`daemon`](Self::daemon) | as the process that starts it: false |
 /// | [`env`](Self::env), [`current_dir`](Self::current_dir), [`nice`](Self::nice), [`cpus`](Self::cpus) | those of this process |
+/// | [`sandbox`](Self::sandbox) | none: it may do what this process may |
 /// | [`stdin`](Self::stdin) | empty |
 /// | [`stdout`](Self::stdout), [`stderr`](Self::stderr) | those of this process |
 ///
@@ -75,6 +77,7 @@ pub struct Process<R> {
     daemon: bool,
     options: WorkerOptions,
     stdio: [Stdio; 3],
+    sandbox: Option<Sandbox>,
 }
 
 impl Process<()> {
@@ -98,6 +101,7 @@ impl<R> Process<R> {
             daemon: program::current_process().daemon(),
             options: WorkerOptions::default(),
             stdio: [Stdio::null(), Stdio::inherit(), Stdio::inherit()],
+            sandbox: None,
         }
     }
 
@@ -140,6 +144,27 @@ impl<R> Process<R> {
     /// The processors on which the process may run, counted from 0 as the system does.
     pub fn cpus(mut self, cpus: impl IntoIterator<Item = usize>) -> Self {
         self.options = self.options.cpus(cpus);
+        self
+    }
+
+    /// What the process may do: which files, the network, how much memory.
+    ///
+    /// ```
+    /// # use pool_runtime::{Process, Result, Sandbox, enter, task};
+    /// #[task]
+    /// fn can_read(file: &str) -> bool {
+    ///     std::fs::File::open(file).is_ok()
+    /// }
+    ///
+    /// fn main() -> Result<()> {
+    ///     enter();
+    ///     let process = Process::new(can_read::call("/etc/passwd")).sandbox(Sandbox::strict()).start()?;
+    ///     assert!(!process.join()?);
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn sandbox(mut self, sandbox: Sandbox) -> Self {
+        self.sandbox = Some(sandbox);
         self
     }
 
@@ -202,10 +227,13 @@ impl<R> Process<R> {
     /// # Errors
     ///
     /// There is no way in for it (see [`pool_main!`](crate::pool_main)), two tasks have one name, this process is
-    /// daemonic or nested too deeply, an argument cannot be encoded, or the system cannot start it.
+    /// daemonic or nested too deeply, an argument cannot be encoded, the sandbox names a path that leads nowhere, or
+    /// the system cannot start it. That the sandbox asks for more than the kernel can do, [`join`](RunningProcess::join)
+    /// says.
     pub fn start(self) -> Result<RunningProcess<R>> {
-        let launch = Launch { stdio: self.stdio, ..Launch::new()? };
         self.options.check()?;
+        let confinement = self.sandbox.as_ref().map(Sandbox::resolve).transpose()?;
+        let launch = Launch { stdio: self.stdio, confinement, ..Launch::new()? };
         let mut policy = Policy::NONE;
         let call = match self.target {
             Some(call) => {

@@ -3,7 +3,7 @@
 //! ```text
 //! parent                                   worker
 //!   Hello ──────────────────────────────▶          version, build, table, who you are
-//!         ◀────────────────────────────── Welcome  version, build, table agree (or Refused: why not)
+//!         ◀────────────────────────────── Welcome  version, build, table agree, and it is confined (or Refused: why not)
 //!   Initializer ────────────────────────▶          if there is one: its call, which may be large
 //!         ◀────────────────────────────── Ready    the initializer has run (or NotReady: why not)
 //!   Calls ──────────────────────────────▶          one or more chunks of calls
@@ -41,6 +41,7 @@
 use crate::{
     codec::{ALIGN, CodecError, Reader, Writer},
     error::Stage,
+    os::Confinement,
     packed::{Part, Slices},
     panic::PanicInfo,
     policy::Timing,
@@ -126,6 +127,8 @@ pub(crate) struct Hello {
     pub(crate) place: Place,
     /// The call of the initializer is the next frame.
     pub(crate) has_initializer: bool,
+    /// What it may not do, from before its first answer on.
+    pub(crate) confinement: Option<Confinement>,
 }
 
 /// Why a worker is not ready.

@@ -15,7 +15,7 @@ use crate::{
     codec::{self, Hold, Reader, Writer},
     current::{self, JobClock},
     error::Stage,
-    os::{self, CallId, StatusPage},
+    os::{self, Abilities, CallId, StatusPage},
     panic::{self, PanicInfo},
     program::{self, Mark, given},
     protocol::{Chunk, FromWorker, Hello, NamedCall, NotReady, ToWorker},
@@ -96,14 +96,20 @@ fn connect(mark: Mark) -> Result<Worker, String> {
         }
     };
     let (outlet, inlet) = channel::inherited(reads, writes).map_err(fail("cannot open its channel"))?;
-    // From here on, whatever is decoded waits for its memory.
-    watch(inlet.duplicate().map_err(fail("cannot watch its parent"))?, Inbox::open(passed))?;
+    let mut link = Link { outlet, inlet, page, rings };
+    let hello = greeting(&mut link)?.and_then(|hello| confined(&hello, &mark).map(|()| hello));
+    // From here on, whatever is decoded waits for its memory. Not earlier: Landlock confines the thread that asks for it,
+    // and those that it starts from then on. One that ran already could do all that the others may not.
+    watch(link.inlet.duplicate().map_err(fail("cannot watch its parent"))?, Inbox::open(passed))?;
     if std::os::unix::process::parent_id() != mark.parent {
         return Err("its parent is already gone".into());
     }
-    let mut link = Link { outlet, inlet, page, rings };
-    let hello = greeted(&mut link)?;
-    Ok(Worker { link, hello, state: None })
+    let answer = match &hello {
+        Ok(_) => FromWorker::Welcome,
+        Err(why) => FromWorker::Refused(why.clone()),
+    };
+    link.outlet.send(&answer.to_frame()).map_err(|error| format!("cannot answer its parent: {error}"))?;
+    Ok(Worker { link, hello: hello?, state: None })
 }
 
 /// Ends this process when the parent is gone, busy or not, and takes the memory that the parent shares. The thread sleeps
@@ -129,24 +135,25 @@ fn watch(socket: OwnedFd, inbox: Inbox) -> Result<(), String> {
     thread.map(drop).map_err(|error| format!("cannot watch its parent: {error}"))
 }
 
-/// Waits for the greeting, and answers it.
-fn greeted(link: &mut Link) -> Result<Hello, String> {
+/// Waits for the greeting. What is wrong with it, the parent is to be told.
+fn greeting(link: &mut Link) -> Result<Result<Hello, String>, String> {
     let frame = match link.inlet.receive(None) {
         Received::Frame(frame) => frame,
         Received::Gone | Received::Nothing => return Err("its parent is already gone".into()),
         Received::Garbled(fault) => return Err(format!("its parent {fault}")),
     };
-    let hello = Hello::from_frame(&frame).and_then(|hello| {
+    Ok(Hello::from_frame(&frame).and_then(|hello| {
         acceptable(&hello)?;
         hello.place.take()?;
         Ok(hello)
-    });
-    let answer = match &hello {
-        Ok(_) => FromWorker::Welcome,
-        Err(why) => FromWorker::Refused(why.clone()),
-    };
-    link.outlet.send(&answer.to_frame()).map_err(|error| format!("cannot answer its parent: {error}"))?;
-    hello
+    }))
+}
+
+/// Gives up what this process may not do, before anything of the user's runs.
+fn confined(hello: &Hello, mark: &Mark) -> Result<(), String> {
+    // A test harness runs a test, and with it this, on a thread of its own, and waits for it on its first.
+    let wait = usize::from(mark.silenced);
+    hello.confinement.as_ref().map_or(Ok(()), |confinement| confinement.apply(Abilities::here(), wait))
 }
 
 fn acceptable(hello: &Hello) -> Result<(), String> {

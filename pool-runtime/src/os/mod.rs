@@ -8,6 +8,7 @@ compile_error!("pool-runtime runs on Linux 5.4 or newer: it needs pidfd, memfd a
 
 mod child;
 mod claim;
+mod confine;
 mod descriptor;
 mod footprint;
 mod futex;
@@ -21,6 +22,7 @@ mod spawn;
 
 pub(crate) use child::Child;
 pub(crate) use claim::{CallId, execute_barriers};
+pub(crate) use confine::{Abilities, Confinement, Files, Limits};
 pub(crate) use descriptor::{above_standard, adopt, beyond_standard, borrow, move_into};
 pub(crate) use footprint::{monotonic, private_memory};
 pub(crate) use futex::{futex_wait, futex_wake};

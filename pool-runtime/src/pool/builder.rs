@@ -15,6 +15,7 @@ use crate::{
     policy::Wish,
     program,
     protocol::NamedCall,
+    sandbox::Sandbox,
     shared::Regions,
     surroundings::WorkerOptions,
     task::{Call, Initializer, RawCall, StateType},
@@ -94,6 +95,7 @@ impl fmt::Debug for EachWorker {
 /// | [`env`](Self::env), [`current_dir`](Self::current_dir), [`nice`](Self::nice), [`cpus`](Self::cpus); [`each_worker`](Self::each_worker) | those of this process |
 /// | [`start_timeout`](Self::start_timeout) | 60 s |
 /// | [`executable`](Self::executable) | this program |
+/// | [`sandbox`](Self::sandbox) | none: workers may do what this process may |
 /// | [`transport`](Self::transport) | [`Ring`](Transport::Ring), or [`Channel`](Transport::Channel) if memory cannot be shared |
 #[derive(Debug)]
 #[must_use = "a builder does nothing until `build` is called"]
@@ -111,6 +113,7 @@ pub struct PoolBuilder {
     retry_delay: Duration,
     memory_per_child: u64,
     age_per_child: Duration,
+    sandbox: Option<Sandbox>,
 }
 
 impl PoolBuilder {
@@ -129,6 +132,7 @@ impl PoolBuilder {
             retry_delay: Duration::from_millis(100),
             memory_per_child: u64::MAX,
             age_per_child: Duration::MAX,
+            sandbox: None,
         }
     }
 
@@ -337,6 +341,28 @@ impl PoolBuilder {
         self
     }
 
+    /// What the workers may do, their initializer included: which files, the network, how much memory.
+    ///
+    /// ```
+    /// # use pool_runtime::{Pool, Result, Sandbox, enter, task};
+    /// #[task]
+    /// fn decode(image: &[u8]) -> usize {
+    ///     // A parser in which there may be a hole: whoever gets in finds no file and no network.
+    ///     image.len()
+    /// }
+    ///
+    /// fn main() -> Result<()> {
+    ///     enter();
+    ///     let pool = Pool::builder().processes(2).sandbox(Sandbox::strict()).build()?;
+    ///     assert_eq!(pool.apply(decode::call(&[0xff, 0xd8]))?, 2);
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn sandbox(mut self, sandbox: Sandbox) -> Self {
+        self.sandbox = Some(sandbox);
+        self
+    }
+
     /// How calls and results travel.
     pub fn transport(mut self, transport: Transport) -> Self {
         self.transport = Some(transport);
@@ -349,7 +375,7 @@ impl PoolBuilder {
     ///
     /// No or no sensible number of workers; no way in for them (see [`pool_main!`](crate::pool_main)); two tasks of
     /// one name; a daemonic process, or too deep a nesting of processes; the workers cannot start, or their initializer
-    /// fails.
+    /// fails; the sandbox names a path that leads nowhere, or asks for more than the kernel can do.
     pub fn build(self) -> Result<Pool> {
         let processes = self.processes.unwrap_or_else(program::cpu_count);
         if processes == 0 {
@@ -377,6 +403,7 @@ impl PoolBuilder {
             .as_ref()
             .and_then(|call| call.wish.as_ref().and_then(|wish| wish.timeout).or(call.task.wish().timeout));
         let initializer = self.initializer.map(named).transpose()?;
+        let confinement = self.sandbox.as_ref().map(Sandbox::resolve).transpose()?;
         let bells = match self.transport {
             Some(Transport::Channel) => None,
             Some(Transport::Ring) => {
@@ -391,6 +418,7 @@ impl PoolBuilder {
             start_timeout: self.start_timeout,
             initializer_timeout,
             bells: bells.clone(),
+            confinement,
             ..Launch::new()?
         };
         let transport = if bells.is_some() { RING } else { CHANNEL };

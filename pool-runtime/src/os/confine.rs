@@ -1,0 +1,311 @@
+//! Takes away from this process what it may not do: its files (Landlock), system calls (seccomp), capabilities, and
+//! resources (limits).
+//!
+//! ```text
+//!   Confinement ─▶ missing? ─▶ Landlock: paths ─▶ seccomp: calls ─▶ capabilities ─▶ limits      nothing is ever given back
+//! ```
+//!
+//! Each of the four closes what the others leave open. Landlock decides by path what may be opened, and knows little else;
+//! the filter sees the numbers of calls and no path; capabilities would lift limits; and limits count what both allow.
+
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod filter;
+
+use landlock::{
+    ABI, Access, AccessFs, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
+    RulesetCreatedAttr, Scope, make_bitflags,
+};
+use rustix::{
+    fs::{CWD, FileType, StatxFlags},
+    process::{Resource, Rlimit, getrlimit, setrlimit},
+    thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities},
+};
+use serde::{Deserialize, Serialize};
+use std::{ffi::OsString, io};
+
+/// What a process is denied, as plain data.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Confinement {
+    /// None: all files are as they would be anyway.
+    pub(crate) files: Option<Files>,
+    pub(crate) network: bool,
+    pub(crate) processes: bool,
+    pub(crate) limits: Limits,
+    /// Go on where the kernel cannot do all of it.
+    pub(crate) best_effort: bool,
+}
+
+/// The only files that may be opened: absolute paths.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Files {
+    pub(crate) reads: Vec<OsString>,
+    pub(crate) writes: Vec<OsString>,
+    pub(crate) executes: Vec<OsString>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Limits {
+    pub(crate) memory: Option<u64>,
+    /// In seconds.
+    pub(crate) cpu_time: Option<u64>,
+    pub(crate) file_size: Option<u64>,
+    pub(crate) open_files: Option<u64>,
+}
+
+/// What a kernel can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Abilities {
+    /// The version of Landlock; 0 if there is none.
+    pub(crate) landlock: i32,
+    pub(crate) seccomp: bool,
+}
+
+/// The version of Landlock that holds back who cuts off a file: Linux 6.2.
+const TRUNCATES: i32 = 3;
+/// The one that holds back signals: Linux 6.12.
+const SCOPES: i32 = 6;
+
+impl Abilities {
+    /// Those of the kernel that this process runs on.
+    pub(crate) fn here() -> Self {
+        const VERSION: u32 = 1;
+        // SAFETY: without attributes, of length 0, the call only says the version.
+        let landlock =
+            unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, std::ptr::null::<u8>(), 0_usize, VERSION) };
+        let action = libc::SECCOMP_RET_ERRNO;
+        // SAFETY: the call reads the action, and says whether there is such a one.
+        let seccomp = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_GET_ACTION_AVAIL, 0, &raw const action) };
+        Self {
+            landlock: landlock.clamp(0, i32::MAX.into()) as i32,
+            seccomp: seccomp == 0 && cfg!(any(target_arch = "x86_64", target_arch = "aarch64")),
+        }
+    }
+}
+
+impl Confinement {
+    /// Is anything denied, limits aside?
+    fn denies(&self) -> bool {
+        self.files.is_some() || !self.network || !self.processes
+    }
+
+    /// What such a kernel lacks for it, in words; none if nothing.
+    pub(crate) fn missing(&self, kernel: Abilities) -> Vec<&'static str> {
+        let restricted = self.files.is_some();
+        let landlock = (1..TRUNCATES).contains(&kernel.landlock);
+        let lacks = [
+            (restricted && kernel.landlock < 1, "to deny files, it has no Landlock, or was started without it"),
+            (
+                restricted && landlock,
+                "its Landlock cannot keep who may read a file from cutting it off (Linux 6.2 can)",
+            ),
+            (
+                restricted && self.processes && kernel.landlock < SCOPES,
+                "with `.processes(true)`, it cannot hold back signals to other processes (Linux 6.12 can)",
+            ),
+            (
+                self.denies() && !kernel.seccomp,
+                "to deny network, processes and ways out, it has no seccomp filters, or none are known for this \
+                 processor",
+            ),
+        ];
+        lacks.into_iter().filter(|(lacking, _)| *lacking).map(|(_, what)| what).collect()
+    }
+
+    /// Confines this process, as far as such a kernel can.
+    ///
+    /// Landlock holds for the calling thread and for those that it will have started: there must be no others, but so many
+    /// that only `wait` and run nothing of the user's.
+    ///
+    /// # Errors
+    ///
+    /// Something was refused, or is missing; what it is. The process is to end then: it may be half confined.
+    pub(crate) fn apply(&self, kernel: Abilities, wait: usize) -> Result<(), String> {
+        let missing = self.missing(kernel);
+        if !missing.is_empty() && !self.best_effort {
+            return Err(format!(
+                "its sandbox asks for more than this kernel has: {}; with `Sandbox::best_effort()` it does without",
+                missing.join("; ")
+            ));
+        }
+        if let Some(files) = &self.files
+            && kernel.landlock > 0
+        {
+            let others = threads().saturating_sub(1 + wait);
+            if others > 0 && !self.best_effort {
+                return Err(format!(
+                    "its sandbox would not reach {others} other threads that run already: start threads after \
+                     `pool_main!` or `enter()`, or accept less with `Sandbox::best_effort()`"
+                ));
+            }
+            files.apply(kernel)?;
+        }
+        if self.denies() {
+            #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+            if kernel.seccomp {
+                filter::apply(self).map_err(|error| format!("cannot filter its system calls: {error}"))?;
+            }
+            self.drop_capabilities().map_err(|error| format!("cannot give up its capabilities: {error}"))?;
+        }
+        self.limits.apply()
+    }
+
+    /// What root could do beyond its files would lead out, or lift the limits. Nothing started from here gets it back:
+    /// the filter and Landlock need a process that gains no privileges by executing.
+    fn drop_capabilities(&self) -> rustix::io::Result<()> {
+        // Landlock says which files; whose they are is none of its concern.
+        const FILES: CapabilitySet = CapabilitySet::DAC_OVERRIDE
+            .union(CapabilitySet::DAC_READ_SEARCH)
+            .union(CapabilitySet::CHOWN)
+            .union(CapabilitySet::FOWNER)
+            .union(CapabilitySet::FSETID);
+        // To become somebody with fewer rights.
+        const LESS: CapabilitySet = CapabilitySet::SETUID.union(CapabilitySet::SETGID);
+        const NETWORK: CapabilitySet =
+            CapabilitySet::NET_BIND_SERVICE.union(CapabilitySet::NET_RAW).union(CapabilitySet::NET_BROADCAST);
+        let kept = if self.network { FILES | LESS | NETWORK } else { FILES | LESS };
+        let now = capabilities(None)?;
+        let next = CapabilitySets {
+            effective: now.effective & kept,
+            permitted: now.permitted & kept,
+            inheritable: now.inheritable & kept,
+        };
+        if next == now { Ok(()) } else { set_capabilities(None, next) }
+    }
+}
+
+/// How many threads this process has; 1 if nobody says so.
+fn threads() -> usize {
+    std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count)
+}
+
+impl Files {
+    fn apply(&self, kernel: Abilities) -> Result<(), String> {
+        // Rights of later versions are not asked for: what a sandbox is would depend on the kernel.
+        let abi = ABI::from(kernel.landlock.min(SCOPES));
+        let refused = |error: landlock::RulesetError| format!("cannot restrict its files: {error}");
+        let read = make_bitflags!(AccessFs::{ReadFile | ReadDir});
+        let execute = read | AccessFs::Execute;
+        // No devices are made: they are ways to what no path says.
+        let devices = make_bitflags!(AccessFs::{MakeChar | MakeBlock | IoctlDev});
+        let write = (AccessFs::from_all(abi) & !AccessFs::Execute) & !devices;
+        let mut rules = Ruleset::default()
+            .set_compatibility(CompatLevel::HardRequirement)
+            .handle_access(AccessFs::from_all(abi))
+            .map_err(refused)?;
+        if kernel.landlock >= SCOPES {
+            rules = rules.scope(Scope::Signal).map_err(refused)?;
+        }
+        let mut rules = rules.create().map_err(refused)?;
+        for (paths, access) in [(&self.reads, read), (&self.writes, write), (&self.executes, execute)] {
+            for path in paths {
+                rules = rules.add_rule(below(path, access, abi)?).map_err(refused)?;
+            }
+        }
+        // Programs and libraries take it for granted, and there is nothing in it.
+        if let Ok(rule) = below(&"/dev/null".into(), write, abi) {
+            rules = rules.add_rule(rule).map_err(refused)?;
+        }
+        rules.restrict_self().map(drop).map_err(refused)
+    }
+}
+
+/// Allows this of a file, or of all below a directory.
+fn below(path: &OsString, access: BitFlags<AccessFs>, abi: ABI) -> Result<PathBeneath<PathFd>, String> {
+    let cannot = |why: &dyn std::fmt::Display| format!("cannot give its sandbox `{}`: {why}", path.display());
+    let kind = rustix::fs::statx(CWD, path, rustix::fs::AtFlags::empty(), StatxFlags::TYPE);
+    let kind = FileType::from_raw_mode(kind.map_err(|error| cannot(&io::Error::from(error)))?.stx_mode.into());
+    let fd = PathFd::new(path).map_err(|error| cannot(&error))?;
+    let access = match kind {
+        FileType::Directory => access,
+        // Who names a device wants to use it.
+        FileType::CharacterDevice | FileType::BlockDevice if access.contains(AccessFs::WriteFile) => {
+            (access | AccessFs::IoctlDev) & AccessFs::from_file(abi)
+        }
+        _ => access & AccessFs::from_file(abi),
+    };
+    Ok(PathBeneath::new(fd, access))
+}
+
+impl Limits {
+    fn apply(&self) -> Result<(), String> {
+        // Of memory, what the process alone can write (`RLIMIT_DATA`), and not its addresses (`RLIMIT_AS`): among those
+        // are rings, shared slices and large arguments, which are the parent's memory and come and go with its calls,
+        // stacks that are reserved and never used, and the program's own file.
+        for (resource, limit, spare) in [
+            (Resource::Data, self.memory, 0),
+            // After the signal, a second for those who handle it; then the kernel kills.
+            (Resource::Cpu, self.cpu_time, 1),
+            (Resource::Fsize, self.file_size, 0),
+            (Resource::Nofile, self.open_files, 0),
+        ] {
+            let Some(limit) = limit else { continue };
+            // Where less is allowed already, that stays.
+            let most = getrlimit(resource).maximum.unwrap_or(u64::MAX);
+            let rlimit =
+                Rlimit { current: Some(limit.min(most)), maximum: Some(limit.saturating_add(spare).min(most)) };
+            setrlimit(resource, rlimit)
+                .map_err(|error| format!("cannot limit its resources ({resource:?}): {error}"))?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: Abilities = Abilities { landlock: SCOPES, seccomp: true };
+    const NOTHING: Abilities = Abilities { landlock: 0, seccomp: false };
+
+    fn strict() -> Confinement {
+        Confinement {
+            files: Some(Files::default()),
+            network: false,
+            processes: false,
+            limits: Limits::default(),
+            best_effort: false,
+        }
+    }
+
+    #[test]
+    fn what_a_kernel_lacks_is_said() {
+        assert_eq!(strict().missing(ALL), Vec::<&str>::new());
+        let one = |confinement: Confinement, kernel, text: &str| {
+            let missing = confinement.missing(kernel);
+            assert!(missing.len() == 1 && missing[0].contains(text), "{missing:?}");
+            let refused = confinement.apply(kernel, 0).unwrap_err();
+            assert!(refused.contains(missing[0]) && refused.contains("best_effort"), "{refused}");
+        };
+        one(strict(), Abilities { landlock: 0, ..ALL }, "no Landlock");
+        one(strict(), Abilities { landlock: 1, ..ALL }, "cutting it off");
+        one(strict(), Abilities { landlock: 2, ..ALL }, "cutting it off");
+        assert_eq!(strict().missing(Abilities { landlock: 3, ..ALL }), Vec::<&str>::new());
+        one(Confinement { processes: true, ..strict() }, Abilities { landlock: 5, ..ALL }, "signals");
+        one(strict(), Abilities { seccomp: false, ..ALL }, "no seccomp");
+        assert_eq!(strict().missing(NOTHING).len(), 2);
+        assert_eq!(Confinement { processes: true, ..strict() }.missing(NOTHING).len(), 3);
+    }
+
+    #[test]
+    fn what_is_not_asked_for_is_not_missing() {
+        let none = Confinement { files: None, network: true, processes: true, ..strict() };
+        assert_eq!(none.missing(NOTHING), Vec::<&str>::new());
+        assert_eq!(none.apply(NOTHING, 0), Ok(()));
+        let offline = Confinement { network: false, ..none };
+        assert_eq!(offline.missing(Abilities { landlock: 0, ..ALL }), Vec::<&str>::new());
+        assert_eq!(offline.missing(NOTHING).len(), 1);
+    }
+
+    #[test]
+    fn best_effort_goes_on_with_what_there_is() {
+        // Of a kernel that can do nothing, nothing is asked; a thread of its own gives up its capabilities.
+        let confinement = Confinement { best_effort: true, ..strict() };
+        std::thread::spawn(move || {
+            assert_eq!(confinement.apply(NOTHING, 0), Ok(()));
+            std::fs::File::open("/proc/self/stat").unwrap();
+            assert!(!capabilities(None).unwrap().effective.contains(CapabilitySet::SYS_ADMIN));
+        })
+        .join()
+        .unwrap();
+    }
+}

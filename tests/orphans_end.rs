@@ -5,14 +5,25 @@ mod support;
 use std::process::Command;
 use support::{Running, VARIABLE, directory, is_alive, line_in, over_every_transport, transport_name, until};
 
-over_every_transport! { idle_and_busy_ones_started_from_a_thread_that_has_ended }
+over_every_transport! {
+    idle_and_busy_ones_started_from_a_thread_that_has_ended,
+    those_in_a_sandbox,
+}
 
 const SCENARIO: &str = env!("CARGO_BIN_EXE_scenario");
 
 fn idle_and_busy_ones_started_from_a_thread_that_has_ended() {
+    orphans_end("orphans");
+}
+
+fn those_in_a_sandbox() {
+    orphans_end("orphans-in-a-sandbox");
+}
+
+fn orphans_end(scenario: &str) {
     let directory = directory();
     let mut command = Command::new(SCENARIO);
-    command.arg("orphans").arg(directory.path()).env(VARIABLE, transport_name());
+    command.arg(scenario).arg(directory.path()).env(VARIABLE, transport_name());
     let mut program = Running::start(&mut command);
     let lines = program.lines(1);
     let orphans: Vec<u32> = lines[0].split(' ').map(|pid| pid.parse().expect("a pid")).collect();

@@ -2,7 +2,7 @@
 //!
 //! Each process leaves a mark at the start of `main`, and another one if it gets to where only the program should be.
 
-use pool_runtime::{Pool, Process, enter, task};
+use pool_runtime::{Pool, Process, Sandbox, enter, task};
 use std::{io::Write, time::Duration};
 
 #[task]
@@ -31,6 +31,7 @@ fn main() {
             "exits-before" => std::process::exit(3),
             "exits-well-before" => std::process::exit(0),
             "aborts-before" => std::process::abort(),
+            "threads-before" => drop(std::thread::spawn(std::thread::park)),
             "hangs-before" => loop {
                 std::thread::park();
             },
@@ -49,7 +50,11 @@ fn main() {
         return;
     }
     let patience = if how == "hangs-before" { Duration::from_millis(100) } else { Duration::from_secs(60) };
-    let run = || Pool::builder().processes(1).start_timeout(patience).build()?.apply(twice::call(21));
+    let builder = || match how {
+        "threads-before" => Pool::builder().sandbox(Sandbox::strict()),
+        _ => Pool::builder(),
+    };
+    let run = || builder().processes(1).start_timeout(patience).build()?.apply(twice::call(21));
     match run() {
         Ok(doubled) => println!("{doubled}"),
         Err(error) => println!("error: {error}"),

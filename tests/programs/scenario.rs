@@ -1,8 +1,8 @@
 //! A program of many small parts, of which a test runs one: `scenario <name> [argument]…`.
 
 use pool_runtime::{
-    Pool, PoolBuilder, Process, Ran, Result, RunningProcess, Stdio, Transport, active_children, current_process,
-    pool_main, task,
+    Pool, PoolBuilder, Process, Ran, Result, RunningProcess, Sandbox, Stdio, Transport, active_children,
+    current_process, pool_main, task,
 };
 use std::{
     io::{Read, Write},
@@ -35,7 +35,10 @@ fn run() -> Result<()> {
         ["double-with-executable", number, executable, ..] => with_executable(executable, number),
         ["main-returns", directory] => main_returns(Path::new(directory)),
         ["daemon-ignores-terminate", directory] => daemon_ignores_terminate(Path::new(directory)),
-        ["orphans", directory] => orphans(Path::new(directory)),
+        ["orphans", directory] => orphans(Path::new(directory), Sandbox::none()),
+        ["orphans-in-a-sandbox", directory] => {
+            orphans(Path::new(directory), Sandbox::strict().write(directory).memory(1 << 30))
+        }
         ["orphans-of-a-tree", directory] => orphans_of_a_tree(Path::new(directory)),
         ["panics-at-once", directory] => panics_at_once(Path::new(directory)),
         ref unknown => panic!("no scenario {unknown:?}"),
@@ -235,13 +238,13 @@ fn daemon_ignores_terminate(directory: &Path) -> Result<()> {
 // ---- processes whose parent is killed ----
 
 /// Starts idle and busy ones, from a thread that has ended when it says their pids.
-fn orphans(directory: &Path) -> Result<()> {
+fn orphans(directory: &Path, sandbox: Sandbox) -> Result<()> {
     let idle = directory.join("idle");
     let busy = directory.join("busy");
     let (process, pool) = std::thread::scope(|scope| {
         let starter = scope.spawn(|| -> Result<_> {
-            let process = Process::new(wait_forever::call(idle.clone())).start()?;
-            let pool = pool(2)?;
+            let process = Process::new(wait_forever::call(idle.clone())).sandbox(sandbox.clone()).start()?;
+            let pool = builder().processes(2).sandbox(sandbox).build()?;
             drop(pool.apply_async(spin_forever::call(busy.clone())));
             Ok((process, pool))
         });

@@ -116,7 +116,8 @@ impl Memory {
         // Asked for page by page, memory that runs out would be a SIGBUS in the middle of a copy.
         until_done(|| fallocate(&draft.fd, FallocateFlags::empty(), 0, length as u64))?;
         let bytes = Mapping::writable(&draft.fd, length)?;
-        fcntl_add_seals(&draft.fd, FIXED | SealFlags::SEAL)?;
+        // Through the mapping that there is, and no other: who gets the descriptor can only read, whatever they try.
+        fcntl_add_seals(&draft.fd, FIXED | SealFlags::FUTURE_WRITE | SealFlags::SEAL)?;
         Ok(Self { bytes, fd: draft.fd, sealed: false })
     }
 
@@ -376,6 +377,21 @@ mod tests {
         let fd = memory.fd().try_clone_to_owned().unwrap();
         assert!(Mapping::writable(&fd, 8).is_err());
         assert_eq!(memory.as_bytes(), b"for good");
+    }
+
+    #[test]
+    fn reusable_memory_is_written_by_its_maker_alone() {
+        let memory = Memory::reusable(PAGE).unwrap();
+        let other = Memory::open(memory.fd().try_clone_to_owned().unwrap()).unwrap();
+        // SAFETY: nobody looks meanwhile.
+        unsafe { memory.overwrite(b"once") };
+        assert_eq!(&other.as_bytes()[..4], b"once");
+        // SAFETY: as above.
+        unsafe { memory.overwrite(b"more") };
+        assert_eq!(&other.as_bytes()[..4], b"more");
+        let fd = memory.fd().try_clone_to_owned().unwrap();
+        assert!(Mapping::writable(&fd, PAGE).is_err());
+        assert_eq!(rustix::io::pwrite(&fd, b"ill", 0).unwrap_err(), Errno::PERM);
     }
 
     #[test]

@@ -1,0 +1,17 @@
+//! A thread that runs before the way in for workers would stay outside of their sandbox: that is refused, and said.
+
+mod support;
+
+use std::process::Command;
+use support::{directory, run};
+
+#[test]
+fn a_sandbox_is_refused_and_says_why() {
+    let directory = directory();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_misused_entry"));
+    let ended = run(command.arg("threads-before").arg(directory.path().join("marks")));
+    let start =
+        "error: the workers cannot start: the worker refuses to work: its sandbox would not reach 1 other threads";
+    assert!(ended.printed().starts_with(start), "{ended:#?}");
+    assert!(ended.printed().ends_with("process: done"), "without a sandbox they do no harm: {ended:#?}");
+}

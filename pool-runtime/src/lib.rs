@@ -175,6 +175,32 @@
 //! When `main` returns, with [`pool_main!`], daemonic processes are terminated and the others joined. See also
 //! [`current_process`], [`parent_process`], [`active_children`] and [`cpu_count`].
 //!
+//! # Sandboxes
+//!
+//! A process is a wall against crashes, not yet against code that means harm: it may do what the program may. A
+//! [`Sandbox`] takes that away from the workers of a pool, or from a [`Process`], before any code of yours runs there:
+//! files, network, other processes, and memory or processor time beyond a limit.
+//!
+//! ```
+//! # use pool_runtime::{Pool, Result, Sandbox, enter, task};
+//! #[task]
+//! fn page_count(document: &[u8]) -> Result<usize, String> {
+//!     // A parser of a hundred thousand lines of C, say.
+//!     std::fs::read("/etc/passwd").map(|stolen| stolen.len() + document.len()).map_err(|error| error.to_string())
+//! }
+//!
+//! fn main() -> Result<()> {
+//!     enter();
+//!     let pool = Pool::builder().processes(1).sandbox(Sandbox::strict().memory(1 << 30)).build()?;
+//!     let refused = pool.apply(page_count::call(b"%PDF"))?.unwrap_err();
+//!     assert!(refused.contains("Permission denied"));
+//!     Ok(())
+//! }
+//! ```
+//!
+//! What is asked for is done, or no worker starts; and not everything can be asked for: [`Sandbox`] says what it needs,
+//! and what it does not do.
+//!
 //! # Tests
 //!
 //! `pool_main!();` at the top of a test file, or in the module of unit tests, makes pools and processes work there,
@@ -249,7 +275,8 @@
 //! # Limits
 //!
 //! Linux 5.4 or newer with glibc, Rust 1.95 or newer. Parent and workers are the same build of one program; anything
-//! else is refused. Processes are nested at most 16 deep, and a daemonic one starts none.
+//! else is refused. Processes are nested at most 16 deep, and a daemonic one starts none. A [`Sandbox`] needs a newer
+//! kernel.
 
 extern crate self as pool_runtime;
 

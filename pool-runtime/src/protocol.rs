@@ -52,7 +52,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{fmt, num::NonZero, ops::Range};
 
 /// Raised with every change of the frames.
-pub(crate) const VERSION: u16 = 4;
+pub(crate) const VERSION: u16 = 5;
 
 const MAGIC: [u8; 6] = *b"pool\r\n";
 

@@ -75,14 +75,20 @@ const MOST_PATHS: usize = 1 << 15;
 ///   can be asked for its size, owner, times and attributes. With `network(true)`, UNIX sockets are reached by their
 ///   paths, whatever files are denied.
 /// - What a worker has open, it can use: its standard streams are wherever this process writes.
+/// - Where one thing is denied and the rest is not, the rest may be a way around: who may write any file can have other
+///   programs do what it may not. Against code that means harm, start from `strict()`.
 /// - It does not hide the machine: time, load, the number of processors, its own environment and command line. Secrets
 ///   do not belong there. Side channels through caches and timing stay open.
 /// - A worker and this process share memory, for calls and results. The worker can write anything there; this process
 ///   checks what it reads, and takes what makes no sense as the end of that worker. What a result *says* is for you to
 ///   check; so is what it leaves in directories where it may write, such as links.
+/// - It does not part the workers of a pool from each other in all things: a worker can go on reading memory in which it
+///   got a large argument, when that of another call is there, and can keep others from being woken in time. What must
+///   not be seen by the code that runs another call belongs into another program.
 /// - It does not share out the machine: without limits, a worker uses all processors and all memory.
 /// - The code that runs before [`enter`](crate::enter) or [`pool_main!`](crate::pool_main), such as constructors of
-///   C libraries, is not confined.
+///   C libraries, is not confined. Threads that it leaves behind would stay outside: they are an error. (In tests, the
+///   harness has one, which waits.)
 ///
 /// # What code may miss
 ///
@@ -182,7 +188,9 @@ impl Sandbox {
     }
 
     /// How much memory each process may have for its own use, in bytes; at least 16 MiB. One more allocation fails,
-    /// which aborts a Rust program: the call's worker is lost.
+    /// which aborts a Rust program: the call's worker is lost. [`PoolBuilder::memory`](crate::PoolBuilder::memory)
+    /// watches from outside what is in use, per call, and says so in the error; this is a wall that nothing gets past
+    /// between two looks.
     ///
     /// This is `RLIMIT_DATA`. Arguments and slices that are shared with this process do not count, nor do files and
     /// memory that the worker shares with others (`memfd`, `/dev/shm`): against code that means harm, a control group

@@ -1,5 +1,5 @@
-//! System calls that would lead out of a sandbox are refused, each of them; those that this library does not know are not
-//! there.
+//! System calls that would lead out of a sandbox are refused, each of them; those that this library does not know are
+//! not there.
 
 mod support;
 

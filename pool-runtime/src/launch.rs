@@ -209,7 +209,15 @@ impl Launch {
     /// The system refuses: no more processes, descriptors or memory, or no such directory.
     pub(crate) fn start(&self, options: &WorkerOptions) -> Result<Launched> {
         let _turn = Turn::take();
-        self.try_start(options).map_err(|error| Error::os("cannot start a process of this program", error))
+        self.try_start(options).map_err(|error| {
+            let action = if error.kind() == io::ErrorKind::PermissionDenied && program::is_confined() {
+                "cannot start a process of this program, as this one is in a sandbox (let that `execute` this program, \
+                 its loader and its libraries)"
+            } else {
+                "cannot start a process of this program"
+            };
+            Error::os(action, error)
+        })
     }
 
     fn try_start(&self, options: &WorkerOptions) -> io::Result<Launched> {

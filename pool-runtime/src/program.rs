@@ -235,6 +235,7 @@ struct Identity {
     parent: Option<ProcessInfo>,
     identity: String,
     depth: u32,
+    confined: bool,
 }
 
 static IDENTITY: OnceLock<Identity> = OnceLock::new();
@@ -245,6 +246,7 @@ fn identity() -> &'static Identity {
         parent: None,
         identity: String::new(),
         depth: 0,
+        confined: false,
     })
 }
 
@@ -253,7 +255,13 @@ pub(crate) fn become_worker(hello: &Hello) {
     let own = ProcessInfo { name: hello.name.clone(), pid: std::process::id(), daemon: hello.daemon };
     let parent =
         ProcessInfo { name: hello.parent_name.clone(), pid: std::os::unix::process::parent_id(), daemon: false };
-    let _ = IDENTITY.set(Identity { own, parent: Some(parent), identity: hello.identity.clone(), depth: hello.depth });
+    let _ = IDENTITY.set(Identity {
+        own,
+        parent: Some(parent),
+        identity: hello.identity.clone(),
+        depth: hello.depth,
+        confined: hello.confinement.is_some(),
+    });
 }
 
 /// This process, as the one who started it named it.
@@ -269,6 +277,11 @@ pub fn parent_process() -> Option<&'static ProcessInfo> {
 /// How many processes stand between the first one and this one.
 pub(crate) fn depth() -> u32 {
     identity().depth
+}
+
+/// Was this process put into a sandbox?
+pub(crate) fn is_confined() -> bool {
+    identity().confined
 }
 
 /// The place in the tree of the next child.

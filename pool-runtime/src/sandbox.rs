@@ -82,9 +82,9 @@ const MOST_PATHS: usize = 1 << 15;
 /// - A worker and this process share memory, for calls and results. The worker can write anything there; this process
 ///   checks what it reads, and takes what makes no sense as the end of that worker. What a result *says* is for you to
 ///   check; so is what it leaves in directories where it may write, such as links.
-/// - It does not part the workers of a pool from each other in all things: a worker can go on reading memory in which it
-///   got a large argument, when that of another call is there, and can keep others from being woken in time. What must
-///   not be seen by the code that runs another call belongs into another program.
+/// - It does not part the workers of a program from each other in all things: a worker can go on reading memory in
+///   which it got a large argument, when that of another call is there, and can keep others from being woken in time.
+///   What the code of one call must not see of another belongs into another program.
 /// - It does not share out the machine: without limits, a worker uses all processors and all memory.
 /// - The code that runs before [`enter`](crate::enter) or [`pool_main!`](crate::pool_main), such as constructors of
 ///   C libraries, is not confined. Threads that it leaves behind would stay outside: they are an error. (In tests, the
@@ -95,8 +95,8 @@ const MOST_PATHS: usize = 1 << 15;
 /// Libraries open files when they are first used: names of hosts want `/etc` and, with glibc, libraries; time zones
 /// `/usr/share/zoneinfo`; certificates `/etc/ssl`; backtraces the program itself. What an initializer opens must be
 /// allowed too. A pool inside of a sandbox starts this program again, which needs its file, the loader and the
-/// libraries: `.execute(std::env::current_exe()?).execute("/lib64/ld-linux-x86-64.so.2").read("/lib").read("/etc/ld.so.cache")`.
-/// Its workers are in the same sandbox, and in their own.
+/// libraries: `.execute(std::env::current_exe()?).execute("/lib64/ld-linux-x86-64.so.2").read("/lib")`, say. Its
+/// workers are in the same sandbox, and in their own.
 #[derive(Clone, Debug)]
 #[must_use = "a sandbox does nothing until it is given to a pool or a process"]
 pub struct Sandbox {
@@ -156,7 +156,8 @@ impl Sandbox {
     /// Allows to read, write, make and remove files below a directory, or to read and write a file. No devices can be
     /// made, and nothing there can be executed.
     ///
-    /// Modes, owners and times can be changed of files that are open, not by path.
+    /// Modes, owners and times cannot be changed by path, and, as soon as anything may be written, can be changed of
+    /// files that are open, also of those that may only be read.
     pub fn write(mut self, path: impl Into<PathBuf>) -> Self {
         self.files.get_or_insert_default().writes.push(path.into());
         self
@@ -192,9 +193,9 @@ impl Sandbox {
     /// watches from outside what is in use, per call, and says so in the error; this is a wall that nothing gets past
     /// between two looks.
     ///
-    /// This is `RLIMIT_DATA`. Arguments and slices that are shared with this process do not count, nor do files and
-    /// memory that the worker shares with others (`memfd`, `/dev/shm`): against code that means harm, a control group
-    /// is the right tool.
+    /// This is `RLIMIT_DATA`. [`Shared`](crate::Shared) slices do not count, nor does other memory that is shared
+    /// (`memfd`, `/dev/shm`): against code that means harm, a control group is the right tool. Arguments and results
+    /// count while they are copied, for a moment twice.
     pub fn memory(mut self, bytes: u64) -> Self {
         self.memory = Some(bytes);
         self

@@ -98,8 +98,8 @@ fn connect(mark: Mark) -> Result<Worker, String> {
     let (outlet, inlet) = channel::inherited(reads, writes).map_err(fail("cannot open its channel"))?;
     let mut link = Link { outlet, inlet, page, rings };
     let hello = greeting(&mut link)?.and_then(|hello| confined(&hello, &mark).map(|()| hello));
-    // From here on, whatever is decoded waits for its memory. Not earlier: Landlock confines the thread that asks for it,
-    // and those that it starts from then on. One that ran already could do all that the others may not.
+    // From here on, whatever is decoded waits for its memory. Not earlier: Landlock confines the thread that asks for
+    // it, and those that it starts from then on. One that ran already could do all that the others may not.
     watch(link.inlet.duplicate().map_err(fail("cannot watch its parent"))?, Inbox::open(passed))?;
     if std::os::unix::process::parent_id() != mark.parent {
         return Err("its parent is already gone".into());

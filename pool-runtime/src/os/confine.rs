@@ -2,11 +2,12 @@
 //! resources (limits).
 //!
 //! ```text
-//!   Confinement ─▶ missing? ─▶ Landlock: paths ─▶ seccomp: calls ─▶ capabilities ─▶ limits      nothing is ever given back
+//!   Confinement ─▶ missing? ─▶ Landlock: paths ─▶ seccomp: calls ─▶ capabilities ─▶ limits     for good
 //! ```
 //!
-//! Each of the four closes what the others leave open. Landlock decides by path what may be opened, and knows little else;
-//! the filter sees the numbers of calls and no path; capabilities would lift limits; and limits count what both allow.
+//! Each of the four closes what the others leave open. Landlock decides by path what may be opened, and knows little
+//! else; the filter sees the numbers of calls and no path; capabilities would lift limits; and limits count what both
+//! allow.
 
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod filter;
@@ -113,8 +114,8 @@ impl Confinement {
 
     /// Confines this process, as far as such a kernel can.
     ///
-    /// Landlock holds for the calling thread and for those that it will have started: there must be no others, but so many
-    /// that only `wait` and run nothing of the user's.
+    /// Landlock holds for the calling thread and for those that it will have started: there must be no others, but so
+    /// many that only `wait` and run nothing of the user's.
     ///
     /// # Errors
     ///

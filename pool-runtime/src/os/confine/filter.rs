@@ -127,8 +127,10 @@ const NEVER_HERE: &[c_long] =
 #[cfg(not(target_arch = "x86_64"))]
 const NEVER_HERE: &[c_long] = &[];
 
-/// `TIOCSTI` types into the terminal that standard output may be; `TIOCLINUX` pastes; `TIOCSETD` loads drivers.
-const NEVER_CONTROLS: &[u64] = &[libc::TIOCSTI, 0x541C, libc::TIOCSETD];
+/// Standard output may be a terminal. `TIOCSTI` types into it and `TIOCLINUX` pastes; `TIOCSETD` loads drivers; the
+/// others take it away from those who use it.
+const NEVER_CONTROLS: &[u64] =
+    &[libc::TIOCSTI, libc::TIOCLINUX, libc::TIOCSETD, libc::TIOCSPGRP, libc::TIOCSCTTY, libc::TIOCCONS];
 
 /// A new namespace is a place where a process may do what it may not do here.
 const NAMESPACES: [libc::c_int; 7] = [

@@ -47,6 +47,9 @@ fn payload(id: u32) -> Vec<u8> {
     vec![1; if id.is_multiple_of(500) { 300_000 } else { (id % 40) as usize }]
 }
 
+/// The job's number, and how long its payload was.
+type Outcome = Result<(u32, usize)>;
+
 fn jobs() -> u32 {
     std::env::var("POOL_CHAOS_JOBS").ok().and_then(|jobs| jobs.parse().ok()).unwrap_or(6_000)
 }
@@ -81,7 +84,7 @@ fn kill(pool: &Pool, stop: &AtomicBool) -> usize {
 
 /// Submits all jobs, in every way there is, from several threads, while workers are killed. Returns how each has ended,
 /// and how often each was run.
-fn storm(pool: &Pool, jobs: u32) -> (Vec<Result<(u32, usize)>>, Vec<u32>, usize) {
+fn storm(pool: &Pool, jobs: u32) -> (Vec<Outcome>, Vec<u32>, usize) {
     let signals = Signals::new();
     let log = &signals.path("log");
     let stop = &AtomicBool::new(false);

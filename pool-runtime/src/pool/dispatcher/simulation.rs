@@ -165,7 +165,7 @@ impl World {
         let policies = (0..4).map(|index| match index {
             0 => Policy::NONE,
             _ => Policy {
-                timeout: if random.one_in(2) { 5 * MILLISECOND << random.below(4) } else { u64::MAX },
+                timeout: if random.one_in(2) { (5 * MILLISECOND) << random.below(4) } else { u64::MAX },
                 soft_timeout: u64::MAX,
                 retries: random.below(4) as u32,
                 memory: if random.one_in(3) { 100 } else { u64::MAX },
@@ -304,12 +304,9 @@ impl World {
         match self.random.below(20) {
             0 | 1 => self.submit(),
             2 if self.random.one_in(4) => self.cancel(),
-            3 => {
-                // A clock may be late; it is never early.
-                if self.pool.next_tick().is_some_and(|at| at <= self.now) {
-                    self.pool.tick(self.now);
-                }
-            }
+            // A clock may be late; it is never early.
+            3 if self.pool.next_tick().is_some_and(|at| at <= self.now) => self.pool.tick(self.now),
+            3 => {}
             4 | 5 => self.tell_news(),
             6 | 7 => self.start(),
             8..=14 => self.work(seat),

@@ -286,6 +286,8 @@ mod current;
 mod dossier;
 mod entry;
 mod error;
+#[cfg(all(test, not(loom)))]
+mod fuzz;
 mod job;
 mod launch;
 mod limits;

@@ -121,6 +121,29 @@ fn nested_values() {
     assert!(tried.kinds > 8, "{tried:?}");
 }
 
+/// Vectors in vectors, of one element each; all say to have `announced`.
+fn announcing(depth: u32, announced: u16) -> Vec<u8> {
+    let encoded = |tree: &Tree| {
+        let mut writer = Writer::new();
+        writer.value(tree).unwrap();
+        writer.into_bytes()
+    };
+    let one = encoded(&Tree::Several(vec![]));
+    let (variant, count) = one.split_at(one.len() - 1);
+    assert_eq!(count, [0]);
+    assert_eq!(encoded(&Tree::Several(vec![Tree::Leaf]))[..one.len()], [variant, &[1]].concat());
+    let announced = [announced as u8 | 0x80, (announced >> 7) as u8];
+    [variant, &announced].concat().repeat(depth as usize)
+}
+
+#[test]
+fn what_nested_vectors_announce_does_not_add_up() {
+    let bytes = [announcing(120, 8000), vec![0; 8000]].concat();
+    let (decoded, most) = super::memory::most_of(|| decoded::<Tree>(&bytes));
+    assert!(decoded.is_err());
+    assert!(most <= elements(bytes.len()), "{most} bytes of memory for {} of input", bytes.len());
+}
+
 #[test]
 fn trees() {
     let mut corpus = Vec::new();
@@ -131,6 +154,7 @@ fn trees() {
         }
     }
     assert!(corpus.len() > 3);
+    corpus.push(announcing(30, 200));
     fn depth(tree: Tree) -> usize {
         match tree {
             Tree::Leaf | Tree::Pair(..) => 0,

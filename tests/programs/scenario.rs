@@ -1,5 +1,7 @@
 //! A program of many small parts, of which a test runs one: `scenario <name> [argument]…`.
 
+mod interrupted;
+
 use pool_runtime::{
     Pool, PoolBuilder, Process, Ran, Result, RunningProcess, Sandbox, Stdio, Transport, active_children,
     current_process, pool_main, task,
@@ -41,6 +43,10 @@ fn run() -> Result<()> {
         }
         ["orphans-of-a-tree", directory] => orphans_of_a_tree(Path::new(directory)),
         ["panics-at-once", directory] => panics_at_once(Path::new(directory)),
+        ["interrupted", directory] => interrupted::unhandled(Path::new(directory)),
+        ["interrupted-handled", directory, signal] => {
+            interrupted::handled(Path::new(directory), signal.parse().expect("a number"))
+        }
         ref unknown => panic!("no scenario {unknown:?}"),
     }
 }

@@ -26,7 +26,7 @@ fn handle(signal: i32) {
 
 /// Returns when as many workers as there are of them run it at the same time.
 #[task]
-fn meet(directory: PathBuf, own: u32, count: u32) -> u32 {
+pub(super) fn meet(directory: PathBuf, own: u32, count: u32) -> u32 {
     write(&directory.join(format!("met-{own}")), "here");
     (0..count).for_each(|other| wait_for(&directory.join(format!("met-{other}"))));
     std::process::id()
@@ -49,7 +49,7 @@ pub(super) fn unhandled(directory: &Path) -> Result<()> {
     let process = Process::new(wait_forever::call(directory.join("process"))).start()?;
     let spins = busy.apply_async(spin_forever::call(directory.join("spins")));
     let waits = busy.apply_async(wait_forever::call(directory.join("waits")));
-    ["process", "spins", "waits"].map(|name| wait_for(&directory.join(name)));
+    ["process", "spins", "waits"].iter().for_each(|name| wait_for(&directory.join(name)));
     both_ready(&idle);
     say("ready");
     let ended = [spins.get(), waits.get(), process.join()];

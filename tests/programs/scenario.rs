@@ -1,6 +1,7 @@
 //! A program of many small parts, of which a test runs one: `scenario <name> [argument]…`.
 
 mod interrupted;
+mod starved;
 
 use pool_runtime::{
     Pool, PoolBuilder, Process, Ran, Result, RunningProcess, Sandbox, Stdio, Transport, active_children,
@@ -47,6 +48,10 @@ fn run() -> Result<()> {
         ["interrupted-handled", directory, signal] => {
             interrupted::handled(Path::new(directory), signal.parse().expect("a number"))
         }
+        ["starved-at-start", what] => starved::at_start(what),
+        ["starved-while-another-works", what, directory] => starved::while_another_works(what, Path::new(directory)),
+        ["starved-while-calls-wait", what] => starved::while_calls_wait(what),
+        ["starved-and-terminated", what] => starved::terminated(what),
         ref unknown => panic!("no scenario {unknown:?}"),
     }
 }

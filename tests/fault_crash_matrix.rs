@@ -5,13 +5,16 @@ mod support;
 
 use pool_runtime::{Error, Pool, Ran, pool_main, task};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _, ser::Error as _};
-use support::{over_every_transport, pool};
+use std::path::Path;
+use support::{Signals, is_alive, over_every_transport, pids, pool, until};
 
 pool_main!();
 
 over_every_transport! {
     an_error_or_a_panic_is_told_and_costs_no_worker,
     a_death_is_told_and_the_worker_replaced,
+    an_error_that_a_task_returns_is_a_value,
+    where_the_caller_itself_dies_its_own_caller_is_told,
     a_call_from_a_callback_may_crash_too,
 }
 
@@ -153,16 +156,73 @@ fn a_death_is_told_and_the_worker_replaced() {
         for fate in FATAL {
             let error = go(&pool, place, fate);
             assert!(error.is_worker_lost(), "{place:?} {fate:?}: {error}");
-            let (code, signal) = match fate {
-                Fate::Exit(code) => (Some(code), None),
-                Fate::Abort | Fate::Overflow => (None, Some(libc::SIGABRT)),
-                Fate::Segv => (None, Some(libc::SIGSEGV)),
-                _ => (None, Some(libc::SIGKILL)),
-            };
-            assert_eq!((error.exit_code(), error.signal()), (code, signal), "{place:?} {fate:?}: {error}");
+            died_of(fate, &error);
             assert_eq!(error.ran(), ran, "{place:?} {fate:?}: {error}");
         }
     }
+}
+
+/// The error says that the process met this fate.
+fn died_of(fate: Fate, error: &Error) {
+    let (code, signals): (_, &[_]) = match fate {
+        Fate::Exit(code) => (Some(code), &[None]),
+        Fate::Abort => (None, &[Some(libc::SIGABRT)]),
+        // The standard library's handler aborts; one that tells more may let it fault.
+        Fate::Overflow => (None, &[Some(libc::SIGABRT), Some(libc::SIGSEGV)]),
+        Fate::Segv => (None, &[Some(libc::SIGSEGV)]),
+        _ => (None, &[Some(libc::SIGKILL)]),
+    };
+    assert!(error.is_worker_lost(), "{fate:?}: {error}");
+    assert!(error.exit_code() == code && signals.contains(&error.signal()), "{fate:?}: {error}");
+}
+
+/// What a task returns is no fate of its worker's, whatever it says.
+#[task]
+fn fail(fate: Fate) -> Result<(), String> {
+    meet(fate)
+}
+
+fn an_error_that_a_task_returns_is_a_value() {
+    let pool = pool(1);
+    let pid = pids(&pool);
+    assert_eq!(pool.apply(fail::call(Fate::Error)).unwrap(), Err("an error by design".into()));
+    assert_eq!(pool.apply(fail::call(Fate::Fine)).unwrap(), Ok(()));
+    assert_eq!(pids(&pool), pid);
+}
+
+/// Goes there in a pool of this worker's, and says first who works in it.
+#[task]
+fn go_below(place: Place, fate: Fate, below: &Path) {
+    let pool = pool(1);
+    std::fs::write(below, pids(&pool)[0].to_string()).expect("a file");
+    go(&pool, place, fate);
+}
+
+/// Arguments are encoded and results decoded where the call is made: who dies there is the caller.
+fn where_the_caller_itself_dies_its_own_caller_is_told() {
+    let (pool, signals) = (pool(1), Signals::new());
+    for (number, place) in [(0, Place::EncodeArgument), (1, Place::DecodeResult)] {
+        for fate in FATAL {
+            let below = signals.path(&format!("{number} {fate:?}"));
+            let error = pool.apply(go_below::call(place, fate, &below)).expect_err("it cannot have worked");
+            died_of(fate, &error);
+            assert_eq!(error.ran(), Ran::Yes, "{place:?} {fate:?}: {error}");
+            assert_eq!(pool.apply(add::call(20, 22)).unwrap(), 42, "after {place:?} {fate:?}");
+            let worker = std::fs::read_to_string(&below).unwrap().parse().unwrap();
+            until("what it had started has ended", || !is_alive(worker));
+        }
+    }
+}
+
+/// All that can happen to a call without the caller's own end.
+fn matrix() -> impl Iterator<Item = (Place, Fate)> {
+    let told = [Place::EncodeArgument, Place::DecodeArgument, Place::EncodeResult, Place::DecodeResult]
+        .into_iter()
+        .flat_map(|place| [(place, Fate::Error), (place, Fate::Panic)]);
+    let deaths = [Place::DecodeArgument, Place::Run, Place::EncodeResult]
+        .into_iter()
+        .flat_map(|place| FATAL.map(|fate| (place, fate)));
+    told.chain([(Place::Run, Fate::Panic)]).chain(deaths)
 }
 
 fn a_call_from_a_callback_may_crash_too() {
@@ -170,12 +230,20 @@ fn a_call_from_a_callback_may_crash_too() {
     let (sender, receiver) = std::sync::mpsc::channel();
     let inner = pool.clone();
     let job = pool.apply_async(add::call(1, 1)).on_done(move |_| {
-        for fate in [Fate::Panic, Fate::Abort, Fate::Segv] {
-            let error = inner.apply(walk::call(HARMLESS, Place::Run, fate)).expect_err("a crash");
-            sender.send(error.is_worker_lost()).expect("the test");
+        for (place, fate) in matrix() {
+            sender.send((place, fate, go(&inner, place, fate))).expect("the test");
         }
     });
     assert_eq!(job.get().unwrap(), 2);
-    assert_eq!(receiver.iter().collect::<Vec<_>>(), [false, true, true]);
+    let mut count = 0;
+    for (place, fate, error) in receiver {
+        match fate {
+            Fate::Error => assert!(error.is_encode() || error.is_decode(), "{place:?}: {error}"),
+            Fate::Panic => assert!(error.is_panic() && !error.is_worker_lost(), "{place:?}: {error}"),
+            _ => died_of(fate, &error),
+        }
+        count += 1;
+    }
+    assert_eq!(count, matrix().count(), "the callback came to its end");
     assert_eq!(pool.apply(add::call(2, 2)).unwrap(), 4);
 }

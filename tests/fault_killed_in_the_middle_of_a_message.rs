@@ -2,7 +2,7 @@
 
 mod support;
 
-use pool_runtime::{pool_main, task};
+use pool_runtime::{Process, pool_main, task};
 use support::{over_every_transport, pids, pool, signal, until};
 
 pool_main!();
@@ -56,4 +56,27 @@ fn a_result_on_its_way_from_a_dead_worker_is_lost_and_nothing_else() {
         assert_eq!(pool.apply(length::call(&[1, 2, 3])).unwrap(), 3);
     }
     assert!(lost > 0, "no worker was hit in time");
+}
+
+#[test]
+fn a_process_is_killed_while_either_is_on_its_way() {
+    // It has not begun to read its argument, and whoever started it does not wait for that.
+    let process = Process::new(length::call(&vec![1; LARGE])).start().unwrap();
+    signal(process.pid(), libc::SIGSTOP);
+    process.kill().unwrap();
+    assert_eq!(process.join().unwrap_err().signal(), Some(libc::SIGKILL));
+    let mut lost = 0;
+    for round in 0..20 {
+        let process = Process::new(filled::call(LARGE)).start().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(round));
+        process.kill().unwrap();
+        match process.join() {
+            Ok(value) => assert_eq!(value.len(), LARGE),
+            Err(error) => {
+                assert_eq!(error.signal(), Some(libc::SIGKILL), "{error}");
+                lost += 1;
+            }
+        }
+    }
+    assert!(lost > 0, "no process was hit in time");
 }

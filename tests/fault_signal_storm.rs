@@ -2,7 +2,7 @@
 
 mod support;
 
-use pool_runtime::{Pool, Process, WorkerState, pool_main, task};
+use pool_runtime::{Pool, Process, Shared, WorkerState, pool_main, task};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use support::{builder, over_every_transport};
 
@@ -34,6 +34,18 @@ fn storm() {
 #[task]
 fn double(xs: &[u64]) -> Vec<u64> {
     xs.iter().map(|x| 2 * x).collect()
+}
+
+/// Brings about a storm of its own, which the result has to pass through.
+#[task]
+fn double_in_a_storm(xs: &[u64]) -> Vec<u64> {
+    storm();
+    double(xs)
+}
+
+#[task]
+fn sum(all: &Shared<[u64]>, from: usize) -> u64 {
+    all[from..].iter().sum()
 }
 
 #[task]
@@ -70,6 +82,8 @@ fn everything_works_in_a_storm_of_signals() {
             }
         });
         let large: Vec<u64> = (0..1 << 18).collect();
+        let last = large[large.len() - 1];
+        let huge: Vec<u64> = (0..1 << 21).collect();
         for round in 0..20 {
             let inputs = [[1], [2], [3]];
             assert_eq!(pool.map(|xs| double::call(xs), &inputs).unwrap(), [[2], [4], [6]]);
@@ -80,6 +94,23 @@ fn everything_works_in_a_storm_of_signals() {
             assert_eq!(pool.apply(double::call(&large)).unwrap()[round], 2 * round as u64);
             let process = Process::new(double::call(&[21])).start().unwrap();
             assert_eq!(process.join().unwrap(), [42]);
+            // New memory each time, so that it has to be passed on, and released.
+            let shared = Shared::new(&large).unwrap();
+            let sums = pool.imap(|from| sum::call(&shared, from), (0..64).map(|n| large.len() - n));
+            for (n, sum) in (0..64).zip(sums) {
+                assert_eq!(sum.unwrap(), (0..n).map(|back| last - back).sum());
+            }
+        }
+        // Larger than any buffer, both ways at once, in a pool and beside it.
+        for _ in 0..2 {
+            let jobs = [(); 3].map(|()| pool.apply_async(double::call(&huge)));
+            let process = Process::new(double_in_a_storm::call(&huge)).start().unwrap();
+            let whole = |doubled: Vec<u64>| doubled.len() == huge.len() && (0..).zip(doubled).all(|(n, x)| x == 2 * n);
+            assert!(whole(process.join().unwrap()));
+            assert!(jobs.into_iter().all(|job| whole(job.get().unwrap())));
+            let inputs = (0..40).map(|n| &huge[..n << 10]);
+            let lengths = pool.imap_unordered(double::call, inputs).map(|doubled| doubled.unwrap().len());
+            assert_eq!(lengths.sum::<usize>(), (0..40).map(|n| n << 10).sum());
         }
         support::until("the storm is felt in a worker", || pool.apply(seen::call()).unwrap() > 100);
         pool.close();

@@ -1,15 +1,16 @@
-//! F20: a panic with a payload that is no string, in a destructor, while panicking, and one whose payload panics when
-//! it is dropped.
+//! F20: a panic with a payload that is no string, in a destructor, also in one of an argument or a result, while panicking,
+//! one that is raised again, and one whose payload panics when it is dropped.
 
 mod support;
 
-use pool_runtime::{Process, Ran, pool_main, task};
+use pool_runtime::{Error, Process, Ran, parent_process, pool_main, task};
 use support::{over_every_transport, pool};
 
 pool_main!();
 
 over_every_transport! {
     a_strange_panic_is_one_error_and_no_more,
+    what_a_task_drops_behind_its_back_is_its_own_panic,
     a_panic_while_panicking_costs_the_worker_and_is_told,
 }
 
@@ -36,6 +37,39 @@ fn in_a_destructor() {
     drop(PanicsWhenDropped);
 }
 
+/// Raised again, without a word from the hook.
+#[task]
+fn resumed(text: Option<String>) {
+    match text {
+        Some(text) => std::panic::resume_unwind(Box::new(text)),
+        None => std::panic::resume_unwind(Box::new(7.5)),
+    }
+}
+
+/// Panics when it is dropped in a worker: as an argument, or as a result.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Grudge;
+
+impl Drop for Grudge {
+    fn drop(&mut self) {
+        if parent_process().is_some() {
+            panic!("a panic in the destructor of a value");
+        }
+    }
+}
+
+/// The argument is dropped when the task has returned.
+#[task]
+fn takes(_grudge: Grudge) -> u32 {
+    1
+}
+
+/// The result is dropped when it has been encoded.
+#[task]
+fn gives() -> Grudge {
+    Grudge
+}
+
 #[task]
 fn while_panicking() {
     let _guard = PanicsWhenDropped;
@@ -55,9 +89,24 @@ fn a_strange_panic_is_one_error_and_no_more() {
     assert!(error.panic().unwrap().line().is_some());
     let error = pool.apply(with_a_payload_that_panics::call()).unwrap_err();
     assert!(error.is_panic() && !error.is_worker_lost(), "{error}");
+    let error = pool.apply(resumed::call(Some("raised again".into()))).unwrap_err();
+    assert_eq!((error.panic().unwrap().message(), error.panic().unwrap().line()), ("raised again", None));
+    let error = pool.apply(resumed::call(None)).unwrap_err();
+    assert_eq!((error.panic().unwrap().message(), error.panic().unwrap().line()), ("Box<dyn Any>", None));
     let error = pool.apply(in_a_destructor::call()).unwrap_err();
     assert_eq!(error.panic().unwrap().message(), "a panic in a destructor");
     assert_eq!(pool.apply(caught_by_itself::call()).unwrap(), 7);
+}
+
+fn what_a_task_drops_behind_its_back_is_its_own_panic() {
+    let pool = pool(1);
+    let check = |error: Error| {
+        assert_eq!(error.panic().unwrap().message(), "a panic in the destructor of a value");
+        assert_eq!((error.ran(), error.is_worker_lost()), (Ran::Yes, false), "{error}");
+        assert_eq!(pool.apply(caught_by_itself::call()).unwrap(), 7);
+    };
+    check(pool.apply(takes::call(Grudge)).unwrap_err());
+    check(pool.apply(gives::call()).map(drop).unwrap_err());
 }
 
 fn a_panic_while_panicking_costs_the_worker_and_is_told() {

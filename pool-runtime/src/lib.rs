@@ -228,6 +228,7 @@
 //! | a call takes too long, or too much memory | its worker is killed, and all is as if it had died by itself |
 //! | five workers die, one after another, before they start a call that they were sent | the call fails; it did not run |
 //! | workers cannot start | they are tried again, ever more slowly; after five failures in a row, with no worker left, all that waits fails and says why; after twelve, if workers had worked before and processes are short or are killed by others |
+//! | Ctrl-C | the program ends, and its workers with it; if it handles `SIGINT` itself, the workers of its pools live on |
 //! | the parent dies, in whatever way | its workers end at once, whatever they are doing, and so do theirs |
 //!
 //! A call that has started is not repeated, unless it [may be](PoolBuilder::retries). After a failure, [`Error::ran`] says
@@ -286,6 +287,8 @@ mod current;
 mod dossier;
 mod entry;
 mod error;
+#[cfg(all(test, not(loom)))]
+mod fuzz;
 mod job;
 mod launch;
 mod limits;

@@ -655,9 +655,9 @@ impl<'f> Chunks<'f> {
         let mut position = at + CHUNK_HEAD;
         let mut take = |length: usize| {
             let end = position.checked_add(length)?;
-            let taken = frame.get(position..end);
+            let taken = frame.get(position..end)?;
             position = end.next_multiple_of(ALIGN);
-            taken
+            Some(taken)
         };
         let name = take(named).ok_or(short)?;
         if !name.is_empty() {
@@ -727,6 +727,24 @@ mod tests {
                     }
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_length_that_no_frame_can_have_is_refused() {
+        let mut packed = Packed::new();
+        packed.push(&[1; 8]);
+        let mut frame = Vec::new();
+        CallsWriter::new(&mut frame, 0).chunk(
+            CallHeader { job: 1, attempt: 1, number: 1, timing: Timing::default() },
+            1,
+            "t",
+            packed.part(0..1),
+        );
+        for missing in 0..200 {
+            frame[48..56].copy_from_slice(&(u64::MAX - missing).to_le_bytes());
+            let Ok(ToWorker::Calls(mut chunks)) = ToWorker::from_frame(&frame) else { panic!("no calls") };
+            assert!(chunks.next().is_err());
         }
     }
 

@@ -183,6 +183,10 @@ impl Worker {
         install_hook(&self.link.page, self.hello.single);
         let clock = Arc::new(JobClock::new(self.link.page.clone()));
         current::process_runs(clock.clone());
+        if !self.hello.single {
+            // Ctrl-C reaches every process of the program. Whether that ends it is for the parent to say.
+            os::outlive_interrupts();
+        }
         if self.hello.has_initializer {
             let call = match self.link.inlet.receive(None) {
                 Received::Frame(frame) => NamedCall::from_frame(&frame),

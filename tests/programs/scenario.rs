@@ -1,5 +1,8 @@
 //! A program of many small parts, of which a test runs one: `scenario <name> [argument]…`.
 
+mod interrupted;
+mod starved;
+
 use pool_runtime::{
     Pool, PoolBuilder, Process, Ran, Result, RunningProcess, Sandbox, Stdio, Transport, active_children,
     current_process, pool_main, task,
@@ -41,6 +44,14 @@ fn run() -> Result<()> {
         }
         ["orphans-of-a-tree", directory] => orphans_of_a_tree(Path::new(directory)),
         ["panics-at-once", directory] => panics_at_once(Path::new(directory)),
+        ["interrupted", directory] => interrupted::unhandled(Path::new(directory)),
+        ["interrupted-handled", directory, signal] => {
+            interrupted::handled(Path::new(directory), signal.parse().expect("a number"))
+        }
+        ["starved-at-start", what] => starved::at_start(what),
+        ["starved-while-another-works", what, directory] => starved::while_another_works(what, Path::new(directory)),
+        ["starved-while-calls-wait", what] => starved::while_calls_wait(what),
+        ["starved-and-terminated", what] => starved::terminated(what),
         ref unknown => panic!("no scenario {unknown:?}"),
     }
 }

@@ -9,7 +9,7 @@ use serde::de::{self, DeserializeSeed, IntoDeserializer, Visitor};
 /// Reads one value from the start of `bytes`, and says how many bytes are left behind it.
 #[inline]
 pub(super) fn decode<'de, T: de::Deserialize<'de>>(bytes: &'de [u8]) -> Result<(T, usize), CodecError> {
-    let mut decoder = Decoder { bytes, depth: 0 };
+    let mut decoder = Decoder { bytes, depth: 0, announced: 0 };
     let value = T::deserialize(&mut decoder)?;
     Ok((value, decoder.bytes.len()))
 }
@@ -17,6 +17,8 @@ pub(super) fn decode<'de, T: de::Deserialize<'de>>(bytes: &'de [u8]) -> Result<(
 struct Decoder<'de> {
     bytes: &'de [u8],
     depth: u32,
+    /// How many elements the sequences and maps say to have that are being read, each inside of the one before.
+    announced: usize,
 }
 
 impl<'de> Decoder<'de> {
@@ -86,10 +88,23 @@ impl<'de> Decoder<'de> {
         value
     }
 
+    /// As [`nested`](Self::nested), of what says to have so many elements; says how many those around it have.
+    fn announcing<R>(
+        &mut self,
+        count: usize,
+        read: impl FnOnce(&mut Self, usize) -> Result<R, CodecError>,
+    ) -> Result<R, CodecError> {
+        let around = self.announced;
+        self.announced = around.saturating_add(count);
+        let value = self.nested(|decoder| read(decoder, around));
+        self.announced = around;
+        value
+    }
+
     /// Hands `count` elements to the visitor, and checks that it took them all.
     fn elements<V: Visitor<'de>>(&mut self, count: usize, strict: bool, visitor: V) -> Result<V::Value, CodecError> {
-        self.nested(|decoder| {
-            let mut elements = Elements { decoder, left: count, strict };
+        self.announcing(count, |decoder, around| {
+            let mut elements = Elements { decoder, left: count, around, strict };
             let value = visitor.visit_seq(&mut elements)?;
             match elements.left {
                 0 => Ok(value),
@@ -205,8 +220,8 @@ impl<'de> de::Deserializer<'de> for &mut Decoder<'de> {
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, CodecError> {
         let count = self.count()?;
-        self.nested(|decoder| {
-            let mut entries = Elements { decoder, left: count, strict: false };
+        self.announcing(count, |decoder, around| {
+            let mut entries = Elements { decoder, left: count, around, strict: false };
             let value = visitor.visit_map(&mut entries)?;
             match entries.left {
                 0 => Ok(value),
@@ -254,6 +269,8 @@ impl<'de> de::Deserializer<'de> for &mut Decoder<'de> {
 struct Elements<'d, 'de> {
     decoder: &'d mut Decoder<'de>,
     left: usize,
+    /// How many elements are announced around these.
+    around: usize,
     /// Asking for more than was written is an error: a default would be a wrong value.
     strict: bool,
 }
@@ -276,8 +293,9 @@ impl<'de> de::SeqAccess<'de> for &mut Elements<'_, 'de> {
     }
 
     fn size_hint(&self) -> Option<usize> {
-        // No element is promised that the bytes cannot hold, unless elements take no bytes.
-        Some(self.left.min(self.decoder.bytes.len()))
+        // No element is promised that the bytes cannot hold, unless elements take no bytes. They have to hold those around
+        // these too: otherwise each of many nested sequences would be given room for as many as there are bytes.
+        Some(self.left.min(self.decoder.bytes.len().saturating_sub(self.around)))
     }
 }
 

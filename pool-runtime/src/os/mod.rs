@@ -30,7 +30,7 @@ pub(crate) use mapping::{Mapping, PAGE, check_size, prefer_huge_pages, sealed_me
 pub(crate) use memory::{Draft, Memory, View};
 pub(crate) use page::{StatusPage, WORDS};
 pub(crate) use processor::{cpu_count, current_cpu, leave_cpu, set_cpus, set_nice, usable_cpus};
-pub(crate) use signal::{SigpipeHeld, block_all_signals};
+pub(crate) use signal::{SigpipeHeld, block_all_signals, outlive_interrupts};
 pub(crate) use spawn::{Io, Spawn, program_path};
 
 use std::time::Duration;

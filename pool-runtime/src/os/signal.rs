@@ -1,4 +1,4 @@
-//! Signals of the calling thread.
+//! Signals of the calling thread, and of this process.
 
 use std::{cell::Cell, marker::PhantomData, mem::MaybeUninit};
 
@@ -22,6 +22,28 @@ pub(crate) fn block_all_signals() {
     // SAFETY: the set is initialised; the old mask is not asked for.
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, std::ptr::null_mut()) };
     ALL_BLOCKED.set(true);
+}
+
+extern "C" fn ignore(_: libc::c_int) {}
+
+/// Has this process outlive Ctrl-C, unless its program has decided for itself what becomes of it.
+///
+/// By a handler that does nothing: what is ignored outright stays so in the programs that this process starts.
+pub(crate) fn outlive_interrupts() {
+    let mut before = MaybeUninit::<libc::sigaction>::uninit();
+    // SAFETY: asks for the action alone, and initialises `before` if it succeeds.
+    let known = unsafe { libc::sigaction(libc::SIGINT, std::ptr::null(), before.as_mut_ptr()) } == 0;
+    // SAFETY: initialised by the call, which is looked at first.
+    if !known || unsafe { before.assume_init() }.sa_sigaction != libc::SIG_DFL {
+        return;
+    }
+    // SAFETY: all zero is a value of the structure, of plain numbers and an empty set of signals.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    action.sa_sigaction = ignore as extern "C" fn(libc::c_int) as usize;
+    // No call of the task's returns early because of it.
+    action.sa_flags = libc::SA_RESTART;
+    // SAFETY: the action is initialised, and its handler does nothing, which is allowed at any time.
+    unsafe { libc::sigaction(libc::SIGINT, &raw const action, std::ptr::null_mut()) };
 }
 
 /// While it lives, writing to a peer that is gone is an error for the calling thread, not a signal that ends the program.

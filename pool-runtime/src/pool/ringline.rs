@@ -174,6 +174,24 @@ fn send_frame(calls: &mut ring::Calls, frame: &[u8]) -> Result<bool, Unusable> {
 
 impl Receiving {
     fn read_all(&mut self, shared: &Shared, station: &Station) -> bool {
+        let any = self.take_in(
+            |stream| shared.reported(station, stream).map(|(whole, _)| whole),
+            |whole| shared.reported_split(station, whole.number, whole.split),
+        );
+        if self.fault.is_some() {
+            // Its attendant hears of its end, and why.
+            let _ = station.child.kill();
+        }
+        any
+    }
+
+    /// Reads what there is. `reported` is told of records, and says how many bytes of them were whole; `reported_split` of a
+    /// value whose plain data has memory of its own.
+    fn take_in(
+        &mut self,
+        mut reported: impl FnMut(&mut Vec<u8>) -> Result<usize, String>,
+        mut reported_split: impl FnMut(Unfinished) -> Result<(), String>,
+    ) -> bool {
         let mut any = false;
         while self.fault.is_none() {
             self.split();
@@ -187,7 +205,7 @@ impl Receiving {
                     Err(_) => self.fault = Some(ring::MAD.to_owned()),
                 }
                 if let Some(whole) = self.split.take_if(|unfinished| unfinished.missing == 0) {
-                    self.fault = shared.reported_split(station, whole.number, whole.split).err();
+                    self.fault = reported_split(whole).err();
                 }
                 continue;
             }
@@ -199,17 +217,13 @@ impl Receiving {
                     let filling = self.filling.min(self.stream.len());
                     self.filling -= filling;
                     self.stream.drain(..filling);
-                    match shared.reported(station, &mut self.stream) {
-                        Ok((whole, _)) => self.forget(whole),
+                    match reported(&mut self.stream) {
+                        Ok(whole) => self.forget(whole),
                         Err(fault) => self.fault = Some(fault),
                     }
                 }
                 Err(_) => self.fault = Some(ring::MAD.to_owned()),
             }
-        }
-        if self.fault.is_some() {
-            // Its attendant hears of its end, and why.
-            let _ = station.child.kill();
         }
         any
     }
@@ -269,3 +283,6 @@ impl Receiving {
         }
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod fuzz;

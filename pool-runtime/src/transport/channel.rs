@@ -300,3 +300,6 @@ impl Inlet for Receiver {
         }
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod fuzz;

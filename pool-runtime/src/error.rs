@@ -232,7 +232,11 @@ impl Error {
     /// killed the process.
     pub(crate) fn may_pass(&self) -> bool {
         match &self.0.kind {
-            Kind::Os { .. } => true,
+            // Not there, not allowed, not a program: that is a mistake.
+            Kind::Os { source, .. } => !matches!(
+                source.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput
+            ),
             Kind::DiedStarting { killed, .. } => *killed,
             Kind::Lost(dossier) => dossier.loss.status.is_some_and(was_killed),
             _ => false,

@@ -25,6 +25,9 @@ const SIZE: usize = PAGE;
 /// How many bytes of words there is room for.
 pub(crate) const WORDS: usize = SIZE - 64;
 
+/// How often to look for a moment in which the worker claims nothing.
+const LOOKS: usize = 64;
+
 #[repr(C, align(64))]
 struct Layout {
     claim: Claim,
@@ -124,15 +127,16 @@ impl StatusPage {
     /// asks to be let run, or 0.
     pub(crate) fn running(&self) -> (u32, u64, u64) {
         let layout = self.layout();
-        let mut claimed = self.claimed();
-        loop {
+        let look = || {
+            let before = self.claimed();
             let (started, extended) = (layout.started.load(Ordering::Acquire), layout.extended.load(Ordering::Acquire));
             // Those of the next call may be there before it is claimed: it is looked at again later.
-            match self.claimed() {
-                now if now == claimed => return (claimed, started, extended),
-                now => claimed = now,
-            }
-        }
+            let seen = (self.claimed(), started, extended);
+            (seen.0 == before, seen)
+        };
+        // A worker that claims without end, or writes anything else there, is not waited for.
+        let mut looks = (0..LOOKS).map(|_| look());
+        looks.find(|(still, _)| *still).map_or_else(|| look().1, |(_, seen)| seen)
     }
 
     /// A call begins: nothing has been said of it.

@@ -252,7 +252,7 @@ impl<I: Iterator, F: FnMut(I::Item) -> C, C: TaskCall> Imap<'_, I, F, C> {
         let ends = StreamEnds { stream: self.stream.clone(), first: self.submitted, ordered: self.ordered };
         let part: Arc<dyn Submission> = Arc::new(Submitted { batch, ends });
         self.submitted += u64::from(length);
-        match shared.tell(|dispatcher, now| dispatcher.submit(part.clone(), length, now)) {
+        match shared.submit_all(part.clone(), length) {
             Ok(ticket) => {
                 // No more than the look-ahead are under way: an endless input must not leave an endless list.
                 if self.tickets.len() / 2 >= self.look_ahead {

@@ -131,7 +131,7 @@ impl<'s> Mapper<'s> {
         drop(state);
         let ends = MapEnds { gathering: self.gathering.clone(), position, weight };
         let part: Arc<dyn Submission> = Arc::new(Submitted { batch, ends });
-        match self.shared.tell(|dispatcher, now| dispatcher.submit(part.clone(), length, now)) {
+        match self.shared.submit_all(part.clone(), length) {
             Ok(ticket) => self.submitted.tickets.push(ticket),
             Err(error) => (0..length).for_each(|index| part.fail(index, error.clone())),
         }

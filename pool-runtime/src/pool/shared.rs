@@ -2,7 +2,7 @@
 
 use super::{
     collector::Collector,
-    dispatcher::{Dispatcher, Effect, Flight, Seen, Time, Work},
+    dispatcher::{Dispatcher, Effect, Flight, Seen, Ticket, Time, Work},
     ear::{self, Ear},
     outbox::{Outbox, Outgoing},
     ringline::RingLine,
@@ -633,10 +633,29 @@ impl Shared {
         Ok(Arc::new(Slot::of_call(call.task.name(), job, arguments.bytes, arguments.regions, policy)))
     }
 
+    /// Hands calls to the dispatcher: the one way in for all of them. `then` looks at what it has decided, before the
+    /// effects are carried out.
+    fn enter<R>(
+        &self,
+        todo: &mut Todo,
+        work: Arc<dyn Submission>,
+        calls: u32,
+        then: impl FnOnce(&mut Core, Ticket) -> R,
+    ) -> Result<R> {
+        self.decide(todo, |core, now| core.dispatcher.submit(work, calls, now).map(|ticket| then(core, ticket)))
+    }
+
+    /// Submits calls that nobody waits for just now.
+    pub(super) fn submit_all(&self, work: Arc<dyn Submission>, calls: u32) -> Result<Ticket> {
+        let mut todo = Todo::default();
+        let ticket = self.enter(&mut todo, work, calls, |_, ticket| ticket);
+        self.carry_out(todo, None);
+        ticket
+    }
+
     /// Submits a call that nobody waits for just now.
-    pub(super) fn submit(&self, slot: &Arc<Slot>) -> Result<u64> {
-        let work: Arc<dyn Submission> = slot.clone();
-        let ticket = self.tell(|dispatcher, now| dispatcher.submit(work, 1, now))?;
+    pub(super) fn submit(&self, slot: &Arc<Slot>) -> Result<Ticket> {
+        let ticket = self.submit_all(slot.clone(), 1)?;
         if slot.job.is_multiple_of(HELP_EVERY) {
             self.help();
         }
@@ -650,10 +669,8 @@ impl Shared {
         // Wakes others when this thread does not lead any more.
         let deferral = Deferral::new();
         if let Some(collector) = &self.collector {
-            let lead = self.decide(&mut todo, |core, now| {
-                // From here on, no bell needs to be rung for what this thread will see.
-                core.dispatcher.submit(work, 1, now).map(|_| collector.lead(self))
-            })?;
+            // From here on, no bell needs to be rung for what this thread will see.
+            let lead = self.enter(&mut todo, work, 1, |_, _| collector.lead(self))?;
             self.carry_out(todo, None);
             if let Some(lead) = lead {
                 lead.until(&**slot, None);
@@ -662,10 +679,9 @@ impl Shared {
             collector.wait(self, &**slot, None);
             return Ok(());
         }
-        let led = self.decide(&mut todo, |core, now| {
-            let ticket = core.dispatcher.submit(work, 1, now)?;
+        let led = self.enter(&mut todo, work, 1, |core, ticket| {
             let at = core.dispatcher.alone_at(ticket);
-            Ok::<_, Error>(at.and_then(|(seat, epoch)| core.station(seat, epoch).cloned()))
+            at.and_then(|(seat, epoch)| core.station(seat, epoch).cloned())
         })?;
         let lead = led.as_ref().and_then(|station| Some((station, station.ear.lead()?)));
         self.carry_out(todo, lead.as_ref().map(|(station, _)| *station));

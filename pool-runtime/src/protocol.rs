@@ -40,7 +40,7 @@
 
 use crate::{
     codec::{ALIGN, CodecError, Reader, Writer},
-    error::Stage,
+    error::{Error, Kind, Stage},
     os::Confinement,
     packed::{Part, Slices},
     panic::PanicInfo,
@@ -433,6 +433,17 @@ impl Failed {
         let mut payload = vec![kind, self.stage as u8, self.leaving.into(), 0];
         payload.extend_from_slice(&body);
         payload
+    }
+
+    /// What the call's user is told.
+    pub(crate) fn into_error(self) -> Error {
+        let (stage, ran) = (self.stage, self.stage.ran());
+        match self.failure {
+            Failure::Panicked(panic) => Error::new(Kind::Panicked { panic, stage }).with_ran(ran),
+            Failure::Decode(why) => Error::new(Kind::DecodeArgument(why)),
+            Failure::Encode(why) => Error::new(Kind::EncodeResult(why)).with_ran(ran),
+            Failure::Unfit(why) => Error::new(Kind::State(why)),
+        }
     }
 
     fn from_payload(payload: &[u8]) -> Result<Self, Garbled> {

@@ -1,14 +1,14 @@
-//! How a worker's reports leave: over a ring, or over ipc-channel.
+//! How a worker's reports leave: over a ring, or as frames, through ipc-channel or to another thread.
 
 use crate::{
     codec::{Block, Few},
     protocol::{RecordHead, reports_frame},
-    transport::{Append as _, Outlet, channel, ring},
+    transport::{Append as _, Outlet, ring},
 };
 
 pub(crate) enum Reporter {
     Channel {
-        outlet: channel::Sender,
+        outlet: Box<dyn Outlet>,
         /// The records of the call that has just ended.
         frame: Vec<u8>,
     },

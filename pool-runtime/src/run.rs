@@ -69,7 +69,7 @@ impl<'r> Run<'r> {
     }
 
     #[inline]
-    fn enter(&self, stage: Stage) {
+    pub(crate) fn enter(&self, stage: Stage) {
         if let Some(page) = self.page {
             page.set_stage(stage as u32);
         }

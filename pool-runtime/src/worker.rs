@@ -193,8 +193,11 @@ impl Worker {
                 _ => return CANNOT_WORK,
             };
             let Ok(call) = call else { return CANNOT_WORK };
-            let answer = match self.initialize(&call) {
-                Ok(()) => FromWorker::Ready,
+            let answer = match initialize(&call, &self.link.page) {
+                Ok(state) => {
+                    self.state = Some(state);
+                    FromWorker::Ready
+                }
                 Err(why) => FromWorker::NotReady(why),
             };
             if self.link.outlet.send(&answer.to_frame()).is_err() || answer != FromWorker::Ready {
@@ -206,49 +209,36 @@ impl Worker {
         let Link { outlet, inlet, page, rings } = self.link;
         let (calls, reporter) = match rings {
             Some((incoming, outgoing)) => (Calls::Ring(incoming), Reporter::Ring(outgoing)),
-            None => (Calls::Channel(inlet), Reporter::Channel { outlet, frame: Vec::new() }),
+            None => (Calls::Channel(inlet), Reporter::Channel { outlet: Box::new(outlet), frame: Vec::new() }),
         };
-        Duty {
-            page,
-            clock,
-            claimed: 0,
-            reporter,
-            single: self.hello.single,
-            state: self.state,
-            result: Writer::new(),
-            latest: None,
-            pace: Pace::new(),
-        }
-        .do_it(calls)
+        Duty::new(page, clock, reporter, self.hello.single, self.state).do_it(calls)
     }
+}
 
-    fn initialize(&mut self, call: &NamedCall) -> Result<(), NotReady> {
-        let failed = |why: String| NotReady::Failed(why);
-        let info = registry::find(&call.task)
-            .ok_or_else(|| failed(format!("this worker knows no initializer `{}`", call.task)))?;
-        let Body::Initializer(body) = info.body() else {
-            return Err(failed(format!("`{}` is not an initializer", call.task)));
-        };
-        let hold = Hold::default();
-        let mut run = Run {
-            arguments: Reader::of_arguments(&call.arguments, &hold),
-            result: &mut Writer::new(),
-            state: None,
-            few: None,
-            page: None,
-        };
-        match panic::catch(|| body(&mut run)) {
-            Ok(Ok(state)) => {
-                self.state = Some(state);
-                Ok(())
-            }
-            Ok(Err(Fault::Decode(why) | Fault::State(why) | Fault::Encode(why) | Fault::Initializer(why))) => {
-                Err(failed(why))
-            }
-            Err(panic) => {
-                self.link.page.clear_words();
-                Err(NotReady::Panicked(panic))
-            }
+/// Makes the worker's state.
+pub(crate) fn initialize(call: &NamedCall, page: &StatusPage) -> Result<Box<dyn Any>, NotReady> {
+    let failed = |why: String| NotReady::Failed(why);
+    let info = registry::find(&call.task)
+        .ok_or_else(|| failed(format!("this worker knows no initializer `{}`", call.task)))?;
+    let Body::Initializer(body) = info.body() else {
+        return Err(failed(format!("`{}` is not an initializer", call.task)));
+    };
+    let hold = Hold::default();
+    let mut run = Run {
+        arguments: Reader::of_arguments(&call.arguments, &hold),
+        result: &mut Writer::new(),
+        state: None,
+        few: None,
+        page: None,
+    };
+    match panic::catch(|| body(&mut run)) {
+        Ok(Ok(state)) => Ok(state),
+        Ok(Err(Fault::Decode(why) | Fault::State(why) | Fault::Encode(why) | Fault::Initializer(why))) => {
+            Err(failed(why))
+        }
+        Err(panic) => {
+            page.clear_words();
+            Err(NotReady::Panicked(panic))
         }
     }
 }
@@ -260,13 +250,13 @@ enum Calls {
 }
 
 /// Whether the loop goes on after a call.
-enum Next {
+pub(crate) enum Next {
     Continue,
     Exit(i32),
 }
 
 /// What a worker does once it is ready: runs calls and reports them.
-struct Duty {
+pub(crate) struct Duty {
     page: Arc<StatusPage>,
     /// What is known of the calls that run.
     clock: Arc<JobClock>,
@@ -282,6 +272,10 @@ struct Duty {
     pace: Pace,
 }
 
+/// What runs one call of a task, and what runs several.
+pub(crate) type One = fn(&mut Run<'_>) -> Result<(), Fault>;
+pub(crate) type Many = fn(&mut Series<'_>);
+
 /// More memory is not kept for results when there is nothing to do.
 const KEPT: usize = 1 << 16;
 /// Nor is more kept at any time.
@@ -290,6 +284,17 @@ const MOST_KEPT: usize = 1 << 27;
 const IDLE: Duration = Duration::from_secs(5);
 
 impl Duty {
+    pub(crate) fn new(
+        page: Arc<StatusPage>,
+        clock: Arc<JobClock>,
+        reporter: Reporter,
+        single: bool,
+        state: Option<Box<dyn Any>>,
+    ) -> Self {
+        let (result, pace) = (Writer::new(), Pace::new());
+        Self { page, clock, claimed: 0, reporter, single, state, result, latest: None, pace }
+    }
+
     /// Runs calls until the parent says that there are no more, or is gone. Returns the exit code.
     fn do_it(mut self, mut calls: Calls) -> i32 {
         codec::worker_began();
@@ -311,7 +316,7 @@ impl Duty {
                 Ok(Next::Exit(code)) => {
                     let flushed = self.reporter.flush(true);
                     // What the state closes or writes when it is dropped belongs to an orderly end.
-                    panic::drop_quietly(self.state.take());
+                    self.drop_state();
                     return if flushed.is_ok() { code } else { CANNOT_WORK };
                 }
                 Err(fault) => {
@@ -320,6 +325,20 @@ impl Duty {
                 }
             }
         }
+    }
+
+    /// Drops the state: no more calls will come.
+    pub(crate) fn drop_state(&mut self) {
+        panic::drop_quietly(self.state.take());
+    }
+
+    pub(crate) fn page(&self) -> &StatusPage {
+        &self.page
+    }
+
+    /// How far the latest call is.
+    pub(crate) fn stage(&self) -> Stage {
+        Stage::from_u32(self.page.stage())
     }
 
     fn next_in_ring(&mut self, incoming: &mut ring::Incoming) -> Result<Next, String> {
@@ -338,7 +357,17 @@ impl Duty {
         codec::drop_spare();
     }
 
-    fn obey(&mut self, frame: &[u8]) -> Result<Next, String> {
+    pub(crate) fn obey(&mut self, frame: &[u8]) -> Result<Next, String> {
+        self.obey_with(frame, Self::run)
+    }
+
+    /// As [`obey`](Self::obey), where `run` runs the calls of a chunk.
+    #[inline]
+    pub(crate) fn obey_with(
+        &mut self,
+        frame: &[u8],
+        mut run: impl FnMut(&mut Self, u32, Chunk<'_>) -> Result<End, String>,
+    ) -> Result<Next, String> {
         let garbled = |garbled| format!("its parent {garbled}");
         let mut chunks = match ToWorker::from_frame(frame).map_err(garbled)? {
             ToWorker::Stop => return Ok(Next::Exit(0)),
@@ -347,7 +376,7 @@ impl Duty {
         self.pace.start();
         let mut next = Next::Continue;
         while let Some(chunk) = chunks.next().map_err(garbled)? {
-            match self.run(chunks.generation, chunk)? {
+            match run(self, chunks.generation, chunk)? {
                 End::Through(returned) if self.single => {
                     next = Next::Exit(i32::from(!returned));
                     break;
@@ -368,7 +397,18 @@ impl Duty {
     }
 
     /// Runs the calls of a chunk.
-    fn run(&mut self, generation: u32, chunk: Chunk<'_>) -> Result<End, String> {
+    pub(crate) fn run(&mut self, generation: u32, chunk: Chunk<'_>) -> Result<End, String> {
+        self.run_with(generation, chunk, |_, run, series| run(series))
+    }
+
+    /// As [`run`](Self::run), where `with` is given what runs one call, what runs all of them, and the calls.
+    #[inline]
+    pub(crate) fn run_with(
+        &mut self,
+        generation: u32,
+        chunk: Chunk<'_>,
+        with: impl FnOnce(One, Many, &mut Series<'_>),
+    ) -> Result<End, String> {
         let info = match self.latest.filter(|latest| latest.name() == chunk.task) {
             Some(info) => Some(info),
             None => {
@@ -397,7 +437,7 @@ impl Duty {
             end: End::Through(false),
         };
         match info.map(TaskInfo::body) {
-            Some(Body::Task(_, run)) => run(&mut series),
+            Some(Body::Task(one, many)) => with(*one, *many, &mut series),
             Some(Body::Initializer(_)) => {
                 series.refuse(&format!("`{}` is an initializer, which cannot be called", chunk.task));
             }

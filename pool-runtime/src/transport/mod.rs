@@ -7,12 +7,15 @@
 //! |---|---|
 //! | [`channel`] | ipc-channel: a socket each way |
 //! | [`ring`] | shared memory: a ring of bytes each way |
+//! | [`local`] | no process is left: a queue each way, between two threads |
 
 pub(crate) mod channel;
+pub(crate) mod local;
 pub(crate) mod ring;
 
 pub(crate) use ring::Append;
 
+use crate::shared::Handle;
 use std::{fmt, io, time::Instant};
 
 /// Where frames go in. Shared between threads; the frames of two threads do not mix.
@@ -23,6 +26,13 @@ pub(crate) trait Outlet: Send + Sync + fmt::Debug {
     ///
     /// The other side is gone, or the system is out of something.
     fn send(&self, frame: &[u8]) -> io::Result<()>;
+
+    /// As [`send`](Self::send); where the other side is in this process, it keeps `held` for as long as it is busy with the
+    /// frame. Elsewhere there is nothing to keep.
+    fn send_with(&self, frame: Vec<u8>, held: Vec<Handle>) -> io::Result<()> {
+        drop(held);
+        self.send(&frame)
+    }
 
     /// How many bytes a frame may have to be sent without waiting for the other side to read, as long as no more than a
     /// handful of frames are under way.

@@ -20,7 +20,12 @@ use super::{
     watch::NEVER,
     *,
 };
-use crate::{error::Stage, panic::PanicInfo, policy::Policy, protocol::CallHeader};
+use crate::{
+    error::Stage,
+    panic::PanicInfo,
+    policy::Policy,
+    protocol::{CallHeader, Failure},
+};
 use std::{
     collections::HashSet,
     time::{Duration, Instant},

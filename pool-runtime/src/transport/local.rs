@@ -1,0 +1,157 @@
+//! Frames between two threads of this process: a queue each way.
+//!
+//! Either side can close a queue, and so can anybody who holds a clone of its sending end: what was sent before arrives,
+//! what is sent later does not, and whoever sends it is told. So it is decided at one moment, under the queue's lock, which
+//! reports of a thread still count.
+
+use super::{Frame, Inlet, Outlet, Received};
+use crate::{
+    job::{lock, sleep_on},
+    shared::Handle,
+};
+use std::{
+    collections::VecDeque,
+    fmt, io,
+    sync::{Arc, Condvar, Mutex},
+    time::Instant,
+};
+
+#[derive(Default)]
+struct Queue {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    frames: VecDeque<(Vec<u8>, Vec<Handle>)>,
+    closed: bool,
+    /// The receiver has nothing to do: it waits for a frame.
+    idle: bool,
+}
+
+/// The end that sends.
+#[derive(Clone)]
+pub(crate) struct Sender(Arc<Queue>);
+
+/// The end that receives.
+pub(crate) struct Receiver {
+    queue: Arc<Queue>,
+    /// What came with the latest frame.
+    held: Vec<Handle>,
+}
+
+/// Both ends of a queue.
+pub(crate) fn queue() -> (Sender, Receiver) {
+    let queue = Arc::new(Queue::default());
+    (Sender(queue.clone()), Receiver { queue, held: Vec::new() })
+}
+
+impl Queue {
+    fn close(&self) -> bool {
+        let mut state = lock(&self.state);
+        state.closed = true;
+        let idle = state.idle;
+        drop(state);
+        self.changed.notify_all();
+        idle
+    }
+}
+
+impl Sender {
+    /// Nothing more is to be sent, by nobody. Returns whether the other side had nothing to do.
+    pub(crate) fn close(&self) -> bool {
+        self.0.close()
+    }
+}
+
+impl Outlet for Sender {
+    fn send(&self, frame: &[u8]) -> io::Result<()> {
+        self.send_with(frame.to_vec(), Vec::new())
+    }
+
+    fn send_with(&self, frame: Vec<u8>, held: Vec<Handle>) -> io::Result<()> {
+        let mut state = lock(&self.0.state);
+        if state.closed {
+            drop(state);
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        state.frames.push_back((frame, held));
+        drop(state);
+        self.0.changed.notify_one();
+        Ok(())
+    }
+
+    fn unhindered(&self) -> usize {
+        usize::MAX
+    }
+}
+
+impl Inlet for Receiver {
+    fn receive(&mut self, deadline: Option<Instant>) -> Received {
+        // The frame before is done with.
+        self.held.clear();
+        let mut state = lock(&self.queue.state);
+        loop {
+            if let Some((frame, held)) = state.frames.pop_front() {
+                state.idle = false;
+                drop(state);
+                self.held = held;
+                return Received::Frame(Frame::new(frame, 0));
+            }
+            // It stays so when the queue is closed: what comes then is the end.
+            state.idle = true;
+            if state.closed {
+                return Received::Gone;
+            }
+            state = match sleep_on(&self.queue.changed, state, deadline) {
+                Some(awake) => awake,
+                None => return Received::Nothing,
+            };
+        }
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        self.queue.close();
+        // What nobody will read is dropped without the lock.
+        let unread = std::mem::take(&mut lock(&self.queue.state).frames);
+        drop(unread);
+    }
+}
+
+impl fmt::Debug for Sender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Sender")
+    }
+}
+
+impl fmt::Debug for Receiver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Receiver")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_sent_before_the_end_arrives_and_nothing_else() {
+        let (sender, mut receiver) = queue();
+        sender.send(b"first").unwrap();
+        assert!(!sender.close(), "there was something to do");
+        assert!(sender.clone().send(b"late").is_err());
+        assert!(matches!(receiver.receive(None), Received::Frame(frame) if *frame == *b"first"));
+        assert!(matches!(receiver.receive(None), Received::Gone));
+        assert!(sender.close(), "it knows of the end");
+    }
+
+    #[test]
+    fn a_receiver_that_is_gone_is_noticed() {
+        let (sender, receiver) = queue();
+        drop(receiver);
+        assert!(sender.send(b"").is_err());
+    }
+}

@@ -102,6 +102,11 @@ pub(crate) fn process_runs(clock: Arc<JobClock>) {
     let _ = PROCESS.set(clock);
 }
 
+/// This thread runs calls, or none any more. Returns what it was before.
+pub(crate) fn thread_runs(clock: Option<Arc<JobClock>>) -> Option<Arc<JobClock>> {
+    THREAD.try_with(|thread| thread.replace(clock)).ok().flatten()
+}
+
 /// The job that runs here, as its task sees it: see [`current_job`].
 #[derive(Clone)]
 pub struct CurrentJob {

@@ -207,6 +207,11 @@
 //! under `cargo test` and nextest. What workers print is captured with the tests' output. A doc-test calls [`enter`]
 //! first thing in its own `main`, as those above do.
 //!
+//! [`PoolBuilder::backend`] has a pool run its calls in the test's own process: [`Backend::Inline`] on the thread that
+//! submits them, where a debugger finds them, and [`Backend::Threads`] side by side. With [`Backend::Faults`], panics,
+//! lost workers, delays and broken values happen on purpose, drawn from a seed, so that what a program does about them can
+//! be tested: [`Backend`] has an example.
+//!
 //! # What travels, and how
 //!
 //! - Whole parameters and results of plain numbers, such as `&[f64]`, `Vec<u8>` or `[u32; 9]`, and lists of types that
@@ -289,6 +294,7 @@ mod entry;
 mod error;
 #[cfg(all(test, not(loom)))]
 mod fuzz;
+mod here;
 mod job;
 mod launch;
 mod limits;
@@ -319,7 +325,7 @@ pub use error::{Error, Ran, Result};
 pub use job::Job;
 pub use launch::Stdio;
 pub use panic::PanicInfo;
-pub use pool::{Imap, Pool, PoolBuilder, PoolStats, Transport, WorkerInfo, WorkerState};
+pub use pool::{Backend, Imap, Pool, PoolBuilder, PoolStats, Transport, WorkerInfo, WorkerState};
 pub use pool_macros::task;
 pub use process::{Process, RunningProcess, active_children};
 pub use program::{ProcessInfo, cpu_count, current_process, parent_process};

@@ -2,7 +2,16 @@
 
 use crate::codec::{Reader, Writer};
 use serde::{Deserialize, Serialize};
-use std::{any::Any, cell::RefCell, fmt, os::unix::process::ExitStatusExt, panic::PanicHookInfo, process::ExitStatus};
+use std::{
+    any::Any,
+    cell::{Cell, RefCell},
+    fmt,
+    marker::PhantomData,
+    os::unix::process::ExitStatusExt,
+    panic::PanicHookInfo,
+    process::ExitStatus,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 /// What a panic in a task had to say.
 ///
@@ -115,11 +124,47 @@ fn payload_text(payload: &(dyn Any + Send)) -> &str {
 
 thread_local! {
     static LATEST: RefCell<Option<PanicInfo>> = const { RefCell::new(None) };
+    /// How many [`Quiet`] there are on this thread.
+    static QUIET: Cell<u32> = const { Cell::new(0) };
+}
+
+/// While there is one, panics on this thread are remembered for [`catch`] and not printed, as in a worker process.
+#[derive(Debug)]
+pub(crate) struct Quiet(PhantomData<*const ()>);
+
+impl Quiet {
+    pub(crate) fn new() -> Self {
+        chain_hook();
+        QUIET.set(QUIET.get() + 1);
+        Self(PhantomData)
+    }
+}
+
+impl Drop for Quiet {
+    fn drop(&mut self) {
+        QUIET.set(QUIET.get() - 1);
+    }
+}
+
+/// Puts a hook before the program's that takes the panics of quiet threads and leaves all others to it. One that the program
+/// sets later goes before this one, and prints them all.
+fn chain_hook() {
+    static CHAINED: AtomicBool = AtomicBool::new(false);
+    // Hooks cannot be changed by a thread that panics.
+    if std::thread::panicking() || CHAINED.swap(true, Ordering::AcqRel) {
+        return;
+    }
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |hook| match QUIET.try_with(Cell::get) {
+        Ok(1..) => remember(PanicInfo::from_hook(hook)),
+        _ => before(hook),
+    }));
 }
 
 /// Called by the worker's panic hook: keeps the story of the panic for [`catch`] on the same thread.
 pub(crate) fn remember(info: PanicInfo) {
-    LATEST.with(|latest| {
+    // On a thread that is about to end, there may be nowhere to keep it.
+    let _ = LATEST.try_with(|latest| {
         if let Ok(mut latest) = latest.try_borrow_mut() {
             *latest = Some(info);
         }
@@ -131,7 +176,7 @@ pub(crate) fn remember(info: PanicInfo) {
 pub(crate) fn catch<R>(run: impl FnOnce() -> R) -> Result<R, PanicInfo> {
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).map_err(|payload| {
         let message = payload_text(&*payload).to_owned();
-        let told = LATEST.with(|latest| latest.take()).filter(|info| info.message == message);
+        let told = LATEST.try_with(RefCell::take).ok().flatten().filter(|info| info.message == message);
         drop_quietly(payload);
         told.unwrap_or_else(|| PanicInfo::from_message(message))
     })

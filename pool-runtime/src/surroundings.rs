@@ -69,6 +69,11 @@ impl WorkerOptions {
         }
     }
 
+    /// Do they give the process something of its own that a thread shares with all others?
+    pub(crate) fn change_the_process(&self) -> bool {
+        !self.env.is_empty() || self.current_dir.is_some()
+    }
+
     /// What the process does itself, as soon as it is greeted.
     pub(crate) fn place(&self) -> Place {
         Place { nice: self.nice, cpus: self.cpus.clone() }

@@ -2,11 +2,14 @@
 
 #![allow(dead_code, unused_imports, unused_macros, reason = "each test uses a part of this")]
 
+mod backends;
 mod processes;
 mod programs;
 mod signals;
 mod transports;
 
+pub(crate) use backends::on_every_backend;
+pub use backends::*;
 pub use processes::*;
 pub use programs::*;
 pub use signals::*;
@@ -28,11 +31,17 @@ pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// Runs `work` on a thread, where pools use the same transport as here, and returns its value; panics if it hangs.
+/// Runs `work` on a thread, where pools use the same transport as here, if one was chosen, and returns its value; panics if
+/// it hangs.
 #[track_caller]
 pub fn returns<R: Send + 'static>(what: &str, work: impl FnOnce() -> R + Send + 'static) -> R {
     let (sender, receiver) = std::sync::mpsc::channel();
-    let transport = transport();
-    std::thread::spawn(move || sender.send(over(transport, work)));
+    let transport = chosen();
+    std::thread::spawn(move || {
+        sender.send(match transport {
+            Some(transport) => over(transport, work),
+            None => work(),
+        })
+    });
     receiver.recv_timeout(PATIENCE).unwrap_or_else(|error| panic!("{what}: {error}"))
 }

@@ -55,6 +55,11 @@ pub fn in_turn<R>(transport: Transport, work: impl FnOnce() -> R) -> R {
     over(transport, work)
 }
 
+/// The transport that was chosen on this thread.
+pub fn chosen() -> Option<Transport> {
+    CHOSEN.get()
+}
+
 /// The transport that this thread's pools use.
 #[track_caller]
 pub fn transport() -> Transport {

@@ -1,20 +1,23 @@
 //! The options of a pool, each with its default.
 
 use super::{
-    Pool,
+    Backend, Pool,
+    backend::Staff,
     collector::Collector,
     dispatcher::{self, Dispatcher},
     shared::{Core, Shared},
     supervisor,
 };
 use crate::{
-    error::{Error, Result},
+    error::{Error, Kind, Result},
+    here::{Inline, faults::Plan},
     job::{Callbacks, lock},
     launch::{Launch, START_TIMEOUT},
     os,
     policy::Wish,
     program,
     protocol::NamedCall,
+    registry,
     sandbox::Sandbox,
     shared::Regions,
     surroundings::WorkerOptions,
@@ -56,6 +59,13 @@ const CHANNEL: dispatcher::Limits = dispatcher::Limits {
     ..dispatcher::Limits::NONE
 };
 
+/// A queue between threads holds anything.
+const LOCAL: dispatcher::Limits = dispatcher::Limits { unhindered: usize::MAX, frame: usize::MAX, ..CHANNEL };
+
+/// As many calls as a worker may have where workers are lost all the time: every loss counts against all that it had, and
+/// what has lost too many is given up.
+const FAULTY: dispatcher::Limits = dispatcher::Limits { calls: 4, ..LOCAL };
+
 /// How often the memory of a worker is looked at, where that matters; and how long all workers together must not take to
 /// be looked at, which takes some 5 µs for each.
 const WEIGH_EVERY: Duration = Duration::from_millis(10);
@@ -95,6 +105,7 @@ impl fmt::Debug for EachWorker {
 /// | [`env`](Self::env), [`current_dir`](Self::current_dir), [`nice`](Self::nice), [`cpus`](Self::cpus); [`each_worker`](Self::each_worker) | those of this process |
 /// | [`start_timeout`](Self::start_timeout) | 60 s |
 /// | [`executable`](Self::executable) | this program |
+/// | [`backend`](Self::backend) | [`Processes`](Backend::Processes) |
 /// | [`sandbox`](Self::sandbox) | none: workers may do what this process may |
 /// | [`transport`](Self::transport) | [`Ring`](Transport::Ring), or [`Channel`](Transport::Channel) if memory cannot be shared |
 #[derive(Debug)]
@@ -109,6 +120,7 @@ pub struct PoolBuilder {
     start_timeout: Duration,
     executable: Option<PathBuf>,
     transport: Option<Transport>,
+    backend: Backend,
     wish: Wish,
     retry_delay: Duration,
     memory_per_child: u64,
@@ -128,6 +140,7 @@ impl PoolBuilder {
             start_timeout: START_TIMEOUT,
             executable: None,
             transport: None,
+            backend: Backend::Processes,
             wish: Wish::NONE,
             retry_delay: Duration::from_millis(100),
             memory_per_child: u64::MAX,
@@ -369,13 +382,21 @@ impl PoolBuilder {
         self
     }
 
+    /// What runs the calls: worker processes, or, for tests and debuggers, this process.
+    pub fn backend(mut self, backend: Backend) -> Self {
+        self.backend = backend;
+        self
+    }
+
     /// Starts the workers; returns when the first of them takes calls.
     ///
     /// # Errors
     ///
     /// No or no sensible number of workers; no way in for them (see [`pool_main!`](crate::pool_main)); two tasks of
     /// one name; a daemonic process, or too deep a nesting of processes; the workers cannot start, or their initializer
-    /// fails; the sandbox names a path that leads nowhere, or asks for more than the kernel can do.
+    /// fails; the sandbox names a path that leads nowhere, or asks for more than the kernel can do; a
+    /// [backend](Self::backend) without processes, and what only processes have: [`env`](Self::env),
+    /// [`current_dir`](Self::current_dir), [`sandbox`](Self::sandbox).
     pub fn build(self) -> Result<Pool> {
         let processes = self.processes.unwrap_or_else(program::cpu_count);
         if processes == 0 {
@@ -403,44 +424,65 @@ impl PoolBuilder {
             .as_ref()
             .and_then(|call| call.wish.as_ref().and_then(|wish| wish.timeout).or(call.task.wish().timeout));
         let initializer = self.initializer.map(named).transpose()?;
-        let confinement = self.sandbox.as_ref().map(Sandbox::resolve).transpose()?;
-        let bells = match self.transport {
-            Some(Transport::Channel) => None,
-            Some(Transport::Ring) => {
-                Some(ring::Bells::new().map_err(|error| Error::os("cannot share memory with workers", error))?)
+        let backend = self.backend;
+        if backend != Backend::Processes {
+            registry::check()?;
+            if options.iter().any(WorkerOptions::change_the_process) || self.sandbox.is_some() {
+                return Err(Error::invalid(format!(
+                    "`Backend::{backend:?}` runs calls in this process, whose environment, directory and rights no pool \
+                     changes: leave out `env`, `env_remove`, `current_dir` and `sandbox`, or use `Backend::Processes`"
+                )));
             }
-            // The other way works also where memory is short, or comes in pages of another size.
-            None => ring::Bells::new().and_then(|bells| ring::Memory::new().map(|_| bells)).ok(),
+        }
+        let mut bells = None;
+        let (staff, seats, transport) = match backend {
+            Backend::Processes => {
+                let confinement = self.sandbox.as_ref().map(Sandbox::resolve).transpose()?;
+                bells = some_bells(self.transport)?;
+                let launch = Launch {
+                    program: self.executable,
+                    start_timeout: self.start_timeout,
+                    initializer_timeout,
+                    bells: bells.clone(),
+                    confinement,
+                    ..Launch::new()?
+                };
+                (Staff::Processes(launch), processes, if bells.is_some() { RING } else { CHANNEL })
+            }
+            Backend::Inline => {
+                let call = initializer.as_ref().map(|(call, ..)| call.clone());
+                let inline = Inline::new(call, self.tasks_per_child).map_err(|error| {
+                    let reason = error.to_string();
+                    Error::new(Kind::PoolFailed { reason, cause: Some(Box::new(error)) })
+                })?;
+                (Staff::Inline(inline), 0, LOCAL)
+            }
+            Backend::Threads => (Staff::Threads { plan: None, initializer_timeout }, processes, LOCAL),
+            Backend::Faults(seed) => {
+                let plan = Some(Arc::new(Plan::new(seed)));
+                (Staff::Threads { plan, initializer_timeout }, processes, FAULTY)
+            }
         };
-        let bells = bells.map(Arc::new);
-        let launch = Launch {
-            program: self.executable,
-            start_timeout: self.start_timeout,
-            initializer_timeout,
-            bells: bells.clone(),
-            confinement,
-            ..Launch::new()?
-        };
-        let transport = if bells.is_some() { RING } else { CHANNEL };
         let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         let limits = dispatcher::Limits {
             tasks_per_child: self.tasks_per_child,
-            memory_per_child: self.memory_per_child,
+            // The memory of threads cannot be told apart.
+            memory_per_child: if backend == Backend::Processes { self.memory_per_child } else { u64::MAX },
             age_per_child: nanos(self.age_per_child),
             retry_delay: nanos(self.retry_delay),
             weigh_every: nanos(WEIGH_EVERY).max(nanos(WEIGH_ONE) * processes as u64),
             ..transport
         };
         let core = Core {
-            dispatcher: Dispatcher::new(processes, limits),
-            stations: (0..processes).map(|_| None).collect(),
+            dispatcher: Dispatcher::new(seats, limits),
+            stations: (0..seats).map(|_| None).collect(),
             clock_at: None,
             phase: (false, processes),
         };
         let shared = Arc::new_cyclic(|itself| Shared {
             seats: processes,
             name: self.name.unwrap_or_else(default_name),
-            launch,
+            staff,
             options,
             initializer,
             core: Mutex::new(core),
@@ -456,7 +498,7 @@ impl PoolBuilder {
         });
         // From here on, dropping the pool cleans up.
         let pool = Pool { shared, attendants: Mutex::default() };
-        for seat in 0..processes {
+        for seat in 0..seats {
             let attendant = supervisor::spawn(pool.shared.clone(), seat).map_err(|error| {
                 let error = Error::os(format!("cannot start the thread for worker {} of {processes}", seat + 1), error);
                 pool.shared.tell(|dispatcher, _| dispatcher.abandon(seat..processes, &error));
@@ -470,6 +512,9 @@ impl PoolBuilder {
                 .map_err(|error| Error::os("cannot start the thread that listens to the workers", error))?;
             lock(&pool.attendants).push(collector);
         }
+        if seats == 0 {
+            return Ok(pool);
+        }
         let mut core = lock(&shared.core);
         while !core.dispatcher.ever_ready() && !core.dispatcher.is_over() {
             core = shared.changed.wait(core).unwrap_or_else(PoisonError::into_inner);
@@ -478,6 +523,19 @@ impl PoolBuilder {
         drop(core);
         failure.map_or(Ok(pool), Err)
     }
+}
+
+/// What workers behind rings ring; None if there are to be no rings, or cannot be.
+fn some_bells(transport: Option<Transport>) -> Result<Option<Arc<ring::Bells>>> {
+    let bells = match transport {
+        Some(Transport::Channel) => None,
+        Some(Transport::Ring) => {
+            Some(ring::Bells::new().map_err(|error| Error::os("cannot share memory with workers", error))?)
+        }
+        // The other way works also where memory is short, or comes in pages of another size.
+        None => ring::Bells::new().and_then(|bells| ring::Memory::new().map(|_| bells)).ok(),
+    };
+    Ok(bells.map(Arc::new))
 }
 
 fn named(call: RawCall) -> Result<(NamedCall, Regions, StateType)> {

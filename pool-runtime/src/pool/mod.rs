@@ -21,18 +21,22 @@
 //! the dispatcher is locked ([ringline]); for a channel, they are put into the [outbox] then, and sent after it is unlocked,
 //! by whoever finds nobody sending.
 
+mod backend;
 mod batch;
 mod builder;
 mod collector;
 pub(crate) mod dispatcher;
 mod ear;
 mod imap;
+mod inline;
 mod map;
 mod outbox;
 mod ringline;
 mod shared;
 mod supervisor;
+mod threads;
 
+pub use backend::Backend;
 pub use builder::{PoolBuilder, Transport};
 pub use imap::Imap;
 
@@ -249,6 +253,7 @@ impl Pool {
         let failure = core.dispatcher.failure().cloned();
         drop(core);
         self.join_attendants();
+        self.shared.leave();
         self.shared.callbacks.wait_idle();
         failure.map_or(Ok(()), Err)
     }
@@ -278,7 +283,7 @@ impl Pool {
                 (false, _) if dispatcher.is_starting(seat) => WorkerState::Starting,
                 (false, _) => WorkerState::Stopping,
             };
-            Some(WorkerInfo { pid: station.child.pid(), state, jobs_done })
+            Some(WorkerInfo { pid: station.occupant.pid(), state, jobs_done })
         };
         core.stations.iter().enumerate().filter_map(worker).collect()
     }
@@ -300,6 +305,7 @@ impl Drop for Pool {
             );
         }
         self.join_attendants();
+        self.shared.leave();
     }
 }
 

@@ -7,7 +7,7 @@ use super::{
     dispatcher::Flight,
     shared::{Submission, write_calls},
 };
-use crate::{job::lock, protocol::stop_frame, transport::Outlet};
+use crate::{job::lock, protocol::stop_frame, shared::Handle, transport::Outlet};
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex, TryLockError},
@@ -20,7 +20,12 @@ pub(super) struct Outbox {
 }
 
 pub(super) enum Outgoing {
-    Calls { generation: u32, flights: Vec<Flight<dyn Submission>> },
+    Calls {
+        generation: u32,
+        flights: Vec<Flight<dyn Submission>>,
+        /// What the other side is to hold meanwhile.
+        held: Vec<Handle>,
+    },
     Stop,
 }
 
@@ -28,11 +33,18 @@ impl Outgoing {
     fn to_frame(&self) -> Vec<u8> {
         match self {
             Self::Stop => stop_frame(),
-            Self::Calls { generation, flights } => {
+            Self::Calls { generation, flights, .. } => {
                 let mut frame = Vec::with_capacity(self.bytes());
                 write_calls(&mut frame, *generation, flights.iter());
                 frame
             }
+        }
+    }
+
+    fn held(self) -> Vec<Handle> {
+        match self {
+            Self::Stop => Vec::new(),
+            Self::Calls { held, .. } => held,
         }
     }
 
@@ -72,7 +84,7 @@ impl Outbox {
                 let Some(next) = queue.pop_front() else { break };
                 drop(queue);
                 // The process is gone if this fails; its attendant notices, and nothing is lost.
-                let _ = outlet.send(&next.to_frame());
+                let _ = outlet.send_with(next.to_frame(), next.held());
             }
             drop(outlet);
             if lock(&self.queue).is_empty() {

@@ -140,7 +140,7 @@ impl RingLine {
     /// else does so just now, it waits for them, or leaves it to them.
     pub(super) fn serve(&self, shared: &Shared, station: &Station, waits: bool) -> bool {
         if self.is_blocked() && self.pump(&mut lock(&self.sending)).is_err() {
-            let _ = station.child.kill();
+            station.occupant.kill();
         }
         match self.receiving.try_lock() {
             Ok(mut receiving) => receiving.read_all(shared, station),
@@ -180,7 +180,7 @@ impl Receiving {
         );
         if self.fault.is_some() {
             // Its attendant hears of its end, and why.
-            let _ = station.child.kill();
+            station.occupant.kill();
         }
         any
     }

@@ -1,6 +1,7 @@
 //! What all threads of a pool share: how events get to the dispatcher, and its decisions to the workers and callers.
 
 use super::{
+    backend::{Occupant, Staff},
     collector::Collector,
     dispatcher::{Dispatcher, Effect, Flight, Seen, Ticket, Time, Work},
     ear::{self, Ear},
@@ -8,11 +9,9 @@ use super::{
     ringline::RingLine,
 };
 use crate::{
-    courier::Courier,
     error::{Error, Result},
     job::{Awaited, Callbacks, Deferral, Home, Raw, Slot, Split, lock},
-    launch::Launch,
-    os::{self, Child, StatusPage},
+    os::{self, StatusPage},
     packed::Part,
     policy::{Policy, SharedPolicy, Wish},
     protocol::{CallsWriter, Failure, FromWorker, Garbled, NamedCall, Record, RecordHead, Told},
@@ -62,6 +61,9 @@ pub(crate) trait Submission: Work + Send + Sync {
 /// From this size on, a result is not copied out of the stream that it came in.
 const LARGE: usize = 1 << 16;
 
+/// Names nothing that could be cancelled.
+const NO_TICKET: Ticket = Ticket::MAX;
+
 /// A thread that submits calls looks after the workers after each so many.
 const HELP_EVERY: u64 = 32;
 
@@ -69,7 +71,8 @@ const HELP_EVERY: u64 = 32;
 pub(crate) struct Shared {
     pub(super) seats: usize,
     pub(super) name: String,
-    pub(super) launch: Launch,
+    /// What fills the seats.
+    pub(super) staff: Staff,
     /// What each worker's process is started with, by seat.
     pub(super) options: Vec<WorkerOptions>,
     pub(super) initializer: Option<(NamedCall, Regions, StateType)>,
@@ -105,13 +108,11 @@ pub(super) struct Core {
 pub(crate) struct Station {
     pub(super) seat: usize,
     pub(super) epoch: u32,
-    pub(super) child: Arc<Child>,
+    pub(super) occupant: Occupant,
     pub(super) page: Arc<StatusPage>,
     /// Over ipc-channel; with rings, its end alone is heard there.
     pub(super) ear: Ear,
     pub(super) line: Line,
-    /// How shared memory gets there.
-    pub(super) courier: Arc<Courier>,
 }
 
 /// How calls get there.
@@ -218,7 +219,7 @@ fn not_taken(core: &Core, station: &Station, number: u32) {
     let Some(failed) = flights.next() else { return };
     let mut under_way = failed.end - failed.next > 1;
     flights.for_each(|flight| flight.work.with_regions(&mut |regions| under_way |= !regions.is_empty()));
-    failed.work.with_regions(&mut |regions| station.courier.doubt(regions, under_way));
+    failed.work.with_regions(&mut |regions| station.occupant.doubt(regions, under_way));
 }
 
 /// Writes the calls of some flights as a frame.
@@ -244,6 +245,13 @@ impl Shared {
     /// How many seats there are.
     pub(super) fn seats(&self) -> usize {
         self.seats
+    }
+
+    /// No call comes any more from this thread.
+    pub(super) fn leave(&self) {
+        if let Staff::Inline(inline) = &self.staff {
+            inline.leave();
+        }
     }
 
     /// A thread that submits many calls looks after the workers itself.
@@ -297,9 +305,10 @@ impl Shared {
                 }
             };
             let Some(station) = core.station(seat, epoch) else { continue };
+            let mut held = Vec::new();
             if let Effect::Send { first, last, .. } = effect {
                 for flight in core.dispatcher.flights(seat, first, last) {
-                    flight.work.with_regions(&mut |regions| station.courier.bring(regions));
+                    flight.work.with_regions(&mut |regions| station.occupant.bring(regions, &mut held));
                 }
             }
             match &station.line {
@@ -315,14 +324,14 @@ impl Shared {
                     };
                     if sent.is_err() {
                         // Its attendant finds out why.
-                        let _ = station.child.kill();
+                        station.occupant.kill();
                     }
                 }
                 Line::Channel(outbox) => {
                     outbox.put(match effect {
                         Effect::Send { generation, first, last, .. } => {
                             let flights = core.dispatcher.flights(seat, first, last).cloned().collect();
-                            Outgoing::Calls { generation, flights }
+                            Outgoing::Calls { generation, flights, held }
                         }
                         _ => Outgoing::Stop,
                     });
@@ -363,15 +372,12 @@ impl Shared {
                             self.decide(&mut todo, |core, now| core.dispatcher.taken_back(seat, epoch, claimed, now));
                         }
                         // It writes its page without end: it has gone mad, and what it runs is anybody's guess.
-                        None => {
-                            let _ = station.child.kill();
-                        }
+                        None => station.occupant.kill(),
                     }
                 }
                 Effect::Kill { seat, epoch } => {
                     if let Some(station) = lock(&self.core).station(seat, epoch).cloned() {
-                        // It cannot fail for a child of ours.
-                        let _ = station.child.kill();
+                        station.occupant.kill();
                         station.ear.summon();
                     }
                 }
@@ -418,7 +424,7 @@ impl Shared {
     fn look_at(&self, station: &Station, memory: bool) -> Seen {
         let (claimed, started, extended) = station.page.running();
         let time = |nanos: u64| (nanos != 0).then(|| nanos.saturating_sub(self.began));
-        let memory = memory.then(|| os::private_memory(station.child.pid())).flatten();
+        let memory = memory.then(|| station.occupant.memory()).flatten();
         Seen { claimed, started: time(started), extended: time(extended), memory }
     }
 
@@ -642,6 +648,10 @@ impl Shared {
         calls: u32,
         then: impl FnOnce(&mut Core, Ticket) -> R,
     ) -> Result<R> {
+        if let Staff::Inline(inline) = &self.staff {
+            self.run_here(inline, &work, calls)?;
+            return Ok(then(&mut lock(&self.core), NO_TICKET));
+        }
         self.decide(todo, |core, now| core.dispatcher.submit(work, calls, now).map(|ticket| then(core, ticket)))
     }
 

@@ -8,11 +8,13 @@
 //! An attendant only waits for its own worker. It never runs user code, and never blocks on sending.
 
 use super::{
+    backend::{Occupant, Staff},
     dispatcher::Start,
     ear::Ear,
     outbox::Outbox,
     ringline::RingLine,
     shared::{Line, Shared, Station},
+    threads,
 };
 use crate::{
     dossier::Loss,
@@ -47,7 +49,16 @@ pub(super) fn spawn(shared: Arc<Shared>, seat: usize) -> io::Result<JoinHandle<(
 
 fn attend(shared: &Arc<Shared>, seat: usize) {
     while let Some(epoch) = next_epoch(shared, seat) {
-        let mut launched = match shared.launch.start(&shared.options[seat]) {
+        let launch = match &shared.staff {
+            Staff::Processes(launch) => launch,
+            Staff::Threads { plan, initializer_timeout } => {
+                threads::attend(shared, plan.as_ref(), *initializer_timeout, seat, epoch);
+                continue;
+            }
+            // Nobody sits there.
+            Staff::Inline(_) => return,
+        };
+        let mut launched = match launch.start(&shared.options[seat]) {
             Ok(launched) => launched,
             Err(error) => {
                 shared.tell(|dispatcher, now| dispatcher.start_failed(seat, epoch, error, false, now));
@@ -61,11 +72,10 @@ fn attend(shared: &Arc<Shared>, seat: usize) {
         let station = Arc::new(Station {
             seat,
             epoch,
-            child: launched.child.clone(),
+            occupant: Occupant::Process { child: launched.child.clone(), courier: launched.courier.clone() },
             page: launched.page.clone(),
             ear: Ear::new(launched.inlet.clone()),
             line,
-            courier: launched.courier.clone(),
         });
         shared.seat(seat, Some(station.clone()));
         // A pool that was terminated before the process could be found had nobody to kill.

@@ -25,6 +25,7 @@
 //! runs at most once; a seat that is idle has nothing in flight; nobody is idle while a call waits.
 
 mod feed;
+mod here;
 mod questions;
 mod state;
 mod watch;
@@ -38,7 +39,7 @@ use watch::{NEVER, Watch};
 use crate::{
     dossier::{Dossier, Loss},
     error::{Error, Kind, Ran},
-    protocol::{CallHeader, Failed, Failure},
+    protocol::{CallHeader, Failed},
 };
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -81,6 +82,8 @@ pub(crate) struct Dispatcher<W: ?Sized> {
     delayed: Vec<(Time, Waiting<W>)>,
     delayed_calls: usize,
     in_flight_calls: usize,
+    /// Calls that run where they were submitted.
+    running_here: usize,
     durations: Durations,
     ever_ready: bool,
     /// How many starts have failed, at any seat, since a call was finished.
@@ -131,6 +134,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
             delayed: Vec::new(),
             delayed_calls: 0,
             in_flight_calls: 0,
+            running_here: 0,
             durations: Durations::default(),
             ever_ready: false,
             futile_starts: 0,
@@ -190,7 +194,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
             return 0;
         }
         self.over = Over::Terminated;
-        let hit = self.waiting_calls + self.delayed_calls + self.in_flight_calls;
+        let hit = self.waiting_calls + self.delayed_calls + self.in_flight_calls + self.running_here;
         self.fail_waiting(&Error::new(Kind::Terminated));
         for seat in 0..self.seats.len() {
             for flight in self.empty(seat) {
@@ -369,14 +373,10 @@ impl<W: ?Sized + Work> Dispatcher<W> {
                 state.phase = Phase::Leaving;
                 self.ready_seats -= 1;
             }
-            if let Some(Failed { stage, failure, .. }) = failed.take() {
-                let ran = stage.ran();
-                let error = match failure {
-                    _ if cancelled => Error::new(Kind::Cancelled).with_ran(ran),
-                    Failure::Panicked(panic) => Error::new(Kind::Panicked { panic, stage }).with_ran(ran),
-                    Failure::Decode(why) => Error::new(Kind::DecodeArgument(why)),
-                    Failure::Encode(why) => Error::new(Kind::EncodeResult(why)).with_ran(ran),
-                    Failure::Unfit(why) => Error::new(Kind::State(why)),
+            if let Some(failed) = failed.take() {
+                let error = match cancelled {
+                    true => Error::new(Kind::Cancelled).with_ran(failed.stage.ran()),
+                    false => failed.into_error(),
                 };
                 self.fail(work, first, error);
             } else if cancelled {

@@ -10,7 +10,14 @@ impl<W: ?Sized + Work> Dispatcher<W> {
 
     /// Every seat is empty for good, and so nothing is left to be told.
     pub(crate) fn is_finished(&self) -> bool {
-        self.seats.iter().all(|seat| seat.phase == Phase::Closed)
+        // What runs where it was submitted is waited for, unless the pool was terminated.
+        let here = self.running_here > 0 && !matches!(self.over, Over::Terminated);
+        !here && self.seats.iter().all(|seat| seat.phase == Phase::Closed)
+    }
+
+    /// How often what has not started was taken back from the process at a seat.
+    pub(crate) fn generation(&self, seat: usize) -> u32 {
+        self.seats[seat].generation
     }
 
     /// At how many seats there is, or may be again, a process.
@@ -41,7 +48,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
     pub(crate) fn counts(&self) -> Counts {
         Counts {
             waiting: self.waiting_calls + self.delayed_calls,
-            running: self.in_flight_calls,
+            running: self.in_flight_calls + self.running_here,
             done: self.done,
             failed: self.failed,
         }

@@ -215,8 +215,11 @@ impl<W: ?Sized + Work> Dispatcher<W> {
                 continue;
             }
             let behind = state.ahead - first.expected;
-            let stalled_at = state.progress + STALLED;
-            if behind >= STALLED || stalled_at <= now {
+            // Where all are slow to start anything, as the machine is busy with something else, calls would be taken to and
+            // fro: each time that nothing comes of it, a worker gets twice as long.
+            let stalled_at = state.progress + (STALLED << state.relieved.min(10));
+            if (behind >= STALLED && state.relieved == 0) || stalled_at <= now {
+                self.seats[seat].relieved += 1;
                 self.recall(seat);
                 return;
             }

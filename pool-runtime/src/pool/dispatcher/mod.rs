@@ -113,6 +113,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
             ahead: 0,
             task: "",
             recalling: false,
+            relieved: 0,
             given: 0,
             finished: 0,
             done: 0,
@@ -363,7 +364,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
             let Some(work) = work else { return Ok(()) };
             state.calls -= ended as usize;
             state.has_read(number.wrapping_add(ended).wrapping_sub(1));
-            state.failures = 0;
+            (state.failures, state.relieved) = (0, 0);
             self.futile_starts = 0;
             state.finished += u64::from(ended);
             state.done += u64::from(ended);

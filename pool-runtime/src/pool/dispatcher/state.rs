@@ -174,6 +174,8 @@ pub(super) struct Seat<W: ?Sized> {
     pub(super) started: u32,
     /// What has not started is being taken back: nothing new is sent until that is done.
     pub(super) recalling: bool,
+    /// How often calls were taken back for others since it has reported anything.
+    pub(super) relieved: u32,
     /// Calls given to this process.
     pub(super) given: u64,
     /// Calls this process has finished.

@@ -281,6 +281,7 @@
 
 extern crate self as pool_runtime;
 
+mod backtrace;
 mod codec;
 mod courier;
 mod current;
@@ -301,7 +302,10 @@ mod pool;
 mod process;
 mod program;
 mod protocol;
+mod record;
 mod registry;
+mod relay;
+mod replay;
 mod reporter;
 mod results;
 mod run;
@@ -318,6 +322,7 @@ pub use entry::enter;
 pub use error::{Error, Ran, Result};
 pub use job::Job;
 pub use launch::Stdio;
+pub use os::OomKill;
 pub use panic::PanicInfo;
 pub use pool::{Imap, Pool, PoolBuilder, PoolStats, Transport, WorkerInfo, WorkerState};
 pub use pool_macros::task;

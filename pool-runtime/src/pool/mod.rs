@@ -29,6 +29,7 @@ mod ear;
 mod imap;
 mod map;
 mod outbox;
+mod records;
 mod ringline;
 mod shared;
 mod supervisor;
@@ -257,6 +258,9 @@ impl Pool {
         for attendant in std::mem::take(&mut *lock(&self.attendants)) {
             // An attendant runs no user code that could panic.
             let _ = attendant.join();
+        }
+        if let Some(relay) = &self.shared.launch.relay {
+            relay.finish();
         }
     }
 

@@ -69,8 +69,7 @@ pub(crate) fn install(page: &Arc<StatusPage>) {
         return;
     }
     take_stack();
-    // What is only looked up once, and the unwinder, are prepared now.
-    code();
+    // The unwinder prepares itself when it is first used.
     // SAFETY: nobody else traces in this process yet.
     unsafe { backtrace::trace_unsynchronized(|_| false) };
     for (signal, before) in SIGNALS.iter().zip(&before) {
@@ -181,7 +180,8 @@ extern "C" fn on_fault(signal: c_int, info: *mut libc::siginfo_t, context: *mut 
                     say_overflow(thread == scene.main);
                 }
                 if has_room() {
-                    with_alarm(signal, || note_frames(&scene.page, next, stack));
+                    let lost = !sent && address == next;
+                    with_alarm(signal, || note_frames(&scene.page, next, stack, lost));
                 } else {
                     scene.page.note_frame((next as u64).wrapping_sub(anchor() as u64));
                 }
@@ -274,13 +274,23 @@ fn with_alarm(signal: c_int, work: impl FnOnce()) {
     }
 }
 
-/// Notes where the thread was, and how it got there.
-fn note_frames(page: &StatusPage, next: usize, stack: usize) {
+/// Notes where the thread was, and how it got there. `lost` is a thread that has called what is no function: there the
+/// unwinder finds nothing, and would look for it.
+fn note_frames(page: &StatusPage, next: usize, stack: usize, lost: bool) {
     let anchor = anchor() as u64;
     let note = |address: usize| page.note_frame((address as u64).wrapping_sub(anchor));
     note(next);
+    if lost {
+        // What the caller has left on the stack says who it was.
+        #[cfg(target_arch = "x86_64")]
+        if stack != 0 {
+            // SAFETY: none is needed: if nothing is there, the process dies of that in place of what it dies of anyway.
+            note(unsafe { ptr::with_exposed_provenance::<usize>(stack).read_volatile() });
+        }
+        return;
+    }
     let mut found = false;
-    // SAFETY: the frames of this thread are its own; nothing else is locked or allocated for that.
+    // SAFETY: the frames of this thread are its own; nothing is locked or allocated to follow them.
     unsafe {
         backtrace::trace_unsynchronized(|frame| {
             let address = frame.ip().addr();
@@ -289,12 +299,6 @@ fn note_frames(page: &StatusPage, next: usize, stack: usize) {
             found |= address == next;
             !is_behind || note(address)
         });
-    }
-    if !found && stack != 0 && here(next).is_none() {
-        // A call to where there is no function: what the caller has left on the stack says who it was.
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: none is needed: if nothing is there, the process dies of that in place of what it dies of anyway.
-        note(unsafe { ptr::with_exposed_provenance::<usize>(stack).read_volatile() });
     }
 }
 

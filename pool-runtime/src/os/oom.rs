@@ -3,7 +3,13 @@
 //! The kernel's log names whom it killed, where this process may read it and counts processes as the kernel does. Elsewhere
 //! there are counters alone, of the machine and of the process's cgroup: they say that somebody was killed meanwhile.
 
-use std::{fs, io::Read, path::PathBuf, time::Duration};
+use std::{
+    fs,
+    io::Read,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 /// How sure it is that the kernel's OOM killer has ended a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -21,8 +27,28 @@ pub(crate) struct OomWatch {
     pid: u32,
     /// Since the machine has started.
     began: Duration,
-    /// The file of a counter, and what it said.
-    counters: Vec<(PathBuf, u64)>,
+    counters: Arc<Counters>,
+}
+
+/// The files of counters, and what they said.
+type Counters = Vec<(PathBuf, u64)>;
+
+/// Reads the counters, for all processes that begin to work at about the same time: it takes as long as some of what they
+/// wait for.
+fn counters() -> Arc<Counters> {
+    const SAME_TIME: Duration = Duration::from_secs(1);
+    static LATEST: Mutex<Option<(Instant, Arc<Counters>)>> = Mutex::new(None);
+    let mut latest = LATEST.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((_, counters)) = latest.as_ref().filter(|(at, _)| at.elapsed() < SAME_TIME) {
+        return counters.clone();
+    }
+    // Processes are in the cgroup of their parent, or in one below.
+    let memberships = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let files = [PathBuf::from("/proc/vmstat")].into_iter().chain(cgroup_files(&memberships));
+    let counters = files.filter_map(|file| Some((count(&fs::read_to_string(&file).ok()?)?, file)));
+    let counters = Arc::new(counters.map(|(count, file)| (file, count)).collect());
+    *latest = Some((Instant::now(), Arc::clone(&counters)));
+    counters
 }
 
 /// The kernel's clocks, of its log and of this, differ by less.
@@ -32,26 +58,27 @@ const CLOCKS: Duration = Duration::from_secs(5);
 const RECORDS: usize = 1 << 16;
 
 impl OomWatch {
-    /// To be made while the process lives.
+    /// Of a process that begins to work.
     pub(crate) fn new(pid: u32) -> Self {
-        let memberships = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
-        let files = [PathBuf::from("/proc/vmstat")].into_iter().chain(cgroup_files(&memberships));
-        let counters = files.filter_map(|file| Some((count(&fs::read_to_string(&file).ok()?)?, file)));
-        let counters = counters.map(|(count, file)| (file, count)).collect();
         let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
         let began = Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec.try_into().unwrap_or(0));
-        Self { pid, began, counters }
+        Self { pid, began, counters: counters() }
     }
 
     /// Asks after the process was killed, by nobody here.
     pub(crate) fn ask(&self) -> Option<OomKill> {
-        if self.is_logged().unwrap_or(false) {
-            return Some(OomKill::Certain);
-        }
         let risen = |(file, before): &(PathBuf, u64)| {
             fs::read_to_string(file).ok().and_then(|text| count(&text)).is_some_and(|now| now > *before)
         };
-        self.counters.iter().any(risen).then_some(OomKill::Probable)
+        let risen = self.counters.iter().any(risen);
+        // The machine's counter counts all; to read the log takes a while.
+        if !risen && !self.counters.is_empty() {
+            return None;
+        }
+        match self.is_logged() {
+            Ok(true) => Some(OomKill::Certain),
+            _ => risen.then_some(OomKill::Probable),
+        }
     }
 
     fn is_logged(&self) -> std::io::Result<bool> {

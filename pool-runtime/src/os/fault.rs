@@ -203,7 +203,7 @@ fn pass_on(scene: &Scene, signal: c_int, sent: bool, overflow: bool, pid: c_int,
     let memory = signal == libc::SIGSEGV || signal == libc::SIGBUS;
     let before = SIGNALS.iter().zip(&scene.before).find(|(number, _)| **number == signal);
     // The standard library's handler makes an abort of an overflow, and lets a process live that was sent the signal.
-    let before = before.filter(|_| !overflow && !(sent && memory));
+    let before = before.filter(|_| !(overflow || sent && memory));
     // SAFETY: the action is one that was in place, or all zeroes, which is the default; numbers otherwise.
     unsafe {
         let default = MaybeUninit::<libc::sigaction>::zeroed().assume_init();

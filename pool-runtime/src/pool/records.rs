@@ -48,13 +48,14 @@ impl Records {
     /// Keeps the call, if it was lost with its worker, and notes the file in the error.
     pub(super) fn keep(&self, shared: &Shared, work: &dyn Submission, index: u32, error: &mut Error) {
         let Some(dossier) = error.dossier().filter(|dossier| dossier.call.is_some()) else { return };
-        match self.kept.fetch_add(1, Ordering::Relaxed) {
-            MOST => return tracing::warn!("pool `{}` keeps no more than {MOST} dossiers", shared.name),
-            MOST.. => {
-                self.kept.store(MOST + 1, Ordering::Relaxed);
-                return;
+        let kept = self.kept.fetch_add(1, Ordering::Relaxed);
+        if kept >= MOST {
+            if kept == MOST {
+                tracing::warn!("pool `{}` keeps no more than {MOST} dossiers", shared.name);
             }
-            _ => {}
+            // It is not to begin anew one day.
+            self.kept.store(MOST + 1, Ordering::Relaxed);
+            return;
         }
         let _turn = lock(&self.writing);
         // With a thread's usual stack, unlike an attendant: debug information is read for the names in a backtrace.

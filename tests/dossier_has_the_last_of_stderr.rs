@@ -74,7 +74,6 @@ fn leave_a_child_and_die(wait_for: &std::path::Path) {
     eprintln!("before");
     // A child has the worker's standard error for as long as it lives.
     let script = format!("while ! [ -e '{}' ]; do sleep 0.05; done", wait_for.display());
-    #[expect(clippy::zombie_processes, reason = "its parent dies")]
     let child = std::process::Command::new("sh").args(["-c", &script]).spawn().unwrap();
     eprintln!("child {}", child.id());
     std::process::abort();

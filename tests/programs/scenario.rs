@@ -343,6 +343,7 @@ fn leave_a_child() {
     let mut child = std::process::Command::new("sh");
     // The pipe that it reads closes with this process.
     child.args(["-c", script]).stdin(std::process::Stdio::piped());
+    #[expect(clippy::zombie_processes, reason = "it is to outlive this process")]
     let mut child = child.spawn().expect("a shell");
     std::mem::forget(child.stdin.take());
 }

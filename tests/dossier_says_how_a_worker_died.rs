@@ -179,15 +179,22 @@ fn the_functions_are_named() {
     for (death, function) in [(Segv, "touch_nothing"), (Overflow, "dive"), (Abort, "meet"), (CallNothing, "meet")] {
         let error = pool.apply(die::call(death)).unwrap_err();
         let backtrace = dossier(&error).backtrace().unwrap_or_else(|| panic!("{death:?}: none"));
-        assert!(backtrace.contains(&format!("dossier_says_how_a_worker_died::{function}\n")), "{death:?}: {backtrace}");
+        // How much of a name there is depends on how the program was built.
+        let has = |name: &str| {
+            backtrace.lines().any(|line| line.ends_with(&format!(" {name}")) || line.ends_with(&format!("::{name}")))
+        };
+        assert!(has(function), "{death:?}: {backtrace}");
         if death != CallNothing {
             let file = file!().rsplit('/').next().unwrap();
             assert!(backtrace.contains(file), "{death:?}: {backtrace}");
         }
         if death == Segv {
-            assert!(backtrace.contains("dossier_says_how_a_worker_died::die\n"), "{backtrace}");
+            assert!(has("die"), "{backtrace}");
         }
-        assert!(!backtrace.contains("pool_runtime::"), "the library's own functions are left out: {backtrace}");
+        assert!(
+            !has("__invoke") && !backtrace.contains("pool_runtime::"),
+            "the library's own functions are left out: {backtrace}"
+        );
     }
     for death in [Exit, Kill] {
         let error = pool.apply(die::call(death)).unwrap_err();

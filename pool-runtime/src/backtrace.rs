@@ -49,5 +49,4 @@ pub(crate) fn describe(crash: &Crash) -> String {
 /// What the macro makes around a task, however much of its name is known.
 const ENTRY: &str = "__invoke";
 /// Parts of the names of the library's functions in which a task runs.
-const BELOW: [&str; 4] =
-    ["::_::__invoke", "pool_runtime::run::Series", "pool_runtime::worker::", "pool_runtime::panic::catch"];
+const BELOW: [&str; 3] = ["pool_runtime::run::Series", "pool_runtime::worker::", "pool_runtime::panic::catch"];

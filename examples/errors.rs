@@ -1,14 +1,10 @@
 //! cargo run --example errors
 //!
-//! Everything that can go wrong in a task, as the error that its caller gets, while the pool goes on.
+//! Everything that can go wrong in a task, as the error that its caller gets, while the pool goes on; then what is known of
+//! a crash, and the same crash again, in one process.
 
 use pool_runtime::{Call, Pool, Result, Task, pool_main, task};
-use std::fmt::Debug;
-
-#[task]
-fn add(a: u32, b: u32) -> u32 {
-    a + b
-}
+use std::{fmt::Debug, os::unix::process::ExitStatusExt, path::Path, process::Command};
 
 #[task]
 fn panics(n: u32) {
@@ -22,19 +18,15 @@ fn returns_an_error(text: &str) -> Result<u32, String> {
 }
 
 #[task]
-fn aborts() {
-    std::process::abort();
-}
-
-#[task]
 fn exits(code: i32) {
     std::process::exit(code);
 }
 
 #[task]
-fn segfaults() {
-    // The field of a struct that is not there, as C programs reach for it: address 8.
-    let field = std::hint::black_box(std::ptr::null_mut::<u8>()).wrapping_add(8);
+fn segfaults(field: usize) {
+    eprintln!("about to write field {field} of a struct that is not there");
+    // As C programs do it.
+    let field = std::hint::black_box(std::ptr::null_mut::<u8>()).wrapping_add(field);
     // SAFETY: none; nothing is mapped there, so that the system kills the process, which is what is to be shown.
     unsafe { field.write_volatile(1) };
 }
@@ -48,14 +40,26 @@ fn overflows_its_stack(depth: u64) -> u64 {
 pool_main!(run);
 
 fn run() -> Result<()> {
-    let pool = Pool::new(2)?;
+    let dir = std::env::temp_dir().join(format!("errors-{}", std::process::id()));
+    let pool = Pool::builder().processes(2).dossiers(&dir).build()?;
     show(&pool, panics::call(3))?;
     show(&pool, returns_an_error::call("seven"))?;
-    show(&pool, aborts::call())?;
     show(&pool, exits::call(3))?;
-    show(&pool, segfaults::call())?;
     show(&pool, overflows_its_stack::call(0))?;
+    let error = pool.apply(segfaults::call(8)).expect_err("there is nothing at address 8");
+    let dossier = error.dossier().expect("its worker was lost");
+    println!("{dossier}");
+    run_again(dossier.saved().expect("a file was written"), error.signal());
+    std::fs::remove_dir_all(dir).expect("only dossiers are in it");
     Ok(())
+}
+
+/// As in a shell: POOL_REPLAY=file program
+fn run_again(file: &Path, signal: Option<i32>) {
+    let program = std::env::current_exe().expect("this program has a file");
+    let status = Command::new(program).env("POOL_REPLAY", file).status().expect("it starts");
+    println!("run again, the call ends the process with {status}");
+    assert_eq!(status.signal(), signal, "the same crash");
 }
 
 /// Makes a call that goes wrong, and after it one that does not.
@@ -69,6 +73,5 @@ fn show<T: Task<Output: Debug>>(pool: &Pool, call: Call<'_, T>) -> Result<()> {
             println!("    {error}");
         }
     }
-    println!("    the pool goes on: 2 + 2 = {}", pool.apply(add::call(2, 2))?);
-    Ok(())
+    pool.apply(panics::call(2)) // the pool goes on
 }

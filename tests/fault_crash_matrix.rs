@@ -164,16 +164,15 @@ fn a_death_is_told_and_the_worker_replaced() {
 
 /// The error says that the process met this fate.
 fn died_of(fate: Fate, error: &Error) {
-    let (code, signals): (_, &[_]) = match fate {
-        Fate::Exit(code) => (Some(code), &[None]),
-        Fate::Abort => (None, &[Some(libc::SIGABRT)]),
-        // The standard library's handler aborts; one that tells more may let it fault.
-        Fate::Overflow => (None, &[Some(libc::SIGABRT), Some(libc::SIGSEGV)]),
-        Fate::Segv => (None, &[Some(libc::SIGSEGV)]),
-        _ => (None, &[Some(libc::SIGKILL)]),
+    let (code, signal) = match fate {
+        Fate::Exit(code) => (Some(code), None),
+        Fate::Abort => (None, Some(libc::SIGABRT)),
+        Fate::Segv | Fate::Overflow => (None, Some(libc::SIGSEGV)),
+        _ => (None, Some(libc::SIGKILL)),
     };
     assert!(error.is_worker_lost(), "{fate:?}: {error}");
-    assert!(error.exit_code() == code && signals.contains(&error.signal()), "{fate:?}: {error}");
+    assert_eq!((error.exit_code(), error.signal()), (code, signal), "{fate:?}: {error}");
+    assert_eq!(error.is_stack_overflow(), fate == Fate::Overflow, "{fate:?}: {error}");
 }
 
 /// What a task returns is no fate of its worker's, whatever it says.

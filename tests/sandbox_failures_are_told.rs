@@ -66,7 +66,7 @@ fn the_crash_matrix_inside() {
         (Fate::Abort, None, Some(libc::SIGABRT)),
         (Fate::Segv, None, Some(libc::SIGSEGV)),
         (Fate::Kill, None, Some(libc::SIGKILL)),
-        (Fate::Overflow, None, Some(libc::SIGABRT)),
+        (Fate::Overflow, None, Some(libc::SIGSEGV)),
     ] {
         let error = pool.apply(meet::call(fate)).unwrap_err();
         assert_eq!((error.exit_code(), error.signal(), error.ran()), (code, signal, Ran::Yes), "{fate:?}: {error}");

@@ -3,7 +3,7 @@
 use crate::{
     process,
     program::{self, Marked},
-    worker,
+    replay, worker,
 };
 use std::process::{ExitCode, Termination};
 
@@ -33,9 +33,15 @@ pub fn enter() {
     become_worker_if_marked();
 }
 
+/// Or runs a call again, if the environment asks for that.
 fn become_worker_if_marked() {
     let code = match program::take_mark() {
-        Marked::No => return,
+        Marked::No => {
+            let Some(file) = program::take_replay() else { return };
+            let code = replay::run(&file);
+            process::finish();
+            code
+        }
         Marked::Worker(mark) => {
             let code = worker::work(mark);
             process::finish();
@@ -46,7 +52,7 @@ fn become_worker_if_marked() {
             70
         }
     };
-    // Whatever happened: a worker never goes on into the program.
+    // Whatever happened: neither a worker nor a call that is run again goes on into the program.
     std::process::exit(code);
 }
 

@@ -7,7 +7,10 @@ use crate::{
     dossier::{Dossier, Loss},
     panic::PanicInfo,
 };
-use std::{borrow::Cow, fmt, io, os::unix::process::ExitStatusExt, process::ExitStatus, sync::Arc, time::Duration};
+use std::{
+    borrow::Cow, fmt, io, os::unix::process::ExitStatusExt, path::PathBuf, process::ExitStatus, sync::Arc,
+    time::Duration,
+};
 
 /// The result of almost everything here.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -91,7 +94,7 @@ impl Stage {
         }
     }
 
-    fn text(self) -> &'static str {
+    pub(crate) fn text(self) -> &'static str {
         match self {
             Self::Idle => "before it began",
             Self::Decoding => "while decoding the arguments",
@@ -109,7 +112,7 @@ pub(crate) enum Kind {
     PanickedEncoding { panic: PanicInfo },
     #[error("panicked {panic} while decoding its result")]
     PanickedDecoding { panic: PanicInfo },
-    #[error("lost its worker: {}", lost(&.0.loss))]
+    #[error("lost its worker: {}", .0.loss.sentence())]
     Lost(Dossier),
     #[error("took longer than {limit:?}, and its worker was killed")]
     TimedOut { limit: Duration, dossier: Dossier },
@@ -163,25 +166,6 @@ pub(crate) enum Kind {
     Os { action: Cow<'static, str>, source: Arc<io::Error> },
 }
 
-fn lost(loss: &Loss) -> String {
-    let pid = loss.pid;
-    let mut text = match (&loss.fault, loss.status) {
-        (Some(fault), _) => format!("process {pid} {fault} and was killed"),
-        (None, None) => format!("process {pid} ended, and something else in this program took its exit status"),
-        (None, Some(status)) => match (status.code(), status.signal()) {
-            (Some(code), _) => format!("process {pid} exited with code {code}"),
-            (_, Some(signal)) => format!("process {pid} was killed by signal {signal}{}", signal_name(signal)),
-            _ => format!("process {pid} ended ({status})"),
-        },
-    };
-    text.push(' ');
-    text.push_str(loss.stage.text());
-    if let Some(panic) = &loss.panic {
-        text.push_str(&format!("; it panicked {panic}"));
-    }
-    text
-}
-
 /// Did the process end by a signal that comes from others?
 pub(crate) fn was_killed(status: ExitStatus) -> bool {
     matches!(status.signal(), Some(libc::SIGKILL | libc::SIGTERM | libc::SIGINT | libc::SIGHUP))
@@ -191,7 +175,7 @@ fn mebibytes(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
 }
 
-fn signal_name(signal: i32) -> String {
+pub(crate) fn signal_name(signal: i32) -> String {
     // The standard library knows the names, but only prints them inside a whole status: "signal: 11 (SIGSEGV)".
     let status = ExitStatus::from_raw(signal).to_string();
     match (status.find('('), status.find(')')) {
@@ -214,7 +198,12 @@ impl Error {
     }
 
     pub(crate) fn of_task(mut self, task: impl Into<Cow<'static, str>>) -> Self {
-        self.0.task.get_or_insert(task.into());
+        let task = self.0.task.get_or_insert(task.into());
+        if let Kind::Lost(dossier) | Kind::TimedOut { dossier, .. } | Kind::OverMemory { dossier, .. } =
+            &mut self.0.kind
+        {
+            dossier.task.get_or_insert_with(|| task.clone());
+        }
         self
     }
 
@@ -240,6 +229,15 @@ impl Error {
             Kind::DiedStarting { killed, .. } => *killed,
             Kind::Lost(dossier) => dossier.loss.status.is_some_and(was_killed),
             _ => false,
+        }
+    }
+
+    /// Notes where the dossier was written to.
+    pub(crate) fn set_saved(&mut self, file: PathBuf) {
+        if let Kind::Lost(dossier) | Kind::TimedOut { dossier, .. } | Kind::OverMemory { dossier, .. } =
+            &mut self.0.kind
+        {
+            dossier.saved = Some(file);
         }
     }
 
@@ -314,9 +312,15 @@ impl Error {
         matches!(self.0.kind, Kind::NotYet(_))
     }
 
-    /// Was the worker killed because the call used more memory than it may?
+    /// Was the worker killed because the call used more memory than it may, or because the machine or the container had
+    /// none left? [`Dossier::oom_killer`] says how sure the latter is.
     pub fn is_out_of_memory(&self) -> bool {
-        matches!(self.0.kind, Kind::OverMemory { .. })
+        matches!(self.0.kind, Kind::OverMemory { .. }) || self.loss().is_some_and(|loss| loss.oom.is_some())
+    }
+
+    /// Did the task, or a thread that it has started, use up its stack, and end the worker by that?
+    pub fn is_stack_overflow(&self) -> bool {
+        self.loss().is_some_and(Loss::is_stack_overflow)
     }
 
     /// Was the job cancelled, or its pool terminated?
@@ -351,9 +355,12 @@ impl fmt::Display for Error {
             write!(f, "task `{task}` ")?;
         }
         self.0.kind.fmt(f)?;
-        match self.0.attempts {
-            0 | 1 => Ok(()),
-            attempts => write!(f, " ({attempts} attempts)"),
+        if self.0.attempts > 1 {
+            write!(f, " ({} attempts)", self.0.attempts)?;
+        }
+        match self.dossier().and_then(Dossier::saved) {
+            Some(file) => write!(f, "; its dossier is in {}", file.display()),
+            None => Ok(()),
         }
     }
 }

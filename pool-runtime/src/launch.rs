@@ -5,24 +5,28 @@
 
 use crate::{
     courier::Courier,
-    error::{Error, Kind, Result, was_killed},
+    dossier::Loss,
+    error::{Error, Kind, Result, Stage, was_killed},
     job::lock,
-    os::{self, Child, Confinement, Io, Spawn, StatusPage},
+    os::{self, Child, Confinement, Io, OomWatch, Spawn, StatusPage},
+    panic::PanicInfo,
     program::{self, Mark, WayIn, given},
     protocol::{FromWorker, Hello, NamedCall, NotReady},
     registry,
+    relay::{Relay, Strand, To},
     shared::Handle,
     surroundings::{Place, WorkerOptions},
     transport::{Inlet, Outlet, Received, channel, ring},
 };
 use std::{
-    fs::File,
-    io::{self, PipeReader, PipeWriter, Read},
-    os::fd::{AsFd, OwnedFd},
+    io::{self, PipeReader, PipeWriter},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::process::ExitStatusExt,
+    },
     path::PathBuf,
     process::ExitStatus,
     sync::{Arc, Condvar, Mutex, PoisonError},
-    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
@@ -82,6 +86,9 @@ pub(crate) struct Launch {
     pub(crate) bells: Option<Arc<ring::Bells>>,
     /// What it may not do.
     pub(crate) confinement: Option<Confinement>,
+    /// What passes on their output, if there is one for several processes; and whether it keeps the last of it.
+    pub(crate) relay: Option<Arc<Relay>>,
+    pub(crate) capture: bool,
 }
 
 impl Launch {
@@ -108,7 +115,25 @@ impl Launch {
             initializer_timeout: None,
             bells: None,
             confinement: None,
+            relay: None,
+            capture: false,
         })
+    }
+
+    /// Is the output of processes to be captured with that of a test?
+    fn is_in_test(&self) -> bool {
+        matches!(self.way_in, WayIn::Test { .. })
+    }
+
+    /// From now on, what these processes print passes through one thread, if it passes through any. In a test, it belongs
+    /// to the one on whose thread this is called.
+    pub(crate) fn share_relay(&mut self) -> Result<()> {
+        if self.capture || self.is_in_test() {
+            let made = Relay::new();
+            let failed = |error| Error::os("cannot start the thread that passes on what workers print", error);
+            self.relay = Some(Arc::new(made.map_err(failed)?));
+        }
+        Ok(())
     }
 }
 
@@ -145,7 +170,13 @@ pub(crate) struct Launched {
     pub(crate) stdin: Option<PipeWriter>,
     pub(crate) stdout: Option<PipeReader>,
     pub(crate) stderr: Option<PipeReader>,
-    relay: Option<JoinHandle<()>>,
+    relay: Option<Arc<Relay>>,
+    /// What passes through it, and whether it is to be kept.
+    strands: [Option<Arc<Strand>>; 2],
+    captured: bool,
+    in_test: bool,
+    /// What is needed to find out whether it was killed for want of memory, once it works.
+    oom: Option<OomWatch>,
     is_other_file: bool,
     confinement: Option<Confinement>,
     /// None is never.
@@ -229,13 +260,21 @@ impl Launch {
 
         // Under a test harness the output of workers is read here and printed from a thread of the test's, so that it
         // is captured with the test's own; and the harness in the worker must not print its own lines.
-        let in_test = matches!(self.way_in, WayIn::Test { .. });
-        let prepare = |index: usize| match (&self.stdio[index].0, in_test && index > 0) {
+        let in_test = self.is_in_test();
+        let passed_on = |index: usize| {
+            let captured = in_test && index > 0 || self.capture && index == 2;
+            captured && matches!(self.stdio[index].0, Stream::Inherit)
+        };
+        let prepare = |index: usize| match (&self.stdio[index].0, passed_on(index)) {
             (Stream::Inherit, true) => Prepared::new(&Stream::Piped, false),
             (stream, _) => Prepared::new(stream, index == 0),
         };
         let [mut stdin, mut stdout, mut stderr] = [prepare(0)?, prepare(1)?, prepare(2)?];
-        let relayed = |index: usize| in_test && matches!(self.stdio[index].0, Stream::Inherit);
+        let relay = match &self.relay {
+            Some(relay) => Some(relay.clone()),
+            None if passed_on(1) || passed_on(2) => Some(Arc::new(Relay::new()?)),
+            None => None,
+        };
 
         let socket = rustix::fs::fstat(reads)?.st_ino;
         let mark = Mark { parent: std::process::id(), socket, silenced: in_test, rings: rings.is_some() };
@@ -277,14 +316,17 @@ impl Launch {
         let channel::Pair { sender, mut receiver, .. } = pair;
         let guard = KillOnDrop(Some(&child));
         receiver.watch(child.clone());
-        let relay = {
-            let stdout = stdout.reader.take_if(|_| relayed(1));
-            let stderr = stderr.reader.take_if(|_| relayed(2));
-            match (&stdout, &stderr) {
-                (None, None) => None,
-                _ => Some(relay(stdout, stderr, child.sentinel().try_clone_to_owned()?)?),
-            }
+        let pass_on = |index: usize, stream: &mut Prepared| -> io::Result<Option<Arc<Strand>>> {
+            let to = match index {
+                1 => To::Test(|text| print!("{text}")),
+                _ if in_test => To::Test(|text| eprint!("{text}")),
+                _ if os::has_stderr() => To::Stderr,
+                _ => To::Nowhere,
+            };
+            let reader = stream.reader.take_if(|_| passed_on(index));
+            reader.zip(relay.as_ref()).map(|(reader, relay)| relay.add(reader, to)).transpose()
         };
+        let strands = [pass_on(1, &mut stdout)?, pass_on(2, &mut stderr)?];
         guard.disarm();
         Ok(Launched {
             child,
@@ -297,6 +339,10 @@ impl Launch {
             stdout: stdout.reader,
             stderr: stderr.reader,
             relay,
+            strands,
+            captured: self.capture,
+            in_test,
+            oom: None,
             is_other_file: self.program.is_some(),
             confinement: self.confinement.clone(),
             deadline: Instant::now().checked_add(self.start_timeout),
@@ -448,11 +494,42 @@ impl Launched {
         StartFailure { died, ..failure }
     }
 
+    /// It works from now on: what kills it is asked for from here on.
+    pub(crate) fn works(&mut self) {
+        self.oom = Some(OomWatch::new(self.child.pid()));
+    }
+
     /// Waits until all that the process printed has been passed on. It has ended.
-    pub(crate) fn drain(&mut self) {
-        if let Some(relay) = self.relay.take() {
-            // It catches nothing that could panic.
-            let _ = relay.join();
+    pub(crate) fn drain(&self) {
+        if let Some(relay) = &self.relay {
+            self.strands.iter().flatten().for_each(|strand| relay.drain(strand, self.in_test));
+        }
+    }
+
+    /// Finds out how the process ended, which it has; or is about to, killed for its `fault`.
+    pub(crate) fn examine(&self, fault: Option<String>) -> Loss {
+        let status = self.child.wait();
+        self.drain();
+        let signal = status.and_then(|status| status.signal());
+        let oom = match signal {
+            Some(libc::SIGKILL) if !self.child.was_killed() => self.oom.as_ref().and_then(OomWatch::ask),
+            _ => None,
+        };
+        // It may have written anything there: what does not fit how it ended is not believed.
+        let crash = self.page.crash().filter(|crash| Some(crash.signal) == signal);
+        let stderr = self.strands[1].as_ref().filter(|_| self.captured).map(|strand| strand.last());
+        Loss {
+            status,
+            stage: Stage::from_u32(self.page.stage()),
+            panic: PanicInfo::from_last_words(&self.page.words(), status),
+            fault,
+            usage: self.child.usage(),
+            // What it was charged with before it began may be its parent's.
+            first_peak: self.page.first_peak(),
+            oom,
+            crash,
+            stderr,
+            ..Loss::of(self.child.pid())
         }
     }
 }
@@ -470,74 +547,4 @@ fn for_good(kind: Kind) -> StartFailure {
 
 fn again(kind: Kind) -> StartFailure {
     StartFailure { error: Error::new(kind), for_good: false, died: false }
-}
-
-/// Prints what comes out of a worker until the worker has ended, whoever else holds its pipes open.
-fn relay(stdout: Option<PipeReader>, stderr: Option<PipeReader>, process: OwnedFd) -> io::Result<JoinHandle<()>> {
-    let relayed = |pipe: Option<PipeReader>, print: fn(&str)| {
-        pipe.map(|pipe| Relayed { pipe: File::from(OwnedFd::from(pipe)), unprinted: Vec::new(), print })
-    };
-    let mut streams = [relayed(stdout, |text| print!("{text}")), relayed(stderr, |text| eprint!("{text}"))];
-    std::thread::Builder::new().name("pool-relay".into()).spawn(move || {
-        os::block_all_signals();
-        let mut buffer = vec![0; 1 << 16];
-        while streams.iter().any(Option::is_some) {
-            // A stream that is closed is watched no more: the process stands in for it.
-            let fd = |index: usize| streams[index].as_ref().map_or(process.as_fd(), |stream| stream.pipe.as_fd());
-            let Ok([out, err, ended]) = os::wait_readable([fd(0), fd(1), process.as_fd()], None) else { return };
-            let ready = [out && streams[0].is_some(), err && streams[1].is_some()];
-            for (stream, _) in streams.iter_mut().zip(ready).filter(|(_, ready)| *ready) {
-                stream.take_if(|stream| !stream.pass_on(&mut buffer));
-            }
-            if ended && !ready.contains(&true) {
-                return;
-            }
-        }
-    })
-}
-
-/// A stream of a worker whose text is printed here, line by line: what several workers print, and what the test itself
-/// prints, is not to be found inside of one.
-struct Relayed {
-    pipe: File,
-    /// The beginning of a line.
-    unprinted: Vec<u8>,
-    print: fn(&str),
-}
-
-impl Relayed {
-    /// A line that is longer is printed in parts.
-    const LONGEST_LINE: usize = 1 << 20;
-
-    /// Takes what there is, and prints the lines that are whole by now. Returns false at the end of the stream.
-    fn pass_on(&mut self, buffer: &mut [u8]) -> bool {
-        let length = match self.pipe.read(buffer) {
-            Ok(0) => return false,
-            Ok(length) => length,
-            Err(error) => return error.kind() == io::ErrorKind::Interrupted,
-        };
-        let before = self.unprinted.len();
-        self.unprinted.extend_from_slice(&buffer[..length]);
-        let end = buffer[..length].iter().rposition(|byte| *byte == b'\n').map(|at| before + at + 1);
-        match end {
-            Some(end) => self.print(end),
-            None if self.unprinted.len() > Self::LONGEST_LINE => self.print(self.unprinted.len()),
-            None => {}
-        }
-        true
-    }
-
-    fn print(&mut self, end: usize) {
-        let text: Vec<u8> = self.unprinted.drain(..end).collect();
-        (self.print)(&String::from_utf8_lossy(&text));
-    }
-}
-
-impl Drop for Relayed {
-    fn drop(&mut self) {
-        // Printing panics where nothing can be printed any more; that is nothing to do twice.
-        if !self.unprinted.is_empty() && !std::thread::panicking() {
-            self.print(self.unprinted.len());
-        }
-    }
 }

@@ -152,6 +152,35 @@
 //! }
 //! ```
 //!
+//! # When a worker dies
+//!
+//! [`Error::dossier`] has what is known of it: signal or exit code, whether it was a stack overflow or the kernel's OOM
+//! killer, the functions in which it crashed, what it had used, and the last lines that it wrote to standard error. It
+//! prints as a report:
+//!
+//! ```text
+//! process 28815 was killed by signal 11 (SIGSEGV) while running
+//!   task       errors::segfaults (examples/errors.rs:26)
+//!   call       job 9, attempt 1, after about 3.4ms
+//!   signal     11 (SIGSEGV) at address 0x8, on the main thread
+//!   used       2.67ms of its own time, 0.00ns of the system's, 192 page faults (0 from files)
+//!   stderr     about to write field 8 of a struct that is not there
+//!   backtrace     0: errors::segfaults
+//!                    at examples/errors.rs:31
+//!   saved      /tmp/dossiers/errors.segfaults-28815-9.dossier
+//!   run again  POOL_REPLAY=/tmp/dossiers/errors.segfaults-28815-9.dossier target/debug/examples/errors
+//! ```
+//!
+//! With [`PoolBuilder::dossiers`], the pool writes that into a file for each call that is lost, with the arguments.
+//! `POOL_REPLAY=file program` then runs just that call again: in one process, on its main thread, with nothing between
+//! the crash and a debugger (`POOL_REPLAY=file gdb program`), after the pool's initializer, if it has one. The exit code
+//! is 0 if the task returns, 101 if it panics, 70 if the call cannot be run: the file is damaged, or of a program whose
+//! task has another signature. Whatever the call does to the world, it does again.
+//!
+//! Workers crash as other processes do: handlers for `SIGSEGV`, `SIGBUS`, `SIGILL`, `SIGFPE` and `SIGABRT` only note how,
+//! and a program that installs its own in a worker replaces them. A stack overflow ends in `SIGSEGV`. What workers write
+//! to standard error passes through a pipe, see [`PoolBuilder::capture_stderr`].
+//!
 //! # Processes
 //!
 //! A [`Process`] runs one call in a process of its own, with a name, streams, and an exit code.
@@ -286,6 +315,7 @@
 
 extern crate self as pool_runtime;
 
+mod backtrace;
 mod codec;
 mod courier;
 mod current;
@@ -307,7 +337,10 @@ mod pool;
 mod process;
 mod program;
 mod protocol;
+mod record;
 mod registry;
+mod relay;
+mod replay;
 mod reporter;
 mod results;
 mod run;
@@ -324,6 +357,7 @@ pub use entry::enter;
 pub use error::{Error, Ran, Result};
 pub use job::Job;
 pub use launch::Stdio;
+pub use os::OomKill;
 pub use panic::PanicInfo;
 pub use pool::{Backend, Imap, Pool, PoolBuilder, PoolStats, Transport, WorkerInfo, WorkerState};
 pub use pool_macros::task;

@@ -16,7 +16,6 @@ use crate::{
     limits,
     os::{self, Child},
     packed::Part,
-    panic::PanicInfo,
     policy::{Policy, Wish},
     program::{self, ProcessInfo},
     protocol::{
@@ -334,13 +333,7 @@ fn attend(
         // One that was signalled meanwhile did not fail to start: it was told to end.
         return Err(named(match launched.child.status() {
             Some(status) if failure.died && status.signal().is_some() => {
-                Error::new(Kind::Lost(Dossier::of_process(Loss {
-                    pid: launched.child.pid(),
-                    status: Some(status),
-                    stage: Stage::Idle,
-                    panic: None,
-                    fault: None,
-                })))
+                Error::new(Kind::Lost(Dossier::of_process(Loss { stage: Stage::Idle, ..launched.examine(None) })))
             }
             _ => failure.error,
         }));
@@ -357,6 +350,7 @@ fn attend(
     };
     // If it is gone already, that is noticed below.
     let _ = launched.outlet.send(&frame);
+    launched.works();
     let mut ending = None;
     let mut fault = None;
     let mut excess = None;
@@ -401,10 +395,8 @@ fn attend(
         },
         None if call.is_none() && status.is_some_and(|status| status.success()) => return Ok(Vec::new()),
         None => {
-            let stage = Stage::from_u32(launched.page.stage());
-            let panic = PanicInfo::from_last_words(&launched.page.words(), status);
-            let ran = if launched.page.claimed() == 0 { Ran::No } else { stage.ran() };
-            let loss = Loss { pid: launched.child.pid(), status, stage, panic, fault };
+            let loss = launched.examine(fault);
+            let ran = if launched.page.claimed() == 0 { Ran::No } else { loss.stage.ran() };
             let dossier = Dossier::of_process(loss);
             let kind = match excess {
                 Some(excess) => excess.kind(dossier),

@@ -11,6 +11,7 @@ use std::{
     ffi::{OsStr, OsString},
     fmt,
     os::fd::RawFd,
+    path::{Path, PathBuf},
     sync::{
         OnceLock,
         atomic::{AtomicU64, Ordering},
@@ -19,6 +20,9 @@ use std::{
 
 /// The variable that makes a process a worker. It is removed before anything else happens there.
 const MARK: &str = "POOL_RUNTIME_WORKER";
+
+/// The variable that has a program run one call again, in place of all else: it names the file with the call.
+const REPLAY: &str = "POOL_REPLAY";
 
 /// How many processes may stand between the first process and one that it led to.
 pub(crate) const MAX_DEPTH: u32 = 16;
@@ -95,7 +99,7 @@ impl WayIn {
 
 /// The environment of a worker: ours, with changes, and with its mark.
 pub(crate) fn environment(changes: &[(OsString, Option<OsString>)], mark: &Mark) -> Vec<(OsString, OsString)> {
-    let changed = |name: &OsStr| name == MARK || changes.iter().any(|(changed, _)| changed == name);
+    let changed = |name: &OsStr| name == MARK || name == REPLAY || changes.iter().any(|(changed, _)| changed == name);
     std::env::vars_os()
         .filter(|(name, _)| !changed(name))
         .chain(changes.iter().filter_map(|(name, value)| Some((name.clone(), value.clone()?))))
@@ -154,6 +158,36 @@ pub(crate) fn take_mark() -> Marked {
     match value.to_str().and_then(Mark::parse) {
         Some(mark) => Marked::Worker(mark),
         None => Marked::Damaged(value),
+    }
+}
+
+/// The file whose call is to be run again, if one is. It is read once.
+pub(crate) fn take_replay() -> Option<PathBuf> {
+    let file = std::env::var_os(REPLAY)?;
+    crate::os::remove_variable(REPLAY);
+    Some(file.into())
+}
+
+/// What to type to have the call in a file run again.
+pub(crate) fn replay_command(file: &Path) -> String {
+    let program = std::env::current_exe().unwrap_or_else(|_| "the program".into());
+    let mut command = format!("{REPLAY}={} {}", quoted(file), quoted(&program));
+    if let Ok(way_in @ WayIn::Test { .. }) = way_in() {
+        for argument in way_in.args().iter().skip(1) {
+            command.push(' ');
+            command.push_str(&quoted(Path::new(argument)));
+        }
+    }
+    command
+}
+
+/// As a shell reads it.
+fn quoted(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:=@%,".contains(c);
+    match !text.is_empty() && text.chars().all(is_plain) {
+        true => text.into_owned(),
+        false => format!("'{}'", text.replace('\'', "'\\''")),
     }
 }
 
@@ -308,6 +342,14 @@ pub fn cpu_count() -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_command_is_quoted_for_a_shell() {
+        assert_eq!(quoted(Path::new("/tmp/a-b.c")), "/tmp/a-b.c");
+        assert_eq!(quoted(Path::new("a b")), "'a b'");
+        assert_eq!(quoted(Path::new("it's")), "'it'\\''s'");
+        assert_eq!(quoted(Path::new("")), "''");
+    }
 
     #[test]
     fn a_mark_is_read_back() {

@@ -5,7 +5,7 @@
 mod region;
 
 pub(crate) use region::{
-    Handle, Inbox, Ledger, Region, Regions, collect, find, found, is_encoding, on_death, register,
+    Handle, Inbox, Ledger, Region, Regions, collect, find, found, is_encoding, on_death, register, restore,
 };
 
 use crate::{

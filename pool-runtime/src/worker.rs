@@ -187,6 +187,7 @@ impl Worker {
             // Ctrl-C reaches every process of the program. Whether that ends it is for the parent to say.
             os::outlive_interrupts();
         }
+        os::fault::install(&self.link.page);
         if self.hello.has_initializer {
             let call = match self.link.inlet.receive(None) {
                 Received::Frame(frame) => NamedCall::from_frame(&frame),

@@ -52,6 +52,8 @@ fn run() -> Result<()> {
         ["starved-while-another-works", what, directory] => starved::while_another_works(what, Path::new(directory)),
         ["starved-while-calls-wait", what] => starved::while_calls_wait(what),
         ["starved-and-terminated", what] => starved::terminated(what),
+        ["complains", go] => complains(Path::new(go)),
+        ["complains-at-length"] => complains_at_length(),
         ref unknown => panic!("no scenario {unknown:?}"),
     }
 }
@@ -315,5 +317,65 @@ fn panics_at_once(directory: &Path) -> Result<()> {
     for process in &processes {
         assert!(process.join().unwrap_err().is_panic());
     }
+    Ok(())
+}
+
+// ---- what workers have to say ----
+
+#[task]
+fn complain_by_halves(go: &Path) {
+    eprint!("half a line");
+    wait_for(go);
+    eprintln!(", and the other half");
+}
+
+#[task]
+fn complain_in_lines(worker: u32) {
+    for line in 0..500 {
+        eprintln!("{worker}:{line}:{}", "x".repeat(200));
+    }
+}
+
+/// Leaves somebody behind who speaks when there is no worker any more.
+#[task]
+fn leave_a_child() {
+    let script = "read _; sleep 0.2; echo 'the child of a worker' >&2";
+    let mut child = std::process::Command::new("sh");
+    // The pipe that it reads closes with this process.
+    child.args(["-c", script]).stdin(std::process::Stdio::piped());
+    #[expect(clippy::zombie_processes, reason = "it is to outlive this process")]
+    let mut child = child.spawn().expect("a shell");
+    std::mem::forget(child.stdin.take());
+}
+
+#[task]
+fn complain_and_die(bytes: usize) {
+    eprintln!("{}", "x".repeat(bytes));
+    eprint!("the last words");
+    std::process::abort();
+}
+
+fn complains(go: &Path) -> Result<()> {
+    pool(1)?.apply(complain_by_halves::call(go))?;
+    let pool = pool(2)?;
+    pool.map(complain_in_lines::call, 0..4)?;
+    pool.apply(leave_a_child::call())?;
+    pool.apply(complain_and_die::call(1)).expect_err("it dies");
+    eprintln!(": the error was told");
+    pool.close();
+    pool.join()?;
+    eprintln!("the pool has ended");
+    // The program lives as long as somebody may speak.
+    std::thread::sleep(Duration::from_secs(1));
+    Ok(())
+}
+
+/// Nobody reads what is said here.
+fn complains_at_length() -> Result<()> {
+    let pool = pool(1)?;
+    // More than a pipe holds, and less than that of the program and that of the worker do together.
+    let error = pool.apply(complain_and_die::call(100_000)).expect_err("it dies");
+    assert_eq!(error.signal(), Some(6));
+    assert_eq!(pool.apply(twice::call(21))?, 42);
     Ok(())
 }

@@ -168,7 +168,7 @@ impl Hired {
             stage => stage,
         };
         let status = ExitStatus::from_raw(if died { libc::SIGKILL } else { 0 });
-        Loss { pid: std::process::id(), status: Some(status), stage, panic: None, fault }
+        Loss { status: Some(status), stage, fault, ..Loss::of(std::process::id()) }
     }
 
     fn join(&mut self) {

@@ -3,10 +3,14 @@
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid};
 use std::{
     io,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    mem::MaybeUninit,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     os::unix::process::ExitStatusExt,
     process::ExitStatus,
-    sync::OnceLock,
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -16,14 +20,86 @@ pub(crate) struct Child {
     pid: Pid,
     pidfd: OwnedFd,
     /// Set once, by whoever reaps it; None in it if the status was taken by somebody else.
-    status: OnceLock<Option<ExitStatus>>,
+    status: OnceLock<Option<(ExitStatus, Usage)>>,
+    /// Somebody here has sent it `SIGKILL`.
+    killed: AtomicBool,
+}
+
+/// What a process has used of the machine, as the system counts it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Usage {
+    pub(crate) user: Duration,
+    pub(crate) system: Duration,
+    /// The most memory that it had at a time, in KiB; or its parent's, where that was more when it was started.
+    pub(crate) peak: u64,
+    /// Pages that had to be found for it, and those of them that had to be read from a file.
+    pub(crate) minor_faults: u64,
+    pub(crate) major_faults: u64,
+}
+
+impl Usage {
+    fn new(raw: &libc::rusage) -> Self {
+        let time = |time: libc::timeval| {
+            Duration::from_secs(time.tv_sec.unsigned_abs()) + Duration::from_micros(time.tv_usec.unsigned_abs())
+        };
+        Self {
+            user: time(raw.ru_utime),
+            system: time(raw.ru_stime),
+            peak: raw.ru_maxrss.unsigned_abs(),
+            minor_faults: raw.ru_minflt.unsigned_abs(),
+            major_faults: raw.ru_majflt.unsigned_abs(),
+        }
+    }
+
+    /// What this process has used until now.
+    pub(crate) fn of_this_process() -> Self {
+        let mut raw = MaybeUninit::<libc::rusage>::zeroed();
+        // SAFETY: the pointer is that of a usage, for which all zeroes is a value.
+        let raw = unsafe {
+            libc::getrusage(libc::RUSAGE_SELF, raw.as_mut_ptr());
+            raw.assume_init()
+        };
+        Self::new(&raw)
+    }
+}
+
+/// Reaps a child that has ended: how it did, and what it has used. The libraries' `waitid` asks for no usage.
+fn reap(pidfd: BorrowedFd<'_>) -> io::Result<Option<(ExitStatus, Usage)>> {
+    let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+    let mut usage = MaybeUninit::<libc::rusage>::zeroed();
+    // SAFETY: the descriptor is open; both pointers lead to memory of the right size.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_waitid,
+            libc::P_PIDFD,
+            pidfd.as_raw_fd(),
+            info.as_mut_ptr(),
+            libc::WEXITED,
+            usage.as_mut_ptr(),
+        )
+    };
+    if done != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: all zeroes is a value of both, and the kernel has written more than that. The status is there for a child.
+    let (code, status, usage) = unsafe {
+        let info = info.assume_init();
+        (info.si_code, info.si_status(), usage.assume_init())
+    };
+    let raw = match code {
+        libc::CLD_EXITED => (status & 0xff) << 8,
+        libc::CLD_DUMPED => status | 0x80,
+        libc::CLD_KILLED => status,
+        _ => return Ok(None),
+    };
+    Ok(Some((ExitStatus::from_raw(raw), Usage::new(&usage))))
 }
 
 impl Child {
     /// Takes charge of a child that nobody has reaped yet.
     pub(super) fn new(pid: Pid) -> io::Result<Self> {
         match pidfd_open(pid, PidfdFlags::empty()).map_err(io::Error::from).and_then(super::beyond_standard) {
-            Ok(pidfd) => Ok(Self { pid, pidfd, status: OnceLock::new() }),
+            Ok(pidfd) => Ok(Self { pid, pidfd, status: OnceLock::new(), killed: false.into() }),
             Err(error) => {
                 // Without a handle it could neither be watched nor ended later.
                 let _ = rustix::process::kill_process(pid, Signal::KILL);
@@ -55,7 +131,13 @@ impl Child {
     }
 
     pub(crate) fn kill(&self) -> io::Result<()> {
+        self.killed.store(true, Ordering::Relaxed);
         self.signal(Signal::KILL)
+    }
+
+    /// Has this process [killed](Self::kill) it, or tried to?
+    pub(crate) fn was_killed(&self) -> bool {
+        self.killed.load(Ordering::Relaxed)
     }
 
     pub(crate) fn interrupt(&self) -> io::Result<()> {
@@ -95,25 +177,22 @@ impl Child {
 
     /// How it ended, if it has and is reaped.
     pub(crate) fn status(&self) -> Option<ExitStatus> {
-        self.status.get().copied().flatten()
+        self.status.get().copied().flatten().map(|(status, _)| status)
+    }
+
+    /// What it has used, if it has ended and is reaped.
+    pub(crate) fn usage(&self) -> Option<Usage> {
+        self.status.get().copied().flatten().map(|(_, usage)| usage)
     }
 
     fn reap(&self) {
         self.status.get_or_init(|| {
             loop {
-                match waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED) {
-                    Ok(Some(status)) => {
-                        let core = if status.dumped() { 0x80 } else { 0 };
-                        let raw = match (status.exit_status(), status.terminating_signal()) {
-                            (Some(code), _) => (code & 0xff) << 8,
-                            (_, Some(signal)) => signal | core,
-                            (None, None) => return None,
-                        };
-                        return Some(ExitStatus::from_raw(raw));
-                    }
-                    Err(rustix::io::Errno::INTR) => {}
+                match reap(self.sentinel()) {
+                    Ok(reaped) => return reaped,
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                     // SIGCHLD is ignored, or somebody waited for any child.
-                    Ok(None) | Err(_) => return None,
+                    Err(_) => return None,
                 }
             }
         });

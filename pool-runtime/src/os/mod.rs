@@ -10,17 +10,19 @@ mod child;
 mod claim;
 mod confine;
 mod descriptor;
+pub(crate) mod fault;
 mod footprint;
 mod futex;
 mod mapping;
 mod memory;
+mod oom;
 mod page;
 pub(crate) mod passing;
 mod processor;
 mod signal;
 mod spawn;
 
-pub(crate) use child::Child;
+pub(crate) use child::{Child, Usage};
 pub(crate) use claim::{CallId, execute_barriers};
 pub(crate) use confine::{Abilities, Confinement, Files, Limits};
 pub(crate) use descriptor::{above_standard, adopt, beyond_standard, borrow, move_into};
@@ -28,7 +30,9 @@ pub(crate) use footprint::{monotonic, private_memory};
 pub(crate) use futex::{futex_wait, futex_wake};
 pub(crate) use mapping::{Mapping, PAGE, check_size, prefer_huge_pages, sealed_memory};
 pub(crate) use memory::{Draft, Memory, View};
-pub(crate) use page::{StatusPage, WORDS};
+pub use oom::OomKill;
+pub(crate) use oom::OomWatch;
+pub(crate) use page::{Crash, StatusPage, WORDS};
 pub(crate) use processor::{cpu_count, current_cpu, leave_cpu, set_cpus, set_nice, usable_cpus};
 pub(crate) use signal::{SigpipeHeld, block_all_signals, outlive_interrupts};
 pub(crate) use spawn::{Io, Spawn, program_path};
@@ -121,6 +125,34 @@ pub(crate) fn write_stderr(mut bytes: &[u8]) {
     if locked {
         // What cannot be unlocked is unlocked when the process ends, which it is about to.
         let _ = fcntl_lock(stderr, FlockOperation::NonBlockingUnlock);
+    }
+}
+
+/// Is standard error open?
+pub(crate) fn has_stderr() -> bool {
+    // SAFETY: only asked whether it is open.
+    let stderr = unsafe { std::os::fd::BorrowedFd::borrow_raw(2) };
+    rustix::io::fcntl_getfd(stderr).is_ok()
+}
+
+/// Writes all of `bytes` to standard error, whatever that is by now; what cannot be written is lost.
+pub(crate) fn copy_to_stderr(mut bytes: &[u8]) {
+    use rustix::{
+        event::{PollFd, PollFlags, poll},
+        io::Errno,
+    };
+    // SAFETY: whatever descriptor 2 is, writing to it is what standard error is for; it is only borrowed.
+    let stderr = unsafe { std::os::fd::BorrowedFd::borrow_raw(2) };
+    while !bytes.is_empty() {
+        match rustix::io::write(stderr, bytes) {
+            Ok(written) => bytes = &bytes[written..],
+            Err(Errno::INTR) => {}
+            // Somebody made it so that nobody waits for it; who copies through has the time.
+            Err(Errno::AGAIN) => {
+                let _ = poll(&mut [PollFd::from_borrowed_fd(stderr, PollFlags::OUT)], None);
+            }
+            Err(_) => return,
+        }
     }
 }
 

@@ -7,6 +7,7 @@
 //!   claim  = which calls have started, or are about to: see [`claim`](super::claim)
 //!   stage  = what the worker does with the latest one
 //!   words  = what the worker said before it died: the panic that ended it
+//!   crash  = what its fault handler noted before it died: see [`fault`](super::fault)
 //! ```
 //!
 //! The page is a sealed memfd: it cannot shrink below the parent's feet. The parent never trusts what it reads.
@@ -22,8 +23,10 @@ use std::{
 };
 
 const SIZE: usize = PAGE;
+/// How many return addresses a crash is noted with.
+pub(super) const FRAMES: usize = 48;
 /// How many bytes of words there is room for.
-pub(crate) const WORDS: usize = SIZE - 64;
+pub(crate) const WORDS: usize = SIZE - 64 - size_of::<Note>();
 
 /// How often to look for a moment in which the worker claims nothing.
 const LOOKS: usize = 64;
@@ -36,8 +39,44 @@ struct Layout {
     /// When the latest call that is limited in time was taken up, and until when it asks to be let run.
     started: AtomicU64,
     extended: AtomicU64,
-    reserved: AtomicU64,
+    /// The most memory, in KiB, that the system charged to the process when it began: some of it is its parent's.
+    peak: AtomicU64,
     text: [AtomicU8; WORDS],
+    crash: Note,
+}
+
+/// How the process crashes, as its fault handler notes it.
+#[repr(C, align(64))]
+struct Note {
+    /// Whether all but the frames is there.
+    written: AtomicU32,
+    signal: AtomicU32,
+    code: AtomicU32,
+    flags: AtomicU32,
+    address: AtomicU64,
+    /// Where the anchor is, from which the frames count.
+    anchor: AtomicU64,
+    count: AtomicU64,
+    frames: [AtomicU64; FRAMES],
+}
+
+const OVERFLOW: u32 = 1;
+const ON_MAIN: u32 = 2;
+
+/// How a process crashed, by its own note.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Crash {
+    pub(crate) signal: i32,
+    /// What the system says of the signal's reason.
+    pub(crate) code: i32,
+    /// Of the memory that the process should not have touched.
+    pub(crate) address: u64,
+    pub(crate) overflow: bool,
+    pub(crate) on_main: bool,
+    /// Where the anchor was in that process.
+    pub(crate) anchor: u64,
+    /// The instruction that failed, and where each function around it goes on: distances from the anchor.
+    pub(crate) frames: Vec<u64>,
 }
 
 #[cfg(not(all(test, loom)))]
@@ -174,6 +213,57 @@ impl StatusPage {
         self.layout().words.store(0, Ordering::Release);
     }
 
+    /// The worker's side, from a signal handler: how it crashes. The frames come later, one by one.
+    pub(super) fn note_crash(&self, crash: &Crash) {
+        let note = &self.layout().crash;
+        note.signal.store(crash.signal.cast_unsigned(), Ordering::Relaxed);
+        note.code.store(crash.code.cast_unsigned(), Ordering::Relaxed);
+        let flags = u32::from(crash.overflow) * OVERFLOW + u32::from(crash.on_main) * ON_MAIN;
+        note.flags.store(flags, Ordering::Relaxed);
+        note.address.store(crash.address, Ordering::Relaxed);
+        note.anchor.store(crash.anchor, Ordering::Relaxed);
+        note.count.store(0, Ordering::Relaxed);
+        note.written.store(1, Ordering::Release);
+    }
+
+    /// The worker's side, from a signal handler: one frame more. False if there is no room for it.
+    pub(super) fn note_frame(&self, frame: u64) -> bool {
+        let note = &self.layout().crash;
+        let count = note.count.load(Ordering::Relaxed);
+        let Some(place) = note.frames.get(count as usize) else { return false };
+        place.store(frame, Ordering::Relaxed);
+        note.count.store(count + 1, Ordering::Release);
+        true
+    }
+
+    /// How the worker crashed, if it noted that.
+    pub(crate) fn crash(&self) -> Option<Crash> {
+        let note = &self.layout().crash;
+        if note.written.load(Ordering::Acquire) == 0 {
+            return None;
+        }
+        let count = (note.count.load(Ordering::Acquire) as usize).min(FRAMES);
+        let flags = note.flags.load(Ordering::Relaxed);
+        Some(Crash {
+            signal: note.signal.load(Ordering::Relaxed).cast_signed(),
+            code: note.code.load(Ordering::Relaxed).cast_signed(),
+            address: note.address.load(Ordering::Relaxed),
+            overflow: flags & OVERFLOW != 0,
+            on_main: flags & ON_MAIN != 0,
+            anchor: note.anchor.load(Ordering::Relaxed),
+            frames: note.frames[..count].iter().map(|frame| frame.load(Ordering::Relaxed)).collect(),
+        })
+    }
+
+    /// The worker's side: how much memory the system says it has used at most, in KiB, before it has done anything.
+    pub(crate) fn set_first_peak(&self, peak: u64) {
+        self.layout().peak.store(peak, Ordering::Relaxed);
+    }
+
+    pub(crate) fn first_peak(&self) -> u64 {
+        self.layout().peak.load(Ordering::Relaxed)
+    }
+
     /// What the worker said before it died.
     pub(crate) fn words(&self) -> Vec<u8> {
         let layout = self.layout();
@@ -195,5 +285,23 @@ mod tests {
         assert_eq!(page.words(), b"out of memory");
         page.leave_words(&[0; SIZE]);
         assert_eq!(page.words(), b"");
+    }
+
+    #[test]
+    fn a_crash_is_read_as_it_was_noted() {
+        let page = StatusPage::new().unwrap();
+        assert_eq!(page.crash(), None);
+        let mut crash =
+            Crash { signal: 11, code: -6, address: 8, overflow: true, on_main: false, anchor: 1, frames: Vec::new() };
+        page.note_crash(&crash);
+        for frame in 0..FRAMES as u64 {
+            assert!(page.note_frame(frame));
+            crash.frames.push(frame);
+        }
+        assert!(!page.note_frame(0));
+        assert_eq!(page.crash(), Some(crash));
+        // Whoever wrote over the page is not believed.
+        page.layout().crash.count.store(u64::MAX, Ordering::Relaxed);
+        assert_eq!(page.crash().unwrap().frames.len(), FRAMES);
     }
 }

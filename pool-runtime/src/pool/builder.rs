@@ -5,6 +5,7 @@ use super::{
     backend::Staff,
     collector::Collector,
     dispatcher::{self, Dispatcher},
+    records::Records,
     shared::{Core, Shared},
     supervisor,
 };
@@ -107,6 +108,8 @@ impl fmt::Debug for EachWorker {
 /// | [`executable`](Self::executable) | this program |
 /// | [`backend`](Self::backend) | [`Processes`](Backend::Processes) |
 /// | [`sandbox`](Self::sandbox) | none: workers may do what this process may |
+/// | [`capture_stderr`](Self::capture_stderr) | true |
+/// | [`dossiers`](Self::dossiers) | none are written |
 /// | [`transport`](Self::transport) | [`Ring`](Transport::Ring), or [`Channel`](Transport::Channel) if memory cannot be shared |
 #[derive(Debug)]
 #[must_use = "a builder does nothing until `build` is called"]
@@ -126,6 +129,8 @@ pub struct PoolBuilder {
     memory_per_child: u64,
     age_per_child: Duration,
     sandbox: Option<Sandbox>,
+    capture_stderr: bool,
+    dossiers: Option<PathBuf>,
 }
 
 impl PoolBuilder {
@@ -146,6 +151,8 @@ impl PoolBuilder {
             memory_per_child: u64::MAX,
             age_per_child: Duration::MAX,
             sandbox: None,
+            capture_stderr: true,
+            dossiers: None,
         }
     }
 
@@ -388,6 +395,52 @@ impl PoolBuilder {
         self
     }
 
+    /// Whether what workers write to standard error passes through a pipe, so that the last of it is found in the
+    /// [`Dossier`](crate::Dossier) of a worker that died.
+    ///
+    /// It arrives at this process's standard error at once, and whole lines stay whole. To a worker its standard error is
+    /// no terminal then: what would be coloured there is not. With `false`, workers have this process's own standard
+    /// error, and there is nothing of it in a dossier.
+    pub fn capture_stderr(mut self, capture: bool) -> Self {
+        self.capture_stderr = capture;
+        self
+    }
+
+    /// For each call that is lost with its worker, writes a file into this directory: all that the
+    /// [`Dossier`](crate::Dossier) has to say, and the call with its arguments, so that it can be run again, under a
+    /// debugger if need be.
+    ///
+    /// The directory is made if it is not there, for its owner alone, and so are the files: whatever was in the arguments
+    /// is in them, and in [`Shared`](crate::Shared) slices of which they speak. A file that cannot be written is a
+    /// warning in the log, and no more than 1000 are written by one pool.
+    ///
+    /// `POOL_REPLAY=file program` runs the call of a file again, in one process: see the
+    /// [guide](crate#when-a-worker-dies).
+    ///
+    /// ```
+    /// # use pool_runtime::{Pool, Result, enter, task};
+    /// #[task]
+    /// fn crash(n: u32) {
+    ///     eprintln!("about to crash on {n}");
+    ///     std::process::abort();
+    /// }
+    ///
+    /// fn main() -> Result<()> {
+    ///     enter();
+    ///     let files = tempfile::tempdir().unwrap();
+    ///     let pool = Pool::builder().processes(1).dossiers(files.path()).build()?;
+    ///     let error = pool.apply(crash::call(3)).unwrap_err();
+    ///     let dossier = error.dossier().unwrap();
+    ///     assert_eq!(dossier.stderr(), Some("about to crash on 3\n"));
+    ///     assert!(dossier.saved().unwrap().starts_with(files.path()));
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn dossiers(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.dossiers = Some(dir.into());
+        self
+    }
+
     /// Starts the workers; returns when the first of them takes calls.
     ///
     /// # Errors
@@ -439,14 +492,16 @@ impl PoolBuilder {
             Backend::Processes => {
                 let confinement = self.sandbox.as_ref().map(Sandbox::resolve).transpose()?;
                 bells = some_bells(self.transport)?;
-                let launch = Launch {
+                let mut launch = Launch {
                     program: self.executable,
                     start_timeout: self.start_timeout,
                     initializer_timeout,
                     bells: bells.clone(),
                     confinement,
+                    capture: self.capture_stderr,
                     ..Launch::new()?
                 };
+                launch.share_relay()?;
                 (Staff::Processes(launch), processes, if bells.is_some() { RING } else { CHANNEL })
             }
             Backend::Inline => {
@@ -479,6 +534,7 @@ impl PoolBuilder {
             clock_at: None,
             phase: (false, processes),
         };
+        let records = self.dossiers.map(Records::new).transpose()?;
         let shared = Arc::new_cyclic(|itself| Shared {
             seats: processes,
             name: self.name.unwrap_or_else(default_name),
@@ -494,6 +550,7 @@ impl PoolBuilder {
             callbacks: Arc::new(Callbacks::default()),
             began: os::monotonic(),
             wish: self.wish,
+            records,
             itself: itself.clone(),
         });
         // From here on, dropping the pool cleans up.

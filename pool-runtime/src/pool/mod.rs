@@ -31,6 +31,7 @@ mod imap;
 mod inline;
 mod map;
 mod outbox;
+mod records;
 mod ringline;
 mod shared;
 mod supervisor;
@@ -43,8 +44,10 @@ pub use imap::Imap;
 use crate::{
     error::{Error, Result},
     job::{Job, Origin, Raw, Slot, Tickets, lock},
+    launch::Launch,
     task::TaskCall,
 };
+use backend::Staff;
 use shared::{Shared, Station};
 use std::{
     fmt,
@@ -262,6 +265,9 @@ impl Pool {
         for attendant in std::mem::take(&mut *lock(&self.attendants)) {
             // An attendant runs no user code that could panic.
             let _ = attendant.join();
+        }
+        if let Staff::Processes(Launch { relay: Some(relay), .. }) = &self.shared.staff {
+            relay.finish();
         }
     }
 

@@ -6,6 +6,7 @@ use super::{
     dispatcher::{Dispatcher, Effect, Flight, Seen, Ticket, Time, Work},
     ear::{self, Ear},
     outbox::{Outbox, Outgoing},
+    records::Records,
     ringline::RingLine,
 };
 use crate::{
@@ -90,6 +91,8 @@ pub(crate) struct Shared {
     pub(super) began: u64,
     /// What all calls may take, if neither they nor their tasks say otherwise.
     pub(super) wish: Wish,
+    /// Where calls are kept that were lost with their workers.
+    pub(super) records: Option<Records>,
     pub(super) itself: Weak<Self>,
 }
 
@@ -414,7 +417,10 @@ impl Shared {
         if failed.is_empty() {
             return;
         }
-        for (work, index, error) in failed {
+        for (work, index, mut error) in failed {
+            if let Some(records) = &self.records {
+                records.keep(self, &*work, index, &mut error);
+            }
             work.fail(index, error);
         }
         self.ended();

@@ -18,11 +18,10 @@ use super::{
 };
 use crate::{
     dossier::Loss,
-    error::{Error, Stage},
+    error::Error,
     job::lock,
     launch::{self, LAST_BREATH, Launched},
-    os,
-    panic::{self, PanicInfo},
+    os, panic,
 };
 use std::{
     io,
@@ -89,9 +88,10 @@ fn attend(shared: &Arc<Shared>, seat: usize) {
             Ok(()) => {
                 shared.tell(|dispatcher, now| dispatcher.ready(seat, epoch, now));
                 shared.changed.notify_all();
+                launched.works();
                 let fault = station.ear.attend(|received| shared.hear(&station, received));
                 let leaving = lock(&shared.core).dispatcher.is_leaving(seat);
-                let mut loss = bury(&mut launched, fault, leaving);
+                let mut loss = bury(&launched, fault, leaving);
                 if let Line::Ring(line) = &station.line {
                     // What it wrote before its end counts; and what was wrong with that says why it was killed.
                     loss.fault = line.serve_last(shared, &station).or(loss.fault);
@@ -138,7 +138,7 @@ fn next_epoch(shared: &Shared, seat: usize) -> Option<u32> {
 /// Waits for the end of a process that is not heard any more, and finds out how it ended.
 ///
 /// One that is `leaving` by itself may take its time: it joins the processes that it has started.
-fn bury(launched: &mut Launched, fault: Option<String>, leaving: bool) -> Loss {
+fn bury(launched: &Launched, fault: Option<String>, leaving: bool) -> Loss {
     let child = &launched.child;
     let fault = fault.or_else(|| {
         // Its channel is closed: it is exiting, or it has closed descriptors that are not its own.
@@ -147,10 +147,5 @@ fn bury(launched: &mut Launched, fault: Option<String>, leaving: bool) -> Loss {
     if fault.is_some() {
         let _ = child.kill();
     }
-    let status = child.wait();
-    let pid = child.pid();
-    launched.drain();
-    let stage = Stage::from_u32(launched.page.stage());
-    let panic = PanicInfo::from_last_words(&launched.page.words(), status);
-    Loss { pid, status, stage, panic, fault }
+    launched.examine(fault)
 }

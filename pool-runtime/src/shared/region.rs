@@ -279,6 +279,14 @@ pub(super) fn offer(id: u64, fd: io::Result<OwnedFd>) {
     drop((unused, replaced));
 }
 
+/// Makes memory that another process had: it is found by the number that it had there, for as long as this process lives.
+pub(crate) fn restore(id: u64, bytes: &[u8]) -> io::Result<()> {
+    let region = Arc::new(Region { id, memory: Memory::copy(bytes)? });
+    let replaced = lock(&TABLE).known.insert(id, Known::Received(region));
+    drop(replaced);
+    Ok(())
+}
+
 /// Forgets memory that was passed to this process. Whoever holds it still has it.
 pub(super) fn release(id: u64) {
     let mut table = lock(&TABLE);

@@ -464,7 +464,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         }
         if !expected && useless && nothing_started {
             // It died by itself before it did anything: as good as a failed start.
-            let dossier = Dossier { loss: loss.clone(), call: None, time: None, saved: None };
+            let dossier = Dossier { loss: loss.clone(), call: None, time: None, saved: None, task: None };
             self.start_failed_for(seat, Error::new(Kind::Lost(dossier)), false);
         }
         self.vacate(seat, now);

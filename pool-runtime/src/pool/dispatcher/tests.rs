@@ -100,7 +100,7 @@ fn finished(pool: &mut Simple) -> Vec<(u64, bool)> {
 }
 
 pub(super) fn loss() -> Arc<Loss> {
-    Arc::new(Loss { pid: 1, status: None, stage: Stage::Running, panic: None, fault: None })
+    Arc::new(Loss { stage: Stage::Running, ..Loss::of(1) })
 }
 
 /// Teaches the pool that calls take `nanos`.

@@ -1,0 +1,201 @@
+//! Was it the kernel's OOM killer, which ends a process of its choice where memory has run out?
+//!
+//! The kernel's log names whom it killed, where this process may read it and counts processes as the kernel does. Elsewhere
+//! there are counters alone, of the machine and of the process's cgroup: they say that somebody was killed meanwhile.
+
+use std::{
+    fs,
+    io::Read,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+/// How sure it is that the kernel's OOM killer has ended a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum OomKill {
+    /// The kernel's log says so.
+    Certain,
+    /// The process was killed, not from here, and the kernel has killed for memory since it began to work.
+    Probable,
+}
+
+/// How it was when a process began to work.
+#[derive(Debug)]
+pub(crate) struct OomWatch {
+    pid: u32,
+    /// Since the machine has started.
+    began: Duration,
+    counters: Arc<Counters>,
+}
+
+/// The files of counters, and what they said.
+type Counters = Vec<(PathBuf, u64)>;
+
+/// Reads the counters, for all processes that begin to work at about the same time: it takes as long as some of what they
+/// wait for.
+fn counters() -> Arc<Counters> {
+    const SAME_TIME: Duration = Duration::from_secs(1);
+    static LATEST: Mutex<Option<(Instant, Arc<Counters>)>> = Mutex::new(None);
+    let mut latest = LATEST.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((_, counters)) = latest.as_ref().filter(|(at, _)| at.elapsed() < SAME_TIME) {
+        return counters.clone();
+    }
+    // Processes are in the cgroup of their parent, or in one below.
+    let memberships = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let files = [PathBuf::from("/proc/vmstat")].into_iter().chain(cgroup_files(&memberships));
+    let counters = files.filter_map(|file| Some((count(&fs::read_to_string(&file).ok()?)?, file)));
+    let counters = Arc::new(counters.map(|(count, file)| (file, count)).collect());
+    *latest = Some((Instant::now(), Arc::clone(&counters)));
+    counters
+}
+
+/// The kernel's clocks, of its log and of this, differ by less.
+const CLOCKS: Duration = Duration::from_secs(5);
+
+/// Records of the log that are looked at, at most: it has a few thousand.
+const RECORDS: usize = 1 << 16;
+
+impl OomWatch {
+    /// Of a process that begins to work.
+    pub(crate) fn new(pid: u32) -> Self {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        let began = Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec.try_into().unwrap_or(0));
+        Self { pid, began, counters: counters() }
+    }
+
+    /// Asks after the process was killed, by nobody here.
+    pub(crate) fn ask(&self) -> Option<OomKill> {
+        let risen = |(file, before): &(PathBuf, u64)| {
+            fs::read_to_string(file).ok().and_then(|text| count(&text)).is_some_and(|now| now > *before)
+        };
+        let risen = self.counters.iter().any(risen);
+        // The machine's counter counts all; to read the log takes a while.
+        if !risen && !self.counters.is_empty() {
+            return None;
+        }
+        match self.is_logged() {
+            Ok(true) => Some(OomKill::Certain),
+            _ => risen.then_some(OomKill::Probable),
+        }
+    }
+
+    fn is_logged(&self) -> std::io::Result<bool> {
+        use std::os::unix::fs::OpenOptionsExt;
+        // The log has the numbers of the first namespace.
+        const FIRST_NAMESPACE: &str = "pid:[4026531836]";
+        if fs::read_link("/proc/self/ns/pid")?.to_str() != Some(FIRST_NAMESPACE) {
+            return Ok(false);
+        }
+        let mut log = fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open("/dev/kmsg")?;
+        let mut record = [0; 1 << 13];
+        for _ in 0..RECORDS {
+            match log.read(&mut record) {
+                Ok(0) => break,
+                Ok(length) => {
+                    let record = String::from_utf8_lossy(&record[..length]);
+                    if killed(&record).is_some_and(|(at, pid)| pid == self.pid && at + CLOCKS >= self.began) {
+                        return Ok(true);
+                    }
+                }
+                Err(error) => match error.raw_os_error() {
+                    // It was overwritten before it was read: the next one is there.
+                    Some(libc::EPIPE | libc::EINTR) => {}
+                    _ => break,
+                },
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// When and whom the OOM killer has killed, if this record of the log says so.
+fn killed(record: &str) -> Option<(Duration, u32)> {
+    let (head, message) = record.split_once(';')?;
+    let micros = head.split(',').nth(2)?.parse().ok()?;
+    let (before, behind) = message.split_once("Killed process ")?;
+    // Nobody but the kernel itself: what programs write into the log has another facility.
+    let facility = head.split(',').next()?.parse::<u32>().ok()? >> 3;
+    if facility != 0 || !before.to_ascii_lowercase().contains("out of memory") {
+        return None;
+    }
+    let digits = behind.split(|c: char| !c.is_ascii_digit()).next()?;
+    Some((Duration::from_micros(micros), digits.parse().ok()?))
+}
+
+/// How often the OOM killer has killed, in any of the files that count it.
+fn count(text: &str) -> Option<u64> {
+    let count = |line: &str| line.strip_prefix("oom_kill ")?.trim().parse().ok();
+    text.lines().find_map(count)
+}
+
+/// The files that count for the cgroups of a process, by what it says of them.
+fn cgroup_files(memberships: &str) -> Vec<PathBuf> {
+    let file = |line: &str| {
+        let mut parts = line.splitn(3, ':');
+        let (_, controllers, path) = (parts.next()?, parts.next()?, parts.next()?);
+        let path = path.trim_start_matches('/');
+        let under = |root: &str, name: &str| PathBuf::from(root).join(path).join(name);
+        match controllers {
+            "" => {
+                let unified = under("/sys/fs/cgroup", "memory.events");
+                Some(if unified.exists() { unified } else { under("/sys/fs/cgroup/unified", "memory.events") })
+            }
+            _ if controllers.split(',').any(|name| name == "memory") => {
+                Some(under("/sys/fs/cgroup/memory", "memory.oom_control"))
+            }
+            _ => None,
+        }
+    };
+    memberships.lines().filter_map(file).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_names_whom_it_killed() {
+        let at = Duration::from_micros(123_456_789);
+        let global = "3,1234,123456789,-;Out of memory: Killed process 4711 (worker) total-vm:1kB, anon-rss:1kB";
+        let cgroup = "3,1234,123456789,-;Memory cgroup out of memory: Killed process 4711 (a;b) total-vm:1kB";
+        let flags = "3,1234,123456789,-,caller=T1;Memory cgroup out of memory: Killed process 4711 (x)\n KEY=value\n";
+        for record in [global, cgroup, flags] {
+            assert_eq!(killed(record), Some((at, 4711)), "{record}");
+        }
+        for other in [
+            "",
+            ";",
+            "3,1,2",
+            "3,1,x,-;Out of memory: Killed process 1 (x)",
+            "3,1,2,-;Killed process 1 (x)",
+            "3,1,2,-;Out of memory: Killed process  (x)",
+            "3,1,2,-;Out of memory: Killed process 99999999999 (x)",
+            "3,1,2,-;worker invoked oom-killer: gfp_mask=0xcc0",
+            // Facility 1: somebody has written it.
+            "12,1,2,-;Out of memory: Killed process 1 (x)",
+        ] {
+            assert_eq!(killed(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn counters_are_found_and_read() {
+        assert_eq!(count("low 0\nhigh 0\nmax 7\noom 2\noom_kill 1\noom_group_kill 3\n"), Some(1));
+        assert_eq!(count("oom_kill_disable 0\nunder_oom 0\noom_kill 5\n"), Some(5));
+        assert_eq!(count("pgfault 1\noom_kill 12\nnuma_hit 1\n"), Some(12));
+        assert_eq!(count("oom_kill_disable 0\nunder_oom 0\n"), None);
+        assert_eq!(count("oom_kill x\n"), None);
+        let files = cgroup_files("9:name=systemd:/\n4:cpu,memory:/some/where\n3:cpuset:/\nnonsense\n");
+        assert_eq!(files, [PathBuf::from("/sys/fs/cgroup/memory/some/where/memory.oom_control")]);
+        let files = cgroup_files("0::/user.slice/a:b\n");
+        assert!(files.len() == 1 && files[0].ends_with("user.slice/a:b/memory.events"), "{files:?}");
+    }
+
+    #[test]
+    fn nobody_was_killed_just_now() {
+        let watch = OomWatch::new(std::process::id());
+        assert_ne!(watch.ask(), Some(OomKill::Certain));
+    }
+}

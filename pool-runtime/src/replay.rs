@@ -1,0 +1,128 @@
+//! Runs a call again that was lost with its worker: from its [record], in this process, on this thread.
+//!
+//! Nothing stands between the crash and a debugger: no other process, no fault handler, no net for signals. What the
+//! call does to the world, it does again.
+
+use crate::{
+    codec::{Hold, Reader, Writer},
+    os, panic, program,
+    record::{Record, Recorded},
+    registry,
+    run::{Fault, Run},
+    shared,
+    task::{Body, TaskInfo},
+};
+use std::{any::Any, path::Path};
+
+/// The exit code where the call could not be run.
+const CANNOT_REPLAY: i32 = 70;
+/// And where it panicked, as that of a program whose `main` does.
+const PANICKED: i32 = 101;
+
+/// Runs the call in a file. Returns the exit code of the process.
+pub(crate) fn run(file: &Path) -> i32 {
+    let bytes = match std::fs::read(file) {
+        Ok(bytes) => bytes,
+        Err(error) => return refuse(file, &error.to_string()),
+    };
+    let prepared = Record::read(&bytes).and_then(|(_, record)| prepare(record));
+    let (record, task, initializer) = match prepared {
+        Ok(prepared) => prepared,
+        Err(why) => return refuse(file, &why),
+    };
+    say(&format!(
+        "runs `{}` ({}:{}) again, with {} bytes of arguments: job {}, attempt {}, of process {}",
+        task.name(),
+        task.file(),
+        task.line(),
+        record.call.arguments.len(),
+        record.job,
+        record.attempt,
+        record.pid
+    ));
+    if record.build.is_some() && record.build != program::build() {
+        say("this is another build of the program than the one that lost the call: it may behave differently");
+    }
+    os::fault::leave_to_system();
+    let mut state = None;
+    if let Some((info, call)) = initializer {
+        say(&format!("runs the initializer `{}` first", info.name()));
+        match panic::catch(|| initialize(info, &call)) {
+            Ok(Ok(made)) => state = Some(made),
+            Ok(Err(why)) => return refuse(file, &format!("the initializer failed: {why}")),
+            Err(_) => return end("the initializer panicked", PANICKED),
+        }
+    }
+    match panic::catch(|| call(task, &record.call, state.as_mut())) {
+        Ok(Ok(())) => end("the task returned", 0),
+        Ok(Err(why)) => refuse(file, &why),
+        Err(_) => end("the task panicked", PANICKED),
+    }
+}
+
+type Prepared<'r> = (Record<'r>, &'static TaskInfo, Option<(&'static TaskInfo, Recorded<'r>)>);
+
+/// Checks that this program can run it, and brings the memory back of which its arguments speak.
+fn prepare(record: Record<'_>) -> Result<Prepared<'_>, String> {
+    registry::check().map_err(|error| error.to_string())?;
+    let task = known(&record.call)?;
+    if task.is_initializer() {
+        return Err(format!("`{}` is an initializer, which cannot be called", task.name()));
+    }
+    let initializer = record.initializer.map(|call| known(&call).map(|info| (info, call))).transpose()?;
+    for (id, bytes) in &record.regions {
+        shared::restore(*id, bytes).map_err(|error| format!("its shared memory cannot be made: {error}"))?;
+    }
+    Ok((record, task, initializer))
+}
+
+fn known(call: &Recorded<'_>) -> Result<&'static TaskInfo, String> {
+    let unknown = || format!("this program has no task `{}`: it is another program's, or an older one's", call.task);
+    let info = registry::find(call.task).ok_or_else(unknown)?;
+    match info.signature_hash() == call.signature {
+        true => Ok(info),
+        false => Err(format!(
+            "the task `{}` has another signature in this program, which is `{}`: its arguments cannot be read",
+            call.task,
+            info.signature()
+        )),
+    }
+}
+
+fn initialize(info: &TaskInfo, call: &Recorded<'_>) -> Result<Box<dyn Any>, String> {
+    let Body::Initializer(body) = info.body() else { return Err(format!("`{}` is no initializer", info.name())) };
+    let (hold, mut result) = (Hold::default(), Writer::new());
+    body(&mut of(call, &hold, &mut result, None)).map_err(reason)
+}
+
+fn call(info: &TaskInfo, call: &Recorded<'_>, state: Option<&mut Box<dyn Any>>) -> Result<(), String> {
+    let Body::Task(body, _) = info.body() else { return Err(format!("`{}` is no task", info.name())) };
+    let (hold, mut result) = (Hold::default(), Writer::new());
+    body(&mut of(call, &hold, &mut result, state)).map_err(reason)
+}
+
+fn of<'r>(call: &Recorded<'r>, hold: &'r Hold, result: &'r mut Writer, state: Option<&'r mut Box<dyn Any>>) -> Run<'r> {
+    Run { arguments: Reader::of_arguments(call.arguments, hold), result, state, few: None, page: None }
+}
+
+fn reason(fault: Fault) -> String {
+    match fault {
+        Fault::Decode(why) => format!("its arguments cannot be read: {why}"),
+        Fault::Encode(why) => format!("the task returned, and its result cannot be sent back: {why}"),
+        Fault::State(why) | Fault::Initializer(why) => why,
+    }
+}
+
+fn say(what: &str) {
+    os::write_stderr(format!("pool-runtime: replay: {what}\n").as_bytes());
+}
+
+fn end(how: &str, code: i32) -> i32 {
+    say(how);
+    code
+}
+
+fn refuse(file: &Path, why: &str) -> i32 {
+    say(&format!("cannot run the call in {} again: {why}", file.display()));
+    CANNOT_REPLAY
+}

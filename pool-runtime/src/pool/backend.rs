@@ -115,7 +115,7 @@ pub enum Backend {
 
 /// What a backend needs to fill the seats.
 pub(super) enum Staff {
-    Processes(Launch),
+    Processes(Box<Launch>),
     Threads {
         /// What goes wrong on purpose, if anything.
         plan: Option<Arc<Plan>>,

@@ -502,7 +502,7 @@ impl PoolBuilder {
                     ..Launch::new()?
                 };
                 launch.share_relay()?;
-                (Staff::Processes(launch), processes, if bells.is_some() { RING } else { CHANNEL })
+                (Staff::Processes(Box::new(launch)), processes, if bells.is_some() { RING } else { CHANNEL })
             }
             Backend::Inline => {
                 let call = initializer.as_ref().map(|(call, ..)| call.clone());

@@ -44,7 +44,6 @@ pub use imap::Imap;
 use crate::{
     error::{Error, Result},
     job::{Job, Origin, Raw, Slot, Tickets, lock},
-    launch::Launch,
     task::TaskCall,
 };
 use backend::Staff;
@@ -266,7 +265,9 @@ impl Pool {
             // An attendant runs no user code that could panic.
             let _ = attendant.join();
         }
-        if let Staff::Processes(Launch { relay: Some(relay), .. }) = &self.shared.staff {
+        if let Staff::Processes(launch) = &self.shared.staff
+            && let Some(relay) = &launch.relay
+        {
             relay.finish();
         }
     }

@@ -37,7 +37,9 @@ fn check(program: &Path) -> String {
 
 /// How many functions of the program's source are tasks.
 fn tasks_in_source() -> usize {
-    include_str!("programs/scenario.rs").lines().filter(|line| line.trim_start().starts_with("#[task")).count()
+    let sources = [include_str!("programs/scenario.rs"), include_str!("programs/interrupted.rs")];
+    let lines = sources.into_iter().flat_map(str::lines);
+    lines.filter(|line| line.trim_start().starts_with("#[task")).count()
 }
 
 #[test]

@@ -62,6 +62,17 @@ pub enum Ran {
     Maybe,
 }
 
+impl Ran {
+    /// What is true of a call that has also been tried before.
+    pub(crate) fn or_before(self, before: Self) -> Self {
+        match (self, before) {
+            (Self::Yes, _) | (_, Self::Yes) => Self::Yes,
+            (Self::Maybe, _) | (_, Self::Maybe) => Self::Maybe,
+            (Self::No, Self::No) => Self::No,
+        }
+    }
+}
+
 /// What a worker was doing when it was last heard of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]

@@ -20,7 +20,7 @@ impl Wish {
     #[doc(hidden)]
     pub const NONE: Self = Self { timeout: None, soft_timeout: None, retries: None, memory: None };
 
-    /// As the attribute declares it: `milliseconds` and bytes.
+    /// As the attribute declares it; memory in bytes.
     #[doc(hidden)]
     #[must_use]
     pub const fn declared(

@@ -360,12 +360,10 @@ fn attend(
             None => limits::look(policy, &launched.page, launched.child.pid()),
             Some(_) => Ok(None),
         };
-        let next_look = match looked {
-            Ok(next_look) => next_look,
-            Err(found) => {
-                excess = Some(found);
-                break;
-            }
+        let (next_look, found) = match looked {
+            Ok(next_look) => (next_look, None),
+            // A result that is there already counts.
+            Err(found) => (Some(Instant::now()), Some(found)),
         };
         match lock(&launched.inlet).receive(next_look) {
             Received::Frame(frame) => match FromWorker::from_frame(&frame) {
@@ -380,6 +378,7 @@ fn attend(
             Received::Garbled(garbled) => fault = Some(garbled),
             Received::Nothing => {}
         }
+        excess = found.filter(|_| ending.is_none());
     }
     if fault.is_some() || excess.is_some() {
         let _ = launched.child.kill();

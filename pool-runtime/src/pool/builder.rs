@@ -85,7 +85,7 @@ pub enum Transport {
 }
 
 /// Chooses what one worker is started with.
-struct EachWorker(Box<dyn Fn(usize, WorkerOptions) -> WorkerOptions>);
+struct EachWorker(Box<dyn Fn(usize, WorkerOptions) -> WorkerOptions + Send + Sync>);
 
 impl fmt::Debug for EachWorker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -222,7 +222,7 @@ impl PoolBuilder {
     }
 
     /// After how long a call is told to come to an end: [`current_job().is_cancelled()`](crate::CurrentJob::is_cancelled)
-    /// turns true. A task that makes progress can ask for more time, with
+    /// turns true. One that is not shorter than the time-out means nothing. A task that makes progress can ask for more time, with
     /// [`extend_deadline`](crate::CurrentJob::extend_deadline). One that goes on is killed by its
     /// [`timeout`](Self::timeout), if there is one.
     pub fn soft_timeout(mut self, limit: Duration) -> Self {
@@ -248,7 +248,9 @@ impl PoolBuilder {
     /// How many bytes of memory a worker may have while it runs a call: then it is killed and replaced, and the job fails
     /// with an error that [`is_out_of_memory`](Error::is_out_of_memory) and has the figure.
     ///
-    /// What counts is memory in use that is the worker's own: not what it shares with others, such as the program itself,
+    /// It is the worker as a whole that is looked at: what calls before this one and the initializer have left there counts,
+    /// too, so that a limit should be well above that; [`max_memory_per_child`](Self::max_memory_per_child) keeps it
+    /// small. What counts is memory in use that is the worker's own: not what it shares with others, such as the program itself,
     /// arguments in shared memory and [`Shared`](crate::Shared) slices, nor what was allocated and never touched. It is
     /// looked at some hundred times a second, less often with more than 40 workers: a call can have more for a moment.
     /// A limit without such a moment, which counts what is allocated, is that of a sandbox.
@@ -343,7 +345,10 @@ impl PoolBuilder {
     ///     Ok(())
     /// }
     /// ```
-    pub fn each_worker(mut self, choose: impl Fn(usize, WorkerOptions) -> WorkerOptions + 'static) -> Self {
+    pub fn each_worker(
+        mut self,
+        choose: impl Fn(usize, WorkerOptions) -> WorkerOptions + Send + Sync + 'static,
+    ) -> Self {
         self.each_worker.push(EachWorker(Box::new(choose)));
         self
     }
@@ -472,6 +477,20 @@ impl PoolBuilder {
             options.check().map(|()| options)
         };
         let options = (0..processes).map(choose).collect::<Result<Vec<_>>>()?;
+        if let Wish { timeout: Some(timeout), soft_timeout: Some(soft), .. } = self.wish
+            && soft >= timeout
+        {
+            return Err(Error::invalid(format!(
+                "a call would be killed after {timeout:?}, before it is told to stop after {soft:?}: make soft_timeout \
+                 shorter than timeout"
+            )));
+        }
+        let asks_for_more = |wish: &Wish| *wish != Wish { timeout: wish.timeout, ..Wish::NONE };
+        if self.initializer.as_ref().and_then(|call| call.wish.as_deref()).is_some_and(asks_for_more) {
+            return Err(Error::invalid(
+                "an initializer runs once, before all calls: of the limits, only `timeout` holds for it",
+            ));
+        }
         let initializer_timeout = self
             .initializer
             .as_ref()

@@ -353,8 +353,7 @@ impl Shared {
         if let Some(tick) = core.dispatcher.next_tick()
             && core.clock_at.is_none_or(|at| tick < at)
         {
-            core.clock_at = Some(tick);
-            self.wind_clock();
+            core.clock_at = Some(tick).filter(|_| self.wind_clock());
         }
         if let Some(collector) = &self.collector {
             collector.adapt(&mut core);
@@ -372,7 +371,12 @@ impl Shared {
                     let Some(station) = lock(&self.core).station(seat, epoch).cloned() else { continue };
                     match station.page.take_back(generation) {
                         Some(claimed) => {
-                            self.decide(&mut todo, |core, now| core.dispatcher.taken_back(seat, epoch, claimed, now));
+                            let (running, _, extended) = station.page.running();
+                            self.decide(&mut todo, |core, now| {
+                                let dispatcher = &mut core.dispatcher;
+                                dispatcher.extended(seat, epoch, running, extended.saturating_sub(self.began), now);
+                                dispatcher.taken_back(seat, epoch, claimed, now);
+                            });
                         }
                         // It writes its page without end: it has gone mad, and what it runs is anybody's guess.
                         None => station.occupant.kill(),
@@ -562,20 +566,19 @@ impl Shared {
         told.map_err(str::to_owned)
     }
 
-    /// Wakes the clock for an earlier tick; makes it, the first time.
-    fn wind_clock(&self) {
+    /// Wakes the clock for an earlier tick; makes it, the first time. If that fails, it is tried again with the next event.
+    fn wind_clock(&self) -> bool {
         if self.has_clock.swap(true, Ordering::Relaxed) {
             self.clock.notify_all();
-            return;
+            return true;
         }
-        let Some(shared) = self.itself.upgrade() else { return };
+        let Some(shared) = self.itself.upgrade() else { return false };
         let made = std::thread::Builder::new().name("pool-clock".into()).stack_size(1 << 18).spawn(move || {
             os::block_all_signals();
             shared.guard("keeps the time", || shared.keep_time());
         });
-        if made.is_err() {
-            self.has_clock.store(false, Ordering::Relaxed);
-        }
+        self.has_clock.store(made.is_ok(), Ordering::Relaxed);
+        made.is_ok()
     }
 
     /// The whole work of a thread of the pool. Nothing there should panic; if it does, nobody must wait for ever.

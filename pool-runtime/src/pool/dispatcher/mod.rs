@@ -32,7 +32,7 @@ mod watch;
 
 use feed::Durations;
 pub(crate) use state::{Counts, Effect, Flight, Limits, Start, Ticket, Work};
-use state::{Over, Phase, Seat, Waiting};
+use state::{Over, Phase, Seat, Tried, Waiting};
 pub(crate) use watch::Seen;
 use watch::{NEVER, Watch};
 
@@ -200,7 +200,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         for seat in 0..self.seats.len() {
             for flight in self.empty(seat) {
                 // The parent does not look: whether the latest one has started makes no difference to anybody.
-                self.fail_flight(&flight, |_| Error::new(Kind::Terminated).with_ran(Ran::Maybe));
+                self.fail_flight(&flight, flight.tried(), |_| Error::new(Kind::Terminated).with_ran(Ran::Maybe));
             }
             self.kill(seat);
         }
@@ -221,7 +221,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
             waiting.into_iter().map(|unit| (false, unit)).chain(others.filter(|(_, unit)| unit.ticket == ticket));
         for (delayed, waiting) in waiting {
             *if delayed { &mut self.delayed_calls } else { &mut self.waiting_calls } -= waiting.len();
-            cancelled.extend((waiting.next..waiting.end).map(|index| (waiting.work.clone(), index, waiting.ran)));
+            cancelled.extend((waiting.next..waiting.end).map(|index| (waiting.work.clone(), index, waiting.tried())));
             waiting.end = waiting.next;
         }
         self.delayed.retain(|(_, unit)| unit.len() > 0);
@@ -237,8 +237,8 @@ impl<W: ?Sized + Work> Dispatcher<W> {
             sent += hit;
         }
         let any = sent > 0 || !cancelled.is_empty();
-        for (work, index, ran) in cancelled {
-            self.fail(work, index, Error::new(Kind::Cancelled).with_ran(ran));
+        for (work, index, tried) in cancelled {
+            self.fail(work, index, tried, Error::new(Kind::Cancelled));
         }
         self.feed_idle(now);
         any
@@ -307,7 +307,15 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         self.futile_starts += 1;
         let tries = self.seats[seat].failures;
         // Also one that is just leaving: where it was good, others will be.
-        let others = self.seats.iter().any(|seat| matches!(seat.phase, Phase::Ready | Phase::Leaving));
+        let works = |seat: &Seat<W>| match seat.phase {
+            Phase::Ready | Phase::Leaving => true,
+            // One that is killed for its call was good; one that is coming for the first time may be.
+            Phase::Doomed => !at_once,
+            Phase::Starting => !at_once && seat.failures == 0,
+            Phase::Empty { .. } | Phase::Closed => false,
+        };
+        let mut other_seats = self.seats.iter().enumerate().filter(|(other, _)| *other != seat);
+        let others = other_seats.any(|(_, other)| works(other));
         let most = if error.may_pass() && self.ever_ready { MAX_UNLUCKY_STARTS } else { MAX_FAILED_STARTS };
         // Where nobody works just now, it matters whether anybody has worked since.
         if !at_once && (if others { tries } else { tries.min(self.futile_starts) }) < most {
@@ -352,7 +360,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
                 return if known { Err("reports a call that it was not sent") } else { Ok(()) };
             };
             let ended = flight.len().min(count);
-            let (first, cancelled) = (flight.next, flight.cancelled);
+            let (first, cancelled, tried) = (flight.next, flight.cancelled, flight.tried());
             state.ahead -= flight.expected * Time::from(ended);
             let work = if ended == flight.len() {
                 state.in_flight.pop_front().map(|flight| flight.work)
@@ -379,10 +387,10 @@ impl<W: ?Sized + Work> Dispatcher<W> {
                     true => Error::new(Kind::Cancelled).with_ran(failed.stage.ran()),
                     false => failed.into_error(),
                 };
-                self.fail(work, first, error);
+                self.fail(work, first, tried, error);
             } else if cancelled {
                 for index in first..first + ended {
-                    self.fail(work.clone(), index, Error::new(Kind::Cancelled).with_ran(Ran::Yes));
+                    self.fail(work.clone(), index, tried, Error::new(Kind::Cancelled).with_ran(Ran::Yes));
                 }
             } else {
                 self.done += u64::from(ended);
@@ -446,7 +454,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
             if flight.deaths < MAX_DEATHS.saturating_add(flight.work.policy().retries) || flight.cancelled {
                 self.send_back(flight);
             } else {
-                self.fail_flight(&flight, |call| {
+                self.fail_flight(&flight, flight.tried_before(), |call| {
                     Error::new(Kind::Lost(Dossier::of_call(loss, call.job, call.attempt, None)))
                 });
             }
@@ -459,7 +467,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
                 let ran = Self::ran(&flight, call.number == claimed, loss);
                 let dossier = Dossier::of_call(loss, call.job, call.attempt, Some(time));
                 let kind = if flight.cancelled { Kind::Cancelled } else { self.how_lost(seat, call.number, dossier) };
-                self.fail(flight.work.clone(), index, Error::new(kind).with_ran(ran).with_attempts(call.attempt));
+                self.fail(flight.work.clone(), index, flight.tried(), Error::new(kind).with_ran(ran));
             }
         }
         if !expected && useless && nothing_started {
@@ -522,7 +530,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
     pub(crate) fn abandon(&mut self, seats: std::ops::Range<usize>, error: &Error) {
         for seat in seats {
             for flight in self.empty(seat) {
-                self.fail_flight(&flight, |_| error.clone().with_ran(Ran::Maybe));
+                self.fail_flight(&flight, flight.tried(), |_| error.clone().with_ran(Ran::Maybe));
             }
             self.kill(seat);
             self.gone(seat);
@@ -541,19 +549,21 @@ impl<W: ?Sized + Work> Dispatcher<W> {
     /// it was.
     fn ran(flight: &Flight<W>, last: bool, loss: &Loss) -> Ran {
         let now = if last { loss.stage.ran() } else { Ran::Maybe };
-        if now == Ran::No || flight.ran == Ran::Yes { flight.ran } else { now }
+        now.or_before(flight.ran)
     }
 
-    fn fail(&mut self, work: Arc<W>, index: u32, error: Error) {
+    /// The error says what its own attempt has come to; what was `tried` before is added.
+    fn fail(&mut self, work: Arc<W>, index: u32, tried: Tried, error: Error) {
         self.failed += 1;
-        let error = error.of_task(work.task());
+        let ran = error.ran().or_before(tried.ran);
+        let error = error.of_task(work.task()).with_ran(ran).with_attempts(tried.attempts);
         self.effects.push_back(Effect::Failed { work, index, error });
     }
 
     /// Fails all of it, each with an error of its own.
-    fn fail_flight(&mut self, flight: &Flight<W>, error: impl Fn(CallHeader) -> Error) {
+    fn fail_flight(&mut self, flight: &Flight<W>, tried: Tried, error: impl Fn(CallHeader) -> Error) {
         for index in flight.next..flight.end {
-            self.fail(flight.work.clone(), index, error(flight.header_of(index)));
+            self.fail(flight.work.clone(), index, tried, error(flight.header_of(index)));
         }
     }
 
@@ -571,7 +581,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         (self.waiting_calls, self.delayed_calls) = (0, 0);
         for unit in all {
             for index in unit.next..unit.end {
-                self.fail(unit.work.clone(), index, error.clone().with_ran(unit.ran));
+                self.fail(unit.work.clone(), index, unit.tried(), error.clone());
             }
         }
     }
@@ -595,7 +605,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
             Over::No | Over::Closed => None,
         };
         if let Some(error) = over {
-            return self.fail_flight(&flight, |_| error.clone().with_ran(flight.ran));
+            return self.fail_flight(&flight, flight.tried_before(), |_| error.clone());
         }
         self.waiting_calls += flight.len() as usize;
         // Calls that were submitted side by side are so again.
@@ -658,7 +668,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         else {
             return;
         };
-        let (work, index, expected) = (flight.work.clone(), flight.end - 1, flight.expected);
+        let (work, index, expected, tried) = (flight.work.clone(), flight.end - 1, flight.expected, flight.tried());
         flight.end = index;
         if flight.len() == 0 {
             state.in_flight.pop_back();
@@ -666,7 +676,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         state.ahead -= expected;
         state.calls -= 1;
         self.in_flight_calls -= 1;
-        self.fail(work, index, Error::new(Kind::Cancelled).with_ran(Ran::Maybe));
+        self.fail(work, index, tried, Error::new(Kind::Cancelled).with_ran(Ran::Maybe));
         self.kill(seat);
     }
 

@@ -77,6 +77,8 @@ const LARGE: Shape =
 enum Fate {
     Returns,
     Panics,
+    /// Its arguments cannot be read.
+    Unreadable,
     /// Around the time at which it is killed.
     ReturnsLate,
     Dies,
@@ -110,7 +112,7 @@ struct Process {
     generation: u32,
     claimed: u32,
     inbox: VecDeque<(u32, CallHeader)>,
-    reports: VecDeque<(CallHeader, Time, bool)>,
+    reports: VecDeque<(CallHeader, Time, Fate)>,
     running: Option<Running>,
     stopping: bool,
     /// It was killed, or died, which nobody has noticed yet.
@@ -241,7 +243,8 @@ impl World {
                             claimed: process.claimed,
                             started: process.running.as_ref().map(|running| running.since),
                             extended: None,
-                            memory: memory.then(|| process.memory()),
+                            // Not every look shows everything.
+                            memory: (memory && !self.random.one_in(5)).then(|| process.memory()),
                         };
                         self.news.push(News::Seen { seat, epoch, seen });
                     }
@@ -279,6 +282,8 @@ impl World {
             assert!(fact.starts > 0, "job {job} has a value and never ran");
             return;
         };
+        let attempts = error.attempts();
+        assert!(attempts == fact.starts.max(1) || attempts == fact.starts + 1, "{error}: {fact:?}");
         if error.is_timeout() {
             assert!(policy.timeout != u64::MAX && fact.starts == policy.retries + 1, "{error}: {fact:?}");
         } else if error.is_worker_lost() && error.ran() == Ran::Yes {
@@ -420,13 +425,14 @@ impl World {
                 process.stage = Some(stage);
                 return;
             }
-            fact.ran = true;
-            process.reports.push_back((call, (now - since).max(1000), fate != Fate::Panics));
+            fact.ran |= fate != Fate::Unreadable;
+            process.stage = (fate == Fate::Unreadable).then_some(Stage::Decoding);
+            process.reports.push_back((call, (now - since).max(1000), fate));
         } else if let Some((generation, call)) = process.inbox.pop_front() {
             if generation != process.generation {
                 return;
             }
-            process.claimed = call.number;
+            (process.claimed, process.stage) = (call.number, None);
             let fact = &mut self.jobs[call.job as usize];
             let policy = &self.policies[usize::from(fact.policy)];
             fact.starts += 1;
@@ -437,6 +443,7 @@ impl World {
             let fate = match random.below(self.troubles) {
                 _ if random.one_in(self.deaths) => Fate::Dies,
                 0 => Fate::Panics,
+                5 => Fate::Unreadable,
                 1 if policy.timeout != u64::MAX => Fate::Hangs,
                 3 | 4 if policy.timeout != u64::MAX => Fate::ReturnsLate,
                 2 if policy.memory != u64::MAX => Fate::Grows,
@@ -459,12 +466,12 @@ impl World {
         let (epoch, several) = (process.epoch, 1 + self.random.below(4));
         let mut twice = None;
         for _ in 0..several {
-            let Some((call, nanos, value)) = process.reports.pop_front() else { break };
-            report(&mut self.pool, seat, epoch, call, nanos, value).expect("it is about a call that was sent");
-            twice = Some((call, nanos, value));
+            let Some((call, nanos, fate)) = process.reports.pop_front() else { break };
+            report(&mut self.pool, seat, epoch, call, nanos, fate).expect("it is about a call that was sent");
+            twice = Some((call, nanos, fate));
         }
-        if let Some((call, nanos, value)) = twice.filter(|_| self.random.one_in(500))
-            && report(&mut self.pool, seat, epoch, call, nanos, value).is_err()
+        if let Some((call, nanos, fate)) = twice.filter(|_| self.random.one_in(500))
+            && report(&mut self.pool, seat, epoch, call, nanos, fate).is_err()
         {
             // Whoever says something twice makes no sense, and is killed.
             process.dead = true;
@@ -488,8 +495,8 @@ impl World {
             true => self.random.below(process.reports.len() + 1),
             false => process.reports.len(),
         };
-        for (call, nanos, value) in process.reports.into_iter().take(arrive) {
-            report(&mut self.pool, seat, process.epoch, call, nanos, value).expect("it was sent");
+        for (call, nanos, fate) in process.reports.into_iter().take(arrive) {
+            report(&mut self.pool, seat, process.epoch, call, nanos, fate).expect("it was sent");
         }
         if let Some(running) = process.running {
             let fact = &mut self.jobs[running.call.job as usize];
@@ -603,14 +610,15 @@ fn report(
     epoch: u32,
     call: CallHeader,
     nanos: Time,
-    value: bool,
+    fate: Fate,
 ) -> Result<(), &'static str> {
-    let panic = || Failed {
-        stage: Stage::Running,
-        leaving: false,
-        failure: Failure::Panicked(PanicInfo::from_message("simulated".into())),
+    let failed = |stage, failure| Some(Failed { stage, leaving: false, failure });
+    let failed = match fate {
+        Fate::Panics => failed(Stage::Running, Failure::Panicked(PanicInfo::from_message("simulated".into()))),
+        Fate::Unreadable => failed(Stage::Decoding, Failure::Decode("simulated".into())),
+        _ => None,
     };
-    pool.reported(seat, epoch, (call.number, 1), (!value).then(panic))?;
+    pool.reported(seat, epoch, (call.number, 1), failed)?;
     pool.timed(seat, 1, nanos);
     Ok(())
 }
@@ -624,10 +632,14 @@ fn setting(name: &str) -> Option<u64> {
 /// Runs worlds of this shape, one after the other, for so long; at least one.
 fn simulate(shape: Shape, first_seed: u64, time: Duration) -> (u64, u64, u64) {
     let began = Instant::now();
+    // Where there is time, other worlds than those of the last run.
+    let fresh = setting("POOL_SIMULATE_SECONDS")
+        .map_or(0, |_| std::time::UNIX_EPOCH.elapsed().map_or(0, |time| time.as_nanos() as u64));
+    let first_seed = first_seed.wrapping_add(fresh);
     let (mut worlds, mut events, mut calls) = (0, 0, 0);
     let chosen = setting("POOL_SIMULATE_SEED");
     while worlds == 0 || (began.elapsed() < time && chosen.is_none()) {
-        let seed = chosen.unwrap_or(first_seed + worlds);
+        let seed = chosen.unwrap_or(first_seed.wrapping_add(worlds));
         let lived = std::panic::catch_unwind(|| {
             let mut world = World::new(seed, shape);
             world.live();
@@ -680,7 +692,7 @@ fn simulation_of_a_pool_of_ten_thousand() {
 /// A simulation that finds nothing must be able to find something.
 #[test]
 fn a_call_that_is_lost_is_found_out() {
-    let found = std::panic::catch_unwind(|| {
+    let found: Result<(), _> = std::panic::catch_unwind(|| {
         let mut world = World::new(1, SMALL);
         for event in 0..SMALL.events {
             world.step();
@@ -690,5 +702,6 @@ fn a_call_that_is_lost_is_found_out() {
             }
         }
     });
-    assert!(found.is_err());
+    let text = found.expect_err("it finds it").downcast::<String>().expect("a text");
+    assert!(text.contains("a call is lost"), "{text}");
 }

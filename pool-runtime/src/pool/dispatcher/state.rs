@@ -41,7 +41,25 @@ pub(super) struct Waiting<W: ?Sized> {
     pub(super) ran: Ran,
 }
 
+/// What was done for a call until now.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tried {
+    pub(super) attempts: u32,
+    pub(super) ran: Ran,
+}
+
+impl Tried {
+    fn before(attempt: u32, ran: Ran) -> Self {
+        Self { attempts: attempt.saturating_sub(1).max(1), ran }
+    }
+}
+
 impl<W: ?Sized> Waiting<W> {
+    /// In the attempts before the one that it waits for.
+    pub(super) fn tried(&self) -> Tried {
+        Tried::before(self.attempt, self.ran)
+    }
+
     pub(super) fn len(&self) -> usize {
         (self.end - self.next) as usize
     }
@@ -73,6 +91,16 @@ impl<W: ?Sized> Clone for Flight<W> {
 }
 
 impl<W: ?Sized> Flight<W> {
+    /// In all attempts, with this one.
+    pub(super) fn tried(&self) -> Tried {
+        Tried { attempts: self.attempt, ran: self.ran }
+    }
+
+    /// In the attempts before this one.
+    pub(super) fn tried_before(&self) -> Tried {
+        Tried::before(self.attempt, self.ran)
+    }
+
     pub(super) fn len(&self) -> u32 {
         self.end - self.next
     }

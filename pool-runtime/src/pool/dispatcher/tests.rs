@@ -7,6 +7,7 @@ use std::ops::Range;
 pub(super) const LIMITS: Limits =
     Limits { unhindered: 1 << 15, frame: 1 << 15, frames: 16, calls: 1024, shortest: 2_000, ..Limits::NONE };
 
+#[derive(Debug)]
 pub(super) struct Calls {
     pub(super) first_job: u64,
     pub(super) calls: u32,
@@ -432,4 +433,70 @@ fn closing_lets_everything_finish_and_terminating_nothing() {
     let effects = effects(&mut terminated);
     assert_eq!(effects.iter().flat_map(ends).count(), 2);
     assert!(effects.iter().any(|effect| matches!(effect, Effect::Kill { .. })));
+}
+
+#[test]
+fn a_limit_of_memory_that_cannot_be_seen_keeps_no_clock_busy() {
+    let mut pool = Simple::new(1, Limits { weigh_every: 10 * MILLISECOND, ..LIMITS });
+    pool.next_start(0, 0);
+    pool.ready(0, 1, 0);
+    let policy = Policy { memory: 1 << 20, ..Policy::NONE };
+    pool.add(Calls { policy, ..work(0, 1) }, 0).unwrap();
+    let (_, calls) = sent(&mut pool).remove(0);
+    let mut looks = 0;
+    for _ in 0..100 {
+        let Some(at) = pool.next_tick().filter(|at| *at < 1000 * MILLISECOND) else { break };
+        pool.tick(at);
+        for effect in effects(&mut pool) {
+            assert!(matches!(effect, Effect::Look { memory: true, .. }), "{effect:?}");
+            looks += 1;
+            pool.seen(0, 1, Seen { claimed: calls[0].number, ..Seen::default() }, at);
+        }
+    }
+    assert!((90..=100).contains(&looks), "{looks} looks in a second");
+}
+
+#[test]
+fn what_was_tried_before_is_said_of_every_end() {
+    let policy = Policy { retries: 1, ..Policy::NONE };
+    let lost_once = || {
+        let mut pool = Simple::new(1, LIMITS);
+        pool.next_start(0, 0);
+        pool.ready(0, 1, 0);
+        pool.add(Calls { policy, ..work(0, 1) }, 0).unwrap();
+        let (_, calls) = sent(&mut pool).remove(0);
+        pool.lost(0, 1, &loss(), calls[0].number, 0);
+        pool
+    };
+    let end = |mut pool: Simple| match pool.effect() {
+        Some(Effect::Failed { error, .. }) => (error.attempts(), error.ran()),
+        other => panic!("{other:?}"),
+    };
+    let mut delayed = lost_once();
+    delayed.terminate();
+    assert_eq!(end(delayed), (1, Ran::Yes));
+    let mut unreadable = lost_once();
+    unreadable.next_start(0, 0);
+    unreadable.ready(0, 2, 0);
+    unreadable.tick(0);
+    let (_, calls) = sent(&mut unreadable).remove(0);
+    let failed =
+        Failed { stage: Stage::Decoding, leaving: false, failure: crate::protocol::Failure::Decode("no".into()) };
+    unreadable.reported(0, 2, (calls[0].number, 1), Some(failed)).unwrap();
+    assert_eq!(end(unreadable), (2, Ran::Yes), "the first attempt ran");
+}
+
+#[test]
+fn a_seat_that_cannot_start_does_not_fail_the_pool_while_others_are_on_their_way() {
+    let mut pool = Simple::new(2, LIMITS);
+    assert_eq!(pool.next_start(0, 0), Start::Now { epoch: 1 });
+    let mut now = 0;
+    for _ in 0..MAX_FAILED_STARTS {
+        let Start::Now { epoch } = pool.next_start(1, now) else { panic!("not tried") };
+        pool.start_failed(1, epoch, Error::invalid("no such directory"), false, now);
+        now += LONGEST_BACK_OFF;
+    }
+    assert!(pool.accepts().is_ok());
+    pool.ready(0, 1, now);
+    assert_eq!(pool.next_start(1, now), Start::Never, "that one is given up");
 }

@@ -22,6 +22,9 @@ use std::time::Duration;
 /// A call waits at most so long until it is tried again.
 const LONGEST_DELAY: Time = 30_000 * MILLISECOND;
 
+/// A call that has not started yet is looked at again after so long, at the least.
+const SOON: Time = MILLISECOND;
+
 /// No time: never.
 pub(super) const NEVER: Time = Time::MAX;
 
@@ -30,8 +33,9 @@ pub(super) const NEVER: Time = Time::MAX;
 pub(super) struct Watch {
     /// When to look what the worker is doing.
     look_at: Time,
-    /// Somebody is looking just now.
+    /// Somebody is looking just now; at its memory, too?
     looking: bool,
+    weighing: bool,
     /// When its memory was last looked at.
     weighed_at: Time,
     /// The number of the call that is next to be reported, and since when it is that.
@@ -66,7 +70,16 @@ pub(crate) struct Seen {
 
 impl Watch {
     pub(super) fn new() -> Self {
-        Self { look_at: NEVER, looking: false, weighed_at: 0, front: (0, 0), began: None, condemned: None, worn: false }
+        Self {
+            look_at: NEVER,
+            looking: false,
+            weighing: false,
+            weighed_at: 0,
+            front: (0, 0),
+            began: None,
+            condemned: None,
+            worn: false,
+        }
     }
 }
 
@@ -158,7 +171,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
             let policy = state.in_flight.front().map(|flight| flight.work.policy());
             let memory =
                 self.limits.memory_per_child != u64::MAX || policy.is_some_and(|policy| policy.memory != u64::MAX);
-            state.watch.looking = true;
+            (state.watch.looking, state.watch.weighing) = (true, memory);
             state.watch.look_at = NEVER;
             self.effects.push_back(Effect::Look { seat, epoch: state.epoch, memory });
         }
@@ -188,7 +201,8 @@ impl<W: ?Sized + Work> Dispatcher<W> {
             return;
         }
         state.watch.looking = false;
-        if seen.memory.is_some() {
+        if state.watch.weighing {
+            // Also where there was nothing to be seen: it is not looked at again at once.
             state.watch.weighed_at = now;
         }
         let policy = state.policy_of(seen.claimed).copied();
@@ -216,6 +230,8 @@ impl<W: ?Sized + Work> Dispatcher<W> {
             {
                 state.watch.front.1 = now;
                 self.watch(seat, now);
+                let at = self.seats[seat].watch.look_at.max(now + SOON);
+                self.look_at(seat, at);
             }
             return;
         };
@@ -236,6 +252,17 @@ impl<W: ?Sized + Work> Dispatcher<W> {
     fn condemn(&mut self, seat: usize, number: u32, reason: Reason) {
         self.seats[seat].watch.condemned = Some((number, reason));
         self.recall(seat);
+    }
+
+    /// Nothing more starts at a seat, and its task has asked to be let run until `extended`, at the last moment, if it is
+    /// the call of this number.
+    pub(crate) fn extended(&mut self, seat: usize, epoch: u32, claimed: u32, extended: Time, now: Time) {
+        let state = &mut self.seats[seat];
+        let soft = state.policy_of(claimed).is_some_and(|policy| policy.soft_timeout != u64::MAX);
+        let condemned = matches!(state.watch.condemned, Some((number, Reason::TimedOut { .. })) if number == claimed);
+        if state.epoch == epoch && soft && condemned && extended > now {
+            state.watch.condemned = None;
+        }
     }
 
     /// Nothing more starts at a seat, and the call of this number is the latest that has: if that is why the worker is to
@@ -270,8 +297,8 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         ran: Ran,
         now: Time,
     ) -> Option<Flight<W>> {
-        let over =
-            matches!(self.seats[seat].watch.condemned, Some((number, Reason::OverMemory { .. })) if number == claimed);
+        let condemned = self.seats[seat].watch.condemned.filter(|(number, _)| *number == claimed);
+        let over = matches!(condemned, Some((_, Reason::OverMemory { .. }))) && flight.last_number() == claimed;
         let may = flight.attempt <= flight.work.policy().retries && !flight.cancelled && !over;
         if !may || !self.takes_back() {
             return Some(flight);

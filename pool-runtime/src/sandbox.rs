@@ -1,14 +1,14 @@
 //! `Sandbox`: what workers may do, as users say it.
 //!
-//! Paths are made absolute and looked at here, in the parent, where a mistake can be told to whoever made it. The rest
-//! is plain data that travels with the greeting; the worker confines itself, before it runs any of the user's code.
+//! Paths are made absolute and looked at here, in the parent, where a mistake can be told to whoever made it, and what
+//! they lead to is settled for all workers. The rest is plain data that travels with the greeting; the worker confines
+//! itself, before it runs any of the user's code.
 
 use crate::{
     error::{Error, Result},
-    os::{Abilities, Confinement, Files, Limits},
+    os::{Abilities, Allowed, Confinement, Files, Limits},
 };
 use std::{
-    ffi::OsString,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -19,6 +19,8 @@ const LEAST_MEMORY: u64 = 16 << 20;
 const LEAST_FILES: u64 = 16;
 /// What the paths may be long together: the greeting has to fit into the channel before anybody reads.
 const MOST_PATHS: usize = 1 << 15;
+/// What else travels with each of them.
+const WITH_A_PATH: usize = 32;
 
 /// What the processes of a [`Pool`](crate::Pool), or a [`Process`](crate::Process), may do.
 ///
@@ -147,6 +149,10 @@ impl Sandbox {
     /// Allows to read a file, or all below a directory. A relative path is one of this process's directory, whatever
     /// that of the workers is.
     ///
+    /// What counts is the file or directory that is there when the pool or process is built. If another one is put in
+    /// its place, no further worker starts, as whoever did that may have meant harm: of files that are replaced from
+    /// time to time, name the directory.
+    ///
     /// After [`none`](Self::none), the first path that is allowed denies all others.
     pub fn read(mut self, path: impl Into<PathBuf>) -> Self {
         self.files.get_or_insert_default().reads.push(path.into());
@@ -257,7 +263,7 @@ impl Sandbox {
         };
         if let Some(files) = &files {
             let paths = [&files.reads, &files.writes, &files.executes].into_iter().flatten();
-            if paths.map(|path| path.len() + 8).sum::<usize>() > MOST_PATHS {
+            if paths.map(|allowed| allowed.path.len() + WITH_A_PATH).sum::<usize>() > MOST_PATHS {
                 return Err(Error::invalid("a sandbox allows too many paths: name directories above them"));
             }
         }
@@ -283,16 +289,15 @@ impl Sandbox {
     }
 }
 
-fn all(paths: &[PathBuf], what: &str) -> Result<Vec<OsString>> {
+fn all(paths: &[PathBuf], what: &str) -> Result<Vec<Allowed>> {
     paths.iter().map(|path| existing(path, what)).collect()
 }
 
-/// The path from the root on. Links in it are followed by the worker, which may have another `/proc/self`.
-fn existing(path: &Path, what: &str) -> Result<OsString> {
-    let absolute = std::path::absolute(path).and_then(|path| path.metadata().map(|_| path));
-    let absolute =
-        absolute.map_err(|error| Error::os(format!("cannot let a sandbox {what} `{}`", path.display()), error));
-    Ok(absolute?.into_os_string())
+/// The path from the root on, and what is there.
+fn existing(path: &Path, what: &str) -> Result<Allowed> {
+    std::path::absolute(path)
+        .and_then(Allowed::now)
+        .map_err(|error| Error::os(format!("cannot let a sandbox {what} `{}`", path.display()), error))
 }
 
 #[cfg(test)]
@@ -304,9 +309,10 @@ mod tests {
         let here = std::env::current_dir().unwrap();
         let resolved = Sandbox::strict().read("Cargo.toml").write("src").execute("/").resolve().unwrap();
         let files = resolved.files.unwrap();
-        assert_eq!(files.reads, [here.join("Cargo.toml").into_os_string()]);
-        assert_eq!(files.writes, [here.join("src").into_os_string()]);
-        assert_eq!(files.executes, ["/"]);
+        let paths = |allowed: &[Allowed]| allowed.iter().map(|one| PathBuf::from(&one.path)).collect::<Vec<_>>();
+        assert_eq!(paths(&files.reads), [here.join("Cargo.toml")]);
+        assert_eq!(paths(&files.writes), [here.join("src")]);
+        assert_eq!(paths(&files.executes), [Path::new("/")]);
         assert!(resolved.processes && !resolved.network);
     }
 

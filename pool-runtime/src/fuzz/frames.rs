@@ -3,7 +3,7 @@
 use super::{Kind, Plan, run};
 use crate::{
     error::Stage,
-    os::{Confinement, Files, Limits},
+    os::{Allowed, Confinement, Files, Limits},
     packed::Packed,
     panic::PanicInfo,
     policy::Timing,
@@ -40,7 +40,10 @@ fn hello() -> Hello {
         single: true,
         has_initializer: false,
         confinement: Some(Confinement {
-            files: Some(Files { reads: vec!["/usr".into(), "/tmp".into()], ..Files::default() }),
+            files: Some(Files {
+                reads: vec![Allowed::now("/usr".into()).unwrap(), Allowed::now("/tmp".into()).unwrap()],
+                ..Files::default()
+            }),
             network: true,
             processes: false,
             limits: Limits { memory: Some(1 << 30), ..Limits::default() },

@@ -9,20 +9,22 @@
 //! else; the filter sees the numbers of calls and no path; capabilities would lift limits; and limits count what both
 //! allow.
 
+mod allowed;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod filter;
+
+pub(crate) use allowed::Allowed;
 
 use landlock::{
     ABI, Access, AccessFs, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
     RulesetCreatedAttr, Scope, make_bitflags,
 };
 use rustix::{
-    fs::{CWD, FileType, StatxFlags},
+    fs::FileType,
     process::{Resource, Rlimit, getrlimit, setrlimit},
     thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities},
 };
 use serde::{Deserialize, Serialize};
-use std::{ffi::OsString, io};
 
 /// What a process is denied, as plain data.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,12 +38,12 @@ pub(crate) struct Confinement {
     pub(crate) best_effort: bool,
 }
 
-/// The only files that may be opened: absolute paths.
+/// The only files that may be opened.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Files {
-    pub(crate) reads: Vec<OsString>,
-    pub(crate) writes: Vec<OsString>,
-    pub(crate) executes: Vec<OsString>,
+    pub(crate) reads: Vec<Allowed>,
+    pub(crate) writes: Vec<Allowed>,
+    pub(crate) executes: Vec<Allowed>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -199,23 +201,20 @@ impl Files {
         let mut rules = rules.create().map_err(refused)?;
         for (paths, access) in [(&self.reads, read), (&self.writes, write), (&self.executes, execute)] {
             for path in paths {
-                rules = rules.add_rule(below(path, access, abi)?).map_err(refused)?;
+                let (fd, kind) = path.open()?;
+                rules = rules.add_rule(below(fd, kind, access, abi)).map_err(refused)?;
             }
         }
         // Programs and libraries take it for granted, and there is nothing in it.
-        if let Ok(rule) = below(&"/dev/null".into(), write, abi) {
-            rules = rules.add_rule(rule).map_err(refused)?;
+        if let Some(null) = allowed::null() {
+            rules = rules.add_rule(below(null, FileType::CharacterDevice, write, abi)).map_err(refused)?;
         }
         rules.restrict_self().map(drop).map_err(refused)
     }
 }
 
 /// Allows this of a file, or of all below a directory.
-fn below(path: &OsString, access: BitFlags<AccessFs>, abi: ABI) -> Result<PathBeneath<PathFd>, String> {
-    let cannot = |why: &dyn std::fmt::Display| format!("cannot give its sandbox `{}`: {why}", path.display());
-    let kind = rustix::fs::statx(CWD, path, rustix::fs::AtFlags::empty(), StatxFlags::TYPE);
-    let kind = FileType::from_raw_mode(kind.map_err(|error| cannot(&io::Error::from(error)))?.stx_mode.into());
-    let fd = PathFd::new(path).map_err(|error| cannot(&error))?;
+fn below(fd: PathFd, kind: FileType, access: BitFlags<AccessFs>, abi: ABI) -> PathBeneath<PathFd> {
     let access = match kind {
         FileType::Directory => access,
         // Who names a device wants to use it.
@@ -224,7 +223,7 @@ fn below(path: &OsString, access: BitFlags<AccessFs>, abi: ABI) -> Result<PathBe
         }
         _ => access & AccessFs::from_file(abi),
     };
-    Ok(PathBeneath::new(fd, access))
+    PathBeneath::new(fd, access)
 }
 
 impl Limits {

@@ -24,7 +24,7 @@ mod spawn;
 
 pub(crate) use child::{Child, Usage};
 pub(crate) use claim::{CallId, execute_barriers};
-pub(crate) use confine::{Abilities, Confinement, Files, Limits};
+pub(crate) use confine::{Abilities, Allowed, Confinement, Files, Limits};
 pub(crate) use descriptor::{above_standard, adopt, beyond_standard, borrow, move_into};
 pub(crate) use footprint::{monotonic, private_memory};
 pub(crate) use futex::{futex_wait, futex_wake};

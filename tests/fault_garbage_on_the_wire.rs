@@ -4,7 +4,7 @@ mod support;
 
 use pool_runtime::{Pool, Transport, pool_main, task};
 use std::os::fd::RawFd;
-use support::pids;
+use support::{descriptors, pids};
 
 pool_main!();
 
@@ -29,6 +29,29 @@ fn write_everywhere(bytes: &[u8]) {
     for fd in channels {
         // SAFETY: the bytes are ours; the descriptor is open.
         unsafe { libc::send(fd, bytes.as_ptr().cast(), bytes.len(), libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) };
+    }
+}
+
+/// A packet that is sound, but for the descriptors that come with it.
+#[task]
+fn send_descriptors(packet: &[u8], count: usize) {
+    let fds = vec![2; count];
+    // SAFETY: only computes a length.
+    let space = unsafe { libc::CMSG_SPACE(size_of_val(&fds[..]) as u32) } as usize;
+    let mut control = vec![0_u64; space.div_ceil(8)];
+    let mut part = libc::iovec { iov_base: packet.as_ptr().cast_mut().cast(), iov_len: packet.len() };
+    for fd in channels() {
+        // SAFETY: the message describes the packet and the control memory, which has room for the descriptors.
+        unsafe {
+            let mut message: libc::msghdr = std::mem::zeroed();
+            (message.msg_iov, message.msg_iovlen) = (&raw mut part, 1);
+            (message.msg_control, message.msg_controllen) = (control.as_mut_ptr().cast(), space);
+            let head = libc::CMSG_FIRSTHDR(&raw const message);
+            ((*head).cmsg_level, (*head).cmsg_type) = (libc::SOL_SOCKET, libc::SCM_RIGHTS);
+            (*head).cmsg_len = libc::CMSG_LEN(size_of_val(&fds[..]) as u32) as usize;
+            std::ptr::copy_nonoverlapping(fds.as_ptr(), libc::CMSG_DATA(head).cast::<i32>(), count);
+            libc::sendmsg(fd, &raw const message, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL);
+        }
     }
 }
 
@@ -73,4 +96,21 @@ fn a_worker_that_writes_garbage_is_replaced() {
         assert_eq!(pool.apply(add::call(20, 22)).unwrap(), 42, "after {bytes:?}");
         assert_ne!(pids(&pool), before, "{bytes:?}");
     }
+}
+
+#[test]
+fn descriptors_that_come_with_a_packet_are_not_taken() {
+    let pool = Pool::builder().processes(1).transport(Transport::Channel).build().unwrap();
+    let mark = u64::from_le_bytes(*b"\xf3pool\r\n\x01");
+    assert_eq!(pool.apply(add::call(20, 22)).unwrap(), 42);
+    let before = descriptors().len();
+    // As ipc-channel sends a channel, as it sends what is in parts, and as many as there can be.
+    for packet in [words(&[24, 8, 0]), words(&[64, 48, mark, 0, 16, 0, 11, 0]), words(&[1 << 20, 8, 0])] {
+        for count in [1, 2, 64] {
+            let error = pool.apply(send_descriptors::call(&packet, count)).expect_err("it was told off");
+            assert!(error.is_worker_lost() && error.to_string().contains("no message"), "{count}: {error}");
+            assert_eq!(pool.apply(add::call(20, 22)).unwrap(), 42);
+        }
+    }
+    assert!(descriptors().len() <= before, "{:?}", descriptors());
 }

@@ -449,7 +449,10 @@ impl Launched {
         let limit = self.initializer_timeout.filter(|_| initializer.is_some());
         let late = || for_good(Kind::Initializer(format!("it took longer than {:?}", limit.unwrap_or_default())));
         match self.answer(limit.and_then(|limit| Instant::now().checked_add(limit)), &when, late)? {
-            FromWorker::Ready => Ok(()),
+            FromWorker::Ready => {
+                lock(&self.inlet).works();
+                Ok(())
+            }
             FromWorker::NotReady(NotReady::Failed(why)) => Err(for_good(Kind::Initializer(why))),
             FromWorker::NotReady(NotReady::Panicked(panic)) => Err(for_good(Kind::InitializerPanicked(panic))),
             _ => Err(self.nonsense("went to work before it was ready")),

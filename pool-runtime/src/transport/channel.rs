@@ -14,6 +14,8 @@
 //!   The worker's ends are passed at its start as descriptors instead; [`descriptor_of`] finds out their numbers.
 //! - It believes what the other side says of a packet: wrong numbers make it allocate without limit, panic, or wait for a
 //!   rest that never comes. The parent looks at each packet's head before it lets ipc-channel receive it.
+//! - It keeps, or panics over, descriptors that come with a packet. No packet has any here: one that does is refused
+//!   before they are received.
 //! - Sending to a dead peer raises `SIGPIPE`; receiving fails with `EINTR`. Both stay in here.
 
 use super::{Frame, Inlet, Outlet, Received};
@@ -23,10 +25,10 @@ use ipc_channel::{
     ipc::{self, IpcBytesReceiver, IpcBytesSender},
     platform::OsIpcSender,
 };
-use rustix::net::{RecvFlags, recv};
+use rustix::net::{RecvAncillaryBuffer, RecvFlags, ReturnFlags, recvmsg};
 use std::{
     fmt::Debug,
-    io,
+    io::{self, IoSliceMut},
     os::fd::{BorrowedFd, OwnedFd, RawFd},
     sync::{Arc, LazyLock, Mutex, PoisonError},
     time::Instant,
@@ -47,6 +49,9 @@ static PART: LazyLock<usize> = LazyLock::new(|| OsIpcSender::get_max_fragment_si
 /// A frame of at most this size goes through even if the other side does not read just now: a few of them fit into the
 /// socket's buffer.
 pub(crate) const UNHINDERED: usize = 1 << 16;
+
+/// What a worker may send before it works, in one frame: the longest is why its initializer failed.
+const MOST_OF_AN_ANSWER: u64 = 1 << 26;
 
 impl Part {
     fn write(&self, to: &mut Vec<u8>) {
@@ -189,17 +194,20 @@ pub(crate) struct Receiver {
     /// What has arrived of a frame.
     unfinished: Vec<u8>,
     total: u64,
+    /// The longest frame that makes sense just now.
+    most: u64,
 }
 
 impl Receiver {
     fn new(channel: IpcBytesReceiver) -> io::Result<Self> {
         let number = descriptor_of(&channel)?;
-        Ok(Self { channel, number, alarm: None, unfinished: Vec::new(), total: 0 })
+        Ok(Self { channel, number, alarm: None, unfinished: Vec::new(), total: 0, most: u64::MAX })
     }
 
     /// Also ends when `process` does.
     pub(crate) fn watch(&mut self, process: Arc<Child>) {
         self.alarm = Some(process);
+        self.most = MOST_OF_AN_ANSWER;
     }
 
     /// Another descriptor of the socket, to see the other side go.
@@ -224,17 +232,21 @@ impl Receiver {
     }
 
     /// Whether the packet that is next is one that ipc-channel sent, whole: it states its own length, head included, and
-    /// the length of what follows the head.
+    /// the length of what follows the head; and nothing but bytes is in it.
     fn is_sound(&self) -> bool {
         let mut head = [0; 16];
-        let flags = RecvFlags::PEEK | RecvFlags::TRUNC | RecvFlags::DONTWAIT;
+        let flags = RecvFlags::PEEK | RecvFlags::TRUNC | RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
         let socket = os::borrow(&self.channel, self.number);
-        match recv(socket, &mut head, flags) {
+        // Descriptors find no room: they stay where they are, and it is said that there were some.
+        let mut none = RecvAncillaryBuffer::default();
+        match recvmsg(socket, &mut [IoSliceMut::new(&mut head)], &mut none, flags) {
+            Ok(packet) if packet.flags.contains(ReturnFlags::CTRUNC) => false,
             // The end of the channel, not a packet.
-            Ok((_, 0)) => true,
-            Ok((_, length)) => {
+            Ok(packet) if packet.bytes == 0 => true,
+            Ok(packet) => {
+                let length = packet.bytes as u64;
                 let word = |at| head[at..].first_chunk().map_or(0, |word| u64::from_ne_bytes(*word));
-                word(0) == length as u64 && (length as u64).checked_sub(head.len() as u64) == Some(word(8))
+                word(0) == length && length.checked_sub(head.len() as u64) == Some(word(8))
             }
             // Receiving it properly will tell.
             Err(_) => true,
@@ -246,6 +258,9 @@ impl Receiver {
         let (head, rest) = Part::read(&part)?;
         let so_far = self.unfinished.len() as u64 + rest.len() as u64;
         let first = self.unfinished.is_empty();
+        if head.total > self.most {
+            return Err("sent a message that is too long for an answer".into());
+        }
         if (!first && head.total != self.total) || so_far.checked_add(head.left) != Some(head.total) {
             return Err("sent parts of a message that do not fit together".into());
         }
@@ -263,6 +278,10 @@ impl Receiver {
 }
 
 impl Inlet for Receiver {
+    fn works(&mut self) {
+        self.most = u64::MAX;
+    }
+
     fn receive(&mut self, deadline: Option<Instant>) -> Received {
         loop {
             // Without an alarm and a deadline there is nothing but the channel to wait for.
@@ -303,3 +322,24 @@ impl Inlet for Receiver {
 
 #[cfg(all(test, not(loom)))]
 mod fuzz;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_not_as_long_as_a_result_may_be() {
+        let mut receiver = Pair::new().unwrap().receiver;
+        receiver.most = 100;
+        let part = |total: u64| {
+            let mut part = Vec::new();
+            Part { left: total - 7, total }.write(&mut part);
+            part.extend_from_slice(b"7 bytes");
+            part
+        };
+        assert!(receiver.assemble(part(101)).unwrap_err().contains("too long for an answer"));
+        assert!(receiver.assemble(part(7)).unwrap().is_some());
+        receiver.works();
+        assert!(receiver.assemble(part(1 << 40)).unwrap().is_none());
+    }
+}

@@ -56,6 +56,9 @@ pub(crate) enum Received {
 pub(crate) trait Inlet: Send + fmt::Debug {
     /// The next frame; waits for it at most until `deadline`.
     fn receive(&mut self, deadline: Option<Instant>) -> Received;
+
+    /// The other side works from now on: what it sends may be of any length.
+    fn works(&mut self) {}
 }
 
 /// A frame as it arrived: some bytes of a transport may stand before it.

@@ -29,7 +29,8 @@ use crate::{
 use std::{
     any::Any,
     fmt::Write as _,
-    os::fd::{AsFd, OwnedFd},
+    io,
+    os::fd::{AsFd, OwnedFd, RawFd},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -69,7 +70,7 @@ pub(crate) fn complain(why: &str) {
 }
 
 fn connect(mark: Mark) -> Result<Worker, String> {
-    let fail = |what: &'static str| move |error: std::io::Error| format!("{what}: {error}");
+    let fail = |what: &'static str| move |error: io::Error| format!("{what}: {error}");
     let reads = os::adopt(given::READS).map_err(fail("its channel was not passed on"))?;
     let found = rustix::fs::fstat(&reads).map_or(0, |stat| stat.st_ino);
     if found != mark.socket {
@@ -95,9 +96,14 @@ fn connect(mark: Mark) -> Result<Worker, String> {
             Some(ring::worker_ends(&memory, &bells).map_err(fail("cannot map its rings"))?)
         }
     };
+    // Before any others are opened here.
+    let strays = match os::closes_the_rest() {
+        true => Ok(Vec::new()),
+        false => os::open_from(more.next().unwrap_or(given::MORE)),
+    };
     let (outlet, inlet) = channel::inherited(reads, writes).map_err(fail("cannot open its channel"))?;
     let mut link = Link { outlet, inlet, page, rings };
-    let hello = greeting(&mut link)?.and_then(|hello| confined(&hello, &mark).map(|()| hello));
+    let hello = greeting(&mut link)?.and_then(|hello| confined(&hello, &mark, strays).map(|()| hello));
     // From here on, whatever is decoded waits for its memory. Not earlier: Landlock confines the thread that asks for
     // it, and those that it starts from then on. One that ran already could do all that the others may not.
     watch(link.inlet.duplicate().map_err(fail("cannot watch its parent"))?, Inbox::open(passed))?;
@@ -122,7 +128,7 @@ fn watch(socket: OwnedFd, inbox: Inbox) -> Result<(), String> {
             let goes_on = inbox.as_ref().is_some_and(|inbox| match inbox.receive() {
                 Ok(goes_on) => goes_on,
                 // The next one may make sense.
-                Err(error) => error.kind() == std::io::ErrorKind::InvalidData,
+                Err(error) => error.kind() == io::ErrorKind::InvalidData,
             });
             if !goes_on {
                 // A call that speaks of memory which is not here is told so, and does not wait.
@@ -149,11 +155,18 @@ fn greeting(link: &mut Link) -> Result<Result<Hello, String>, String> {
     }))
 }
 
-/// Gives up what this process may not do, before anything of the user's runs.
-fn confined(hello: &Hello, mark: &Mark) -> Result<(), String> {
+/// Gives up what this process may not do, before anything of the user's runs; also `strays`, which its parent had open by
+/// chance.
+fn confined(hello: &Hello, mark: &Mark, strays: io::Result<Vec<RawFd>>) -> Result<(), String> {
+    let Some(confinement) = &hello.confinement else { return Ok(()) };
+    match strays {
+        Ok(strays) => os::close_all(&strays),
+        Err(_) if confinement.best_effort => {}
+        Err(error) => return Err(format!("cannot find out what it has open by chance, to close that: {error}")),
+    }
     // A test harness runs a test, and with it this, on a thread of its own, and waits for it on its first.
     let wait = usize::from(mark.silenced);
-    hello.confinement.as_ref().map_or(Ok(()), |confinement| confinement.apply(Abilities::here(), wait))
+    confinement.apply(Abilities::here(), wait)
 }
 
 fn acceptable(hello: &Hello) -> Result<(), String> {

@@ -42,3 +42,43 @@ pub(crate) fn move_into<T: ?Sized>(fd: OwnedFd, _owner: &T, number: RawFd) -> io
     let mut target = ManuallyDrop::new(unsafe { OwnedFd::from_raw_fd(number) });
     Ok(dup3(fd, &mut target, DupFlags::CLOEXEC)?)
 }
+
+/// The descriptors of this process from `least` on, whoever has opened them.
+pub(crate) fn open_from(least: RawFd) -> io::Result<Vec<RawFd>> {
+    let numbers = std::fs::read_dir("/proc/self/fd")?
+        .map(|entry| Ok(entry?.file_name().to_str().and_then(|name| name.parse().ok())))
+        .collect::<io::Result<Vec<Option<RawFd>>>>()?;
+    let open = |number: &RawFd| *number >= least && is_open(*number);
+    // That through which the list was read is closed again.
+    Ok(numbers.into_iter().flatten().filter(open).collect())
+}
+
+fn is_open(number: RawFd) -> bool {
+    // SAFETY: only asked whether it is open.
+    rustix::io::fcntl_getfd(unsafe { BorrowedFd::borrow_raw(number) }).is_ok()
+}
+
+/// Closes descriptors that nobody in this process is to use.
+pub(crate) fn close_all(numbers: &[RawFd]) {
+    for number in numbers {
+        // SAFETY: they were open when the process had begun, before this library opened any of its own: nothing of Rust's
+        // owns them. Whatever else has noted such a number finds it closed.
+        unsafe { libc::close(*number) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::IntoRawFd;
+
+    #[test]
+    fn what_is_open_is_found_and_closed() {
+        const LEAST: RawFd = 700;
+        let (one, other) = (above_standard(io::stderr(), LEAST).unwrap(), above_standard(io::stderr(), LEAST).unwrap());
+        let numbers = [one.into_raw_fd(), other.into_raw_fd()];
+        assert_eq!(open_from(LEAST).unwrap(), numbers);
+        close_all(&numbers);
+        assert!(open_from(LEAST).unwrap().is_empty());
+    }
+}

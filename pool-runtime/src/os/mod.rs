@@ -25,7 +25,7 @@ mod spawn;
 pub(crate) use child::{Child, Usage};
 pub(crate) use claim::{CallId, execute_barriers};
 pub(crate) use confine::{Abilities, Allowed, Confinement, Files, Limits};
-pub(crate) use descriptor::{above_standard, adopt, beyond_standard, borrow, move_into};
+pub(crate) use descriptor::{above_standard, adopt, beyond_standard, borrow, close_all, move_into, open_from};
 pub(crate) use footprint::{monotonic, private_memory};
 pub(crate) use futex::{futex_wait, futex_wake};
 pub(crate) use mapping::{Mapping, PAGE, check_size, prefer_huge_pages, sealed_memory};
@@ -35,7 +35,7 @@ pub(crate) use oom::OomWatch;
 pub(crate) use page::{Crash, StatusPage, WORDS};
 pub(crate) use processor::{cpu_count, current_cpu, leave_cpu, set_cpus, set_nice, usable_cpus};
 pub(crate) use signal::{SigpipeHeld, block_all_signals, outlive_interrupts};
-pub(crate) use spawn::{Io, Spawn, program_path};
+pub(crate) use spawn::{Io, Spawn, closes_the_rest, program_path};
 
 use std::time::Duration;
 

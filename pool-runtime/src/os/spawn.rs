@@ -57,6 +57,12 @@ fn close_from() -> Option<CloseFrom> {
     }
 }
 
+/// Are descriptors that are not close-on-exec, and meant for nobody, closed when a process is started? Otherwise it has
+/// them.
+pub(crate) fn closes_the_rest() -> bool {
+    close_from().is_some()
+}
+
 fn check(code: libc::c_int) -> io::Result<()> {
     match code {
         0 => Ok(()),

@@ -126,5 +126,10 @@ fn nobody_lifts_a_limit_inside() {
     for (resource, lifted) in pool.apply(lift::call()).unwrap() {
         assert!(!lifted, "limit {resource}");
     }
+    // Also where there are limits and nothing else, by whoever has all rights.
+    let limited = Sandbox::none().memory(64 << 20).open_files(64).cpu_time(Duration::from_secs(60)).file_size(9);
+    for (resource, lifted) in inside(limited).apply(lift::call()).unwrap() {
+        assert!(!lifted, "limit {resource}, alone");
+    }
     assert!(pool.apply(fill::call(512 * MIB)).unwrap_err().is_worker_lost());
 }

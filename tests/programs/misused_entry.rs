@@ -31,7 +31,7 @@ fn main() {
             "exits-before" => std::process::exit(3),
             "exits-well-before" => std::process::exit(0),
             "aborts-before" => std::process::abort(),
-            "threads-before" => drop(std::thread::spawn(std::thread::park)),
+            "threads-before" | "threads-before-offline" => drop(std::thread::spawn(std::thread::park)),
             "hangs-before" => loop {
                 std::thread::park();
             },
@@ -52,6 +52,7 @@ fn main() {
     let patience = if how == "hangs-before" { Duration::from_millis(100) } else { Duration::from_secs(60) };
     let builder = || match how {
         "threads-before" => Pool::builder().sandbox(Sandbox::strict()),
+        "threads-before-offline" => Pool::builder().sandbox(Sandbox::none().network(false)),
         _ => Pool::builder(),
     };
     let run = || builder().processes(1).start_timeout(patience).build()?.apply(twice::call(21));

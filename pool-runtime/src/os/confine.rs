@@ -22,9 +22,10 @@ use landlock::{
 use rustix::{
     fs::FileType,
     process::{Resource, Rlimit, getrlimit, setrlimit},
-    thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities},
+    thread::{CapabilitySet, CapabilitySets, capabilities, remove_capability_from_bounding_set, set_capabilities},
 };
 use serde::{Deserialize, Serialize};
+use std::io;
 
 /// What a process is denied, as plain data.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -130,16 +131,12 @@ impl Confinement {
                 missing.join("; ")
             ));
         }
+        if self.denies() && !self.best_effort {
+            self.is_alone(wait)?;
+        }
         if let Some(files) = &self.files
             && kernel.landlock > 0
         {
-            let others = threads().saturating_sub(1 + wait);
-            if others > 0 && !self.best_effort {
-                return Err(format!(
-                    "its sandbox would not reach {others} other threads that run already: start threads after \
-                     `pool_main!` or `enter()`, or accept less with `Sandbox::best_effort()`"
-                ));
-            }
             files.apply(kernel)?;
         }
         if self.denies() {
@@ -152,15 +149,32 @@ impl Confinement {
         self.limits.apply()
     }
 
+    /// Landlock and capabilities are of a thread, not of a process.
+    fn is_alone(&self, wait: usize) -> Result<(), String> {
+        let threads = match threads() {
+            // Nobody is kept from a look at oneself but by another sandbox around this one, where the threads that are
+            // there are confined by that.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(()),
+            threads => threads.map_err(|error| format!("cannot count its threads: {error}"))?,
+        };
+        match threads.saturating_sub(1 + wait) {
+            0 => Ok(()),
+            others => Err(format!(
+                "its sandbox would not reach {others} other threads that run already: start threads after \
+                 `pool_main!` or `enter()`, or accept less with `Sandbox::best_effort()`"
+            )),
+        }
+    }
+
     /// What root could do beyond its files would lead out, or lift the limits. Nothing started from here gets it back:
     /// the filter and Landlock need a process that gains no privileges by executing.
     fn drop_capabilities(&self) -> rustix::io::Result<()> {
-        // Landlock says which files; whose they are is none of its concern.
+        // Landlock says which files; whose they are is none of its concern. But no file that runs with others' rights
+        // is to be made or changed, so not `FSETID`.
         const FILES: CapabilitySet = CapabilitySet::DAC_OVERRIDE
             .union(CapabilitySet::DAC_READ_SEARCH)
             .union(CapabilitySet::CHOWN)
-            .union(CapabilitySet::FOWNER)
-            .union(CapabilitySet::FSETID);
+            .union(CapabilitySet::FOWNER);
         // To become somebody with fewer rights.
         const LESS: CapabilitySet = CapabilitySet::SETUID.union(CapabilitySet::SETGID);
         const NETWORK: CapabilitySet =
@@ -176,9 +190,9 @@ impl Confinement {
     }
 }
 
-/// How many threads this process has; 1 if nobody says so.
-fn threads() -> usize {
-    std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count)
+/// How many threads this process has.
+fn threads() -> io::Result<usize> {
+    Ok(std::fs::read_dir("/proc/self/task")?.count())
 }
 
 impl Files {
@@ -228,6 +242,9 @@ fn below(fd: PathFd, kind: FileType, access: BitFlags<AccessFs>, abi: ABI) -> Pa
 
 impl Limits {
     fn apply(&self) -> Result<(), String> {
+        if *self != Self::default() {
+            keep_limits().map_err(|error| format!("cannot give up the right to lift its limits: {error}"))?;
+        }
         // Of memory, what the process alone can write (`RLIMIT_DATA`), and not its addresses (`RLIMIT_AS`): among those
         // are rings, shared slices and large arguments, which are the parent's memory and come and go with its calls,
         // stacks that are reserved and never used, and the program's own file.
@@ -248,6 +265,21 @@ impl Limits {
         }
         Ok(())
     }
+}
+
+/// Gives up the right to lift limits, also for what is started from here.
+fn keep_limits() -> rustix::io::Result<()> {
+    const LIFTS: CapabilitySet = CapabilitySet::SYS_RESOURCE;
+    let now = capabilities(None)?;
+    if now.effective.contains(CapabilitySet::SETPCAP) {
+        remove_capability_from_bounding_set(LIFTS)?;
+    }
+    let next = CapabilitySets {
+        effective: now.effective - LIFTS,
+        permitted: now.permitted - LIFTS,
+        inheritable: now.inheritable - LIFTS,
+    };
+    if next == now { Ok(()) } else { set_capabilities(None, next) }
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ over_every_transport! {
     what_may_be_read_cannot_be_changed,
     what_may_be_written_is_that_directory_alone,
     modes_are_changed_of_open_files_alone,
+    no_file_runs_with_the_rights_of_its_owner,
     a_relative_path_is_of_the_directory_of_the_parent,
     the_initializer_runs_inside,
     paths_that_lead_nowhere_are_named,
@@ -92,6 +93,29 @@ fn set_mode(file: &Path, mode: u32) -> Outcome {
 #[task]
 fn set_mode_of_open(file: &Path, mode: u32) -> Outcome {
     outcome(fs::File::open(file).and_then(|file| file.set_permissions(fs::Permissions::from_mode(mode))))
+}
+
+/// In each way in which a file can be given a mode.
+#[task]
+fn make_with_mode(dir: &Path, mode: u32) -> Vec<(String, Outcome)> {
+    let path = |name: &str| std::ffi::CString::new(dir.join(name).as_os_str().as_encoded_bytes()).expect("a path");
+    let done = |done: i64| outcome(if done >= 0 { Ok(()) } else { Err(io::Error::last_os_error()) });
+    let (here, new) = (i64::from(libc::AT_FDCWD), i64::from(libc::O_CREAT | libc::O_WRONLY));
+    let how = [u64::from((libc::O_CREAT | libc::O_WRONLY) as u32), u64::from(mode), 0];
+    let [openat, tmpfile, mknodat, openat2] = ["openat", ".", "mknodat", "openat2"].map(path);
+    // SAFETY: the paths are C strings, and `how` is what `openat2` asks for, of that length.
+    let made = unsafe {
+        [
+            ("openat", done(libc::syscall(libc::SYS_openat, here, openat.as_ptr(), new, mode))),
+            ("tmpfile", {
+                let flags = libc::O_TMPFILE | libc::O_WRONLY;
+                done(libc::syscall(libc::SYS_openat, here, tmpfile.as_ptr(), flags, mode))
+            }),
+            ("mknodat", done(libc::syscall(libc::SYS_mknodat, here, mknodat.as_ptr(), libc::S_IFREG | mode, 0))),
+            ("openat2", done(libc::syscall(libc::SYS_openat2, here, openat2.as_ptr(), how.as_ptr(), 24))),
+        ]
+    };
+    made.into_iter().map(|(how, done)| (how.to_owned(), done)).collect()
 }
 
 #[task]
@@ -221,6 +245,26 @@ fn modes_are_changed_of_open_files_alone() {
     assert_eq!(pool.apply(set_mode::call(&outside, 0o777)).unwrap(), NOT_PERMITTED);
     assert_eq!(pool.apply(set_times::call(&outside)).unwrap(), NOT_PERMITTED);
     assert_eq!(pool.apply(set_mode_of_open::call(&outside, 0o777)).unwrap(), DENIED);
+}
+
+fn no_file_runs_with_the_rights_of_its_owner() {
+    let dir = directory();
+    let file = dir.path().join("file");
+    let pool = inside(Sandbox::strict().write(dir.path()));
+    assert_eq!(pool.apply(write::call(&file, "")).unwrap(), Ok(()));
+    for mode in [0o4755, 0o2755, 0o6755] {
+        assert_eq!(pool.apply(set_mode_of_open::call(&file, mode)).unwrap(), NOT_PERMITTED);
+        for (how, outcome) in pool.apply(make_with_mode::call(dir.path(), mode)).unwrap() {
+            let refused = if how == "openat2" { Err(Some(libc::ENOSYS)) } else { NOT_PERMITTED };
+            assert_eq!(outcome, refused, "{how} with mode {mode:o}");
+        }
+    }
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    // The same without those rights.
+    for (how, outcome) in pool.apply(make_with_mode::call(dir.path(), 0o755)).unwrap() {
+        let expected = if how == "openat2" { Err(Some(libc::ENOSYS)) } else { Ok(()) };
+        assert_eq!(outcome, expected, "{how}");
+    }
 }
 
 fn a_relative_path_is_of_the_directory_of_the_parent() {

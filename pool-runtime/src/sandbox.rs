@@ -65,7 +65,7 @@ const WITH_A_PATH: usize = 32;
 /// Files are denied by Landlock, all else by a seccomp filter, which also denies the ways around: tracing and
 /// reading other processes, io_uring, BPF, mounts and namespaces, keys, kernel modules, System V's and POSIX's named
 /// messages and memory, changing the clock. As soon as anything is denied, so are these, and a privileged process loses
-/// its capabilities, but those about files, user ids and, with a network, sockets.
+/// its capabilities, but some about files, user ids and, with a network, sockets.
 ///
 /// That takes Linux 6.2 or newer, with Landlock switched on, and 6.12 for `strict().processes(true)`, on x86_64 or
 /// aarch64. Where the kernel has less, no worker starts, and the error says what is missing: see
@@ -160,7 +160,8 @@ impl Sandbox {
     }
 
     /// Allows to read, write, make and remove files below a directory, or to read and write a file. No devices can be
-    /// made, and nothing there can be executed.
+    /// made, nor files that run with the rights of their owner (`setuid`, `setgid`). Nothing there can be started as a
+    /// program, unless something that may be [executed](Self::execute) runs it: a loader, a shell, an interpreter.
     ///
     /// Modes, owners and times cannot be changed by path, and, as soon as anything may be written, can be changed of
     /// files that are open, also of those that may only be read.
@@ -188,7 +189,8 @@ impl Sandbox {
     /// May it make other processes, and send them signals? Threads are always allowed.
     ///
     /// Where files are denied, signals reach only what is in the same sandbox, and programs have to be
-    /// [allowed](Self::execute). What it starts is not ended with it, unless it is a pool or a process of this library.
+    /// [allowed](Self::execute), but for those that it makes in its own memory (`memfd_create`): Landlock lets it start
+    /// them, and they are in the same sandbox, as any code of its own. What it starts is not ended with it, unless it is a pool or a process of this library.
     pub fn processes(mut self, allowed: bool) -> Self {
         self.processes = allowed;
         self

@@ -20,6 +20,7 @@ const LATEST: u32 = 469;
 mod number {
     use super::c_long;
     pub(super) const CLONE3: u32 = 435;
+    pub(super) const OPENAT2: u32 = 437;
     pub(super) const PIDFD_GETFD: c_long = 438;
     pub(super) const PROCESS_MADVISE: c_long = 440;
     pub(super) const MOUNT_SETATTR: c_long = 442;
@@ -202,6 +203,29 @@ const ATTRIBUTES: &[c_long] =
 /// `FS_IOC_SETFLAGS`, `FS_IOC_FSSETXATTR`.
 const ATTRIBUTE_CONTROLS: &[u64] = &[0x4008_6602, 0x401c_5820];
 
+/// Calls that say which mode a file is to have, in this argument.
+const MODES: &[(c_long, u8)] = &[
+    (libc::SYS_fchmod, 1),
+    (libc::SYS_mknodat, 2),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_mknod, 1),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_creat, 1),
+];
+
+/// The same for those that open files, where the flags before it say that they make one.
+const MODES_OF_NEW: &[(c_long, u8)] = &[
+    (libc::SYS_openat, 3),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_open, 2),
+];
+
+/// Whoever starts such a file has rights of its owner, or its group.
+const RIGHTS_OF_OTHERS: [u32; 2] = [libc::S_ISUID, libc::S_ISGID];
+
+/// `O_CREAT`; and what is in `O_TMPFILE` alone.
+const MAKING: [libc::c_int; 2] = [libc::O_CREAT, libc::O_TMPFILE & !libc::O_DIRECTORY];
+
 /// Says which calls are refused, and when.
 #[derive(Default)]
 struct List(BTreeMap<i64, Vec<SeccompRule>>);
@@ -229,6 +253,21 @@ impl List {
             |(index, op, value): &Condition| SeccompCondition::new(*index, Length::Dword, op.clone(), *value);
         let conditions = conditions.iter().map(condition).collect::<Result<_, _>>()?;
         rules.or_default().push(SeccompRule::new(conditions)?);
+        Ok(())
+    }
+
+    /// Makes no file that runs with its owner's rights: outside, somebody may start it.
+    fn deny_rights_of_others(&mut self) -> Result<(), seccompiler::BackendError> {
+        for bit in RIGHTS_OF_OTHERS.map(u64::from) {
+            for (call, mode) in MODES {
+                self.deny_if(*call, &[(*mode, Op::MaskedEq(bit), bit)])?;
+            }
+            for (call, mode) in MODES_OF_NEW {
+                for flag in MAKING.map(|flag| u64::from(flag.cast_unsigned())) {
+                    self.deny_if(*call, &[(*mode - 1, Op::MaskedEq(flag), flag), (*mode, Op::MaskedEq(bit), bit)])?;
+                }
+            }
+        }
         Ok(())
     }
 
@@ -289,6 +328,7 @@ impl List {
                 let path = |half| SeccompCondition::new(1, Length::Qword, half, 0);
                 let rules = list.0.entry(libc::SYS_utimensat).or_default();
                 rules.push(SeccompRule::new(vec![path(Op::Ne)?])?);
+                list.deny_rights_of_others()?;
             }
         }
         for control in controls {
@@ -298,19 +338,23 @@ impl List {
     }
 }
 
-/// Answers `ENOSYS` for calls that this list does not know, and for `clone3`, whose flags a filter cannot see: the C
-/// library then uses `clone`.
-fn unknown() -> BpfProgram {
+/// Answers `ENOSYS` for calls that this list does not know, and for those whose arguments a filter cannot see, so that
+/// programs use older ones: `clone3`, whose flags say what is started, and, where files may be written, `openat2`, whose
+/// mode says what is made.
+fn unknown(confinement: &Confinement) -> BpfProgram {
     const LOAD: u16 = 0x20;
     const IF_GREATER: u16 = 0x25;
     const IF_EQUAL: u16 = 0x15;
     const RETURN: u16 = 0x06;
+    let writes = confinement.files.as_ref().is_some_and(|files| !files.writes.is_empty());
+    let opaque = if writes { number::OPENAT2 } else { number::CLONE3 };
     let step = |code, jt, jf, k| sock_filter { code, jt, jf, k };
     vec![
         // The number is the first word. Those of x32 have a high bit set.
         step(LOAD, 0, 0, 0),
-        step(IF_GREATER, 1, 0, LATEST),
-        step(IF_EQUAL, 0, 1, number::CLONE3),
+        step(IF_GREATER, 2, 0, LATEST),
+        step(IF_EQUAL, 1, 0, number::CLONE3),
+        step(IF_EQUAL, 0, 1, opaque),
         step(RETURN, 0, 0, SeccompAction::Errno(Errno::NOSYS.raw_os_error().cast_unsigned()).into()),
         step(RETURN, 0, 0, SeccompAction::Allow.into()),
     ]
@@ -324,7 +368,7 @@ pub(super) fn apply(confinement: &Confinement) -> io::Result<()> {
     let architecture = std::env::consts::ARCH.try_into().map_err(invalid)?;
     let filter = SeccompFilter::new(list.0, SeccompAction::Allow, denied, architecture).map_err(invalid)?;
     let filter: BpfProgram = filter.try_into().map_err(invalid)?;
-    for program in [&filter, &unknown()] {
+    for program in [&filter, &unknown(confinement)] {
         apply_filter_all_threads(program).map_err(|error| match error {
             seccompiler::Error::Prctl(error) | seccompiler::Error::Seccomp(error) => error,
             error => io::Error::other(error.to_string()),

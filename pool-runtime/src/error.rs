@@ -5,6 +5,7 @@
 
 use crate::{
     dossier::{Dossier, Loss},
+    os::OomKill,
     panic::PanicInfo,
 };
 use std::{
@@ -323,10 +324,12 @@ impl Error {
         matches!(self.0.kind, Kind::NotYet(_))
     }
 
-    /// Was the worker killed because the call used more memory than it may, or because the machine or the container had
-    /// none left? [`Dossier::oom_killer`] says how sure the latter is.
+    /// Was the worker killed because the call used more memory than it may, or, as the kernel's log says, because the
+    /// machine or the container had none left? Where that is only probable, as the log cannot be read, this is false, and
+    /// [`Dossier::oom_killer`] says so.
     pub fn is_out_of_memory(&self) -> bool {
-        matches!(self.0.kind, Kind::OverMemory { .. }) || self.loss().is_some_and(|loss| loss.oom.is_some())
+        matches!(self.0.kind, Kind::OverMemory { .. })
+            || self.loss().is_some_and(|loss| loss.oom == Some(OomKill::Certain))
     }
 
     /// Did the task, or a thread that it has started, use up its stack, and end the worker by that?

@@ -5,8 +5,8 @@
 
 use std::{
     fs,
-    io::Read,
-    path::PathBuf,
+    io::{self, Read},
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -17,7 +17,8 @@ use std::{
 pub enum OomKill {
     /// The kernel's log says so.
     Certain,
-    /// The process was killed, not from here, and the kernel has killed for memory since it began to work.
+    /// The process was killed, not from here, and the kernel has killed for memory since it began to work: one of this
+    /// program's control group, or, where that is not counted, anyone on the machine. Its log cannot be read.
     Probable,
 }
 
@@ -29,6 +30,9 @@ pub(crate) struct OomWatch {
     began: Duration,
     counters: Arc<Counters>,
 }
+
+/// Counts for the whole machine.
+const MACHINE: &str = "/proc/vmstat";
 
 /// The files of counters, and what they said.
 type Counters = Vec<(PathBuf, u64)>;
@@ -44,7 +48,7 @@ fn counters() -> Arc<Counters> {
     }
     // Processes are in the cgroup of their parent, or in one below.
     let memberships = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let files = [PathBuf::from("/proc/vmstat")].into_iter().chain(cgroup_files(&memberships));
+    let files = [PathBuf::from(MACHINE)].into_iter().chain(cgroup_files(&memberships));
     let counters = files.filter_map(|file| Some((count(&fs::read_to_string(&file).ok()?)?, file)));
     let counters = Arc::new(counters.map(|(count, file)| (file, count)).collect());
     *latest = Some((Instant::now(), Arc::clone(&counters)));
@@ -67,47 +71,75 @@ impl OomWatch {
 
     /// Asks after the process was killed, by nobody here.
     pub(crate) fn ask(&self) -> Option<OomKill> {
-        let risen = |(file, before): &(PathBuf, u64)| {
-            fs::read_to_string(file).ok().and_then(|text| count(&text)).is_some_and(|now| now > *before)
+        let risen = |of_machine: bool| {
+            let files = self.counters.iter().filter(|(file, _)| (file.as_path() == Path::new(MACHINE)) == of_machine);
+            files
+                .filter_map(|(file, before)| Some(count(&fs::read_to_string(file).ok()?)? > *before))
+                .reduce(|one, other| one || other)
         };
-        let risen = self.counters.iter().any(risen);
+        let (group, machine) = (risen(false), risen(true));
         // The machine's counter counts all; to read the log takes a while.
-        if !risen && !self.counters.is_empty() {
-            return None;
-        }
-        match self.is_logged() {
-            Ok(true) => Some(OomKill::Certain),
-            _ => risen.then_some(OomKill::Probable),
+        if [group, machine].into_iter().flatten().any(|risen| risen) || (group, machine) == (None, None) {
+            verdict(self.is_logged().ok(), group, machine)
+        } else {
+            None
         }
     }
 
-    fn is_logged(&self) -> std::io::Result<bool> {
+    /// Does the kernel's log say that it has killed this process?
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read from where the process began, or names processes by other numbers.
+    fn is_logged(&self) -> io::Result<bool> {
         use std::os::unix::fs::OpenOptionsExt;
         // The log has the numbers of the first namespace.
         const FIRST_NAMESPACE: &str = "pid:[4026531836]";
         if fs::read_link("/proc/self/ns/pid")?.to_str() != Some(FIRST_NAMESPACE) {
-            return Ok(false);
+            return Err(io::ErrorKind::Unsupported.into());
         }
         let mut log = fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open("/dev/kmsg")?;
         let mut record = [0; 1 << 13];
+        // Whether there is nothing missing since the process began.
+        let mut whole = None;
         for _ in 0..RECORDS {
             match log.read(&mut record) {
                 Ok(0) => break,
                 Ok(length) => {
                     let record = String::from_utf8_lossy(&record[..length]);
+                    whole.get_or_insert_with(|| reaches_back(&record, self.began));
                     if killed(&record).is_some_and(|(at, pid)| pid == self.pid && at + CLOCKS >= self.began) {
                         return Ok(true);
                     }
                 }
                 Err(error) => match error.raw_os_error() {
                     // It was overwritten before it was read: the next one is there.
-                    Some(libc::EPIPE | libc::EINTR) => {}
-                    _ => break,
+                    Some(libc::EPIPE) => whole = Some(false),
+                    Some(libc::EINTR) => {}
+                    Some(libc::EAGAIN) if whole == Some(true) => return Ok(false),
+                    _ => return Err(error),
                 },
             }
         }
-        Ok(false)
+        Err(io::ErrorKind::UnexpectedEof.into())
     }
+}
+
+/// What follows from what the log says, where all of it could be read, and from whether the counters have risen, of the
+/// cgroup and of the machine, where there are such.
+fn verdict(logged: Option<bool>, group: Option<bool>, machine: Option<bool>) -> Option<OomKill> {
+    match (logged, group.or(machine)) {
+        (Some(true), _) => Some(OomKill::Certain),
+        (None, Some(true)) => Some(OomKill::Probable),
+        _ => None,
+    }
+}
+
+/// Is this record, the first that the log still has, the very first, or from before that time?
+fn reaches_back(record: &str, began: Duration) -> bool {
+    let mut numbers = record.split([',', ';']).skip(1).map(|number| number.parse::<u64>().ok());
+    let (sequence, micros) = (numbers.next().flatten(), numbers.next().flatten());
+    sequence == Some(0) || micros.is_some_and(|micros| Duration::from_micros(micros) + CLOCKS < began)
 }
 
 /// When and whom the OOM killer has killed, if this record of the log says so.
@@ -191,6 +223,30 @@ mod tests {
         assert_eq!(files, [PathBuf::from("/sys/fs/cgroup/memory/some/where/memory.oom_control")]);
         let files = cgroup_files("0::/user.slice/a:b\n");
         assert!(files.len() == 1 && files[0].ends_with("user.slice/a:b/memory.events"), "{files:?}");
+    }
+
+    #[test]
+    fn what_the_log_does_not_say_did_not_happen() {
+        let (yes, no) = (Some(true), Some(false));
+        assert_eq!(verdict(yes, no, yes), Some(OomKill::Certain));
+        // Somebody was killed, and it was another one.
+        assert_eq!(verdict(no, yes, yes), None);
+        assert_eq!(verdict(no, None, yes), None);
+        // Nobody can read the log: who was killed was in this cgroup, or elsewhere.
+        assert_eq!(verdict(None, yes, yes), Some(OomKill::Probable));
+        assert_eq!(verdict(None, no, yes), None);
+        assert_eq!(verdict(None, None, yes), Some(OomKill::Probable));
+        assert_eq!(verdict(None, None, None), None);
+    }
+
+    #[test]
+    fn a_log_that_begins_too_late_is_not_whole() {
+        let began = Duration::from_secs(100);
+        assert!(reaches_back("6,0,123000000,-;Linux version", began));
+        assert!(reaches_back("6,17,80000000,-;text", began));
+        for other in ["6,17,99000000,-;text", "6,17,123000000,-;text", "6,x,y,-;text", "", "6"] {
+            assert!(!reaches_back(other, began), "{other}");
+        }
     }
 
     #[test]

@@ -36,6 +36,8 @@ struct Scene {
     /// A process that this one forks has the handler, but not the page.
     pid: c_int,
     main: c_int,
+    /// Where the main thread's stack was when this was made: not far from its beginning.
+    origin: usize,
     before: [libc::sigaction; SIGNALS.len()],
 }
 
@@ -65,7 +67,8 @@ pub(crate) fn install(page: &Arc<StatusPage>) {
     });
     // SAFETY: both only return a number.
     let (pid, main) = unsafe { (libc::getpid(), libc::gettid()) };
-    if SCENE.set(Scene { page: page.clone(), pid, main, before }).is_err() {
+    let origin = (&raw const pid).addr();
+    if SCENE.set(Scene { page: page.clone(), pid, main, origin, before }).is_err() {
         return;
     }
     take_stack();
@@ -139,15 +142,20 @@ fn place(context: &libc::ucontext_t) -> (usize, usize) {
 }
 
 /// Was it the guard behind a stack that was touched? Memory close to the end of a stack in use is there otherwise: a
-/// function reaches for its own frame, or, when it is called, for what is just below.
-fn is_overflow(signal: c_int, code: c_int, address: usize, stack: usize) -> bool {
+/// function reaches for its own frame, or, when it is called, for what is just below. Behind the other end of a stack,
+/// there is nothing either: of the main thread, that is told apart by where its stack began.
+fn is_overflow(signal: c_int, code: c_int, address: usize, stack: usize, origin: Option<usize>) -> bool {
     /// Frames of this size and less are taken without a look at each of their pages.
     const FRAME: usize = 1 << 16;
+    /// No stack is as short.
+    const SHORTEST: usize = 1 << 15;
     let (no_memory, no_right) = (1, 2);
+    let above = if origin.is_some() { FRAME } else { super::PAGE };
     signal == libc::SIGSEGV
         && (code == no_memory || code == no_right)
         && stack != 0
-        && address.wrapping_sub(stack.wrapping_sub(super::PAGE)) < super::PAGE + FRAME
+        && origin.is_none_or(|origin| address.saturating_add(SHORTEST) < origin)
+        && address.wrapping_sub(stack.wrapping_sub(super::PAGE)) < super::PAGE + above
 }
 
 extern "C" fn on_fault(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
@@ -162,7 +170,7 @@ extern "C" fn on_fault(signal: c_int, info: *mut libc::siginfo_t, context: *mut 
     let sent = info.si_code <= 0;
     // SAFETY: of a fault, there is an address.
     let address = if sent { 0 } else { unsafe { info.si_addr() }.addr() };
-    let overflow = is_overflow(signal, info.si_code, address, stack);
+    let overflow = is_overflow(signal, info.si_code, address, stack, (thread == scene.main).then_some(scene.origin));
     if pid == scene.pid {
         match AT_IT.compare_exchange(0, thread, Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => {
@@ -176,15 +184,18 @@ extern "C" fn on_fault(signal: c_int, info: *mut libc::siginfo_t, context: *mut 
                     frames: Vec::new(),
                 };
                 scene.page.note_crash(&crash);
-                if overflow {
-                    say_overflow(thread == scene.main);
-                }
-                if has_room() {
-                    let lost = !sent && address == next;
-                    with_alarm(signal, || note_frames(&scene.page, next, stack, lost));
-                } else {
-                    scene.page.note_frame((next as u64).wrapping_sub(anchor() as u64));
-                }
+                // Nobody may read what standard error leads to, and then that takes without an end, too.
+                with_alarm(signal, || {
+                    if overflow {
+                        say_overflow(thread == scene.main);
+                    }
+                    if has_room() {
+                        let lost = !sent && address == next;
+                        note_frames(&scene.page, next, stack, lost);
+                    } else {
+                        scene.page.note_frame((next as u64).wrapping_sub(anchor() as u64));
+                    }
+                });
                 NOTED.store(true, Ordering::Release);
             }
             // It has crashed while it noted this.
@@ -366,13 +377,29 @@ mod tests {
     #[test]
     fn an_overflow_is_told_from_other_faults() {
         let stack = 0x7000_0000;
-        for address in [stack - 8, stack, stack + 4096, stack - 4096] {
-            assert!(is_overflow(libc::SIGSEGV, 1, address, stack));
-            assert!(!is_overflow(libc::SIGBUS, 1, address, stack));
-            assert!(!is_overflow(libc::SIGSEGV, 128, address, stack));
+        let main = Some(stack + (8 << 20));
+        let is = |signal, code, address, origin| is_overflow(signal, code, address, stack, origin);
+        for origin in [main, None] {
+            for address in [stack - 8, stack, stack + 4095, stack - 4096] {
+                assert!(is(libc::SIGSEGV, 1, address, origin));
+                assert!(!is(libc::SIGBUS, 1, address, origin));
+                assert!(!is(libc::SIGSEGV, 128, address, origin));
+            }
+            for address in [0, 8, stack - 4097, stack + (1 << 17), usize::MAX] {
+                assert!(!is(libc::SIGSEGV, 1, address, origin));
+            }
         }
-        for address in [0, 8, stack - 4097, stack + (1 << 17), usize::MAX] {
-            assert!(!is_overflow(libc::SIGSEGV, 1, address, stack));
+        // A large frame; of other threads, nobody knows where their stacks end.
+        assert!(is(libc::SIGSEGV, 1, stack + 5000, main));
+        assert!(!is(libc::SIGSEGV, 1, stack + 5000, None));
+    }
+
+    #[test]
+    fn behind_the_beginning_of_a_stack_is_no_overflow() {
+        let stack = 0x7000_0000;
+        let origin = Some(stack + 2000);
+        for address in [stack, stack + 1000, stack + 4096, stack + 50_000] {
+            assert!(!is_overflow(libc::SIGSEGV, 1, address, stack, origin));
         }
     }
 

@@ -234,10 +234,8 @@ impl Table {
         // From the last, as one that is removed has the last one in its place.
         for at in (0..streams.len()).rev() {
             let stream = &mut streams[at];
-            if ready[at + 1] {
-                if stream.read(buffer) == Some(0) {
-                    self.remove(streams, at);
-                }
+            if ready[at + 1] && stream.read(buffer) == Some(0) {
+                self.remove(streams, at);
             } else if stream.held.is_some_and(|until| until <= now) {
                 stream.print_all();
             }
@@ -274,13 +272,17 @@ impl Stream {
         self.unprinted.extend_from_slice(new);
         let end = new.iter().rposition(|byte| *byte == b'\n').map(|at| before + at + 1);
         match end {
-            Some(end) => self.print(end),
+            Some(end) => {
+                self.print(end);
+                self.held = None;
+            }
             None if self.unprinted.len() > LONGEST_LINE => self.print_all(),
             None => {}
         }
         // A test sees its output when it has ended: there it need not be at once.
         let waits = !self.unprinted.is_empty() && matches!(self.to, To::Stderr);
-        self.held = waits.then(|| Instant::now() + HELD);
+        // From when it began: who prints a dot now and then is to be seen.
+        self.held = waits.then(|| self.held.unwrap_or_else(|| Instant::now() + HELD));
         Some(length)
     }
 
@@ -312,7 +314,13 @@ impl Stream {
         }
         match self.to {
             To::Stderr => os::copy_to_stderr(&self.unprinted[..end]),
-            To::Test(print) => print(&String::from_utf8_lossy(&self.unprinted[..end])),
+            // It panics where it cannot print, as where standard output was closed.
+            To::Test(print) => {
+                let text = String::from_utf8_lossy(&self.unprinted[..end]);
+                if std::panic::catch_unwind(|| print(&text)).is_err() {
+                    self.to = To::Nowhere;
+                }
+            }
             To::Nowhere => {}
         }
         self.unprinted.drain(..end);
@@ -346,6 +354,45 @@ mod tests {
         assert!(all.ends_with(&last) && last.starts_with("line ") && last.len() > KEPT - 20, "{last}");
         relay.finish();
         assert!(writer.write_all(b"x").is_err(), "nobody reads it any more");
+    }
+
+    #[test]
+    fn the_beginning_of_a_line_is_held_from_when_it_came() {
+        let (reader, mut writer) = io::pipe().unwrap();
+        fcntl_setfl(&reader, OFlags::NONBLOCK).unwrap();
+        let mut stream =
+            Stream { pipe: reader, to: To::Stderr, unprinted: Vec::new(), held: None, strand: Arc::default() };
+        let mut read = |text: &str| {
+            writer.write_all(text.as_bytes()).unwrap();
+            stream.read(&mut [0; 64]);
+            (stream.held, stream.unprinted.clone())
+        };
+        let (first, _) = read(".");
+        assert!(first.is_some());
+        assert_eq!(read("."), (first, b"..".to_vec()));
+        // The next line has its own time.
+        let (second, rest) = read("\n.");
+        assert!(second > first && rest == b".");
+        assert_eq!(read("\n"), (None, Vec::new()));
+    }
+
+    #[test]
+    fn who_cannot_print_holds_nobody_up() {
+        static AFTER: Mutex<String> = Mutex::new(String::new());
+        let relay = Relay::new().unwrap();
+        let (reader, mut writer) = io::pipe().unwrap();
+        let strand = relay.add(reader, To::Test(|_| panic!("nobody takes it"))).unwrap();
+        let (other_reader, mut other_writer) = io::pipe().unwrap();
+        let other = relay.add(other_reader, To::Test(|text| lock(&AFTER).push_str(text))).unwrap();
+        for _ in 0..2 {
+            writer.write_all(b"line\n").unwrap();
+            relay.drain(&strand, true);
+            assert!(std::mem::take(&mut lock(&strand.seen).drained));
+        }
+        assert_eq!(strand.last(), b"line\nline\n");
+        other_writer.write_all(b"seen\n").unwrap();
+        relay.drain(&other, true);
+        assert_eq!(*lock(&AFTER), "seen\n");
     }
 
     #[test]

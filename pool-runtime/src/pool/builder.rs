@@ -403,7 +403,9 @@ impl PoolBuilder {
     /// Whether what workers write to standard error passes through a pipe, so that the last of it is found in the
     /// [`Dossier`](crate::Dossier) of a worker that died.
     ///
-    /// It arrives at this process's standard error at once, and whole lines stay whole. To a worker its standard error is
+    /// It arrives at this process's standard error a moment later, so that a line may come behind one that this process
+    /// has printed after it, and whole lines stay whole. What nobody has read by then is lost where the program ends by
+    /// [`exit`](std::process::exit) or a signal, without dropping the pool. To a worker its standard error is
     /// no terminal then: what would be coloured there is not. With `false`, workers have this process's own standard
     /// error, and there is nothing of it in a dossier.
     pub fn capture_stderr(mut self, capture: bool) -> Self {

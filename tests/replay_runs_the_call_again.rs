@@ -3,7 +3,7 @@
 
 mod support;
 
-use pool_runtime::{Dossier, Pool, Shared, pool_main, task};
+use pool_runtime::{Dossier, Pool, Sandbox, Shared, pool_main, task};
 use std::{
     os::unix::{fs::PermissionsExt, process::ExitStatusExt},
     path::{Path, PathBuf},
@@ -17,6 +17,7 @@ over_every_transport! {
     every_death_comes_again,
     all_kinds_of_arguments_come_again,
     the_state_comes_again,
+    the_sandbox_comes_again,
     a_call_of_a_map_is_kept_by_itself,
     a_task_that_lives_on_is_told,
     files_are_for_their_owner_and_have_names,
@@ -152,6 +153,38 @@ fn the_state_comes_again() {
     let ended = run_again(error.dossier().unwrap());
     assert_eq!(ended.status.code(), Some(33), "{ended:?}");
     assert!(ended.stderr.contains("runs the initializer"), "{ended:?}");
+}
+
+/// Tells by its exit code what can be read.
+#[task]
+fn die_of_what_is_there(inside: &Path, outside: &Path) {
+    let code = |file: &Path| i32::from(std::fs::read(file).is_ok());
+    std::process::exit(50 + 2 * code(inside) + code(outside));
+}
+
+fn the_sandbox_comes_again() {
+    let (dir, given) = (directory(), directory());
+    let (inside, outside) = (given.path().join("inside"), given.path().join("outside"));
+    for file in [&inside, &outside] {
+        std::fs::write(file, "").unwrap();
+    }
+    let sandbox = Sandbox::strict().read(&inside);
+    let pool = builder().processes(1).dossiers(dir.path()).sandbox(sandbox).build().unwrap();
+    let error = pool.apply(die_of_what_is_there::call(&inside, &outside)).unwrap_err();
+    assert_eq!(error.exit_code(), Some(52), "{error}");
+    let ended = run_again(error.dossier().unwrap());
+    assert_eq!(ended.status.code(), Some(52), "{ended:?}");
+    assert!(ended.stderr.contains("runs in a sandbox"), "{ended:?}");
+    // Without, if that is asked for.
+    let file = error.dossier().unwrap().saved().unwrap();
+    let ended = run(again_command(file).env("POOL_REPLAY_UNCONFINED", "1"));
+    assert_eq!(ended.status.code(), Some(53), "{ended:?}");
+    assert!(ended.stderr.contains("now it runs without"), "{ended:?}");
+    // Not just so, where it cannot be.
+    std::fs::remove_file(&inside).unwrap();
+    let ended = run(&mut again_command(file));
+    assert_eq!(ended.status.code(), Some(70), "{ended:?}");
+    assert!(ended.stderr.contains("POOL_REPLAY_UNCONFINED=1") && ended.stderr.contains("inside"), "{ended:?}");
 }
 
 #[task]

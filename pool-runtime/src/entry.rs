@@ -37,8 +37,8 @@ pub fn enter() {
 fn become_worker_if_marked() {
     let code = match program::take_mark() {
         Marked::No => {
-            let Some(file) = program::take_replay() else { return };
-            let code = replay::run(&file);
+            let Some((file, unconfined)) = program::take_replay() else { return };
+            let code = replay::run(&file, unconfined);
             process::finish();
             code
         }

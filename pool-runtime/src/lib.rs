@@ -177,6 +177,11 @@
 //! is 0 if the task returns, 101 if it panics, 70 if the call cannot be run: the file is damaged, or of a program whose
 //! task has another signature. Whatever the call does to the world, it does again.
 //!
+//! A call that ran in a [`Sandbox`] runs in the same one again; if that cannot be, because files are gone or others by
+//! now, it is refused, unless `POOL_REPLAY_UNCONFINED=1` is set too. A file says which task runs on which bytes, and in
+//! which sandbox: one from a stranger is to be trusted as much as a program from a stranger. Programs that have more
+//! rights than whoever starts them (`setuid`) ignore both variables.
+//!
 //! Workers crash as other processes do: handlers for `SIGSEGV`, `SIGBUS`, `SIGILL`, `SIGFPE` and `SIGABRT` only note how,
 //! and a program that installs its own in a worker replaces them. A stack overflow ends in `SIGSEGV`. What workers write
 //! to standard error passes through a pipe, see [`PoolBuilder::capture_stderr`].

@@ -24,6 +24,9 @@ const MARK: &str = "POOL_RUNTIME_WORKER";
 /// The variable that has a program run one call again, in place of all else: it names the file with the call.
 const REPLAY: &str = "POOL_REPLAY";
 
+/// With it, a call that ran in a sandbox is run again without: set to 1.
+const UNCONFINED: &str = "POOL_REPLAY_UNCONFINED";
+
 /// How many processes may stand between the first process and one that it led to.
 pub(crate) const MAX_DEPTH: u32 = 16;
 
@@ -161,11 +164,15 @@ pub(crate) fn take_mark() -> Marked {
     }
 }
 
-/// The file whose call is to be run again, if one is. It is read once.
-pub(crate) fn take_replay() -> Option<PathBuf> {
+/// The file whose call is to be run again, if one is, and whether that is to be without the sandbox in which it ran. It is
+/// read once.
+pub(crate) fn take_replay() -> Option<(PathBuf, bool)> {
     let file = std::env::var_os(REPLAY)?;
+    let unconfined = std::env::var_os(UNCONFINED).is_some_and(|value| value == "1");
     crate::os::remove_variable(REPLAY);
-    Some(file.into())
+    crate::os::remove_variable(UNCONFINED);
+    // Whoever starts a program that has more rights than they, gives it no orders.
+    (!crate::os::has_more_rights()).then(|| (file.into(), unconfined))
 }
 
 /// What to type to have the call in a file run again.

@@ -2,7 +2,7 @@
 //! run the call again.
 //!
 //! ```text
-//!   pool-runtime dossier 1
+//!   pool-runtime dossier 2
 //!   812 bytes of text, 1048901 bytes of the call, checksum 0123456789abcdef
 //!   … the text …
 //!   … the call: length of the head, head, arguments, arguments of the initializer, regions of shared memory …
@@ -12,13 +12,14 @@
 
 use crate::{
     codec::{Reader, Writer},
+    os::Confinement,
     registry::Fnv,
 };
 use serde::{Deserialize, Serialize};
 use std::io::{self, Write};
 
 /// Raised with every change of the format.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const MAGIC: &str = "pool-runtime dossier ";
 /// The first two lines are shorter.
 const LONGEST_LINE: usize = 128;
@@ -44,6 +45,8 @@ pub(crate) struct Record<'r> {
     pub(crate) initializer: Option<Recorded<'r>>,
     /// The shared memory of which the arguments speak, by number.
     pub(crate) regions: Vec<(u64, &'r [u8])>,
+    /// What the worker was not allowed to do.
+    pub(crate) confinement: Option<Confinement>,
 }
 
 /// How the rest is cut.
@@ -57,6 +60,7 @@ struct Head<'r> {
     call: HeadOfCall<'r>,
     initializer: Option<HeadOfCall<'r>>,
     regions: Vec<(u64, u64)>,
+    confinement: Option<Confinement>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -89,6 +93,7 @@ impl<'r> Record<'r> {
             call: HeadOfCall::of(&self.call),
             initializer: self.initializer.as_ref().map(HeadOfCall::of),
             regions: self.regions.iter().map(|(id, bytes)| (*id, bytes.len() as u64)).collect(),
+            confinement: self.confinement.clone(),
         };
         let mut writer = Writer::new();
         writer.value(&head).map_err(io::Error::other)?;
@@ -162,8 +167,8 @@ impl<'r> Record<'r> {
             return Err("it is damaged: its checksum is another".into());
         }
         let text = std::str::from_utf8(text).map_err(|_| "its text is damaged")?;
-        let Head { build, pid, job, attempt, .. } = head;
-        Ok((text, Self { build, pid, job, attempt, call, initializer, regions }))
+        let Head { build, pid, job, attempt, confinement, .. } = head;
+        Ok((text, Self { build, pid, job, attempt, call, initializer, regions, confinement }))
     }
 }
 
@@ -176,6 +181,7 @@ fn line(bytes: &[u8]) -> Option<(&str, &[u8])> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Sandbox;
 
     fn record() -> Record<'static> {
         Record {
@@ -186,6 +192,7 @@ mod tests {
             call: Recorded { task: "a::b", signature: 5, arguments: b"arguments" },
             initializer: Some(Recorded { task: "a::init", signature: 6, arguments: b"more of them" }),
             regions: vec![(7, &[8; 100]), (9, b"")],
+            confinement: Some(Sandbox::strict().read("/").resolve().unwrap()),
         }
     }
 
@@ -197,7 +204,7 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read() {
-        let bare = Record { build: None, initializer: None, regions: Vec::new(), ..record() };
+        let bare = Record { build: None, initializer: None, regions: Vec::new(), confinement: None, ..record() };
         for record in [record(), bare] {
             let file = written(&record);
             assert_eq!(Record::read(&file), Ok(("the text\nof it\n", record)));
@@ -224,11 +231,11 @@ mod tests {
     fn lengths_without_sense_are_refused() {
         let of = |text: &str| Record::read(text.as_bytes()).unwrap_err();
         assert_eq!(of("#!/bin/sh\n"), "it is not a dossier of pool-runtime");
-        assert!(of("pool-runtime dossier 2\n").contains("version 2"));
+        assert!(of("pool-runtime dossier 1\n").contains("version 1"));
         let most = usize::MAX;
         let second = format!("{most} bytes of text, {most} bytes of the call, checksum 0123456789abcdef\n");
-        assert_eq!(of(&format!("pool-runtime dossier 1\n{second}")), "it is cut off");
+        assert_eq!(of(&format!("pool-runtime dossier 2\n{second}")), "it is cut off");
         let nothing = "0 bytes of text, 8 bytes of the call, checksum 0123456789abcdef\n";
-        assert!(Record::read(&[b"pool-runtime dossier 1\n", nothing.as_bytes(), &[0xff; 8]].concat()).is_err());
+        assert!(Record::read(&[b"pool-runtime dossier 2\n", nothing.as_bytes(), &[0xff; 8]].concat()).is_err());
     }
 }

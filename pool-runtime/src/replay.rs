@@ -1,11 +1,14 @@
 //! Runs a call again that was lost with its worker: from its [record], in this process, on this thread.
 //!
 //! Nothing stands between the crash and a debugger: no other process, no fault handler, no net for signals. What the
-//! call does to the world, it does again.
+//! call does to the world, it does again; but where it ran in a sandbox, it runs in the same one. A file from somebody
+//! else says which task runs on which bytes, and without which sandbox: it is to be trusted as a program is.
 
 use crate::{
     codec::{Hold, Reader, Writer},
-    os, panic, program,
+    os::{self, Abilities, Confinement},
+    panic,
+    program::{self, WayIn},
     record::{Record, Recorded},
     registry,
     run::{Fault, Run},
@@ -19,8 +22,8 @@ const CANNOT_REPLAY: i32 = 70;
 /// And where it panicked, as that of a program whose `main` does.
 const PANICKED: i32 = 101;
 
-/// Runs the call in a file. Returns the exit code of the process.
-pub(crate) fn run(file: &Path) -> i32 {
+/// Runs the call in a file, without the sandbox in which it ran if that is asked for. Returns the exit code of the process.
+pub(crate) fn run(file: &Path, unconfined: bool) -> i32 {
     let bytes = match std::fs::read(file) {
         Ok(bytes) => bytes,
         Err(error) => return refuse(file, &error.to_string()),
@@ -42,6 +45,15 @@ pub(crate) fn run(file: &Path) -> i32 {
     ));
     if record.build.is_some() && record.build != program::build() {
         say("this is another build of the program than the one that lost the call: it may behave differently");
+    }
+    if let Some(confinement) = &record.confinement {
+        if unconfined {
+            say("the call ran in a sandbox; now it runs without, as asked for");
+        } else if let Err(why) = confine(confinement) {
+            return refuse(file, &why);
+        } else {
+            say("it runs in a sandbox, as it did");
+        }
     }
     os::fault::leave_to_system();
     let mut state = None;
@@ -74,6 +86,14 @@ fn prepare(record: Record<'_>) -> Result<Prepared<'_>, String> {
         shared::restore(*id, bytes).map_err(|error| format!("its shared memory cannot be made: {error}"))?;
     }
     Ok((record, task, initializer))
+}
+
+fn confine(confinement: &Confinement) -> Result<(), String> {
+    // A test harness waits on its first thread.
+    let wait = usize::from(matches!(program::way_in(), Ok(WayIn::Test { .. })));
+    confinement.apply(Abilities::here(), wait).map_err(|why| {
+        format!("it ran in a sandbox, and {why} (with POOL_REPLAY_UNCONFINED=1 in the environment, it runs without)")
+    })
 }
 
 fn known(call: &Recorded<'_>) -> Result<&'static TaskInfo, String> {

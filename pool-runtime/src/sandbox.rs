@@ -87,6 +87,8 @@ const WITH_A_PATH: usize = 32;
 /// - It does not part the workers of a program from each other in all things: a worker can go on reading memory in
 ///   which it got a large argument, when that of another call is there, and can keep others from being woken in time.
 ///   What the code of one call must not see of another belongs into another program.
+/// - A call that was lost and is [run again](crate::PoolBuilder::dossiers) has the same sandbox, but not for the
+///   debugger around it, and not with `POOL_REPLAY_UNCONFINED=1`. Its arguments may come from code that means harm.
 /// - It does not share out the machine: without limits, a worker uses all processors and all memory.
 /// - The code that runs before [`enter`](crate::enter) or [`pool_main!`](crate::pool_main), such as constructors of
 ///   C libraries, is not confined. Threads that it leaves behind would stay outside: they are an error. (In tests, the

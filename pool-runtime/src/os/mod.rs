@@ -92,6 +92,12 @@ pub(crate) fn remove_variable(name: &str) {
     unsafe { std::env::remove_var(name) };
 }
 
+/// Has this process more rights than whoever has started it, by its file's owner, group or capabilities?
+pub(crate) fn has_more_rights() -> bool {
+    // SAFETY: asks for a number.
+    unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
+}
+
 /// How long a text for standard error is held back while another process's text is on its way there.
 const TURN: Duration = Duration::from_secs(1);
 

@@ -2,7 +2,10 @@
 //!
 //! It never makes another failure of one: what cannot be written is a warning.
 
-use super::shared::{Shared, Submission};
+use super::{
+    backend::Staff,
+    shared::{Shared, Submission},
+};
 use crate::{
     dossier::Dossier,
     error::{Error, Result},
@@ -100,6 +103,10 @@ impl Records {
             call: recorded(info, &arguments),
             initializer,
             regions: regions.iter().map(|region| (region.id(), region.memory().as_bytes())).collect(),
+            confinement: match &shared.staff {
+                Staff::Processes(launch) => launch.confinement.clone(),
+                _ => None,
+            },
         };
         let (path, file) = self.create(info, dossier.pid(), job)?;
         let mut dossier = dossier.clone();

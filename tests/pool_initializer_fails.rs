@@ -44,6 +44,7 @@ fn exit_inside(tried: &Path) -> Connection {
 #[task(initializer)]
 fn abort_inside(tried: &Path) -> Connection {
     count(tried);
+    eprintln!("about to abort");
     std::process::abort();
 }
 
@@ -113,13 +114,22 @@ fn build_fails_and_says_why() {
 
     // One that takes the process with it: a few tries, as the next may be luckier.
     let tried = signals.path("exited");
-    let error = failure(move || builder().processes(2).initializer(exit_inside::call(&tried)).build()).to_string();
+    let error = failure(move || builder().processes(2).initializer(exit_inside::call(&tried)).build());
+    assert_eq!((error.exit_code(), error.ran()), (Some(3), Ran::No));
+    let error = error.to_string();
     assert!(error.contains("exited with code 3") && error.contains("initializer"), "{error}");
     assert!((1..=10).contains(&signals.counted("exited")), "{} tries", signals.counted("exited"));
     assert_eq!(children(), []);
 
     let tried = signals.path("aborted");
-    let error = failure(move || builder().processes(2).initializer(abort_inside::call(&tried)).build()).to_string();
+    let error = failure(move || builder().processes(2).initializer(abort_inside::call(&tried)).build());
+    // As of a call that is lost, there is all that is known.
+    let dossier = error.dossier().expect("it died");
+    assert_eq!((error.signal(), dossier.signal(), error.is_stack_overflow()), (Some(6), Some(6), false));
+    assert_eq!((dossier.job(), dossier.on_main_thread()), (None, Some(true)));
+    assert!(dossier.stderr().unwrap().contains("about to abort"), "{dossier}");
+    assert!(dossier.backtrace().unwrap().contains("abort_inside"), "{dossier}");
+    let error = error.to_string();
     assert!(error.contains("SIGABRT") && error.contains("initializer"), "{error}");
     assert!((1..=10).contains(&signals.counted("aborted")));
     assert_eq!(children(), []);

@@ -153,7 +153,7 @@ pub(crate) enum Kind {
     #[error("the initializer panicked {0}")]
     InitializerPanicked(PanicInfo),
     #[error("{text}")]
-    DiedStarting { text: String, killed: bool },
+    DiedStarting { text: String, killed: bool, dossier: Option<Dossier> },
     #[error("the worker refuses to work: {0}")]
     Refused(String),
     #[error("the workers cannot start: {reason}")]
@@ -255,17 +255,20 @@ impl Error {
 
     fn loss(&self) -> Option<&Loss> {
         match &self.0.kind {
-            Kind::Lost(dossier) => Some(&dossier.loss),
+            Kind::Lost(dossier) | Kind::DiedStarting { dossier: Some(dossier), .. } => Some(&dossier.loss),
             Kind::PoolFailed { cause: Some(cause), .. } => cause.loss(),
             _ => None,
         }
     }
 
     /// What is known of the death of the worker, if the call was lost with it: also where it was killed because the call
-    /// took too long, or too much memory.
+    /// took too long, or too much memory, and where it died in the pool's initializer.
     pub fn dossier(&self) -> Option<&Dossier> {
         match &self.0.kind {
-            Kind::Lost(dossier) | Kind::TimedOut { dossier, .. } | Kind::OverMemory { dossier, .. } => Some(dossier),
+            Kind::Lost(dossier)
+            | Kind::TimedOut { dossier, .. }
+            | Kind::OverMemory { dossier, .. }
+            | Kind::DiedStarting { dossier: Some(dossier), .. } => Some(dossier),
             Kind::PoolFailed { cause: Some(cause), .. } => cause.dossier(),
             _ => None,
         }
@@ -293,7 +296,7 @@ impl Error {
             | Kind::InitializerPanicked(panic)
             | Kind::PanickedEncoding { panic }
             | Kind::PanickedDecoding { panic } => Some(panic),
-            Kind::Lost(dossier) => dossier.loss.panic.as_ref(),
+            Kind::Lost(dossier) | Kind::DiedStarting { dossier: Some(dossier), .. } => dossier.loss.panic.as_ref(),
             Kind::PoolFailed { cause: Some(cause), .. } => cause.panic(),
             _ => None,
         }

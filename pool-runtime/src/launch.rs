@@ -5,7 +5,7 @@
 
 use crate::{
     courier::Courier,
-    dossier::Loss,
+    dossier::{Dossier, Loss},
     error::{Error, Kind, Result, Stage, was_killed},
     job::lock,
     os::{self, Child, Confinement, Io, OomWatch, Spawn, StatusPage},
@@ -493,7 +493,9 @@ impl Launched {
         let status = self.child.wait();
         let how = status.map_or_else(|| "ended".into(), describe);
         let text = format!("process {} {how} {when}", self.child.pid());
-        let failure = again(Kind::DiedStarting { text, killed: died && status.is_some_and(was_killed) });
+        // Where it was let in and died by itself, there is more to tell: its initializer has crashed, say.
+        let dossier = (died && when != BEFORE).then(|| Dossier::of_process(self.examine(None)));
+        let failure = again(Kind::DiedStarting { text, killed: died && status.is_some_and(was_killed), dossier });
         StartFailure { died, ..failure }
     }
 

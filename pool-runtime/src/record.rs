@@ -47,6 +47,8 @@ pub(crate) struct Record<'r> {
     pub(crate) regions: Vec<(u64, &'r [u8])>,
     /// What the worker was not allowed to do.
     pub(crate) confinement: Option<Confinement>,
+    /// Neither arguments nor regions are in it, as that would have been too much.
+    pub(crate) left_out: bool,
 }
 
 /// How the rest is cut.
@@ -61,6 +63,7 @@ struct Head<'r> {
     initializer: Option<HeadOfCall<'r>>,
     regions: Vec<(u64, u64)>,
     confinement: Option<Confinement>,
+    left_out: bool,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -94,6 +97,7 @@ impl<'r> Record<'r> {
             initializer: self.initializer.as_ref().map(HeadOfCall::of),
             regions: self.regions.iter().map(|(id, bytes)| (*id, bytes.len() as u64)).collect(),
             confinement: self.confinement.clone(),
+            left_out: self.left_out,
         };
         let mut writer = Writer::new();
         writer.value(&head).map_err(io::Error::other)?;
@@ -167,8 +171,8 @@ impl<'r> Record<'r> {
             return Err("it is damaged: its checksum is another".into());
         }
         let text = std::str::from_utf8(text).map_err(|_| "its text is damaged")?;
-        let Head { build, pid, job, attempt, confinement, .. } = head;
-        Ok((text, Self { build, pid, job, attempt, call, initializer, regions, confinement }))
+        let Head { build, pid, job, attempt, confinement, left_out, .. } = head;
+        Ok((text, Self { build, pid, job, attempt, call, initializer, regions, confinement, left_out }))
     }
 }
 
@@ -193,6 +197,7 @@ mod tests {
             initializer: Some(Recorded { task: "a::init", signature: 6, arguments: b"more of them" }),
             regions: vec![(7, &[8; 100]), (9, b"")],
             confinement: Some(Sandbox::strict().read("/").resolve().unwrap()),
+            left_out: false,
         }
     }
 
@@ -204,7 +209,14 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read() {
-        let bare = Record { build: None, initializer: None, regions: Vec::new(), confinement: None, ..record() };
+        let bare = Record {
+            build: None,
+            initializer: None,
+            regions: Vec::new(),
+            confinement: None,
+            left_out: true,
+            ..record()
+        };
         for record in [record(), bare] {
             let file = written(&record);
             assert_eq!(Record::read(&file), Ok(("the text\nof it\n", record)));

@@ -77,6 +77,9 @@ type Prepared<'r> = (Record<'r>, &'static TaskInfo, Option<(&'static TaskInfo, R
 /// Checks that this program can run it, and brings the memory back of which its arguments speak.
 fn prepare(record: Record<'_>) -> Result<Prepared<'_>, String> {
     registry::check().map_err(|error| error.to_string())?;
+    if record.left_out {
+        return Err("its arguments are not in the file, as the pool had kept too much by then".into());
+    }
     let task = known(&record.call)?;
     if task.is_initializer() {
         return Err(format!("`{}` is an initializer, which cannot be called", task.name()));
@@ -145,4 +148,26 @@ fn end(how: &str, code: i32) -> i32 {
 fn refuse(file: &Path, why: &str) -> i32 {
     say(&format!("cannot run the call in {} again: {why}", file.display()));
     CANNOT_REPLAY
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_left_out_is_not_run() {
+        let call = Recorded { task: "a::b", signature: 5, arguments: b"" };
+        let record = Record {
+            build: None,
+            pid: 2,
+            job: 3,
+            attempt: 1,
+            call,
+            initializer: None,
+            regions: Vec::new(),
+            confinement: None,
+            left_out: true,
+        };
+        assert!(prepare(record).is_err_and(|why| why.contains("are not in the file")));
+    }
 }

@@ -419,7 +419,8 @@ impl PoolBuilder {
     ///
     /// The directory is made if it is not there, for its owner alone, and so are the files: whatever was in the arguments
     /// is in them, and in [`Shared`](crate::Shared) slices of which they speak. A file that cannot be written is a
-    /// warning in the log, and no more than 1000 are written by one pool.
+    /// warning in the log, and no more than 1000 are written by one pool, with no more than
+    /// 1 GiB of arguments in all: then a file has the report alone. There is none for a call that had not begun.
     ///
     /// `POOL_REPLAY=file program` runs the call of a file again, in one process: see the
     /// [guide](crate#when-a-worker-dies).

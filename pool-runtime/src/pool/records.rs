@@ -25,18 +25,23 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Mutex,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
 };
 
 /// A program whose every call crashes is not to fill the disk.
 const MOST: u32 = 1000;
+/// Nor are its arguments: from there on, the files say how it died, and no more.
+const MOST_BYTES: u64 = 1 << 30;
 /// More of one name there are not.
 const MOST_OF_A_NAME: u32 = 100;
 
 pub(super) struct Records {
     dir: PathBuf,
     kept: AtomicU32,
+    /// How many bytes of arguments are in files, and how many may be.
+    bytes: AtomicU64,
+    most_bytes: u64,
     /// One at a time: names are looked up in the program's debug information, which takes memory.
     writing: Mutex<()>,
 }
@@ -45,12 +50,14 @@ impl Records {
     pub(super) fn new(dir: PathBuf) -> Result<Self> {
         let whole = std::path::absolute(&dir);
         let dir = whole.map_err(|error| Error::os(format!("cannot keep dossiers in {:?}", dir.display()), error))?;
-        Ok(Self { dir, kept: 0.into(), writing: Mutex::new(()) })
+        Ok(Self { dir, kept: 0.into(), bytes: 0.into(), most_bytes: MOST_BYTES, writing: Mutex::new(()) })
     }
 
     /// Keeps the call, if it was lost with its worker, and notes the file in the error.
     pub(super) fn keep(&self, shared: &Shared, work: &dyn Submission, index: u32, error: &mut Error) {
-        let Some(dossier) = error.dossier().filter(|dossier| dossier.call.is_some()) else { return };
+        // One that never began to run is not to blame, and there is nothing to look for in it.
+        let began = |dossier: &&Dossier| dossier.call.is_some() && dossier.time.is_some();
+        let Some(dossier) = error.dossier().filter(began) else { return };
         let kept = self.kept.fetch_add(1, Ordering::Relaxed);
         if kept >= MOST {
             if kept == MOST {
@@ -94,6 +101,13 @@ impl Records {
         });
         regions.sort_by_key(|region| region.id());
         regions.dedup_by_key(|region| region.id());
+        let initializer_length = initializer.as_ref().map_or(0, |call| call.arguments.len());
+        let of_regions: usize = regions.iter().map(|region| region.memory().as_bytes().len()).sum();
+        let left_out = !self.has_room((arguments.len() + initializer_length + of_regions) as u64);
+        let (initializer, regions) = if left_out { (None, Vec::new()) } else { (initializer, regions) };
+        if left_out {
+            arguments = Vec::new();
+        }
         let (job, attempt) = dossier.call.unwrap_or_default();
         let record = Record {
             build: program::build(),
@@ -107,15 +121,24 @@ impl Records {
                 Staff::Processes(launch) => launch.confinement.clone(),
                 _ => None,
             },
+            left_out,
         };
         let (path, file) = self.create(info, dossier.pid(), job)?;
         let mut dossier = dossier.clone();
         dossier.saved = Some(path.clone());
         let mut file = BufWriter::new(file);
-        let written = record.write(&format!("{dossier}\n"), &mut file).and_then(|()| file.flush());
+        let note =
+            if left_out { "\n  left out   the arguments: this pool has kept too many bytes of them" } else { "" };
+        let written = record.write(&format!("{dossier}{note}\n"), &mut file).and_then(|()| file.flush());
         // Half a file is of no use to anybody.
         written.inspect_err(|_| drop(std::fs::remove_file(&path)))?;
         Ok(path)
+    }
+
+    /// Whether so many bytes more may be kept. If so, they are counted.
+    fn has_room(&self, more: u64) -> bool {
+        let room = |kept: u64| kept.checked_add(more).filter(|kept| *kept <= self.most_bytes);
+        self.bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).is_ok()
     }
 
     /// A new file, which nobody but its owner can read: the arguments may be anything.
@@ -156,6 +179,14 @@ fn file_name(task: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_disk_is_not_filled() {
+        let records = Records { most_bytes: 100, ..Records::new("dossiers".into()).unwrap() };
+        assert!(records.has_room(60));
+        assert!(!records.has_room(41) && !records.has_room(u64::MAX));
+        assert!(records.has_room(40) && records.has_room(0) && !records.has_room(1));
+    }
 
     #[test]
     fn a_task_has_a_name_for_files() {

@@ -204,8 +204,11 @@ impl Table {
     fn remove(&self, streams: &mut Vec<Stream>, at: usize) {
         let mut stream = streams.swap_remove(at);
         stream.print_all();
-        stream.strand.set_drained();
+        let strand = stream.strand.clone();
+        // Closed before anybody is told: who is told finds it so.
+        drop(stream);
         lock(&self.orders).open -= 1;
+        strand.set_drained();
     }
 
     /// Sleeps until something has come, and passes that on.

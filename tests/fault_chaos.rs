@@ -65,9 +65,12 @@ fn kill(pool: &Pool, stop: &AtomicBool) -> usize {
     };
     while !stop.load(Ordering::Relaxed) {
         std::thread::sleep(Duration::from_micros(1_000 + below(3_000) as u64));
-        // Seldom one that is just coming: it takes longer to come than kills are apart.
+        // Seldom one that is just coming, and none while most are: on a busy machine it takes longer to come than kills are
+        // apart, and nobody would ever arrive.
         let mut workers = pool.workers();
-        workers.retain(|worker| worker.state != WorkerState::Starting || below(8) == 0);
+        let coming = workers.iter().filter(|worker| worker.state == WorkerState::Starting).count();
+        let most = 2 * coming >= pool.processes();
+        workers.retain(|worker| worker.state != WorkerState::Starting || (!most && below(8) == 0));
         let Some(pid) = workers.get(below(workers.len())).map(|worker| worker.pid) else { continue };
         let Some(handle) = Pid::from_raw(pid as i32).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok()) else {
             continue;

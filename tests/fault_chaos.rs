@@ -56,7 +56,7 @@ fn jobs() -> u32 {
 
 /// Kills workers at random, every few milliseconds, until it is told to stop. Returns how many.
 fn kill(pool: &Pool, stop: &AtomicBool) -> usize {
-    let (mut kills, mut random) = (0, 0x2545_f491_4f6c_dd1d_u64);
+    let (mut kills, mut ended, mut random) = (0, 0, 0x2545_f491_4f6c_dd1d_u64);
     let mut below = |limit: usize| {
         random ^= random << 13;
         random ^= random >> 7;
@@ -65,12 +65,14 @@ fn kill(pool: &Pool, stop: &AtomicBool) -> usize {
     };
     while !stop.load(Ordering::Relaxed) {
         std::thread::sleep(Duration::from_micros(1_000 + below(3_000) as u64));
-        // Seldom one that is just coming, and none while most are: on a busy machine it takes longer to come than kills are
-        // apart, and nobody would ever arrive.
+        // None while nothing gets done: on a busy machine it takes longer to come than kills are apart, and a pool whose
+        // workers all die before they have done anything gives up, as it should.
+        let stats = pool.stats();
+        if std::mem::replace(&mut ended, stats.done) == stats.done {
+            continue;
+        }
         let mut workers = pool.workers();
-        let coming = workers.iter().filter(|worker| worker.state == WorkerState::Starting).count();
-        let most = 2 * coming >= pool.processes();
-        workers.retain(|worker| worker.state != WorkerState::Starting || (!most && below(8) == 0));
+        workers.retain(|worker| worker.state != WorkerState::Starting || below(8) == 0);
         let Some(pid) = workers.get(below(workers.len())).map(|worker| worker.pid) else { continue };
         let Some(handle) = Pid::from_raw(pid as i32).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok()) else {
             continue;

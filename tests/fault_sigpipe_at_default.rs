@@ -36,6 +36,10 @@ fn sending_to_a_dead_worker_does_not_end_the_program() {
                 Err(error) => assert!(error.is_worker_lost(), "{error}"),
             }
         }
-        support::until("both workers are there", || pids(&pool).len() == 2);
+        // Also the one that is dead is listed until that is noticed.
+        support::until("both workers are there", || {
+            let workers = pids(&pool);
+            workers.len() == 2 && !workers.contains(&pid)
+        });
     }
 }

@@ -1,8 +1,9 @@
 //! How much each worker is given, and when what it was given is taken back.
 //!
 //! Calls of unknown or long duration go singly to workers that have nothing; short ones are sent ahead, so that the way
-//! there and back is hidden, and are taken back when one of them turns out to be slow while another worker is idle. What
-//! is on its way to a worker is limited in calls, bytes and frames: sending must never wait for a worker that is busy.
+//! there and back is hidden, and are taken back when one of them turns out to be slow while another worker is idle.
+//! What is on its way to a worker is limited in calls, bytes and frames: sending must never wait for a worker that is
+//! busy.
 
 use super::{Dispatcher, Effect, Flight, MILLISECOND, Phase, Time, Work, is_after};
 
@@ -58,8 +59,8 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         self.leave_if_idle();
     }
 
-    /// Gives what waits to the worker that was given something last, if that is busy with little: it gets to it sooner than
-    /// one that has to be woken. Says whether that was all.
+    /// Gives what waits to the worker that was given something last, if that is busy with little: it gets to it sooner
+    /// than one that has to be woken. Says whether that was all.
     pub(super) fn append(&mut self, now: Time) -> bool {
         let seat = self.latest;
         let Some(duration) = self.front().and_then(|task| self.durations.get(task)) else { return false };
@@ -215,8 +216,8 @@ impl<W: ?Sized + Work> Dispatcher<W> {
                 continue;
             }
             let behind = state.ahead - first.expected;
-            // Where all are slow to start anything, as the machine is busy with something else, calls would be taken to and
-            // fro: each time that nothing comes of it, a worker gets twice as long.
+            // Where all are slow to start anything, as the machine is busy with something else, calls would be taken to
+            // and fro: each time that nothing comes of it, a worker gets twice as long.
             let stalled_at = state.progress + (STALLED << state.relieved.min(10));
             if (behind >= STALLED && state.relieved == 0) || stalled_at <= now {
                 self.seats[seat].relieved += 1;

@@ -1,4 +1,5 @@
-//! Calls that run where they are submitted: they pass no queue and no seat, but are counted, and refused, as all others.
+//! Calls that run where they are submitted: they pass no queue and no seat, but are counted, and refused, as all
+//! others.
 
 use super::{Dispatcher, Over, Work};
 use crate::error::{Error, Kind, Ran};

@@ -1,6 +1,10 @@
-//! Drives the dispatcher through single cases. What is common to all orders of events is for the [simulation](super::simulation).
+//! Drives the dispatcher through single cases. What is common to all orders of events is for the
+//! [simulation](super::simulation).
 
-use super::*;
+use super::{
+    starts::{LONGEST_BACK_OFF, MAX_FAILED_STARTS},
+    *,
+};
 use crate::{error::Stage, policy::Policy, protocol::CallHeader};
 use std::ops::Range;
 

@@ -1,5 +1,5 @@
-//! What is done about calls that take too long or too much memory, about workers that are worn, and about calls that may
-//! be tried again.
+//! What is done about calls that take too long or too much memory, about workers that are worn, and about calls that
+//! may be tried again.
 //!
 //! ```text
 //!   look_at ──tick──▶ Look ──seen──▶ nothing wrong: look again later
@@ -7,9 +7,9 @@
 //!                                                                      └──▶ it is through: nothing         delayed
 //! ```
 //!
-//! Which call a worker runs, and since when, only its status page says. A worker is never killed because of what the page
-//! said a moment ago: first nothing more may start there, and only if that very call still runs then, the worker is
-//! killed. A result that comes in the meantime counts.
+//! Which call a worker runs, and since when, only its status page says. A worker is never killed because of what the
+//! page said a moment ago: first nothing more may start there, and only if that very call still runs then, the worker
+//! is killed. A result that comes in the meantime counts.
 
 use super::{Dispatcher, Effect, MILLISECOND, Phase, Time, Work, state::Flight, state::Seat, state::Waiting};
 use crate::{
@@ -254,8 +254,8 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         self.recall(seat);
     }
 
-    /// Nothing more starts at a seat, and its task has asked to be let run until `extended`, at the last moment, if it is
-    /// the call of this number.
+    /// Nothing more starts at a seat, and its task has asked to be let run until `extended`, at the last moment, if it
+    /// is the call of this number.
     pub(crate) fn extended(&mut self, seat: usize, epoch: u32, claimed: u32, extended: Time, now: Time) {
         let state = &mut self.seats[seat];
         let soft = state.policy_of(claimed).is_some_and(|policy| policy.soft_timeout != u64::MAX);
@@ -265,8 +265,8 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         }
     }
 
-    /// Nothing more starts at a seat, and the call of this number is the latest that has: if that is why the worker is to
-    /// be killed, it is.
+    /// Nothing more starts at a seat, and the call of this number is the latest that has: if that is why the worker is
+    /// to be killed, it is.
     pub(super) fn kill_if_condemned(&mut self, seat: usize, claimed: u32, now: Time) {
         let state = &mut self.seats[seat];
         let Some((number, _)) = state.watch.condemned else { return };

@@ -1,0 +1,337 @@
+//! What happens in a simulated world: to the dispatcher, and because of it.
+
+use super::*;
+
+impl World {
+    // ---- what the dispatcher wants ----
+
+    pub(super) fn carry_out(&mut self) {
+        while let Some(effect) = self.pool.effect() {
+            match effect {
+                Effect::Values { .. } => {
+                    for (job, _) in ends(&effect) {
+                        self.end(job, None);
+                    }
+                }
+                Effect::Failed { work, index, error } => self.end(work.first_job + u64::from(index), Some(&error)),
+                Effect::Send { seat, epoch, generation, first, last } => {
+                    assert!(!self.pool.seats[seat].watch.worn, "a worker that is worn is given more");
+                    let calls = headers(self.pool.flights(seat, first, last));
+                    assert_eq!(calls.len() as u32, last.wrapping_sub(first).wrapping_add(1));
+                    if let Some(process) = self.processes[seat].as_mut().filter(|process| process.epoch == epoch) {
+                        process.inbox.extend(calls.into_iter().map(|call| (generation, call)));
+                        self.activate(seat);
+                    }
+                }
+                Effect::TakeBack { seat, epoch, generation } => {
+                    if let Some(process) = self.processes[seat].as_mut().filter(|process| process.epoch == epoch) {
+                        assert_eq!(process.generation, generation);
+                        process.generation += 1;
+                        self.news.push(News::TakenBack { seat, epoch, claimed: process.claimed });
+                    }
+                }
+                Effect::Look { seat, epoch, memory } => {
+                    if let Some(process) = self.processes[seat].as_ref().filter(|process| process.epoch == epoch) {
+                        let seen = Seen {
+                            claimed: process.claimed,
+                            started: process.running.as_ref().map(|running| running.since),
+                            extended: None,
+                            // Not every look shows everything.
+                            memory: (memory && !self.random.one_in(5)).then(|| process.memory()),
+                        };
+                        self.news.push(News::Seen { seat, epoch, seen });
+                    }
+                }
+                Effect::Stop { seat, epoch } => {
+                    if let Some(process) = self.processes[seat].as_mut().filter(|process| process.epoch == epoch) {
+                        process.stopping = true;
+                        self.activate(seat);
+                    }
+                }
+                Effect::Kill { seat, epoch } => self.kill(seat, epoch),
+            }
+        }
+    }
+
+    fn kill(&mut self, seat: usize, epoch: u32) {
+        let Some(process) = self.processes[seat].as_mut().filter(|process| process.epoch == epoch) else { return };
+        if let Some(running) = process.running.as_ref().filter(|_| !self.terminated && !process.dead) {
+            let fact = &self.jobs[running.call.job as usize];
+            let policy = &self.policies[usize::from(fact.policy)];
+            let late = self.now.saturating_sub(running.since) >= policy.timeout;
+            let large = running.fate == Fate::Grows && policy.memory != u64::MAX;
+            assert!(fact.cancelled || late || large, "{:?} is killed for nothing: {fact:?}", running.call);
+        }
+        process.dead = true;
+        self.activate(seat);
+    }
+
+    fn end(&mut self, job: u64, error: Option<&Error>) {
+        let fact = &mut self.jobs[job as usize];
+        assert!(!std::mem::replace(&mut fact.ended, true), "job {job} ended twice");
+        self.ended += 1;
+        let policy = &self.policies[usize::from(fact.policy)];
+        let Some(error) = error else {
+            assert!(fact.starts > 0, "job {job} has a value and never ran");
+            return;
+        };
+        let attempts = error.attempts();
+        assert!(attempts == fact.starts.max(1) || attempts == fact.starts + 1, "{error}: {fact:?}");
+        if error.is_timeout() {
+            assert!(policy.timeout != u64::MAX && fact.starts == policy.retries + 1, "{error}: {fact:?}");
+        } else if error.is_worker_lost() && error.ran() == Ran::Yes {
+            assert_eq!(fact.starts, policy.retries + 1, "{error}: {fact:?}");
+        } else if error.is_out_of_memory() {
+            assert!(policy.memory != u64::MAX, "{error}: {fact:?}");
+        } else if error.is_cancelled() {
+            assert!(fact.cancelled || self.terminated, "{error}: {fact:?}");
+        }
+        match error.ran() {
+            Ran::No => assert!(!fact.ran, "{error}: it ran"),
+            Ran::Yes => assert!(fact.ran, "{error}: it did not run"),
+            Ran::Maybe => {}
+        }
+    }
+
+    // ---- what happens ----
+
+    /// Something happens somewhere.
+    pub(super) fn step(&mut self) {
+        self.events += 1;
+        self.now += self.random.next() % self.shape.pause;
+        self.touched = None;
+        let seat = match self.active.len() {
+            0 => self.random.below(self.processes.len()),
+            active => self.active[self.random.below(active)],
+        };
+        match self.random.below(20) {
+            0 | 1 => self.submit(),
+            2 if self.random.one_in(4) => self.cancel(),
+            // A clock may be late; it is never early.
+            3 if self.pool.next_tick().is_some_and(|at| at <= self.now) => self.pool.tick(self.now),
+            3 => {}
+            4 | 5 => self.tell_news(),
+            6 | 7 => self.start(),
+            8..=14 => self.work(seat),
+            15..=17 => self.deliver(seat),
+            18 => self.notice_death(seat),
+            // Once it is closed, only what hangs is left to be killed: by the pool.
+            _ if !self.closed && self.random.one_in(self.deaths) => {
+                // From outside, whatever it is doing.
+                let seat = self.random.below(self.processes.len());
+                if let Some(process) = &mut self.processes[seat] {
+                    process.dead = true;
+                    self.activate(seat);
+                }
+            }
+            _ => {}
+        }
+        self.carry_out();
+        self.check();
+    }
+
+    fn submit(&mut self) {
+        if self.closed || self.jobs.len() as u64 >= self.shape.calls {
+            return;
+        }
+        let most = (4 * self.shape.seats).clamp(30, 4000);
+        let most = if self.random.one_in(3) { most } else { 3 };
+        let calls = 1 + self.random.below(most) as u32;
+        let policy = self.random.below(self.policies.len()) as u8;
+        let first_job = self.jobs.len() as u64;
+        let work = Calls { first_job, calls, size: 1, policy: self.policies[usize::from(policy)] };
+        self.jobs.extend((0..calls).map(|_| Fact { policy, ..Fact::default() }));
+        match self.pool.submit(Arc::new(work), calls, self.now) {
+            Ok(ticket) => self.tickets.push((ticket, first_job, calls)),
+            Err(error) => (first_job..first_job + u64::from(calls)).for_each(|job| self.end(job, Some(&error))),
+        }
+    }
+
+    fn cancel(&mut self) {
+        // Young and old ones alike.
+        let count = self.tickets.len();
+        let latest = count.saturating_sub(1 + self.random.below(20));
+        let index = if self.random.one_in(2) { latest } else { self.random.below(count) };
+        // Those that wait to be tried again are few.
+        let delayed = self.pool.delayed.first().filter(|_| self.random.one_in(3)).map(|(_, unit)| unit.ticket);
+        let index =
+            delayed.and_then(|ticket| self.tickets.iter().position(|(other, ..)| *other == ticket)).unwrap_or(index);
+        let Some((ticket, first, calls)) = self.tickets.get(index).copied() else { return };
+        let running = self.random.one_in(2);
+        for fact in &mut self.jobs[first as usize..first as usize + calls as usize] {
+            fact.cancelled = true;
+        }
+        self.pool.cancel(ticket, running, self.now);
+    }
+
+    fn tell_news(&mut self) {
+        if self.news.is_empty() {
+            return;
+        }
+        let index = self.random.below(self.news.len());
+        match self.news.swap_remove(index) {
+            News::TakenBack { seat, epoch, claimed } => self.pool.taken_back(seat, epoch, claimed, self.now),
+            News::Seen { seat, epoch, seen } => self.pool.seen(seat, epoch, seen, self.now),
+        }
+    }
+
+    fn start(&mut self) {
+        if self.empty.is_empty() {
+            return;
+        }
+        let index = self.random.below(self.empty.len());
+        let seat = self.empty[index];
+        match self.pool.next_start(seat, self.now) {
+            Start::Now { epoch } => {
+                if self.random.one_in(20) {
+                    self.pool.start_failed(seat, epoch, Error::invalid("bad luck"), false, self.now);
+                    // A run of bad luck must not end the simulation.
+                    self.pool.seats[seat].failures = 0;
+                    return;
+                }
+                self.empty.swap_remove(index);
+                self.processes[seat] = Some(Process { epoch, ..Process::default() });
+                self.pool.ready(seat, epoch, self.now);
+                self.activate(seat);
+            }
+            Start::NotBefore(_) => {}
+            Start::Never => {
+                self.empty.swap_remove(index);
+            }
+        }
+    }
+
+    fn work(&mut self, seat: usize) {
+        let (now, random) = (self.now, &mut self.random);
+        let Some(process) = self.processes[seat].as_mut().filter(|process| !process.dead) else { return };
+        if let Some(running) = &process.running {
+            if running.until > now {
+                return;
+            }
+            let Some(Running { call, fate, since, .. }) = process.running.take() else { return };
+            let fact = &mut self.jobs[call.job as usize];
+            fact.running = false;
+            if fate == Fate::Dies {
+                process.dead = true;
+                let stage = [Stage::Decoding, Stage::Running, Stage::Encoding][random.below(3)];
+                fact.ran |= stage != Stage::Decoding;
+                process.stage = Some(stage);
+                return;
+            }
+            fact.ran |= fate != Fate::Unreadable;
+            process.stage = (fate == Fate::Unreadable).then_some(Stage::Decoding);
+            process.reports.push_back((call, (now - since).max(1000), fate));
+        } else if let Some((generation, call)) = process.inbox.pop_front() {
+            if generation != process.generation {
+                return;
+            }
+            (process.claimed, process.stage) = (call.number, None);
+            let fact = &mut self.jobs[call.job as usize];
+            let policy = &self.policies[usize::from(fact.policy)];
+            fact.starts += 1;
+            assert!(!std::mem::replace(&mut fact.running, true), "job {} runs twice at once", call.job);
+            assert!(!fact.ended || fact.cancelled || self.terminated, "job {} starts after its end", call.job);
+            assert!(fact.starts <= policy.retries + 1, "job {} runs too often", call.job);
+            assert_eq!(call.attempt, fact.starts, "job {}", call.job);
+            let fate = match random.below(self.troubles) {
+                _ if random.one_in(self.deaths) => Fate::Dies,
+                0 => Fate::Panics,
+                5 => Fate::Unreadable,
+                1 if policy.timeout != u64::MAX => Fate::Hangs,
+                3 | 4 if policy.timeout != u64::MAX => Fate::ReturnsLate,
+                2 if policy.memory != u64::MAX => Fate::Grows,
+                _ => Fate::Returns,
+            };
+            let takes = if random.one_in(50) { 20 * MILLISECOND } else { random.next() % 30_000 };
+            let until = match fate {
+                Fate::Hangs | Fate::Grows => NEVER,
+                Fate::ReturnsLate => now + policy.timeout + random.next() % (2 * MILLISECOND),
+                _ => now + takes,
+            };
+            process.running = Some(Running { call, fate, since: now, until });
+        } else if process.stopping && process.reports.is_empty() {
+            process.dead = true;
+        }
+    }
+
+    fn deliver(&mut self, seat: usize) {
+        let Some(process) = self.processes[seat].as_mut() else { return };
+        let (epoch, several) = (process.epoch, 1 + self.random.below(4));
+        let mut twice = None;
+        for _ in 0..several {
+            let Some((call, nanos, fate)) = process.reports.pop_front() else { break };
+            report(&mut self.pool, seat, epoch, call, nanos, fate).expect("it is about a call that was sent");
+            twice = Some((call, nanos, fate));
+        }
+        if let Some((call, nanos, fate)) = twice.filter(|_| self.random.one_in(500))
+            && report(&mut self.pool, seat, epoch, call, nanos, fate).is_err()
+        {
+            // Whoever says something twice makes no sense, and is killed.
+            process.dead = true;
+            process.reports.clear();
+        }
+        self.pool.progressed(seat, epoch, self.now);
+        self.touched = Some(seat);
+    }
+
+    /// All that a worker has sent arrives, or all but the end of it; then its death is noticed.
+    fn notice_death(&mut self, seat: usize) {
+        let Some(process) = self.processes[seat].take_if(|process| process.dead) else {
+            if self.processes[seat].as_ref().is_none_or(Process::is_quiet) {
+                // There is nothing to come from it.
+                self.is_active[seat] = false;
+                self.active.retain(|active| *active != seat);
+            }
+            return;
+        };
+        let arrive = match self.random.one_in(4) {
+            true => self.random.below(process.reports.len() + 1),
+            false => process.reports.len(),
+        };
+        for (call, nanos, fate) in process.reports.into_iter().take(arrive) {
+            report(&mut self.pool, seat, process.epoch, call, nanos, fate).expect("it was sent");
+        }
+        if let Some(running) = process.running {
+            let fact = &mut self.jobs[running.call.job as usize];
+            (fact.running, fact.ran) = (false, true);
+        }
+        let stage = process.stage.unwrap_or(Stage::Running);
+        let loss = Arc::new(Loss { stage, ..(*tests::loss()).clone() });
+        self.pool.lost(seat, process.epoch, &loss, process.claimed, self.now);
+        self.pool.seats[seat].failures = 0;
+        self.empty.push(seat);
+        self.touched = Some(seat);
+    }
+}
+
+impl Process {
+    fn memory(&self) -> u64 {
+        match &self.running {
+            Some(Running { fate: Fate::Grows, .. }) => 101,
+            _ => u64::from(self.claimed) % 60,
+        }
+    }
+
+    fn is_quiet(&self) -> bool {
+        !self.dead && !self.stopping && self.running.is_none() && self.inbox.is_empty() && self.reports.is_empty()
+    }
+}
+
+fn report(
+    pool: &mut Simple,
+    seat: usize,
+    epoch: u32,
+    call: CallHeader,
+    nanos: Time,
+    fate: Fate,
+) -> Result<(), &'static str> {
+    let failed = |stage, failure| Some(Failed { stage, leaving: false, failure });
+    let failed = match fate {
+        Fate::Panics => failed(Stage::Running, Failure::Panicked(PanicInfo::from_message("simulated".into()))),
+        Fate::Unreadable => failed(Stage::Decoding, Failure::Decode("simulated".into())),
+        _ => None,
+    };
+    pool.reported(seat, epoch, (call.number, 1), failed)?;
+    pool.timed(seat, 1, nanos);
+    Ok(())
+}

@@ -1,0 +1,51 @@
+//! What is always true, whatever happens in a simulated world.
+
+use super::*;
+
+impl World {
+    pub(super) fn check(&self) {
+        let pool = &self.pool;
+        let known = pool.waiting_calls + pool.delayed_calls + pool.in_flight_calls;
+        assert_eq!(known as u64 + self.ended, self.jobs.len() as u64, "a call is lost");
+        assert!(pool.idle.is_empty() || pool.waiting_calls == 0, "a call waits while a worker is idle");
+        if let Some(seat) = self.touched {
+            self.check_seat(seat);
+        }
+        if self.events.is_multiple_of(self.shape.check_every) {
+            self.check_all();
+        }
+    }
+
+    pub(super) fn check_all(&self) {
+        let pool = &self.pool;
+        let waiting: usize = pool.waiting.iter().chain(&pool.returned).map(Waiting::len).sum();
+        assert_eq!(waiting, pool.waiting_calls);
+        assert_eq!(pool.delayed.iter().map(|(_, unit)| unit.len()).sum::<usize>(), pool.delayed_calls);
+        assert!(pool.delayed.is_sorted_by_key(|(at, _)| *at));
+        assert!(pool.delayed.iter().all(|(_, unit)| unit.len() > 0));
+        let in_flight: usize = pool.seats.iter().map(|seat| seat.calls).sum();
+        assert_eq!(in_flight, pool.in_flight_calls);
+        assert_eq!(pool.ready_seats, pool.seats.iter().filter(|seat| seat.phase == Phase::Ready).count());
+        for seat in 0..pool.seats.len() {
+            self.check_seat(seat);
+        }
+        let idle: HashSet<_> = pool.idle.iter().collect();
+        assert_eq!(idle.len(), pool.idle.len(), "a seat is idle twice");
+        assert!(pool.idle.iter().all(|seat| pool.seats[*seat].phase == Phase::Ready));
+        assert!(pool.idle.iter().all(|seat| pool.seats[*seat].in_flight.is_empty()), "a busy seat is idle");
+    }
+
+    fn check_seat(&self, seat: usize) {
+        let (seat, limits) = (&self.pool.seats[seat], &self.pool.limits);
+        assert_eq!(seat.calls, seat.in_flight.iter().map(|flight| flight.len() as usize).sum::<usize>());
+        assert!(seat.in_flight.iter().all(|flight| flight.len() > 0));
+        assert!(seat.unread.len() <= limits.frames && seat.calls <= limits.calls);
+        let unread: usize = seat.unread.iter().map(|(_, bytes)| bytes).sum();
+        assert_eq!(seat.unread_bytes, unread);
+        // One call goes to a worker that has nothing, however large; what was taken back may still lie before it.
+        assert!(unread <= limits.unhindered || seat.unread.len() <= 2 || seat.calls <= 1, "{unread} bytes");
+        assert_eq!(seat.ahead, seat.in_flight.iter().map(Flight::ahead).sum::<Time>());
+        let next = seat.in_flight.iter().skip(1);
+        assert!(seat.in_flight.iter().zip(next).all(|(a, b)| is_after(b.number, a.last_number())));
+    }
+}

@@ -11,19 +11,20 @@
 //!
 //! - Whoever brings an event locks the [dispatcher], lets it decide, and carries out the effects: there is no
 //!   thread through which all calls would have to pass.
-//! - One *attendant* thread per seat starts the worker, notices its death and replaces it ([supervisor]). It runs no user
-//!   code.
-//! - Who listens depends on the transport. Behind rings, it is a caller that waits, or the [collector]'s thread, for all
-//!   workers at once. Over channels, it is each worker's attendant, or a caller in its place ([ear]).
+//! - One *attendant* thread per seat starts the worker, notices its death and replaces it ([supervisor]). It runs no
+//!   user code.
+//! - Who listens depends on the transport. Behind rings, it is a caller that waits, or the [collector]'s thread, for
+//!   all workers at once. Over channels, it is each worker's attendant, or a caller in its place ([ear]).
 //! - The clock thread exists only once a worker has kept others waiting; an idle pool's threads all sleep.
 //!
-//! Frames for one worker leave in the order in which the dispatcher numbered the calls. Into a ring they are written while
-//! the dispatcher is locked ([ringline]); for a channel, they are put into the [outbox] then, and sent after it is unlocked,
-//! by whoever finds nobody sending.
+//! Frames for one worker leave in the order in which the dispatcher numbered the calls. Into a ring they are written
+//! while the dispatcher is locked ([ringline]); for a channel, they are put into the [outbox] then, and sent after it
+//! is unlocked, by whoever finds nobody sending.
 
 mod backend;
 mod batch;
 mod builder;
+mod clock;
 mod collector;
 pub(crate) mod dispatcher;
 mod ear;
@@ -32,6 +33,7 @@ mod inline;
 mod map;
 mod outbox;
 mod records;
+mod reports;
 mod ringline;
 mod shared;
 mod supervisor;

@@ -24,17 +24,15 @@ use crate::{
     },
     run::{Fault, Run},
     sandbox::Sandbox,
-    surroundings::WorkerOptions,
+    surroundings::{WorkerOptions, surroundings},
     task::{Body, Encoded, RawCall, TaskCall, TaskInfo},
     transport::Received,
 };
 use std::{
-    ffi::OsString,
     fmt,
     io::{PipeReader, PipeWriter},
     os::fd::BorrowedFd,
     os::unix::process::ExitStatusExt,
-    path::PathBuf,
     sync::{Arc, Condvar, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -116,35 +114,7 @@ impl<R> Process<R> {
         self
     }
 
-    /// Sets an environment variable of the process.
-    pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
-        self.options = self.options.env(name, value);
-        self
-    }
-
-    /// Removes an environment variable of the process.
-    pub fn env_remove(mut self, name: impl Into<OsString>) -> Self {
-        self.options = self.options.env_remove(name);
-        self
-    }
-
-    /// The directory in which the process starts.
-    pub fn current_dir(mut self, dir: impl Into<PathBuf>) -> Self {
-        self.options = self.options.current_dir(dir);
-        self
-    }
-
-    /// How far the process stands back for others: from −20, which takes privileges, to 19.
-    pub fn nice(mut self, nice: i32) -> Self {
-        self.options = self.options.nice(nice);
-        self
-    }
-
-    /// The processors on which the process may run, counted from 0 as the system does.
-    pub fn cpus(mut self, cpus: impl IntoIterator<Item = usize>) -> Self {
-        self.options = self.options.cpus(cpus);
-        self
-    }
+    surroundings!("the process", "starts", "stands");
 
     /// What the process may do: which files, the network, how much memory.
     ///
@@ -185,7 +155,8 @@ impl<R> Process<R> {
         self
     }
 
-    /// Runs the target here, in this process, on this thread; arguments and result are encoded and decoded all the same.
+    /// Runs the target here, in this process, on this thread; arguments and result are encoded and decoded all the
+    /// same.
     ///
     /// # Errors
     ///
@@ -227,8 +198,8 @@ impl<R> Process<R> {
     ///
     /// There is no way in for it (see [`pool_main!`](crate::pool_main)), two tasks have one name, this process is
     /// daemonic or nested too deeply, an argument cannot be encoded, the sandbox names a path that leads nowhere, or
-    /// the system cannot start it. That the sandbox asks for more than the kernel can do, [`join`](RunningProcess::join)
-    /// says.
+    /// the system cannot start it. That the sandbox asks for more than the kernel can do,
+    /// [`join`](RunningProcess::join) says.
     pub fn start(self) -> Result<RunningProcess<R>> {
         self.options.check()?;
         let confinement = self.sandbox.as_ref().map(Sandbox::resolve).transpose()?;
@@ -424,8 +395,8 @@ fn ending_in(records: &[u8]) -> Result<Option<Result<Vec<u8>, Failed>>, Garbled>
 
 /// A process that was started.
 ///
-/// It goes on if this handle is dropped, and is reaped when it ends; when `main` returns, it is joined, or terminated if
-/// it is daemonic (see [`pool_main!`](crate::pool_main)).
+/// It goes on if this handle is dropped, and is reaped when it ends; when `main` returns, it is joined, or terminated
+/// if it is daemonic (see [`pool_main!`](crate::pool_main)).
 pub struct RunningProcess<R> {
     shared: Arc<Shared>,
     decode: Decode<R>,
@@ -454,8 +425,8 @@ impl<R> RunningProcess<R> {
         !self.shared.child.has_ended()
     }
 
-    /// How it ended: 0 if the target returned, 1 if it panicked, n if it exited with n, −N if signal N killed it. `None`
-    /// while it runs, and if something else in this program took its exit status.
+    /// How it ended: 0 if the target returned, 1 if it panicked, n if it exited with n, −N if signal N killed it.
+    /// `None` while it runs, and if something else in this program took its exit status.
     pub fn exit_code(&self) -> Option<i32> {
         self.shared.child.has_ended();
         exit_code(&self.shared.child)

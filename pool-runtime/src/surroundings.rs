@@ -19,6 +19,43 @@ pub struct WorkerOptions {
     pub(crate) cpus: Option<Vec<usize>>,
 }
 
+/// The same options on what has its `options`, for all of `$whose` processes at once.
+macro_rules! surroundings {
+    ($whose:literal, $start:literal, $stand:literal) => {
+        #[doc = concat!("Sets an environment variable of ", $whose, ".")]
+        pub fn env(mut self, name: impl Into<std::ffi::OsString>, value: impl Into<std::ffi::OsString>) -> Self {
+            self.options = self.options.env(name, value);
+            self
+        }
+
+        #[doc = concat!("Removes an environment variable of ", $whose, ".")]
+        pub fn env_remove(mut self, name: impl Into<std::ffi::OsString>) -> Self {
+            self.options = self.options.env_remove(name);
+            self
+        }
+
+        #[doc = concat!("The directory in which ", $whose, " ", $start, ".")]
+        pub fn current_dir(mut self, dir: impl Into<std::path::PathBuf>) -> Self {
+            self.options = self.options.current_dir(dir);
+            self
+        }
+
+        #[doc = concat!("How far ", $whose, " ", $stand, " back for others: from −20 to 19; what is")]
+        /// less than this process's own takes privileges.
+        pub fn nice(mut self, nice: i32) -> Self {
+            self.options = self.options.nice(nice);
+            self
+        }
+
+        #[doc = concat!("The processors on which ", $whose, " may run, counted from 0 as the system does.")]
+        pub fn cpus(mut self, cpus: impl IntoIterator<Item = usize>) -> Self {
+            self.options = self.options.cpus(cpus);
+            self
+        }
+    };
+}
+pub(crate) use surroundings;
+
 impl WorkerOptions {
     /// Sets an environment variable.
     pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {

@@ -21,12 +21,11 @@ use crate::{
     registry,
     sandbox::Sandbox,
     shared::Regions,
-    surroundings::WorkerOptions,
+    surroundings::{WorkerOptions, surroundings},
     task::{Call, Initializer, RawCall, StateType},
     transport::{channel, ring},
 };
 use std::{
-    ffi::OsString,
     fmt,
     path::PathBuf,
     sync::{
@@ -49,8 +48,8 @@ const RING: dispatcher::Limits = dispatcher::Limits {
     ..dispatcher::Limits::NONE
 };
 
-/// A socket holds a few hundred packets, however small they are, and whoever sends one more waits for the worker to read,
-/// which it may not do before somebody reads its reports.
+/// A socket holds a few hundred packets, however small they are, and whoever sends one more waits for the worker to
+/// read, which it may not do before somebody reads its reports.
 const CHANNEL: dispatcher::Limits = dispatcher::Limits {
     unhindered: channel::UNHINDERED,
     frame: channel::UNHINDERED,
@@ -63,12 +62,12 @@ const CHANNEL: dispatcher::Limits = dispatcher::Limits {
 /// A queue between threads holds anything.
 const LOCAL: dispatcher::Limits = dispatcher::Limits { unhindered: usize::MAX, frame: usize::MAX, ..CHANNEL };
 
-/// As many calls as a worker may have where workers are lost all the time: every loss counts against all that it had, and
-/// what has lost too many is given up.
+/// As many calls as a worker may have where workers are lost all the time: every loss counts against all that it had,
+/// and what has lost too many is given up.
 const FAULTY: dispatcher::Limits = dispatcher::Limits { calls: 4, ..LOCAL };
 
-/// How often the memory of a worker is looked at, where that matters; and how long all workers together must not take to
-/// be looked at, which takes some 5 µs for each.
+/// How often the memory of a worker is looked at, where that matters; and how long all workers together must not take
+/// to be looked at, which takes some 5 µs for each.
 const WEIGH_EVERY: Duration = Duration::from_millis(10);
 const WEIGH_ONE: Duration = Duration::from_micros(250);
 
@@ -174,27 +173,27 @@ impl PoolBuilder {
         self
     }
 
-    /// A worker that has more bytes of memory of its own than this is replaced by a new one as soon as it is through with
-    /// its call. Keeps a leak small, whatever leaks.
+    /// A worker that has more bytes of memory of its own than this is replaced by a new one as soon as it is through
+    /// with its call. Keeps a leak small, whatever leaks.
     pub fn max_memory_per_child(mut self, bytes: u64) -> Self {
         self.memory_per_child = bytes;
         self
     }
 
-    /// A worker that is older than this is replaced by a new one as soon as it is through with its call. One that has had
-    /// no call yet is left alone.
+    /// A worker that is older than this is replaced by a new one as soon as it is through with its call. One that has
+    /// had no call yet is left alone.
     pub fn max_age_per_child(mut self, age: Duration) -> Self {
         self.age_per_child = age;
         self
     }
 
-    /// How long a call may take, from when a worker takes it up. Then its worker is killed and replaced, whatever the task
-    /// is doing, and the job fails with an error that [`is_timeout`](Error::is_timeout), unless it may be
-    /// [tried again](Self::retries).
+    /// How long a call may take, from when a worker takes it up. Then its worker is killed and replaced, whatever the
+    /// task is doing, and the job fails with an error that [`is_timeout`](Error::is_timeout), unless it may be [tried
+    /// again](Self::retries).
     ///
-    /// This, [`soft_timeout`](Self::soft_timeout), [`retries`](Self::retries) and [`memory`](Self::memory) hold for calls
-    /// that ask for nothing else: `#[task(timeout = "30s", retries = 2, memory = "512MiB")]` goes before what the pool says,
-    /// and [`call.timeout(…)`](Call::timeout) and its like before both.
+    /// This, [`soft_timeout`](Self::soft_timeout), [`retries`](Self::retries) and [`memory`](Self::memory) hold for
+    /// calls that ask for nothing else: `#[task(timeout = "30s", retries = 2, memory = "512MiB")]` goes before what the
+    /// pool says, and [`call.timeout(…)`](Call::timeout) and its like before both.
     ///
     /// ```
     /// # use pool_runtime::{Pool, Result, enter, task};
@@ -221,8 +220,9 @@ impl PoolBuilder {
         self
     }
 
-    /// After how long a call is told to come to an end: [`current_job().is_cancelled()`](crate::CurrentJob::is_cancelled)
-    /// turns true. One that is not shorter than the time-out means nothing. A task that makes progress can ask for more time, with
+    /// After how long a call is told to come to an end:
+    /// [`current_job().is_cancelled()`](crate::CurrentJob::is_cancelled) turns true. One that is not shorter than the
+    /// time-out means nothing. A task that makes progress can ask for more time, with
     /// [`extend_deadline`](crate::CurrentJob::extend_deadline). One that goes on is killed by its
     /// [`timeout`](Self::timeout), if there is one.
     pub fn soft_timeout(mut self, limit: Duration) -> Self {
@@ -245,22 +245,22 @@ impl PoolBuilder {
         self
     }
 
-    /// How many bytes of memory a worker may have while it runs a call: then it is killed and replaced, and the job fails
-    /// with an error that [`is_out_of_memory`](Error::is_out_of_memory) and has the figure.
+    /// How many bytes of memory a worker may have while it runs a call: then it is killed and replaced, and the job
+    /// fails with an error that [`is_out_of_memory`](Error::is_out_of_memory) and has the figure.
     ///
-    /// It is the worker as a whole that is looked at: what calls before this one and the initializer have left there counts,
-    /// too, so that a limit should be well above that; [`max_memory_per_child`](Self::max_memory_per_child) keeps it
-    /// small. What counts is memory in use that is the worker's own: not what it shares with others, such as the program itself,
-    /// arguments in shared memory and [`Shared`](crate::Shared) slices, nor what was allocated and never touched. It is
-    /// looked at some hundred times a second, less often with more than 40 workers: a call can have more for a moment.
-    /// A limit without such a moment, which counts what is allocated, is that of a sandbox.
+    /// It is the worker as a whole that is looked at: what calls before this one and the initializer have left there
+    /// counts, too, so that a limit should be well above that; [`max_memory_per_child`](Self::max_memory_per_child)
+    /// keeps it small. What counts is memory in use that is the worker's own: not what it shares with others, such as
+    /// the program itself, arguments in shared memory and [`Shared`](crate::Shared) slices, nor what was allocated and
+    /// never touched. It is looked at some hundred times a second, less often with more than 40 workers: a call can
+    /// have more for a moment. A limit without such a moment, which counts what is allocated, is that of a sandbox.
     pub fn memory(mut self, bytes: u64) -> Self {
         self.wish.memory = Some(bytes);
         self
     }
 
-    /// A call that each worker makes once, before all others. What it returns is the worker's state: it stays there, and
-    /// tasks with a `#[state]` parameter use it.
+    /// A call that each worker makes once, before all others. What it returns is the worker's state: it stays there,
+    /// and tasks with a `#[state]` parameter use it.
     ///
     /// It may take as long as it likes, unless it is given a [`timeout`](Call::timeout).
     ///
@@ -294,38 +294,10 @@ impl PoolBuilder {
         self
     }
 
-    /// Sets an environment variable of the workers.
-    pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
-        self.options = self.options.env(name, value);
-        self
-    }
+    surroundings!("the workers", "start", "stand");
 
-    /// Removes an environment variable of the workers.
-    pub fn env_remove(mut self, name: impl Into<OsString>) -> Self {
-        self.options = self.options.env_remove(name);
-        self
-    }
-
-    /// The directory in which the workers start.
-    pub fn current_dir(mut self, dir: impl Into<PathBuf>) -> Self {
-        self.options = self.options.current_dir(dir);
-        self
-    }
-
-    /// How far the workers stand back for others: from −20, which takes privileges, to 19.
-    pub fn nice(mut self, nice: i32) -> Self {
-        self.options = self.options.nice(nice);
-        self
-    }
-
-    /// The processors on which the workers may run, counted from 0 as the system does.
-    pub fn cpus(mut self, cpus: impl IntoIterator<Item = usize>) -> Self {
-        self.options = self.options.cpus(cpus);
-        self
-    }
-
-    /// Gives each worker its own environment, directory, processors or priority. `choose` is given the worker's place in
-    /// the pool, from 0, and what is chosen for all; a worker that replaces another has its place.
+    /// Gives each worker its own environment, directory, processors or priority. `choose` is given the worker's place
+    /// in the pool, from 0, and what is chosen for all; a worker that replaces another has its place.
     ///
     /// ```
     /// # use pool_runtime::{Pool, Result, enter, task};
@@ -359,8 +331,8 @@ impl PoolBuilder {
         self
     }
 
-    /// The file to start as a worker, in place of this program's: a copy of it, say, or a wrapper that executes it. What
-    /// comes to life there must be this very build.
+    /// The file to start as a worker, in place of this program's: a copy of it, say, or a wrapper that executes it.
+    /// What comes to life there must be this very build.
     pub fn executable(mut self, path: impl Into<PathBuf>) -> Self {
         self.executable = Some(path.into());
         self
@@ -417,10 +389,10 @@ impl PoolBuilder {
     /// [`Dossier`](crate::Dossier) has to say, and the call with its arguments, so that it can be run again, under a
     /// debugger if need be.
     ///
-    /// The directory is made if it is not there, for its owner alone, and so are the files: whatever was in the arguments
-    /// is in them, and in [`Shared`](crate::Shared) slices of which they speak. A file that cannot be written is a
-    /// warning in the log, and no more than 1000 are written by one pool, with no more than
-    /// 1 GiB of arguments in all: then a file has the report alone. There is none for a call that had not begun.
+    /// The directory is made if it is not there, for its owner alone, and so are the files: whatever was in the
+    /// arguments is in them, and in [`Shared`](crate::Shared) slices of which they speak. A file that cannot be written
+    /// is a warning in the log, and no more than 1000 are written by one pool, with no more than 1 GiB of arguments in
+    /// all: then a file has the report alone. There is none for a call that had not begun.
     ///
     /// `POOL_REPLAY=file program` runs the call of a file again, in one process: see the
     /// [guide](crate#when-a-worker-dies).

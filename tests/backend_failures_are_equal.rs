@@ -1,5 +1,5 @@
-//! Every kind of failure that a call can meet without ending its process is told in the same words, with the same answers,
-//! wherever the call runs.
+//! Every kind of failure that a call can meet without ending its process is told in the same words, with the same
+//! answers, wherever the call runs.
 
 mod support;
 

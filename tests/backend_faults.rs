@@ -1,5 +1,5 @@
-//! `Backend::Faults`: things go wrong as they do with processes, drawn from a seed: every job ends once, the same seed does
-//! the same, everything happens, and nothing runs twice unless it is retried.
+//! `Backend::Faults`: things go wrong as they do with processes, drawn from a seed: every job ends once, the same seed
+//! does the same, everything happens, and nothing runs twice unless it is retried.
 
 mod support;
 

@@ -1,4 +1,5 @@
-//! `Backend::Inline`: a call runs on the thread that submits it, before the submission returns, in the order of submission.
+//! `Backend::Inline`: a call runs on the thread that submits it, before the submission returns, in the order of
+//! submission.
 
 mod support;
 

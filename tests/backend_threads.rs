@@ -1,5 +1,5 @@
-//! `Backend::Threads`: as many threads as workers run calls side by side; one that should be killed is abandoned, and the
-//! pool goes on without it at once.
+//! `Backend::Threads`: as many threads as workers run calls side by side; one that should be killed is abandoned, and
+//! the pool goes on without it at once.
 
 mod support;
 

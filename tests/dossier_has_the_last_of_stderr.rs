@@ -1,5 +1,5 @@
-//! The dossier of a lost worker has the last lines that it wrote to standard error, whatever they are, and nobody is held
-//! up by a flood of them.
+//! The dossier of a lost worker has the last lines that it wrote to standard error, whatever they are, and nobody is
+//! held up by a flood of them.
 
 mod support;
 

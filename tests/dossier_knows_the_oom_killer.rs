@@ -1,8 +1,8 @@
 //! A worker that the kernel's OOM killer ends is told from one that somebody else killed.
 //!
 //! It takes a cgroup in which memory can run out. `POOL_TEST_CGROUP` names a directory that was made for that: one of
-//! cgroup v2 in which the memory controller is enabled for children, or one of v1's memory hierarchy. Without it, only the
-//! rest is tested: to make a cgroup where somebody else runs the machine is not a test's business.
+//! cgroup v2 in which the memory controller is enabled for children, or one of v1's memory hierarchy. Without it, only
+//! the rest is tested: to make a cgroup where somebody else runs the machine is not a test's business.
 
 mod support;
 

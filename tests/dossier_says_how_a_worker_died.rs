@@ -1,5 +1,6 @@
-//! The dossier of a lost worker tells one death from the other: signal or exit code, a fault's address, a stack overflow,
-//! the panic behind an abort, the thread, the functions; which call it was, and where its task stands in the source.
+//! The dossier of a lost worker tells one death from the other: signal or exit code, a fault's address, a stack
+//! overflow, the panic behind an abort, the thread, the functions; which call it was, and where its task stands in the
+//! source.
 
 mod support;
 

@@ -1,5 +1,5 @@
-//! F21: a thousand random kills under load: every job has exactly one outcome, none is lost, none is run twice unless that
-//! is allowed.
+//! F21: a thousand random kills under load: every job has exactly one outcome, none is lost, none is run twice unless
+//! that is allowed.
 //!
 //! `POOL_CHAOS_JOBS` says how many jobs there are (in `cargo test`, as many as take a few seconds).
 
@@ -65,8 +65,8 @@ fn kill(pool: &Pool, stop: &AtomicBool) -> usize {
     };
     while !stop.load(Ordering::Relaxed) {
         std::thread::sleep(Duration::from_micros(1_000 + below(3_000) as u64));
-        // None while nothing gets done: on a busy machine it takes longer to come than kills are apart, and a pool whose
-        // workers all die before they have done anything gives up, as it should.
+        // None while nothing gets done: on a busy machine it takes longer to come than kills are apart, and a pool
+        // whose workers all die before they have done anything gives up, as it should.
         let stats = pool.stats();
         if std::mem::replace(&mut ended, stats.done) == stats.done {
             continue;

@@ -1,12 +1,12 @@
-//! F1: wherever a call crashes, and however, only that job fails; its error says what happened and whether the task ran;
-//! the next job works.
+//! F1: wherever a call crashes, and however, only that job fails; its error says what happened and whether the task
+//! ran; the next job works.
 
 mod support;
 
 use pool_runtime::{Error, Pool, Ran, pool_main, task};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _, ser::Error as _};
 use std::path::Path;
-use support::{Signals, is_alive, over_every_transport, pids, pool, until};
+use support::{Signals, is_alive, kill_this_process, over_every_transport, overflow, pids, pool, segfault, until};
 
 pool_main!();
 
@@ -50,23 +50,11 @@ fn meet(fate: Fate) -> Result<(), String> {
         Fate::Panic => panic!("a panic by design"),
         Fate::Exit(code) => std::process::exit(code),
         Fate::Abort => std::process::abort(),
-        // SAFETY: it is not: writing there is what the test is about, and ends the process.
-        Fate::Segv => unsafe { std::ptr::null_mut::<u8>().wrapping_add(8).write_volatile(1) },
-        Fate::Kill => {
-            // SAFETY: no memory is involved.
-            unsafe { libc::raise(libc::SIGKILL) };
-        }
-        Fate::Overflow => {
-            std::hint::black_box(deeper(1));
-        }
+        Fate::Segv => segfault(),
+        Fate::Kill => kill_this_process(),
+        Fate::Overflow => overflow(),
     }
     Ok(())
-}
-
-#[expect(unconditional_recursion, reason = "until the stack is full")]
-fn deeper(n: u64) -> u64 {
-    let room = std::hint::black_box([n; 512]);
-    deeper(n + 1) + room[n as usize % 512]
 }
 
 /// A value that meets its fate when it is encoded or decoded.

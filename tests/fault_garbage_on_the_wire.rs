@@ -1,4 +1,5 @@
-//! F18 over channels: a worker that writes garbage into its channel is replaced; nothing is executed or allocated on its say.
+//! F18 over channels: a worker that writes garbage into its channel is replaced; nothing is executed or allocated on
+//! its say.
 
 mod support;
 

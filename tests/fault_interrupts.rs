@@ -1,5 +1,6 @@
 //! F16: Ctrl-C, which reaches the whole process group, ends the program: no orphan is left, and no storm of traces. A
-//! user's own handler is respected: the workers live on, and the calls go on. SIGTERM to the program alone does the same.
+//! user's own handler is respected: the workers live on, and the calls go on. SIGTERM to the program alone does the
+//! same.
 
 mod support;
 

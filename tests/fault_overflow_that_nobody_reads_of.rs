@@ -1,4 +1,5 @@
-//! A worker whose stack overflows says so on standard error; if nobody reads that, it dies of the overflow all the same.
+//! A worker whose stack overflows says so on standard error; if nobody reads that, it dies of the overflow all the
+//! same.
 
 mod support;
 

@@ -1,5 +1,5 @@
-//! A worker that receives nothing for a while, as it is stopped, holds nobody up: what is passed to it waits, and arrives
-//! when it goes on. One that is killed instead leaves nothing.
+//! A worker that receives nothing for a while, as it is stopped, holds nobody up: what is passed to it waits, and
+//! arrives when it goes on. One that is killed instead leaves nothing.
 
 pool_runtime::pool_main!();
 

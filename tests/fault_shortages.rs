@@ -1,5 +1,6 @@
-//! F19: no more descriptors, processes or shared memory: a pool that is made then is refused with the reason, or uses the
-//! other transport; one that works loses nothing, and is whole again when the shortage is over. `/dev/shm` is not needed.
+//! F19: no more descriptors, processes or shared memory: a pool that is made then is refused with the reason, or uses
+//! the other transport; one that works loses nothing, and is whole again when the shortage is over. `/dev/shm` is not
+//! needed.
 
 mod support;
 

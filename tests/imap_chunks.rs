@@ -1,5 +1,5 @@
-//! `chunk_size` submits inputs so many at a time, and never holds a result up: what remains at the end of the inputs, and
-//! what the look-ahead does not let grow to a chunk, goes as well.
+//! `chunk_size` submits inputs so many at a time, and never holds a result up: what remains at the end of the inputs,
+//! and what the look-ahead does not let grow to a chunk, goes as well.
 
 pool_runtime::pool_main!();
 

@@ -1,5 +1,5 @@
-//! F10: a waiting job that is cancelled never runs; a running one has its worker killed and replaced; one that has ended
-//! keeps its result. No other job is ever hit, not even one that was sent to the same worker.
+//! F10: a waiting job that is cancelled never runs; a running one has its worker killed and replaced; one that has
+//! ended keeps its result. No other job is ever hit, not even one that was sent to the same worker.
 
 pool_runtime::pool_main!();
 

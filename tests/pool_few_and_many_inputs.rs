@@ -1,4 +1,5 @@
-//! W2: no input, one input, a million inputs (a quarter of them where the compiler does not optimise, which takes 10 s).
+//! W2: no input, one input, a million inputs (a quarter of them where the compiler does not optimise, which takes 10
+//! s).
 
 pool_runtime::pool_main!();
 

@@ -1,5 +1,5 @@
-//! W18: a wait that is too short neither cancels the job nor loses its value, however often; and a wait is as long as it
-//! was asked for.
+//! W18: a wait that is too short neither cancels the job nor loses its value, however often; and a wait is as long as
+//! it was asked for.
 
 pool_runtime::pool_main!();
 

@@ -1,5 +1,5 @@
-//! F6: an initializer that fails, panics or dies makes `build` fail, after few tries, with its own reason; one that fails
-//! later makes the waiting jobs fail with it. There are no endless restarts, and no process is left.
+//! F6: an initializer that fails, panics or dies makes `build` fail, after few tries, with its own reason; one that
+//! fails later makes the waiting jobs fail with it. There are no endless restarts, and no process is left.
 
 pool_runtime::pool_main!();
 

@@ -1,5 +1,5 @@
-//! W20: a thousand pools, made and dropped (four hundred where the compiler does not optimise), leave no process, thread,
-//! descriptor, temporary file or memory behind.
+//! W20: a thousand pools, made and dropped (four hundred where the compiler does not optimise), leave no process,
+//! thread, descriptor, temporary file or memory behind.
 
 pool_runtime::pool_main!();
 
@@ -43,8 +43,8 @@ fn many_pools_leave_nothing() {
     // Its own directory: others use the shared one at the same time.
     static SHARED: LazyLock<PathBuf> = LazyLock::new(std::env::temp_dir);
     let directory = tempfile::tempdir_in(&*SHARED).unwrap();
-    // SAFETY: beside this test the harness runs the way in for workers and those that wait for their turn, which read no
-    // environment.
+    // SAFETY: beside this test the harness runs the way in for workers and those that wait for their turn, which read
+    // no environment.
     unsafe { std::env::set_var("TMPDIR", directory.path()) };
     (0..20).for_each(make_and_leave);
     until("the threads have ended", || threads() <= 3);

@@ -1,5 +1,5 @@
-//! W12: a worker is replaced after `max_tasks_per_child` calls, by then at the latest; no result is lost, also with 1 and
-//! after an early close.
+//! W12: a worker is replaced after `max_tasks_per_child` calls, by then at the latest; no result is lost, also with 1
+//! and after an early close.
 
 pool_runtime::pool_main!();
 

@@ -1,5 +1,5 @@
-//! W1: `apply`, `apply_async`, `map`, `map_async`, `imap` and `imap_unordered` give the values of the calls, in the order
-//! they promise, as the types that the task returns.
+//! W1: `apply`, `apply_async`, `map`, `map_async`, `imap` and `imap_unordered` give the values of the calls, in the
+//! order they promise, as the types that the task returns.
 
 pool_runtime::pool_main!();
 

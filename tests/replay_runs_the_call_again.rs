@@ -1,5 +1,5 @@
-//! What a pool keeps of a lost call is a file for its owner alone, with all there is to say; `POOL_REPLAY` runs the call
-//! again, with the same arguments, in one process, and it ends in the same way.
+//! What a pool keeps of a lost call is a file for its owner alone, with all there is to say; `POOL_REPLAY` runs the
+//! call again, with the same arguments, in one process, and it ends in the same way.
 
 mod support;
 

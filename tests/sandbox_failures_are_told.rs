@@ -4,7 +4,7 @@ mod support;
 
 use pool_runtime::{Ran, Sandbox, pool_main, task};
 use serde::{Deserialize, Serialize};
-use support::{builder, over_every_transport, pids};
+use support::{builder, kill_this_process, over_every_transport, overflow, pids, segfault};
 
 pool_main!();
 
@@ -21,12 +21,6 @@ enum Fate {
     Overflow,
 }
 
-#[expect(unconditional_recursion, reason = "until the stack is full")]
-fn deeper(n: u64) -> u64 {
-    let room = std::hint::black_box([n; 512]);
-    deeper(n + 1) + room[n as usize % 512]
-}
-
 #[task]
 fn meet(fate: Fate) {
     match fate {
@@ -34,15 +28,9 @@ fn meet(fate: Fate) {
         Fate::PanicInThread => std::thread::spawn(|| panic!("in a thread")).join().expect("a thread that panics"),
         Fate::Exit => std::process::exit(7),
         Fate::Abort => std::process::abort(),
-        // SAFETY: it is not: writing there is what the test is about, and ends the process.
-        Fate::Segv => unsafe { std::ptr::null_mut::<u8>().wrapping_add(8).write_volatile(1) },
-        Fate::Kill => {
-            // SAFETY: no memory is involved.
-            unsafe { libc::raise(libc::SIGKILL) };
-        }
-        Fate::Overflow => {
-            std::hint::black_box(deeper(1));
-        }
+        Fate::Segv => segfault(),
+        Fate::Kill => kill_this_process(),
+        Fate::Overflow => overflow(),
     }
 }
 

@@ -13,7 +13,8 @@ over_every_transport! { they_are_refused, what_is_needed_is_not }
 /// What comes of a call with these arguments: an error number, or 0.
 fn raw(call: i64, arguments: [i64; 4]) -> i32 {
     let [a, b, c, d] = arguments;
-    // SAFETY: they are meant to be refused; if they are not, their pointers are null and their numbers small or invalid.
+    // SAFETY: they are meant to be refused; if they are not, their pointers are null and their numbers small or
+    // invalid.
     let done = unsafe { libc::syscall(call, a, b, c, d, 0, 0) };
     if done >= 0 { 0 } else { std::io::Error::last_os_error().raw_os_error().unwrap_or(-1) }
 }

@@ -1,4 +1,5 @@
-//! What a path of a sandbox leads to is settled when the pool is built: a link that a worker puts there leads nobody out.
+//! What a path of a sandbox leads to is settled when the pool is built: a link that a worker puts there leads nobody
+//! out.
 
 mod support;
 

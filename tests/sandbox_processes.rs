@@ -66,8 +66,8 @@ fn fork(times: u32) -> (u32, Outcome) {
 #[task]
 fn vfork_and_clone() -> [Outcome; 3] {
     let raw = |call, flags: i64| {
-        // SAFETY: a child would go on with a copy of this process's memory, or share it while this thread waits; it ends
-        // at once.
+        // SAFETY: a child would go on with a copy of this process's memory, or share it while this thread waits; it
+        // ends at once.
         let pid = unsafe { libc::syscall(call, flags, 0, 0, 0, 0) };
         if pid == 0 {
             // SAFETY: it ends the process, and nothing else.

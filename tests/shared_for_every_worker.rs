@@ -1,5 +1,5 @@
-//! A worker that takes the place of another one gets what that one had: for the initializer and for calls, after a death,
-//! and under `max_tasks_per_child`.
+//! A worker that takes the place of another one gets what that one had: for the initializer and for calls, after a
+//! death, and under `max_tasks_per_child`.
 
 pool_runtime::pool_main!();
 

@@ -1,5 +1,5 @@
-//! Q10: shared memory is freed when its last holder is gone, however it went: the caller dropped it, a call ended or was
-//! cancelled, a worker was killed. Nothing more needs to be called for it.
+//! Q10: shared memory is freed when its last holder is gone, however it went: the caller dropped it, a call ended or
+//! was cancelled, a worker was killed. Nothing more needs to be called for it.
 
 pool_runtime::pool_main!();
 

@@ -1,5 +1,5 @@
-//! Q10: all workers read the memory that the caller has made: whatever its size, a call with it costs next to nothing, and
-//! no worker has a copy.
+//! Q10: all workers read the memory that the caller has made: whatever its size, a call with it costs next to nothing,
+//! and no worker has a copy.
 
 pool_runtime::pool_main!();
 

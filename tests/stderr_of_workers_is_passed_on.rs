@@ -24,6 +24,8 @@ fn all_arrives_in_order_and_whole() {
     // The beginning of a line does not wait for its end, if that does not come.
     support::until("half a line", || running.stderr().contains("half a line"));
     support::give(&go);
+    support::until("the child of a worker", || running.stderr().contains("the child of a worker"));
+    support::give(&go.with_extension("end"));
     let Ended { status, stdout, stderr } = running.finish();
     assert!(status.success(), "{stdout}\n{stderr}");
     assert!(stderr.contains("half a line, and the other half\n"), "{stderr}");

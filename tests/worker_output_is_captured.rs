@@ -1,5 +1,5 @@
-//! Under a test harness the output of workers belongs to the test that started them: shown with it when it fails, or when
-//! all output is shown, and nowhere else. No process is left behind.
+//! Under a test harness the output of workers belongs to the test that started them: shown with it when it fails, or
+//! when all output is shown, and nowhere else. No process is left behind.
 //!
 //! The tests in `inner` run a second time, as a test run of its own in which some of them fail; what that prints is
 //! looked at here.

@@ -338,14 +338,10 @@ fn complain_in_lines(worker: u32) {
 
 /// Leaves somebody behind who speaks when there is no worker any more.
 #[task]
-fn leave_a_child() {
-    let script = "read _; sleep 0.2; echo 'the child of a worker' >&2";
-    let mut child = std::process::Command::new("sh");
-    // The pipe that it reads closes with this process.
-    child.args(["-c", script]).stdin(std::process::Stdio::piped());
+fn leave_a_child(go: &Path) {
+    let script = "until test -e \"$0\"; do sleep 0.01; done; echo 'the child of a worker' >&2";
     #[expect(clippy::zombie_processes, reason = "it is to outlive this process")]
-    let mut child = child.spawn().expect("a shell");
-    std::mem::forget(child.stdin.take());
+    std::process::Command::new("sh").args(["-c", script]).arg(go).spawn().expect("a shell");
 }
 
 #[task]
@@ -359,14 +355,15 @@ fn complains(go: &Path) -> Result<()> {
     pool(1)?.apply(complain_by_halves::call(go))?;
     let pool = pool(2)?;
     pool.map(complain_in_lines::call, 0..4)?;
-    pool.apply(leave_a_child::call())?;
+    pool.apply(leave_a_child::call(&go.with_extension("speak")))?;
     pool.apply(complain_and_die::call(1)).expect_err("it dies");
     eprintln!(": the error was told");
     pool.close();
     pool.join()?;
     eprintln!("the pool has ended");
-    // The program lives as long as somebody may speak.
-    std::thread::sleep(Duration::from_secs(1));
+    write(&go.with_extension("speak"), "now");
+    // It is passed on as long as the program lives.
+    wait_for(&go.with_extension("end"));
     Ok(())
 }
 

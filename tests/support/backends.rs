@@ -1,5 +1,5 @@
-//! Each behaviour that does not depend on where calls run is one test, on every backend: `on_every_backend! { name }` makes
-//! the tests `name::in_processes`, `name::in_threads` and `name::inline` of the function `name(Backend)`.
+//! Each behaviour that does not depend on where calls run is one test, on every backend: `on_every_backend! { name }`
+//! makes the tests `name::in_processes`, `name::in_threads` and `name::inline` of the function `name(Backend)`.
 
 use pool_runtime::{Backend, Pool};
 

@@ -3,6 +3,7 @@
 #![allow(dead_code, unused_imports, unused_macros, reason = "each test uses a part of this")]
 
 mod backends;
+mod deaths;
 mod processes;
 mod programs;
 mod signals;
@@ -10,6 +11,7 @@ mod transports;
 
 pub(crate) use backends::on_every_backend;
 pub use backends::*;
+pub use deaths::*;
 pub use processes::*;
 pub use programs::*;
 pub use signals::*;
@@ -31,8 +33,8 @@ pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// Runs `work` on a thread, where pools use the same transport as here, if one was chosen, and returns its value; panics if
-/// it hangs.
+/// Runs `work` on a thread, where pools use the same transport as here, if one was chosen, and returns its value;
+/// panics if it hangs.
 #[track_caller]
 pub fn returns<R: Send + 'static>(what: &str, work: impl FnOnce() -> R + Send + 'static) -> R {
     let (sender, receiver) = std::sync::mpsc::channel();

@@ -1,8 +1,9 @@
 //! Each behaviour of a pool is one test, over every transport.
 //!
 //! A test is a plain function that makes its pools with [`builder`] or [`pool`], and is named in the list of its file:
-//! `over_every_transport! { name }` makes the tests `name::over_rings` and `name::over_channels` of it. Which one of them
-//! runs is known to its thread; to other threads that make pools, [`over`] passes it on, and to processes, the environment.
+//! `over_every_transport! { name }` makes the tests `name::over_rings` and `name::over_channels` of it. Which one of
+//! them runs is known to its thread; to other threads that make pools, [`over`] passes it on, and to processes, the
+//! environment.
 
 use pool_runtime::{Pool, PoolBuilder, Transport};
 use std::{

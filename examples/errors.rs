@@ -1,7 +1,7 @@
 //! cargo run --example errors
 //!
-//! Everything that can go wrong in a task, as the error that its caller gets, while the pool goes on; then what is known of
-//! a crash, and the same crash again, in one process.
+//! Everything that can go wrong in a task, as the error that its caller gets, while the pool goes on; then what is
+//! known of a crash, and the same crash again, in one process.
 
 use pool_runtime::{Call, Pool, Result, Task, pool_main, task};
 use std::{fmt::Debug, os::unix::process::ExitStatusExt, path::Path, process::Command};

@@ -97,8 +97,9 @@ use proc_macro::TokenStream;
 /// | `memory = "512MiB"` | how much memory its worker may have meanwhile | the pool's |
 /// | `crate = path` | where the runtime is, for a library that re-exports it | `::pool_runtime` |
 ///
-/// A limit that is chosen for one call, as in `name::call(…).timeout(…)`, goes before the task's, and the task's before that
-/// of the pool. Times are written as `"250ms"`, `"30s"` or `"1h 30m"`, sizes as `"512MiB"` (1024² bytes) or `"2GB"` (1000³).
+/// A limit that is chosen for one call, as in `name::call(…).timeout(…)`, goes before the task's, and the task's before
+/// that of the pool. Times are written as `"250ms"`, `"30s"` or `"1h 30m"`, sizes as `"512MiB"` (1024² bytes) or
+/// `"2GB"` (1000³).
 ///
 /// Two tasks of one name in one program are an error, raised when the first pool or process is made: it happens to
 /// functions of one name inside the bodies of two functions of a module, and `name` sets them apart.

@@ -1,7 +1,7 @@
 //! What stands in the parentheses of `#[task(…)]`.
 //!
-//! An unknown option, one that is given twice, and a value that makes no sense are refused where they stand; the options
-//! around it are read all the same, so that all mistakes are told at once.
+//! An unknown option, one that is given twice, and a value that makes no sense are refused where they stand; the
+//! options around it are read all the same, so that all mistakes are told at once.
 
 use crate::signature::Refusals;
 use bytesize::ByteSize;

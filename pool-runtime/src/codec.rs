@@ -108,8 +108,8 @@ pub struct Writer {
 }
 
 thread_local! {
-    /// Memory for the next call that is encoded on this thread: to allocate it each time would take longer than to encode
-    /// a small call.
+    /// Memory for the next call that is encoded on this thread: to allocate it each time would take longer than to
+    /// encode a small call.
     static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 

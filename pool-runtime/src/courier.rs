@@ -5,8 +5,8 @@
 //!   a region's last holder goes ─▶ keeper ─▶ ledger: had it got that? ─yes─▶ backlog ─▶ socket ═ Release ═▶ inbox
 //! ```
 //!
-//! Bringing never waits: what the socket has no room for stays in the backlog, in order, and the keeper goes on with it.
-//! The call may arrive before its memory then, and waits for it.
+//! Bringing never waits: what the socket has no room for stays in the backlog, in order, and the keeper goes on with
+//! it. The call may arrive before its memory then, and waits for it.
 //!
 //! The keeper is one thread for the whole process. There is none before the first region is brought, it sleeps while no
 //! region goes and no backlog is left, and it ends with the last process that was brought any.
@@ -90,8 +90,8 @@ impl Courier {
         }
     }
 
-    /// The process may not have been able to take these regions: they are brought again before the next call that speaks
-    /// of them is sent; at once, if one may be `under_way` already.
+    /// The process may not have been able to take these regions: they are brought again before the next call that
+    /// speaks of them is sent; at once, if one may be `under_way` already.
     pub(crate) fn doubt(self: &Arc<Self>, regions: &[Handle], under_way: bool) {
         regions.iter().for_each(|region| lock(&self.state).ledger.doubt(region));
         if under_way {

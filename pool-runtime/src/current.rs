@@ -156,7 +156,8 @@ impl CurrentJob {
         lock(&clock.task).map(TaskInfo::name)
     }
 
-    /// Which attempt at it this is: more than 1 if it is [tried again](crate::PoolBuilder::retries). 0 outside of a task.
+    /// Which attempt at it this is: more than 1 if it is [tried again](crate::PoolBuilder::retries). 0 outside of a
+    /// task.
     pub fn attempt(&self) -> u32 {
         self.running.as_ref().map_or(0, |(clock, _)| clock.attempt.load(Relaxed))
     }

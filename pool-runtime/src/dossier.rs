@@ -170,8 +170,8 @@ impl Dossier {
         self.task().map(TaskInfo::line)
     }
 
-    /// The number of the job, as [`Job::id`](crate::Job::id) has it; each call of a `map` has one of its own. None if it
-    /// was a [`Process`](crate::Process).
+    /// The number of the job, as [`Job::id`](crate::Job::id) has it; each call of a `map` has one of its own. None if
+    /// it was a [`Process`](crate::Process).
     pub fn job(&self) -> Option<u64> {
         self.call.map(|(job, _)| job)
     }
@@ -196,8 +196,8 @@ impl Dossier {
         self.loss.status?.signal()
     }
 
-    /// The panic that ended the process, where one did: in a program built with `panic = "abort"`, or while another panic
-    /// was under way.
+    /// The panic that ended the process, where one did: in a program built with `panic = "abort"`, or while another
+    /// panic was under way.
     pub fn panic(&self) -> Option<&PanicInfo> {
         self.loss.panic.as_ref()
     }
@@ -215,8 +215,8 @@ impl Dossier {
             .then_some(crash.address)
     }
 
-    /// Did the process crash on its main thread, which runs the tasks? False: on one that a task has started. None if its
-    /// fault handler did not run.
+    /// Did the process crash on its main thread, which runs the tasks? False: on one that a task has started. None if
+    /// its fault handler did not run.
     pub fn on_main_thread(&self) -> Option<bool> {
         self.loss.crash.as_ref().map(|crash| crash.on_main)
     }
@@ -243,15 +243,15 @@ impl Dossier {
         usage.peak.checked_mul(1024)
     }
 
-    /// How often the process touched memory that was not there yet: in all, and those of them for which something had to
-    /// be read from a file.
+    /// How often the process touched memory that was not there yet: in all, and those of them for which something had
+    /// to be read from a file.
     pub fn page_faults(&self) -> Option<(u64, u64)> {
         let usage = self.loss.usage?;
         Some((usage.minor_faults.saturating_add(usage.major_faults), usage.major_faults))
     }
 
-    /// The last lines that the process wrote to its standard error, up to 4 KiB; of another call, maybe, or of a process
-    /// that it started. None if they were [not captured](crate::PoolBuilder::capture_stderr), and for a
+    /// The last lines that the process wrote to its standard error, up to 4 KiB; of another call, maybe, or of a
+    /// process that it started. None if they were [not captured](crate::PoolBuilder::capture_stderr), and for a
     /// [`Process`](crate::Process).
     pub fn stderr(&self) -> Option<&str> {
         let bytes = self.loss.stderr.as_ref()?;
@@ -262,8 +262,8 @@ impl Dossier {
     /// `SIGILL`, `SIGFPE` or `SIGABRT`, and had no handler of its own for that.
     ///
     /// Names are found for what is in the program itself; lines, if it has debug information. At most 48 frames are
-    /// noted, and of a thread that a task has started, the innermost one alone. To look them up takes a while, the first
-    /// time.
+    /// noted, and of a thread that a task has started, the innermost one alone. To look them up takes a while, the
+    /// first time.
     pub fn backtrace(&self) -> Option<&str> {
         let describe = || self.loss.crash.as_ref().map(backtrace::describe).filter(|text| !text.is_empty());
         self.loss.told.backtrace.get_or_init(describe).as_deref()

@@ -261,8 +261,8 @@ impl Error {
         }
     }
 
-    /// What is known of the death of the worker, if the call was lost with it: also where it was killed because the call
-    /// took too long, or too much memory, and where it died in the pool's initializer.
+    /// What is known of the death of the worker, if the call was lost with it: also where it was killed because the
+    /// call took too long, or too much memory, and where it died in the pool's initializer.
     pub fn dossier(&self) -> Option<&Dossier> {
         match &self.0.kind {
             Kind::Lost(dossier)
@@ -328,8 +328,8 @@ impl Error {
     }
 
     /// Was the worker killed because the call used more memory than it may, or, as the kernel's log says, because the
-    /// machine or the container had none left? Where that is only probable, as the log cannot be read, this is false, and
-    /// [`Dossier::oom_killer`] says so.
+    /// machine or the container had none left? Where that is only probable, as the log cannot be read, this is false,
+    /// and [`Dossier::oom_killer`] says so.
     pub fn is_out_of_memory(&self) -> bool {
         matches!(self.0.kind, Kind::OverMemory { .. })
             || self.loss().is_some_and(|loss| loss.oom == Some(OomKill::Certain))

@@ -6,8 +6,8 @@
 //!                                     └── on_done ──▶ callback thread: decode, user's function ──▶ next Slot
 //! ```
 //!
-//! A slot is finished exactly once; what comes later is ignored. Results stay bytes until a user's thread asks: user code
-//! (decoding, callbacks) never runs on a thread that others wait for, but for an executor's `Waker`.
+//! A slot is finished exactly once; what comes later is ignored. Results stay bytes until a user's thread asks: user
+//! code (decoding, callbacks) never runs on a thread that others wait for, but for an executor's `Waker`.
 
 use crate::{
     codec::{self, Block, CodecError, Reader},
@@ -109,7 +109,8 @@ pub(crate) fn decoding<R>(decoded: Result<Result<R, CodecError>, PanicInfo>, tas
     Err(Error::new(kind).with_ran(Ran::Yes).of_task(task))
 }
 
-/// A thread that waits for one of many short calls is late by no more, about; futures and callbacks by a few times that.
+/// A thread that waits for one of many short calls is late by no more, about; futures and callbacks by a few times
+/// that.
 pub(crate) const SHORT_NAP: Duration = Duration::from_micros(300);
 
 /// Something that a thread can wait for.
@@ -132,8 +133,8 @@ thread_local! {
     static DEFERRED: Cell<Vec<Waker>> = const { Cell::new(Vec::new()) };
 }
 
-/// While there is one, jobs that this thread finishes wake no executor: its code may poll the next call at once, and that
-/// may want what this thread holds just now.
+/// While there is one, jobs that this thread finishes wake no executor: its code may poll the next call at once, and
+/// that may want what this thread holds just now.
 pub(crate) struct Deferral(());
 
 impl Deferral {

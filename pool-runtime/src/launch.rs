@@ -125,8 +125,8 @@ impl Launch {
         matches!(self.way_in, WayIn::Test { .. })
     }
 
-    /// From now on, what these processes print passes through one thread, if it passes through any. In a test, it belongs
-    /// to the one on whose thread this is called.
+    /// From now on, what these processes print passes through one thread, if it passes through any. In a test, it
+    /// belongs to the one on whose thread this is called.
     pub(crate) fn share_relay(&mut self) -> Result<()> {
         if self.capture || self.is_in_test() {
             let made = Relay::new();

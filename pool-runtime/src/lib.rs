@@ -23,9 +23,9 @@
 //! ```
 //!
 //! Those who know Python's `multiprocessing` find its names here: apply, map, imap, close, terminate, join, daemon. A
-//! small call costs a microsecond or two while both sides are awake, and some 70 after a rest, as it is encoded, sent and
-//! decoded; large values are copied on top. For short work on shared data, threads are better; processes are for what may
-//! crash, leak or hang, and for code with global state.
+//! small call costs a microsecond or two while both sides are awake, and some 70 after a rest, as it is encoded, sent
+//! and decoded; large values are copied on top. For short work on shared data, threads are better; processes are for
+//! what may crash, leak or hang, and for code with global state.
 //!
 //! # Tasks and calls
 //!
@@ -92,9 +92,9 @@
 //! # Shared slices
 //!
 //! An argument is copied to the worker for each call. What is large and needed by many calls is better put into a
-//! [`Shared`] slice, once: all workers read the same memory, and a call with it costs as little as one with a few numbers.
-//! It goes wherever a value goes: by itself, in a struct, lent, to an [initializer](PoolBuilder::initializer), to a
-//! [`Process`], and on from a worker to a pool of its own.
+//! [`Shared`] slice, once: all workers read the same memory, and a call with it costs as little as one with a few
+//! numbers. It goes wherever a value goes: by itself, in a struct, lent, to an [initializer](PoolBuilder::initializer),
+//! to a [`Process`], and on from a worker to a pool of its own.
 //!
 //! ```
 //! # use pool_runtime::{Pool, Result, Shared, enter, task};
@@ -173,18 +173,18 @@
 //!
 //! With [`PoolBuilder::dossiers`], the pool writes that into a file for each call that is lost, with the arguments.
 //! `POOL_REPLAY=file program` then runs just that call again: in one process, on its main thread, with nothing between
-//! the crash and a debugger (`POOL_REPLAY=file gdb program`), after the pool's initializer, if it has one. The exit code
-//! is 0 if the task returns, 101 if it panics, 70 if the call cannot be run: the file is damaged, or of a program whose
-//! task has another signature. Whatever the call does to the world, it does again.
+//! the crash and a debugger (`POOL_REPLAY=file gdb program`), after the pool's initializer, if it has one. The exit
+//! code is 0 if the task returns, 101 if it panics, 70 if the call cannot be run: the file is damaged, or of a program
+//! whose task has another signature. Whatever the call does to the world, it does again.
 //!
 //! A call that ran in a [`Sandbox`] runs in the same one again; if that cannot be, because files are gone or others by
 //! now, it is refused, unless `POOL_REPLAY_UNCONFINED=1` is set too. A file says which task runs on which bytes, and in
 //! which sandbox: one from a stranger is to be trusted as much as a program from a stranger. Programs that have more
 //! rights than whoever starts them (`setuid`) ignore both variables.
 //!
-//! Workers crash as other processes do: handlers for `SIGSEGV`, `SIGBUS`, `SIGILL`, `SIGFPE` and `SIGABRT` only note how,
-//! and a program that installs its own in a worker replaces them. A stack overflow ends in `SIGSEGV`. What workers write
-//! to standard error passes through a pipe, see [`PoolBuilder::capture_stderr`].
+//! Workers crash as other processes do: handlers for `SIGSEGV`, `SIGBUS`, `SIGILL`, `SIGFPE` and `SIGABRT` only note
+//! how, and a program that installs its own in a worker replaces them. A stack overflow ends in `SIGSEGV`. What workers
+//! write to standard error passes through a pipe, see [`PoolBuilder::capture_stderr`].
 //!
 //! # Processes
 //!
@@ -243,8 +243,8 @@
 //!
 //! [`PoolBuilder::backend`] has a pool run its calls in the test's own process: [`Backend::Inline`] on the thread that
 //! submits them, where a debugger finds them, and [`Backend::Threads`] side by side. With [`Backend::Faults`], panics,
-//! lost workers, delays and broken values happen on purpose, drawn from a seed, so that what a program does about them can
-//! be tested: [`Backend`] has an example.
+//! lost workers, delays and broken values happen on purpose, drawn from a seed, so that what a program does about them
+//! can be tested: [`Backend`] has an example.
 //!
 //! # What travels, and how
 //!
@@ -270,13 +270,14 @@
 //! | Ctrl-C | the program ends, and its workers with it; if it handles `SIGINT` itself, the workers of its pools live on |
 //! | the parent dies, in whatever way | its workers end at once, whatever they are doing, and so do theirs |
 //!
-//! A call that has started is not repeated, unless it [may be](PoolBuilder::retries). After a failure, [`Error::ran`] says
-//! whether it had.
+//! A call that has started is not repeated, unless it [may be](PoolBuilder::retries). After a failure, [`Error::ran`]
+//! says whether it had.
 //!
 //! # Limits of time and memory
 //!
-//! A call can be limited in time and memory, and be allowed to be tried again: by its task's attribute, for all calls of a
-//! pool, or by itself. What is chosen for a call goes before what its task declares, and that before what the pool says.
+//! A call can be limited in time and memory, and be allowed to be tried again: by its task's attribute, for all calls
+//! of a pool, or by itself. What is chosen for a call goes before what its task declares, and that before what the pool
+//! says.
 //!
 //! | | the task | the pool | the call |
 //! |---|---|---|---|

@@ -1,4 +1,5 @@
-//! Keeps a process that runs a single call within what the call may take. Workers of a pool are watched by its dispatcher.
+//! Keeps a process that runs a single call within what the call may take. Workers of a pool are watched by its
+//! dispatcher.
 
 use crate::{
     dossier::Dossier,

@@ -1,7 +1,7 @@
 //! Several payloads, one behind the other in one piece of memory.
 //!
-//! A payload of at least [`LARGE`] bytes starts at a multiple of [`ALIGN`], so that plain data in it can be read where it
-//! lies; smaller ones are packed tightly. If all have one length, no ends are kept.
+//! A payload of at least [`LARGE`] bytes starts at a multiple of [`ALIGN`], so that plain data in it can be read where
+//! it lies; smaller ones are packed tightly. If all have one length, no ends are kept.
 
 use crate::codec::{ALIGN, Few};
 use std::ops::Range;
@@ -144,7 +144,8 @@ impl Packed {
         let place = self.place(range.clone());
         let every = self.ends.is_empty().then_some(self.every);
         let ends = if every.is_some() { &[] } else { &self.ends[range.start as usize..range.end as usize] };
-        // What is aligned here is to be so there: the bytes are cut at a multiple, which may be before the first payload.
+        // What is aligned here is to be so there: the bytes are cut at a multiple, which may be before the first
+        // payload.
         let origin = if every.is_some() { place.start } else { origin(place.start) };
         Part { every, ends, base: place.start as u32, bytes: &self.bytes[origin..place.end] }
     }

@@ -146,8 +146,8 @@ impl Drop for Quiet {
     }
 }
 
-/// Puts a hook before the program's that takes the panics of quiet threads and leaves all others to it. One that the program
-/// sets later goes before this one, and prints them all.
+/// Puts a hook before the program's that takes the panics of quiet threads and leaves all others to it. One that the
+/// program sets later goes before this one, and prints them all.
 fn chain_hook() {
     static CHAINED: AtomicBool = AtomicBool::new(false);
     // Hooks cannot be changed by a thread that panics.

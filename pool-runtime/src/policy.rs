@@ -1,8 +1,8 @@
 //! What a call may take, and what happens when it takes more: declared with the task, chosen for the pool, or for one
 //! call.
 //!
-//! The call's own wish goes before the task's, and the task's before the pool's. A [`Wish`] is what one of the three says;
-//! a [`Policy`] is what comes of them, and what the dispatcher acts upon.
+//! The call's own wish goes before the task's, and the task's before the pool's. A [`Wish`] is what one of the three
+//! says; a [`Policy`] is what comes of them, and what the dispatcher acts upon.
 
 use std::{num::NonZero, sync::Arc, time::Duration};
 

@@ -38,8 +38,8 @@ pub(crate) mod given {
     pub(crate) const STATUS: RawFd = 5;
     /// Where shared memory arrives.
     pub(crate) const PASSED: RawFd = 6;
-    /// What comes behind those, where it is passed on, one after the other: the real standard output, where descriptor 1
-    /// is kept silent until the worker is in; the memory of the rings, and the bells.
+    /// What comes behind those, where it is passed on, one after the other: the real standard output, where descriptor
+    /// 1 is kept silent until the worker is in; the memory of the rings, and the bells.
     pub(crate) const MORE: RawFd = 7;
 }
 
@@ -164,8 +164,8 @@ pub(crate) fn take_mark() -> Marked {
     }
 }
 
-/// The file whose call is to be run again, if one is, and whether that is to be without the sandbox in which it ran. It is
-/// read once.
+/// The file whose call is to be run again, if one is, and whether that is to be without the sandbox in which it ran. It
+/// is read once.
 pub(crate) fn take_replay() -> Option<(PathBuf, bool)> {
     let file = std::env::var_os(REPLAY)?;
     let unconfined = std::env::var_os(UNCONFINED).is_some_and(|value| value == "1");

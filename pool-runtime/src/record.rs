@@ -1,5 +1,5 @@
-//! A call that was lost with its worker, as a file: what is known of the death, for people, and then all that it takes to
-//! run the call again.
+//! A call that was lost with its worker, as a file: what is known of the death, for people, and then all that it takes
+//! to run the call again.
 //!
 //! ```text
 //!   pool-runtime dossier 2

@@ -7,9 +7,9 @@
 //! ```
 //!
 //! Only the thread reads the pipes and prints. It sleeps until something comes; no process waits for another's line to
-//! end. A process that has ended is [drained](Relay::drain): what it wrote is passed on, whoever else holds its pipe open.
-//! Others, which it has started, may do so and go on to write: they are passed on until they are through, except in a
-//! test, which is not to be shown what comes after its end.
+//! end. A process that has ended is [drained](Relay::drain): what it wrote is passed on, whoever else holds its pipe
+//! open. Others, which it has started, may do so and go on to write: they are passed on until they are through, except
+//! in a test, which is not to be shown what comes after its end.
 //!
 //! Nothing else must ever wait for long for the thread: whoever reads what it prints may have stopped.
 
@@ -33,7 +33,8 @@ const KEPT: usize = 1 << 12;
 const LONGEST_LINE: usize = 1 << 20;
 /// The beginning of a line waits no longer for its end.
 const HELD: Duration = Duration::from_millis(50);
-/// How long somebody waits until what a process has printed is passed on; in a test, where nobody could hold it up, longer.
+/// How long somebody waits until what a process has printed is passed on; in a test, where nobody could hold it up,
+/// longer.
 const PATIENCE: Duration = Duration::from_secs(2);
 const PATIENCE_IN_TEST: Duration = Duration::from_secs(60);
 
@@ -251,7 +252,8 @@ impl Table {
 struct Stream {
     pipe: PipeReader,
     to: To,
-    /// The beginning of a line: what several processes print, and what this one prints, is not to be found inside of one.
+    /// The beginning of a line: what several processes print, and what this one prints, is not to be found inside of
+    /// one.
     unprinted: Vec<u8>,
     /// When that is to be printed as it is.
     held: Option<Instant>,
@@ -259,8 +261,8 @@ struct Stream {
 }
 
 impl Stream {
-    /// Takes some of what there is, and prints the lines that are whole by now. Returns how much it was: none at the end,
-    /// None if nothing is there yet.
+    /// Takes some of what there is, and prints the lines that are whole by now. Returns how much it was: none at the
+    /// end, None if nothing is there yet.
     fn read(&mut self, buffer: &mut [u8]) -> Option<usize> {
         let length = match self.pipe.read(buffer) {
             Ok(length) => length,

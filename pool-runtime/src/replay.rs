@@ -22,7 +22,8 @@ const CANNOT_REPLAY: i32 = 70;
 /// And where it panicked, as that of a program whose `main` does.
 const PANICKED: i32 = 101;
 
-/// Runs the call in a file, without the sandbox in which it ran if that is asked for. Returns the exit code of the process.
+/// Runs the call in a file, without the sandbox in which it ran if that is asked for. Returns the exit code of the
+/// process.
 pub(crate) fn run(file: &Path, unconfined: bool) -> i32 {
     let bytes = match std::fs::read(file) {
         Ok(bytes) => bytes,

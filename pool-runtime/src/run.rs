@@ -1,8 +1,8 @@
 //! What happens in a worker when calls of a task run: decode, run, encode, report, one after the other.
 //!
-//! A short call costs less than what surrounds it, so the loop here is compiled anew for each task, with the task in it;
-//! and what costs more than a short call, a look at the clock or at whether the parent sleeps, is done once for several,
-//! as long as those are short.
+//! A short call costs less than what surrounds it, so the loop here is compiled anew for each task, with the task in
+//! it; and what costs more than a short call, a look at the clock or at whether the parent sleeps, is done once for
+//! several, as long as those are short.
 
 use crate::{
     codec::{CodecError, Few, Hold, Reader, Writer},

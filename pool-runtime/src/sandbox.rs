@@ -192,7 +192,8 @@ impl Sandbox {
     ///
     /// Where files are denied, signals reach only what is in the same sandbox, and programs have to be
     /// [allowed](Self::execute), but for those that it makes in its own memory (`memfd_create`): Landlock lets it start
-    /// them, and they are in the same sandbox, as any code of its own. What it starts is not ended with it, unless it is a pool or a process of this library.
+    /// them, and they are in the same sandbox, as any code of its own. What it starts is not ended with it, unless it
+    /// is a pool or a process of this library.
     pub fn processes(mut self, allowed: bool) -> Self {
         self.processes = allowed;
         self

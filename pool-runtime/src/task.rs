@@ -172,8 +172,8 @@ pub trait Initializer: Registered {}
 
 /// A task with its arguments: a call that has not run yet.
 ///
-/// `name::call(arguments…)` makes one; a [`Pool`](crate::Pool) or a [`Process`](crate::Process) runs it. What it may take can
-/// be chosen for it alone.
+/// `name::call(arguments…)` makes one; a [`Pool`](crate::Pool) or a [`Process`](crate::Process) runs it. What it may
+/// take can be chosen for it alone.
 ///
 /// ```
 /// # use pool_runtime::{Pool, Result, enter, task};
@@ -240,8 +240,8 @@ impl<T: Registered> Call<'_, T> {
     }
 
     /// How long this call may take, from when a worker takes it up, whatever the task or the pool says; then its worker
-    /// is killed and replaced, and the job fails with an error that [`is_timeout`](Error::is_timeout). `Duration::MAX` is
-    /// no limit.
+    /// is killed and replaced, and the job fails with an error that [`is_timeout`](Error::is_timeout). `Duration::MAX`
+    /// is no limit.
     pub fn timeout(self, limit: Duration) -> Self {
         self.with(|wish| wish.timeout = Some(limit))
     }

@@ -118,8 +118,8 @@ fn connect(mark: Mark) -> Result<Worker, String> {
     Ok(Worker { link, hello: hello?, state: None })
 }
 
-/// Ends this process when the parent is gone, busy or not, and takes the memory that the parent shares. The thread sleeps
-/// but for that.
+/// Ends this process when the parent is gone, busy or not, and takes the memory that the parent shares. The thread
+/// sleeps but for that.
 fn watch(socket: OwnedFd, inbox: Inbox) -> Result<(), String> {
     let watcher = move || {
         os::block_all_signals();
@@ -155,8 +155,8 @@ fn greeting(link: &mut Link) -> Result<Result<Hello, String>, String> {
     }))
 }
 
-/// Gives up what this process may not do, before anything of the user's runs; also `strays`, which its parent had open by
-/// chance.
+/// Gives up what this process may not do, before anything of the user's runs; also `strays`, which its parent had open
+/// by chance.
 fn confined(hello: &Hello, mark: &Mark, strays: io::Result<Vec<RawFd>>) -> Result<(), String> {
     let Some(confinement) = &hello.confinement else { return Ok(()) };
     match strays {

@@ -108,8 +108,8 @@ pub fn round_trip_after_rest(setting: &Setting) -> Result<Row> {
         }
     }
     contest.add_limited(FUTEX, 1, |_| futex.round_trip_after(REST));
-    // What it takes if the one that sleeps has to be woken on the other processor. The limit is the other one: the pool's
-    // processes are left to the scheduler too.
+    // What it takes if the one that sleeps has to be woken on the other processor. The limit is the other one: the
+    // pool's processes are left to the scheduler too.
     contest.add_limited("raw futex on two processors", 1, |_| apart.round_trip_after(REST));
     let row = Row::of_contest("µs", &contest.run()?, Some(FUTEX), |seconds| seconds * 1e6);
     Ok(row.target([at_most(1.5, FUTEX)]))

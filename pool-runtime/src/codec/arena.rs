@@ -4,9 +4,9 @@
 //! has mapped it once finds it again: new memory costs several times as much as to copy into it, so segments are used
 //! again and again.
 //!
-//! A segment is free when nobody but the arena holds it: every call holds those that it speaks of until it has ended. How
-//! many there are, and how large they are together, is limited; what finds no place travels like anything small. Free ones
-//! are given back when they have not been used for a while.
+//! A segment is free when nobody but the arena holds it: every call holds those that it speaks of until it has ended.
+//! How many there are, and how large they are together, is limited; what finds no place travels like anything small.
+//! Free ones are given back when they have not been used for a while.
 
 use crate::{
     error::{Error, Ran},
@@ -72,8 +72,8 @@ pub(crate) fn may_keep() -> bool {
     POOLS.load(Ordering::Relaxed) > 0
 }
 
-/// A call that speaks of these was given up while it may have been running. They are not used again before its worker is
-/// certain to be dead.
+/// A call that speaks of these was given up while it may have been running. They are not used again before its worker
+/// is certain to be dead.
 pub(crate) fn doom(regions: &[Handle], error: &Error) {
     if !regions.is_empty() && error.is_cancelled() && error.ran() != Ran::No {
         let segments = regions.iter().filter(|region| !region.memory().is_sealed());
@@ -89,8 +89,8 @@ pub(super) fn deposit(bytes: &[u8]) -> Option<Handle> {
         return None;
     }
     let handle = take(bytes.len())?;
-    // SAFETY: `take` found the segment free, under the arena's lock, and holds it since: it is nobody else's now. A call
-    // that has ended is not run by anybody whose result counts.
+    // SAFETY: `take` found the segment free, under the arena's lock, and holds it since: it is nobody else's now. A
+    // call that has ended is not run by anybody whose result counts.
     unsafe { handle.memory().overwrite(bytes) };
     shared::found(&handle).then_some(handle)
 }

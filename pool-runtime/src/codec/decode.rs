@@ -293,8 +293,8 @@ impl<'de> de::SeqAccess<'de> for &mut Elements<'_, 'de> {
     }
 
     fn size_hint(&self) -> Option<usize> {
-        // No element is promised that the bytes cannot hold, unless elements take no bytes. They have to hold those around
-        // these too: otherwise each of many nested sequences would be given room for as many as there are bytes.
+        // No element is promised that the bytes cannot hold, unless elements take no bytes. They have to hold those
+        // around these too: otherwise each of many nested sequences would be given room for as many as there are bytes.
         Some(self.left.min(self.decoder.bytes.len().saturating_sub(self.around)))
     }
 }

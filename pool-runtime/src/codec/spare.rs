@@ -1,9 +1,9 @@
 //! Memory of large vectors of plain data that are done with, for the next ones.
 //!
 //! The kernel takes several times as long to make new pages as it takes to write to them, and what is that large goes
-//! back to it as soon as it is dropped. A caller's argument is done with once it is encoded, a result in a worker once it
-//! is sent; the next result, or argument, is about to need as much. So their memory changes hands here: a few pieces are
-//! kept, for a few seconds.
+//! back to it as soon as it is dropped. A caller's argument is done with once it is encoded, a result in a worker once
+//! it is sent; the next result, or argument, is about to need as much. So their memory changes hands here: a few pieces
+//! are kept, for a few seconds.
 
 use super::arena::{LARGE, may_keep};
 use crate::{job::lock, os};
@@ -50,9 +50,9 @@ impl Block {
     fn into_vec<T>(self) -> Option<Vec<T>> {
         self.fits::<T>().then(|| {
             let block = ManuallyDrop::new(self);
-            // SAFETY: the memory was allocated by the global allocator with this layout, by a vector or in `with_room`; the
-            // alignment is that of the elements, and the size that of so many; nobody else has it. No element is said to
-            // be there.
+            // SAFETY: the memory was allocated by the global allocator with this layout, by a vector or in `with_room`;
+            // the alignment is that of the elements, and the size that of so many; nobody else has it. No element is
+            // said to be there.
             unsafe { Vec::from_raw_parts(block.start.as_ptr().cast(), 0, block.memory.size() / size_of::<T>()) }
         })
     }
@@ -65,8 +65,8 @@ impl Block {
         }
         let mut values = self.into_vec::<T>().unwrap_or_default();
         debug_assert!(values.capacity() >= length / size_of::<T>());
-        // SAFETY: so many elements' bytes are initialized, and any bytes are such elements (`AnyBitPattern`). It fits, so
-        // that the vector has this block's memory.
+        // SAFETY: so many elements' bytes are initialized, and any bytes are such elements (`AnyBitPattern`). It fits,
+        // so that the vector has this block's memory.
         unsafe { values.set_len(length / size_of::<T>()) };
         Ok(values)
     }
@@ -188,8 +188,8 @@ pub(super) fn keep(block: Block) {
     drop(unneeded);
 }
 
-/// An empty vector for so many elements, if there is memory that fits: it is not to have much more room than it needs, as
-/// its new owner may keep it.
+/// An empty vector for so many elements, if there is memory that fits: it is not to have much more room than it needs,
+/// as its new owner may keep it.
 pub(super) fn take<T: AnyBitPattern>(length: usize) -> Option<Vec<T>> {
     let least = size_of::<T>() * length;
     if least < LARGE {

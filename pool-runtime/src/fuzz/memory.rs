@@ -13,7 +13,8 @@ struct Counting;
 static ALLOCATOR: Counting = Counting;
 
 thread_local! {
-    /// How much this thread has, beyond what it had when it was last asked. Less than nothing if it frees what others had.
+    /// How much this thread has, beyond what it had when it was last asked. Less than nothing if it frees what others
+    /// had.
     static HAS: Cell<isize> = const { Cell::new(0) };
     static MOST: Cell<isize> = const { Cell::new(0) };
 }

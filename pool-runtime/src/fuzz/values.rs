@@ -72,8 +72,8 @@ fn everything() -> Everything {
     }
 }
 
-/// An element takes a byte at the least, and no more memory than an [`Everything`] while it is one of them; vectors double,
-/// and maps have nodes.
+/// An element takes a byte at the least, and no more memory than an [`Everything`] while it is one of them; vectors
+/// double, and maps have nodes.
 fn elements(length: usize) -> usize {
     (64 << 10) + 8 * size_of::<Tree>().max(64) * length
 }

@@ -1,12 +1,12 @@
 //! What goes wrong with calls on purpose: drawn from a seed, and carried out around the worker's own loop.
 //!
-//! A call's fate is a hash of the seed, its job, and how many workers this job has already lost here. The last one takes the
-//! place of the attempt, which does not change when a worker is lost before the call starts: it would be lost again, and
-//! again. Nothing in that is a matter of time, so the same seed and the same submissions make the same faults, whoever runs
-//! what when.
+//! A call's fate is a hash of the seed, its job, and how many workers this job has already lost here. The last one
+//! takes the place of the attempt, which does not change when a worker is lost before the call starts: it would be lost
+//! again, and again. Nothing in that is a matter of time, so the same seed and the same submissions make the same
+//! faults, whoever runs what when.
 //!
-//! A worker is lost in the way of a thread: its report is held back by the [`Gate`], and the thread ends, having noted the
-//! stage at which a process would have been killed. The attendant finds out as it does of any other.
+//! A worker is lost in the way of a thread: its report is held back by the [`Gate`], and the thread ends, having noted
+//! the stage at which a process would have been killed. The attendant finds out as it does of any other.
 
 use super::thread::Thread;
 use crate::{

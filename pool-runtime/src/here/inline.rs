@@ -1,11 +1,11 @@
 //! Calls that run at once, on the thread that submits them.
 //!
-//! Each thread that does so has a *desk* for each such pool: a [`Duty`], with the state that the pool's initializer makes,
-//! and a place where its records arrive. A desk is taken out of the thread's drawer while a call runs, so that a task may
-//! submit to the same pool: that call gets another desk.
+//! Each thread that does so has a *desk* for each such pool: a [`Duty`], with the state that the pool's initializer
+//! makes, and a place where its records arrive. A desk is taken out of the thread's drawer while a call runs, so that a
+//! task may submit to the same pool: that call gets another desk.
 //!
-//! A desk goes with its pool or its thread. States need not be `Send`, so those of other threads than the one that ends the
-//! pool go when those threads next use such a pool, or end.
+//! A desk goes with its pool or its thread. States need not be `Send`, so those of other threads than the one that ends
+//! the pool go when those threads next use such a pool, or end.
 
 use crate::{
     codec::ALIGN,

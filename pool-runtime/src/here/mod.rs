@@ -6,12 +6,12 @@
 //!   Inline              whoever submits ─▶ frame ─▶ Duty ─▶ record ─▶ the job, at once           (inline.rs)
 //! ```
 //!
-//! What runs the calls is the very [`Duty`](crate::worker::Duty) of a worker process: it is given frames, claims each call
-//! on a page, and writes records. Nothing of the calls takes another way than with processes, so what cannot travel fails
-//! here, too.
+//! What runs the calls is the very [`Duty`](crate::worker::Duty) of a worker process: it is given frames, claims each
+//! call on a page, and writes records. Nothing of the calls takes another way than with processes, so what cannot
+//! travel fails here, too.
 //!
-//! It stands between the worker and the pool, as `launch.rs` does for processes: the pool knows what is here, and nothing
-//! here knows the pool.
+//! It stands between the worker and the pool, as `launch.rs` does for processes: the pool knows what is here, and
+//! nothing here knows the pool.
 
 pub(crate) mod faults;
 mod inline;

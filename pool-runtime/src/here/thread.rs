@@ -6,9 +6,9 @@
 //!                                        └── killed: its queues are closed, and nobody waits for it any more
 //! ```
 //!
-//! A thread cannot be killed. One that should be is *abandoned*: what it reports from then on reaches nobody, no further
-//! call starts there, and it ends by itself when the task returns that it runs just now. That takes no lock or flag in the
-//! task's way: a closed queue and a page whose generation is over say it all.
+//! A thread cannot be killed. One that should be is *abandoned*: what it reports from then on reaches nobody, no
+//! further call starts there, and it ends by itself when the task returns that it runs just now. That takes no lock or
+//! flag in the task's way: a closed queue and a page whose generation is over say it all.
 
 use super::faults::{Faults, Plan};
 use crate::{
@@ -148,8 +148,8 @@ impl Hired {
         }
     }
 
-    /// Waits for the end of a thread that is not heard any more, unless nobody is to wait for it, and says how it ended.
-    /// Nothing may start there any more: the page's generation is over.
+    /// Waits for the end of a thread that is not heard any more, unless nobody is to wait for it, and says how it
+    /// ended. Nothing may start there any more: the page's generation is over.
     pub(crate) fn bury(&mut self, fault: Option<String>) -> Loss {
         let thread = &self.thread;
         if fault.is_some() {

@@ -81,7 +81,8 @@ fn reap(pidfd: BorrowedFd<'_>) -> io::Result<Option<(ExitStatus, Usage)>> {
     if done != 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: all zeroes is a value of both, and the kernel has written more than that. The status is there for a child.
+    // SAFETY: all zeroes is a value of both, and the kernel has written more than that. The status is there for a
+    // child.
     let (code, status, usage) = unsafe {
         let info = info.assume_init();
         (info.si_code, info.si_status(), usage.assume_init())

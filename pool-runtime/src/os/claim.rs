@@ -8,9 +8,9 @@
 //!
 //! Each side writes its own word and then reads the other's: a worker that finds its generation still open has started
 //! the call, and a parent that has closed a generation finds every call that has. If both do so at the same time, the
-//! worker may find the generation closed behind its back, and the parent a call that is not going to start. Whoever puts
-//! its view into the verdict first is right, for both. A worker may be late by any number of generations: a later verdict
-//! repeats what an earlier one said of those before, so that its number is still the latest that has started.
+//! worker may find the generation closed behind its back, and the parent a call that is not going to start. Whoever
+//! puts its view into the verdict first is right, for both. A worker may be late by any number of generations: a later
+//! verdict repeats what an earlier one said of those before, so that its number is still the latest that has started.
 //!
 //! That each sees what the other has written before takes a full memory barrier on both sides. The worker's would cost
 //! more than a short call, and the parent hardly ever takes anything back: so the parent's barrier does for both, where
@@ -135,8 +135,8 @@ impl Claim {
     }
 }
 
-/// Has the workers that [rely on it](Claim::take_barriers) execute a memory barrier, and this thread. Returns whether the
-/// system can; where it cannot, workers execute their own.
+/// Has the workers that [rely on it](Claim::take_barriers) execute a memory barrier, and this thread. Returns whether
+/// the system can; where it cannot, workers execute their own.
 pub(crate) fn execute_barriers() -> bool {
     fence(Ordering::SeqCst);
     membarrier(MembarrierCommand::GlobalExpedited).is_ok()

@@ -61,8 +61,8 @@ fn is_open(number: RawFd) -> bool {
 /// Closes descriptors that nobody in this process is to use.
 pub(crate) fn close_all(numbers: &[RawFd]) {
     for number in numbers {
-        // SAFETY: they were open when the process had begun, before this library opened any of its own: nothing of Rust's
-        // owns them. Whatever else has noted such a number finds it closed.
+        // SAFETY: they were open when the process had begun, before this library opened any of its own: nothing of
+        // Rust's owns them. Whatever else has noted such a number finds it closed.
         unsafe { libc::close(*number) };
     }
 }

@@ -123,8 +123,8 @@ fn take_stack() {
     }
 }
 
-/// Where the thread was: its next instruction, the end of its stack, and where its function was called from, if that can
-/// be told without a look at memory.
+/// Where the thread was: its next instruction, the end of its stack, and where its function was called from, if that
+/// can be told without a look at memory.
 fn place(context: &libc::ucontext_t) -> (usize, usize) {
     #[cfg(target_arch = "x86_64")]
     let place = {

@@ -11,7 +11,8 @@ pub(crate) fn monotonic() -> u64 {
     now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
 }
 
-/// How many bytes of memory are a process's own: in use, and shared with nobody. None if it is gone, or without `/proc`.
+/// How many bytes of memory are a process's own: in use, and shared with nobody. None if it is gone, or without
+/// `/proc`.
 pub(crate) fn private_memory(pid: u32) -> Option<u64> {
     private_pages(&std::fs::read_to_string(format!("/proc/{pid}/statm")).ok()?).map(|pages| pages * page_size() as u64)
 }

@@ -34,8 +34,8 @@ pub(crate) fn check_size(fd: impl AsFd, size: usize) -> io::Result<()> {
     }
 }
 
-/// Large memory that is about to be written for the first time is asked for in large pages: to get it page by page takes
-/// several times as long as to write it.
+/// Large memory that is about to be written for the first time is asked for in large pages: to get it page by page
+/// takes several times as long as to write it.
 pub(crate) fn prefer_huge_pages<T>(memory: &mut [MaybeUninit<T>]) {
     const HUGE: usize = 1 << 21;
     let (start, length) = (memory.as_mut_ptr().addr(), size_of_val(memory));
@@ -74,8 +74,8 @@ impl Mapping {
         Ok(Self { memory, mapped: size })
     }
 
-    /// Maps the same bytes twice, one behind the other: what begins near the end of a ring goes on behind it as if there
-    /// were no end.
+    /// Maps the same bytes twice, one behind the other: what begins near the end of a ring goes on behind it as if
+    /// there were no end.
     pub(crate) fn twice(fd: BorrowedFd<'_>, offset: usize, size: usize) -> io::Result<Self> {
         // SAFETY: a new mapping at an address of the kernel's choice, which only keeps the place.
         let place = unsafe { mmap_anonymous(ptr::null_mut(), 2 * size, ProtFlags::empty(), MapFlags::PRIVATE)? };

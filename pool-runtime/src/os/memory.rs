@@ -8,13 +8,14 @@
 //!                                          read-only                    read-only
 //! ```
 //!
-//! Of sealed memory, nobody reads any before it is sealed, and nobody writes any afterwards: a slice of it is a slice as any
-//! other. [Reusable](Memory::reusable) memory is for the arena alone: its length is fixed, its maker writes it again and
-//! again, and whoever reads it holds it meanwhile. Memory that can be cut off below a reader's feet is never mapped.
+//! Of sealed memory, nobody reads any before it is sealed, and nobody writes any afterwards: a slice of it is a slice
+//! as any other. [Reusable](Memory::reusable) memory is for the arena alone: its length is fixed, its maker writes it
+//! again and again, and whoever reads it holds it meanwhile. Memory that can be cut off below a reader's feet is never
+//! mapped.
 //!
 //! Filling costs more than anything else, as each page is new. A `write` to the file takes a new page and copies into
-//! it; through a mapping, the page is zeroed first, and there is a fault for each. Of 64 MiB, the one takes as long as a
-//! clone of a `Vec`, the other half as much again. So all is written, but what has to be filled in place.
+//! it; through a mapping, the page is zeroed first, and there is a fault for each. Of 64 MiB, the one takes as long as
+//! a clone of a `Vec`, the other half as much again. So all is written, but what has to be filled in place.
 
 use super::mapping::PAGE;
 use rustix::{
@@ -305,8 +306,8 @@ impl<T: ?Sized, H> Deref for View<T, H> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        // SAFETY: `seen` was borrowed from what `holder` holds. That stays where it is and is lent to nobody mutably, as
-        // long as this `Arc` of it exists, which is never handed out but as a reference.
+        // SAFETY: `seen` was borrowed from what `holder` holds. That stays where it is and is lent to nobody mutably,
+        // as long as this `Arc` of it exists, which is never handed out but as a reference.
         unsafe { self.seen.as_ref() }
     }
 }

@@ -60,8 +60,8 @@ pub(crate) fn wait_readable<const N: usize>(
     }
 }
 
-/// Sleeps until the other side of a socket is gone, or until `inbox` has something to read or its other side is gone. Data
-/// that arrives at the socket meanwhile does not wake the caller. Returns whether the socket's other side is gone.
+/// Sleeps until the other side of a socket is gone, or until `inbox` has something to read or its other side is gone.
+/// Data that arrives at the socket meanwhile does not wake the caller. Returns whether the socket's other side is gone.
 pub(crate) fn wait_hung_up(socket: std::os::fd::BorrowedFd<'_>, inbox: Option<std::os::fd::BorrowedFd<'_>>) -> bool {
     use rustix::event::{PollFd, PollFlags, poll};
     loop {

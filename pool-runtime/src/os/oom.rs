@@ -1,7 +1,8 @@
 //! Was it the kernel's OOM killer, which ends a process of its choice where memory has run out?
 //!
-//! The kernel's log names whom it killed, where this process may read it and counts processes as the kernel does. Elsewhere
-//! there are counters alone, of the machine and of the process's cgroup: they say that somebody was killed meanwhile.
+//! The kernel's log names whom it killed, where this process may read it and counts processes as the kernel does.
+//! Elsewhere there are counters alone, of the machine and of the process's cgroup: they say that somebody was killed
+//! meanwhile.
 
 use std::{
     fs,
@@ -37,8 +38,8 @@ const MACHINE: &str = "/proc/vmstat";
 /// The files of counters, and what they said.
 type Counters = Vec<(PathBuf, u64)>;
 
-/// Reads the counters, for all processes that begin to work at about the same time: it takes as long as some of what they
-/// wait for.
+/// Reads the counters, for all processes that begin to work at about the same time: it takes as long as some of what
+/// they wait for.
 fn counters() -> Arc<Counters> {
     const SAME_TIME: Duration = Duration::from_secs(1);
     static LATEST: Mutex<Option<(Instant, Arc<Counters>)>> = Mutex::new(None);

@@ -132,8 +132,8 @@ impl StatusPage {
         self.layout().claim.claim(call, before, self.remote)
     }
 
-    /// The worker's side, when a claim has failed: has the parent taken the generation back? If not, somebody has written
-    /// over the page.
+    /// The worker's side, when a claim has failed: has the parent taken the generation back? If not, somebody has
+    /// written over the page.
     pub(crate) fn is_taken_back(&self, generation: u32) -> bool {
         self.layout().claim.is_over(generation)
     }

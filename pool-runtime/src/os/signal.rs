@@ -46,7 +46,8 @@ pub(crate) fn outlive_interrupts() {
     unsafe { libc::sigaction(libc::SIGINT, &raw const action, std::ptr::null_mut()) };
 }
 
-/// While it lives, writing to a peer that is gone is an error for the calling thread, not a signal that ends the program.
+/// While it lives, writing to a peer that is gone is an error for the calling thread, not a signal that ends the
+/// program.
 ///
 /// ipc-channel sends without `MSG_NOSIGNAL`, and programs that want to die of a closed pipe set `SIGPIPE` to default.
 pub(crate) struct SigpipeHeld {

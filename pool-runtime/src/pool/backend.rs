@@ -11,9 +11,9 @@ use std::{sync::Arc, time::Duration};
 
 /// What runs a pool's calls.
 ///
-/// Worker processes, if nobody says otherwise. The others are for tests and debuggers: they run calls in this process, with
-/// no process started and no way in needed. Values are encoded and decoded all the same; results, their order, panics,
-/// worker state, callbacks and all errors are as with processes, so that what is tested is what runs later.
+/// Worker processes, if nobody says otherwise. The others are for tests and debuggers: they run calls in this process,
+/// with no process started and no way in needed. Values are encoded and decoded all the same; results, their order,
+/// panics, worker state, callbacks and all errors are as with processes, so that what is tested is what runs later.
 ///
 /// | | [`Processes`](Self::Processes) | [`Threads`](Self::Threads), [`Faults`](Self::Faults) | [`Inline`](Self::Inline) |
 /// |---|---|---|---|
@@ -29,9 +29,9 @@ use std::{sync::Arc, time::Duration};
 /// | [`current_process`](crate::current_process) | is the worker | is the program | is the program |
 /// | worker state | of each worker | of each thread | of each thread that submits calls |
 ///
-/// `env`, `env_remove`, `current_dir` and `sandbox` would change the program itself: with another backend than processes,
-/// [`build`](crate::PoolBuilder::build) refuses them. `nice`, `cpus`, `executable`, `transport` and `start_timeout` have no
-/// effect there.
+/// `env`, `env_remove`, `current_dir` and `sandbox` would change the program itself: with another backend than
+/// processes, [`build`](crate::PoolBuilder::build) refuses them. `nice`, `cpus`, `executable`, `transport` and
+/// `start_timeout` have no effect there.
 ///
 /// A test of how a program takes failures, which needs no luck to meet them:
 ///
@@ -82,17 +82,17 @@ pub enum Backend {
     /// one after the other, but for those that several threads submit. There is nothing to be cancelled.
     ///
     /// [`build`](crate::PoolBuilder::build) runs the initializer on its own thread, and every other thread does when it
-    /// submits its first call; if it fails then, so does the call. A state is dropped with its thread; or when the pool is
-    /// joined or dropped, on the thread that does that; other threads drop theirs when they next use such a pool.
+    /// submits its first call; if it fails then, so does the call. A state is dropped with its thread; or when the pool
+    /// is joined or dropped, on the thread that does that; other threads drop theirs when they next use such a pool.
     Inline,
     /// Each worker is a thread of this process.
     ///
-    /// A thread cannot be killed. Where a worker would be, the job ends at once, a new thread takes the worker's place, and
-    /// the old one ends when its task returns; what that returns is dropped. Also when the pool is terminated or dropped,
-    /// nobody waits for such a thread.
+    /// A thread cannot be killed. Where a worker would be, the job ends at once, a new thread takes the worker's place,
+    /// and the old one ends when its task returns; what that returns is dropped. Also when the pool is terminated or
+    /// dropped, nobody waits for such a thread.
     Threads,
-    /// As [`Threads`](Self::Threads), and things go wrong, drawn from this seed: the same seed and the same submissions, in
-    /// the same order, make the same faults for each job, however the threads are scheduled.
+    /// As [`Threads`](Self::Threads), and things go wrong, drawn from this seed: the same seed and the same
+    /// submissions, in the same order, make the same faults for each job, however the threads are scheduled.
     ///
     /// About one attempt in four meets something. Of 64 attempts,
     ///
@@ -107,9 +107,9 @@ pub enum Backend {
     /// | 1 | finds that its arguments cannot be read |
     /// | 1 | has run, and its result cannot be sent |
     ///
-    /// A lost worker is as one that was killed: [`Error::signal`](crate::Error::signal) is 9, calls that were sent to it
-    /// and had not started are run by others, [retries](crate::PoolBuilder::retries) are made, each of which may meet
-    /// something else, and the next worker makes its state anew.
+    /// A lost worker is as one that was killed: [`Error::signal`](crate::Error::signal) is 9, calls that were sent to
+    /// it and had not started are run by others, [retries](crate::PoolBuilder::retries) are made, each of which may
+    /// meet something else, and the next worker makes its state anew.
     Faults(u64),
 }
 

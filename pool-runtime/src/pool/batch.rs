@@ -1,7 +1,7 @@
 //! Calls of one task that are submitted together: how they are gathered, and how they end.
 //!
-//! Arguments lie one behind the other in one piece of memory, so that a million inputs are not a million allocations. How
-//! many calls go to a worker at a time is the dispatcher's business, not that of the size of a batch.
+//! Arguments lie one behind the other in one piece of memory, so that a million inputs are not a million allocations.
+//! How many calls go to a worker at a time is the dispatcher's business, not that of the size of a batch.
 
 use super::{
     dispatcher::Work,
@@ -40,8 +40,8 @@ impl Gatherer {
         Self { task, wish: None, arguments: Packed::new(), regions: Vec::new() }
     }
 
-    /// A call with large arguments begins a batch: where those of a batch end is counted in 32 bits. So does one that asks
-    /// for something else than those before it.
+    /// A call with large arguments begins a batch: where those of a batch end is counted in 32 bits. So does one that
+    /// asks for something else than those before it.
     #[inline]
     pub(super) fn ends_before(&self, arguments: &Encoded, wish: Option<&Wish>) -> bool {
         let large = matches!(&arguments.bytes, Payload::Heap(bytes) if bytes.len() >= BATCH_BYTES);

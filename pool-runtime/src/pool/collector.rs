@@ -8,17 +8,17 @@
 //!     └──────▶ its bell wakes the collector: reads all rings until nothing is on its way, then sleeps
 //! ```
 //!
-//! A blocking call so needs no third thread: the caller that leads finds its own result in the ring, and everybody else's
-//! on the way. Other callers that wait meanwhile sleep until it is found for them. When the leader leaves and something is
-//! still on its way, the collector's bell is armed, in its place.
+//! A blocking call so needs no third thread: the caller that leads finds its own result in the ring, and everybody
+//! else's on the way. Other callers that wait meanwhile sleep until it is found for them. When the leader leaves and
+//! something is still on its way, the collector's bell is armed, in its place.
 //!
 //! To sleep, a listener *arms* each ring with its mark, looks at all of them once more, and sleeps on its word of the
 //! pool's [`Bells`]. A worker rings for the mark that it finds, once. Whoever sends to a ring while all listeners sleep
 //! arms it for them, under the dispatcher's lock, under which the listeners say that they go to sleep.
 //!
-//! Where many short calls are on their way, a bell for each report would cost more than the calls: a listener then naps for
-//! part of the time that the workers have work for, and a worker rings only when it runs dry. A thread that submits many
-//! calls reads the rings itself now and then.
+//! Where many short calls are on their way, a bell for each report would cost more than the calls: a listener then naps
+//! for part of the time that the workers have work for, and a worker rings only when it runs dry. A thread that submits
+//! many calls reads the rings itself now and then.
 
 use super::{
     dispatcher::Time,
@@ -64,7 +64,8 @@ pub(super) struct Collector {
     /// The listeners that sleep, or are about to. Set only under the dispatcher's lock.
     leader_sleeps: AtomicBool,
     collector_sleeps: AtomicBool,
-    /// Those of them that wake soon by themselves: for the others, a ring that is armed lazily could be silent for ever.
+    /// Those of them that wake soon by themselves: for the others, a ring that is armed lazily could be silent for
+    /// ever.
     leader_naps: AtomicBool,
     collector_naps: AtomicBool,
     /// How many threads wait while another one leads.
@@ -226,8 +227,8 @@ impl Collector {
         }
     }
 
-    /// Called under the dispatcher's lock: the calling thread listens from now on, if nobody else does. What it returns is
-    /// not to be dropped under that lock.
+    /// Called under the dispatcher's lock: the calling thread listens from now on, if nobody else does. What it returns
+    /// is not to be dropped under that lock.
     pub(super) fn lead<'c>(&'c self, shared: &'c Shared) -> Option<Lead<'c>> {
         (!self.leads.swap(true, Ordering::Relaxed)).then(|| Lead { collector: self, shared })
     }
@@ -239,7 +240,8 @@ impl Collector {
         }
     }
 
-    /// Waits until `what` is done, at most until `deadline`: listens to the workers, or sleeps while somebody else does.
+    /// Waits until `what` is done, at most until `deadline`: listens to the workers, or sleeps while somebody else
+    /// does.
     pub(super) fn wait(&self, shared: &Shared, what: &dyn Awaited, deadline: Option<Instant>) {
         while !what.is_done() {
             // Wakes others when this thread does not lead any more.

@@ -13,9 +13,9 @@
 //! ```
 //!
 //! An attendant that is blocked in `receive` cannot be called back. So it parks instead, if callers have come lately
-//! and nothing is on its way: it leaves the ear to them, and takes it again when a call is sent that nobody waits for in
-//! this way (*summoned*), or when no caller has come for a while. An idle worker's attendant is back in `receive` after
-//! a few milliseconds, and then sleeps for good.
+//! and nothing is on its way: it leaves the ear to them, and takes it again when a call is sent that nobody waits for
+//! in this way (*summoned*), or when no caller has come for a while. An idle worker's attendant is back in `receive`
+//! after a few milliseconds, and then sleeps for good.
 
 use crate::{
     job::lock,

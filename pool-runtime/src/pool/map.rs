@@ -22,8 +22,8 @@ const BATCH_CALLS: u32 = 1 << 12;
 /// As how many bytes a region counts in the window: each is an open file here and in the workers that have it, and a
 /// process has no more than 1,024 of them, usually.
 const REGION_BYTES: usize = WINDOW_BYTES / 128;
-/// A blocking map reads no more inputs while so many of its calls, for each worker, have not ended: enough that a worker
-/// never waits for the reader, little enough to stay in the processor's cache.
+/// A blocking map reads no more inputs while so many of its calls, for each worker, have not ended: enough that a
+/// worker never waits for the reader, little enough to stay in the processor's cache.
 const WINDOW_CALLS: usize = 1 << 15;
 /// Nor while their arguments take so many bytes, unless there are fewer than a few for each worker.
 const WINDOW_BYTES: usize = 1 << 25;

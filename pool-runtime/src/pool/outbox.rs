@@ -1,7 +1,7 @@
 //! The frames for one worker, on their way out, in the order in which the dispatcher numbered the calls in them.
 //!
-//! They are put in while the dispatcher is locked, which keeps the order, and sent after it is unlocked, by whoever comes
-//! first: sending may take a while, and others must be able to go on.
+//! They are put in while the dispatcher is locked, which keeps the order, and sent after it is unlocked, by whoever
+//! comes first: sending may take a while, and others must be able to go on.
 
 use super::{
     dispatcher::Flight,

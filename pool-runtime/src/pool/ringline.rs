@@ -136,8 +136,8 @@ impl RingLine {
         self.blocked.load(Ordering::Acquire)
     }
 
-    /// Sends what there is room for, reads what there is, and passes it on. Returns whether there was anything. If somebody
-    /// else does so just now, it waits for them, or leaves it to them.
+    /// Sends what there is room for, reads what there is, and passes it on. Returns whether there was anything. If
+    /// somebody else does so just now, it waits for them, or leaves it to them.
     pub(super) fn serve(&self, shared: &Shared, station: &Station, waits: bool) -> bool {
         if self.is_blocked() && self.pump(&mut lock(&self.sending)).is_err() {
             station.occupant.kill();
@@ -185,8 +185,8 @@ impl Receiving {
         any
     }
 
-    /// Reads what there is. `reported` is told of records, and says how many bytes of them were whole; `reported_split` of a
-    /// value whose plain data has memory of its own.
+    /// Reads what there is. `reported` is told of records, and says how many bytes of them were whole; `reported_split`
+    /// of a value whose plain data has memory of its own.
     fn take_in(
         &mut self,
         mut reported: impl FnMut(&mut Vec<u8>) -> Result<usize, String>,
@@ -228,8 +228,8 @@ impl Receiving {
         any
     }
 
-    /// Where much plain data is on its way, it is read into memory of its own, which whoever waits for it can take over. The
-    /// stream begins with its record then, and it is known that somebody waits for that.
+    /// Where much plain data is on its way, it is read into memory of its own, which whoever waits for it can take
+    /// over. The stream begins with its record then, and it is known that somebody waits for that.
     fn split(&mut self) {
         let record = match Record::first(&self.stream) {
             Ok(Some(record)) if record.size() > self.stream.len() => record,
@@ -249,8 +249,8 @@ impl Receiving {
         self.split = Some(Unfinished { number: record.number, missing, split: Split { before, data } });
     }
 
-    /// A large record is on its way: its place is made at once. What it says of its size is believed up to a limit, and no
-    /// page is used before something arrives for it.
+    /// A large record is on its way: its place is made at once. What it says of its size is believed up to a limit, and
+    /// no page is used before something arrives for it.
     fn make_room(&mut self) {
         let size = match Record::first(&self.stream) {
             // For the rest of it, there will be other memory.

@@ -95,8 +95,8 @@ impl Drop for Region {
 /// Who is told when a region has gone.
 static MOURNER: OnceLock<fn()> = OnceLock::new();
 
-/// Has `tell` called whenever the last holder of a region in this process is gone, on that holder's thread. The first one
-/// to ask is told.
+/// Has `tell` called whenever the last holder of a region in this process is gone, on that holder's thread. The first
+/// one to ask is told.
 pub(crate) fn on_death(tell: fn()) {
     let _ = MOURNER.set(tell);
 }
@@ -279,7 +279,8 @@ pub(super) fn offer(id: u64, fd: io::Result<OwnedFd>) {
     drop((unused, replaced));
 }
 
-/// Makes memory that another process had: it is found by the number that it had there, for as long as this process lives.
+/// Makes memory that another process had: it is found by the number that it had there, for as long as this process
+/// lives.
 pub(crate) fn restore(id: u64, bytes: &[u8]) -> io::Result<()> {
     let region = Arc::new(Region { id, memory: Memory::copy(bytes)? });
     let replaced = lock(&TABLE).known.insert(id, Known::Received(region));

@@ -12,8 +12,8 @@
 //!   itself: if the reader dies, the sender waits for ever. Frames are cut here into [parts](Part) that fit one packet.
 //! - Its rendezvous, the one-shot server, leaves directories behind, needs a short writable path and has no time-out.
 //!   The worker's ends are passed at its start as descriptors instead; [`descriptor_of`] finds out their numbers.
-//! - It believes what the other side says of a packet: wrong numbers make it allocate without limit, panic, or wait for a
-//!   rest that never comes. The parent looks at each packet's head before it lets ipc-channel receive it.
+//! - It believes what the other side says of a packet: wrong numbers make it allocate without limit, panic, or wait for
+//!   a rest that never comes. The parent looks at each packet's head before it lets ipc-channel receive it.
 //! - It keeps, or panics over, descriptors that come with a packet. No packet has any here: one that does is refused
 //!   before they are received.
 //! - Sending to a dead peer raises `SIGPIPE`; receiving fails with `EINTR`. Both stay in here.
@@ -188,8 +188,8 @@ impl Outlet for Sender {
 pub(crate) struct Receiver {
     channel: IpcBytesReceiver,
     number: RawFd,
-    /// The other process, whose end is to be noticed: the channel alone does not tell, if a process of its own holds the
-    /// other end open.
+    /// The other process, whose end is to be noticed: the channel alone does not tell, if a process of its own holds
+    /// the other end open.
     alarm: Option<Arc<Child>>,
     /// What has arrived of a frame.
     unfinished: Vec<u8>,
@@ -231,8 +231,8 @@ impl Receiver {
         Ok((readable, true))
     }
 
-    /// Whether the packet that is next is one that ipc-channel sent, whole: it states its own length, head included, and
-    /// the length of what follows the head; and nothing but bytes is in it.
+    /// Whether the packet that is next is one that ipc-channel sent, whole: it states its own length, head included,
+    /// and the length of what follows the head; and nothing but bytes is in it.
     fn is_sound(&self) -> bool {
         let mut head = [0; 16];
         let flags = RecvFlags::PEEK | RecvFlags::TRUNC | RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;

@@ -1,8 +1,8 @@
 //! Frames between two threads of this process: a queue each way.
 //!
-//! Either side can close a queue, and so can anybody who holds a clone of its sending end: what was sent before arrives,
-//! what is sent later does not, and whoever sends it is told. So it is decided at one moment, under the queue's lock, which
-//! reports of a thread still count.
+//! Either side can close a queue, and so can anybody who holds a clone of its sending end: what was sent before
+//! arrives, what is sent later does not, and whoever sends it is told. So it is decided at one moment, under the
+//! queue's lock, which reports of a thread still count.
 
 use super::{Frame, Inlet, Outlet, Received};
 use crate::{

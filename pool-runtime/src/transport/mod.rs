@@ -27,8 +27,8 @@ pub(crate) trait Outlet: Send + Sync + fmt::Debug {
     /// The other side is gone, or the system is out of something.
     fn send(&self, frame: &[u8]) -> io::Result<()>;
 
-    /// As [`send`](Self::send); where the other side is in this process, it keeps `held` for as long as it is busy with the
-    /// frame. Elsewhere there is nothing to keep.
+    /// As [`send`](Self::send); where the other side is in this process, it keeps `held` for as long as it is busy with
+    /// the frame. Elsewhere there is nothing to keep.
     fn send_with(&self, frame: Vec<u8>, held: Vec<Handle>) -> io::Result<()> {
         drop(held);
         self.send(&frame)

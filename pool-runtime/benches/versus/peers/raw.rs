@@ -3,8 +3,8 @@
 //! - The *ring* spins: a queue in each direction, with one writer and one reader. Neither side makes a system call.
 //! - The *futex* sleeps: whoever waits does so in the kernel, and is woken for each message.
 //!
-//! Where the two sides run decides the most. The two sides of the ring have a processor each: on a single one, each would
-//! wait for the scheduler to take the other away. Those of the futex can be placed either way.
+//! Where the two sides run decides the most. The two sides of the ring have a processor each: on a single one, each
+//! would wait for the scheduler to take the other away. Those of the futex can be placed either way.
 //!
 //! A message is 8 bytes. The other process is this program, started again with a variable of its own.
 

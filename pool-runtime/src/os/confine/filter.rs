@@ -339,8 +339,8 @@ impl List {
 }
 
 /// Answers `ENOSYS` for calls that this list does not know, and for those whose arguments a filter cannot see, so that
-/// programs use older ones: `clone3`, whose flags say what is started, and, where files may be written, `openat2`, whose
-/// mode says what is made.
+/// programs use older ones: `clone3`, whose flags say what is started, and, where files may be written, `openat2`,
+/// whose mode says what is made.
 fn unknown(confinement: &Confinement) -> BpfProgram {
     const LOAD: u16 = 0x20;
     const IF_GREATER: u16 = 0x25;

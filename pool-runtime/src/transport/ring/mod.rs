@@ -8,16 +8,16 @@
 //!     └── sleeps on a word of the pool's Bells               └── sleeps on the ring's bell
 //! ```
 //!
-//! While both sides are busy, a message is two copies and a few stores: no system call, no lock. [`positions`] is what the
-//! two agree on, [`spin`] how long they wait before they sleep.
+//! While both sides are busy, a message is two copies and a few stores: no system call, no lock. [`positions`] is what
+//! the two agree on, [`spin`] how long they wait before they sleep.
 //!
-//! There is no lock that a process could die with. How far each side is, it alone writes; the words that say who sleeps are
-//! exchanged, never waited for. The parent reads nothing in place: it copies first, and looks then. What a worker writes into the memory, in its
-//! madness, can be wrong, but never costs the parent more than that worker.
+//! There is no lock that a process could die with. How far each side is, it alone writes; the words that say who sleeps
+//! are exchanged, never waited for. The parent reads nothing in place: it copies first, and looks then. What a worker
+//! writes into the memory, in its madness, can be wrong, but never costs the parent more than that worker.
 //!
-//! The memory is one sealed memfd for each worker, which is passed on at its start. The capacity of a ring is a few hundred
-//! kilobytes: it stays in the processor's cache. What is larger goes through in pieces while the other side takes
-//! them out.
+//! The memory is one sealed memfd for each worker, which is passed on at its start. The capacity of a ring is a few
+//! hundred kilobytes: it stays in the processor's cache. What is larger goes through in pieces while the other side
+//! takes them out.
 
 mod positions;
 mod processor;
@@ -130,8 +130,8 @@ impl Memory {
 
     #[inline]
     fn control(&self) -> &Control {
-        // SAFETY: the mapping is larger than the layout, page-aligned, zeroed at first, and lives as long as `self`. The
-        // other process may write at any time, which atomics allow.
+        // SAFETY: the mapping is larger than the layout, page-aligned, zeroed at first, and lives as long as `self`.
+        // The other process may write at any time, which atomics allow.
         unsafe { self.control.start().cast().as_ref() }
     }
 
@@ -183,9 +183,9 @@ fn place(ring: &Mapping, capacity: usize, position: u64) -> *mut u8 {
 fn copy_in(ring: &Mapping, capacity: usize, position: u64, bytes: &[u8]) {
     assert!(bytes.len() <= capacity);
     let to = place(ring, capacity, position);
-    // SAFETY: from any place in the first half of the mapping on, a whole capacity is mapped; `bytes` is not part of it,
-    // as no slice of a ring that is written is ever made. The other side does not look there before it is published; if
-    // it does in its madness, it sees bytes.
+    // SAFETY: from any place in the first half of the mapping on, a whole capacity is mapped; `bytes` is not part of
+    // it, as no slice of a ring that is written is ever made. The other side does not look there before it is
+    // published; if it does in its madness, it sees bytes.
     unsafe {
         match bytes.len() {
             // What most short results are takes one instruction, not a call.
@@ -266,8 +266,8 @@ impl Calls {
         Self { memory, writing: Writing::default(), sent: 0 }
     }
 
-    /// Sends a frame of at most `most` bytes, no more than [`WHOLE`], which `fill` writes. False if there is no room just
-    /// now.
+    /// Sends a frame of at most `most` bytes, no more than [`WHOLE`], which `fill` writes. False if there is no room
+    /// just now.
     pub(crate) fn send(&mut self, most: usize, fill: impl FnOnce(&mut Space<'_>)) -> Result<bool, Mad> {
         debug_assert!(most <= WHOLE);
         let (ring, needed) = (&self.memory.control().calls, HEAD + most.next_multiple_of(ALIGN));
@@ -284,7 +284,8 @@ impl Calls {
         Ok(true)
     }
 
-    /// Sends a frame of any size, as far as there is room; to be called again with the same frame until it returns true.
+    /// Sends a frame of any size, as far as there is room; to be called again with the same frame until it returns
+    /// true.
     pub(crate) fn send_in_pieces(&mut self, frame: &[u8]) -> Result<bool, Mad> {
         let memory = self.memory.clone();
         let ring = &memory.control().calls;
@@ -363,8 +364,8 @@ impl Reports {
         let ring = &self.memory.control().reports;
         let length = (self.reading.look(ring, REPORTS as u64)?.min(GULP as u64) as usize).min(most);
         let room = &mut to.room()[..length];
-        // SAFETY: a whole capacity is mapped from any place on, and the room has this length; the copy initializes it. If the
-        // other side writes meanwhile, in its madness, they are any bytes.
+        // SAFETY: a whole capacity is mapped from any place on, and the room has this length; the copy initializes it.
+        // If the other side writes meanwhile, in its madness, they are any bytes.
         unsafe {
             let from = place(&self.memory.reports, REPORTS, self.reading.position());
             ptr::copy_nonoverlapping(from, room.as_mut_ptr().cast(), length);
@@ -387,8 +388,8 @@ impl Reports {
 
 /// The words on which the threads of a pool sleep, one page for all its workers.
 ///
-/// A worker that writes them at random wakes somebody for nothing, or in the worst case hides another worker's ring: that is
-/// why nobody sleeps on them for long while calls are on their way.
+/// A worker that writes them at random wakes somebody for nothing, or in the worst case hides another worker's ring:
+/// that is why nobody sleeps on them for long while calls are on their way.
 #[derive(Debug)]
 pub(crate) struct Bells {
     mapping: Mapping,

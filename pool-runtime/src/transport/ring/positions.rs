@@ -8,10 +8,11 @@
 //!   if it is a mark: take it back, ring the bell
 //! ```
 //!
-//! Both sides *exchange* `sleeps`, and exchanges of one word have an order: if the writer's comes first, the reader's sees
-//! all that the writer did before, `written` included; if it comes second, it finds the mark. So no wake-up is lost. The
-//! same holds for a writer that waits for room, with `read` and `starved`. Loom checks it in the tests, for interleavings
-//! with a bounded number of preemptions; [`may_wake`](Writing::may_wake) and [`LAZY`] are not in its model.
+//! Both sides *exchange* `sleeps`, and exchanges of one word have an order: if the writer's comes first, the reader's
+//! sees all that the writer did before, `written` included; if it comes second, it finds the mark. So no wake-up is
+//! lost. The same holds for a writer that waits for room, with `read` and `starved`. Loom checks it in the tests, for
+//! interleavings with a bounded number of preemptions; [`may_wake`](Writing::may_wake) and [`LAZY`] are not in its
+//! model.
 //!
 //! Positions only grow: they count bytes since the ring was made, and their place in memory is the position modulo the
 //! ring's capacity. Each side keeps its own in private memory and believes the other's only as far as it makes sense: a
@@ -22,8 +23,8 @@ use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 #[cfg(not(all(test, loom)))]
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-/// Apart from all other words, so that writing it does not slow down access to them: two cache lines, as processors fetch
-/// them in pairs.
+/// Apart from all other words, so that writing it does not slow down access to them: two cache lines, as processors
+/// fetch them in pairs.
 #[derive(Debug, Default)]
 #[repr(C, align(128))]
 struct Apart<T>(T);
@@ -100,8 +101,8 @@ impl Writing {
         ring.sleeps.0.swap(0, Ordering::AcqRel)
     }
 
-    /// As [`to_wake`](Self::to_wake), with a mere look: may miss a reader that goes to sleep just now, which another look
-    /// has to find.
+    /// As [`to_wake`](Self::to_wake), with a mere look: may miss a reader that goes to sleep just now, which another
+    /// look has to find.
     #[inline]
     pub(crate) fn may_wake(&self, ring: &Positions) -> u32 {
         match ring.sleeps.0.load(Ordering::Relaxed) {
@@ -164,8 +165,8 @@ impl Positions {
         self.sleeps.0.swap(mark, Ordering::AcqRel);
     }
 
-    /// The reader is awake, and need not be woken. An exchange too: a plain store behind the writer's would hide it from the
-    /// reader's next one.
+    /// The reader is awake, and need not be woken. An exchange too: a plain store behind the writer's would hide it
+    /// from the reader's next one.
     pub(crate) fn wake(&self) {
         self.sleeps.0.swap(0, Ordering::AcqRel);
     }

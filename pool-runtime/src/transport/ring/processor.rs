@@ -1,10 +1,10 @@
 //! Two that talk to each other on one processor.
 //!
-//! The scheduler likes to wake a process on the processor of the one that wakes it. While it does, spinning is worse than
-//! useless: what one waits for cannot happen before it goes to sleep. So each side says where it runs, and sleeps at once
-//! if the other runs there too. That is best for a call now and then, as a processor that sleeps takes long to wake up. In a
-//! lively talk, two processors are a good deal faster; and as the scheduler sees two processes that hardly do anything,
-//! the worker moves away by itself.
+//! The scheduler likes to wake a process on the processor of the one that wakes it. While it does, spinning is worse
+//! than useless: what one waits for cannot happen before it goes to sleep. So each side says where it runs, and sleeps
+//! at once if the other runs there too. That is best for a call now and then, as a processor that sleeps takes long to
+//! wake up. In a lively talk, two processors are a good deal faster; and as the scheduler sees two processes that
+//! hardly do anything, the worker moves away by itself.
 
 use std::{
     sync::atomic::{AtomicU32, Ordering},

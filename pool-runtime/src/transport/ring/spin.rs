@@ -3,8 +3,8 @@
 //! To be woken takes 30 to 100 µs and a system call on either side; what is waited for often comes within one. Whoever
 //! spins for as long as a wake-up takes, and then sleeps, never loses more than half. Two things make it a loss all the
 //! same: another thread that wants this processor, and a peer that regularly takes longer. The first shows as a gap
-//! between two looks at the clock, and stops all spinning for a while; the second as spins that end for nothing, each of
-//! which makes the next one shorter, down to none. A sleep that turns out to have been short makes them long again.
+//! between two looks at the clock, and stops all spinning for a while; the second as spins that end for nothing, each
+//! of which makes the next one shorter, down to none. A sleep that turns out to have been short makes them long again.
 
 use std::time::{Duration, Instant};
 

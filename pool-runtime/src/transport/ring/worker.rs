@@ -80,8 +80,8 @@ impl Incoming {
             return Err(MAD);
         }
         let start = place(&self.memory.calls, CALLS, self.reading.position() + HEAD as u64);
-        // SAFETY: a whole capacity is mapped from any place on, and `length` is less. The parent has published these bytes,
-        // and does not write there before they are released, below.
+        // SAFETY: a whole capacity is mapped from any place on, and `length` is less. The parent has published these
+        // bytes, and does not write there before they are released, below.
         let frame = unsafe { std::slice::from_raw_parts(start, length) };
         let handled = handle(frame);
         self.release(whole);
@@ -196,8 +196,8 @@ impl Outgoing {
         Ok(())
     }
 
-    /// As [`push`](Self::push), of a head and a payload of a word each, as those of most small calls are; if there is room
-    /// for them at once.
+    /// As [`push`](Self::push), of a head and a payload of a word each, as those of most small calls are; if there is
+    /// room for them at once.
     #[inline(always)]
     pub(crate) fn push_words(&mut self, head: [u8; 8], payload: [u8; 8]) -> bool {
         let ring = &self.memory.control().reports;

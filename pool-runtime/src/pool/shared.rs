@@ -396,7 +396,7 @@ impl Shared {
         self.check(call.task)?;
         let job = self.jobs.fetch_add(1, Ordering::Relaxed);
         let policy = self.policy(call.wish.as_deref(), call.task);
-        Ok(Arc::new(Slot::of_call(call.task.name(), job, arguments.bytes, arguments.regions, policy)))
+        Ok(Arc::new(Slot::of_call(call.task, job, arguments.bytes, arguments.regions, policy)))
     }
 
     /// Hands calls to the dispatcher: the one way in for all of them. `then` looks at what it has decided, before the
@@ -492,7 +492,7 @@ impl Home for Shared {
 
 impl Work for Slot {
     fn task(&self) -> &'static str {
-        self.task
+        Slot::task(self)
     }
 
     fn first_job(&self) -> u64 {

@@ -351,8 +351,9 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         self.seats[seat].phase = Phase::Empty { not_before: now };
         // In reverse, as each goes to the front. They are not to blame for what a call before them did.
         for flight in back.into_iter().rev() {
-            let flight = Flight { deaths: flight.deaths + u32::from(nothing_started), ..flight };
-            if flight.deaths < MAX_DEATHS.saturating_add(flight.work.policy().retries) || flight.cancelled {
+            let flight = Flight { deaths: flight.deaths.saturating_add(nothing_started.into()), ..flight };
+            let most = MAX_DEATHS.saturating_add(flight.work.policy().retries);
+            if u32::from(flight.deaths) < most || flight.cancelled {
                 self.send_back(flight);
             } else {
                 self.fail_flight(&flight, flight.tried_before(), |call| {

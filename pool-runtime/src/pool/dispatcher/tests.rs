@@ -504,3 +504,9 @@ fn a_seat_that_cannot_start_does_not_fail_the_pool_while_others_are_on_their_way
     pool.ready(0, 1, now);
     assert_eq!(pool.next_start(1, now), Start::Never, "that one is given up");
 }
+
+#[test]
+fn what_waits_is_small() {
+    // A million jobs may wait, each by itself.
+    assert!(size_of::<Waiting<Calls>>() <= 32 && size_of::<Waiting<dyn Work>>() <= 40);
+}

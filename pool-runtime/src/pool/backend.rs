@@ -89,7 +89,8 @@ pub enum Backend {
     ///
     /// A thread cannot be killed. Where a worker would be, the job ends at once, a new thread takes the worker's place,
     /// and the old one ends when its task returns; what that returns is dropped. Also when the pool is terminated or
-    /// dropped, nobody waits for such a thread.
+    /// dropped, nobody waits for such a thread. A call that took too long and is tried again runs beside its earlier
+    /// attempt, if that has not come to its end.
     Threads,
     /// As [`Threads`](Self::Threads), and things go wrong, drawn from this seed: the same seed and the same
     /// submissions, in the same order, make the same faults for each job, however the threads are scheduled.

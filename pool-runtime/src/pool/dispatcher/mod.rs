@@ -330,10 +330,11 @@ impl<W: ?Sized + Work> Dispatcher<W> {
 
     /// The process of a seat has ended. `claimed` is the number of the latest call that it started.
     pub(crate) fn lost(&mut self, seat: usize, epoch: u32, loss: &Arc<Loss>, claimed: u32, now: Time) {
-        if self.seats[seat].epoch != epoch {
+        let state = &self.seats[seat];
+        if state.epoch != epoch || matches!(state.phase, Phase::Empty { .. } | Phase::Closed) {
+            // Of that one, it is known.
             return;
         }
-        let state = &self.seats[seat];
         let expected = matches!(state.phase, Phase::Leaving | Phase::Doomed);
         let useless = state.finished == 0 && now.saturating_sub(state.ready_at) < 1000 * MILLISECOND;
         // It began when the one before it was reported, or when it was sent.

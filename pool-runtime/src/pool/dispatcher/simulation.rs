@@ -3,10 +3,11 @@
 //!
 //! Workers are simulated as the parent cannot see them: calls arrive, start, end, hang, grow and die; reports arrive
 //! late, several at a time, twice, or never; what was taken back or looked at is told later, in any order; a death is
-//! noticed later still; users submit, cancel, close and terminate at any time. A call's fate is drawn when it starts.
+//! noticed later still, and now and then told again; users submit, cancel, close and terminate at any time. A call's fate
+//! is drawn when it starts.
 //!
 //! - Every call ends exactly once, and none is lost.
-//! - No call runs in two places at once, nor more often than it may be tried.
+//! - No call runs in two places at once, nor more often than it may be tried, nor starts after it was cancelled.
 //! - How it ends agrees with what happened to it: a time-out only after its time, a loss only with its worker, …
 //! - No worker is killed but for a call that it runs, and that was cancelled, took too long or too much memory.
 //! - Every queue is within its limit, every count is what it counts, and nobody is idle while a call waits.
@@ -98,6 +99,8 @@ struct Fact {
     running: bool,
     ended: bool,
     cancelled: bool,
+    /// It was cancelled wherever it was: it is not to start any more.
+    given_up: bool,
     policy: u8,
 }
 
@@ -125,8 +128,22 @@ struct Process {
 
 /// Something that the dispatcher has yet to be told.
 enum News {
-    TakenBack { seat: usize, epoch: u32, claimed: u32 },
-    Seen { seat: usize, epoch: u32, seen: Seen },
+    TakenBack {
+        seat: usize,
+        epoch: u32,
+        claimed: u32,
+    },
+    Seen {
+        seat: usize,
+        epoch: u32,
+        seen: Seen,
+    },
+    /// Once more: somebody has told it already.
+    Lost {
+        seat: usize,
+        epoch: u32,
+        claimed: u32,
+    },
 }
 
 struct World {
@@ -147,6 +164,8 @@ struct World {
     /// The pool takes no work any more, or is over at once.
     closed: bool,
     terminated: bool,
+    /// Once it is closed, nobody cancels anything: what hangs has to come to its end all the same.
+    patient: bool,
     /// The latest event that all could be checked after.
     events: u64,
     touched: Option<usize>,
@@ -184,6 +203,7 @@ impl World {
         let policies = policies.collect();
         let deaths = [20, 200, 5000][random.below(3)];
         let troubles = [10, 100, 2000][random.below(3)];
+        let patient = random.one_in(2);
         Self {
             shape: Shape { seats, ..most },
             pool: Dispatcher::new(seats, limits),
@@ -200,6 +220,7 @@ impl World {
             tickets: Vec::new(),
             closed: false,
             terminated: false,
+            patient,
             events: 0,
             touched: None,
             deaths,

@@ -243,6 +243,16 @@ fn a_call_whose_workers_die_before_it_starts_is_given_up_in_the_end() {
 }
 
 #[test]
+fn a_death_that_is_told_twice_counts_once() {
+    let mut pool = pool(1);
+    pool.lost(0, 1, &loss(), 0, MILLISECOND);
+    pool.close();
+    assert!(matches!(pool.next_start(0, MILLISECOND), Start::Never));
+    pool.lost(0, 1, &loss(), 0, MILLISECOND);
+    assert!(pool.is_finished(), "the seat is open again");
+}
+
+#[test]
 fn a_call_behind_many_that_kill_their_workers_is_run_in_the_end() {
     let mut pool = pool(1);
     warm_up(&mut pool, 10_000);

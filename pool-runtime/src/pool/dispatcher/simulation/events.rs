@@ -106,7 +106,7 @@ impl World {
         };
         match self.random.below(20) {
             0 | 1 => self.submit(),
-            2 if self.random.one_in(4) => self.cancel(),
+            2 if self.random.one_in(4) && !(self.closed && self.patient) => self.cancel(),
             // A clock may be late; it is never early.
             3 if self.pool.next_tick().is_some_and(|at| at <= self.now) => self.pool.tick(self.now),
             3 => {}
@@ -160,6 +160,7 @@ impl World {
         let running = self.random.one_in(2);
         for fact in &mut self.jobs[first as usize..first as usize + calls as usize] {
             fact.cancelled = true;
+            fact.given_up |= running;
         }
         self.pool.cancel(ticket, running, self.now);
     }
@@ -172,6 +173,7 @@ impl World {
         match self.news.swap_remove(index) {
             News::TakenBack { seat, epoch, claimed } => self.pool.taken_back(seat, epoch, claimed, self.now),
             News::Seen { seat, epoch, seen } => self.pool.seen(seat, epoch, seen, self.now),
+            News::Lost { seat, epoch, claimed } => self.pool.lost(seat, epoch, &tests::loss(), claimed, self.now),
         }
     }
 
@@ -231,6 +233,7 @@ impl World {
             fact.starts += 1;
             assert!(!std::mem::replace(&mut fact.running, true), "job {} runs twice at once", call.job);
             assert!(!fact.ended || fact.cancelled || self.terminated, "job {} starts after its end", call.job);
+            assert!(!fact.given_up, "job {} starts after it was cancelled", call.job);
             assert!(fact.starts <= policy.retries + 1, "job {} runs too often", call.job);
             assert_eq!(call.attempt, fact.starts, "job {}", call.job);
             let fate = match random.below(self.troubles) {
@@ -299,6 +302,9 @@ impl World {
         let loss = Arc::new(Loss { stage, ..(*tests::loss()).clone() });
         self.pool.lost(seat, process.epoch, &loss, process.claimed, self.now);
         self.pool.seats[seat].failures = 0;
+        if self.random.one_in(20) {
+            self.news.push(News::Lost { seat, epoch: process.epoch, claimed: process.claimed });
+        }
         self.empty.push(seat);
         self.touched = Some(seat);
     }

@@ -3,7 +3,12 @@
 
 pool_runtime::pool_main!();
 
-over_every_transport! { in_turn: it_travels_inside_of_any_argument, each_way_to_call_carries_it, the_handle_may_go_before_the_call_runs }
+over_every_transport! {
+    in_turn:
+    it_travels_inside_of_any_argument,
+    each_way_to_call_carries_it,
+    the_handle_may_go_before_the_call_runs,
+}
 
 mod shared_support;
 mod support;

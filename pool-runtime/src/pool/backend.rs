@@ -78,8 +78,8 @@ pub enum Backend {
     /// call in one stack.
     ///
     /// [`apply_async`](crate::Pool::apply_async) and [`map_async`](crate::Pool::map_async) return jobs that have ended;
-    /// [`imap`](crate::Pool::imap) runs a call when it reads its input. Calls run in the order in which they are submitted,
-    /// one after the other, but for those that several threads submit. There is nothing to be cancelled.
+    /// [`imap`](crate::Pool::imap) runs a call when it reads its input. Calls run in the order in which they are
+    /// submitted, one after the other, but for those that several threads submit. There is nothing to be cancelled.
     ///
     /// [`build`](crate::PoolBuilder::build) runs the initializer on its own thread, and every other thread does when it
     /// submits its first call; if it fails then, so does the call. A state is dropped with its thread; or when the pool

@@ -3,8 +3,8 @@
 //!
 //! Workers are simulated as the parent cannot see them: calls arrive, start, end, hang, grow and die; reports arrive
 //! late, several at a time, twice, or never; what was taken back or looked at is told later, in any order; a death is
-//! noticed later still, and now and then told again; users submit, cancel, close and terminate at any time. A call's fate
-//! is drawn when it starts.
+//! noticed later still, and now and then told again; users submit, cancel, close and terminate at any time. A call's
+//! fate is drawn when it starts.
 //!
 //! - Every call ends exactly once, and none is lost.
 //! - No call runs in two places at once, nor more often than it may be tried, nor starts after it was cancelled.

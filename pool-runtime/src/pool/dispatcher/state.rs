@@ -35,8 +35,8 @@ pub(super) struct Waiting<W: ?Sized> {
     pub(super) end: u32,
     /// From 1: how often they have been started, and once more.
     pub(super) attempt: u32,
-    /// How many workers have died that had been sent these calls, before they started any; that many at the least, where
-    /// there is no counting further.
+    /// How many workers have died that had been sent these calls, before they started any; that many at the least,
+    /// where there is no counting further.
     pub(super) deaths: u16,
     /// Have they been started in an earlier attempt?
     pub(super) ran: Ran,

@@ -65,16 +65,25 @@ struct Shape {
     events: u64,
     /// How much time passes between two events, at the most.
     pause: Time,
+    /// The clock is late by so many of its chances.
+    late: usize,
     /// After how many events everything is checked, not only what an event has touched.
     check_every: u64,
 }
 
 /// Short lives, of which many fit into a second: what is rare is the beginning and the end.
-const TINY: Shape = Shape { seats: 3, calls: 60, events: 400, pause: 2 * MILLISECOND, check_every: 1 };
-const SMALL: Shape = Shape { seats: 6, calls: 3_000, events: 3_000, pause: 2 * MILLISECOND, check_every: 1 };
-const MEDIUM: Shape = Shape { seats: 200, calls: 100_000, events: 200_000, pause: MILLISECOND / 10, check_every: 200 };
-const LARGE: Shape =
-    Shape { seats: 10_000, calls: 3_000_000, events: 3_000_000, pause: MILLISECOND / 500, check_every: 50_000 };
+const TINY: Shape = Shape { seats: 3, calls: 60, events: 400, pause: 2 * MILLISECOND, late: 1, check_every: 1 };
+const SMALL: Shape = Shape { seats: 6, calls: 3_000, events: 3_000, pause: 2 * MILLISECOND, late: 1, check_every: 1 };
+const MEDIUM: Shape =
+    Shape { seats: 200, calls: 100_000, events: 2_000_000, pause: MILLISECOND / 10, late: 1, check_every: 200 };
+const LARGE: Shape = Shape {
+    seats: 10_000,
+    calls: 3_000_000,
+    events: 100_000_000,
+    pause: MILLISECOND / 500,
+    late: 20,
+    check_every: 50_000,
+};
 
 /// What becomes of a call once it has started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,6 +169,8 @@ struct World {
     now: Time,
     jobs: Vec<Fact>,
     ended: u64,
+    /// How many of them with a value.
+    values: u64,
     tickets: Vec<(Ticket, u64, u32)>,
     /// The pool takes no work any more, or is over at once.
     closed: bool,
@@ -172,6 +183,10 @@ struct World {
     /// One in so many calls dies, and one in so many meets something else.
     deaths: usize,
     troubles: usize,
+    /// So many calls wait at the most for each worker: users wait for results before they submit more.
+    backlog: usize,
+    /// How many submissions were cancelled, or tried to be.
+    cancels: usize,
 }
 
 impl World {
@@ -204,6 +219,7 @@ impl World {
         let deaths = [20, 200, 5000][random.below(3)];
         let troubles = [10, 100, 2000][random.below(3)];
         let patient = random.one_in(2);
+        let backlog = [4, 40, 400][random.below(3)];
         Self {
             shape: Shape { seats, ..most },
             pool: Dispatcher::new(seats, limits),
@@ -217,6 +233,7 @@ impl World {
             now: 0,
             jobs: Vec::new(),
             ended: 0,
+            values: 0,
             tickets: Vec::new(),
             closed: false,
             terminated: false,
@@ -225,6 +242,8 @@ impl World {
             touched: None,
             deaths,
             troubles,
+            backlog,
+            cancels: 0,
         }
     }
 
@@ -272,23 +291,25 @@ fn setting(name: &str) -> Option<u64> {
 }
 
 /// Runs worlds of this shape, one after the other, for so long; at least one.
-fn simulate(shape: Shape, first_seed: u64, time: Duration) -> (u64, u64, u64) {
+fn simulate(shape: Shape, first_seed: u64, time: Duration) {
     let began = Instant::now();
     // Where there is time, other worlds than those of the last run.
     let fresh = setting("POOL_SIMULATE_SECONDS")
         .map_or(0, |_| std::time::UNIX_EPOCH.elapsed().map_or(0, |time| time.as_nanos() as u64));
     let first_seed = first_seed.wrapping_add(fresh);
-    let (mut worlds, mut events, mut calls) = (0, 0, 0);
+    let (mut worlds, mut events, mut calls, mut values) = (0, 0, 0, 0);
     let chosen = setting("POOL_SIMULATE_SEED");
     while worlds == 0 || (began.elapsed() < time && chosen.is_none()) {
         let seed = chosen.unwrap_or(first_seed.wrapping_add(worlds));
         let lived = std::panic::catch_unwind(|| {
             let mut world = World::new(seed, shape);
             world.live();
-            (world.events, world.jobs.len() as u64)
+            (world.events, world.jobs.len() as u64, world.values)
         });
         match lived {
-            Ok((happened, submitted)) => (events, calls) = (events + happened, calls + submitted),
+            Ok((happened, submitted, returned)) => {
+                (events, calls, values) = (events + happened, calls + submitted, values + returned);
+            }
             Err(payload) => {
                 eprintln!("seed {seed} of {shape:?} fails: POOL_SIMULATE_SEED={seed} runs it again");
                 std::panic::resume_unwind(payload);
@@ -296,8 +317,9 @@ fn simulate(shape: Shape, first_seed: u64, time: Duration) -> (u64, u64, u64) {
         }
         worlds += 1;
     }
-    eprintln!("{worlds} worlds, {events} events, {calls} calls");
-    (worlds, events, calls)
+    eprintln!("{worlds} worlds, {events} events, {calls} calls, {values} with a value");
+    // Where nearly everything is cancelled, there is little to go wrong.
+    assert!(worlds < 20 || values > calls / 3, "too few calls are run to their end");
 }
 
 /// The time for a shape: its share of what the environment says, or so many milliseconds.

@@ -73,6 +73,7 @@ impl World {
         let policy = &self.policies[usize::from(fact.policy)];
         let Some(error) = error else {
             assert!(fact.starts > 0, "job {job} has a value and never ran");
+            self.values += 1;
             return;
         };
         let attempts = error.attempts();
@@ -108,7 +109,9 @@ impl World {
             0 | 1 => self.submit(),
             2 if self.random.one_in(4) && !(self.closed && self.patient) => self.cancel(),
             // A clock may be late; it is never early.
-            3 if self.pool.next_tick().is_some_and(|at| at <= self.now) => self.pool.tick(self.now),
+            3 if self.random.one_in(self.shape.late) && self.pool.next_tick().is_some_and(|at| at <= self.now) => {
+                self.pool.tick(self.now);
+            }
             3 => {}
             4 | 5 => self.tell_news(),
             6 | 7 => self.start(),
@@ -131,7 +134,8 @@ impl World {
     }
 
     fn submit(&mut self) {
-        if self.closed || self.jobs.len() as u64 >= self.shape.calls {
+        let full = self.pool.waiting_calls > self.backlog * self.shape.seats;
+        if self.closed || full || self.jobs.len() as u64 >= self.shape.calls {
             return;
         }
         let most = (4 * self.shape.seats).clamp(30, 4000);
@@ -148,6 +152,11 @@ impl World {
     }
 
     fn cancel(&mut self) {
+        // What is submitted is to have a good chance to be run.
+        if 3 * self.cancels >= self.tickets.len() {
+            return;
+        }
+        self.cancels += 1;
         // Young and old ones alike.
         let count = self.tickets.len();
         let latest = count.saturating_sub(1 + self.random.below(20));

@@ -515,7 +515,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         if let Some(front) = self.returned.front_mut()
             && front.ticket == flight.ticket
             && front.next == flight.end
-            && (front.attempt, front.deaths) == (flight.attempt, flight.deaths)
+            && (front.attempt, front.deaths, front.ran) == (flight.attempt, flight.deaths, flight.ran)
         {
             front.next = flight.next;
             return;

@@ -501,6 +501,43 @@ fn what_was_tried_before_is_said_of_every_end() {
 }
 
 #[test]
+fn calls_side_by_side_are_not_taken_for_equal_if_only_one_of_them_has_run() {
+    let mut pool = pool(1);
+    warm_up(&mut pool, 10_000);
+    let mut now = 0;
+    let mut restart = |pool: &mut Simple| {
+        now += LONGEST_BACK_OFF;
+        let Start::Now { epoch } = pool.next_start(0, now) else { panic!("it is not started again") };
+        pool.tick(now);
+        pool.ready(0, epoch, now);
+        (epoch, sent(pool).into_iter().flat_map(|(_, calls)| calls).collect::<Vec<_>>())
+    };
+    pool.add(Calls { policy: Policy { retries: 1, ..Policy::NONE }, ..work(0, 2) }, 0).unwrap();
+    let (_, calls) = sent(&mut pool).remove(0);
+    assert_eq!(calls.len(), 2);
+    // The first is lost while it runs, and the second, which is sent again, before.
+    pool.lost(0, 1, &loss(), calls[0].number, 0);
+    let (epoch, calls) = restart(&mut pool);
+    let decoding = Arc::new(Loss { stage: Stage::Decoding, ..Loss::of(1) });
+    pool.lost(0, epoch, &decoding, calls.iter().find(|call| call.job == 1).unwrap().number, 0);
+    // Both are sent again, and come back together.
+    let (epoch, calls) = restart(&mut pool);
+    assert_eq!(calls.iter().map(|call| (call.job, call.attempt)).collect::<Vec<_>>(), [(0, 2), (1, 2)]);
+    pool.lost(0, epoch, &loss(), calls[0].number - 1, 0);
+    let (epoch, calls) = restart(&mut pool);
+    for call in calls {
+        let failure = crate::protocol::Failure::Decode("no".into());
+        let failed = Failed { stage: Stage::Decoding, leaving: false, failure };
+        pool.reported(0, epoch, (call.number, 1), Some(failed)).unwrap();
+        let error = effects(&mut pool).into_iter().find_map(|effect| match effect {
+            Effect::Failed { error, .. } => Some(error),
+            _ => None,
+        });
+        assert_eq!(error.unwrap().ran(), if call.job == 0 { Ran::Yes } else { Ran::No }, "job {}", call.job);
+    }
+}
+
+#[test]
 fn a_seat_that_cannot_start_does_not_fail_the_pool_while_others_are_on_their_way() {
     let mut pool = Simple::new(2, LIMITS);
     assert_eq!(pool.next_start(0, 0), Start::Now { epoch: 1 });

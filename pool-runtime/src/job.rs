@@ -9,6 +9,10 @@
 //! A slot is finished exactly once; what comes later is ignored. Results stay bytes until a user's thread asks: user
 //! code (decoding, callbacks) never runs on a thread that others wait for, but for an executor's `Waker`.
 
+mod callbacks;
+
+pub(crate) use callbacks::Callbacks;
+
 use crate::{
     codec::{self, Block, CodecError, Reader},
     error::{Error, Kind, Ran, Result},
@@ -23,7 +27,6 @@ use crate::{
 use std::{
     any::Any,
     cell::{Cell, RefCell},
-    collections::VecDeque,
     fmt,
     pin::Pin,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
@@ -629,63 +632,6 @@ impl<R> fmt::Debug for Job<R> {
             .field("task", &self.origin.task.name())
             .field("ready", &self.is_ready())
             .finish()
-    }
-}
-
-/// Runs callbacks, one after the other, on a thread that exists while there are any.
-#[derive(Default)]
-pub(crate) struct Callbacks {
-    state: Mutex<CallbackState>,
-    idle: Condvar,
-}
-
-#[derive(Default)]
-struct CallbackState {
-    queue: VecDeque<Box<dyn FnOnce() + Send>>,
-    runner: Option<std::thread::ThreadId>,
-    running: bool,
-}
-
-impl Callbacks {
-    fn run(self: &Arc<Self>, callback: Box<dyn FnOnce() + Send>) {
-        let mut state = lock(&self.state);
-        state.queue.push_back(callback);
-        if state.running {
-            return;
-        }
-        state.running = true;
-        drop(state);
-        let all = self.clone();
-        let thread = std::thread::Builder::new().name("pool-callbacks".into()).spawn(move || {
-            crate::os::block_all_signals();
-            all.run_all();
-        });
-        if thread.is_err() {
-            // No thread is to be had: late is worse than here.
-            self.run_all();
-        }
-    }
-
-    fn run_all(&self) {
-        let mut state = lock(&self.state);
-        state.runner = Some(std::thread::current().id());
-        while let Some(callback) = state.queue.pop_front() {
-            drop(state);
-            let _ = panic::catch(callback);
-            state = lock(&self.state);
-        }
-        state.running = false;
-        state.runner = None;
-        drop(state);
-        self.idle.notify_all();
-    }
-
-    /// Waits until all callbacks have run; called from one of them, does not wait.
-    pub(crate) fn wait_idle(&self) {
-        let mut state = lock(&self.state);
-        while state.running && state.runner != Some(std::thread::current().id()) {
-            state = self.idle.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
     }
 }
 

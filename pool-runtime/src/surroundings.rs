@@ -19,7 +19,8 @@ pub struct WorkerOptions {
     pub(crate) cpus: Option<Vec<usize>>,
 }
 
-/// The same options on what has its `options`, for all of `$whose` processes at once.
+/// The same choices as methods of a builder that keeps them in a field `options`: what its processes are called in the
+/// documentation, and the verbs that go with that.
 macro_rules! surroundings {
     ($whose:literal, $start:literal, $stand:literal) => {
         #[doc = concat!("Sets an environment variable of ", $whose, ".")]

@@ -50,15 +50,22 @@ fn a_call_that_uses_too_much_fails_with_the_figure() {
 }
 
 #[task]
-fn reserve(seconds: f64) -> usize {
-    let reserved: Vec<u8> = Vec::with_capacity(1 << 30);
-    std::thread::sleep(Duration::from_secs_f64(seconds));
-    reserved.capacity() >> 30
+fn reserve(reserved: &Path, end: &Path) -> usize {
+    let memory: Vec<u8> = Vec::with_capacity(1 << 30);
+    support::give(reserved);
+    support::await_given(end);
+    memory.capacity() >> 30
 }
 
 fn memory_that_is_not_touched_does_not_count() {
-    let pool = builder().processes(1).memory(256 << 20).build().unwrap();
-    assert_eq!(pool.apply(reserve::call(0.1)).unwrap(), 1);
+    let signals = Signals::new();
+    let pool = builder().processes(2).memory(256 << 20).build().unwrap();
+    let job = pool.apply_async(reserve::call(&signals.path("reserved"), &signals.path("end")));
+    signals.await_given("reserved");
+    // All workers are looked at equally often: when it is seen that one has too much, the other has been looked at.
+    assert!(pool.apply(fill::call().memory(256 << 20)).unwrap_err().is_out_of_memory());
+    signals.give("end");
+    assert_eq!(job.get().unwrap(), 1);
     assert_eq!(pool.apply(use_some::call(64)).unwrap(), 64);
 }
 

@@ -28,9 +28,7 @@ const SHORT: Duration = Duration::from_millis(50);
 
 #[task]
 fn hang() {
-    loop {
-        std::thread::sleep(Duration::from_secs(3600));
-    }
+    support::hang();
 }
 
 #[task]

@@ -1,4 +1,11 @@
-//! Ways in which a process dies.
+//! Ways in which a process dies, or has to be killed.
+
+/// Does nothing, for ever.
+pub fn hang() -> ! {
+    loop {
+        std::thread::park();
+    }
+}
 
 /// Writes where nobody may.
 pub fn segfault() {

@@ -4,14 +4,13 @@
 //! something can be done, what to do; [`Error`] puts the task's name in front.
 
 use crate::{
-    dossier::{Dossier, Loss},
+    dossier::{CalledTask, Dossier, Loss, Ran, Stage, was_killed},
     os::OomKill,
     panic::PanicInfo,
+    protocol::{Failed, Failure, NotReady},
+    registry::{self, Twice},
 };
-use std::{
-    borrow::Cow, fmt, io, os::unix::process::ExitStatusExt, path::PathBuf, process::ExitStatus, sync::Arc,
-    time::Duration,
-};
+use std::{borrow::Cow, fmt, io, os::unix::process::ExitStatusExt, sync::Arc, time::Duration};
 
 /// The result of almost everything here.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -50,70 +49,6 @@ struct Inner {
     /// How often it was tried.
     attempts: u32,
     kind: Kind,
-}
-
-/// Whether the task of a failed call had started.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Ran {
-    /// It never started: it is safe to make the call again.
-    No,
-    /// It started, and may have done some or all of its work.
-    Yes,
-    /// Nobody can tell.
-    Maybe,
-}
-
-impl Ran {
-    /// What is true of a call that has also been tried before.
-    pub(crate) fn or_before(self, before: Self) -> Self {
-        match (self, before) {
-            (Self::Yes, _) | (_, Self::Yes) => Self::Yes,
-            (Self::Maybe, _) | (_, Self::Maybe) => Self::Maybe,
-            (Self::No, Self::No) => Self::No,
-        }
-    }
-}
-
-/// What a worker was doing when it was last heard of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u32)]
-pub(crate) enum Stage {
-    /// Between calls, or not yet at its first.
-    Idle = 0,
-    /// Reading the arguments.
-    Decoding = 1,
-    /// In the task.
-    Running = 2,
-    /// Writing the result.
-    Encoding = 3,
-}
-
-impl Stage {
-    pub(crate) fn from_u32(number: u32) -> Self {
-        match number {
-            1 => Self::Decoding,
-            2 => Self::Running,
-            3 => Self::Encoding,
-            _ => Self::Idle,
-        }
-    }
-
-    /// Whether a task that came this far, and no further, has started.
-    pub(crate) fn ran(self) -> Ran {
-        match self {
-            Self::Idle | Self::Decoding => Ran::No,
-            Self::Running | Self::Encoding => Ran::Yes,
-        }
-    }
-
-    pub(crate) fn text(self) -> &'static str {
-        match self {
-            Self::Idle => "before it began",
-            Self::Decoding => "while decoding the arguments",
-            Self::Running => "while running",
-            Self::Encoding => "while encoding the result",
-        }
-    }
 }
 
 #[derive(Clone, Debug, thiserror::Error)]
@@ -164,10 +99,10 @@ pub(crate) enum Kind {
     )]
     NoEntry,
     #[error(
-        "two tasks are named `{name}`: one at {first}, one at {second}; give one of them another name with \
-         `#[task(name = \"…\")]`"
+        "two tasks are named `{}`: one at {}, one at {}; give one of them another name with `#[task(name = \"…\")]`",
+        .0.name, .0.first, .0.second
     )]
-    DuplicateTask { name: &'static str, first: String, second: String },
+    DuplicateTask(Twice),
     #[error("a daemonic process cannot start processes: start this one with `.daemon(false)`")]
     Daemonic,
     #[error("processes are nested {0} deep: a task that starts processes whose tasks start processes has no end")]
@@ -178,22 +113,8 @@ pub(crate) enum Kind {
     Os { action: Cow<'static, str>, source: Arc<io::Error> },
 }
 
-/// Did the process end by a signal that comes from others?
-pub(crate) fn was_killed(status: ExitStatus) -> bool {
-    matches!(status.signal(), Some(libc::SIGKILL | libc::SIGTERM | libc::SIGINT | libc::SIGHUP))
-}
-
 fn mebibytes(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
-}
-
-pub(crate) fn signal_name(signal: i32) -> String {
-    // The standard library knows the names, but only prints them inside a whole status: "signal: 11 (SIGSEGV)".
-    let status = ExitStatus::from_raw(signal).to_string();
-    match (status.find('('), status.find(')')) {
-        (Some(open), Some(close)) if open < close => format!(" {}", &status[open..=close]),
-        _ => String::new(),
-    }
 }
 
 impl Error {
@@ -210,11 +131,12 @@ impl Error {
     }
 
     pub(crate) fn of_task(mut self, task: impl Into<Cow<'static, str>>) -> Self {
-        let task = self.0.task.get_or_insert(task.into());
-        if let Kind::Lost(dossier) | Kind::TimedOut { dossier, .. } | Kind::OverMemory { dossier, .. } =
-            &mut self.0.kind
-        {
-            dossier.task.get_or_insert_with(|| task.clone());
+        let task = self.0.task.get_or_insert(task.into()).clone();
+        if let Some(dossier) = self.dossier_mut() {
+            dossier.task.get_or_insert_with(|| {
+                let place = registry::find(&task).map(|info| (info.file(), info.line()));
+                CalledTask { name: task, place }
+            });
         }
         self
     }
@@ -244,12 +166,11 @@ impl Error {
         }
     }
 
-    /// Notes where the dossier was written to.
-    pub(crate) fn set_saved(&mut self, file: PathBuf) {
-        if let Kind::Lost(dossier) | Kind::TimedOut { dossier, .. } | Kind::OverMemory { dossier, .. } =
-            &mut self.0.kind
-        {
-            dossier.saved = Some(file);
+    /// What is known of the death of the worker, if the call was lost with it.
+    pub(crate) fn dossier_mut(&mut self) -> Option<&mut Dossier> {
+        match &mut self.0.kind {
+            Kind::Lost(dossier) | Kind::TimedOut { dossier, .. } | Kind::OverMemory { dossier, .. } => Some(dossier),
+            _ => None,
         }
     }
 
@@ -363,6 +284,34 @@ impl Error {
     /// Did the task start? A call that did not can be made again without doing anything twice.
     pub fn ran(&self) -> Ran {
         self.0.ran
+    }
+}
+
+/// What the user of a call is told that failed in its worker.
+impl From<Failed> for Error {
+    fn from(Failed { stage, failure, .. }: Failed) -> Self {
+        match failure {
+            Failure::Panicked(panic) => Self::new(Kind::Panicked { panic, stage }).with_ran(stage.ran()),
+            Failure::Decode(why) => Self::new(Kind::DecodeArgument(why)),
+            Failure::Encode(why) => Self::new(Kind::EncodeResult(why)).with_ran(stage.ran()),
+            Failure::Unfit(why) => Self::new(Kind::State(why)),
+        }
+    }
+}
+
+/// Why a worker is not ready.
+impl From<NotReady> for Error {
+    fn from(why: NotReady) -> Self {
+        Self::new(match why {
+            NotReady::Failed(why) => Kind::Initializer(why),
+            NotReady::Panicked(panic) => Kind::InitializerPanicked(panic),
+        })
+    }
+}
+
+impl From<Twice> for Error {
+    fn from(twice: Twice) -> Self {
+        Self::new(Kind::DuplicateTask(twice))
     }
 }
 

@@ -321,48 +321,41 @@
 
 extern crate self as pool_runtime;
 
-mod backtrace;
 mod codec;
-mod courier;
-mod current;
 mod dossier;
 mod entry;
 mod error;
 #[cfg(all(test, not(loom)))]
 mod fuzz;
-mod here;
+mod hash;
 mod job;
-mod launch;
 mod limits;
+mod memory;
+mod objects;
+mod options;
 mod os;
-mod packed;
 mod panic;
-mod payload;
+mod peer;
 mod policy;
 mod pool;
 mod process;
 mod program;
 mod protocol;
-mod record;
 mod registry;
-mod relay;
 mod replay;
-mod reporter;
-mod results;
 mod run;
 mod sandbox;
-mod shared;
-mod surroundings;
+mod sync;
 mod task;
 mod transport;
 mod worker;
 
-pub use current::{CurrentJob, current_job};
-pub use dossier::Dossier;
+pub use dossier::{Dossier, Ran};
 pub use entry::enter;
-pub use error::{Error, Ran, Result};
+pub use error::{Error, Result};
 pub use job::Job;
-pub use launch::Stdio;
+pub use objects::{Plain, Shared};
+pub use options::{Stdio, WorkerOptions};
 pub use os::OomKill;
 pub use panic::PanicInfo;
 pub use pool::{Backend, Imap, Pool, PoolBuilder, PoolStats, Transport, WorkerInfo, WorkerState};
@@ -370,18 +363,18 @@ pub use pool_macros::task;
 pub use process::{Process, RunningProcess, active_children};
 pub use program::{ProcessInfo, cpu_count, current_process, parent_process};
 pub use registry::tasks;
+pub use run::current::{CurrentJob, current_job};
 pub use sandbox::Sandbox;
-pub use shared::{Plain, Shared};
-pub use surroundings::WorkerOptions;
 pub use task::{Call, Initializer, Task, TaskCall, TaskInfo};
 
 /// What the macros' expansions use. Not for users: it changes without notice.
 #[doc(hidden)]
 pub mod __private {
     pub use crate::codec::{
-        CodecError, Few, Probe, Reader, Writer, few_rank0, few_rank1, rank0, rank1, rank2, rank3, rank4,
+        CodecError, Probe, Reader, Writer, few_rank0, few_rank1, rank0, rank1, rank2, rank3, rank4,
     };
     pub use crate::entry::{enter_from_test, main};
+    pub use crate::memory::Few;
     pub use crate::policy::Wish;
     pub use crate::program::TestEntry;
     pub use crate::registry::Registration;

@@ -8,23 +8,23 @@
 //! (so that a large one never blocks the process), and reaps it. Nobody has to join a process for it to be cleaned up.
 
 use crate::{
-    codec::{Hold, Reader, Writer},
-    dossier::{Dossier, Loss},
-    error::{Error, Kind, Ran, Result, Stage},
-    job::{Decode, decode_value, lock},
-    launch::{self, Launch, Launched, Stdio},
+    codec::{Reader, Writer},
+    dossier::{Dossier, Loss, Ran, Stage},
+    error::{Error, Kind, Result},
+    job::{Decode, decode_value},
     limits,
+    memory::{Hold, packed::Part},
+    options::{Stdio, WorkerOptions, surroundings},
     os::{self, Child},
-    packed::Part,
+    peer::launch::{self, Launch, Launched},
     policy::{Policy, Wish},
     program::{self, ProcessInfo},
     protocol::{
-        CALLS_HEAD, CallHeader, CallsWriter, Failed, Failure, FromWorker, Garbled, Record, Told, chunk_overhead,
-        stop_frame,
+        CALLS_HEAD, CallHeader, CallsWriter, Failed, FromWorker, Garbled, Record, Told, chunk_overhead, stop_frame,
     },
     run::{Fault, Run},
     sandbox::Sandbox,
-    surroundings::{WorkerOptions, surroundings},
+    sync::lock,
     task::{Body, Encoded, RawCall, TaskCall, TaskInfo},
     transport::Received,
 };
@@ -357,12 +357,7 @@ fn attend(
     let status = launched.child.wait();
     let error = match ending {
         Some(Ok(bytes)) => return Ok(bytes),
-        Some(Err(Failed { stage, failure, .. })) => match failure {
-            Failure::Panicked(panic) => Error::new(Kind::Panicked { panic, stage }).with_ran(stage.ran()),
-            Failure::Decode(why) => Error::new(Kind::DecodeArgument(why)),
-            Failure::Encode(why) => Error::new(Kind::EncodeResult(why)).with_ran(Ran::Yes),
-            Failure::Unfit(why) => Error::new(Kind::State(why)),
-        },
+        Some(Err(failed)) => failed.into(),
         None if call.is_none() && status.is_some_and(|status| status.success()) => return Ok(Vec::new()),
         None => {
             let loss = launched.examine(fault);

@@ -217,7 +217,7 @@ pub(crate) fn build() -> Option<u64> {
     static BUILD: OnceLock<Option<u64>> = OnceLock::new();
     *BUILD.get_or_init(|| {
         let mut file = std::fs::File::open(crate::os::program_path().ok()?).ok()?;
-        let mut hash = crate::registry::Fnv::new();
+        let mut hash = crate::hash::Fnv::new();
         let mut buffer = vec![0; 1 << 16];
         loop {
             match file.read(&mut buffer).ok()? {

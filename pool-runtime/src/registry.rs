@@ -1,9 +1,6 @@
 //! The table of tasks: every `#[task]` of the program and its dependencies, collected before `main` by `inventory`.
 
-use crate::{
-    error::{Error, Kind},
-    task::TaskInfo,
-};
+use crate::{hash::Fnv, task::TaskInfo};
 use std::{collections::HashMap, sync::OnceLock};
 
 /// What `#[task]` submits.
@@ -30,14 +27,14 @@ pub fn tasks() -> impl Iterator<Item = &'static TaskInfo> {
     table().in_order.iter().copied()
 }
 
-struct Table {
+struct TaskTable {
     in_order: Vec<&'static TaskInfo>,
     by_name: HashMap<&'static str, &'static TaskInfo>,
     digest: u64,
 }
 
-fn table() -> &'static Table {
-    static TABLE: OnceLock<Table> = OnceLock::new();
+fn table() -> &'static TaskTable {
+    static TABLE: OnceLock<TaskTable> = OnceLock::new();
     TABLE.get_or_init(|| {
         let mut in_order: Vec<_> = inventory::iter::<Registration>.into_iter().map(|entry| entry.0).collect();
         // The collection has no order of its own: it differs between linkers and their settings.
@@ -46,7 +43,11 @@ fn table() -> &'static Table {
         for task in &in_order {
             digest.write(&task.signature_hash().to_le_bytes());
         }
-        Table { by_name: in_order.iter().map(|task| (task.name(), *task)).collect(), in_order, digest: digest.finish() }
+        TaskTable {
+            by_name: in_order.iter().map(|task| (task.name(), *task)).collect(),
+            in_order,
+            digest: digest.finish(),
+        }
     })
 }
 
@@ -60,40 +61,18 @@ pub(crate) fn digest() -> u64 {
     table().digest
 }
 
+/// Two tasks of one name: where each of them is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Twice {
+    pub(crate) name: &'static str,
+    pub(crate) first: String,
+    pub(crate) second: String,
+}
+
 /// Refuses a table in which a name stands for two tasks.
-pub(crate) fn check() -> Result<(), Error> {
+pub(crate) fn check() -> Result<(), Twice> {
     let twice = table().in_order.windows(2).find(|pair| pair[0].name() == pair[1].name());
     let Some([first, second]) = twice else { return Ok(()) };
     let place = |task: &TaskInfo| format!("{}:{}", task.file(), task.line());
-    Err(Error::new(Kind::DuplicateTask { name: first.name(), first: place(first), second: place(second) }))
-}
-
-/// The 64-bit FNV-1a hash: stable between processes, unlike the standard library's.
-pub(crate) struct Fnv(u64);
-
-impl Fnv {
-    pub(crate) const fn new() -> Self {
-        Self(0xcbf2_9ce4_8422_2325)
-    }
-
-    pub(crate) const fn write(&mut self, bytes: &[u8]) {
-        let mut at = 0;
-        while at < bytes.len() {
-            self.0 = (self.0 ^ bytes[at] as u64).wrapping_mul(0x0100_0000_01b3);
-            at += 1;
-        }
-    }
-
-    /// As `write`, eight bytes at a time: for large inputs, with another result.
-    pub(crate) fn write_words(&mut self, bytes: &[u8]) {
-        let (words, rest) = bytes.as_chunks::<8>();
-        for word in words {
-            self.0 = (self.0 ^ u64::from_le_bytes(*word)).wrapping_mul(0x0100_0000_01b3).rotate_left(23);
-        }
-        self.write(rest);
-    }
-
-    pub(crate) const fn finish(&self) -> u64 {
-        self.0
-    }
+    Err(Twice { name: first.name(), first: place(first), second: place(second) })
 }

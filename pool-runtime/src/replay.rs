@@ -5,14 +5,15 @@
 //! else says which task runs on which bytes, and without which sandbox: it is to be trusted as a program is.
 
 use crate::{
-    codec::{Hold, Reader, Writer},
+    codec::{Reader, Writer},
+    dossier::file::{LostCall, Recorded},
+    error::Error,
+    memory::{Hold, region},
     os::{self, Abilities, Confinement},
     panic,
     program::{self, WayIn},
-    record::{Record, Recorded},
     registry,
     run::{Fault, Run},
-    shared,
     task::{Body, TaskInfo},
 };
 use std::{any::Any, path::Path};
@@ -29,7 +30,7 @@ pub(crate) fn run(file: &Path, unconfined: bool) -> i32 {
         Ok(bytes) => bytes,
         Err(error) => return refuse(file, &error.to_string()),
     };
-    let prepared = Record::read(&bytes).and_then(|(_, record)| prepare(record));
+    let prepared = LostCall::read(&bytes).and_then(|(_, record)| prepare(record));
     let (record, task, initializer) = match prepared {
         Ok(prepared) => prepared,
         Err(why) => return refuse(file, &why),
@@ -73,11 +74,11 @@ pub(crate) fn run(file: &Path, unconfined: bool) -> i32 {
     }
 }
 
-type Prepared<'r> = (Record<'r>, &'static TaskInfo, Option<(&'static TaskInfo, Recorded<'r>)>);
+type Prepared<'r> = (LostCall<'r>, &'static TaskInfo, Option<(&'static TaskInfo, Recorded<'r>)>);
 
 /// Checks that this program can run it, and brings the memory back of which its arguments speak.
-fn prepare(record: Record<'_>) -> Result<Prepared<'_>, String> {
-    registry::check().map_err(|error| error.to_string())?;
+fn prepare(record: LostCall<'_>) -> Result<Prepared<'_>, String> {
+    registry::check().map_err(|twice| Error::from(twice).to_string())?;
     if record.left_out {
         return Err("its arguments are not in the file, as the pool had kept too much by then".into());
     }
@@ -87,7 +88,7 @@ fn prepare(record: Record<'_>) -> Result<Prepared<'_>, String> {
     }
     let initializer = record.initializer.map(|call| known(&call).map(|info| (info, call))).transpose()?;
     for (id, bytes) in &record.regions {
-        shared::restore(*id, bytes).map_err(|error| format!("its shared memory cannot be made: {error}"))?;
+        region::restore(*id, bytes).map_err(|error| format!("its shared memory cannot be made: {error}"))?;
     }
     Ok((record, task, initializer))
 }
@@ -158,7 +159,7 @@ mod tests {
     #[test]
     fn what_was_left_out_is_not_run() {
         let call = Recorded { task: "a::b", signature: 5, arguments: b"" };
-        let record = Record {
+        let record = LostCall {
             build: None,
             pid: 2,
             job: 3,

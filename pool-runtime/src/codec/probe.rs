@@ -12,8 +12,11 @@
 //! | 1 | unsized types with such an owned form (`Path`) | serde, lent from the owned form |
 //! | 0 | anything else | refused, by the bound of `check` |
 
-use super::{CodecError, Reader, Writer, spare};
-use crate::os;
+use crate::{
+    codec::{CodecError, Reader, Writer},
+    memory::cache,
+    os,
+};
 use bytemuck::{AnyBitPattern, NoUninit};
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
@@ -117,7 +120,7 @@ fn copied<T: AnyBitPattern>(bytes: &[u8]) -> Result<Vec<T>, CodecError> {
         };
     }
     let count = bytes.len() / size;
-    let mut values = spare::take(count).unwrap_or_else(|| {
+    let mut values = cache::take(count).unwrap_or_else(|| {
         let mut values = Vec::with_capacity(count);
         os::prefer_huge_pages(values.spare_capacity_mut());
         values
@@ -194,7 +197,7 @@ pub mod rank4 {
         }
         #[inline]
         fn done(&self, value: Vec<T>) {
-            spare::done(value);
+            cache::done(value);
         }
         #[inline]
         fn decode(&self, reader: &mut Reader<'_>) -> Result<Vec<T>, CodecError> {
@@ -216,7 +219,7 @@ pub mod rank4 {
         }
         #[inline]
         fn done(&self, value: String) {
-            spare::done(value.into_bytes());
+            cache::done(value.into_bytes());
         }
         #[inline]
         fn decode(&self, reader: &mut Reader<'_>) -> Result<String, CodecError> {
@@ -225,7 +228,7 @@ pub mod rank4 {
                 Cow::Borrowed(text) => text,
             };
             let mut owned =
-                spare::take(text.len()).and_then(|memory| String::from_utf8(memory).ok()).unwrap_or_default();
+                cache::take(text.len()).and_then(|memory| String::from_utf8(memory).ok()).unwrap_or_default();
             owned.push_str(text);
             Ok(owned)
         }

@@ -1,17 +1,17 @@
 //! The handshake, what a parent reads of a worker, and what a worker reads of its parent.
 
-use super::{Kind, Plan, run};
 use crate::{
-    error::Stage,
+    dossier::Stage,
+    fuzz::{Kind, Plan, run},
+    memory::packed::Packed,
+    options::WorkerOptions,
     os::{Allowed, Confinement, Files, Limits},
-    packed::Packed,
     panic::PanicInfo,
     policy::Timing,
     protocol::{
         CallHeader, CallsWriter, Failed, Failure, FromWorker, Hello, NamedCall, NotReady, Record, RecordHead, ToWorker,
         Told, stop_frame,
     },
-    surroundings::WorkerOptions,
     transport::Append,
 };
 
@@ -220,7 +220,8 @@ fn calls() -> Vec<Vec<u8>> {
         let mut frame = Vec::new();
         let mut writer = CallsWriter::new(&mut frame, 7);
         for (task, part) in &chunks[end.saturating_sub(2)..end] {
-            let part = crate::packed::Part { every: part.every, ends: part.ends, base: part.base, bytes: part.bytes };
+            let part =
+                crate::memory::packed::Part { every: part.every, ends: part.ends, base: part.base, bytes: part.bytes };
             let count = if part.every.is_some() && part.bytes.len() == 8 { 1 } else { 20 };
             writer.chunk(first, if part.ends.is_empty() { count } else { 12 }, task, part);
         }

@@ -1,8 +1,8 @@
 //! The page that a worker may write over at any time, and the words that it leaves there.
 
-use super::{Kind, Plan, frames::panic_info, run};
 use crate::{
-    error::Stage,
+    dossier::Stage,
+    fuzz::{Kind, Plan, frames::panic_info, run},
     os::{self, CallId, Mapping, PAGE, StatusPage},
     panic::PanicInfo,
 };

@@ -1,6 +1,6 @@
 //! The fuzzer finds what is planted: a test that passes because nothing is looked for would show nothing.
 
-use super::*;
+use crate::fuzz::*;
 
 fn plan(memory: fn(usize) -> usize) -> Plan<'static> {
     let words = |words: &[u32]| words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<u8>>();

@@ -1,8 +1,8 @@
 //! The parent's ends of the rings, over memory that a hostile worker writes over, between and during reads.
 
-use super::{Kind, Plan, Random, run, seed, time};
 use crate::{
-    codec::Block,
+    fuzz::{Kind, Plan, Random, run, seed, time},
+    memory::Block,
     os::{Mapping, PAGE},
     transport::{
         Append as _,

@@ -1,11 +1,14 @@
 //! Values: whatever the bytes are, decoding ends in a value or an error, with bounded memory and depth.
 
-use super::{Kind, Plan, run};
-use crate::codec::{
-    Block, CodecError, Hold, LentSlice, Probe, Reader, Writer,
-    rank2::{Elements as _, Value as _},
-    rank3::Text as _,
-    rank4::{BulkSlice as _, BulkValue as _},
+use crate::{
+    codec::{
+        CodecError, LentSlice, Probe, Reader, Writer,
+        rank2::{Elements as _, Value as _},
+        rank3::Text as _,
+        rank4::{BulkSlice as _, BulkValue as _},
+    },
+    fuzz::{Kind, Plan, run},
+    memory::{Block, Hold},
 };
 use serde::{Deserialize, Serialize};
 use std::{

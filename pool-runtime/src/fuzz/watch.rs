@@ -1,6 +1,6 @@
 //! Notices that a target does not come to an end, which the thread that it runs on cannot say.
 
-use super::{Fault, Found};
+use crate::fuzz::{Fault, Found};
 use std::{
     sync::{Condvar, Mutex, PoisonError},
     time::{Duration, Instant},

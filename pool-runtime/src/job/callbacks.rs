@@ -1,7 +1,6 @@
 //! The thread on which users' callbacks run: never one that others wait for.
 
-use super::lock;
-use crate::{os, panic};
+use crate::{os, panic, sync::lock};
 use std::{
     collections::VecDeque,
     sync::{Arc, Condvar, Mutex, PoisonError},

@@ -11,7 +11,7 @@
 //!
 //! Addresses are noted as distances from an [`anchor`], as the same program lies elsewhere in another process.
 
-use super::page::{Crash, StatusPage};
+use crate::os::page::{Crash, StatusPage};
 use std::{
     ffi::{c_int, c_void},
     mem::MaybeUninit,

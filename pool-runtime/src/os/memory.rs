@@ -17,7 +17,7 @@
 //! it; through a mapping, the page is zeroed first, and there is a fault for each. Of 64 MiB, the one takes as long as
 //! a clone of a `Vec`, the other half as much again. So all is written, but what has to be filled in place.
 
-use super::mapping::PAGE;
+use crate::os::mapping::PAGE;
 use rustix::{
     fs::{FallocateFlags, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, fcntl_get_seals, memfd_create},
     io::Errno,

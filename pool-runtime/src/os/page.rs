@@ -12,7 +12,7 @@
 //!
 //! The page is a sealed memfd: it cannot shrink below the parent's feet. The parent never trusts what it reads.
 
-use super::{
+use crate::os::{
     claim::{CallId, Claim},
     mapping::{Mapping, PAGE, check_size, sealed_memory},
 };

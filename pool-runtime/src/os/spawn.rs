@@ -1,7 +1,7 @@
 //! Starting a process with `posix_spawn`: it shares the parent's memory until it executes, so that starting is as fast
 //! from a parent of many gigabytes, and no user code runs in a copy of a program with threads.
 
-use super::Child;
+use crate::os::Child;
 use rustix::process::Pid;
 use std::{
     ffi::{CStr, CString, OsStr, OsString},

@@ -1,11 +1,9 @@
 //! What stands at the seats of a pool: worker processes, or something else in their place, for tests.
 
 use crate::{
-    courier::Courier,
-    here::{Inline, Thread, faults::Plan},
-    launch::Launch,
+    memory::{attach::Courier, region::Region},
     os::{self, Child},
-    shared::Handle,
+    peer::{Inline, Thread, faults::Plan, launch::Launch},
 };
 use std::{sync::Arc, time::Duration};
 
@@ -153,7 +151,7 @@ impl Occupant {
 
     /// A call that speaks of these is about to be sent there. A thread finds them in this process, where they are to be
     /// `held` as long as it is busy with the frame, whatever becomes of the call.
-    pub(super) fn bring(&self, regions: &[Handle], held: &mut Vec<Handle>) {
+    pub(super) fn bring(&self, regions: &[Arc<Region>], held: &mut Vec<Arc<Region>>) {
         match self {
             Self::Process { courier, .. } => courier.bring(regions),
             Self::Thread(_) => held.extend_from_slice(regions),
@@ -161,7 +159,7 @@ impl Occupant {
     }
 
     /// It could not read the arguments of a call that speaks of these.
-    pub(super) fn doubt(&self, regions: &[Handle], under_way: bool) {
+    pub(super) fn doubt(&self, regions: &[Arc<Region>], under_way: bool) {
         match self {
             Self::Process { courier, .. } => courier.doubt(regions, under_way),
             Self::Thread(_) => {}

@@ -3,17 +3,20 @@
 //! Arguments lie one behind the other in one piece of memory, so that a million inputs are not a million allocations.
 //! How many calls go to a worker at a time is the dispatcher's business, not that of the size of a batch.
 
-use super::{
-    dispatcher::Work,
-    shared::{Shared, Submission},
-};
 use crate::{
-    codec,
+    dossier::Ran,
     error::Error,
-    packed::{Packed, Part},
-    payload::Payload,
+    memory::{
+        self, cache,
+        packed::{Packed, Part},
+        payload::Payload,
+        region::{Region, Regions},
+    },
     policy::{Policy, SharedPolicy, Wish},
-    shared::{Handle, Regions},
+    pool::{
+        dispatcher::Work,
+        shared::{Shared, Submission},
+    },
     task::{Encoded, Registered, Task, TaskCall, TaskInfo},
 };
 use std::{
@@ -32,7 +35,7 @@ pub(super) struct Gatherer {
     /// What is asked for these calls alone.
     wish: Option<Box<Wish>>,
     pub(super) arguments: Packed,
-    regions: Vec<Handle>,
+    regions: Vec<Arc<Region>>,
 }
 
 impl Gatherer {
@@ -77,7 +80,7 @@ impl Gatherer {
         let Encoded { bytes, regions } = arguments;
         self.arguments.push(&bytes);
         if let Payload::Heap(bytes) = bytes {
-            codec::recycle(bytes);
+            cache::recycle(bytes);
         }
         self.hold(&regions);
     }
@@ -105,7 +108,7 @@ pub(super) struct Batch {
     arguments: Packed,
     policy: SharedPolicy,
     /// What the arguments speak of, of all calls together.
-    regions: Vec<Handle>,
+    regions: Vec<Arc<Region>>,
 }
 
 impl Batch {
@@ -162,7 +165,7 @@ impl<E: Ends> Submission for Submitted<E> {
         see(self.batch.arguments.part(calls));
     }
 
-    fn with_regions(&self, see: &mut dyn FnMut(&[Handle])) {
+    fn with_regions(&self, see: &mut dyn FnMut(&[Arc<Region>])) {
         see(&self.batch.regions);
     }
 
@@ -171,7 +174,9 @@ impl<E: Ends> Submission for Submitted<E> {
     }
 
     fn fail(&self, index: u32, error: Error) {
-        codec::doom(&self.batch.regions, &error);
+        if error.is_cancelled() && error.ran() != Ran::No {
+            memory::doom(&self.batch.regions);
+        };
         self.ends.fail(index, error);
     }
 }

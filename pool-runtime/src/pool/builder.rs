@@ -1,27 +1,31 @@
 //! The options of a pool, each with its default.
 
-use super::{
-    Backend, Pool,
-    backend::Staff,
-    collector::Collector,
-    dispatcher::{self, Dispatcher},
-    records::Records,
-    shared::{Core, Shared},
-    supervisor,
-};
 use crate::{
+    dossier::keep::DossierKeeper,
     error::{Error, Kind, Result},
-    here::{Inline, faults::Plan},
-    job::{Callbacks, lock},
-    launch::{Launch, START_TIMEOUT},
+    job::Callbacks,
+    memory::region::Regions,
+    options::{WorkerOptions, surroundings},
     os,
+    peer::{
+        Inline,
+        faults::Plan,
+        launch::{Launch, START_TIMEOUT},
+    },
     policy::Wish,
+    pool::{
+        Backend, Pool,
+        backend::Staff,
+        collector::Collector,
+        dispatcher::{self, Dispatcher},
+        shared::{Core, Shared},
+        supervisor,
+    },
     program,
     protocol::NamedCall,
     registry,
     sandbox::Sandbox,
-    shared::Regions,
-    surroundings::{WorkerOptions, surroundings},
+    sync::lock,
     task::{Call, Initializer, RawCall, StateType},
     transport::{channel, ring},
 };
@@ -528,7 +532,13 @@ impl PoolBuilder {
             clock_at: None,
             phase: (false, processes),
         };
-        let records = self.dossiers.map(Records::new).transpose()?;
+        let records = self
+            .dossiers
+            .map(|dir| {
+                DossierKeeper::new(&dir, program::replay_command)
+                    .map_err(|error| Error::os(format!("cannot keep dossiers in {:?}", dir.display()), error))
+            })
+            .transpose()?;
         let shared = Arc::new_cyclic(|itself| Shared {
             seats: processes,
             name: self.name.unwrap_or_else(default_name),

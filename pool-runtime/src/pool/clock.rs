@@ -1,7 +1,10 @@
 //! The clock of a pool: a thread that exists only once there is a time to wait for, and sleeps until the next one.
 
-use super::{dispatcher::Dispatcher, shared::Shared};
-use crate::{job::lock, os};
+use crate::{
+    os,
+    pool::{dispatcher::Dispatcher, shared::Shared},
+    sync::lock,
+};
 use std::{
     sync::{PoisonError, atomic::Ordering},
     time::Duration,

@@ -20,15 +20,16 @@
 //! for part of the time that the workers have work for, and a worker rings only when it runs dry. A thread that submits
 //! many calls reads the rings itself now and then.
 
-use super::{
-    dispatcher::Time,
-    ringline::RingLine,
-    shared::{Core, Line, Shared, Station},
-};
 use crate::{
-    codec,
-    job::{Awaited, Deferral, SHORT_NAP, lock},
-    os, payload,
+    job::{Awaited, Deferral, SHORT_NAP},
+    memory::{self, payload},
+    os,
+    pool::{
+        dispatcher::Time,
+        ringline::RingLine,
+        shared::{Core, Line, Shared, Station},
+    },
+    sync::lock,
     transport::ring::{Bells, COLLECTOR, LAZY, LEADER, Spin},
 };
 use std::{
@@ -87,7 +88,7 @@ pub(super) struct Lead<'c> {
 
 impl Collector {
     pub(super) fn new(bells: Arc<Bells>, seats: usize) -> Self {
-        codec::pool_began();
+        memory::pool_began();
         Self {
             bells,
             stations: Mutex::new(Arc::new([])),
@@ -303,7 +304,7 @@ impl Collector {
                 }
             }
             if patience.is_none_or(|patience| patience == LONGEST_SLEEP)
-                && (codec::trim() | codec::trim_spare() | payload::trim())
+                && (memory::trim() | memory::trim_spare() | payload::trim())
             {
                 patience = Some(LONGEST_SLEEP);
             }
@@ -321,7 +322,7 @@ impl Collector {
 
 impl Drop for Collector {
     fn drop(&mut self) {
-        codec::pool_ended();
+        memory::pool_ended();
     }
 }
 

@@ -18,7 +18,7 @@
 //! after a few milliseconds, and then sleeps for good.
 
 use crate::{
-    job::lock,
+    sync::lock,
     transport::{Inlet, Received},
 };
 use std::{

@@ -1,16 +1,17 @@
 //! The iterators `imap` and `imap_unordered`: they read their inputs a little ahead of the results that are taken.
 
-use super::{
-    Pool,
-    batch::{Ends, Gatherer, Submitted, decode_of, task_of, withdraw},
-    shared::{Shared, Submission},
-};
 use crate::{
     error::{Error, Result},
-    job::{Awaited, Home, decode_value, lock, sleep_on},
+    job::{Awaited, Home, decode_value},
+    memory::payload::Payload,
     panic,
-    payload::Payload,
+    pool::{
+        Pool,
+        batch::{Ends, Gatherer, Submitted, decode_of, task_of, withdraw},
+        shared::{Shared, Submission},
+    },
     protocol::Record,
+    sync::{lock, sleep_on},
     task::TaskCall,
 };
 use std::{

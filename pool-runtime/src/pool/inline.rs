@@ -1,9 +1,9 @@
 //! Calls that run at once, where they are submitted: the pool's rules, without its queue.
 
-use super::shared::{Shared, Submission};
 use crate::{
     error::{Error, Result},
-    here::Inline,
+    peer::Inline,
+    pool::shared::{Shared, Submission},
     protocol::{CallHeader, Record, Told},
 };
 use std::sync::Arc;
@@ -57,7 +57,7 @@ fn told(mut records: Vec<u8>) -> Result<Vec<u8>> {
             records.truncate(record.size());
             Ok(records)
         }
-        Ok(Told::Failed(failed)) => Err(failed.into_error()),
+        Ok(Told::Failed(failed)) => Err(failed.into()),
         _ => Err(nonsense()),
     }
 }

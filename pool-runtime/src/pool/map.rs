@@ -1,14 +1,14 @@
 //! `map` and `map_async`: many inputs to calls, on the caller's thread, and their results to a vector.
 
-use super::{
-    batch::{Batch, Ends, Gatherer, Submitted, task_of, withdraw},
-    shared::{Shared, Submission},
-};
 use crate::{
     error::{Error, Result},
-    job::{Awaited, Home, Job, Origin, Raw, Slot, Tickets, lock, sleep_on},
+    job::{Awaited, Home, Job, Origin, Raw, Slot, Tickets, results::Results},
     os,
-    results::Results,
+    pool::{
+        batch::{Batch, Ends, Gatherer, Submitted, task_of, withdraw},
+        shared::{Shared, Submission},
+    },
+    sync::{lock, sleep_on},
     task::{Encoded, RawCall, Task, TaskCall, TaskInfo},
 };
 use std::{

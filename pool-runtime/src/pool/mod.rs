@@ -27,12 +27,12 @@ mod builder;
 mod clock;
 mod collector;
 pub(crate) mod dispatcher;
+mod dossiers;
 mod ear;
 mod imap;
 mod inline;
 mod map;
 mod outbox;
-mod records;
 mod reports;
 mod ringline;
 mod shared;
@@ -45,7 +45,8 @@ pub use imap::Imap;
 
 use crate::{
     error::{Error, Result},
-    job::{Job, Origin, Raw, Slot, Tickets, lock},
+    job::{Job, Origin, Raw, Slot, Tickets},
+    sync::lock,
     task::TaskCall,
 };
 use backend::Staff;

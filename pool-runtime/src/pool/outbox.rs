@@ -3,11 +3,16 @@
 //! They are put in while the dispatcher is locked, which keeps the order, and sent after it is unlocked, by whoever
 //! comes first: sending may take a while, and others must be able to go on.
 
-use super::{
-    dispatcher::Flight,
-    shared::{Submission, write_calls},
+use crate::{
+    memory::region::Region,
+    pool::{
+        dispatcher::Flight,
+        shared::{Submission, write_calls},
+    },
+    protocol::stop_frame,
+    sync::lock,
+    transport::Outlet,
 };
-use crate::{job::lock, protocol::stop_frame, shared::Handle, transport::Outlet};
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex, TryLockError},
@@ -24,7 +29,7 @@ pub(super) enum Outgoing {
         generation: u32,
         flights: Vec<Flight<dyn Submission>>,
         /// What the other side is to hold meanwhile.
-        held: Vec<Handle>,
+        held: Vec<Arc<Region>>,
     },
     Stop,
 }
@@ -41,7 +46,7 @@ impl Outgoing {
         }
     }
 
-    fn held(self) -> Vec<Handle> {
+    fn held(self) -> Vec<Arc<Region>> {
         match self {
             Self::Stop => Vec::new(),
             Self::Calls { held, .. } => held,

@@ -1,13 +1,14 @@
 //! What workers say: told to the dispatcher, and its outcome to those who wait.
 
-use super::{
-    dispatcher::Effect,
-    ear,
-    shared::{Core, Line, Shared, Station, Todo},
-};
 use crate::{
-    job::{Split, lock},
+    job::Split,
+    pool::{
+        dispatcher::Effect,
+        ear,
+        shared::{Core, Line, Shared, Station, Todo},
+    },
     protocol::{Failure, FromWorker, Garbled, Record, Told},
+    sync::lock,
     transport::Received,
 };
 

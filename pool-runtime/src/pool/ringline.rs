@@ -3,15 +3,16 @@
 //! Sending never waits: what finds no room stays in a backlog, and whoever listens goes on with it when the worker has
 //! made some. It happens while the dispatcher is locked, which keeps the frames in the order of their numbers.
 
-use super::{
-    dispatcher::Flight,
-    shared::{Shared, Station, Submission, write_calls},
-};
 use crate::{
-    codec::Block,
-    job::{Deferral, Split, lock},
-    os, payload,
+    job::{Deferral, Split},
+    memory::{Block, payload},
+    os,
+    pool::{
+        dispatcher::Flight,
+        shared::{Shared, Station, Submission, write_calls},
+    },
     protocol::{Bulk, CALLS_HEAD, Record, chunk_overhead, stop_frame},
+    sync::lock,
     transport::{Append as _, ring},
 };
 use std::{

@@ -1,23 +1,27 @@
 //! What all threads of a pool share: how events get to the dispatcher, and its decisions to the workers and callers.
 
-use super::{
-    backend::{Occupant, Staff},
-    collector::Collector,
-    dispatcher::{Dispatcher, Effect, Flight, Seen, Ticket, Time, Work},
-    ear::Ear,
-    outbox::{Outbox, Outgoing},
-    records::Records,
-    ringline::RingLine,
-};
 use crate::{
+    dossier::keep::DossierKeeper,
     error::{Error, Result},
-    job::{Awaited, Callbacks, Deferral, Home, Raw, Slot, Split, lock},
+    job::{Awaited, Callbacks, Deferral, Home, Raw, Slot, Split},
+    memory::{
+        packed::Part,
+        region::{Region, Regions},
+    },
+    options::WorkerOptions,
     os::{self, StatusPage},
-    packed::Part,
     policy::{Policy, SharedPolicy, Wish},
+    pool::{
+        backend::{Occupant, Staff},
+        collector::Collector,
+        dispatcher::{Dispatcher, Effect, Flight, Seen, Ticket, Time, Work},
+        dossiers,
+        ear::Ear,
+        outbox::{Outbox, Outgoing},
+        ringline::RingLine,
+    },
     protocol::{CallsWriter, NamedCall, RecordHead},
-    shared::{Handle, Regions},
-    surroundings::WorkerOptions,
+    sync::lock,
     task::{RawCall, StateType, TaskInfo},
     transport::Append,
 };
@@ -37,7 +41,7 @@ pub(crate) trait Submission: Work + Send + Sync {
     fn with_arguments(&self, calls: Range<u32>, see: &mut dyn FnMut(Part<'_>));
 
     /// Shows the shared memory of which the arguments speak, if they do.
-    fn with_regions(&self, see: &mut dyn FnMut(&[Handle]));
+    fn with_regions(&self, see: &mut dyn FnMut(&[Arc<Region>]));
 
     /// So many have ended with values, whose records these are.
     fn values(&self, first: u32, count: u32, records: &[u8]);
@@ -89,7 +93,7 @@ pub(crate) struct Shared {
     /// What all calls may take, if neither they nor their tasks say otherwise.
     pub(super) wish: Wish,
     /// Where calls are kept that were lost with their workers.
-    pub(super) records: Option<Records>,
+    pub(super) records: Option<DossierKeeper>,
     pub(super) itself: Weak<Self>,
 }
 
@@ -333,7 +337,7 @@ impl Shared {
         }
         for (work, index, mut error) in failed {
             if let Some(records) = &self.records {
-                records.keep(self, &*work, index, &mut error);
+                dossiers::keep(records, self, &*work, index, &mut error);
             }
             work.fail(index, error);
         }
@@ -513,7 +517,7 @@ impl Submission for Slot {
         Slot::with_arguments(self, |bytes| see(Part::single(bytes)));
     }
 
-    fn with_regions(&self, see: &mut dyn FnMut(&[Handle])) {
+    fn with_regions(&self, see: &mut dyn FnMut(&[Arc<Region>])) {
         Slot::with_regions(self, see);
     }
 

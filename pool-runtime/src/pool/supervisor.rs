@@ -7,21 +7,21 @@
 //!
 //! An attendant only waits for its own worker. It never runs user code, and never blocks on sending.
 
-use super::{
-    backend::{Occupant, Staff},
-    dispatcher::Start,
-    ear::Ear,
-    outbox::Outbox,
-    ringline::RingLine,
-    shared::{Line, Shared, Station},
-    threads,
-};
 use crate::{
     dossier::Loss,
     error::Error,
-    job::lock,
-    launch::{self, LAST_BREATH, Launched},
     os, panic,
+    peer::launch::{self, LAST_BREATH, Launched},
+    pool::{
+        backend::{Occupant, Staff},
+        dispatcher::Start,
+        ear::Ear,
+        outbox::Outbox,
+        ringline::RingLine,
+        shared::{Line, Shared, Station},
+        threads,
+    },
+    sync::lock,
 };
 use std::{
     io,

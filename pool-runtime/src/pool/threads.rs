@@ -1,14 +1,14 @@
 //! What an attendant does where its worker is a thread: as [`supervisor`](super::supervisor) with a process.
 
-use super::{
-    backend::Occupant,
-    ear::Ear,
-    outbox::Outbox,
-    shared::{Line, Shared, Station},
-};
 use crate::{
-    here::{Hired, faults::Plan},
-    job::lock,
+    peer::{Hired, faults::Plan},
+    pool::{
+        backend::Occupant,
+        ear::Ear,
+        outbox::Outbox,
+        shared::{Line, Shared, Station},
+    },
+    sync::lock,
 };
 use std::{sync::Arc, time::Duration};
 

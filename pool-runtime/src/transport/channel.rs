@@ -18,8 +18,10 @@
 //!   before they are received.
 //! - Sending to a dead peer raises `SIGPIPE`; receiving fails with `EINTR`. Both stay in here.
 
-use super::{Frame, Inlet, Outlet, Received};
-use crate::os::{self, Child};
+use crate::{
+    os::{self, Child},
+    transport::{Frame, Inlet, Outlet, Received},
+};
 use ipc_channel::{
     IpcError,
     ipc::{self, IpcBytesReceiver, IpcBytesSender},

@@ -4,10 +4,10 @@
 //! arrives, what is sent later does not, and whoever sends it is told. So it is decided at one moment, under the
 //! queue's lock, which reports of a thread still count.
 
-use super::{Frame, Inlet, Outlet, Received};
 use crate::{
-    job::{lock, sleep_on},
-    shared::Handle,
+    memory::region::Region,
+    sync::{lock, sleep_on},
+    transport::{Frame, Inlet, Outlet, Received},
 };
 use std::{
     collections::VecDeque,
@@ -24,7 +24,7 @@ struct Queue {
 
 #[derive(Default)]
 struct State {
-    frames: VecDeque<(Vec<u8>, Vec<Handle>)>,
+    frames: VecDeque<(Vec<u8>, Vec<Arc<Region>>)>,
     closed: bool,
     /// The receiver has nothing to do: it waits for a frame.
     idle: bool,
@@ -38,7 +38,7 @@ pub(crate) struct Sender(Arc<Queue>);
 pub(crate) struct Receiver {
     queue: Arc<Queue>,
     /// What came with the latest frame.
-    held: Vec<Handle>,
+    held: Vec<Arc<Region>>,
 }
 
 /// Both ends of a queue.
@@ -70,7 +70,7 @@ impl Outlet for Sender {
         self.send_with(frame.to_vec(), Vec::new())
     }
 
-    fn send_with(&self, frame: Vec<u8>, held: Vec<Handle>) -> io::Result<()> {
+    fn send_with(&self, frame: Vec<u8>, held: Vec<Arc<Region>>) -> io::Result<()> {
         let mut state = lock(&self.0.state);
         if state.closed {
             drop(state);

@@ -15,8 +15,8 @@ pub(crate) mod ring;
 
 pub(crate) use ring::Append;
 
-use crate::shared::Handle;
-use std::{fmt, io, time::Instant};
+use crate::memory::region::Region;
+use std::{fmt, io, sync::Arc, time::Instant};
 
 /// Where frames go in. Shared between threads; the frames of two threads do not mix.
 pub(crate) trait Outlet: Send + Sync + fmt::Debug {
@@ -29,7 +29,7 @@ pub(crate) trait Outlet: Send + Sync + fmt::Debug {
 
     /// As [`send`](Self::send); where the other side is in this process, it keeps `held` for as long as it is busy with
     /// the frame. Elsewhere there is nothing to keep.
-    fn send_with(&self, frame: Vec<u8>, held: Vec<Handle>) -> io::Result<()> {
+    fn send_with(&self, frame: Vec<u8>, held: Vec<Arc<Region>>) -> io::Result<()> {
         drop(held);
         self.send(&frame)
     }

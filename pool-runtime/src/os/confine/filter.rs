@@ -4,7 +4,7 @@
 //! meant to be whole: calls that are newer than this list, and those of other conventions (32 bits, x32), are not there
 //! for a confined process. Refused calls return `EPERM`, so that the program can tell, and say so.
 
-use super::Confinement;
+use crate::os::confine::Confinement;
 use libc::c_long;
 use rustix::io::Errno;
 use seccompiler::{

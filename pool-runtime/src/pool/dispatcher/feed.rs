@@ -5,7 +5,7 @@
 //! What is on its way to a worker is limited in calls, bytes and frames: sending must never wait for a worker that is
 //! busy.
 
-use super::{Dispatcher, Effect, Flight, MILLISECOND, Phase, Time, Work, is_after};
+use crate::pool::dispatcher::{Dispatcher, Effect, Flight, MILLISECOND, Phase, Time, Work, is_after};
 
 /// How much work a worker is given ahead, where calls are short: what hides the way there and back.
 pub(super) const AHEAD: Time = 4 * MILLISECOND;

@@ -1,8 +1,11 @@
 //! Calls that run where they are submitted: they pass no queue and no seat, but are counted, and refused, as all
 //! others.
 
-use super::{Dispatcher, Over, Work};
-use crate::error::{Error, Kind, Ran};
+use crate::{
+    dossier::Ran,
+    error::{Error, Kind},
+    pool::dispatcher::{Dispatcher, Over, Work},
+};
 
 impl<W: ?Sized + Work> Dispatcher<W> {
     /// So many calls begin.

@@ -38,8 +38,8 @@ pub(crate) use watch::Seen;
 use watch::{NEVER, Watch};
 
 use crate::{
-    dossier::{Dossier, Loss},
-    error::{Error, Kind, Ran},
+    dossier::{Dossier, Loss, Ran},
+    error::{Error, Kind},
     protocol::{CallHeader, Failed},
 };
 use std::{collections::VecDeque, sync::Arc, time::Duration};
@@ -286,7 +286,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
             if let Some(failed) = failed.take() {
                 let error = match cancelled {
                     true => Error::new(Kind::Cancelled).with_ran(failed.stage.ran()),
-                    false => failed.into_error(),
+                    false => failed.into(),
                 };
                 self.fail(work, first, tried, error);
             } else if cancelled {
@@ -375,7 +375,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         }
         if !expected && useless && nothing_started {
             // It died by itself before it did anything: as good as a failed start.
-            let dossier = Dossier { loss: loss.clone(), call: None, time: None, saved: None, task: None };
+            let dossier = Dossier::of_process(loss.clone());
             self.start_failed_for(seat, Error::new(Kind::Lost(dossier)), false);
         }
         self.vacate(seat, now);

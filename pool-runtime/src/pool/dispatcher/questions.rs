@@ -1,7 +1,11 @@
 //! What others ask the dispatcher: nothing here changes it.
 
-use super::{Dispatcher, Flight, MILLISECOND, Over, Phase, Seat, Ticket, Time, Work, is_after, state::Counts};
-use crate::error::Error;
+use crate::{
+    error::Error,
+    pool::dispatcher::{
+        Dispatcher, Flight, MILLISECOND, Over, Phase, Seat, Ticket, Time, Work, is_after, state::Counts,
+    },
+};
 
 impl<W: ?Sized + Work> Dispatcher<W> {
     pub(crate) fn is_over(&self) -> bool {

@@ -19,15 +19,15 @@
 mod events;
 mod invariants;
 
-use super::{
-    tests::{Calls, LIMITS, Simple, ends, headers},
-    watch::NEVER,
-    *,
-};
 use crate::{
-    error::Stage,
+    dossier::Stage,
     panic::PanicInfo,
     policy::Policy,
+    pool::dispatcher::{
+        tests::{Calls, LIMITS, Simple, ends, headers},
+        watch::NEVER,
+        *,
+    },
     protocol::{CallHeader, Failure},
 };
 use std::{

@@ -1,9 +1,10 @@
 //! What the dispatcher keeps: calls that wait or are in flight, seats, and what it wants done.
 
-use super::{Time, watch::Watch};
 use crate::{
-    error::{Error, Ran},
+    dossier::Ran,
+    error::Error,
     policy::Policy,
+    pool::dispatcher::{Time, watch::Watch},
     protocol::CallHeader,
 };
 use std::{collections::VecDeque, ops::Range, sync::Arc};

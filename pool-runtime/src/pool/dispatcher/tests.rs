@@ -1,11 +1,15 @@
 //! Drives the dispatcher through single cases. What is common to all orders of events is for the
 //! [simulation](super::simulation).
 
-use super::{
-    starts::{LONGEST_BACK_OFF, MAX_FAILED_STARTS},
-    *,
+use crate::{
+    dossier::Stage,
+    policy::Policy,
+    pool::dispatcher::{
+        starts::{LONGEST_BACK_OFF, MAX_FAILED_STARTS},
+        *,
+    },
+    protocol::CallHeader,
 };
-use crate::{error::Stage, policy::Policy, protocol::CallHeader};
 use std::ops::Range;
 
 pub(super) const LIMITS: Limits =

@@ -11,11 +11,14 @@
 //! page said a moment ago: first nothing more may start there, and only if that very call still runs then, the worker
 //! is killed. A result that comes in the meantime counts.
 
-use super::{Dispatcher, Effect, MILLISECOND, Phase, Time, Work, state::Flight, state::Seat, state::Waiting};
 use crate::{
-    dossier::Dossier,
-    error::{Kind, Ran},
+    dossier::{Dossier, Ran},
+    error::Kind,
     policy::Policy,
+    pool::dispatcher::{
+        Dispatcher, Effect, MILLISECOND, Phase, Time, Work,
+        state::{Flight, Seat, Waiting},
+    },
 };
 use std::time::Duration;
 

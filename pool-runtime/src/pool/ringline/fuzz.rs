@@ -1,10 +1,12 @@
 //! What the parent makes of the stream that it reads out of a ring, while the worker writes what it likes.
 
-use super::*;
-use crate::fuzz::{
-    Kind, Plan,
-    rings::{Hostile, acts, stories},
-    run,
+use crate::{
+    fuzz::{
+        Kind, Plan,
+        rings::{Hostile, acts, stories},
+        run,
+    },
+    pool::ringline::*,
 };
 
 /// Calls with these numbers are waited for; the dispatcher would say so.

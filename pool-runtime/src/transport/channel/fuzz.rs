@@ -1,7 +1,9 @@
 //! Frames that come in parts, put together again out of whatever a hostile worker sends.
 
-use super::*;
-use crate::fuzz::{Kind, Plan, run};
+use crate::{
+    fuzz::{Kind, Plan, run},
+    transport::channel::*,
+};
 
 /// The packets that a sender makes of these frames, as they arrive.
 fn packets(frames: &[Vec<u8>]) -> Vec<Vec<u8>> {

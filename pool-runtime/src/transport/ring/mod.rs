@@ -29,7 +29,7 @@ pub(crate) use spin::Spin;
 pub(crate) use worker::{Incoming, Outgoing, worker_ends};
 
 use crate::{
-    codec::Block,
+    memory::Block,
     os::{self, Mapping, PAGE},
 };
 use positions::{Mad, Positions, Reading, Writing};

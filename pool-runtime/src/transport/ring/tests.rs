@@ -1,6 +1,6 @@
 //! Both ends of the rings in one process, beside a plain queue.
 
-use super::*;
+use crate::transport::ring::*;
 use std::collections::VecDeque;
 
 struct Random(u64);

@@ -2,13 +2,15 @@
 //!
 //! The worker has one thread for both, and believes its parent, but for positions that make no sense.
 
-use super::{
-    ALIGN, Bells, CALLS, COLLECTOR, HEAD, LEADER, MAD, Memory, REPORTS, WHOLE, copy_in, copy_out, place,
-    positions::{Reading, Writing},
-    processor::Talk,
-    spin::Spin,
+use crate::{
+    os,
+    transport::ring::{
+        ALIGN, Bells, CALLS, COLLECTOR, HEAD, LEADER, MAD, Memory, REPORTS, WHOLE, copy_in, copy_out, place,
+        positions::{Reading, Writing},
+        processor::Talk,
+        spin::Spin,
+    },
 };
-use crate::os;
 use std::{
     io,
     os::fd::OwnedFd,

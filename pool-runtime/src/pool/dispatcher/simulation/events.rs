@@ -1,6 +1,6 @@
 //! What happens in a simulated world: to the dispatcher, and because of it.
 
-use super::*;
+use crate::pool::dispatcher::simulation::*;
 
 impl World {
     // ---- what the dispatcher wants ----

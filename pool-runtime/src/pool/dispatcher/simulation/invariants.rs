@@ -1,6 +1,6 @@
 //! What is always true, whatever happens in a simulated world.
 
-use super::*;
+use crate::pool::dispatcher::simulation::*;
 
 impl World {
     pub(super) fn check(&self) {

@@ -1,0 +1,327 @@
+//! What is known of a worker that died, and of the call that it took along.
+//!
+//! It is gathered where the process is reaped ([`Launched::examine`](crate::launch::Launched::examine)), and told to
+//! users in their own time: names for the addresses of a backtrace are looked up when somebody asks.
+
+use crate::{
+    dossier::{Loss, backtrace, signal_name},
+    os::OomKill,
+    panic::PanicInfo,
+};
+use std::{
+    borrow::Cow,
+    fmt,
+    os::unix::process::ExitStatusExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+/// What is known of the death of a worker, and of the call that it took along.
+///
+/// It prints as a report of several lines. [`Error::dossier`](crate::Error::dossier) has it.
+///
+/// ```
+/// # use pool_runtime::{Pool, Result, enter, task};
+/// #[task]
+/// fn dive(depth: u64) -> u64 {
+///     std::hint::black_box(dive(depth + 1)) + depth
+/// }
+///
+/// fn main() -> Result<()> {
+///     enter();
+///     let pool = Pool::new(1)?;
+///     let error = pool.apply(dive::call(0)).unwrap_err();
+///     let dossier = error.dossier().unwrap();
+///     assert!(dossier.is_stack_overflow());
+///     assert!(dossier.task_name().unwrap().ends_with("dive"));
+///     assert!(dossier.backtrace().is_some());
+///     println!("{dossier}");
+///     Ok(())
+/// }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Dossier {
+    pub(crate) loss: Arc<Loss>,
+    /// The job's number and the attempt at it, if it was a call of a pool that was lost.
+    pub(crate) call: Option<(u64, u32)>,
+    /// How long the call had been running, about.
+    pub(crate) time: Option<Duration>,
+    /// Where all this was written to, with the arguments, and what to type to have the call run again.
+    saved: Option<(PathBuf, String)>,
+    /// What was called.
+    pub(crate) task: Option<CalledTask>,
+}
+
+/// A task by its name, and where its function is, if this program has it.
+#[derive(Clone, Debug)]
+pub(crate) struct CalledTask {
+    pub(crate) name: Cow<'static, str>,
+    pub(crate) place: Option<(&'static str, u32)>,
+}
+
+impl Dossier {
+    /// Of a process that was lost with no call of a pool.
+    pub(crate) fn of_process(loss: impl Into<Arc<Loss>>) -> Self {
+        Self { loss: loss.into(), call: None, time: None, saved: None, task: None }
+    }
+
+    /// Of a call that was lost with its worker.
+    pub(crate) fn of_call(loss: &Arc<Loss>, job: u64, attempt: u32, time: Option<Duration>) -> Self {
+        Self { loss: loss.clone(), call: Some((job, attempt)), time, saved: None, task: None }
+    }
+
+    /// The process that died.
+    pub fn pid(&self) -> u32 {
+        self.loss.pid
+    }
+
+    /// The same, kept in a file, whose call `replay` runs again.
+    pub(crate) fn kept_in(self, file: PathBuf, replay: String) -> Self {
+        Self { saved: Some((file, replay)), ..self }
+    }
+
+    /// The name of the task that was called.
+    pub fn task_name(&self) -> Option<&str> {
+        self.task.as_ref().map(|task| &*task.name)
+    }
+
+    /// The source file of the task.
+    pub fn file(&self) -> Option<&str> {
+        self.task.as_ref()?.place.map(|(file, _)| file)
+    }
+
+    /// The line of the task in [`file`](Self::file).
+    pub fn line(&self) -> Option<u32> {
+        self.task.as_ref()?.place.map(|(_, line)| line)
+    }
+
+    /// The number of the job, as [`Job::id`](crate::Job::id) has it; each call of a `map` has one of its own. None if
+    /// it was a [`Process`](crate::Process).
+    pub fn job(&self) -> Option<u64> {
+        self.call.map(|(job, _)| job)
+    }
+
+    /// Which attempt at the call it was, from 1.
+    pub fn attempt(&self) -> Option<u32> {
+        self.call.map(|(_, attempt)| attempt)
+    }
+
+    /// For how long the call had been running, about.
+    pub fn duration(&self) -> Option<Duration> {
+        self.time
+    }
+
+    /// The exit code, if the process exited.
+    pub fn exit_code(&self) -> Option<i32> {
+        self.loss.status?.code()
+    }
+
+    /// The number of the signal that killed the process, if one did.
+    pub fn signal(&self) -> Option<i32> {
+        self.loss.status?.signal()
+    }
+
+    /// The panic that ended the process, where one did: in a program built with `panic = "abort"`, or while another
+    /// panic was under way.
+    pub fn panic(&self) -> Option<&PanicInfo> {
+        self.loss.panic.as_ref()
+    }
+
+    /// Did a thread of the process use up its stack?
+    pub fn is_stack_overflow(&self) -> bool {
+        self.loss.is_stack_overflow()
+    }
+
+    /// The address that the process should not have touched, if it crashed in doing so and its fault handler ran.
+    pub fn fault_address(&self) -> Option<u64> {
+        let crash = self.loss.crash.as_ref()?;
+        // Of a signal that was sent, or of one for another reason, there is none.
+        (crash.code > 0 && crash.code < 0x80 && matches!(crash.signal, libc::SIGSEGV | libc::SIGBUS))
+            .then_some(crash.address)
+    }
+
+    /// Did the process crash on its main thread, which runs the tasks? False: on one that a task has started. None if
+    /// its fault handler did not run.
+    pub fn on_main_thread(&self) -> Option<bool> {
+        self.loss.crash.as_ref().map(|crash| crash.on_main)
+    }
+
+    /// Whether the kernel's OOM killer has ended the process, as memory had run out.
+    pub fn oom_killer(&self) -> Option<OomKill> {
+        self.loss.oom
+    }
+
+    /// How long the process used a processor for its own code, from its start, for all calls that it ran.
+    pub fn user_time(&self) -> Option<Duration> {
+        self.loss.usage.map(|usage| usage.user)
+    }
+
+    /// How long the system worked for the process.
+    pub fn system_time(&self) -> Option<Duration> {
+        self.loss.usage.map(|usage| usage.system)
+    }
+
+    /// The most memory that the process had at a time, in bytes, of what is in the machine's main memory. None if it
+    /// never had more than the program that started it: then the system knows only of that.
+    pub fn peak_memory(&self) -> Option<u64> {
+        let usage = self.loss.usage.filter(|usage| usage.peak > self.loss.first_peak)?;
+        usage.peak.checked_mul(1024)
+    }
+
+    /// How often the process touched memory that was not there yet: in all, and those of them for which something had
+    /// to be read from a file.
+    pub fn page_faults(&self) -> Option<(u64, u64)> {
+        let usage = self.loss.usage?;
+        Some((usage.minor_faults.saturating_add(usage.major_faults), usage.major_faults))
+    }
+
+    /// The last lines that the process wrote to its standard error, up to 4 KiB; of another call, maybe, or of a
+    /// process that it started. None if they were [not captured](crate::PoolBuilder::capture_stderr), and for a
+    /// [`Process`](crate::Process).
+    pub fn stderr(&self) -> Option<&str> {
+        let bytes = self.loss.stderr.as_ref()?;
+        Some(self.loss.told.stderr.get_or_init(|| String::from_utf8_lossy(bytes).into_owned()))
+    }
+
+    /// The functions in which the process crashed, from the innermost one, if it crashed with `SIGSEGV`, `SIGBUS`,
+    /// `SIGILL`, `SIGFPE` or `SIGABRT`, and had no handler of its own for that.
+    ///
+    /// Names are found for what is in the program itself; lines, if it has debug information. At most 48 frames are
+    /// noted, and of a thread that a task has started, the innermost one alone. To look them up takes a while, the
+    /// first time.
+    pub fn backtrace(&self) -> Option<&str> {
+        let describe = || self.loss.crash.as_ref().map(backtrace::describe).filter(|text| !text.is_empty());
+        self.loss.told.backtrace.get_or_init(describe).as_deref()
+    }
+
+    /// The file that has all this and the call's arguments, if the pool was told to
+    /// [keep dossiers](crate::PoolBuilder::dossiers).
+    pub fn saved(&self) -> Option<&Path> {
+        self.saved.as_ref().map(|(file, _)| file.as_path())
+    }
+
+    fn signal_line(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(signal) = self.signal() else { return Ok(()) };
+        write!(f, "\n  signal     {signal}{}", signal_name(signal))?;
+        if let Some(address) = self.fault_address() {
+            write!(f, " at address {address:#x}")?;
+        }
+        match self.on_main_thread() {
+            Some(true) => write!(f, ", on the main thread"),
+            Some(false) => write!(f, ", on a thread that a task has started"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// As a report of several lines.
+impl fmt::Display for Dossier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let loss = &self.loss;
+        f.write_str(&loss.sentence())?;
+        if let Some(CalledTask { name, place }) = &self.task {
+            write!(f, "\n  task       {name}")?;
+            if let Some((file, line)) = place {
+                write!(f, " ({file}:{line})")?;
+            }
+        }
+        if let Some((job, attempt)) = self.call {
+            write!(f, "\n  call       job {job}, attempt {attempt}")?;
+            if let Some(time) = self.time {
+                write!(f, ", after about {time:.1?}")?;
+            }
+        }
+        self.signal_line(f)?;
+        if let Some(usage) = loss.usage {
+            let (all, read) = self.page_faults().unwrap_or_default();
+            write!(f, "\n  used       {:.2?} of its own time, {:.2?} of the system's, ", usage.user, usage.system)?;
+            if let Some(peak) = self.peak_memory() {
+                write!(f, "{:.1} MiB of memory, ", peak as f64 / f64::from(1 << 20))?;
+            }
+            write!(f, "{all} page faults ({read} from files)")?;
+        }
+        if let Some(text) = self.stderr().map(str::trim_end).filter(|text| !text.trim().is_empty()) {
+            indented(f, "stderr", text.trim_start_matches('\n'))?;
+        }
+        if let Some(text) = self.backtrace() {
+            indented(f, "backtrace", text.trim_end())?;
+        }
+        if let Some((file, replay)) = &self.saved {
+            write!(f, "\n  saved      {}", file.display())?;
+            write!(f, "\n  run again  {replay}")?;
+        }
+        Ok(())
+    }
+}
+
+fn indented(f: &mut fmt::Formatter<'_>, name: &str, text: &str) -> fmt::Result {
+    let mut name = name;
+    for line in text.lines() {
+        // What a terminal would take for an order is not passed on.
+        let line: String = line.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect();
+        write!(f, "\n  {name:<10} {line}")?;
+        name = "";
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        dossier::Stage,
+        os::{Crash, Usage},
+    };
+    use std::process::ExitStatus;
+
+    fn killed(signal: i32) -> Loss {
+        Loss { status: Some(ExitStatus::from_raw(signal)), stage: Stage::Running, ..Loss::of(17) }
+    }
+
+    #[test]
+    fn a_death_is_one_sentence() {
+        let of = |loss: &Loss| loss.sentence();
+        assert_eq!(of(&killed(9)), "process 17 was killed by signal 9 (SIGKILL) while running");
+        let exited = Loss { status: Some(ExitStatus::from_raw(3 << 8)), ..Loss::of(17) };
+        assert_eq!(of(&exited), "process 17 exited with code 3 before it began");
+        let oom = Loss { oom: Some(OomKill::Certain), ..killed(9) };
+        assert_eq!(of(&oom), "process 17 was killed by the kernel's OOM killer while running");
+        let maybe = Loss { oom: Some(OomKill::Probable), ..killed(9) };
+        assert_eq!(
+            of(&maybe),
+            "process 17 was killed by signal 9 (SIGKILL), probably by the kernel's OOM killer, while running"
+        );
+        let crash =
+            Crash { signal: 11, code: 1, address: 8, overflow: true, on_main: true, anchor: 0, frames: Vec::new() };
+        let overflow = Loss { crash: Some(crash), ..killed(11) };
+        assert_eq!(of(&overflow), "process 17 overflowed its stack while running");
+    }
+
+    #[test]
+    fn a_report_has_a_line_for_each_thing_that_is_known() {
+        let bare = Dossier::of_process(Loss::of(17));
+        assert_eq!(bare.to_string().lines().count(), 1);
+        let usage = Usage {
+            user: Duration::from_millis(1500),
+            system: Duration::from_millis(2),
+            peak: 4096,
+            minor_faults: 7,
+            major_faults: 1,
+        };
+        let loss = Loss { usage: Some(usage), first_peak: 1024, stderr: Some(b"a\nb\x1b[0m\n".to_vec()), ..killed(11) };
+        let mut dossier = Dossier::of_call(&Arc::new(loss), 3, 2, Some(Duration::from_millis(5)));
+        dossier.task = Some(CalledTask { name: "x::y".into(), place: None });
+        assert_eq!(
+            dossier.to_string(),
+            "process 17 was killed by signal 11 (SIGSEGV) while running\n  \
+             task       x::y\n  \
+             call       job 3, attempt 2, after about 5.0ms\n  \
+             signal     11 (SIGSEGV)\n  \
+             used       1.50s of its own time, 2.00ms of the system's, 4.0 MiB of memory, 8 page faults (1 from files)\n  \
+             stderr     a\n             b\u{fffd}[0m"
+        );
+        let parents = Loss { usage: Some(usage), first_peak: 4096, ..killed(11) };
+        assert_eq!(Dossier::of_process(parents).peak_memory(), None, "it is the parent's");
+    }
+}

@@ -1,0 +1,257 @@
+//! Several payloads, one behind the other in one piece of memory.
+//!
+//! A payload of at least [`LARGE`] bytes starts at a multiple of [`ALIGN`], so that plain data in it can be read where
+//! it lies; smaller ones are packed tightly. If all have one length, no ends are kept.
+
+use crate::memory::{ALIGN, Few};
+use std::ops::Range;
+
+/// From this length on, a payload is aligned.
+const LARGE: usize = 32;
+
+/// Payloads that are being collected, or lie together.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Packed {
+    bytes: Vec<u8>,
+    count: u32,
+    /// The length of each, while they all have one.
+    every: u32,
+    /// Where each ends, once their lengths differ.
+    ends: Vec<u32>,
+}
+
+/// Some of them, as they lie.
+#[derive(Debug)]
+pub(crate) struct Part<'p> {
+    /// The length of each, if they all have one.
+    pub(crate) every: Option<u32>,
+    /// Where each ends, if not.
+    pub(crate) ends: &'p [u32],
+    /// Where the first one starts, in what the ends count from.
+    pub(crate) base: u32,
+    pub(crate) bytes: &'p [u8],
+}
+
+impl<'p> Part<'p> {
+    /// One payload.
+    pub(crate) fn single(bytes: &'p [u8]) -> Self {
+        // Of one alone, the length is that of all bytes.
+        Self { every: Some(bytes.len().min(u32::MAX as usize - 1) as u32), ends: &[], base: 0, bytes }
+    }
+}
+
+#[inline]
+fn stride(length: usize) -> usize {
+    if length < LARGE { length } else { length.next_multiple_of(ALIGN) }
+}
+
+/// Where a payload starts that ends at `end`, behind one that ended at `before`.
+#[inline]
+fn start(before: usize, end: usize) -> usize {
+    // Numbers that make no sense make no payload.
+    let aligned = before.checked_next_multiple_of(ALIGN).unwrap_or(before);
+    if end.saturating_sub(aligned) >= LARGE { aligned } else { before }
+}
+
+/// Where the bytes of payloads are cut, whose first one starts here.
+fn origin(base: usize) -> usize {
+    base / ALIGN * ALIGN
+}
+
+impl Packed {
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    pub(crate) fn len(&self) -> u32 {
+        self.count
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// How many bytes they take.
+    pub(crate) fn size(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Adds a payload.
+    pub(crate) fn push(&mut self, payload: &[u8]) {
+        let length = payload.len();
+        if self.count == 0 {
+            self.every = length.min(u32::MAX as usize - 1) as u32;
+        } else if self.ends.is_empty() && length != self.every as usize {
+            self.differ();
+        }
+        if length >= LARGE {
+            self.bytes.resize(self.bytes.len().next_multiple_of(ALIGN), 0);
+        }
+        self.bytes.extend_from_slice(payload);
+        self.count += 1;
+        if !self.ends.is_empty() {
+            self.ends.push(self.bytes.len() as u32);
+        }
+    }
+
+    /// As [`push`](Self::push).
+    #[inline]
+    pub(crate) fn push_few(&mut self, payload: &Few) {
+        match payload.word() {
+            // As most are, behind some that are like it.
+            Some(word) if self.every == 8 && self.ends.is_empty() && self.count > 0 => {
+                self.bytes.extend_from_slice(&word);
+                self.count += 1;
+            }
+            _ => self.push(payload),
+        }
+    }
+
+    #[cold]
+    fn differ(&mut self) {
+        let (every, stride) = (self.every as usize, stride(self.every as usize));
+        self.ends = (0..self.count as usize).map(|index| (index * stride + every) as u32).collect();
+    }
+
+    /// The place of some of them.
+    fn place(&self, range: Range<u32>) -> Range<usize> {
+        let (first, last) = (range.start as usize, range.end as usize);
+        if range.is_empty() {
+            return 0..0;
+        }
+        if self.ends.is_empty() {
+            let stride = stride(self.every as usize);
+            let end = if self.count == 1 { self.bytes.len() } else { (last - 1) * stride + self.every as usize };
+            return first * stride..end;
+        }
+        let before = if first == 0 { 0 } else { self.ends[first - 1] as usize };
+        start(before, self.ends[first] as usize)..self.ends[last - 1] as usize
+    }
+
+    /// How many bytes some of them take in a frame.
+    pub(crate) fn size_of(&self, range: Range<u32>) -> usize {
+        let ends = if self.ends.is_empty() { 0 } else { 4 * range.len() };
+        self.place(range).len() + ends
+    }
+
+    #[cfg(test)]
+    fn get(&self, index: u32) -> &[u8] {
+        &self.bytes[self.place(index..index + 1)]
+    }
+
+    /// Some of them, as they lie.
+    pub(crate) fn part(&self, range: Range<u32>) -> Part<'_> {
+        let place = self.place(range.clone());
+        let every = self.ends.is_empty().then_some(self.every);
+        let ends = if every.is_some() { &[] } else { &self.ends[range.start as usize..range.end as usize] };
+        // What is aligned here is to be so there: the bytes are cut at a multiple, which may be before the first
+        // payload.
+        let origin = if every.is_some() { place.start } else { origin(place.start) };
+        Part { every, ends, base: place.start as u32, bytes: &self.bytes[origin..place.end] }
+    }
+}
+
+/// Payloads that lie in memory that somebody else wrote, one after the other.
+#[derive(Clone, Debug)]
+pub(crate) struct Slices<'p> {
+    bytes: &'p [u8],
+    /// How many are left.
+    left: u32,
+    /// Where the next one starts.
+    at: usize,
+    lengths: Lengths<'p>,
+}
+
+#[derive(Clone, Debug)]
+enum Lengths<'p> {
+    Every(usize),
+    Differ {
+        /// Where each ends that is left, and what that counts from.
+        ends: &'p [u8],
+        origin: usize,
+    },
+}
+
+impl<'p> Slices<'p> {
+    /// None if they do not fit together.
+    pub(crate) fn new(count: u32, every: Option<u32>, ends: &'p [u8], base: u32, bytes: &'p [u8]) -> Option<Self> {
+        let (lengths, at) = match every {
+            // One may be longer than the number says.
+            Some(_) if count == 1 => (Lengths::Every(bytes.len()), 0),
+            Some(every) => {
+                let (every, count) = (every as usize, count as usize);
+                let whole = count.checked_sub(1)?.checked_mul(stride(every))?.checked_add(every)?;
+                (whole == bytes.len()).then_some((Lengths::Every(every), 0))?
+            }
+            None => {
+                let (base, origin) = (base as usize, origin(base as usize));
+                (ends.len() == 4 * count as usize).then_some((Lengths::Differ { ends, origin }, base - origin))?
+            }
+        };
+        Some(Self { bytes, left: count, at, lengths })
+    }
+}
+
+impl<'p> Iterator for Slices<'p> {
+    type Item = &'p [u8];
+
+    /// One that cannot be there is empty.
+    #[inline]
+    fn next(&mut self) -> Option<&'p [u8]> {
+        self.left = self.left.checked_sub(1)?;
+        match &mut self.lengths {
+            Lengths::Every(every) => {
+                let start = self.at;
+                self.at = start.saturating_add(stride(*every));
+                Some(self.bytes.get(start..start.saturating_add(*every)).unwrap_or_default())
+            }
+            Lengths::Differ { ends, origin } => {
+                let (first, later) = ends.split_first_chunk()?;
+                *ends = later;
+                let end = (u32::from_le_bytes(*first) as usize).wrapping_sub(*origin);
+                let start = std::mem::replace(&mut self.at, end);
+                // The first one of all starts where it was said to; the origin is a multiple, so alignment is the same.
+                let start = if end < start { end } else { self::start(start, end) };
+                Some(self.bytes.get(start..end).unwrap_or_default())
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn payloads_are_found_again() {
+        for lengths in [vec![8; 5], vec![40; 5], vec![0; 3], vec![8, 8, 40, 0, 31, 32, 33, 8], vec![50, 1]] {
+            let payloads: Vec<Vec<u8>> =
+                lengths.iter().enumerate().map(|(index, length)| vec![index as u8 + 1; *length]).collect();
+            let mut packed = Packed::new();
+            payloads.iter().for_each(|payload| packed.push(payload));
+            for (index, payload) in payloads.iter().enumerate() {
+                assert_eq!(packed.get(index as u32), payload);
+            }
+            for first in 0..payloads.len() {
+                for last in first + 1..=payloads.len() {
+                    let part = packed.part(first as u32..last as u32);
+                    let ends = bytemuck::cast_slice(part.ends);
+                    let slices = Slices::new((last - first) as u32, part.every, ends, part.base, part.bytes).unwrap();
+                    assert!(slices.eq(payloads[first..last].iter().map(|payload| &payload[..])));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn large_ones_are_aligned_also_behind_small_ones() {
+        let mut packed = Packed::new();
+        for payload in [&[1; 3][..], &[2; 32], &[3; 5], &[4; 100]] {
+            packed.push(payload);
+        }
+        let origin = packed.bytes.as_ptr() as usize;
+        for index in [1, 3] {
+            assert_eq!((packed.get(index).as_ptr() as usize - origin) % ALIGN, 0);
+        }
+    }
+}

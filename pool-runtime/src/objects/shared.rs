@@ -1,0 +1,291 @@
+//! Values in memory that caller and workers share: made once, sent to any number of calls, read where they lie.
+//!
+//! A [`Shared`] is a view of a [`Region`], which travels by its number.
+
+use crate::{
+    error::{Error, Result},
+    memory::region::{Region, find, found, register},
+    os::{self, Draft, Memory, View},
+};
+use bytemuck::{AnyBitPattern, NoUninit};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
+use std::{fmt, io, ops::Deref, sync::Arc};
+
+/// What can lie in shared memory: plain data, whose bytes mean the same in every process.
+///
+/// Numbers and arrays of numbers are. A type of your own is if it derives `bytemuck`'s `NoUninit` and `AnyBitPattern`;
+/// there is nothing else to implement.
+///
+/// ```
+/// use bytemuck::{AnyBitPattern, NoUninit};
+/// use pool_runtime::Shared;
+///
+/// #[derive(Clone, Copy, NoUninit, AnyBitPattern)]
+/// #[repr(C)]
+/// struct Point {
+///     x: f32,
+///     y: f32,
+/// }
+///
+/// let points = Shared::new(&[Point { x: 1.0, y: 2.0 }])?;
+/// assert_eq!(points[0].y, 2.0);
+/// # Ok::<(), pool_runtime::Error>(())
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot lie in shared memory",
+    label = "this type is not plain data",
+    note = "only the bytes of a value are shared, so there can be no pointers, no padding and no invalid values in \
+            them: derive `bytemuck::NoUninit` and `bytemuck::AnyBitPattern` for the type, or send it as an ordinary \
+            argument"
+)]
+pub trait Plain: NoUninit + AnyBitPattern {}
+// Reports the trait itself, once, instead of those of bytemuck that are missing.
+#[diagnostic::do_not_recommend]
+impl<T: NoUninit + AnyBitPattern> Plain for T {}
+
+/// A slice in memory that workers read where it lies: made once, and passed to any number of calls without a copy.
+///
+/// It is an argument as any other, by itself or inside of one, and in the task it is a slice. Whatever its length, a
+/// call with it costs no more than one with a few numbers. Cloning it does not copy the values either.
+///
+/// Nobody can change it, neither here nor in a worker. The memory is freed when nobody has it any more: no clone of
+/// it, no call that was submitted with it, and no task that has kept it; also if processes are killed, as it has no
+/// name that could be left behind. Until then it is an open file in each process that has it.
+///
+/// ```
+/// use pool_runtime::Shared;
+///
+/// let primes = Shared::new(&[2_u32, 3, 5, 7])?;
+/// assert_eq!(primes.len(), 4);
+/// assert_eq!(primes.iter().sum::<u32>(), 17);
+///
+/// let squares = Shared::from_fn(1000, |index| (index * index) as f64)?;
+/// assert_eq!(squares[3], 9.0);
+/// # Ok::<(), pool_runtime::Error>(())
+/// ```
+///
+/// What a task returns is sent back by value: a `Shared` in it is an error, and so is serializing one for anything but
+/// a call.
+pub struct Shared<T: ?Sized> {
+    view: View<T, Region>,
+}
+
+impl<T> Shared<[T]> {
+    /// Copies values into new shared memory.
+    ///
+    /// It takes as long as a clone of a `Vec` of them.
+    ///
+    /// # Errors
+    ///
+    /// There is not enough memory, or the process has too many open files: each `Shared` is one.
+    pub fn new(values: &[T]) -> Result<Self>
+    where
+        T: Plain,
+    {
+        let length = bytes_of::<T>(values.len())?;
+        Self::make(length, || Memory::copy(bytemuck::cast_slice(values)))
+    }
+
+    /// Makes `length` values in new shared memory, from their indices.
+    ///
+    /// ```
+    /// # use pool_runtime::Shared;
+    /// let halves = Shared::from_fn(3, |index| index as f32 / 2.0)?;
+    /// assert_eq!(*halves, [0.0, 0.5, 1.0]);
+    /// # Ok::<(), pool_runtime::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new).
+    ///
+    /// # Panics
+    ///
+    /// If `make` does.
+    pub fn from_fn(length: usize, mut make: impl FnMut(usize) -> T) -> Result<Self>
+    where
+        T: Plain,
+    {
+        Self::make(bytes_of::<T>(length)?, || {
+            // Not larger than the processor's cache: from there it costs less than to fill new pages in place.
+            let at_once = (PART / size_of::<T>().max(1)).max(1);
+            let mut draft = Draft::new(length * size_of::<T>())?;
+            let mut part = Vec::with_capacity(at_once.min(length));
+            for start in (0..length).step_by(at_once) {
+                part.clear();
+                part.extend((start..length.min(start.saturating_add(at_once))).map(&mut make));
+                draft.append(bytemuck::cast_slice(&part))?;
+            }
+            draft.seal()
+        })
+    }
+
+    /// Makes new shared memory of `length` values, which are all zero until `fill` has filled them in place.
+    ///
+    /// For what is read from a file, or comes in no order; where it can be had, [`from_fn`](Self::from_fn) and
+    /// [`new`](Self::new) are faster.
+    ///
+    /// ```
+    /// # use pool_runtime::Shared;
+    /// let counts = Shared::filled(256, |counts: &mut [u32]| {
+    ///     for byte in "to be or not to be".bytes() {
+    ///         counts[usize::from(byte)] += 1;
+    ///     }
+    /// })?;
+    /// assert_eq!(counts[usize::from(b'o')], 4);
+    /// # Ok::<(), pool_runtime::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new).
+    ///
+    /// # Panics
+    ///
+    /// If `fill` does.
+    pub fn filled(length: usize, fill: impl FnOnce(&mut [T])) -> Result<Self>
+    where
+        T: Plain,
+    {
+        let length = bytes_of::<T>(length)?;
+        Self::make(length, || Memory::create(length, |bytes| fill(bytemuck::cast_slice_mut(bytes))))
+    }
+
+    fn make(length: usize, memory: impl FnOnce() -> io::Result<Memory>) -> Result<Self>
+    where
+        T: Plain,
+    {
+        let memory =
+            memory().map_err(|error| Error::os(format!("cannot make {length} bytes of shared memory"), error))?;
+        Self::of(register(memory)).map_err(Error::invalid)
+    }
+
+    fn of(region: Arc<Region>) -> Result<Self, String>
+    where
+        T: Plain,
+    {
+        let view = View::new(region, |region| bytemuck::try_cast_slice(region.memory().as_bytes()));
+        let fail = |error| format!("shared memory does not hold values of `{}`: {error}", std::any::type_name::<T>());
+        Ok(Self { view: view.map_err(fail)? })
+    }
+}
+
+/// How many bytes are written at once where values are made one by one.
+const PART: usize = 1 << 16;
+
+fn bytes_of<T>(length: usize) -> Result<usize> {
+    let name = std::any::type_name::<T>();
+    if size_of::<T>() == 0 && length > 0 {
+        return Err(Error::invalid(format!("`{name}` has no size: there is nothing to share")));
+    }
+    if align_of::<T>() > os::PAGE {
+        return Err(Error::invalid(format!("`{name}` cannot lie in shared memory: it is aligned beyond a page")));
+    }
+    length
+        .checked_mul(size_of::<T>())
+        .ok_or_else(|| Error::os(format!("cannot make shared memory of {length} `{name}`"), io::ErrorKind::OutOfMemory))
+}
+
+impl<T: ?Sized> Deref for Shared<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.view
+    }
+}
+
+impl<T: ?Sized> AsRef<T> for Shared<T> {
+    fn as_ref(&self) -> &T {
+        self
+    }
+}
+
+/// Another holder of the same memory.
+impl<T: ?Sized> Clone for Shared<T> {
+    fn clone(&self) -> Self {
+        Self { view: self.view.clone() }
+    }
+}
+
+/// The type and the length, not the values.
+impl<T> fmt::Debug for Shared<[T]> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Shared<[{}]>({} values)", std::any::type_name::<T>(), self.len())
+    }
+}
+
+/// Are the values equal?
+impl<T: ?Sized + PartialEq> PartialEq for Shared<T> {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl<T: ?Sized + Eq> Eq for Shared<T> {}
+
+impl<'s, T> IntoIterator for &'s Shared<[T]> {
+    type Item = &'s T;
+    type IntoIter = std::slice::Iter<'s, T>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+/// Copies: see [`Shared::new`].
+impl<T: Plain> TryFrom<&[T]> for Shared<[T]> {
+    type Error = Error;
+
+    fn try_from(values: &[T]) -> Result<Self> {
+        Self::new(values)
+    }
+}
+
+/// Copies: see [`Shared::new`].
+impl<T: Plain> TryFrom<Vec<T>> for Shared<[T]> {
+    type Error = Error;
+
+    fn try_from(values: Vec<T>) -> Result<Self> {
+        Self::new(&values)
+    }
+}
+
+/// For the arguments of a call only: writes which memory it is, and not the values.
+impl<T: Plain> Serialize for Shared<[T]> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let region = self.view.holder();
+        if !found(region) {
+            return Err(ser::Error::custom(
+                "a `Shared` can be sent as an argument of a task only: send or store its values (`.to_vec()`)",
+            ));
+        }
+        (region.id(), region.memory().as_bytes().len() as u64, size_of::<T>() as u64).serialize(serializer)
+    }
+}
+
+/// For the arguments of a call only: finds the memory that was passed to this process.
+impl<'de, T: Plain> Deserialize<'de> for Shared<[T]> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let (id, length, element) = <(u64, u64, u64)>::deserialize(deserializer)?;
+        if element != size_of::<T>() as u64 {
+            return Err(de::Error::custom(format!(
+                "a `Shared` of elements of {element} bytes is read as one of `{}`, which has {}",
+                std::any::type_name::<T>(),
+                size_of::<T>()
+            )));
+        }
+        let region = find(id).map_err(de::Error::custom)?;
+        if !region.memory().is_sealed() {
+            return Err(de::Error::custom("the memory of a `Shared` is not sealed: it could change"));
+        }
+        match region.memory().as_bytes().len() as u64 {
+            found if found == length => Self::of(region).map_err(de::Error::custom),
+            found => {
+                Err(de::Error::custom(format!("the memory of a `Shared` has {found} bytes, and {length} were written")))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,23 @@
+//! Workers that are no processes: the program's own threads run the calls, for tests and debuggers.
+//!
+//! ```text
+//!   Threads, Faults     attendant ══ local queues ══▶ a thread: receive ─▶ Duty ─▶ report …      (thread.rs)
+//!                                                                 └─ draws what goes wrong       (faults.rs)
+//!   Inline              whoever submits ─▶ frame ─▶ Duty ─▶ record ─▶ the job, at once           (inline.rs)
+//! ```
+//!
+//! What runs the calls is the very [`Duty`](crate::worker::Duty) of a worker process: it is given frames, claims each
+//! call on a page, and writes records. Nothing of the calls takes another way than with processes, so what cannot
+//! travel fails here, too.
+//!
+//! It stands between the worker and the pool, as `launch.rs` does for processes: the pool knows what is here, and
+//! nothing here knows the pool.
+
+pub(crate) mod faults;
+mod inline;
+pub(crate) mod launch;
+pub(crate) mod relay;
+mod thread;
+
+pub(crate) use inline::Inline;
+pub(crate) use thread::{Hired, Thread};

@@ -1,0 +1,415 @@
+//! What processes print, passed on by one thread for all of them, which keeps the last of it.
+//!
+//! ```text
+//!   worker ─stderr─▶ pipe ─┐
+//!   worker ─stderr─▶ pipe ─┼─▶ pool-relay ─▶ standard error of this process, or what captures it in a test
+//!   orders ────────▶ bell ─┘        └──▶ strand: the last few KiB, for whoever asks why the worker died
+//! ```
+//!
+//! Only the thread reads the pipes and prints. It sleeps until something comes; no process waits for another's line to
+//! end. A process that has ended is [drained](Relay::drain): what it wrote is passed on, whoever else holds its pipe
+//! open. Others, which it has started, may do so and go on to write: they are passed on until they are through, except
+//! in a test, which is not to be shown what comes after its end.
+//!
+//! Nothing else must ever wait for long for the thread: whoever reads what it prints may have stopped.
+
+use crate::{os, sync::lock};
+use rustix::{
+    event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll},
+    fs::{OFlags, fcntl_setfl},
+    io::{Errno, ioctl_fionread},
+};
+use std::{
+    io::{self, PipeReader, Read},
+    os::fd::{AsFd, OwnedFd},
+    sync::{Arc, Condvar, Mutex, PoisonError},
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+/// How much is kept of the end of what a process printed.
+const KEPT: usize = 1 << 12;
+/// A line that is longer is passed on in parts.
+const LONGEST_LINE: usize = 1 << 20;
+/// The beginning of a line waits no longer for its end.
+const HELD: Duration = Duration::from_millis(50);
+/// How long somebody waits until what a process has printed is passed on; in a test, where nobody could hold it up,
+/// longer.
+const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE_IN_TEST: Duration = Duration::from_secs(60);
+
+/// Where text goes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum To {
+    /// To standard error, as it is.
+    Stderr,
+    /// To the test that runs on the thread that made the relay: with `print!`, or `eprint!`.
+    Test(fn(&str)),
+    /// Nowhere: there is no standard error.
+    Nowhere,
+}
+
+/// The thread, for as long as there is something for it to do.
+#[derive(Debug)]
+pub(crate) struct Relay {
+    table: Arc<Table>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+#[derive(Debug)]
+struct Table {
+    bell: OwnedFd,
+    orders: Mutex<Orders>,
+}
+
+#[derive(Debug, Default)]
+struct Orders {
+    new: Vec<Stream>,
+    drain: Vec<Arc<Strand>>,
+    /// How many streams there are.
+    open: usize,
+    /// There will be no more.
+    over: bool,
+}
+
+/// One stream of one process, as others see it.
+#[derive(Debug, Default)]
+pub(crate) struct Strand {
+    seen: Mutex<Seen>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    last: Vec<u8>,
+    /// There is no more of it, or what there was when somebody asked has been passed on.
+    drained: bool,
+}
+
+impl Strand {
+    fn keep(&self, bytes: &[u8]) {
+        let last = &mut lock(&self.seen).last;
+        let bytes = &bytes[bytes.len().saturating_sub(KEPT)..];
+        let over = (last.len() + bytes.len()).saturating_sub(KEPT);
+        last.drain(..over);
+        last.extend_from_slice(bytes);
+    }
+
+    /// The last that came: some KiB, from the beginning of a line if there is one in it.
+    pub(crate) fn last(&self) -> Vec<u8> {
+        let mut last = lock(&self.seen).last.clone();
+        if last.len() == KEPT
+            && let Some(end) = last.iter().position(|byte| *byte == b'\n').filter(|end| end + 1 < last.len())
+        {
+            last.drain(..=end);
+        }
+        last
+    }
+
+    fn set_drained(&self) {
+        lock(&self.seen).drained = true;
+        self.changed.notify_all();
+    }
+}
+
+impl Relay {
+    /// Starts the thread. In a test, what it prints belongs to the test on whose thread this is called.
+    pub(crate) fn new() -> io::Result<Self> {
+        let bell = os::beyond_standard(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?)?;
+        let table = Arc::new(Table { bell, orders: Mutex::default() });
+        let its = table.clone();
+        let thread = std::thread::Builder::new().name("pool-relay".into()).stack_size(1 << 18).spawn(move || {
+            os::block_all_signals();
+            its.pass_on();
+        })?;
+        Ok(Self { table, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// Passes on what comes out of a pipe.
+    pub(crate) fn add(&self, pipe: PipeReader, to: To) -> io::Result<Arc<Strand>> {
+        fcntl_setfl(&pipe, OFlags::NONBLOCK)?;
+        let strand = Arc::new(Strand::default());
+        let stream = Stream { pipe, to, unprinted: Vec::new(), held: None, strand: strand.clone() };
+        let mut orders = lock(&self.table.orders);
+        orders.new.push(stream);
+        orders.open += 1;
+        drop(orders);
+        self.table.ring();
+        Ok(strand)
+    }
+
+    /// Waits until all has been passed on that a process has printed, which has ended.
+    pub(crate) fn drain(&self, strand: &Arc<Strand>, in_test: bool) {
+        lock(&self.table.orders).drain.push(strand.clone());
+        self.table.ring();
+        let patience = if in_test { PATIENCE_IN_TEST } else { PATIENCE };
+        let seen = lock(&strand.seen);
+        let waited = strand.changed.wait_timeout_while(seen, patience, |seen| !seen.drained);
+        drop(waited.unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Nothing more is added. Waits for the thread, unless somebody still holds a pipe that a process had.
+    pub(crate) fn finish(&self) {
+        let mut orders = lock(&self.table.orders);
+        orders.over = true;
+        let open = orders.open;
+        drop(orders);
+        self.table.ring();
+        if let Some(thread) = lock(&self.thread).take()
+            && open == 0
+        {
+            // Nothing in it panics.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+impl Table {
+    fn ring(&self) {
+        // A bell that is full rings already.
+        let _ = rustix::io::write(&self.bell, &1_u64.to_ne_bytes());
+    }
+
+    /// The whole work of the thread.
+    fn pass_on(&self) {
+        let mut streams: Vec<Stream> = Vec::new();
+        let mut buffer = vec![0; 1 << 16];
+        loop {
+            let mut orders = lock(&self.orders);
+            streams.append(&mut orders.new);
+            let drain = std::mem::take(&mut orders.drain);
+            drop(orders);
+            for strand in drain {
+                if let Some(at) = streams.iter().position(|stream| Arc::ptr_eq(&stream.strand, &strand))
+                    && !streams[at].drain(&mut buffer)
+                {
+                    self.remove(&mut streams, at);
+                }
+                strand.set_drained();
+            }
+            let orders = lock(&self.orders);
+            if orders.over && orders.open == 0 {
+                return;
+            }
+            drop(orders);
+            self.look(&mut streams, &mut buffer);
+        }
+    }
+
+    fn remove(&self, streams: &mut Vec<Stream>, at: usize) {
+        let mut stream = streams.swap_remove(at);
+        stream.print_all();
+        let strand = stream.strand.clone();
+        // Closed before anybody is told: who is told finds it so.
+        drop(stream);
+        lock(&self.orders).open -= 1;
+        strand.set_drained();
+    }
+
+    /// Sleeps until something has come, and passes that on.
+    fn look(&self, streams: &mut Vec<Stream>, buffer: &mut [u8]) {
+        let now = Instant::now();
+        let held = streams.iter().filter_map(|stream| stream.held).min();
+        let left = held.map(|until| until.saturating_duration_since(now));
+        let left = left.map(|left| Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) });
+        let pipes = streams.iter().map(|stream| stream.pipe.as_fd());
+        let mut polled: Vec<_> = [self.bell.as_fd()]
+            .into_iter()
+            .chain(pipes)
+            .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))
+            .collect();
+        match poll(&mut polled, left.as_ref()) {
+            Ok(_) => {}
+            Err(Errno::INTR) => return,
+            // For a lack of kernel memory, which passes.
+            Err(_) => return std::thread::sleep(Duration::from_millis(10)),
+        }
+        let ready: Vec<bool> = polled.iter().map(|fd| !fd.revents().is_empty()).collect();
+        if ready[0] {
+            let _ = rustix::io::read(&self.bell, &mut [0; 8]);
+        }
+        let now = Instant::now();
+        // From the last, as one that is removed has the last one in its place.
+        for at in (0..streams.len()).rev() {
+            let stream = &mut streams[at];
+            if ready[at + 1] && stream.read(buffer) == Some(0) {
+                self.remove(streams, at);
+            } else if stream.held.is_some_and(|until| until <= now) {
+                stream.print_all();
+            }
+        }
+    }
+}
+
+/// One stream of one process.
+#[derive(Debug)]
+struct Stream {
+    pipe: PipeReader,
+    to: To,
+    /// The beginning of a line: what several processes print, and what this one prints, is not to be found inside of
+    /// one.
+    unprinted: Vec<u8>,
+    /// When that is to be printed as it is.
+    held: Option<Instant>,
+    strand: Arc<Strand>,
+}
+
+impl Stream {
+    /// Takes some of what there is, and prints the lines that are whole by now. Returns how much it was: none at the
+    /// end, None if nothing is there yet.
+    fn read(&mut self, buffer: &mut [u8]) -> Option<usize> {
+        let length = match self.pipe.read(buffer) {
+            Ok(length) => length,
+            Err(error) if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => {
+                return None;
+            }
+            Err(_) => 0,
+        };
+        let new = &buffer[..length];
+        self.strand.keep(new);
+        let before = self.unprinted.len();
+        self.unprinted.extend_from_slice(new);
+        let end = new.iter().rposition(|byte| *byte == b'\n').map(|at| before + at + 1);
+        match end {
+            Some(end) => {
+                self.print(end);
+                self.held = None;
+            }
+            None if self.unprinted.len() > LONGEST_LINE => self.print_all(),
+            None => {}
+        }
+        // A test sees its output when it has ended: there it need not be at once.
+        let waits = !self.unprinted.is_empty() && matches!(self.to, To::Stderr);
+        // From when it began: who prints a dot now and then is to be seen.
+        self.held = waits.then(|| self.held.unwrap_or_else(|| Instant::now() + HELD));
+        Some(length)
+    }
+
+    /// Passes on all that is there just now. Says whether there may be more to come.
+    fn drain(&mut self, buffer: &mut [u8]) -> bool {
+        // What others write meanwhile is not waited for.
+        let mut left = ioctl_fionread(&self.pipe).unwrap_or(0);
+        let more = loop {
+            match self.read(buffer) {
+                Some(0) => break false,
+                None => break true,
+                // One look more, for the end.
+                Some(_) if left == 0 => break true,
+                Some(length) => left = left.saturating_sub(length as u64),
+            }
+        };
+        self.print_all();
+        more && !matches!(self.to, To::Test(_))
+    }
+
+    fn print_all(&mut self) {
+        self.print(self.unprinted.len());
+        self.held = None;
+    }
+
+    fn print(&mut self, end: usize) {
+        if end == 0 {
+            return;
+        }
+        match self.to {
+            To::Stderr => os::copy_to_stderr(&self.unprinted[..end]),
+            // It panics where it cannot print, as where standard output was closed.
+            To::Test(print) => {
+                let text = String::from_utf8_lossy(&self.unprinted[..end]);
+                if std::panic::catch_unwind(|| print(&text)).is_err() {
+                    self.to = To::Nowhere;
+                }
+            }
+            To::Nowhere => {}
+        }
+        self.unprinted.drain(..end);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    static PRINTED: Mutex<String> = Mutex::new(String::new());
+
+    #[test]
+    fn all_is_passed_on_and_the_last_is_kept() {
+        let relay = Relay::new().unwrap();
+        let (reader, mut writer) = io::pipe().unwrap();
+        let strand = relay.add(reader, To::Test(|text| lock(&PRINTED).push_str(text))).unwrap();
+        let mut all = String::new();
+        for n in 0..5_000 {
+            let line = format!("line {n}\n");
+            writer.write_all(line.as_bytes()).unwrap();
+            all.push_str(&line);
+        }
+        write!(writer, "the beginning of a line").unwrap();
+        all.push_str("the beginning of a line");
+        // The writer is open: nobody waits for it.
+        relay.drain(&strand, true);
+        assert_eq!(*lock(&PRINTED), all);
+        let last = String::from_utf8(strand.last()).unwrap();
+        assert!(all.ends_with(&last) && last.starts_with("line ") && last.len() > KEPT - 20, "{last}");
+        relay.finish();
+        assert!(writer.write_all(b"x").is_err(), "nobody reads it any more");
+    }
+
+    #[test]
+    fn the_beginning_of_a_line_is_held_from_when_it_came() {
+        let (reader, mut writer) = io::pipe().unwrap();
+        fcntl_setfl(&reader, OFlags::NONBLOCK).unwrap();
+        let mut stream =
+            Stream { pipe: reader, to: To::Stderr, unprinted: Vec::new(), held: None, strand: Arc::default() };
+        let mut read = |text: &str| {
+            writer.write_all(text.as_bytes()).unwrap();
+            stream.read(&mut [0; 64]);
+            (stream.held, stream.unprinted.clone())
+        };
+        let (first, _) = read(".");
+        assert!(first.is_some());
+        assert_eq!(read("."), (first, b"..".to_vec()));
+        // The next line has its own time.
+        let (second, rest) = read("\n.");
+        assert!(second > first && rest == b".");
+        assert_eq!(read("\n"), (None, Vec::new()));
+    }
+
+    #[test]
+    fn who_cannot_print_holds_nobody_up() {
+        static AFTER: Mutex<String> = Mutex::new(String::new());
+        let relay = Relay::new().unwrap();
+        let (reader, mut writer) = io::pipe().unwrap();
+        let strand = relay.add(reader, To::Test(|_| panic!("nobody takes it"))).unwrap();
+        let (other_reader, mut other_writer) = io::pipe().unwrap();
+        let other = relay.add(other_reader, To::Test(|text| lock(&AFTER).push_str(text))).unwrap();
+        for _ in 0..2 {
+            writer.write_all(b"line\n").unwrap();
+            relay.drain(&strand, true);
+            assert!(std::mem::take(&mut lock(&strand.seen).drained));
+        }
+        assert_eq!(strand.last(), b"line\nline\n");
+        other_writer.write_all(b"seen\n").unwrap();
+        relay.drain(&other, true);
+        assert_eq!(*lock(&AFTER), "seen\n");
+    }
+
+    #[test]
+    fn what_is_kept_is_the_end() {
+        let strand = Strand::default();
+        strand.keep(b"short");
+        assert_eq!(strand.last(), b"short");
+        strand.keep(&[b'x'; 3 * KEPT]);
+        assert_eq!(strand.last(), [b'x'; KEPT]);
+        strand.keep(b"\nlast");
+        assert_eq!(strand.last(), b"last");
+        strand.keep(b"\n");
+        assert_eq!(strand.last(), b"last\n");
+    }
+}

@@ -1,0 +1,66 @@
+//! What a pool hands to the [keeper](DossierKeeper) of dossiers when a call was lost with its worker.
+
+use crate::{
+    dossier::{
+        Dossier,
+        file::{LostCall, Recorded},
+        keep::DossierKeeper,
+    },
+    error::Error,
+    memory::{packed::Slices, region::Region},
+    pool::{
+        backend::Staff,
+        shared::{Shared, Submission},
+    },
+    program, registry,
+    task::TaskInfo,
+};
+use std::sync::Arc;
+
+/// Keeps the call, if it was lost with its worker, and notes the file in the error.
+pub(super) fn keep(keeper: &DossierKeeper, shared: &Shared, work: &dyn Submission, index: u32, error: &mut Error) {
+    // One that never began to run is not to blame, and there is nothing to look for in it.
+    let began = |dossier: &&mut Dossier| dossier.call.is_some() && dossier.time.is_some();
+    let (Some(dossier), Some(info)) = (error.dossier_mut().filter(began), registry::find(work.task())) else { return };
+    let mut arguments = Vec::new();
+    work.with_arguments(index..index + 1, &mut |part| {
+        let ends = bytemuck::cast_slice(part.ends);
+        let only = Slices::new(1, part.every, ends, part.base, part.bytes).and_then(|mut slices| slices.next());
+        arguments.extend_from_slice(only.unwrap_or_default());
+    });
+    let mut regions: Vec<Arc<Region>> = Vec::new();
+    // Those of all calls that were submitted together: what this one speaks of is in its bytes.
+    work.with_regions(&mut |all| regions.extend(all.iter().filter(|region| speaks(&arguments, region)).cloned()));
+    let initializer = shared.initializer.as_ref().and_then(|(call, its, _)| {
+        regions.extend(its.iter().cloned());
+        Some(recorded(registry::find(&call.task)?, &call.arguments))
+    });
+    regions.sort_by_key(|region| region.id());
+    regions.dedup_by_key(|region| region.id());
+    let (job, attempt) = dossier.call.unwrap_or_default();
+    let call = LostCall {
+        build: program::build(),
+        pid: dossier.pid(),
+        job,
+        attempt,
+        call: recorded(info, &arguments),
+        initializer,
+        regions: regions.iter().map(|region| (region.id(), region.memory().as_bytes())).collect(),
+        confinement: match &shared.staff {
+            Staff::Processes(launch) => launch.confinement.clone(),
+            _ => None,
+        },
+        left_out: false,
+    };
+    keeper.keep(&shared.name, call, dossier);
+}
+
+/// Do these bytes speak of the region? If so, its number is somewhere in them.
+fn speaks(arguments: &[u8], region: &Region) -> bool {
+    let id = region.id().to_le_bytes();
+    arguments.windows(id.len()).any(|bytes| bytes == id)
+}
+
+fn recorded<'r>(info: &'static TaskInfo, arguments: &'r [u8]) -> Recorded<'r> {
+    Recorded { task: info.name(), signature: info.signature_hash(), arguments }
+}

@@ -1,0 +1,24 @@
+//! Locks and sleeping, the same for the whole crate. A leaf: it imports nothing of the crate.
+
+use std::{
+    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+/// No user code runs while one of the library's locks is held, so a poisoned one holds nothing broken.
+pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Sleeps until something has changed, at most until `deadline`; None after that.
+pub(crate) fn sleep_on<'g, T>(
+    changed: &Condvar,
+    guard: MutexGuard<'g, T>,
+    deadline: Option<Instant>,
+) -> Option<MutexGuard<'g, T>> {
+    match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
+        None => Some(changed.wait(guard).unwrap_or_else(PoisonError::into_inner)),
+        Some(Duration::ZERO) => None,
+        Some(left) => Some(changed.wait_timeout(guard, left).unwrap_or_else(PoisonError::into_inner).0),
+    }
+}

@@ -1,0 +1,207 @@
+//! What `#[task]` makes of a function: an entry for the table, a type that stands for the task, and calls of it.
+//!
+//! The traits here carry the texts that a user reads who hands something else to a pool.
+
+use crate::{
+    codec::{CodecError, Reader, Writer},
+    error::{Error, Kind},
+    memory::{
+        Few,
+        payload::Payload,
+        region::{self, Regions},
+    },
+    panic,
+    policy::Wish,
+    task::{Registered, TaskInfo},
+};
+use std::{fmt, marker::PhantomData, time::Duration};
+
+/// A task: the type beside a function that has `#[task]`.
+///
+/// It is implemented by the attribute alone.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a task that can be called in another process",
+    label = "not a task",
+    note = "put `#[task]` on the function; a `#[task(initializer)]` goes to `Pool::builder().initializer(…)`"
+)]
+pub trait Task: Registered {
+    /// What the task returns.
+    type Output;
+
+    #[doc(hidden)]
+    fn decode(result: &mut Reader<'_>) -> Result<Self::Output, CodecError>;
+}
+
+/// An initializer: the type beside a function that has `#[task(initializer)]`.
+///
+/// It is implemented by the attribute alone.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not an initializer",
+    label = "not an initializer",
+    note = "put `#[task(initializer)]` on the function whose value each worker keeps as its state"
+)]
+pub trait Initializer: Registered {}
+
+/// A task with its arguments: a call that has not run yet.
+///
+/// `name::call(arguments…)` makes one; a [`Pool`](crate::Pool) or a [`Process`](crate::Process) runs it. What it may
+/// take can be chosen for it alone.
+///
+/// ```
+/// # use pool_runtime::{Pool, Result, enter, task};
+/// # use std::time::Duration;
+/// #[task]
+/// fn never_ends() {
+///     loop {
+///         std::thread::sleep(Duration::from_secs(1));
+///     }
+/// }
+///
+/// fn main() -> Result<()> {
+///     enter();
+///     let pool = Pool::new(1)?;
+///     let error = pool.apply(never_ends::call().timeout(Duration::from_millis(50)).retries(1)).unwrap_err();
+///     assert!(error.is_timeout() && error.attempts() == 2);
+///     Ok(())
+/// }
+/// ```
+#[must_use = "a call does nothing until a pool or a process runs it"]
+pub struct Call<'a, T> {
+    arguments: Result<Encoded, Error>,
+    /// What is asked for this call alone.
+    wish: Option<Box<Wish>>,
+    lent: PhantomData<&'a ()>,
+    task: PhantomData<fn() -> T>,
+}
+
+impl<T: Registered> Call<'_, T> {
+    #[doc(hidden)]
+    #[inline]
+    pub fn encode(write: impl FnOnce(&mut Writer) -> Result<(), (&'static str, CodecError)>) -> Self {
+        let encoded = panic::catch(|| {
+            let mut writer = Writer::with_spare();
+            let (written, regions) = region::collect(|| write(&mut writer));
+            written.map(|()| Encoded { bytes: writer.into_bytes().into(), regions })
+        });
+        let arguments = match encoded {
+            Ok(Ok(arguments)) => Ok(arguments),
+            Ok(Err((argument, reason))) => {
+                Err(Kind::EncodeArgument(format!("`{argument}` cannot be encoded: {reason}")))
+            }
+            Err(panic) => Err(Kind::PanickedEncoding { panic }),
+        };
+        Self {
+            arguments: arguments.map_err(|kind| Error::new(kind).of_task(T::info().name())),
+            wish: None,
+            lent: PhantomData,
+            task: PhantomData,
+        }
+    }
+
+    /// A call whose arguments are a few bytes.
+    #[doc(hidden)]
+    #[inline]
+    pub fn few(arguments: Few) -> Self {
+        let encoded = Encoded { bytes: Payload::Few(arguments), regions: Regions::default() };
+        Self { arguments: Ok(encoded), wish: None, lent: PhantomData, task: PhantomData }
+    }
+
+    /// The task's name.
+    pub fn task_name(&self) -> &'static str {
+        T::info().name()
+    }
+
+    /// How long this call may take, from when a worker takes it up, whatever the task or the pool says; then its worker
+    /// is killed and replaced, and the job fails with an error that [`is_timeout`](Error::is_timeout). `Duration::MAX`
+    /// is no limit.
+    pub fn timeout(self, limit: Duration) -> Self {
+        self.with(|wish| wish.timeout = Some(limit))
+    }
+
+    /// After how long this call is told to come to an end, from when a worker takes it up: see
+    /// [`current_job`](crate::current_job). `Duration::MAX` is never.
+    pub fn soft_timeout(self, limit: Duration) -> Self {
+        self.with(|wish| wish.soft_timeout = Some(limit))
+    }
+
+    /// How often this call may be tried again if its worker is lost, or killed because the call took too long.
+    pub fn retries(self, retries: u32) -> Self {
+        self.with(|wish| wish.retries = Some(retries))
+    }
+
+    /// How many bytes of memory its worker may use while it runs this call: see
+    /// [`PoolBuilder::memory`](crate::PoolBuilder::memory). `u64::MAX` is no limit.
+    pub fn memory(self, bytes: u64) -> Self {
+        self.with(|wish| wish.memory = Some(bytes))
+    }
+
+    fn with(mut self, change: impl FnOnce(&mut Wish)) -> Self {
+        change(self.wish.get_or_insert_default());
+        self
+    }
+
+    #[inline]
+    pub(crate) fn into_raw(self) -> RawCall {
+        RawCall { task: T::info(), arguments: self.arguments, wish: self.wish }
+    }
+}
+
+impl<T: Registered> fmt::Debug for Call<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Call({})", T::info().name())
+    }
+}
+
+/// Arguments as they travel.
+#[derive(Debug)]
+pub(crate) struct Encoded {
+    pub(crate) bytes: Payload,
+    /// The shared memory of which the bytes speak: to be held as long as the call may run.
+    pub(crate) regions: Regions,
+}
+
+/// A call without its type.
+pub struct RawCall {
+    pub(crate) task: &'static TaskInfo,
+    pub(crate) arguments: Result<Encoded, Error>,
+    /// What is asked for this call alone.
+    pub(crate) wish: Option<Box<Wish>>,
+}
+
+impl fmt::Debug for RawCall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RawCall({})", self.task.name())
+    }
+}
+
+/// What a pool or a process takes: a [`Call`] of a task.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a call of a task",
+    label = "expected a call, such as `name::call(…)`",
+    note = "put `#[task]` on the function, and hand over `name::call(arguments…)`: a call that has not run yet (for \
+            `map` and its like, `name::call` itself or a closure that returns a call)"
+)]
+pub trait TaskCall: sealed::Sealed {
+    /// The task that is called.
+    type Task: Task<Output = Self::Output>;
+    /// What it returns.
+    type Output;
+
+    #[doc(hidden)]
+    fn into_raw(self) -> RawCall;
+}
+
+impl<T: Task> TaskCall for Call<'_, T> {
+    type Task = T;
+    type Output = T::Output;
+
+    #[inline]
+    fn into_raw(self) -> RawCall {
+        Call::into_raw(self)
+    }
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl<T> Sealed for super::Call<'_, T> {}
+}

@@ -5,7 +5,7 @@ use crate::{
     os,
     protocol::Place,
 };
-use std::{ffi::OsString, os::fd::OwnedFd, path::PathBuf};
+use std::{ffi::OsString, os::fd::OwnedFd, path::PathBuf, time::Duration};
 
 /// What the process of one worker is started with: see [`PoolBuilder::each_worker`](crate::PoolBuilder::each_worker).
 ///
@@ -152,5 +152,67 @@ impl<T: Into<OwnedFd>> From<T> for Stdio {
     /// An open file, pipe or socket.
     fn from(fd: T) -> Self {
         Self(StdioKind::Fd(fd.into()))
+    }
+}
+
+/// When a worker that could not be started, or died young, is started again, and when that is given up.
+///
+/// After a start that failed, the next one at that place in the pool waits: [`backoff`](Self::backoff), doubled with
+/// each failure. After [`intensity`](Self::intensity) failures in a row the place is given up; if no other worker is
+/// left, the pool fails, and so do the calls that wait. Where what is wrong may pass (the system was short of processes
+/// or memory, or somebody killed the worker), starts are tried for at least [`period`](Self::period). A call that
+/// finishes ends the row.
+///
+/// A worker that is lost with a call is always replaced, without waiting.
+///
+/// ```
+/// # use pool_runtime::{Pool, RestartPolicy, Result, enter};
+/// # use std::time::Duration;
+/// fn main() -> Result<()> {
+///     enter();
+///     let restarts = RestartPolicy::default().intensity(20).backoff(Duration::from_millis(100), Duration::from_secs(5));
+///     let pool = Pool::builder().processes(1).restarts(restarts).build()?;
+///     pool.close();
+///     pool.join()
+/// }
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RestartPolicy {
+    pub(crate) intensity: u32,
+    pub(crate) period: Duration,
+    pub(crate) first_backoff: Duration,
+    pub(crate) longest_backoff: Duration,
+}
+
+impl RestartPolicy {
+    /// Nothing is started again after a failure or an unexpected death.
+    pub const NEVER: Self =
+        Self { intensity: 0, period: Duration::ZERO, first_backoff: Duration::ZERO, longest_backoff: Duration::ZERO };
+
+    /// How many starts may fail in a row at one place; the default is 5.
+    pub fn intensity(self, failures: u32) -> Self {
+        Self { intensity: failures, ..self }
+    }
+
+    /// For how long starts are tried at least, where what is wrong may pass; the default is 10 s.
+    pub fn period(self, period: Duration) -> Self {
+        Self { period, ..self }
+    }
+
+    /// How long the first start after a failure waits, and how long any of them waits at the most; the defaults are
+    /// 10 ms and 2 s.
+    pub fn backoff(self, first: Duration, longest: Duration) -> Self {
+        Self { first_backoff: first, longest_backoff: longest, ..self }
+    }
+}
+
+impl Default for RestartPolicy {
+    fn default() -> Self {
+        Self {
+            intensity: 5,
+            period: Duration::from_secs(10),
+            first_backoff: Duration::from_millis(10),
+            longest_backoff: Duration::from_secs(2),
+        }
     }
 }

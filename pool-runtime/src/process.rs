@@ -9,31 +9,28 @@
 
 use crate::{
     codec::{Reader, Writer},
-    dossier::{Dossier, Loss, Ran, Stage},
-    error::{Error, Kind, Result},
+    dossier::Stage,
+    error::{Error, Result},
     job::{Decode, decode_value},
-    limits,
-    memory::{Hold, packed::Part},
+    memory::Hold,
     options::{Stdio, WorkerOptions, surroundings},
-    os::{self, Child},
-    peer::launch::{self, Launch, Launched},
+    os::Child,
+    peer::launch::{self, Launch},
     policy::{Policy, Wish},
+    pool::Single,
     program::{self, ProcessInfo},
-    protocol::{
-        CALLS_HEAD, CallHeader, CallsWriter, Failed, FromWorker, Garbled, Record, Told, chunk_overhead, stop_frame,
-    },
-    run::{Fault, Run},
+    protocol::{Failed, Failure},
+    run::Run,
     sandbox::Sandbox,
     sync::lock,
-    task::{Body, Encoded, RawCall, TaskCall, TaskInfo},
-    transport::Received,
+    task::{Body, RawCall, TaskCall},
 };
 use std::{
     fmt,
     io::{PipeReader, PipeWriter},
     os::fd::BorrowedFd,
     os::unix::process::ExitStatusExt,
-    sync::{Arc, Condvar, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock},
     time::{Duration, Instant},
 };
 
@@ -182,13 +179,13 @@ impl<R> Process<R> {
         };
         let returned = body(&mut run);
         let few = run.few;
-        let failed = match returned {
+        let failure = match returned {
             Ok(()) if let Some(few) = few => return decode_value(self.decode, call.task.name(), &few),
             Ok(()) => return decode_value(self.decode, call.task.name(), &result.into_bytes()),
-            Err(Fault::Decode(why)) => Error::new(Kind::DecodeArgument(why)),
-            Err(Fault::Encode(why)) => Error::new(Kind::EncodeResult(why)).with_ran(Ran::Yes),
-            Err(Fault::State(why) | Fault::Initializer(why)) => Error::new(Kind::State(why)),
+            Err(fault) => fault.into(),
         };
+        let stage = if matches!(failure, Failure::Encode(_)) { Stage::Encoding } else { Stage::Decoding };
+        let failed = Error::from(Failed { stage, leaving: false, failure });
         Err(failed.of_task(call.task.name()))
     }
 
@@ -204,7 +201,6 @@ impl<R> Process<R> {
         self.options.check()?;
         let confinement = self.sandbox.as_ref().map(Sandbox::resolve).transpose()?;
         let launch = Launch { stdio: self.stdio, confinement, ..Launch::new()? };
-        let mut policy = Policy::NONE;
         let call = match self.target {
             Some(call) => {
                 let arguments = call.arguments?;
@@ -215,8 +211,8 @@ impl<R> Process<R> {
                     ))
                     .of_task(call.task.name()));
                 }
-                policy = Policy::of(call.wish.as_deref(), call.task.wish(), &Wish::NONE);
-                Some((call.task, arguments))
+                let policy = Policy::of(call.wish.as_deref(), call.task.wish(), &Wish::NONE);
+                Some((call.task, arguments, policy))
             }
             None => None,
         };
@@ -225,32 +221,26 @@ impl<R> Process<R> {
         let mut launched = launch.start(&self.options)?;
         let pipes =
             Pipes { stdin: launched.stdin.take(), stdout: launched.stdout.take(), stderr: launched.stderr.take() };
-        let shared = Arc::new(Shared {
+        let child = Arc::new(Running {
             name: hello.name.clone(),
             daemon: self.daemon,
-            task: call.as_ref().map_or("", |(task, _)| task.name()),
-            child: launched.child.clone(),
-            outcome: Mutex::new(None),
-            changed: Condvar::new(),
+            task: call.as_ref().map_or("", |(task, ..)| task.name()),
+            process: launched.child.clone(),
+            single: OnceLock::new(),
         });
-        lock(&CHILDREN).push(shared.clone());
-        let attended = shared.clone();
-        let attendant = std::thread::Builder::new().name(format!("pool-{}", hello.name)).stack_size(1 << 18);
-        let spawned = attendant.spawn(move || {
-            os::block_all_signals();
-            let outcome = attend(&mut launched, &hello, call, &policy);
-            launched.drain();
-            lock(&CHILDREN).retain(|child| !Arc::ptr_eq(child, &attended));
-            *lock(&attended.outcome) = Some(outcome);
-            attended.changed.notify_all();
-        });
-        if let Err(error) = spawned {
-            let _ = shared.child.kill();
-            shared.child.wait();
-            lock(&CHILDREN).retain(|child| !Arc::ptr_eq(child, &shared));
-            return Err(Error::os("cannot start the thread that attends to a process", error));
+        lock(&CHILDREN).push(child.clone());
+        let (itself, process) = (child.clone(), launched.child.clone());
+        let forget = move || lock(&CHILDREN).retain(|child| !Arc::ptr_eq(child, &itself));
+        match Single::attend(launched, launch, hello, call, forget.clone()) {
+            Ok(single) => drop(child.single.set(single)),
+            Err(error) => {
+                let _ = process.kill();
+                process.wait();
+                forget();
+                return Err(Error::os("cannot start the thread that attends to a process", error));
+            }
         }
-        Ok(RunningProcess { shared, decode: self.decode, pipes, value: std::marker::PhantomData })
+        Ok(RunningProcess { child, decode: self.decode, pipes, value: std::marker::PhantomData })
     }
 }
 
@@ -267,20 +257,19 @@ impl<R> fmt::Debug for Process<R> {
     }
 }
 
-struct Shared {
+/// A process that was started, as long as somebody wants to know of it.
+struct Running {
     name: String,
     daemon: bool,
     /// Empty if there is none.
     task: &'static str,
-    child: Arc<Child>,
-    outcome: Mutex<Option<Outcome>>,
-    changed: Condvar,
+    process: Arc<Child>,
+    /// Set before anybody else knows of it.
+    single: OnceLock<Single>,
 }
 
-type Outcome = Result<Vec<u8>>;
-
 /// All processes that were started with [`Process::start`] and have not been reaped.
-static CHILDREN: Mutex<Vec<Arc<Shared>>> = Mutex::new(Vec::new());
+static CHILDREN: Mutex<Vec<Arc<Running>>> = Mutex::new(Vec::new());
 
 #[derive(Debug)]
 struct Pipes {
@@ -289,111 +278,12 @@ struct Pipes {
     stderr: Option<PipeReader>,
 }
 
-/// Accompanies a process from its greeting to its end.
-fn attend(
-    launched: &mut Launched,
-    hello: &crate::protocol::Hello,
-    call: Option<(&'static TaskInfo, Encoded)>,
-    policy: &Policy,
-) -> Outcome {
-    let named = |error: Error| match &call {
-        Some((task, _)) => error.of_task(task.name()),
-        None => error,
-    };
-    if let Err(failure) = launched.greet(hello.clone(), None) {
-        // One that was signalled meanwhile did not fail to start: it was told to end.
-        return Err(named(match launched.child.status() {
-            Some(status) if failure.died && status.signal().is_some() => {
-                Error::new(Kind::Lost(Dossier::of_process(Loss { stage: Stage::Idle, ..launched.examine(None) })))
-            }
-            _ => failure.error,
-        }));
-    }
-    let frame = match &call {
-        None => stop_frame(),
-        Some((task, arguments)) => {
-            launched.courier.bring(&arguments.regions);
-            let mut frame = Vec::with_capacity(CALLS_HEAD + chunk_overhead(task.name()) + arguments.bytes.len());
-            let only = CallHeader { job: 1, attempt: 1, number: 1, timing: policy.timing() };
-            CallsWriter::new(&mut frame, 0).chunk(only, 1, task.name(), Part::single(&arguments.bytes));
-            frame
-        }
-    };
-    // If it is gone already, that is noticed below.
-    let _ = launched.outlet.send(&frame);
-    launched.works();
-    let mut ending = None;
-    let mut fault = None;
-    let mut excess = None;
-    while fault.is_none() && excess.is_none() {
-        // Once it has returned, what the process does is its own affair.
-        let looked = match ending {
-            None => limits::look(policy, &launched.page, launched.child.pid()),
-            Some(_) => Ok(None),
-        };
-        let (next_look, found) = match looked {
-            Ok(next_look) => (next_look, None),
-            // A result that is there already counts.
-            Err(found) => (Some(Instant::now()), Some(found)),
-        };
-        match lock(&launched.inlet).receive(next_look) {
-            Received::Frame(frame) => match FromWorker::from_frame(&frame) {
-                Ok(FromWorker::Reports(records)) => match ending_in(records) {
-                    Ok(found) => ending = found.or(ending),
-                    Err(garbled) => fault = Some(garbled.to_string()),
-                },
-                Ok(_) => fault = Some("sent a message out of turn".to_owned()),
-                Err(garbled) => fault = Some(garbled.to_string()),
-            },
-            Received::Gone => break,
-            Received::Garbled(garbled) => fault = Some(garbled),
-            Received::Nothing => {}
-        }
-        excess = found.filter(|_| ending.is_none());
-    }
-    if fault.is_some() || excess.is_some() {
-        let _ = launched.child.kill();
-    }
-    let status = launched.child.wait();
-    let error = match ending {
-        Some(Ok(bytes)) => return Ok(bytes),
-        Some(Err(failed)) => failed.into(),
-        None if call.is_none() && status.is_some_and(|status| status.success()) => return Ok(Vec::new()),
-        None => {
-            let loss = launched.examine(fault);
-            let ran = if launched.page.claimed() == 0 { Ran::No } else { loss.stage.ran() };
-            let dossier = Dossier::of_process(loss);
-            let kind = match excess {
-                Some(excess) => excess.kind(dossier),
-                None => Kind::Lost(dossier),
-            };
-            Error::new(kind).with_ran(ran)
-        }
-    };
-    Err(named(error))
-}
-
-/// How the call has ended, if these records say so.
-fn ending_in(records: &[u8]) -> Result<Option<Result<Vec<u8>, Failed>>, Garbled> {
-    let (mut at, mut ending) = (0, None);
-    while let Some(record) = Record::first(&records[at..])? {
-        let payload = records.get(record.payload(at)).ok_or(Garbled::cut_off())?;
-        ending = match record.told(payload)? {
-            Told::Value(bytes) => Some(Ok(bytes.to_vec())),
-            Told::Failed(failed) => Some(Err(failed)),
-            Told::Time { .. } => ending,
-        };
-        at = (at + record.size()).min(records.len());
-    }
-    Ok(ending)
-}
-
 /// A process that was started.
 ///
 /// It goes on if this handle is dropped, and is reaped when it ends; when `main` returns, it is joined, or terminated
 /// if it is daemonic (see [`pool_main!`](crate::pool_main)).
 pub struct RunningProcess<R> {
-    shared: Arc<Shared>,
+    child: Arc<Running>,
     decode: Decode<R>,
     pipes: Pipes,
     value: std::marker::PhantomData<fn() -> R>,
@@ -402,29 +292,29 @@ pub struct RunningProcess<R> {
 impl<R> RunningProcess<R> {
     /// The process id.
     pub fn pid(&self) -> u32 {
-        self.shared.child.pid()
+        self.child.process.pid()
     }
 
     /// The name.
     pub fn name(&self) -> &str {
-        &self.shared.name
+        &self.child.name
     }
 
     /// Is it daemonic?
     pub fn daemon(&self) -> bool {
-        self.shared.daemon
+        self.child.daemon
     }
 
     /// Does it still run?
     pub fn is_alive(&self) -> bool {
-        !self.shared.child.has_ended()
+        !self.child.process.has_ended()
     }
 
     /// How it ended: 0 if the target returned, 1 if it panicked, n if it exited with n, −N if signal N killed it.
     /// `None` while it runs, and if something else in this program took its exit status.
     pub fn exit_code(&self) -> Option<i32> {
-        self.shared.child.has_ended();
-        exit_code(&self.shared.child)
+        self.child.process.has_ended();
+        exit_code(&self.child.process)
     }
 
     /// Waits until the process has ended, and returns what its target returned. Can be called again, and from several
@@ -447,23 +337,8 @@ impl<R> RunningProcess<R> {
     }
 
     fn await_outcome(&self, deadline: Option<Instant>) -> Option<Result<R>> {
-        let mut guard = lock(&self.shared.outcome);
-        loop {
-            if let Some(outcome) = &*guard {
-                let bytes = match outcome {
-                    Ok(bytes) => bytes.clone(),
-                    Err(error) => return Some(Err(error.clone())),
-                };
-                drop(guard);
-                return Some(decode_value(self.decode, self.shared.task, &bytes));
-            }
-            let changed = &self.shared.changed;
-            guard = match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
-                None => changed.wait(guard).unwrap_or_else(PoisonError::into_inner),
-                Some(Duration::ZERO) => return None,
-                Some(left) => changed.wait_timeout(guard, left).unwrap_or_else(PoisonError::into_inner).0,
-            };
-        }
+        let returned = self.child.single.get()?.await_end(deadline)?;
+        Some(returned.and_then(|bytes| decode_value(self.decode, self.child.task, &bytes)))
     }
 
     /// Asks it to end, with `SIGTERM`. One that has ended is left alone.
@@ -472,7 +347,7 @@ impl<R> RunningProcess<R> {
     ///
     /// The system does not allow it.
     pub fn terminate(&self) -> Result<()> {
-        self.shared.child.terminate().map_err(|error| self.cannot("terminate", error))
+        self.child.process.terminate().map_err(|error| self.cannot("terminate", error))
     }
 
     /// Ends it, with `SIGKILL`. One that has ended is left alone.
@@ -481,7 +356,7 @@ impl<R> RunningProcess<R> {
     ///
     /// The system does not allow it.
     pub fn kill(&self) -> Result<()> {
-        self.shared.child.kill().map_err(|error| self.cannot("kill", error))
+        self.child.process.kill().map_err(|error| self.cannot("kill", error))
     }
 
     /// Interrupts it, with `SIGINT`, as Ctrl-C does. One that has ended is left alone.
@@ -490,7 +365,7 @@ impl<R> RunningProcess<R> {
     ///
     /// The system does not allow it.
     pub fn interrupt(&self) -> Result<()> {
-        self.shared.child.interrupt().map_err(|error| self.cannot("interrupt", error))
+        self.child.process.interrupt().map_err(|error| self.cannot("interrupt", error))
     }
 
     fn cannot(&self, what: &str, error: std::io::Error) -> Error {
@@ -499,7 +374,7 @@ impl<R> RunningProcess<R> {
 
     /// A descriptor that becomes readable when the process ends, and stays so: for `poll` and its like.
     pub fn sentinel(&self) -> BorrowedFd<'_> {
-        self.shared.child.sentinel()
+        self.child.process.sentinel()
     }
 
     /// Our end of the pipe that the process reads, if it was started with [`Stdio::piped`]. Once.
@@ -526,7 +401,7 @@ fn exit_code(child: &Child) -> Option<i32> {
 impl<R> fmt::Display for RunningProcess<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "<Process {} ", self.name())?;
-        match (self.is_alive(), exit_code(&self.shared.child)) {
+        match (self.is_alive(), exit_code(&self.child.process)) {
             (true, _) => f.write_str("started")?,
             (false, None | Some(0)) => f.write_str("stopped")?,
             (false, Some(code)) => write!(f, "stopped[{code}]")?,
@@ -545,8 +420,8 @@ impl<R> fmt::Debug for RunningProcess<R> {
 pub fn active_children() -> Vec<ProcessInfo> {
     lock(&CHILDREN)
         .iter()
-        .filter(|child| !child.child.has_ended())
-        .map(|child| program::process_info(child.name.clone(), child.child.pid(), child.daemon))
+        .filter(|child| !child.process.has_ended())
+        .map(|child| program::process_info(child.name.clone(), child.process.pid(), child.daemon))
         .collect()
 }
 
@@ -563,19 +438,20 @@ pub(crate) fn finish() {
         }
         let (daemons, others): (Vec<_>, Vec<_>) = children.into_iter().partition(|child| child.daemon);
         for daemon in &daemons {
-            let _ = daemon.child.terminate();
+            let _ = daemon.process.terminate();
         }
         let deadline = Instant::now() + GRACE;
         for daemon in &daemons {
             let left = deadline.saturating_duration_since(Instant::now());
-            if !daemon.child.wait_timeout(Some(left)) {
-                let _ = daemon.child.kill();
+            if !daemon.process.wait_timeout(Some(left)) {
+                let _ = daemon.process.kill();
             }
         }
         for child in daemons.iter().chain(&others) {
-            let mut outcome = lock(&child.outcome);
-            while outcome.is_none() {
-                outcome = child.changed.wait(outcome).unwrap_or_else(PoisonError::into_inner);
+            match child.single.get() {
+                Some(single) => drop(single.await_end(None)),
+                // It is just being started, by another thread.
+                None => std::thread::yield_now(),
             }
         }
     }

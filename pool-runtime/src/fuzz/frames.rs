@@ -9,8 +9,8 @@ use crate::{
     panic::PanicInfo,
     policy::Timing,
     protocol::{
-        CallHeader, CallsWriter, Failed, Failure, FromWorker, Hello, NamedCall, NotReady, Record, RecordHead, ToWorker,
-        Told, stop_frame,
+        CallHeader, CallsWriter, Failed, Failure, FromWorker, Hello, NamedCall, NotReady, Record, RecordHead,
+        RecordReader, ToWorker, stop_frame,
     },
     transport::Append,
 };
@@ -124,45 +124,47 @@ pub(super) fn records() -> Vec<Vec<u8>> {
 
 /// Reads records as the parent does. Returns what it has seen.
 fn read_records(stream: &[u8]) -> Vec<u32> {
-    let (mut at, mut seen) = (0, Vec::new());
+    let (mut reader, mut seen) = (RecordReader::new(stream), Vec::new());
     while seen.len() < 1 << 12 {
-        let rest = &stream[at..];
-        let record = match Record::first(rest) {
-            Ok(Some(record)) if record.size() <= rest.len() => record,
-            Ok(Some(record)) => {
-                seen.push(if record.bulk().is_some_and(|bulk| bulk.at <= rest.len()) { 100 } else { 101 });
-                break;
+        let before = reader.position();
+        seen.push(match reader.next() {
+            Ok(Some(Record::Values(values))) => {
+                assert_eq!(values.size(), reader.position() - before);
+                let payloads: Vec<_> = values.payloads().collect();
+                assert_eq!(payloads.len() as u32, values.count());
+                assert!(payloads.iter().map(|payload| payload.len()).sum::<usize>() <= values.size());
+                assert_eq!(values.payload_range().len(), payloads[0].len());
+                // Wherever they are cut, they are the same.
+                let (mut rest, cut) = (values, values.count() / 2);
+                let front = rest.take(cut);
+                assert!(front.payloads().chain(rest.payloads()).eq(payloads.iter().copied()));
+                assert_eq!(rest.first(), values.first().wrapping_add(cut));
+                10 + u32::from(!payloads[0].is_empty()) + 2 * values.count().min(3)
             }
-            Ok(None) => break,
-            Err(_) => {
-                seen.push(102);
-                break;
-            }
-        };
-        let payload = &rest[record.payload(0)];
-        if let Some(bulk) = record.bulk() {
-            assert_eq!(bulk.at + bulk.length, record.payload(0).end);
-            assert!(bulk.align.is_power_of_two());
-        }
-        let alike = record.alike_behind(rest);
-        for index in 1..=alike as usize {
-            let other = Record::first(&rest[index * record.size()..]).unwrap().unwrap();
-            assert_eq!((other.number, other.size()), (record.number + index as u32, record.size()));
-            assert_eq!((other.payload(0), other.is_value()), (record.payload(0), true));
-        }
-        assert!((1 + alike as usize) * record.size() <= rest.len());
-        seen.push(match record.told(payload) {
-            Ok(Told::Value(value)) => 10 + u32::from(!value.is_empty()) + 2 * alike.min(2),
-            Ok(Told::Failed(failed)) => match failed.failure {
+            Ok(Some(Record::Failed { failed, .. })) => match failed.failure {
                 Failure::Panicked(panic) => 20 + u32::from(panic.line().is_some()),
                 Failure::Decode(_) => 22,
                 Failure::Encode(_) => 23,
                 Failure::Unfit(_) => 24,
             },
-            Ok(Told::Time { .. }) => 30,
-            Err(_) => 40,
+            Ok(Some(Record::Time { .. })) => 30,
+            Err(_) => {
+                seen.push(102);
+                break;
+            }
+            Ok(None) => match reader.unfinished() {
+                Ok(Some(record)) => {
+                    let rest = stream.len() - reader.position();
+                    assert!(record.size > rest);
+                    if let Some(bulk) = record.bulk {
+                        assert!(bulk.align.is_power_of_two() && bulk.at + bulk.length <= record.size);
+                    }
+                    seen.push(if record.bulk.is_some_and(|bulk| bulk.at <= rest) { 100 } else { 101 });
+                    break;
+                }
+                _ => break,
+            },
         });
-        at += (1 + alike as usize) * record.size();
     }
     seen
 }
@@ -220,8 +222,12 @@ fn calls() -> Vec<Vec<u8>> {
         let mut frame = Vec::new();
         let mut writer = CallsWriter::new(&mut frame, 7);
         for (task, part) in &chunks[end.saturating_sub(2)..end] {
-            let part =
-                crate::memory::packed::Part { every: part.every, ends: part.ends, base: part.base, bytes: part.bytes };
+            let part = crate::memory::packed::PackedSlice {
+                every: part.every,
+                ends: part.ends,
+                base: part.base,
+                bytes: part.bytes,
+            };
             let count = if part.every.is_some() && part.bytes.len() == 8 { 1 } else { 20 };
             writer.chunk(first, if part.ends.is_empty() { count } else { 12 }, task, part);
         }

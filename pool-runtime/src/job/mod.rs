@@ -10,23 +10,25 @@
 //! code (decoding, callbacks) never runs on a thread that others wait for, but for an executor's `Waker`.
 
 mod callbacks;
-pub(crate) mod results;
+mod decode;
+mod results;
 
 pub(crate) use callbacks::Callbacks;
+pub(crate) use decode::{Decode, decode_value};
+pub(crate) use results::Results;
 
 use crate::{
-    codec::{CodecError, Reader},
+    codec::Reader,
     dossier::Ran,
     error::{Error, Kind, Result},
-    job::results::Results,
+    job::decode::decode_all,
     memory::{
-        self, Block,
+        Split,
         payload::Payload,
         region::{Region, Regions},
     },
-    panic::{self, PanicInfo},
+    panic,
     policy::{Policy, SharedPolicy},
-    protocol::Record,
     sync::{lock, sleep_on},
     task::TaskInfo,
 };
@@ -62,42 +64,6 @@ impl Raw {
             Self::Decoded(_, value) => *value,
         }
     }
-}
-
-/// The result of a call that ends in much plain data, which was read into memory of its own.
-#[derive(Debug)]
-pub(crate) struct Split {
-    pub(crate) before: Vec<u8>,
-    pub(crate) data: Block,
-}
-
-pub(crate) type Decode<R> = fn(&mut Reader<'_>) -> Result<R, CodecError>;
-
-/// Decodes a result on the thread that asked for it. A panic in the user's `Deserialize` is this job's error.
-pub(crate) fn decode_value<R>(decode: Decode<R>, task: &'static str, bytes: &[u8]) -> Result<R> {
-    decode_all(decode, task, Reader::new(bytes))
-}
-
-fn decode_all<'b, R>(
-    decode: impl FnOnce(&mut Reader<'b>) -> Result<R, CodecError>,
-    task: &'static str,
-    mut reader: Reader<'b>,
-) -> Result<R> {
-    let decoded = panic::catch(|| {
-        let value = decode(&mut reader)?;
-        reader.finish().map(|()| value)
-    });
-    decoding(decoded, task)
-}
-
-/// What became of decoding a result.
-pub(crate) fn decoding<R>(decoded: Result<Result<R, CodecError>, PanicInfo>, task: &'static str) -> Result<R> {
-    let kind = match decoded {
-        Ok(Ok(value)) => return Ok(value),
-        Ok(Err(reason)) => Kind::DecodeResult(reason.to_string()),
-        Err(panic) => Kind::PanickedDecoding { panic },
-    };
-    Err(Error::new(kind).with_ran(Ran::Yes).of_task(task))
 }
 
 /// A thread that waits for one of many short calls is late by no more, about; futures and callbacks by a few times
@@ -174,7 +140,7 @@ fn wake(waker: Waker) {
 /// Where the result of a job arrives; before that, where its arguments lie.
 #[derive(Default)]
 pub(crate) struct Slot {
-    state: Mutex<SlotState>,
+    state: Mutex<SlotInner>,
     finished: Condvar,
     /// How many bytes the arguments take.
     size: u32,
@@ -188,8 +154,8 @@ pub(crate) struct Slot {
 }
 
 #[derive(Default)]
-struct SlotState {
-    progress: Progress,
+struct SlotInner {
+    progress: SlotState,
     /// Somebody sleeps.
     slept_for: bool,
     /// Who else wants to know. Most jobs have nobody.
@@ -202,7 +168,7 @@ struct Heirs {
     callback: Option<Callback>,
 }
 
-enum Progress {
+enum SlotState {
     /// Not ended: the arguments, and what they speak of.
     Pending(Payload, Regions),
     Finished(Raw),
@@ -210,7 +176,7 @@ enum Progress {
     Taken(bool),
 }
 
-impl Default for Progress {
+impl Default for SlotState {
     fn default() -> Self {
         Self::Pending(Payload::default(), Regions::default())
     }
@@ -229,7 +195,7 @@ impl Slot {
     ) -> Self {
         let size = u32::try_from(arguments.len()).unwrap_or(u32::MAX);
         let shares = !regions.is_empty();
-        let state = SlotState { progress: Progress::Pending(arguments, regions), ..SlotState::default() };
+        let state = SlotInner { progress: SlotState::Pending(arguments, regions), ..SlotInner::default() };
         Self { state: Mutex::new(state), finished: Condvar::new(), size, shares, policy, job, task: Some(task) }
     }
 
@@ -250,58 +216,40 @@ impl Slot {
     /// Shows the arguments of a call that has not ended; of one that has, nobody needs any.
     pub(crate) fn with_arguments<R>(&self, see: impl FnOnce(&[u8]) -> R) -> R {
         match &lock(&self.state).progress {
-            Progress::Pending(arguments, _) => see(arguments),
-            Progress::Finished(_) | Progress::Taken(_) => see(&[]),
+            SlotState::Pending(arguments, _) => see(arguments),
+            SlotState::Finished(_) | SlotState::Taken(_) => see(&[]),
         }
     }
 
     /// Shows the shared memory of which the arguments of a call that has not ended speak, if they do.
     pub(crate) fn with_regions(&self, see: impl FnOnce(&[Arc<Region>])) {
         if self.shares
-            && let Progress::Pending(_, regions) = &lock(&self.state).progress
+            && let SlotState::Pending(_, regions) = &lock(&self.state).progress
         {
             see(regions);
         }
     }
 
-    /// The result is there, in a record. Only the first one counts.
-    pub(crate) fn value(&self, record: &[u8]) {
-        // It was read once before, by whoever found it.
-        let payload = Record::first(record).ok().flatten().and_then(|found| record.get(found.payload(0)));
-        self.finish(Raw::One(Ok(Payload::copy(payload.unwrap_or_default()))));
-    }
-
-    /// The result is there, in a record that is all there is in these bytes.
-    pub(crate) fn large_value(&self, record: Vec<u8>) {
-        let payload = Record::first(&record).ok().flatten().map_or(0..0, |found| found.payload(0));
-        self.finish(Raw::One(Ok(Payload::part(record, payload))));
-    }
-
     /// The call has failed.
     pub(crate) fn fail(&self, error: Error) {
-        if let Progress::Pending(_, regions) = &lock(&self.state).progress {
-            if error.is_cancelled() && error.ran() != Ran::No {
-                memory::doom(regions);
-            };
-        }
         self.finish(Raw::One(Err(error)));
     }
 
     /// The result is there. Only the first one counts.
     pub(crate) fn finish(&self, raw: Raw) {
         let mut state = lock(&self.state);
-        if !matches!(state.progress, Progress::Pending(..)) {
+        if !matches!(state.progress, SlotState::Pending(..)) {
             return;
         }
         let heirs = state.heirs.take().map_or_else(Heirs::default, |heirs| *heirs);
         if let Some(callback) = heirs.callback {
-            let arguments = std::mem::replace(&mut state.progress, Progress::Taken(raw.is_value()));
+            let arguments = std::mem::replace(&mut state.progress, SlotState::Taken(raw.is_value()));
             drop(state);
             drop(arguments);
             callback(raw);
             return;
         }
-        let arguments = std::mem::replace(&mut state.progress, Progress::Finished(raw));
+        let arguments = std::mem::replace(&mut state.progress, SlotState::Finished(raw));
         let slept_for = state.slept_for;
         drop(state);
         drop(arguments);
@@ -314,15 +262,15 @@ impl Slot {
     }
 
     pub(crate) fn is_finished(&self) -> bool {
-        !matches!(lock(&self.state).progress, Progress::Pending(..))
+        !matches!(lock(&self.state).progress, SlotState::Pending(..))
     }
 
-    fn take(state: &mut SlotState) -> Option<Raw> {
-        let Progress::Finished(raw) = &state.progress else { return None };
-        let taken = Progress::Taken(raw.is_value());
+    fn take(state: &mut SlotInner) -> Option<Raw> {
+        let SlotState::Finished(raw) = &state.progress else { return None };
+        let taken = SlotState::Taken(raw.is_value());
         match std::mem::replace(&mut state.progress, taken) {
-            Progress::Finished(raw) => Some(raw),
-            Progress::Pending(..) | Progress::Taken(_) => None,
+            SlotState::Finished(raw) => Some(raw),
+            SlotState::Pending(..) | SlotState::Taken(_) => None,
         }
     }
 
@@ -330,7 +278,7 @@ impl Slot {
     fn then(&self, callback: Callback) {
         let mut state = lock(&self.state);
         let raw = match state.progress {
-            Progress::Pending(..) => {
+            SlotState::Pending(..) => {
                 state.heirs.get_or_insert_default().callback = Some(callback);
                 return;
             }
@@ -348,7 +296,7 @@ impl Awaited for Slot {
 
     fn sleep(&self, deadline: Option<Instant>) {
         let mut state = lock(&self.state);
-        while matches!(state.progress, Progress::Pending(..)) {
+        while matches!(state.progress, SlotState::Pending(..)) {
             state.slept_for = true;
             match sleep_on(&self.finished, state, deadline) {
                 Some(awake) => state = awake,
@@ -480,7 +428,7 @@ impl<R> Job<R> {
         Job { slot, decode: decode_many::<T>, home, origin, called_back: false }
     }
 
-    fn take(&self, mut state: MutexGuard<'_, SlotState>) -> Result<R> {
+    fn take(&self, mut state: MutexGuard<'_, SlotInner>) -> Result<R> {
         let raw = Slot::take(&mut state);
         drop(state);
         match raw {
@@ -500,11 +448,11 @@ impl<R> Job<R> {
     }
 
     /// Waits until the result is there, at most until `deadline`.
-    fn wait_until(&self, deadline: Option<Instant>) -> MutexGuard<'_, SlotState> {
+    fn wait_until(&self, deadline: Option<Instant>) -> MutexGuard<'_, SlotInner> {
         loop {
             let state = lock(&self.slot.state);
             let past = || deadline.is_some_and(|deadline| deadline <= Instant::now());
-            if !matches!(state.progress, Progress::Pending(..)) || past() {
+            if !matches!(state.progress, SlotState::Pending(..)) || past() {
                 return state;
             }
             drop(state);
@@ -524,7 +472,7 @@ impl<R> Job<R> {
     /// result has been handed out, an error that says so.
     pub fn get_timeout(&mut self, patience: Duration) -> Result<R> {
         let state = self.wait_until(Instant::now().checked_add(patience));
-        if matches!(state.progress, Progress::Pending(..)) {
+        if matches!(state.progress, SlotState::Pending(..)) {
             return Err(Error::new(Kind::NotYet(patience)).with_ran(Ran::Maybe).of_task(self.origin.task.name()));
         }
         self.take(state)
@@ -532,7 +480,7 @@ impl<R> Job<R> {
 
     /// Waits until the job has ended, at most for `patience`. Says whether it has.
     pub fn wait(&self, patience: Duration) -> bool {
-        !matches!(self.wait_until(Instant::now().checked_add(patience)).progress, Progress::Pending(..))
+        !matches!(self.wait_until(Instant::now().checked_add(patience)).progress, SlotState::Pending(..))
     }
 
     /// Has the job ended?
@@ -543,9 +491,9 @@ impl<R> Job<R> {
     /// Did the job end with a value? `None` while it has not ended.
     pub fn is_successful(&self) -> Option<bool> {
         match &lock(&self.slot.state).progress {
-            Progress::Pending(..) => None,
-            Progress::Taken(value) => Some(*value),
-            Progress::Finished(raw) => Some(raw.is_value()),
+            SlotState::Pending(..) => None,
+            SlotState::Taken(value) => Some(*value),
+            SlotState::Finished(raw) => Some(raw.is_value()),
         }
     }
 
@@ -602,15 +550,15 @@ impl<R> Future for Job<R> {
         let waker = context.waker().clone();
         let mut state = lock(&self.slot.state);
         match state.progress {
-            Progress::Pending(..) => {
+            SlotState::Pending(..) => {
                 // Whoever polled last is woken.
                 let before = state.heirs.get_or_insert_default().waker.replace(waker);
                 drop(state);
                 drop(before);
                 Poll::Pending
             }
-            Progress::Finished(_) => Poll::Ready(self.take(state)),
-            Progress::Taken(_) => panic!("a job was polled after its result was taken"),
+            SlotState::Finished(_) => Poll::Ready(self.take(state)),
+            SlotState::Taken(_) => panic!("a job was polled after its result was taken"),
         }
     }
 }

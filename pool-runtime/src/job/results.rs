@@ -3,9 +3,9 @@
 use crate::{
     codec::{CodecError, Reader},
     error::{Error, Kind, Result},
-    job::decoding,
+    job::decode::decoding,
     panic,
-    protocol::Record,
+    protocol::{StoredValues, Values},
 };
 
 /// Room for more is not made before there is something for it.
@@ -16,8 +16,8 @@ const MOST_RESERVED: usize = 1 << 17;
 pub(crate) struct Results {
     length: u32,
     missing: u32,
-    /// Records of values that came together: the index of the first, how many, their bytes.
-    runs: Vec<(u32, u32, Vec<u8>)>,
+    /// Values that came together: the index of the first, and all of them.
+    runs: Vec<(u32, StoredValues)>,
     failures: Vec<(u32, Error)>,
 }
 
@@ -44,23 +44,26 @@ impl Results {
         self.failures.is_empty()
     }
 
-    /// Adds the records of `count` values.
-    pub(crate) fn values(&mut self, first: u32, count: u32, records: &[u8]) {
-        self.missing -= count;
+    /// Adds values; the first is that of the call of this index.
+    pub(crate) fn values(&mut self, first: u32, values: Values<'_>) {
+        self.missing -= values.count();
         // Most come in the order of the calls, in a few parts.
         match self.runs.last_mut() {
-            Some((start, length, bytes)) if *start + *length == first => {
-                *length += count;
-                bytes.extend_from_slice(records);
-            }
+            Some((start, stored)) if *start + stored.count() == first => stored.push(values),
             _ => {
                 // The others will be as long.
-                let room = records.len() / count.max(1) as usize * (self.length - first) as usize;
-                let mut bytes = Vec::with_capacity(room.min(MOST_RESERVED).max(records.len()));
-                bytes.extend_from_slice(records);
-                self.runs.push((first, count, bytes));
+                let room = values.size() / values.count().max(1) as usize * (self.length - first) as usize;
+                let mut stored = StoredValues::with_capacity(room.min(MOST_RESERVED).max(values.size()));
+                stored.push(values);
+                self.runs.push((first, stored));
             }
         }
+    }
+
+    /// Adds one value, whose payload these parts are.
+    pub(crate) fn value(&mut self, index: u32, payload: &[&[u8]]) {
+        self.missing -= 1;
+        self.runs.push((index, StoredValues::of_parts(payload)));
     }
 
     pub(crate) fn fail(&mut self, index: u32, error: Error) {
@@ -80,14 +83,14 @@ impl Results {
         values: &mut Vec<R>,
     ) -> Result<()> {
         let failure = self.failures.into_iter().min_by_key(|(index, _)| *index);
-        self.runs.sort_unstable_by_key(|(first, ..)| *first);
+        self.runs.sort_unstable_by_key(|(first, _)| *first);
         let mut index = 0;
-        for (first, count, bytes) in self.runs {
+        for (first, stored) in self.runs {
             if failure.as_ref().is_some_and(|(failed, _)| *failed < first) || first != index {
                 break;
             }
-            decode_records(&decode, task, &bytes, count, values)?;
-            index += count;
+            decode_stored(&decode, task, &stored, values)?;
+            index += stored.count();
         }
         match failure {
             Some((_, error)) => Err(error),
@@ -97,34 +100,20 @@ impl Results {
     }
 }
 
-/// Decodes values out of their records; a panic in the user's `Deserialize` is the failure of its call.
-fn decode_records<R>(
+/// Decodes stored values; a panic in the user's `Deserialize` is the failure of its call.
+fn decode_stored<R>(
     decode: &impl Fn(&mut Reader<'_>) -> Result<R, CodecError>,
     task: &'static str,
-    records: &[u8],
-    count: u32,
+    stored: &StoredValues,
     values: &mut Vec<R>,
 ) -> Result<()> {
-    values.reserve(count as usize);
-    let mut at = 0;
-    // One net for all of them: to spread it costs as much as to decode a number.
+    values.reserve(stored.count() as usize);
+    // One `catch_unwind` for all of them: setting it up costs as much as to decode a number.
     let decoded = panic::catch(|| {
-        let mut left = count;
-        while left > 0 {
-            let rest = &records[at..];
-            // They were read once before, by whoever found them.
-            let Ok(Some(record)) = Record::first(rest) else {
-                return Err(CodecError::new("a record is missing: this is a mistake in pool-runtime"));
-            };
-            // Most that follow are like it: their heads need not be read one by one.
-            let alike = 1 + record.alike_behind(rest).min(left - 1);
-            for payload in rest.chunks(record.size()).take(alike as usize) {
-                let mut reader = Reader::new(&payload[record.payload(0)]);
-                values.push(decode(&mut reader)?);
-                reader.finish()?;
-            }
-            at += record.size() * alike as usize;
-            left -= alike;
+        for payload in stored.values().payloads() {
+            let mut reader = Reader::new(payload);
+            values.push(decode(&mut reader)?);
+            reader.finish()?;
         }
         Ok(())
     });

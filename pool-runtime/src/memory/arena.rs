@@ -10,7 +10,7 @@
 
 use crate::{
     memory::{
-        cache, payload,
+        janitor::has_pools,
         region::{self, Region},
     },
     os::Memory,
@@ -19,7 +19,7 @@ use crate::{
 use std::{
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering, fence},
+        atomic::{Ordering, fence},
     },
     time::{Duration, Instant},
 };
@@ -30,8 +30,6 @@ pub(crate) const LARGE: usize = 1 << 18;
 const MOST: usize = 32;
 /// How many bytes they have together.
 const MOST_BYTES: usize = 1 << 30;
-/// A free segment that was not used for so long is given back.
-const UNUSED: Duration = Duration::from_secs(10);
 
 struct Segment {
     handle: Arc<Region>,
@@ -47,47 +45,10 @@ impl Segment {
 
 static ARENA: Mutex<Vec<Segment>> = Mutex::new(Vec::new());
 
-/// What calls speak of that were given up while they ran: their workers are killed, which takes them a moment.
-static DOOMED: Mutex<Vec<(Arc<Region>, Instant)>> = Mutex::new(Vec::new());
-
-/// How many pools there are whose collectors give back what is not used. Without any, nothing is kept.
-static POOLS: AtomicUsize = AtomicUsize::new(0);
-
-/// A pool has begun that will call [`trim`].
-pub(crate) fn pool_began() {
-    POOLS.fetch_add(1, Ordering::Relaxed);
-}
-
-/// It has ended. With the last one, everything goes that is free.
-pub(crate) fn pool_ended() {
-    if POOLS.fetch_sub(1, Ordering::Relaxed) == 1 {
-        payload::drop_spare();
-        cache::drop_spare();
-        drop(std::mem::take(&mut *lock(&DOOMED)));
-        let unused: Vec<_> = lock(&ARENA).extract_if(.., |segment| segment.is_free()).collect();
-        drop(unused);
-    }
-}
-
-/// Is there somebody who gives back what is not used?
-pub(crate) fn may_keep() -> bool {
-    POOLS.load(Ordering::Relaxed) > 0
-}
-
-/// A call that speaks of these was given up while it may have been running. They are not used again before its worker
-/// is certain to be dead.
-pub(crate) fn doom(regions: &[Arc<Region>]) {
-    if !regions.is_empty() {
-        let segments = regions.iter().filter(|region| !region.memory().is_sealed());
-        let now = Instant::now();
-        lock(&DOOMED).extend(segments.map(|segment| (segment.clone(), now)));
-    }
-}
-
 /// Copies bytes into a segment, for the call that is being encoded on this thread. None if there is no such call, or no
 /// room.
 pub(crate) fn deposit(bytes: &[u8]) -> Option<Arc<Region>> {
-    if !may_keep() || !region::is_encoding() {
+    if !has_pools() || !region::is_encoding() {
         return None;
     }
     let handle = take(bytes.len())?;
@@ -122,17 +83,15 @@ fn take(length: usize) -> Option<Arc<Region>> {
     Some(handle)
 }
 
-/// Gives back what has not been used for a while. Says whether there is more.
-pub(crate) fn trim() -> bool {
-    let dead: Vec<_> = lock(&DOOMED).extract_if(.., |(_, since)| since.elapsed() > UNUSED).collect();
-    drop(dead);
+/// Gives back the free segments that have not been used for so long. Says whether there are more.
+pub(super) fn trim(unused: Duration) -> bool {
     let mut segments = lock(&ARENA);
-    let unused: Vec<_> =
-        segments.extract_if(.., |segment| segment.is_free() && segment.used.elapsed() > UNUSED).collect();
+    let old: Vec<_> =
+        segments.extract_if(.., |segment| segment.is_free() && segment.used.elapsed() >= unused).collect();
     let more = !segments.is_empty();
     drop(segments);
-    drop(unused);
-    more || !lock(&DOOMED).is_empty()
+    drop(old);
+    more
 }
 
 /// Keeps what a payload speaks of while it is read.

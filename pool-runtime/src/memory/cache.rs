@@ -6,7 +6,10 @@
 //! are kept, for a few seconds.
 
 use crate::{
-    memory::arena::{LARGE, may_keep},
+    memory::{
+        arena::LARGE,
+        janitor::{UNUSED, may_keep},
+    },
     os,
     sync::lock,
 };
@@ -16,10 +19,7 @@ use std::{
     cell::Cell,
     mem::{ManuallyDrop, MaybeUninit},
     ptr::NonNull,
-    sync::{
-        Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Mutex,
     time::{Duration, Instant},
 };
 
@@ -27,8 +27,6 @@ use std::{
 const MOST: usize = 4;
 /// How many bytes they have together.
 const MOST_BYTES: usize = 1 << 28;
-/// Nor is one kept for longer.
-const UNUSED: Duration = Duration::from_secs(10);
 
 /// Memory of a vector, or for one. Its first bytes are initialized.
 #[derive(Debug)]
@@ -150,14 +148,6 @@ struct Spare {
 
 static SPARE: Mutex<Spare> = Mutex::new(Spare { blocks: Vec::new(), asked: None });
 
-/// In a worker: whether its loop gives back what is not used.
-static IN_WORKER: AtomicBool = AtomicBool::new(false);
-
-/// This process is a worker that calls [`trim_spare`] when it has nothing to do.
-pub(crate) fn worker_began() {
-    IN_WORKER.store(true, Ordering::Relaxed);
-}
-
 /// The memory of a vector whose elements have gone somewhere else, if it is large.
 pub(crate) fn block_of<T: NoUninit>(values: Vec<T>) -> Option<Block> {
     if size_of::<T>() > 0 && size_of_val(values.as_slice()) >= LARGE { Block::of(values) } else { None }
@@ -174,7 +164,7 @@ pub(crate) fn done<T: NoUninit>(values: Vec<T>) {
 pub(crate) fn keep(block: Block) {
     let mut spare = lock(&SPARE);
     // Asked while it is locked: with the last pool, all of it goes.
-    let is_looked_after = may_keep() || IN_WORKER.load(Ordering::Relaxed);
+    let is_looked_after = may_keep();
     let is_asked_for = spare.asked.is_some_and(|asked| asked.elapsed() < UNUSED);
     if !is_looked_after || !is_asked_for || block.memory.size() > MOST_BYTES {
         drop(spare);
@@ -213,20 +203,14 @@ fn find(fits: impl Fn(&Block) -> bool) -> Option<Block> {
     Some(block)
 }
 
-/// Gives back what has not been used for a while. Says whether there is more.
-pub(crate) fn trim_spare() -> bool {
+/// Gives back what has not been used for so long. Says whether there is more.
+pub(crate) fn trim(unused: Duration) -> bool {
     let mut spare = lock(&SPARE);
-    let unused: Vec<_> = spare.blocks.extract_if(.., |(_, since)| since.elapsed() > UNUSED).collect();
+    let old: Vec<_> = spare.blocks.extract_if(.., |(_, since)| since.elapsed() >= unused).collect();
     let more = !spare.blocks.is_empty();
     drop(spare);
-    drop(unused);
+    drop(old);
     more
-}
-
-/// Gives everything back.
-pub(crate) fn drop_spare() {
-    let unneeded = std::mem::take(&mut lock(&SPARE).blocks);
-    drop(unneeded);
 }
 
 thread_local! {
@@ -257,6 +241,7 @@ pub(crate) fn take_recycled() -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::memory::janitor::set_in_worker;
 
     #[test]
     fn memory_changes_hands_between_types_that_fit() {
@@ -298,7 +283,7 @@ mod tests {
         // Other tests have spare memory too: sizes that only this one has.
         const ODD: usize = (1 << 20) + 12_345;
         let kept = |size: usize| lock(&SPARE).blocks.iter().filter(|(block, _)| block.memory.size() == size).count();
-        IN_WORKER.store(true, Ordering::Relaxed);
+        set_in_worker(true);
         lock(&SPARE).asked = None;
         done(vec![1_u8; ODD]);
         assert_eq!(kept(ODD), 0, "nobody has asked");
@@ -314,9 +299,9 @@ mod tests {
         assert!(kept(ODD) <= MOST);
         done(vec![1_u8; 100]);
         assert_eq!(kept(100), 0, "too little");
-        assert!(trim_spare(), "nothing is old");
-        drop_spare();
+        assert!(trim(UNUSED), "nothing is old");
+        trim(Duration::ZERO);
         assert_eq!(kept(ODD), 0);
-        IN_WORKER.store(false, Ordering::Relaxed);
+        set_in_worker(false);
     }
 }

@@ -9,6 +9,7 @@
 //! | [`attach`] | what brings regions to a worker and has them released |
 //! | [`arena`] | regions for large arguments, which are used again |
 //! | [`cache`] | memory of large vectors, which is used again |
+//! | [`janitor`] | whether memory is kept for that; [`trim`] gives it back |
 //!
 //! Nothing in it knows how a value is encoded, what a call is, or who runs it.
 
@@ -16,13 +17,36 @@ pub(crate) mod arena;
 pub(crate) mod attach;
 pub(crate) mod cache;
 mod few;
+mod janitor;
 pub(crate) mod packed;
 pub(crate) mod payload;
 pub(crate) mod region;
 
-pub(crate) use arena::{Hold, doom, pool_began, pool_ended, trim};
-pub(crate) use cache::{Block, drop_spare, trim_spare, worker_began};
+pub(crate) use arena::Hold;
+pub(crate) use cache::Block;
 pub use few::Few;
+pub(crate) use janitor::{pool_began, set_in_worker};
+pub(crate) use payload::Split;
+
+use std::time::Duration;
 
 /// Plain data starts at multiples of this many bytes from the start of a payload.
 pub(crate) const ALIGN: usize = 16;
+
+/// Gives back memory that is kept for reuse, and was not used for a while. Says whether there is more.
+pub(crate) fn trim() -> bool {
+    arena::trim(janitor::UNUSED) | cache::trim(janitor::UNUSED)
+}
+
+/// Gives back all that is kept for reuse.
+pub(crate) fn release() {
+    arena::trim(Duration::ZERO);
+    cache::trim(Duration::ZERO);
+}
+
+/// A pool has ended: with the last one, nothing is kept.
+pub(crate) fn pool_ended() {
+    if janitor::pool_ended() {
+        release();
+    }
+}

@@ -22,7 +22,7 @@ pub(crate) struct Packed {
 
 /// Some of them, as they lie.
 #[derive(Debug)]
-pub(crate) struct Part<'p> {
+pub(crate) struct PackedSlice<'p> {
     /// The length of each, if they all have one.
     pub(crate) every: Option<u32>,
     /// Where each ends, if not.
@@ -32,7 +32,7 @@ pub(crate) struct Part<'p> {
     pub(crate) bytes: &'p [u8],
 }
 
-impl<'p> Part<'p> {
+impl<'p> PackedSlice<'p> {
     /// One payload.
     pub(crate) fn single(bytes: &'p [u8]) -> Self {
         // Of one alone, the length is that of all bytes.
@@ -140,14 +140,14 @@ impl Packed {
     }
 
     /// Some of them, as they lie.
-    pub(crate) fn part(&self, range: Range<u32>) -> Part<'_> {
+    pub(crate) fn part(&self, range: Range<u32>) -> PackedSlice<'_> {
         let place = self.place(range.clone());
         let every = self.ends.is_empty().then_some(self.every);
         let ends = if every.is_some() { &[] } else { &self.ends[range.start as usize..range.end as usize] };
         // What is aligned here is to be so there: the bytes are cut at a multiple, which may be before the first
         // payload.
         let origin = if every.is_some() { place.start } else { origin(place.start) };
-        Part { every, ends, base: place.start as u32, bytes: &self.bytes[origin..place.end] }
+        PackedSlice { every, ends, base: place.start as u32, bytes: &self.bytes[origin..place.end] }
     }
 }
 

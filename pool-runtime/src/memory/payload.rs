@@ -1,77 +1,37 @@
 //! The bytes of one call's arguments or of its result. A small one needs no memory of its own.
 
-use crate::{
-    memory::{Few, arena::may_keep, cache},
-    sync::lock,
-};
-use std::{
-    ops::{Deref, Range},
-    sync::Mutex,
-    time::{Duration, Instant},
-};
+use crate::memory::{Block, Few, cache};
+use std::ops::{Deref, Range};
 
 pub(crate) enum Payload {
     Few(Few),
     Heap(Vec<u8>),
-    Part(Box<Part>),
+    Part(Box<PayloadPart>),
 }
 
-/// A part of some bytes. Their memory is used again for the next large result that comes in a stream: new memory costs
-/// several times as much as to write it. (Vectors that users see have their memory from `codec/spare.rs`.)
-pub(crate) struct Part {
+/// A value that ends in much plain data, which was read into memory of its own.
+#[derive(Debug)]
+pub(crate) struct Split {
+    pub(crate) before: Vec<u8>,
+    pub(crate) data: Block,
+}
+
+/// A part of some bytes, whose memory is used again.
+pub(crate) struct PayloadPart {
     bytes: Vec<u8>,
     range: Range<usize>,
 }
 
-impl Drop for Part {
+impl Drop for PayloadPart {
     fn drop(&mut self) {
-        let bytes = std::mem::take(&mut self.bytes);
-        let mut spare = lock(&SPARE);
-        let is_larger = spare.as_ref().is_none_or(|(spare, _)| spare.capacity() <= bytes.capacity());
-        if may_keep() && is_larger && (LEAST_SPARE..=MOST_SPARE).contains(&bytes.capacity()) {
-            let unneeded = spare.replace((bytes, Instant::now()));
-            drop(spare);
-            drop(unneeded);
-        }
+        cache::done(std::mem::take(&mut self.bytes));
     }
-}
-
-/// Less is not worth to be kept.
-const LEAST_SPARE: usize = 1 << 19;
-/// More is not kept.
-const MOST_SPARE: usize = 1 << 27;
-/// Nor for longer.
-const UNUSED: Duration = Duration::from_secs(10);
-
-static SPARE: Mutex<Option<(Vec<u8>, Instant)>> = Mutex::new(None);
-
-/// Nothing is kept any more.
-pub(crate) fn drop_spare() {
-    let unneeded = lock(&SPARE).take();
-    drop(unneeded);
-}
-
-/// Memory for a large result of this size.
-pub(crate) fn take_spare(size: usize) -> Option<Vec<u8>> {
-    let (mut bytes, _) = lock(&SPARE).take_if(|(bytes, _)| bytes.capacity() >= size)?;
-    bytes.clear();
-    Some(bytes)
-}
-
-/// Gives memory back that was not used for a while. Says whether there is more.
-pub(crate) fn trim() -> bool {
-    let mut spare = lock(&SPARE);
-    let unused = spare.take_if(|(_, since)| since.elapsed() > UNUSED);
-    let more = spare.is_some();
-    drop(spare);
-    drop(unused);
-    more
 }
 
 impl Payload {
     /// A part of some bytes, all of which it keeps.
     pub(crate) fn part(bytes: Vec<u8>, range: Range<usize>) -> Self {
-        Self::Part(Box::new(Part { bytes, range }))
+        Self::Part(Box::new(PayloadPart { bytes, range }))
     }
 
     #[inline]

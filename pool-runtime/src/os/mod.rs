@@ -6,6 +6,7 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("pool-runtime runs on Linux 5.4 or newer: it needs pidfd, memfd and /proc");
 
+mod alarm;
 mod child;
 mod claim;
 mod confine;
@@ -22,6 +23,7 @@ mod processor;
 mod signal;
 mod spawn;
 
+pub(crate) use alarm::{Alarm, wait_any};
 pub(crate) use child::{Child, Usage};
 pub(crate) use claim::{CallId, execute_barriers};
 pub(crate) use confine::{Abilities, Allowed, Confinement, Files, Limits};

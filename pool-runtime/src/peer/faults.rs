@@ -11,7 +11,7 @@
 use crate::{
     dossier::Stage,
     memory::packed::Slices,
-    peer::thread::Thread,
+    peer::lifeline::Lifeline,
     protocol::{CallHeader, Chunk},
     run::{End, Fault, Series},
     sync::lock,
@@ -145,12 +145,12 @@ impl Outlet for Gate {
 /// The faults of one thread.
 pub(super) struct Faults {
     plan: Arc<Plan>,
-    thread: Arc<Thread>,
+    thread: Arc<Lifeline>,
     gate: Gate,
 }
 
 impl Faults {
-    pub(super) fn new(plan: Arc<Plan>, thread: Arc<Thread>, reports: Sender) -> Self {
+    pub(super) fn new(plan: Arc<Plan>, thread: Arc<Lifeline>, reports: Sender) -> Self {
         Self { plan, thread, gate: Gate { reports, state: Arc::default() } }
     }
 

@@ -25,7 +25,7 @@ use std::{
     },
     path::PathBuf,
     process::ExitStatus,
-    sync::{Arc, Condvar, Mutex, PoisonError},
+    sync::{Arc, Condvar, Mutex, OnceLock, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -125,6 +125,7 @@ pub(crate) struct Launched {
     pub(crate) page: Arc<StatusPage>,
     pub(crate) outlet: Arc<dyn Outlet>,
     pub(crate) inlet: Arc<Mutex<Box<dyn Inlet>>>,
+    pub(crate) socket: channel::ReceivingSocket,
     /// The memory of its rings, if there are any.
     pub(crate) rings: Option<Arc<ring::Memory>>,
     /// How shared memory gets there.
@@ -138,7 +139,7 @@ pub(crate) struct Launched {
     captured: bool,
     in_test: bool,
     /// What is needed to find out whether it was killed for want of memory, once it works.
-    oom: Option<OomWatch>,
+    oom: OnceLock<OomWatch>,
     is_other_file: bool,
     confinement: Option<Confinement>,
     /// None is never.
@@ -290,11 +291,13 @@ impl Launch {
         };
         let strands = [pass_on(1, &mut stdout)?, pass_on(2, &mut stderr)?];
         guard.disarm();
+        let (inlet, socket) = receiver.share();
         Ok(Launched {
             child,
             page: Arc::new(page),
             outlet: Arc::new(sender),
-            inlet: Arc::new(Mutex::new(Box::new(receiver))),
+            socket,
+            inlet,
             rings: rings.map(Arc::new),
             courier: Courier::new(passes),
             stdin: stdin.writer,
@@ -304,7 +307,7 @@ impl Launch {
             strands,
             captured: self.capture,
             in_test,
-            oom: None,
+            oom: OnceLock::new(),
             is_other_file: self.program.is_some(),
             confinement: self.confinement.clone(),
             deadline: Instant::now().checked_add(self.start_timeout),
@@ -370,12 +373,12 @@ impl Launched {
     ///
     /// It died, did not answer in time, is of another build, or its initializer failed. It is dead by then.
     pub(crate) fn greet(
-        &mut self,
+        &self,
         mut hello: Hello,
         initializer: Option<(&NamedCall, &[Arc<Region>])>,
     ) -> Result<(), StartFailure> {
         hello.has_initializer = initializer.is_some();
-        hello.confinement = self.confinement.take();
+        hello.confinement = self.confinement.clone();
         hello.build = if self.is_other_file { program::build() } else { None };
         // The greeting is small: it fits into the channel, whether or not anybody reads.
         let met = self.outlet.send(&hello.to_frame()).map_err(|_| self.died(BEFORE));
@@ -386,7 +389,7 @@ impl Launched {
         })
     }
 
-    fn welcome(&mut self, initializer: Option<(&NamedCall, &[Arc<Region>])>) -> Result<(), StartFailure> {
+    fn welcome(&self, initializer: Option<(&NamedCall, &[Arc<Region>])>) -> Result<(), StartFailure> {
         let late = |pid, timeout| {
             format!(
                 "process {pid} did not become a worker within {timeout:?}: does the program do something long before \
@@ -461,8 +464,8 @@ impl Launched {
     }
 
     /// It works from now on: what kills it is asked for from here on.
-    pub(crate) fn works(&mut self) {
-        self.oom = Some(OomWatch::new(self.child.pid()));
+    pub(crate) fn works(&self) {
+        let _ = self.oom.set(OomWatch::new(self.child.pid()));
     }
 
     /// Waits until all that the process printed has been passed on. It has ended.
@@ -478,7 +481,7 @@ impl Launched {
         self.drain();
         let signal = status.and_then(|status| status.signal());
         let oom = match signal {
-            Some(libc::SIGKILL) if !self.child.was_killed() => self.oom.as_ref().and_then(OomWatch::ask),
+            Some(libc::SIGKILL) if !self.child.was_killed() => self.oom.get().and_then(OomWatch::ask),
             _ => None,
         };
         // It may have written anything there: what does not fit how it ended is not believed.

@@ -15,7 +15,12 @@ use crate::{
     error::{Error, Kind},
     os::StatusPage,
     panic::{self, Quiet},
-    peer::faults::{Faults, Plan},
+    peer::{
+        faults::{Faults, Plan},
+        framed::Framed,
+        launch::StartFailure,
+        lifeline::Lifeline,
+    },
     protocol::{FromWorker, NamedCall},
     run::{
         Reporter,
@@ -42,62 +47,36 @@ use std::{
 /// As much as the main thread of a process usually has.
 const STACK: usize = 1 << 23;
 
-/// What others may know of a thread that works, and do about it.
+/// A thread that was made to work, and what leads to it.
 #[derive(Debug)]
-pub(crate) struct Thread {
-    calls: Sender,
-    reports: Sender,
-    abandoned: AtomicBool,
-    /// It had nothing to do when it was abandoned, and so ends at once.
-    was_idle: AtomicBool,
-    /// It has come to an end that stands for the death of a process.
-    lost: AtomicBool,
-    /// What is wrong with it.
-    fault: OnceLock<String>,
+pub(crate) struct WorkerThread {
+    pub(super) lifeline: Arc<Lifeline>,
+    pub(super) page: Arc<StatusPage>,
+    pub(super) link: Arc<Framed>,
+    inlet: Arc<Mutex<Box<dyn Inlet>>>,
+    initializer_timeout: Option<Duration>,
+    handle: Mutex<Option<JoinHandle<()>>>,
 }
 
-impl Thread {
-    /// Nobody waits for it any more.
-    pub(crate) fn kill(&self) {
-        self.abandoned.store(true, Ordering::Release);
-        // Before anybody hears of the end.
-        if self.calls.close() {
-            self.was_idle.store(true, Ordering::Release);
-        }
-        self.reports.close();
-    }
-
-    /// As if its process had been killed, at this stage of its call.
-    pub(super) fn lose(&self, page: &StatusPage, stage: Stage) {
-        page.set_stage(stage as u32);
-        self.lost.store(true, Ordering::Release);
-    }
-}
-
-/// A thread that was made to work, and the ends of what leads to it.
-#[derive(Debug)]
-pub(crate) struct Hired {
-    pub(crate) thread: Arc<Thread>,
-    pub(crate) page: Arc<StatusPage>,
-    pub(crate) outlet: Arc<dyn Outlet>,
-    pub(crate) inlet: Arc<Mutex<Box<dyn Inlet>>>,
-    handle: Option<JoinHandle<()>>,
-}
-
-impl Hired {
+impl WorkerThread {
     /// Starts a thread; it has yet to be [heard](Self::greet).
     ///
     /// # Errors
     ///
     /// The system is out of memory, descriptors or threads.
-    pub(crate) fn hire(name: String, initializer: Option<NamedCall>, plan: Option<Arc<Plan>>) -> Result<Self, Error> {
+    pub(super) fn hire(
+        name: String,
+        initializer: Option<NamedCall>,
+        plan: Option<Arc<Plan>>,
+        initializer_timeout: Option<Duration>,
+    ) -> Result<Self, Error> {
         let failed = |error| Error::os("cannot start a thread that works", error);
         let mut page = StatusPage::new().map_err(failed)?;
         page.close_fd();
         let page = Arc::new(page);
         let (calls, inbox) = local::queue();
         let (reports, inlet) = local::queue();
-        let thread = Arc::new(Thread {
+        let lifeline = Arc::new(Lifeline {
             calls: calls.clone(),
             reports: reports.clone(),
             abandoned: AtomicBool::new(false),
@@ -105,65 +84,78 @@ impl Hired {
             lost: AtomicBool::new(false),
             fault: OnceLock::new(),
         });
-        let worker = Worker { thread: thread.clone(), page: page.clone(), inbox, reports };
+        let worker = ThreadWorker { lifeline: lifeline.clone(), page: page.clone(), inbox, reports };
         let work = move || {
             let _quiet = Quiet::new();
-            let (thread, reports) = (worker.thread.clone(), worker.reports.clone());
+            let (lifeline, reports) = (worker.lifeline.clone(), worker.reports.clone());
             // What it runs is caught where it runs; what comes here is our own mistake.
             match panic::catch(|| worker.work(initializer, plan)) {
                 Ok(Ok(())) => {}
-                Ok(Err(fault)) => drop(thread.fault.set(fault)),
-                Err(panic) => drop(thread.fault.set(format!("panicked {panic}"))),
+                Ok(Err(fault)) => drop(lifeline.fault.set(fault)),
+                Err(panic) => drop(lifeline.fault.set(format!("panicked {panic}"))),
             }
             reports.close();
         };
         let handle = std::thread::Builder::new().name(name).stack_size(STACK).spawn(work).map_err(failed)?;
+        let inlet: Arc<Mutex<Box<dyn Inlet>>> = Arc::new(Mutex::new(Box::new(inlet)));
         Ok(Self {
-            thread,
+            lifeline,
             page,
-            outlet: Arc::new(calls),
-            inlet: Arc::new(Mutex::new(Box::new(inlet))),
-            handle: Some(handle),
+            link: Framed::new(Arc::new(calls), inlet.clone()),
+            inlet,
+            initializer_timeout,
+            handle: Mutex::new(Some(handle)),
         })
     }
 
-    /// Waits until its initializer has run, at most so long.
+    /// Waits until its initializer has run.
     ///
     /// # Errors
     ///
-    /// That failed, and will again, or the thread was abandoned meanwhile: which, says the second one.
-    pub(crate) fn greet(&mut self, limit: Option<Duration>) -> Result<(), (Error, bool)> {
+    /// That failed, or took too long, or the thread was abandoned meanwhile.
+    pub(super) fn greet(&self) -> Result<(), StartFailure> {
+        let limit = self.initializer_timeout;
         let deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
+        let failed = |error, for_good| StartFailure { error, for_good, died: false };
         let answer = match lock(&self.inlet).receive(deadline) {
             Received::Frame(frame) => frame,
             Received::Nothing => {
-                self.thread.kill();
+                self.lifeline.kill();
                 let late = format!("it took longer than {:?}", limit.unwrap_or_default());
-                return Err((Error::new(Kind::Initializer(late)), true));
+                return Err(failed(Error::new(Kind::Initializer(late)), true));
             }
-            _ => return Err((Error::new(Kind::Terminated), false)),
+            _ => return Err(failed(Error::new(Kind::Terminated), false)),
         };
         match FromWorker::from_frame(&answer) {
             Ok(FromWorker::Ready) => Ok(()),
-            Ok(FromWorker::NotReady(not_ready)) => Err((not_ready.into(), true)),
-            _ => Err((Error::invalid("a thread that works said something out of turn"), false)),
+            Ok(FromWorker::NotReady(not_ready)) => Err(failed(not_ready.into(), true)),
+            _ => Err(failed(Error::invalid("a thread that works said something out of turn"), false)),
         }
     }
 
+    /// Waits until it has ended or is abandoned.
+    pub(super) fn await_end(&self) {
+        self.lifeline.reports.await_close();
+    }
+
     /// Waits for the end of a thread that is not heard any more, unless nobody is to wait for it, and says how it
-    /// ended. Nothing may start there any more: the page's generation is over.
-    pub(crate) fn bury(&mut self, fault: Option<String>) -> Loss {
-        let thread = &self.thread;
+    /// ended. Nothing more starts there: its calls of this `generation` are over.
+    pub(super) fn bury(&self, fault: Option<String>, generation: u32) -> Loss {
+        // A thread that is abandoned lives on, and must not start what others are about to.
+        let _ = self.page.take_back(generation);
+        let lifeline = &self.lifeline;
         if fault.is_some() {
-            thread.kill();
+            lifeline.kill();
         }
-        let abandoned = thread.abandoned.load(Ordering::Acquire);
-        if !abandoned || thread.was_idle.load(Ordering::Acquire) {
-            self.join();
+        let abandoned = lifeline.abandoned.load(Ordering::Acquire);
+        if (!abandoned || lifeline.was_idle.load(Ordering::Acquire))
+            && let Some(handle) = lock(&self.handle).take()
+        {
+            // It catches what could panic.
+            let _ = handle.join();
         }
-        let thread = &self.thread;
-        let fault = fault.or_else(|| thread.fault.get().filter(|_| !abandoned).cloned());
-        let died = abandoned || thread.lost.load(Ordering::Acquire) || fault.is_some();
+        let fault = fault.or_else(|| lifeline.fault.get().filter(|_| !abandoned).cloned());
+        let died = abandoned || lifeline.lost.load(Ordering::Acquire) || fault.is_some();
         let stage = match Stage::from_u32(self.page.stage()) {
             // What is under way there has begun, and its end reached nobody.
             Stage::Idle if abandoned => Stage::Running,
@@ -172,24 +164,17 @@ impl Hired {
         let status = ExitStatus::from_raw(if died { libc::SIGKILL } else { 0 });
         Loss { status: Some(status), stage, fault, ..Loss::of(std::process::id()) }
     }
-
-    fn join(&mut self) {
-        if let Some(handle) = self.handle.take() {
-            // It catches what could panic.
-            let _ = handle.join();
-        }
-    }
 }
 
 /// What the thread itself has.
-struct Worker {
-    thread: Arc<Thread>,
+struct ThreadWorker {
+    lifeline: Arc<Lifeline>,
     page: Arc<StatusPage>,
     inbox: Receiver,
     reports: Sender,
 }
 
-impl Worker {
+impl ThreadWorker {
     fn work(mut self, initializer: Option<NamedCall>, plan: Option<Arc<Plan>>) -> Result<(), String> {
         let made = initializer.map(|call| worker::initialize(&call, &self.page)).transpose();
         let (state, answer) = match made {
@@ -200,7 +185,7 @@ impl Worker {
             panic::drop_quietly(state);
             return Ok(());
         }
-        let mut faults = plan.map(|plan| Faults::new(plan, self.thread.clone(), self.reports.clone()));
+        let mut faults = plan.map(|plan| Faults::new(plan, self.lifeline.clone(), self.reports.clone()));
         let outlet: Box<dyn Outlet> = match &faults {
             Some(faults) => Box::new(faults.gate()),
             None => Box::new(self.reports),
@@ -211,7 +196,7 @@ impl Worker {
         let mut duty = Duty::new(self.page, clock, reporter, false, state);
         let done = loop {
             let frame = match self.inbox.receive(None) {
-                Received::Frame(frame) if !self.thread.abandoned.load(Ordering::Acquire) => frame,
+                Received::Frame(frame) if !self.lifeline.abandoned.load(Ordering::Acquire) => frame,
                 _ => break Ok(()),
             };
             let next = match &mut faults {
@@ -227,7 +212,7 @@ impl Worker {
         // What the state closes or writes when it is dropped belongs to an orderly end.
         duty.drop_state();
         // Of one that is given up, nobody wants to know.
-        let given_up = self.thread.lost.load(Ordering::Acquire) || self.thread.abandoned.load(Ordering::Acquire);
+        let given_up = self.lifeline.lost.load(Ordering::Acquire) || self.lifeline.abandoned.load(Ordering::Acquire);
         if given_up { Ok(()) } else { done }
     }
 }

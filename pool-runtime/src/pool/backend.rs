@@ -1,12 +1,5 @@
 //! What stands at the seats of a pool: worker processes, or something else in their place, for tests.
 
-use crate::{
-    memory::{attach::Courier, region::Region},
-    os::{self, Child},
-    peer::{Inline, Thread, faults::Plan, launch::Launch},
-};
-use std::{sync::Arc, time::Duration};
-
 /// What runs a pool's calls.
 ///
 /// Worker processes, if nobody says otherwise. The others are for tests and debuggers: they run calls in this process,
@@ -110,67 +103,4 @@ pub enum Backend {
     /// it and had not started are run by others, [retries](crate::PoolBuilder::retries) are made, each of which may
     /// meet something else, and the next worker makes its state anew.
     Faults(u64),
-}
-
-/// What a backend needs to fill the seats.
-pub(super) enum Staff {
-    Processes(Box<Launch>),
-    Threads {
-        /// What goes wrong on purpose, if anything.
-        plan: Option<Arc<Plan>>,
-        initializer_timeout: Option<Duration>,
-    },
-    Inline(Inline),
-}
-
-/// What is at a seat.
-pub(crate) enum Occupant {
-    Process {
-        child: Arc<Child>,
-        /// How shared memory gets there.
-        courier: Arc<Courier>,
-    },
-    Thread(Arc<Thread>),
-}
-
-impl Occupant {
-    pub(super) fn pid(&self) -> u32 {
-        match self {
-            Self::Process { child, .. } => child.pid(),
-            Self::Thread(_) => std::process::id(),
-        }
-    }
-
-    pub(super) fn kill(&self) {
-        match self {
-            // It cannot fail for a child of ours.
-            Self::Process { child, .. } => drop(child.kill()),
-            Self::Thread(thread) => thread.kill(),
-        }
-    }
-
-    /// A call that speaks of these is about to be sent there. A thread finds them in this process, where they are to be
-    /// `held` as long as it is busy with the frame, whatever becomes of the call.
-    pub(super) fn bring(&self, regions: &[Arc<Region>], held: &mut Vec<Arc<Region>>) {
-        match self {
-            Self::Process { courier, .. } => courier.bring(regions),
-            Self::Thread(_) => held.extend_from_slice(regions),
-        }
-    }
-
-    /// It could not read the arguments of a call that speaks of these.
-    pub(super) fn doubt(&self, regions: &[Arc<Region>], under_way: bool) {
-        match self {
-            Self::Process { courier, .. } => courier.doubt(regions, under_way),
-            Self::Thread(_) => {}
-        }
-    }
-
-    /// How many bytes of memory are its own; None if they cannot be told from others'.
-    pub(super) fn memory(&self) -> Option<u64> {
-        match self {
-            Self::Process { child, .. } => os::private_memory(child.pid()),
-            Self::Thread(_) => None,
-        }
-    }
 }

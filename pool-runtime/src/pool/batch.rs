@@ -4,19 +4,16 @@
 //! How many calls go to a worker at a time is the dispatcher's business, not that of the size of a batch.
 
 use crate::{
-    dossier::Ran,
     error::Error,
     memory::{
-        self, cache,
-        packed::{Packed, Part},
+        Split, cache,
+        packed::{Packed, PackedSlice},
         payload::Payload,
         region::{Region, Regions},
     },
     policy::{Policy, SharedPolicy, Wish},
-    pool::{
-        dispatcher::Work,
-        shared::{Shared, Submission},
-    },
+    pool::{dispatcher::Work, inner::Inner, submission::Submission},
+    protocol::Values,
     task::{Encoded, Registered, Task, TaskCall, TaskInfo},
 };
 use std::{
@@ -93,10 +90,10 @@ impl Gatherer {
         }
     }
 
-    pub(super) fn take(&mut self, shared: &Shared) -> Batch {
+    pub(super) fn take(&mut self, inner: &Inner) -> Batch {
         let arguments = std::mem::take(&mut self.arguments);
-        let first_job = shared.jobs.fetch_add(u64::from(arguments.len()), Ordering::Relaxed);
-        let policy = shared.policy(self.wish.as_deref(), self.task);
+        let first_job = inner.jobs.fetch_add(u64::from(arguments.len()), Ordering::Relaxed);
+        let policy = inner.policy(self.wish.as_deref(), self.task);
         Batch { task: self.task.name(), first_job, arguments, policy, regions: std::mem::take(&mut self.regions) }
     }
 }
@@ -130,8 +127,11 @@ impl Batch {
 
 /// Whom to tell how the calls of a batch end.
 pub(super) trait Ends: Send + Sync {
-    /// So many have ended with values, whose records these are.
-    fn values(&self, first: u32, count: u32, records: &[u8]);
+    /// Calls have ended with these values; the first is that of the call of this index.
+    fn values(&self, first: u32, values: Values<'_>);
+
+    /// One has ended with a value, whose payload these parts are.
+    fn value(&self, index: u32, payload: &[&[u8]]);
 
     fn fail(&self, index: u32, error: Error);
 }
@@ -161,7 +161,7 @@ impl<E> Work for Submitted<E> {
 }
 
 impl<E: Ends> Submission for Submitted<E> {
-    fn with_arguments(&self, calls: Range<u32>, see: &mut dyn FnMut(Part<'_>)) {
+    fn with_arguments(&self, calls: Range<u32>, see: &mut dyn FnMut(PackedSlice<'_>)) {
         see(self.batch.arguments.part(calls));
     }
 
@@ -169,21 +169,26 @@ impl<E: Ends> Submission for Submitted<E> {
         see(&self.batch.regions);
     }
 
-    fn values(&self, first: u32, count: u32, records: &[u8]) {
-        self.ends.values(first, count, records);
+    fn values(&self, first: u32, values: Values<'_>) {
+        self.ends.values(first, values);
+    }
+
+    fn large_value(&self, index: u32, payload: Payload) {
+        self.ends.value(index, &[&payload]);
+    }
+
+    fn split_value(&self, index: u32, split: Split) {
+        self.ends.value(index, &[&split.before, split.data.bytes()]);
     }
 
     fn fail(&self, index: u32, error: Error) {
-        if error.is_cancelled() && error.ran() != Ran::No {
-            memory::doom(&self.batch.regions);
-        };
         self.ends.fail(index, error);
     }
 }
 
 /// Cancels what waits, and leaves alone what runs.
-pub(super) fn withdraw(shared: &Shared, tickets: impl Iterator<Item = u64>) {
-    shared.tell(|dispatcher, now| {
+pub(super) fn withdraw(inner: &Inner, tickets: impl Iterator<Item = u64>) {
+    inner.tell(|dispatcher, now| {
         for ticket in tickets {
             dispatcher.cancel(ticket, false, now);
         }

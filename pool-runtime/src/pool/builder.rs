@@ -1,79 +1,14 @@
 //! The options of a pool, each with its default.
 
 use crate::{
-    dossier::keep::DossierKeeper,
-    error::{Error, Kind, Result},
-    job::Callbacks,
-    memory::region::Regions,
-    options::{WorkerOptions, surroundings},
-    os,
-    peer::{
-        Inline,
-        faults::Plan,
-        launch::{Launch, START_TIMEOUT},
-    },
+    options::{RestartPolicy, WorkerOptions, surroundings},
+    peer::launch::START_TIMEOUT,
     policy::Wish,
-    pool::{
-        Backend, Pool,
-        backend::Staff,
-        collector::Collector,
-        dispatcher::{self, Dispatcher},
-        shared::{Core, Shared},
-        supervisor,
-    },
-    program,
-    protocol::NamedCall,
-    registry,
+    pool::Backend,
     sandbox::Sandbox,
-    sync::lock,
-    task::{Call, Initializer, RawCall, StateType},
-    transport::{channel, ring},
+    task::{Call, Initializer, RawCall},
 };
-use std::{
-    fmt,
-    path::PathBuf,
-    sync::{
-        Arc, Condvar, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
-
-/// More processes than this are a mistake, whatever the machine.
-const MAX_PROCESSES: usize = 1 << 13;
-
-/// Half of what a ring holds may be on its way; a frame is read where it lies.
-const RING: dispatcher::Limits = dispatcher::Limits {
-    unhindered: 1 << 17,
-    frame: ring::WHOLE - (1 << 13),
-    frames: 1 << 12,
-    calls: 1 << 13,
-    shortest: 20,
-    ..dispatcher::Limits::NONE
-};
-
-/// A socket holds a few hundred packets, however small they are, and whoever sends one more waits for the worker to
-/// read, which it may not do before somebody reads its reports.
-const CHANNEL: dispatcher::Limits = dispatcher::Limits {
-    unhindered: channel::UNHINDERED,
-    frame: channel::UNHINDERED,
-    frames: 16,
-    calls: 1 << 10,
-    shortest: 2_000,
-    ..dispatcher::Limits::NONE
-};
-
-/// A queue between threads holds anything.
-const LOCAL: dispatcher::Limits = dispatcher::Limits { unhindered: usize::MAX, frame: usize::MAX, ..CHANNEL };
-
-/// As many calls as a worker may have where workers are lost all the time: every loss counts against all that it had,
-/// and what has lost too many is given up.
-const FAULTY: dispatcher::Limits = dispatcher::Limits { calls: 4, ..LOCAL };
-
-/// How often the memory of a worker is looked at, where that matters; and how long all workers together must not take
-/// to be looked at, which takes some 5 µs for each.
-const WEIGH_EVERY: Duration = Duration::from_millis(10);
-const WEIGH_ONE: Duration = Duration::from_micros(250);
+use std::{fmt, path::PathBuf, time::Duration};
 
 /// How calls and results get to the workers and back.
 ///
@@ -88,7 +23,7 @@ pub enum Transport {
 }
 
 /// Chooses what one worker is started with.
-struct EachWorker(Box<dyn Fn(usize, WorkerOptions) -> WorkerOptions + Send + Sync>);
+pub(super) struct EachWorker(pub(super) Box<dyn Fn(usize, WorkerOptions) -> WorkerOptions + Send + Sync>);
 
 impl fmt::Debug for EachWorker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -108,6 +43,7 @@ impl fmt::Debug for EachWorker {
 /// | [`initializer`](Self::initializer) | none |
 /// | [`env`](Self::env), [`current_dir`](Self::current_dir), [`nice`](Self::nice), [`cpus`](Self::cpus); [`each_worker`](Self::each_worker) | those of this process |
 /// | [`start_timeout`](Self::start_timeout) | 60 s |
+/// | [`restarts`](Self::restarts) | given up after 5 failures in a row |
 /// | [`executable`](Self::executable) | this program |
 /// | [`backend`](Self::backend) | [`Processes`](Backend::Processes) |
 /// | [`sandbox`](Self::sandbox) | none: workers may do what this process may |
@@ -117,23 +53,24 @@ impl fmt::Debug for EachWorker {
 #[derive(Debug)]
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct PoolBuilder {
-    processes: Option<usize>,
-    name: Option<String>,
-    tasks_per_child: u64,
-    initializer: Option<RawCall>,
-    options: WorkerOptions,
-    each_worker: Vec<EachWorker>,
-    start_timeout: Duration,
-    executable: Option<PathBuf>,
-    transport: Option<Transport>,
-    backend: Backend,
-    wish: Wish,
-    retry_delay: Duration,
-    memory_per_child: u64,
-    age_per_child: Duration,
-    sandbox: Option<Sandbox>,
-    capture_stderr: bool,
-    dossiers: Option<PathBuf>,
+    pub(super) processes: Option<usize>,
+    pub(super) name: Option<String>,
+    pub(super) tasks_per_child: u64,
+    pub(super) initializer: Option<RawCall>,
+    pub(super) options: WorkerOptions,
+    pub(super) each_worker: Vec<EachWorker>,
+    pub(super) start_timeout: Duration,
+    pub(super) executable: Option<PathBuf>,
+    pub(super) transport: Option<Transport>,
+    pub(super) backend: Backend,
+    pub(super) wish: Wish,
+    pub(super) retry_delay: Duration,
+    pub(super) memory_per_child: u64,
+    pub(super) age_per_child: Duration,
+    pub(super) sandbox: Option<Sandbox>,
+    pub(super) capture_stderr: bool,
+    pub(super) dossiers: Option<PathBuf>,
+    pub(super) restarts: RestartPolicy,
 }
 
 impl PoolBuilder {
@@ -156,6 +93,7 @@ impl PoolBuilder {
             sandbox: None,
             capture_stderr: true,
             dossiers: None,
+            restarts: RestartPolicy::default(),
         }
     }
 
@@ -329,6 +267,12 @@ impl PoolBuilder {
         self
     }
 
+    /// When a worker that could not be started is started again, and when that is given up.
+    pub fn restarts(mut self, policy: RestartPolicy) -> Self {
+        self.restarts = policy;
+        self
+    }
+
     /// How long a new process may take until it has become a worker. Its initializer may take longer.
     pub fn start_timeout(mut self, timeout: Duration) -> Self {
         self.start_timeout = timeout;
@@ -424,188 +368,4 @@ impl PoolBuilder {
         self.dossiers = Some(dir.into());
         self
     }
-
-    /// Starts the workers; returns when the first of them takes calls.
-    ///
-    /// # Errors
-    ///
-    /// No or no sensible number of workers; no way in for them (see [`pool_main!`](crate::pool_main)); two tasks of
-    /// one name; a daemonic process, or too deep a nesting of processes; the workers cannot start, or their initializer
-    /// fails; the sandbox names a path that leads nowhere, or asks for more than the kernel can do; a
-    /// [backend](Self::backend) without processes, and what only processes have: [`env`](Self::env),
-    /// [`current_dir`](Self::current_dir), [`sandbox`](Self::sandbox).
-    pub fn build(self) -> Result<Pool> {
-        let processes = self.processes.unwrap_or_else(program::cpu_count);
-        if processes == 0 {
-            return Err(Error::invalid("a pool needs at least 1 process, and 0 were asked for"));
-        }
-        if processes > MAX_PROCESSES {
-            return Err(Error::invalid(format!(
-                "a pool has at most {MAX_PROCESSES} processes, and {processes} were asked for"
-            )));
-        }
-        if self.tasks_per_child == 0 {
-            return Err(Error::invalid(
-                "a worker that is replaced after 0 calls never runs any: max_tasks_per_child is \
-                                       at least 1",
-            ));
-        }
-        let choose = |index| {
-            let choose = |options, each: &EachWorker| each.0(index, options);
-            let options = self.each_worker.iter().fold(self.options.clone(), choose);
-            options.check().map(|()| options)
-        };
-        let options = (0..processes).map(choose).collect::<Result<Vec<_>>>()?;
-        if let Wish { timeout: Some(timeout), soft_timeout: Some(soft), .. } = self.wish
-            && soft >= timeout
-        {
-            return Err(Error::invalid(format!(
-                "a call would be killed after {timeout:?}, before it is told to stop after {soft:?}: make soft_timeout \
-                 shorter than timeout"
-            )));
-        }
-        let asks_for_more = |wish: &Wish| *wish != Wish { timeout: wish.timeout, ..Wish::NONE };
-        if self.initializer.as_ref().and_then(|call| call.wish.as_deref()).is_some_and(asks_for_more) {
-            return Err(Error::invalid(
-                "an initializer runs once, before all calls: of the limits, only `timeout` holds for it",
-            ));
-        }
-        let initializer_timeout = self
-            .initializer
-            .as_ref()
-            .and_then(|call| call.wish.as_ref().and_then(|wish| wish.timeout).or(call.task.wish().timeout));
-        let initializer = self.initializer.map(named).transpose()?;
-        let backend = self.backend;
-        if backend != Backend::Processes {
-            registry::check()?;
-            if options.iter().any(WorkerOptions::change_the_process) || self.sandbox.is_some() {
-                return Err(Error::invalid(format!(
-                    "`Backend::{backend:?}` runs calls in this process, whose environment, directory and rights no pool \
-                     changes: leave out `env`, `env_remove`, `current_dir` and `sandbox`, or use `Backend::Processes`"
-                )));
-            }
-        }
-        let mut bells = None;
-        let (staff, seats, transport) = match backend {
-            Backend::Processes => {
-                let confinement = self.sandbox.as_ref().map(Sandbox::resolve).transpose()?;
-                bells = some_bells(self.transport)?;
-                let mut launch = Launch {
-                    program: self.executable,
-                    start_timeout: self.start_timeout,
-                    initializer_timeout,
-                    bells: bells.clone(),
-                    confinement,
-                    capture: self.capture_stderr,
-                    ..Launch::new()?
-                };
-                launch.share_relay()?;
-                (Staff::Processes(Box::new(launch)), processes, if bells.is_some() { RING } else { CHANNEL })
-            }
-            Backend::Inline => {
-                let call = initializer.as_ref().map(|(call, ..)| call.clone());
-                let inline = Inline::new(call, self.tasks_per_child).map_err(|error| {
-                    let reason = error.to_string();
-                    Error::new(Kind::PoolFailed { reason, cause: Some(Box::new(error)) })
-                })?;
-                (Staff::Inline(inline), 0, LOCAL)
-            }
-            Backend::Threads => (Staff::Threads { plan: None, initializer_timeout }, processes, LOCAL),
-            Backend::Faults(seed) => {
-                let plan = Some(Arc::new(Plan::new(seed)));
-                (Staff::Threads { plan, initializer_timeout }, processes, FAULTY)
-            }
-        };
-        let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-        let limits = dispatcher::Limits {
-            tasks_per_child: self.tasks_per_child,
-            // The memory of threads cannot be told apart.
-            memory_per_child: if backend == Backend::Processes { self.memory_per_child } else { u64::MAX },
-            age_per_child: nanos(self.age_per_child),
-            retry_delay: nanos(self.retry_delay),
-            weigh_every: nanos(WEIGH_EVERY).max(nanos(WEIGH_ONE) * processes as u64),
-            ..transport
-        };
-        let core = Core {
-            dispatcher: Dispatcher::new(seats, limits),
-            stations: (0..seats).map(|_| None).collect(),
-            clock_at: None,
-            phase: (false, processes),
-        };
-        let records = self
-            .dossiers
-            .map(|dir| {
-                DossierKeeper::new(&dir, program::replay_command)
-                    .map_err(|error| Error::os(format!("cannot keep dossiers in {:?}", dir.display()), error))
-            })
-            .transpose()?;
-        let shared = Arc::new_cyclic(|itself| Shared {
-            seats: processes,
-            name: self.name.unwrap_or_else(default_name),
-            staff,
-            options,
-            initializer,
-            core: Mutex::new(core),
-            changed: Condvar::new(),
-            clock: Condvar::new(),
-            has_clock: false.into(),
-            collector: bells.map(|bells| Collector::new(bells, processes)),
-            jobs: AtomicU64::new(1),
-            callbacks: Arc::new(Callbacks::default()),
-            began: os::monotonic(),
-            wish: self.wish,
-            records,
-            itself: itself.clone(),
-        });
-        // From here on, dropping the pool cleans up.
-        let pool = Pool { shared, attendants: Mutex::default() };
-        for seat in 0..seats {
-            let attendant = supervisor::spawn(pool.shared.clone(), seat).map_err(|error| {
-                let error = Error::os(format!("cannot start the thread for worker {} of {processes}", seat + 1), error);
-                pool.shared.tell(|dispatcher, _| dispatcher.abandon(seat..processes, &error));
-                error
-            })?;
-            lock(&pool.attendants).push(attendant);
-        }
-        let shared = &pool.shared;
-        if shared.collector.is_some() {
-            let collector = Collector::spawn(shared.clone())
-                .map_err(|error| Error::os("cannot start the thread that listens to the workers", error))?;
-            lock(&pool.attendants).push(collector);
-        }
-        if seats == 0 {
-            return Ok(pool);
-        }
-        let mut core = lock(&shared.core);
-        while !core.dispatcher.ever_ready() && !core.dispatcher.is_over() {
-            core = shared.changed.wait(core).unwrap_or_else(PoisonError::into_inner);
-        }
-        let failure = core.dispatcher.failure().cloned();
-        drop(core);
-        failure.map_or(Ok(pool), Err)
-    }
-}
-
-/// What workers behind rings ring; None if there are to be no rings, or cannot be.
-fn some_bells(transport: Option<Transport>) -> Result<Option<Arc<ring::Bells>>> {
-    let bells = match transport {
-        Some(Transport::Channel) => None,
-        Some(Transport::Ring) => {
-            Some(ring::Bells::new().map_err(|error| Error::os("cannot share memory with workers", error))?)
-        }
-        // The other way works also where memory is short, or comes in pages of another size.
-        None => ring::Bells::new().and_then(|bells| ring::Memory::new().map(|_| bells)).ok(),
-    };
-    Ok(bells.map(Arc::new))
-}
-
-fn named(call: RawCall) -> Result<(NamedCall, Regions, StateType)> {
-    let state = call.task.state().unwrap_or_else(StateType::of::<()>);
-    let arguments = call.arguments?;
-    Ok((NamedCall { task: call.task.name().to_owned(), arguments: arguments.bytes.to_vec() }, arguments.regions, state))
-}
-
-fn default_name() -> String {
-    static POOLS: AtomicU64 = AtomicU64::new(0);
-    format!("Pool-{}", POOLS.fetch_add(1, Ordering::Relaxed) + 1)
 }

@@ -2,29 +2,29 @@
 
 use crate::{
     os,
-    pool::{dispatcher::Dispatcher, shared::Shared},
-    sync::lock,
+    pool::{
+        dispatcher::Dispatcher,
+        inner::{Core, Inner},
+    },
+    sync::{lock, sleep_on},
 };
-use std::{
-    sync::{PoisonError, atomic::Ordering},
-    time::Duration,
-};
+use std::time::{Duration, Instant};
 
-impl Shared {
+impl Inner {
     /// Wakes the clock for an earlier tick; makes it, the first time. If that fails, it is tried again with the next
     /// event.
-    pub(super) fn wind_clock(&self) -> bool {
-        if self.has_clock.swap(true, Ordering::Relaxed) {
+    pub(super) fn wind_clock(&self, core: &mut Core) -> bool {
+        if core.has_clock {
             self.clock.notify_all();
             return true;
         }
-        let Some(shared) = self.itself.upgrade() else { return false };
+        let Some(inner) = self.itself.upgrade() else { return false };
         let made = std::thread::Builder::new().name("pool-clock".into()).stack_size(1 << 18).spawn(move || {
             os::block_all_signals();
-            shared.guard("keeps the time", || shared.keep_time());
+            inner.guard("keeps the time", 0..inner.seats, || inner.keep_time());
         });
-        self.has_clock.store(made.is_ok(), Ordering::Relaxed);
-        made.is_ok()
+        core.has_clock = made.is_ok();
+        core.has_clock
     }
 
     fn keep_time(&self) {
@@ -36,14 +36,12 @@ impl Shared {
                 }
                 let now = self.now();
                 core.clock_at = core.dispatcher.next_tick();
-                core = match core.clock_at {
+                let until = match core.clock_at {
                     Some(at) if at <= now => break,
-                    Some(at) => {
-                        let left = Duration::from_nanos(at - now);
-                        self.clock.wait_timeout(core, left).unwrap_or_else(PoisonError::into_inner).0
-                    }
-                    None => self.clock.wait(core).unwrap_or_else(PoisonError::into_inner),
+                    Some(at) => Instant::now().checked_add(Duration::from_nanos(at - now)),
+                    None => None,
                 };
+                core = sleep_on(&self.clock, core, until).unwrap_or_else(|| lock(&self.core));
             }
             drop(core);
             self.tell(Dispatcher::tick);

@@ -8,17 +8,14 @@ use crate::{
     },
     error::Error,
     memory::{packed::Slices, region::Region},
-    pool::{
-        backend::Staff,
-        shared::{Shared, Submission},
-    },
+    pool::{inner::Inner, submission::Submission},
     program, registry,
     task::TaskInfo,
 };
 use std::sync::Arc;
 
 /// Keeps the call, if it was lost with its worker, and notes the file in the error.
-pub(super) fn keep(keeper: &DossierKeeper, shared: &Shared, work: &dyn Submission, index: u32, error: &mut Error) {
+pub(super) fn keep(keeper: &DossierKeeper, inner: &Inner, work: &dyn Submission, index: u32, error: &mut Error) {
     // One that never began to run is not to blame, and there is nothing to look for in it.
     let began = |dossier: &&mut Dossier| dossier.call.is_some() && dossier.time.is_some();
     let (Some(dossier), Some(info)) = (error.dossier_mut().filter(began), registry::find(work.task())) else { return };
@@ -31,8 +28,9 @@ pub(super) fn keep(keeper: &DossierKeeper, shared: &Shared, work: &dyn Submissio
     let mut regions: Vec<Arc<Region>> = Vec::new();
     // Those of all calls that were submitted together: what this one speaks of is in its bytes.
     work.with_regions(&mut |all| regions.extend(all.iter().filter(|region| speaks(&arguments, region)).cloned()));
-    let initializer = shared.initializer.as_ref().and_then(|(call, its, _)| {
-        regions.extend(its.iter().cloned());
+    let initializer = inner.initializer.as_ref().and_then(|prelude| {
+        let call = &prelude.call;
+        regions.extend(prelude.regions.iter().cloned());
         Some(recorded(registry::find(&call.task)?, &call.arguments))
     });
     regions.sort_by_key(|region| region.id());
@@ -46,13 +44,10 @@ pub(super) fn keep(keeper: &DossierKeeper, shared: &Shared, work: &dyn Submissio
         call: recorded(info, &arguments),
         initializer,
         regions: regions.iter().map(|region| (region.id(), region.memory().as_bytes())).collect(),
-        confinement: match &shared.staff {
-            Staff::Processes(launch) => launch.confinement.clone(),
-            _ => None,
-        },
+        confinement: inner.source.confinement(),
         left_out: false,
     };
-    keeper.keep(&shared.name, call, dossier);
+    keeper.keep(&inner.name, call, dossier);
 }
 
 /// Do these bytes speak of the region? If so, its number is somewhere in them.

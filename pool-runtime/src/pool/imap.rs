@@ -8,9 +8,10 @@ use crate::{
     pool::{
         Pool,
         batch::{Ends, Gatherer, Submitted, decode_of, task_of, withdraw},
-        shared::{Shared, Submission},
+        inner::Inner,
+        submission::Submission,
     },
-    protocol::Record,
+    protocol::Values,
     sync::{lock, sleep_on},
     task::TaskCall,
 };
@@ -25,7 +26,7 @@ use std::{
 
 /// Results on their way to an iterator.
 #[derive(Default)]
-struct Stream {
+struct ImapResults {
     arrived: Mutex<Arrived>,
     changed: Condvar,
 }
@@ -39,14 +40,14 @@ struct Arrived {
     slept_for: bool,
 }
 
-/// Where the results of a batch go in a stream.
-struct StreamEnds {
-    stream: Arc<Stream>,
+/// Where the results of a batch go in an iterator.
+struct ImapEnds {
+    results: Arc<ImapResults>,
     first: u64,
     ordered: bool,
 }
 
-impl Stream {
+impl ImapResults {
     fn put(&self, index: u64, ordered: bool, results: impl Iterator<Item = Result<Payload>>) {
         let mut arrived = lock(&self.arrived);
         for (index, result) in (index..).zip(results) {
@@ -69,7 +70,7 @@ impl Stream {
     }
 
     /// Waits for the next result.
-    fn take(&self, shared: &Shared) -> Result<Payload> {
+    fn take(&self, inner: &Inner) -> Result<Payload> {
         loop {
             let mut arrived = lock(&self.arrived);
             if let Some(Some(_)) = arrived.results.front() {
@@ -79,12 +80,12 @@ impl Stream {
                 }
             }
             drop(arrived);
-            shared.wait(self, None);
+            inner.wait(self, None);
         }
     }
 }
 
-impl Awaited for Stream {
+impl Awaited for ImapResults {
     fn is_done(&self) -> bool {
         matches!(lock(&self.arrived).results.front(), Some(Some(_)))
     }
@@ -103,21 +104,18 @@ impl Awaited for Stream {
     }
 }
 
-impl Ends for StreamEnds {
-    fn values(&self, first: u32, count: u32, records: &[u8]) {
-        let mut at = 0;
-        let payloads = (0..count).map_while(|_| {
-            // They were read once before, by whoever found them.
-            let record = Record::first(&records[at..]).ok()??;
-            let payload = Payload::copy(&records[record.payload(at)]);
-            at += record.size();
-            Some(Ok(payload))
-        });
-        self.stream.put(self.first + u64::from(first), self.ordered, payloads);
+impl Ends for ImapEnds {
+    fn values(&self, first: u32, values: Values<'_>) {
+        let payloads = values.payloads().map(|payload| Ok(Payload::copy(payload)));
+        self.results.put(self.first + u64::from(first), self.ordered, payloads);
+    }
+
+    fn value(&self, index: u32, payload: &[&[u8]]) {
+        self.results.put(self.first + u64::from(index), self.ordered, std::iter::once(Ok(payload.concat().into())));
     }
 
     fn fail(&self, index: u32, error: Error) {
-        self.stream.put(self.first + u64::from(index), self.ordered, std::iter::once(Err(error)));
+        self.results.put(self.first + u64::from(index), self.ordered, std::iter::once(Err(error)));
     }
 }
 
@@ -147,7 +145,7 @@ pub struct Imap<'p, I, F, C: TaskCall> {
     chunk_size: u32,
     look_ahead: usize,
     gatherer: Gatherer,
-    stream: Arc<Stream>,
+    results: Arc<ImapResults>,
     /// Of the batches that may not have ended; the sink of one that has is gone.
     tickets: Vec<(u64, Weak<dyn Submission>)>,
     /// Inputs that were read.
@@ -171,7 +169,7 @@ impl<'p, I, F, C: TaskCall> Imap<'p, I, F, C> {
             chunk_size: 1,
             look_ahead: 16 * pool.processes(),
             gatherer: Gatherer::new(task_of::<C>()),
-            stream: Arc::new(Stream::default()),
+            results: Arc::new(ImapResults::default()),
             tickets: Vec::new(),
             read: 0,
             submitted: 0,
@@ -201,7 +199,7 @@ impl<I: Iterator, F: FnMut(I::Item) -> C, C: TaskCall> Imap<'_, I, F, C> {
         if self.read - self.taken >= self.look_ahead as u64 {
             return;
         }
-        let fit = self.pool.shared.check(self.gatherer.task);
+        let fit = self.pool.inner.check(self.gatherer.task);
         while self.read - self.taken < self.look_ahead as u64 {
             let Some(inputs) = &mut self.inputs else { break };
             let f = &mut self.f;
@@ -232,7 +230,7 @@ impl<I: Iterator, F: FnMut(I::Item) -> C, C: TaskCall> Imap<'_, I, F, C> {
                 }
                 Err(error) => {
                     self.submit();
-                    self.stream.put(self.submitted, self.ordered, std::iter::once(Err(error)));
+                    self.results.put(self.submitted, self.ordered, std::iter::once(Err(error)));
                     self.submitted += 1;
                 }
             }
@@ -247,21 +245,21 @@ impl<I: Iterator, F: FnMut(I::Item) -> C, C: TaskCall> Imap<'_, I, F, C> {
         if self.gatherer.arguments.is_empty() {
             return;
         }
-        let shared = &self.pool.shared;
-        let batch = self.gatherer.take(shared);
+        let inner = &self.pool.inner;
+        let batch = self.gatherer.take(inner);
         let length = batch.len();
-        let ends = StreamEnds { stream: self.stream.clone(), first: self.submitted, ordered: self.ordered };
-        let part: Arc<dyn Submission> = Arc::new(Submitted { batch, ends });
+        let ends = ImapEnds { results: self.results.clone(), first: self.submitted, ordered: self.ordered };
+        let submission: Arc<dyn Submission> = Arc::new(Submitted { batch, ends });
         self.submitted += u64::from(length);
-        match shared.submit_all(part.clone(), length) {
+        match inner.submit_all(submission.clone(), length) {
             Ok(ticket) => {
                 // No more than the look-ahead are under way: an endless input must not leave an endless list.
                 if self.tickets.len() / 2 >= self.look_ahead {
                     self.tickets.retain(|(_, sink)| sink.strong_count() > 0);
                 }
-                self.tickets.push((ticket, Arc::downgrade(&part)));
+                self.tickets.push((ticket, Arc::downgrade(&submission)));
             }
-            Err(error) => (0..length).for_each(|index| part.fail(index, error.clone())),
+            Err(error) => (0..length).for_each(|index| submission.fail(index, error.clone())),
         }
     }
 }
@@ -277,7 +275,7 @@ impl<I: Iterator, F: FnMut(I::Item) -> C, C: TaskCall> Iterator for Imap<'_, I, 
             }
             return None;
         }
-        let result = self.stream.take(&self.pool.shared);
+        let result = self.results.take(&self.pool.inner);
         self.taken += 1;
         let task = self.gatherer.task.name();
         Some(result.and_then(|bytes| decode_value(decode_of::<C>(), task, &bytes)))
@@ -294,7 +292,7 @@ impl<I: Iterator, F: FnMut(I::Item) -> C, C: TaskCall> Iterator for Imap<'_, I, 
 
 impl<I, F, C: TaskCall> Drop for Imap<'_, I, F, C> {
     fn drop(&mut self) {
-        withdraw(&self.pool.shared, self.tickets.drain(..).map(|(ticket, _)| ticket));
+        withdraw(&self.pool.inner, self.tickets.drain(..).map(|(ticket, _)| ticket));
     }
 }
 

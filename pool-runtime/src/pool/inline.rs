@@ -1,32 +1,38 @@
 //! Calls that run at once, where they are submitted: the pool's rules, without its queue.
 
 use crate::{
-    error::{Error, Result},
+    error::{Error, Kind, Result},
+    memory::payload::Payload,
     peer::Inline,
-    pool::shared::{Shared, Submission},
-    protocol::{CallHeader, Record, Told},
+    pool::{inner::Inner, submission::Submission},
+    protocol::{CallHeader, Record, RecordReader},
+    sync::lock,
 };
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
-impl Shared {
+impl Inner {
     /// Runs all of these calls, one after the other; returns when they have ended.
     ///
     /// # Errors
     ///
     /// The pool takes no more calls.
-    pub(super) fn run_here(&self, inline: &Inline, work: &Arc<dyn Submission>, calls: u32) -> Result<()> {
-        self.tell(|dispatcher, _| dispatcher.begin_here(calls)).map_err(|error| error.of_task(work.task()))?;
+    pub(super) fn run_inline(&self, inline: &Inline, work: &Arc<dyn Submission>, calls: u32) -> Result<()> {
+        self.tell_core(|core, _| core.dispatcher.begin_inline(calls).map_err(|refusal| core.refusal(refusal)))
+            .map_err(|error| error.of_task(work.task()))?;
         for index in 0..calls {
             // A pool that was terminated meanwhile runs nothing more.
-            let records = match self.tell(|dispatcher, _| dispatcher.goes_on_here()) {
-                Ok(()) => self.run_one(inline, &**work, index),
-                Err(error) => Err(error),
+            let result = match lock(&self.core).dispatcher.goes_on_inline() {
+                true => self.run_one(inline, &**work, index).and_then(value),
+                false => Err(Error::new(Kind::Terminated)),
             };
-            let result = records.and_then(told);
             let is_value = result.is_ok();
-            let counted = self.tell(|dispatcher, _| dispatcher.ended_here(is_value));
-            match result.and_then(|record| counted.map(|()| record)) {
-                Ok(record) => work.large_value(index, record),
+            let counts = self.tell(|dispatcher, _| dispatcher.ended_inline(is_value));
+            match result {
+                Ok(_) if !counts => {
+                    let error = Error::new(Kind::Terminated).with_ran(crate::dossier::Ran::Maybe);
+                    work.fail(index, error.of_task(work.task()));
+                }
+                Ok((record, payload)) => work.large_value(index, Payload::part(record, payload)),
                 Err(error) => work.fail(index, error.of_task(work.task())),
             }
         }
@@ -40,24 +46,19 @@ impl Shared {
         let (job, timing) = (work.first_job() + u64::from(index), work.policy().timing());
         inline.run(|mut writer, number| {
             // Copied where they lie, as the slot is locked: the task runs later.
-            work.with_arguments(index..index + 1, &mut |part| {
-                writer.chunk(CallHeader { job, attempt: 1, number, timing }, 1, work.task(), part);
+            work.with_arguments(index..index + 1, &mut |arguments| {
+                writer.chunk(CallHeader { job, attempt: 1, number, timing }, 1, work.task(), arguments);
             });
         })
     }
 }
 
-/// The record of a call's value, out of all that was said of it.
-fn told(mut records: Vec<u8>) -> Result<Vec<u8>> {
-    let nonsense = || Error::invalid("was not reported: this is a mistake in pool-runtime");
-    let record = Record::first(&records).ok().flatten().ok_or_else(nonsense)?;
-    let payload = records.get(record.payload(0)).ok_or_else(nonsense)?;
-    match record.told(payload) {
-        Ok(Told::Value(_)) => {
-            records.truncate(record.size());
-            Ok(records)
-        }
-        Ok(Told::Failed(failed)) => Err(failed.into()),
-        _ => Err(nonsense()),
-    }
+/// The value of a call, out of all that was said of it: the records, and where its payload is in them.
+fn value(records: Vec<u8>) -> Result<(Vec<u8>, Range<usize>)> {
+    let payload = match RecordReader::new(&records).next() {
+        Ok(Some(Record::Values(values))) => values.payload_range(),
+        Ok(Some(Record::Failed { failed, .. })) => return Err(failed.into()),
+        _ => return Err(Error::invalid("was not reported: this is a mistake in pool-runtime")),
+    };
+    Ok((records, payload))
 }

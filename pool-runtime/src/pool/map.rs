@@ -2,12 +2,14 @@
 
 use crate::{
     error::{Error, Result},
-    job::{Awaited, Home, Job, Origin, Raw, Slot, Tickets, results::Results},
+    job::{Awaited, Home, Job, Origin, Raw, Results, Slot, Tickets},
     os,
     pool::{
         batch::{Batch, Ends, Gatherer, Submitted, task_of, withdraw},
-        shared::{Shared, Submission},
+        inner::Inner,
+        submission::Submission,
     },
+    protocol::Values,
     sync::{lock, sleep_on},
     task::{Encoded, RawCall, Task, TaskCall, TaskInfo},
 };
@@ -41,19 +43,19 @@ fn weight(batch: &Batch) -> usize {
 
 /// The tickets of a map while its inputs are read; if that panics, what waits is cancelled.
 struct Withdrawn<'s> {
-    shared: &'s Shared,
+    inner: &'s Inner,
     tickets: Vec<u64>,
 }
 
 impl Drop for Withdrawn<'_> {
     fn drop(&mut self) {
-        withdraw(self.shared, self.tickets.drain(..));
+        withdraw(self.inner, self.tickets.drain(..));
     }
 }
 
 /// The inputs of a map on their way to becoming batches.
 struct Mapper<'s> {
-    shared: &'s Arc<Shared>,
+    inner: &'s Arc<Inner>,
     gatherer: Gatherer,
     gathering: Arc<Gathering>,
     submitted: Withdrawn<'s>,
@@ -65,15 +67,15 @@ struct Mapper<'s> {
 }
 
 impl<'s> Mapper<'s> {
-    fn new(shared: &'s Arc<Shared>, task: &'static TaskInfo, slot: Option<Arc<Slot>>, inputs: usize) -> Self {
+    fn new(inner: &'s Arc<Inner>, task: &'static TaskInfo, slot: Option<Arc<Slot>>, inputs: usize) -> Self {
         // So many that every worker gets several, so few that their number does not matter.
-        let expected = inputs / (16 * shared.seats());
+        let expected = inputs / (16 * inner.seats);
         Self {
-            shared,
+            inner,
             gatherer: Gatherer::new(task),
             gathering: Arc::new(Gathering { state: Mutex::default(), changed: Condvar::new(), slot }),
-            submitted: Withdrawn { shared, tickets: Vec::new() },
-            misfit: shared.check(task).err(),
+            submitted: Withdrawn { inner, tickets: Vec::new() },
+            misfit: inner.check(task).err(),
             expected: expected.clamp(1, BATCH_CALLS as usize) as u32,
             read: 0,
         }
@@ -105,7 +107,7 @@ impl<'s> Mapper<'s> {
 
     #[inline(never)]
     fn submit_full(&mut self) -> bool {
-        let grown = (self.read / (16 * self.shared.seats())).min(BATCH_CALLS as usize) as u32;
+        let grown = (self.read / (16 * self.inner.seats)).min(BATCH_CALLS as usize) as u32;
         self.expected = self.expected.max(grown);
         self.submit();
         true
@@ -121,7 +123,7 @@ impl<'s> Mapper<'s> {
         if self.gatherer.arguments.is_empty() {
             return;
         }
-        let batch = self.gatherer.take(self.shared);
+        let batch = self.gatherer.take(self.inner);
         let (length, weight) = (batch.len(), weight(&batch));
         let mut state = lock(&self.gathering.state);
         let position = state.taken + state.batches.len();
@@ -130,15 +132,15 @@ impl<'s> Mapper<'s> {
         state.missing_bytes += weight;
         drop(state);
         let ends = MapEnds { gathering: self.gathering.clone(), position, weight };
-        let part: Arc<dyn Submission> = Arc::new(Submitted { batch, ends });
-        match self.shared.submit_all(part.clone(), length) {
+        let submission: Arc<dyn Submission> = Arc::new(Submitted { batch, ends });
+        match self.inner.submit_all(submission.clone(), length) {
             Ok(ticket) => self.submitted.tickets.push(ticket),
-            Err(error) => (0..length).for_each(|index| part.fail(index, error.clone())),
+            Err(error) => (0..length).for_each(|index| submission.fail(index, error.clone())),
         }
     }
 }
 
-pub(super) fn map_async<I, F, C>(shared: &Arc<Shared>, mut f: F, inputs: I) -> Job<Vec<C::Output>>
+pub(super) fn map_async<I, F, C>(inner: &Arc<Inner>, mut f: F, inputs: I) -> Job<Vec<C::Output>>
 where
     I: IntoIterator,
     F: FnMut(I::Item) -> C,
@@ -146,24 +148,24 @@ where
 {
     let task = task_of::<C>();
     let slot = Arc::new(Slot::default());
-    let id = shared.jobs.fetch_add(1, Ordering::Relaxed);
+    let id = inner.jobs.fetch_add(1, Ordering::Relaxed);
     let inputs = inputs.into_iter();
-    let mut mapper = Mapper::new(shared, task, Some(slot.clone()), inputs.size_hint().0);
+    let mut mapper = Mapper::new(inner, task, Some(slot.clone()), inputs.size_hint().0);
     for input in inputs {
         if mapper.add(f(input).into_raw()) {
-            shared.help();
+            inner.help();
         }
     }
     mapper.submit();
     mapper.gathering.update(|gathered| gathered.all_submitted = true);
     let tickets = std::mem::take(&mut mapper.submitted.tickets);
-    let home: Arc<dyn Home> = shared.clone();
+    let home: Arc<dyn Home> = inner.clone();
     Job::<C::Output>::many::<C::Task>(slot, home, Origin { id, task, tickets: Tickets::Many(tickets.into()) })
 }
 
 /// As `map_async`, but reads inputs no faster than results come, and decodes those meanwhile: neither takes more memory
 /// than the window.
-pub(super) fn map<I, F, C>(shared: &Arc<Shared>, mut f: F, inputs: I) -> Result<Vec<C::Output>>
+pub(super) fn map<I, F, C>(inner: &Arc<Inner>, mut f: F, inputs: I) -> Result<Vec<C::Output>>
 where
     I: IntoIterator,
     F: FnMut(I::Item) -> C,
@@ -172,7 +174,7 @@ where
     let task = task_of::<C>();
     let inputs = inputs.into_iter();
     let expected = inputs.size_hint().0;
-    let mut mapper = Mapper::new(shared, task, None, expected);
+    let mut mapper = Mapper::new(inner, task, None, expected);
     let gathering = mapper.gathering.clone();
     // Some iterators promise more than there is memory for.
     let mut values = Vec::new();
@@ -186,16 +188,16 @@ where
             }
         }
     };
-    let seats = shared.seats();
+    let seats = inner.seats;
     for input in inputs {
         if !mapper.add(f(input).into_raw()) {
             continue;
         }
-        shared.help();
+        inner.help();
         if gathering.is_full(seats) {
             // Half of it: not once for each batch.
-            shared.wait(
-                &Progress { gathering: &gathering, calls: WINDOW_CALLS / 2 * seats, bytes: WINDOW_BYTES / 2, seats },
+            inner.wait(
+                &MapProgress { gathering: &gathering, calls: WINDOW_CALLS / 2 * seats, bytes: WINDOW_BYTES / 2, seats },
                 None,
             );
         }
@@ -209,7 +211,7 @@ where
         }
         let missing = lock(&gathering.state).missing;
         let calls = missing.saturating_sub(WINDOW_CALLS / 2);
-        shared.wait(&Progress { gathering: &gathering, calls, bytes: usize::MAX, seats: 0 }, None);
+        inner.wait(&MapProgress { gathering: &gathering, calls, bytes: usize::MAX, seats: 0 }, None);
     }
     mapper.submitted.tickets.clear();
     outcome.map(|()| values)
@@ -269,20 +271,20 @@ impl Gathering {
 }
 
 /// Waits until no more than so many calls of a map are missing.
-struct Progress<'g> {
+struct MapProgress<'g> {
     gathering: &'g Gathering,
     calls: usize,
     bytes: usize,
     seats: usize,
 }
 
-impl Progress<'_> {
+impl MapProgress<'_> {
     fn is_made(&self, state: &Gathered) -> bool {
         state.missing <= self.calls && (state.missing_bytes <= self.bytes || state.missing <= 4 * self.seats)
     }
 }
 
-impl Awaited for Progress<'_> {
+impl Awaited for MapProgress<'_> {
     fn is_done(&self) -> bool {
         self.is_made(&lock(&self.gathering.state))
     }
@@ -328,8 +330,12 @@ impl MapEnds {
 }
 
 impl Ends for MapEnds {
-    fn values(&self, first: u32, count: u32, records: &[u8]) {
-        self.update(|results| results.values(first, count, records), count);
+    fn values(&self, first: u32, values: Values<'_>) {
+        self.update(|results| results.values(first, values), values.count());
+    }
+
+    fn value(&self, index: u32, payload: &[&[u8]]) {
+        self.update(|results| results.value(index, payload), 1);
     }
 
     fn fail(&self, index: u32, error: Error) {

@@ -2,329 +2,48 @@
 //!
 //! ```text
 //!  any user's thread                                                        worker process
-//!    apply, map … ──submit──▶ ┌────────────┐ ──Send──▶ ring or outbox ═══════▶ call
+//!    apply, map … ──submit──▶ ┌────────────┐ ──Send──▶ peer ═════════════════▶ call
 //!                             │ dispatcher │
-//!  attendant of a seat ─────▶ └────────────┘ ──Values, Failed──▶ slot ──▶ get, poll, callback
+//!  attendant of a seat ─────▶ └────────────┘ ──Ended──▶ slot ──▶ get, poll, callback
 //!    ready, lost                   ▲
-//!  clock: tick                     └──reported── who listens ◀═══════════════ report
+//!  clock: tick                     └──reported── listener ◀═════════════════ report
 //! ```
 //!
-//! - Whoever brings an event locks the [dispatcher], lets it decide, and carries out the effects: there is no
-//!   thread through which all calls would have to pass.
-//! - One *attendant* thread per seat starts the worker, notices its death and replaces it ([supervisor]). It runs no
-//!   user code.
-//! - Who listens depends on the transport. Behind rings, it is a caller that waits, or the [collector]'s thread, for
-//!   all workers at once. Over channels, it is each worker's attendant, or a caller in its place ([ear]).
-//! - The clock thread exists only once a worker has kept others waiting; an idle pool's threads all sleep.
-//!
-//! Frames for one worker leave in the order in which the dispatcher numbered the calls. Into a ring they are written
-//! while the dispatcher is locked ([ringline]); for a channel, they are put into the [outbox] then, and sent after it
-//! is unlocked, by whoever finds nobody sending.
+//! | file | |
+//! |---|---|
+//! | [`handle`] | `Pool`, as users hold it; [`builder`] its options, [`build`] how it is made, [`backend`] what runs calls |
+//! | [`inner`] | what the threads share; the one lock; the ways in |
+//! | [`dispatcher`] | decides, as a state machine without I/O |
+//! | [`effects`] | does what was decided |
+//! | [`reports`] | what workers say, on its way to the dispatcher and to those who wait |
+//! | [`listener`] | the one that hears all workers: a caller that waits, or the collector's thread |
+//! | [`attendant`] | the thread of each seat: starts its worker, waits for its end, replaces it |
+//! | [`submission`], [`batch`] | calls that were submitted together |
+//! | [`map`], [`imap`] | many inputs to calls, and their results back |
+//! | [`clock`], [`inline`], [`station`], [`dossiers`] | the time; calls that run at once; who sits where; lost calls |
 
+mod attendant;
 mod backend;
 mod batch;
+mod build;
 mod builder;
 mod clock;
-mod collector;
 pub(crate) mod dispatcher;
 mod dossiers;
-mod ear;
+mod effects;
+mod handle;
 mod imap;
 mod inline;
+mod inner;
+mod listener;
 mod map;
-mod outbox;
 mod reports;
-mod ringline;
-mod shared;
-mod supervisor;
-mod threads;
+mod single;
+mod station;
+mod submission;
 
 pub use backend::Backend;
 pub use builder::{PoolBuilder, Transport};
+pub use handle::{Pool, PoolStats, WorkerInfo, WorkerState};
 pub use imap::Imap;
-
-use crate::{
-    error::{Error, Result},
-    job::{Job, Origin, Raw, Slot, Tickets},
-    sync::lock,
-    task::TaskCall,
-};
-use backend::Staff;
-use shared::{Shared, Station};
-use std::{
-    fmt,
-    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
-    thread::JoinHandle,
-};
-
-/// Workers: processes of this program that run the calls given to them.
-///
-/// All methods take `&self`; a pool can be shared between threads. Dropping it terminates it.
-///
-/// ```
-/// # use pool_runtime::{Pool, Result, enter, task};
-/// #[task]
-/// fn square(n: u64) -> u64 {
-///     n * n
-/// }
-///
-/// fn main() -> Result<()> {
-///     enter();
-///     let pool = Pool::new(2)?;
-///     assert_eq!(pool.apply(square::call(3))?, 9);
-///     assert_eq!(pool.map(square::call, 1..=4)?, [1, 4, 9, 16]);
-///     let job = pool.apply_async(square::call(5));
-///     assert_eq!(job.get()?, 25);
-///     pool.close();
-///     pool.join()
-/// }
-/// ```
-pub struct Pool {
-    shared: Arc<Shared>,
-    attendants: Mutex<Vec<JoinHandle<()>>>,
-}
-
-/// What a worker is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum WorkerState {
-    /// Its process is on its way.
-    Starting,
-    /// It waits for work.
-    Idle,
-    /// It has work.
-    Busy,
-    /// It is about to end.
-    Stopping,
-}
-
-/// A worker, as [`Pool::workers`] shows it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct WorkerInfo {
-    /// Its process id.
-    pub pid: u32,
-    /// What it is doing.
-    pub state: WorkerState,
-    /// How many calls were finished at its place in the pool, by it and by those before it.
-    pub jobs_done: u64,
-}
-
-/// How many calls are where, as [`Pool::stats`] counts them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct PoolStats {
-    /// Calls that wait in this process.
-    pub waiting: usize,
-    /// Calls that were sent to a worker and have not ended.
-    pub running: usize,
-    /// Calls that ended with a value.
-    pub done: u64,
-    /// Calls that ended with an error.
-    pub failed: u64,
-}
-
-impl Pool {
-    /// A pool of `processes` workers.
-    ///
-    /// # Errors
-    ///
-    /// As [`PoolBuilder::build`].
-    pub fn new(processes: usize) -> Result<Self> {
-        Self::builder().processes(processes).build()
-    }
-
-    /// A pool with options.
-    pub fn builder() -> PoolBuilder {
-        PoolBuilder::new()
-    }
-
-    /// Runs a call, and waits for its result.
-    ///
-    /// # Errors
-    ///
-    /// What became of the call; see [`Error`].
-    pub fn apply<C: TaskCall>(&self, call: C) -> Result<C::Output> {
-        let call = call.into_raw();
-        let task = call.task;
-        let slot = self.shared.slot(call)?;
-        self.shared.run(&slot).map_err(|error| error.of_task(task.name()))?;
-        let origin = Origin { id: slot.job, task, tickets: Tickets::none() };
-        Job::one::<C::Task>(slot, self.shared.clone(), origin).get()
-    }
-
-    /// Submits a call, and returns at once. A call that cannot be submitted is a job that has failed.
-    pub fn apply_async<C: TaskCall>(&self, call: C) -> Job<C::Output> {
-        let call = call.into_raw();
-        let task = call.task;
-        let submitted = self.shared.slot(call).and_then(|slot| Ok((self.shared.submit(&slot)?, slot)));
-        let (slot, origin) = match submitted {
-            Ok((ticket, slot)) => {
-                let origin = Origin { id: slot.job, task, tickets: Tickets::One(ticket) };
-                (slot, origin)
-            }
-            Err(error) => {
-                let slot = Arc::new(Slot::default());
-                slot.finish(Raw::One(Err(error.of_task(task.name()))));
-                let id = self.shared.jobs.fetch_add(1, Ordering::Relaxed);
-                (slot, Origin { id, task, tickets: Tickets::none() })
-            }
-        };
-        Job::one::<C::Task>(slot, self.shared.clone(), origin)
-    }
-
-    /// Makes a call of each input with `f`, here, runs them all, and waits for their results, which come in the order
-    /// of the inputs.
-    ///
-    /// `f` is `name::call` for a task with one parameter, or a closure that returns a call.
-    ///
-    /// # Errors
-    ///
-    /// The failure of the first input, in their order, whose call failed. The other calls run all the same.
-    ///
-    /// # Panics
-    ///
-    /// If `inputs` or `f` panics. Calls that wait are cancelled then.
-    pub fn map<I, F, C>(&self, f: F, inputs: I) -> Result<Vec<C::Output>>
-    where
-        I: IntoIterator,
-        F: FnMut(I::Item) -> C,
-        C: TaskCall,
-    {
-        map::map(&self.shared, f, inputs)
-    }
-
-    /// As [`map`](Self::map), but returns as soon as all inputs have been read. The job's result is that of `map`.
-    ///
-    /// # Panics
-    ///
-    /// If `inputs` or `f` panics. Calls that wait are cancelled then.
-    pub fn map_async<I, F, C>(&self, f: F, inputs: I) -> Job<Vec<C::Output>>
-    where
-        I: IntoIterator,
-        F: FnMut(I::Item) -> C,
-        C: TaskCall,
-    {
-        map::map_async(&self.shared, f, inputs)
-    }
-
-    /// An iterator over the results, in the order of the inputs. It reads `inputs` as results are taken, a little
-    /// ahead: an input without end works.
-    ///
-    /// An input or a closure that panics does so again when all results before it have been taken. What still waits
-    /// when the iterator is dropped is cancelled.
-    pub fn imap<I, F, C>(&self, f: F, inputs: I) -> Imap<'_, I::IntoIter, F, C>
-    where
-        I: IntoIterator,
-        F: FnMut(I::Item) -> C,
-        C: TaskCall,
-    {
-        Imap::new(self, f, inputs.into_iter(), true)
-    }
-
-    /// As [`imap`](Self::imap), but the results come in the order in which they are ready.
-    pub fn imap_unordered<I, F, C>(&self, f: F, inputs: I) -> Imap<'_, I::IntoIter, F, C>
-    where
-        I: IntoIterator,
-        F: FnMut(I::Item) -> C,
-        C: TaskCall,
-    {
-        Imap::new(self, f, inputs.into_iter(), false)
-    }
-
-    /// Takes no more work. What was submitted is finished; then the workers exit.
-    pub fn close(&self) {
-        self.shared.tell(|dispatcher, _| dispatcher.close());
-    }
-
-    /// Stops now: workers are killed, and jobs that have not ended end with an error that says so.
-    pub fn terminate(&self) {
-        self.shared.tell(|dispatcher, _| dispatcher.terminate());
-    }
-
-    /// Waits until all workers have exited and all callbacks have run.
-    ///
-    /// # Errors
-    ///
-    /// The pool was neither closed nor terminated, and so would never end; or its workers could not start.
-    pub fn join(&self) -> Result<()> {
-        let mut core = lock(&self.shared.core);
-        if !core.dispatcher.is_over() {
-            return Err(Error::invalid("cannot join a pool that takes work: close or terminate it first"));
-        }
-        while !core.dispatcher.is_finished() {
-            core = self.shared.changed.wait(core).unwrap_or_else(PoisonError::into_inner);
-        }
-        let failure = core.dispatcher.failure().cloned();
-        drop(core);
-        self.join_attendants();
-        self.shared.leave();
-        self.shared.callbacks.wait_idle();
-        failure.map_or(Ok(()), Err)
-    }
-
-    fn join_attendants(&self) {
-        for attendant in std::mem::take(&mut *lock(&self.attendants)) {
-            // An attendant runs no user code that could panic.
-            let _ = attendant.join();
-        }
-        if let Staff::Processes(launch) = &self.shared.staff
-            && let Some(relay) = &launch.relay
-        {
-            relay.finish();
-        }
-    }
-
-    /// How many workers the pool has.
-    pub fn processes(&self) -> usize {
-        self.shared.seats()
-    }
-
-    /// The workers whose processes exist just now.
-    pub fn workers(&self) -> Vec<WorkerInfo> {
-        let core = lock(&self.shared.core);
-        let dispatcher = &core.dispatcher;
-        let worker = |(seat, station): (usize, &Option<Arc<Station>>)| {
-            let station = station.as_ref()?;
-            let (ready, busy, jobs_done) = dispatcher.seat(seat);
-            let state = match (ready, busy) {
-                (true, true) => WorkerState::Busy,
-                (true, false) => WorkerState::Idle,
-                (false, _) if dispatcher.is_starting(seat) => WorkerState::Starting,
-                (false, _) => WorkerState::Stopping,
-            };
-            Some(WorkerInfo { pid: station.occupant.pid(), state, jobs_done })
-        };
-        core.stations.iter().enumerate().filter_map(worker).collect()
-    }
-
-    /// How many calls are where.
-    pub fn stats(&self) -> PoolStats {
-        let dispatcher::Counts { waiting, running, done, failed } = lock(&self.shared.core).dispatcher.counts();
-        PoolStats { waiting, running, done, failed }
-    }
-}
-
-impl Drop for Pool {
-    fn drop(&mut self) {
-        let abandoned = self.shared.tell(|dispatcher, _| dispatcher.terminate());
-        if abandoned > 0 {
-            tracing::warn!(
-                "pool `{}` was dropped with {abandoned} calls that had not ended: close and join it to let them finish",
-                self.shared.name
-            );
-        }
-        self.join_attendants();
-        self.shared.leave();
-    }
-}
-
-impl fmt::Debug for Pool {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pool")
-            .field("name", &self.shared.name)
-            .field("processes", &self.processes())
-            .field("stats", &self.stats())
-            .finish_non_exhaustive()
-    }
-}
+pub(crate) use single::Single;

@@ -33,13 +33,13 @@
 
 mod records;
 
-pub(crate) use records::{Bulk, Failed, Failure, Record, RecordHead, Told};
+pub(crate) use records::{Bulk, Failed, Failure, Record, RecordHead, RecordReader, StoredValues, Values};
 
 use crate::{
     codec::{CodecError, Reader, Writer},
     memory::{
         ALIGN,
-        packed::{Part, Slices},
+        packed::{PackedSlice, Slices},
     },
     os::{self, Confinement},
     panic::PanicInfo,
@@ -280,6 +280,14 @@ pub(crate) fn chunk_overhead(task: &str) -> usize {
     CHUNK_HEAD + task.len() + 4 * ALIGN
 }
 
+/// A frame of calls that is about to be sent.
+pub(crate) trait WriteFrame {
+    /// How many bytes it has at the most.
+    fn most(&self) -> usize;
+
+    fn write<A: Append>(&self, to: &mut A);
+}
+
 /// Writes a frame of calls: first this, then its chunks.
 pub(crate) struct CallsWriter<'w, A: Append> {
     to: &'w mut A,
@@ -296,7 +304,7 @@ impl<'w, A: Append> CallsWriter<'w, A> {
     }
 
     /// Adds so many calls with these arguments.
-    pub(crate) fn chunk(&mut self, first: CallHeader, count: u32, task: &'static str, part: Part<'_>) {
+    pub(crate) fn chunk(&mut self, first: CallHeader, count: u32, task: &'static str, part: PackedSlice<'_>) {
         // An empty name means: as the chunk before.
         let name = if std::ptr::eq(self.name, task) { "" } else { task };
         self.name = task;

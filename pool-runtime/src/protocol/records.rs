@@ -16,6 +16,7 @@ use crate::{
     dossier::Stage,
     panic::PanicInfo,
     protocol::{Garbled, content, number, text},
+    transport::Append,
 };
 use std::ops::Range;
 
@@ -40,17 +41,6 @@ pub(crate) struct Failed {
     /// The worker exits after this: a panic may have broken its state.
     pub(crate) leaving: bool,
     pub(crate) failure: Failure,
-}
-
-/// What a worker says, before it starts the next call.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Told<'f> {
-    /// The call has ended, with these bytes.
-    Value(&'f [u8]),
-    /// The call has failed.
-    Failed(Failed),
-    /// So many calls, of which this is the last, took so many nanoseconds.
-    Time { calls: u32, nanos: u64 },
 }
 
 const VALUE: u32 = 0;
@@ -114,7 +104,7 @@ impl RecordHead {
         Self::new(number, FAILED, payload)
     }
 
-    /// Of the time that some calls took: see [`Told::Time`].
+    /// Of the time that some calls took: see [`Record::Time`].
     pub(crate) fn time(calls: u32) -> Self {
         Self::new(calls, TIME, 8)
     }
@@ -161,15 +151,15 @@ impl Failed {
     }
 }
 
-/// A record in a stream of them.
+/// The head of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Record {
-    pub(crate) number: u32,
+struct Head {
+    number: u32,
     kind: u32,
-    /// Where its payload begins, from the beginning of the record.
-    head: usize,
+    /// Where the payload begins, from the beginning of the record.
+    payload: usize,
     length: usize,
-    /// If it ends in plain data.
+    /// If the payload ends in plain data.
     bulk: Option<Bulk>,
 }
 
@@ -183,100 +173,302 @@ pub(crate) struct Bulk {
     pub(crate) align: usize,
 }
 
-impl Record {
-    /// The record at the beginning of `stream`. None if it has not arrived as far as its head.
+impl Head {
+    /// The head at the beginning of `stream`. None if it has not arrived.
     #[inline]
-    pub(crate) fn first(stream: &[u8]) -> Result<Option<Self>, Garbled> {
+    fn first(stream: &[u8]) -> Result<Option<Self>, Garbled> {
         let Some(head) = stream.first_chunk::<8>() else { return Ok(None) };
         let [number, word] = bytemuck::cast::<_, [[u8; 4]; 2]>(*head).map(u32::from_le_bytes);
-        let mut record = Self { number, kind: word >> 28, head: 8, length: (word & LONG) as usize, bulk: None };
-        if record.length == LONG as usize {
+        let mut head = Self { number, kind: word >> 28, payload: 8, length: (word & LONG) as usize, bulk: None };
+        if head.length == LONG as usize {
             let Some(length) = stream[8..].first_chunk() else { return Ok(None) };
             let length = u64::from_le_bytes(*length);
-            record.head = 16;
-            record.length = usize::try_from(length)
+            head.payload = 16;
+            head.length = usize::try_from(length)
                 .ok()
                 .filter(|length| *length < isize::MAX as usize / 2)
                 .ok_or(Garbled("it is too long"))?;
         }
-        match record.kind {
-            VALUE | FAILED | TIME => {}
+        match head.kind {
+            VALUE | FAILED => {}
+            TIME if head.length == 8 => {}
+            TIME => return Err(Garbled("it reports a time that is none")),
             BULK => {
                 let nonsense = Garbled("it reports plain data that is none");
-                if record.head != 16 {
+                if head.payload != 16 {
                     return Err(nonsense);
                 }
                 let Some(words) = stream.get(16..).and_then(|rest| rest.first_chunk::<8>()) else { return Ok(None) };
                 let [before, align] =
                     bytemuck::cast::<_, [[u8; 4]; 2]>(*words).map(|word| u32::from_le_bytes(word) as usize);
-                if before > record.length.min(MOST_BEFORE) || !align.is_power_of_two() || align > MOST_ALIGN {
+                if before > head.length.min(MOST_BEFORE) || !align.is_power_of_two() || align > MOST_ALIGN {
                     return Err(nonsense);
                 }
-                record.head = 24;
-                record.bulk = Some(Bulk { at: 24 + before, length: record.length - before, align });
+                head.payload = 24;
+                head.bulk = Some(Bulk { at: 24 + before, length: head.length - before, align });
             }
             _ => return Err(Garbled("it reports something unknown")),
         }
-        if record.is_time() && record.length != 8 {
-            return Err(Garbled("it reports a time that is none"));
-        }
-        Ok(Some(record))
+        Ok(Some(head))
     }
 
-    /// How many bytes it takes, all in all.
+    /// How many bytes the record takes, all in all.
     #[inline]
-    pub(crate) fn size(&self) -> usize {
-        (self.head + self.length).next_multiple_of(8)
+    fn size(&self) -> usize {
+        (self.payload + self.length).next_multiple_of(8)
+    }
+
+    #[inline]
+    fn is_value(&self) -> bool {
+        matches!(self.kind, VALUE | BULK)
+    }
+
+    #[inline]
+    fn payload(&self) -> Range<usize> {
+        self.payload..self.payload + self.length
     }
 
     /// How many values follow on this one, of the next calls and of the same length, whole in the stream that begins
-    /// here.
+    /// with this record.
     #[inline]
-    pub(crate) fn alike_behind(&self, stream: &[u8]) -> u32 {
+    fn alike_behind(&self, stream: &[u8]) -> u32 {
         let size = self.size();
         let word = |at: usize| {
             stream.get(at..at + 8).and_then(|word| word.first_chunk()).map(|word| u64::from_le_bytes(*word))
         };
-        let (Some(first), true) = (word(0), self.head == 8 && self.is_value()) else { return 0 };
+        let (Some(first), true) = (word(0), self.payload == 8 && self.is_value()) else { return 0 };
         let most = (stream.len() / size).saturating_sub(1).min((u32::MAX - self.number) as usize);
         // The number is the lower half of the word, which for these goes up by one at a time.
         (1..=most).take_while(|index| word(index * size) == Some(first + *index as u64)).count() as u32
     }
+}
 
-    /// Where its payload is in a stream in which it begins at `at`.
+/// What a worker says, before it starts the next call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Record<'s> {
+    /// Calls have ended with values.
+    Values(Values<'s>),
+    /// A call has failed.
+    Failed { number: u32, failed: Failed },
+    /// So many calls, of which the latest was the last, took so many nanoseconds.
+    Time { calls: u32, nanos: u64 },
+}
+
+/// The records of values of calls with consecutive numbers: whole, and checked once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Values<'s> {
+    first: u32,
+    count: u32,
+    bytes: &'s [u8],
+}
+
+/// Reads a stream of records, as far as it has arrived. The one place where records are parsed.
+#[derive(Clone, Debug)]
+pub(crate) struct RecordReader<'s> {
+    stream: &'s [u8],
+    at: usize,
+}
+
+/// A record of which the end has not arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Unfinished {
+    pub(crate) number: u32,
+    /// How many bytes it takes, all in all, and where its payload begins.
+    pub(crate) size: usize,
+    pub(crate) payload: usize,
+    pub(crate) bulk: Option<Bulk>,
+}
+
+impl<'s> RecordReader<'s> {
     #[inline]
-    pub(crate) fn payload(&self, at: usize) -> Range<usize> {
-        at + self.head..at + self.head + self.length
+    pub(crate) fn new(stream: &'s [u8]) -> Self {
+        Self { stream, at: 0 }
     }
+
+    /// How many bytes the records have that were read.
+    pub(crate) fn position(&self) -> usize {
+        self.at
+    }
+
+    /// The next record, if all of it has arrived; values of consecutive calls together.
+    ///
+    /// # Errors
+    ///
+    /// It makes no sense.
+    #[inline]
+    pub(crate) fn next(&mut self) -> Result<Option<Record<'s>>, Garbled> {
+        let rest = &self.stream[self.at..];
+        let Some(head) = Head::first(rest)?.filter(|head| head.size() <= rest.len()) else { return Ok(None) };
+        if head.is_value() {
+            return Ok(Some(Record::Values(self.values(head.number))));
+        }
+        self.at += head.size();
+        let payload = &rest[head.payload()];
+        Ok(Some(match head.kind {
+            FAILED => Record::Failed { number: head.number, failed: Failed::from_payload(payload)? },
+            _ => Record::Time { calls: head.number, nanos: u64::from_le_bytes(number(payload, 0)?) },
+        }))
+    }
+
+    /// As many values as follow on each other from here on.
+    fn values(&mut self, first: u32) -> Values<'s> {
+        let (begin, mut count) = (self.at, 0_u32);
+        loop {
+            let rest = &self.stream[self.at..];
+            let next = first.wrapping_add(count);
+            // What makes no sense is found when it is read for itself.
+            let head = Head::first(rest).ok().flatten();
+            let fits = |head: &Head| head.is_value() && head.number == next && head.size() <= rest.len();
+            let Some(head) = head.filter(fits).filter(|_| count < u32::MAX / 2) else { break };
+            let alike = 1 + head.alike_behind(rest);
+            self.at += alike as usize * head.size();
+            count += alike;
+        }
+        Values { first, count, bytes: &self.stream[begin..self.at] }
+    }
+
+    /// The record whose end has not arrived, if enough of its beginning has.
+    ///
+    /// # Errors
+    ///
+    /// It makes no sense.
+    pub(crate) fn unfinished(&self) -> Result<Option<Unfinished>, Garbled> {
+        let rest = &self.stream[self.at..];
+        let head = Head::first(rest)?.filter(|head| head.size() > rest.len() && head.kind != TIME);
+        Ok(head.map(|head| Unfinished {
+            number: head.number,
+            size: head.size(),
+            payload: head.payload,
+            bulk: head.bulk,
+        }))
+    }
+}
+
+impl<'s> Values<'s> {
+    /// The number of the first call, and how many they are.
+    pub(crate) fn first(&self) -> u32 {
+        self.first
+    }
+
+    pub(crate) fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// How many bytes the records take.
+    pub(crate) fn size(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// The payloads, in the order of the calls.
+    #[inline]
+    pub(crate) fn payloads(&self) -> Payloads<'s> {
+        Payloads { rest: self.bytes, left: self.count, alike: 0, size: 0, payload: 0..0 }
+    }
+
+    /// The payload of the first.
+    #[inline]
+    pub(crate) fn payload(&self) -> &'s [u8] {
+        self.payloads().next().unwrap_or_default()
+    }
+
+    /// Where the payload of the first lies in its record.
+    pub(crate) fn payload_range(&self) -> Range<usize> {
+        Head::first(self.bytes).ok().flatten().map_or(0..0, |head| head.payload())
+    }
+
+    /// Takes off the front those before the call of this number.
+    pub(crate) fn skip_to(&mut self, number: u32) {
+        let _ = self.take(number.wrapping_sub(self.first));
+    }
+
+    /// Takes so many off the front; all if there are no more.
+    pub(crate) fn take(&mut self, count: u32) -> Self {
+        if count >= self.count {
+            let end = Self { first: self.first.wrapping_add(self.count), count: 0, bytes: &[] };
+            return std::mem::replace(self, end);
+        }
+        let mut payloads = self.payloads();
+        if let Some(last) = count.checked_sub(1) {
+            payloads.nth(last as usize);
+        }
+        let (bytes, rest) = self.bytes.split_at(self.bytes.len() - payloads.rest.len());
+        let front = Self { first: self.first, count, bytes };
+        *self = Self { first: self.first.wrapping_add(count), count: self.count - count, bytes: rest };
+        front
+    }
+}
+
+/// The payloads of values, one after the other.
+#[derive(Clone, Debug)]
+pub(crate) struct Payloads<'s> {
+    rest: &'s [u8],
+    /// How many come after those that are alike.
+    left: u32,
+    /// How many there are whose records are like the present one, their size, and where the payload lies in each.
+    alike: u32,
+    size: usize,
+    payload: Range<usize>,
+}
+
+impl<'s> Iterator for Payloads<'s> {
+    type Item = &'s [u8];
 
     #[inline]
-    pub(crate) fn is_value(&self) -> bool {
-        matches!(self.kind, VALUE | BULK)
+    fn next(&mut self) -> Option<&'s [u8]> {
+        if self.alike == 0 {
+            let head = Head::first(self.rest).ok().flatten().filter(|_| self.left > 0)?;
+            self.alike = 1 + head.alike_behind(self.rest).min(self.left - 1);
+            self.left -= self.alike;
+            (self.size, self.payload) = (head.size(), head.payload());
+        }
+        let (record, rest) = self.rest.split_at_checked(self.size)?;
+        self.alike -= 1;
+        self.rest = rest;
+        record.get(self.payload.clone())
+    }
+}
+
+/// Values that are kept until somebody asks for them, as their records.
+#[derive(Debug, Default)]
+pub(crate) struct StoredValues {
+    count: u32,
+    bytes: Vec<u8>,
+}
+
+impl StoredValues {
+    /// With room for so many bytes of records.
+    pub(crate) fn with_capacity(bytes: usize) -> Self {
+        Self { count: 0, bytes: Vec::with_capacity(bytes) }
     }
 
-    pub(crate) fn bulk(&self) -> Option<Bulk> {
-        self.bulk
+    /// The value whose payload these parts are.
+    pub(crate) fn of_parts(parts: &[&[u8]]) -> Self {
+        let payload: usize = parts.iter().map(|part| part.len()).sum();
+        let head = RecordHead::value(0, payload);
+        let mut bytes = Vec::with_capacity((head.len() + payload).next_multiple_of(8));
+        bytes.put(&head);
+        parts.iter().for_each(|part| bytes.put(part));
+        bytes.pad(8);
+        Self { count: 1, bytes }
     }
 
-    /// Is it about no call in particular?
-    pub(crate) fn is_time(&self) -> bool {
-        self.kind == TIME
+    pub(crate) fn count(&self) -> u32 {
+        self.count
     }
 
-    /// What it says; `payload` is its own.
-    pub(crate) fn told<'f>(&self, payload: &'f [u8]) -> Result<Told<'f>, Garbled> {
-        Ok(match self.kind {
-            VALUE | BULK => Told::Value(payload),
-            FAILED => Told::Failed(Failed::from_payload(payload)?),
-            _ => Told::Time { calls: self.number, nanos: u64::from_le_bytes(number(payload, 0)?) },
-        })
+    pub(crate) fn push(&mut self, values: Values<'_>) {
+        self.count += values.count;
+        self.bytes.extend_from_slice(values.bytes);
+    }
+
+    pub(crate) fn values(&self) -> Values<'_> {
+        Values { first: 0, count: self.count, bytes: &self.bytes }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::transport::Append;
 
     #[test]
     fn records_are_read_back_as_they_arrive() {
@@ -291,17 +483,37 @@ mod tests {
         put(RecordHead::value(1, 3), b"abc");
         put(RecordHead::failed(2, payload.len()), &payload);
         put(RecordHead::time(2), &77u64.to_le_bytes());
-        assert_eq!(Record::first(&stream[..7]), Ok(None));
-        let mut at = 0;
-        let mut told = Vec::new();
-        while let Some(record) = Record::first(&stream[at..]).unwrap() {
-            told.push(record.told(&stream[record.payload(at)]).unwrap());
-            at += record.size();
-        }
-        assert_eq!(at, stream.len());
-        assert_eq!(told, [Told::Value(b"abc"), Told::Failed(failed), Told::Time { calls: 2, nanos: 77 }]);
+        assert_eq!(RecordReader::new(&stream[..7]).next(), Ok(None));
+        let mut reader = RecordReader::new(&stream);
+        let Ok(Some(Record::Values(values))) = reader.next() else { panic!("no values") };
+        assert_eq!((values.first(), values.count(), values.payload()), (1, 1, &b"abc"[..]));
+        assert_eq!(reader.next(), Ok(Some(Record::Failed { number: 2, failed })));
+        assert_eq!(reader.next(), Ok(Some(Record::Time { calls: 2, nanos: 77 })));
+        assert_eq!((reader.next(), reader.position()), (Ok(None), stream.len()));
         let long = RecordHead::value(5, 1 << 40);
-        let record = Record::first(&long).unwrap().unwrap();
-        assert_eq!((record.number, record.size()), (5, 16 + (1 << 40)));
+        let reader = RecordReader::new(&long);
+        let unfinished = reader.unfinished().unwrap().unwrap();
+        assert_eq!((unfinished.number, unfinished.size), (5, 16 + (1 << 40)));
+    }
+
+    #[test]
+    fn values_of_consecutive_calls_are_read_together_and_split_anywhere() {
+        let lengths = [8, 8, 8, 3, 0, 8, 40, 40, 8];
+        let mut stream = Vec::new();
+        for (number, length) in (u32::MAX - 3..=u32::MAX).chain(0..).zip(lengths) {
+            stream.extend_from_slice(&RecordHead::value(number, length));
+            stream.extend_from_slice(&vec![length as u8; length]);
+            stream.pad(8);
+        }
+        let mut reader = RecordReader::new(&stream);
+        let Ok(Some(Record::Values(all))) = reader.next() else { panic!("no values") };
+        assert_eq!((all.count(), reader.position()), (lengths.len() as u32, stream.len()));
+        for cut in 0..=lengths.len() {
+            let mut rest = all;
+            let front = rest.take(cut as u32);
+            let found: Vec<_> = front.payloads().chain(rest.payloads()).map(<[u8]>::len).collect();
+            assert_eq!((found.as_slice(), front.count()), (&lengths[..], cut as u32));
+            assert_eq!(rest.first(), all.first().wrapping_add(cut as u32));
+        }
     }
 }

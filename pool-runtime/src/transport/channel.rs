@@ -31,7 +31,7 @@ use rustix::net::{RecvAncillaryBuffer, RecvFlags, ReturnFlags, recvmsg};
 use std::{
     fmt::Debug,
     io::{self, IoSliceMut},
-    os::fd::{BorrowedFd, OwnedFd, RawFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd},
     sync::{Arc, LazyLock, Mutex, PoisonError},
     time::Instant,
 };
@@ -212,6 +212,13 @@ impl Receiver {
         self.most = MOST_OF_AN_ANSWER;
     }
 
+    /// Shares it, and its socket with those who only wait for something to come, or for the other side to go.
+    pub(crate) fn share(self) -> (Arc<Mutex<Box<dyn Inlet>>>, ReceivingSocket) {
+        let number = self.number;
+        let owner: Arc<Mutex<Box<dyn Inlet>>> = Arc::new(Mutex::new(Box::new(self)));
+        (owner.clone(), ReceivingSocket { owner, number })
+    }
+
     /// Another descriptor of the socket, to see the other side go.
     pub(crate) fn duplicate(&self) -> io::Result<OwnedFd> {
         os::borrow(&self.channel, self.number).try_clone_to_owned()
@@ -276,6 +283,19 @@ impl Receiver {
         self.total = head.total;
         self.unfinished.extend_from_slice(rest);
         Ok((head.left == 0).then(|| Frame::new(std::mem::take(&mut self.unfinished), 0)))
+    }
+}
+
+/// The socket of a [`Receiver`], from which only that one reads.
+#[derive(Debug)]
+pub(crate) struct ReceivingSocket {
+    owner: Arc<Mutex<Box<dyn Inlet>>>,
+    number: RawFd,
+}
+
+impl AsFd for ReceivingSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        os::borrow(&*self.owner, self.number)
     }
 }
 

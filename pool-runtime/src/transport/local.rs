@@ -12,20 +12,29 @@ use crate::{
 use std::{
     collections::VecDeque,
     fmt, io,
-    sync::{Arc, Condvar, Mutex},
+    sync::{Arc, Condvar, Mutex, PoisonError},
     time::Instant,
 };
 
 #[derive(Default)]
 struct Queue {
     state: Mutex<State>,
+    /// A frame has come, or the queue was closed: for the receiver.
     changed: Condvar,
+    /// The queue was closed: for whoever waits for that alone.
+    closed: Condvar,
 }
+
+/// What is called, once, when something comes: with the mark that whoever sleeps has left.
+type Ring = Box<dyn Fn(u32) + Send + Sync>;
 
 #[derive(Default)]
 struct State {
     frames: VecDeque<(Vec<u8>, Vec<Arc<Region>>)>,
     closed: bool,
+    /// How to wake somebody who sleeps and does not receive, and the mark of who does.
+    bell: Option<Ring>,
+    armed: u32,
     /// The receiver has nothing to do: it waits for a frame.
     idle: bool,
 }
@@ -52,9 +61,20 @@ impl Queue {
         let mut state = lock(&self.state);
         state.closed = true;
         let idle = state.idle;
+        state.ring();
         drop(state);
         self.changed.notify_all();
+        self.closed.notify_all();
         idle
+    }
+}
+
+impl State {
+    fn ring(&mut self) {
+        let mark = std::mem::take(&mut self.armed);
+        if let Some(bell) = self.bell.as_ref().filter(|_| mark != 0) {
+            bell(mark);
+        }
     }
 }
 
@@ -62,6 +82,31 @@ impl Sender {
     /// Nothing more is to be sent, by nobody. Returns whether the other side had nothing to do.
     pub(crate) fn close(&self) -> bool {
         self.0.close()
+    }
+
+    /// Waits until nothing more can be sent.
+    pub(crate) fn await_close(&self) {
+        let state = lock(&self.0.state);
+        drop(self.0.closed.wait_while(state, |state| !state.closed).unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// What is called when something comes for somebody who is [armed](Self::arm) for it.
+    pub(crate) fn set_bell(&self, bell: impl Fn(u32) + Send + Sync + 'static) {
+        lock(&self.0.state).bell = Some(Box::new(bell));
+    }
+
+    /// Has the bell rung, with this mark, when something comes; at once if something is there. 0 is nobody.
+    pub(crate) fn arm(&self, mark: u32) {
+        let mut state = lock(&self.0.state);
+        state.armed = mark;
+        if !state.frames.is_empty() || state.closed {
+            state.ring();
+        }
+    }
+
+    /// Is there something that was not received?
+    pub(crate) fn has_unread(&self) -> bool {
+        !lock(&self.0.state).frames.is_empty()
     }
 }
 
@@ -77,6 +122,7 @@ impl Outlet for Sender {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
         state.frames.push_back((frame, held));
+        state.ring();
         drop(state);
         self.0.changed.notify_one();
         Ok(())

@@ -313,11 +313,11 @@ impl Duty {
 
     /// Runs calls until the parent says that there are no more, or is gone. Returns the exit code.
     fn do_it(mut self, mut calls: Calls) -> i32 {
-        memory::worker_began();
+        memory::set_in_worker(true);
         loop {
             let next = match &mut calls {
                 Calls::Ring(incoming) => self.next_in_ring(incoming),
-                Calls::Channel(inlet) => match inlet.receive(memory::trim_spare().then(|| Instant::now() + IDLE)) {
+                Calls::Channel(inlet) => match inlet.receive(memory::trim().then(|| Instant::now() + IDLE)) {
                     Received::Frame(frame) => self.obey(&frame),
                     Received::Nothing => {
                         self.give_back();
@@ -360,7 +360,7 @@ impl Duty {
     fn next_in_ring(&mut self, incoming: &mut ring::Incoming) -> Result<Next, String> {
         if !incoming.is_ready()? {
             self.reporter.flush(true)?;
-            if (self.result.capacity() > KEPT || memory::trim_spare()) && !incoming.is_ready_within(IDLE)? {
+            if (self.result.capacity() > KEPT || memory::trim()) && !incoming.is_ready_within(IDLE)? {
                 self.give_back();
             }
         }
@@ -370,7 +370,7 @@ impl Duty {
     /// There is nothing to do: memory for large values is not kept.
     fn give_back(&mut self) {
         self.result = Writer::new();
-        memory::drop_spare();
+        memory::release();
     }
 
     pub(crate) fn obey(&mut self, frame: &[u8]) -> Result<Next, String> {

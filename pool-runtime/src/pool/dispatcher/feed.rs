@@ -5,7 +5,12 @@
 //! What is on its way to a worker is limited in calls, bytes and frames: sending must never wait for a worker that is
 //! busy.
 
-use crate::pool::dispatcher::{Dispatcher, Effect, Flight, MILLISECOND, Phase, Time, Work, is_after};
+use crate::pool::dispatcher::{
+    events::{Effect, MILLISECOND, Time, Work},
+    machine::Dispatcher,
+    range::Flight,
+    seat::Phase,
+};
 
 /// How much work a worker is given ahead, where calls are short: what hides the way there and back.
 pub(super) const AHEAD: Time = 4 * MILLISECOND;
@@ -18,40 +23,10 @@ pub(super) const GRAIN: Time = 100_000;
 /// How much a chunk of calls takes in a frame beside their arguments, about.
 pub(super) const CHUNK_BYTES: usize = 128;
 
-/// How long calls of each task take: moving averages.
-#[derive(Debug, Default)]
-pub(super) struct Durations {
-    averages: Vec<(&'static str, Time)>,
-    /// Where the latest one was found; most look-ups are for the same task as the one before.
-    latest: usize,
-}
-
-impl Durations {
-    fn find(&mut self, task: &'static str) -> Option<&mut Time> {
-        // One place in memory is one task; one that has several is found several times, which does no harm.
-        let is_it = |entry: &(&'static str, Time)| std::ptr::eq(entry.0, task);
-        if !self.averages.get(self.latest).is_some_and(is_it) {
-            self.latest = self.averages.iter().position(is_it)?;
-        }
-        self.averages.get_mut(self.latest).map(|(_, time)| time)
-    }
-
-    pub(super) fn get(&mut self, task: &'static str) -> Option<Time> {
-        self.find(task).copied()
-    }
-
-    pub(super) fn add(&mut self, task: &'static str, time: Time) {
-        match self.find(task) {
-            Some(average) => *average = (*average * 7 + time) / 8,
-            None => self.averages.push((task, time)),
-        }
-    }
-}
-
 impl<W: ?Sized + Work> Dispatcher<W> {
     pub(super) fn feed_idle(&mut self, now: Time) {
         let share = self.share();
-        while self.waiting_calls > 0 {
+        while self.queue.ready() > 0 {
             let Some(seat) = self.idle.pop() else { break };
             self.feed(seat, share, now);
         }
@@ -63,9 +38,9 @@ impl<W: ?Sized + Work> Dispatcher<W> {
     /// than one that has to be woken. Says whether that was all.
     pub(super) fn append(&mut self, now: Time) -> bool {
         let seat = self.latest;
-        let Some(duration) = self.front().and_then(|task| self.durations.get(task)) else { return false };
+        let Some(duration) = self.next_task().and_then(|task| self.durations.get(task)) else { return false };
         let state = &self.seats[seat];
-        let more = duration.saturating_mul(self.waiting_calls as Time);
+        let more = duration.saturating_mul(self.queue.ready() as Time);
         if state.calls == 0 || state.ahead.saturating_add(more) > GRAIN || now.saturating_sub(state.progress) > GRAIN {
             return false;
         }
@@ -74,18 +49,18 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         if !self.idle.is_empty() {
             self.look_again.get_or_insert(now + STALLED);
         }
-        self.waiting_calls == 0
+        self.queue.ready() == 0
     }
 
     /// How many of the waiting calls one worker gets at the most: no worker is to have what another could be doing.
     pub(super) fn share(&self) -> usize {
-        self.waiting_calls.div_ceil(self.ready_seats.max(1))
+        self.queue.ready().div_ceil(self.ready_seats.max(1))
     }
 
     /// Gives a worker what it should have: something if it has nothing; more if what it has is soon done.
     pub(super) fn feed(&mut self, seat: usize, share: usize, now: Time) {
         let (state, limits) = (&self.seats[seat], self.limits);
-        if state.phase != Phase::Ready || state.recalling || state.watch.worn || self.waiting_calls == 0 {
+        if state.phase() != Phase::Ready || state.recalling || state.watch.worn || self.queue.ready() == 0 {
             return;
         }
         let enough = state.ahead > LOW
@@ -97,7 +72,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         }
         let first = state.sent.wrapping_add(1);
         let (mut given, mut size) = (0, 0);
-        while let Some(task) = self.front() {
+        while let Some(task) = self.next_task() {
             let duration = self.durations.get(task).unwrap_or(AHEAD);
             let share = share.max((GRAIN / duration) as usize).saturating_sub(given);
             let Some(calls) = self.fitting(seat, share, size, duration) else { break };
@@ -113,7 +88,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
             }
             state.unread.push_back((state.sent, size));
             state.unread_bytes += size;
-            let (epoch, generation, last) = (state.epoch, state.generation, state.sent);
+            let (epoch, generation, last) = (state.epoch(), state.generation, state.sent);
             self.latest = seat;
             self.effects.push_back(Effect::Send { seat, epoch, generation, first, last });
             if alone {
@@ -125,19 +100,19 @@ impl<W: ?Sized + Work> Dispatcher<W> {
     /// How many of the calls at the front a seat may have, beside `size` bytes that it has just been given.
     fn fitting(&self, seat: usize, share: usize, size: usize, duration: Time) -> Option<u32> {
         let (state, limits) = (&self.seats[seat], &self.limits);
-        let unit = self.returned.front().or_else(|| self.waiting.front())?;
+        let range = self.queue.front()?;
         let left = limits.tasks_per_child.saturating_sub(state.given);
         if share == 0 {
             return None;
         }
-        let most = unit.len().min(share).min(usize::try_from(left).unwrap_or(usize::MAX));
+        let most = (range.len() as usize).min(share).min(usize::try_from(left).unwrap_or(usize::MAX));
         // A worker that has nothing gets one call, however large or long.
         let least = usize::from(state.calls == 0).min(most);
         let in_time = AHEAD.saturating_sub(state.ahead) / duration;
         let in_number = limits.calls.saturating_sub(state.calls);
         let room = limits.frame.min(limits.unhindered.saturating_sub(state.unread_bytes)).saturating_sub(size);
         let most = most.min(in_number).min(usize::try_from(in_time).unwrap_or(usize::MAX));
-        let fits = |calls: usize| CHUNK_BYTES + unit.work.size(unit.next..unit.next + calls as u32) <= room;
+        let fits = |calls: usize| CHUNK_BYTES + range.work.size(range.next..range.next + calls as u32) <= room;
         let mut fitting = most;
         if !fits(fitting) {
             // The most that fits is between the two.
@@ -152,69 +127,39 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         (calls > 0).then_some(calls as u32)
     }
 
-    /// The task of the call that is next. Units that are empty go away.
-    pub(super) fn front(&mut self) -> Option<&'static str> {
-        while self.returned.front().is_some_and(|unit| unit.len() == 0) {
-            self.returned.pop_front();
-        }
-        if self.returned.is_empty() {
-            while self.waiting.front().is_some_and(|unit| unit.len() == 0) {
-                self.waiting.pop_front();
-                self.first_ticket += 1;
-            }
-        }
-        self.returned.front().or_else(|| self.waiting.front()).map(|unit| unit.work.task())
+    /// The task of the call that is next.
+    fn next_task(&self) -> Option<&'static str> {
+        self.queue.front().map(|range| range.work.task())
     }
 
     /// Moves calls at the front to a seat. Returns how many bytes they take.
     fn take(&mut self, seat: usize, calls: u32, expected: Time) -> Option<usize> {
-        let unit = match self.returned.front_mut() {
-            Some(unit) => unit,
-            None => self.waiting.front_mut()?,
-        };
+        let range = self.queue.take(calls)?;
         let state = &mut self.seats[seat];
-        let flight = Flight {
-            ticket: unit.ticket,
-            work: unit.work.clone(),
-            next: unit.next,
-            end: unit.next + calls,
-            attempt: unit.attempt,
-            deaths: unit.deaths,
-            ran: unit.ran,
-            number: state.sent.wrapping_add(1),
-            expected,
-            cancelled: false,
-        };
-        let size = CHUNK_BYTES + flight.work.size(flight.next..flight.end);
-        unit.next = flight.end;
+        let size = CHUNK_BYTES + range.work.size(range.next..range.end);
+        let flight = Flight { calls: range, number: state.sent.wrapping_add(1), expected, cancelled: false };
         state.sent = state.sent.wrapping_add(calls);
         state.given += u64::from(calls);
         state.ahead += flight.ahead();
         state.calls += calls as usize;
         state.in_flight.push_back(flight);
-        self.waiting_calls -= calls as usize;
         self.in_flight_calls += calls as usize;
-        // What has been given out must not be kept in memory by a unit that has nothing left.
-        self.front();
         Some(size)
     }
 
     /// If a worker is idle while another has calls behind one that takes long, those are taken back for it.
     pub(super) fn relieve(&mut self, now: Time) {
-        if self.idle.is_empty() || self.waiting_calls > 0 || self.in_flight_calls < 2 {
+        if self.idle.is_empty() || self.queue.ready() > 0 || self.in_flight_calls < 2 {
             return;
         }
         let mut again: Option<Time> = None;
         for seat in 0..self.seats.len() {
             let state = &self.seats[seat];
-            if state.phase != Phase::Ready || state.recalling || state.calls < 2 {
+            if state.phase() != Phase::Ready || state.recalling {
                 continue;
             }
             // The first one runs; the last one may be known to have started, its report being on the way.
-            let (Some(first), Some(last)) = (state.in_flight.front(), state.in_flight.back()) else { continue };
-            if !is_after(last.last_number(), state.started) {
-                continue;
-            }
+            let Some(first) = state.in_flight.front().filter(|_| state.has_calls_behind()) else { continue };
             let behind = state.ahead - first.expected;
             // Where all are slow to start anything, as the machine is busy with something else, calls would be taken to
             // and fro: each time that nothing comes of it, a worker gets twice as long.

@@ -1,22 +1,22 @@
 //! What others ask the dispatcher: nothing here changes it.
 
-use crate::{
-    error::Error,
-    pool::dispatcher::{
-        Dispatcher, Flight, MILLISECOND, Over, Phase, Seat, Ticket, Time, Work, is_after, state::Counts,
-    },
+use crate::pool::dispatcher::{
+    events::{Counts, MILLISECOND, Time, Work},
+    machine::{Dispatcher, Over},
+    range::{Flight, is_after},
+    seat::{Phase, Seat},
 };
 
 impl<W: ?Sized + Work> Dispatcher<W> {
     pub(crate) fn is_over(&self) -> bool {
-        !matches!(self.over, Over::No)
+        self.over != Over::No
     }
 
     /// Every seat is empty for good, and so nothing is left to be told.
     pub(crate) fn is_finished(&self) -> bool {
         // What runs where it was submitted is waited for, unless the pool was terminated.
-        let here = self.running_here > 0 && !matches!(self.over, Over::Terminated);
-        !here && self.seats.iter().all(|seat| seat.phase == Phase::Closed)
+        let inline = self.inline_calls > 0 && self.over != Over::Terminated;
+        !inline && self.seats.iter().all(|seat| seat.phase() == Phase::Closed)
     }
 
     /// How often what has not started was taken back from the process at a seat.
@@ -26,23 +26,16 @@ impl<W: ?Sized + Work> Dispatcher<W> {
 
     /// At how many seats there is, or may be again, a process.
     pub(crate) fn open_seats(&self) -> usize {
-        self.seats.iter().filter(|seat| seat.phase != Phase::Closed).count()
+        self.seats.iter().filter(|seat| seat.phase() != Phase::Closed).count()
     }
 
     pub(crate) fn is_starting(&self, seat: usize) -> bool {
-        self.seats[seat].phase == Phase::Starting
+        self.seats[seat].phase() == Phase::Starting
     }
 
     /// Has a worker been told to exit, and may take its time?
     pub(crate) fn is_leaving(&self, seat: usize) -> bool {
-        self.seats[seat].phase == Phase::Leaving
-    }
-
-    pub(crate) fn failure(&self) -> Option<&Error> {
-        match &self.over {
-            Over::Failed(error) => Some(error),
-            _ => None,
-        }
+        self.seats[seat].phase() == Phase::Leaving
     }
 
     pub(crate) fn ever_ready(&self) -> bool {
@@ -51,8 +44,8 @@ impl<W: ?Sized + Work> Dispatcher<W> {
 
     pub(crate) fn counts(&self) -> Counts {
         Counts {
-            waiting: self.waiting_calls + self.delayed_calls,
-            running: self.in_flight_calls + self.running_here,
+            waiting: self.queue.len(),
+            running: self.in_flight_calls + self.inline_calls,
             done: self.done,
             failed: self.failed,
         }
@@ -63,12 +56,6 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         let flights = &self.seats[seat].in_flight;
         let start = flights.partition_point(|flight| is_after(first, flight.number));
         flights.range(start..).take_while(move |flight| !is_after(flight.number, last))
-    }
-
-    /// Where this work is, a single call, if it is the only one in flight there.
-    pub(crate) fn alone_at(&self, ticket: Ticket) -> Option<(usize, u32)> {
-        let alone = |seat: &&Seat<W>| seat.in_flight.len() == 1 && seat.in_flight[0].ticket == ticket;
-        self.seats.iter().enumerate().find(|(_, seat)| alone(seat)).map(|(index, seat)| (index, seat.epoch))
     }
 
     /// How many seats have calls in flight, while processes wait there.
@@ -92,7 +79,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         const MANY: usize = 4;
         /// So many results are still in the processor's cache.
         const WARM: Time = 3000;
-        let busy = self.seats.iter().filter(|seat| seat.calls > 0 && seat.phase == Phase::Ready);
+        let busy = self.seats.iter().filter(|seat| seat.calls > 0 && seat.phase() == Phase::Ready);
         let rest = |seat: &Seat<W>| {
             let expected = seat.in_flight.front().map(|flight| flight.expected).filter(|time| *time <= patience)?;
             // One that shows no progress has met a call that is not short.
@@ -113,6 +100,6 @@ impl<W: ?Sized + Work> Dispatcher<W> {
     /// Of a seat: is a process there, does it have work, and how many calls were finished there.
     pub(crate) fn seat(&self, seat: usize) -> (bool, bool, u64) {
         let seat = &self.seats[seat];
-        (matches!(seat.phase, Phase::Ready), !seat.in_flight.is_empty(), seat.done)
+        (seat.phase() == Phase::Ready, !seat.in_flight.is_empty(), seat.done)
     }
 }

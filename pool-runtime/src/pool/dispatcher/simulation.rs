@@ -20,18 +20,22 @@ mod events;
 mod invariants;
 
 use crate::{
-    dossier::Stage,
+    dossier::{Loss, Ran, Stage},
+    options::RestartPolicy,
     panic::PanicInfo,
     policy::Policy,
     pool::dispatcher::{
+        events::{MILLISECOND, NEVER},
+        range::is_after,
+        seat::Phase,
         tests::{Calls, LIMITS, Simple, ends, headers},
-        watch::NEVER,
         *,
     },
-    protocol::{CallHeader, Failure},
+    protocol::{CallHeader, Failed},
 };
 use std::{
-    collections::HashSet,
+    collections::{HashSet, VecDeque},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -145,7 +149,7 @@ enum News {
     Seen {
         seat: usize,
         epoch: u32,
-        seen: Seen,
+        seen: Observation,
     },
     /// Once more: somebody has told it already.
     Lost {
@@ -222,7 +226,7 @@ impl World {
         let backlog = [4, 40, 400][random.below(3)];
         Self {
             shape: Shape { seats, ..most },
-            pool: Dispatcher::new(seats, limits),
+            pool: Dispatcher::new(seats, limits, RestartPolicy::default()),
             policies,
             processes: (0..seats).map(|_| None).collect(),
             active: Vec::new(),
@@ -262,7 +266,7 @@ impl World {
             // Close to its end, or at it.
             let left = self.random.below(4);
             let most = self.events + 20_000;
-            while self.pool.waiting_calls + self.pool.in_flight_calls > left && self.events < most {
+            while self.pool.queue.ready() + self.pool.in_flight_calls > left && self.events < most {
                 self.step();
             }
         }
@@ -360,9 +364,9 @@ fn a_call_that_is_lost_is_found_out() {
         let mut world = World::new(1, SMALL);
         for event in 0..SMALL.events {
             world.step();
-            if event > 500 && world.pool.waiting_calls > 0 {
+            if event > 500 && world.pool.queue.ready() > 0 {
                 // As if somebody had forgotten one.
-                world.pool.waiting_calls -= 1;
+                let _ = world.pool.queue.take(1);
             }
         }
     });

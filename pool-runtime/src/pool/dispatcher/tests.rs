@@ -2,15 +2,17 @@
 //! [simulation](super::simulation).
 
 use crate::{
-    dossier::Stage,
+    dossier::{Loss, Ran, Stage},
+    options::RestartPolicy,
     policy::Policy,
-    pool::dispatcher::{
-        starts::{LONGEST_BACK_OFF, MAX_FAILED_STARTS},
-        *,
-    },
-    protocol::CallHeader,
+    pool::dispatcher::{events::MILLISECOND, workers::MAX_DEATHS, *},
+    protocol::{CallHeader, Failed},
 };
-use std::ops::Range;
+use std::{ops::Range, sync::Arc};
+
+/// How many starts may fail in a row, and how long each waits at the most.
+const MAX_FAILED_STARTS: u32 = 5;
+const LONGEST_BACK_OFF: Time = 2_000 * MILLISECOND;
 
 pub(super) const LIMITS: Limits =
     Limits { unhindered: 1 << 15, frame: 1 << 15, frames: 16, calls: 1024, shortest: 2_000, ..Limits::NONE };
@@ -46,15 +48,34 @@ pub(super) fn work(first_job: u64, calls: u32) -> Calls {
     Calls { first_job, calls, size: 1, policy: Policy::NONE }
 }
 
+/// A pool with the usual restarts.
+pub(super) fn made(seats: usize, limits: Limits) -> Simple {
+    Dispatcher::new(seats, limits, RestartPolicy::default())
+}
+
 impl Simple {
-    fn add(&mut self, work: Calls, now: Time) -> Result<Ticket, Error> {
+    fn add(&mut self, work: Calls, now: Time) -> Result<Ticket, Refusal> {
         let calls = work.calls;
         self.submit(Arc::new(work), calls, now)
     }
 
+    /// A worker reports so many calls from this number on; their ends are among the effects.
+    pub(super) fn report(
+        &mut self,
+        seat: usize,
+        epoch: u32,
+        (first, count): (u32, u32),
+        failed: Option<Failed>,
+    ) -> Result<(), &'static str> {
+        let mut ended = Vec::new();
+        let told = self.reported(seat, epoch, Report { first, count, failed }, &mut ended);
+        self.effects.extend(ended.into_iter().map(Effect::Ended));
+        told
+    }
+
     /// A call ends with a value, after so long.
     fn value(&mut self, seat: usize, call: CallHeader, nanos: Time, now: Time) -> Result<(), &'static str> {
-        self.reported(seat, 1, (call.number, 1), None)?;
+        self.report(seat, 1, (call.number, 1), None)?;
         self.timed(seat, 1, nanos);
         self.progressed(seat, 1, now);
         Ok(())
@@ -62,7 +83,7 @@ impl Simple {
 }
 
 fn pool(seats: usize) -> Simple {
-    let mut pool = Dispatcher::new(seats, LIMITS);
+    let mut pool = made(seats, LIMITS);
     for seat in 0..seats {
         let Start::Now { epoch } = pool.next_start(seat, 0) else { panic!("seat {seat} cannot start") };
         pool.ready(seat, epoch, 0);
@@ -96,11 +117,19 @@ fn sent(pool: &mut Simple) -> Vec<(usize, Vec<CallHeader>)> {
 /// Each call that has ended, and whether with a value.
 pub(super) fn ends(effect: &Effect<Calls>) -> Vec<(u64, bool)> {
     match effect {
-        Effect::Values { work, first, count, .. } => {
-            (*first..first + count).map(|index| (work.first_job + u64::from(index), true)).collect()
+        Effect::Ended(Ended { work, first, count, how }) => {
+            let is_value = matches!(how, How::Values { .. });
+            (*first..first + count).map(|index| (work.first_job + u64::from(index), is_value)).collect()
         }
-        Effect::Failed { work, index, .. } => vec![(work.first_job + u64::from(*index), false)],
         _ => Vec::new(),
+    }
+}
+
+/// How a call has failed, if the effect is that.
+fn failure(effect: Option<Effect<Calls>>) -> Option<CallFailure> {
+    match effect {
+        Some(Effect::Ended(Ended { how: How::Failed(failure), .. })) => Some(failure),
+        _ => None,
     }
 }
 
@@ -111,6 +140,13 @@ fn finished(pool: &mut Simple) -> Vec<(u64, bool)> {
 pub(super) fn loss() -> Arc<Loss> {
     Arc::new(Loss { stage: Stage::Running, ..Loss::of(1) })
 }
+
+fn killed() -> Arc<Loss> {
+    Arc::new(Loss { status: Some(std::os::unix::process::ExitStatusExt::from_raw(9)), ..(*loss()).clone() })
+}
+
+/// A start that failed, and would fail again.
+const MISTAKE: FailedStart = FailedStart { for_good: false, may_pass: false };
 
 /// Teaches the pool that calls take `nanos`.
 fn warm_up(pool: &mut Simple, nanos: Time) {
@@ -282,7 +318,7 @@ fn a_report_about_another_call_is_a_fault() {
     let right = calls[0];
     let wrong = CallHeader { number: right.number + 1, ..right };
     assert!(pool.value(seat, wrong, 1, 0).is_err());
-    assert!(pool.reported(seat, 1, (right.number, 2), None).is_err(), "one more than it has");
+    assert!(pool.report(seat, 1, (right.number, 2), None).is_err(), "one more than it has");
     let mut pool = self::pool(1);
     pool.add(work(0, 1), 0).unwrap();
     effects(&mut pool);
@@ -304,8 +340,9 @@ fn cancelling_a_running_call_kills_its_worker_and_spares_the_others() {
         "first nothing more may start"
     );
     pool.taken_back(0, 1, calls[0].number, 0);
-    let Some(Effect::Failed { index: 0, error, .. }) = pool.effect() else { panic!("not cancelled") };
-    assert!(error.is_cancelled() && error.ran() == Ran::Maybe);
+    assert!(matches!(pool.effect(), Some(Effect::Hold { seat: 0, epoch: 1, .. })), "it may still run");
+    let failure = failure(pool.effect()).expect("not cancelled");
+    assert!(matches!(failure, CallFailure { why: Why::Cancelled, ran: Ran::Maybe, .. }));
     assert!(matches!(pool.effect(), Some(Effect::Kill { seat: 0, epoch: 1 })));
     assert_eq!(pool.counts().waiting, 2);
     pool.value(0, calls[0], 0, 0).expect("it may have been through by then");
@@ -326,8 +363,8 @@ fn cancelling_what_has_not_started_kills_nobody() {
     assert!(pool.cancel(tickets[1], true, 0));
     effects(&mut pool);
     pool.taken_back(0, 1, calls[1].number, 0);
-    let Some(Effect::Failed { error, .. }) = pool.effect() else { panic!("not cancelled") };
-    assert!(error.is_cancelled() && error.ran() == Ran::No);
+    let failure = failure(pool.effect()).expect("not cancelled");
+    assert!(matches!(failure, CallFailure { why: Why::Cancelled, ran: Ran::No, .. }));
     assert!(!effects(&mut pool).iter().any(|effect| matches!(effect, Effect::Kill { .. })));
     pool.value(0, calls[1], 10_000, 0).unwrap();
     assert_eq!(finished(&mut pool), [(1, true)]);
@@ -356,7 +393,7 @@ fn a_call_that_has_reported_is_not_hit_by_the_end_of_the_next() {
 
 #[test]
 fn a_worker_that_had_its_number_of_calls_is_replaced() {
-    let mut pool = Simple::new(1, Limits { tasks_per_child: 2, ..LIMITS });
+    let mut pool = made(1, Limits { tasks_per_child: 2, ..LIMITS });
     pool.next_start(0, 0);
     pool.ready(0, 1, 0);
     warm_up(&mut pool, 10_000);
@@ -371,7 +408,7 @@ fn a_worker_that_had_its_number_of_calls_is_replaced() {
 
 #[test]
 fn starts_that_fail_are_tried_again_later_and_then_given_up() {
-    let mut pool = Simple::new(2, LIMITS);
+    let mut pool = made(2, LIMITS);
     pool.add(work(0, 3), 0).unwrap();
     let mut now = 0;
     for tries in 1..=MAX_FAILED_STARTS {
@@ -383,12 +420,14 @@ fn starts_that_fail_are_tried_again_later_and_then_given_up() {
                 Start::Never => panic!("given up after {} tries", tries - 1),
             }
         };
-        pool.start_failed(0, epoch, Error::invalid("no such luck"), false, now);
+        pool.start_failed(0, epoch, MISTAKE, now);
     }
     assert!(now > 0, "there was a pause");
-    assert_eq!(finished(&mut pool), [(0, false), (1, false), (2, false)]);
-    let error = pool.add(work(3, 1), now).unwrap_err();
-    assert!(error.to_string().contains("no such luck"), "{error}");
+    let told = effects(&mut pool);
+    let given_up = Effect::StartsFailed::<Calls> { tries: MAX_FAILED_STARTS, then: AfterStarts::GiveUpPool };
+    assert_eq!(format!("{:?}", told[0]), format!("{given_up:?}"), "why comes before those who ask");
+    assert_eq!(told.iter().flat_map(ends).collect::<Vec<_>>(), [(0, false), (1, false), (2, false)]);
+    assert_eq!(pool.add(work(3, 1), now), Err(Refusal::Failed));
     assert_eq!(pool.next_start(0, now), Start::Never);
     assert_eq!(pool.next_start(1, now), Start::Never);
     assert!(pool.is_finished());
@@ -396,26 +435,55 @@ fn starts_that_fail_are_tried_again_later_and_then_given_up() {
 
 #[test]
 fn a_shortage_passes_and_a_mistake_does_not() {
-    let short = || Error::os("cannot start a process of this program", std::io::Error::from_raw_os_error(libc::EAGAIN));
-    for (error, tried_on) in [(short(), true), (Error::invalid("it is broken"), false)] {
+    let short = FailedStart { may_pass: true, ..MISTAKE };
+    for (failed, tried_on) in [(short, true), (MISTAKE, false)] {
         let mut pool = pool(2);
         pool.lost(1, 1, &loss(), 0, 0);
         let mut now = LONGEST_BACK_OFF;
         for _ in 0..3 * MAX_FAILED_STARTS {
             let Start::Now { epoch } = pool.next_start(1, now) else { break };
-            pool.start_failed(1, epoch, error.clone(), false, now);
+            pool.start_failed(1, epoch, failed, now);
             now += LONGEST_BACK_OFF;
         }
-        assert_eq!(pool.next_start(1, now) != Start::Never, tried_on, "{error}");
+        assert_eq!(pool.next_start(1, now) != Start::Never, tried_on, "{failed:?}");
         assert!(pool.accepts().is_ok(), "the other one works");
     }
 }
 
 #[test]
+fn a_shortage_is_borne_for_a_while_where_nobody_else_works() {
+    let mut pool = pool(1);
+    pool.lost(0, 1, &killed(), 0, 0);
+    let (mut now, mut tries) = (0, 0);
+    let over = loop {
+        match pool.next_start(0, now) {
+            Start::Now { epoch } => pool.start_failed(0, epoch, FailedStart { may_pass: true, ..MISTAKE }, now),
+            Start::NotBefore(time) => now = time,
+            Start::Never => break now,
+        }
+        tries += 1;
+    };
+    let period = RestartPolicy::default().period.as_nanos() as Time;
+    assert!(tries > MAX_FAILED_STARTS && (period..period + 2 * LONGEST_BACK_OFF).contains(&over), "{over}");
+}
+
+#[test]
+fn where_nothing_is_restarted_a_lost_worker_is_the_end() {
+    let mut pool = Dispatcher::new(1, LIMITS, RestartPolicy::NEVER);
+    let Start::Now { epoch } = pool.next_start(0, 0) else { panic!("it is not started at all") };
+    pool.ready(0, epoch, 0);
+    pool.add(work(0, 2), 0).unwrap();
+    let (_, calls) = sent(&mut pool).remove(0);
+    pool.lost(0, epoch, &loss(), calls[0].number, 10_000 * MILLISECOND);
+    assert_eq!(finished(&mut pool), [(0, false), (1, false)]);
+    assert_eq!(pool.next_start(0, Time::MAX), Start::Never);
+    assert!(pool.is_finished());
+}
+
+#[test]
 fn a_pool_whose_workers_are_killed_now_and_then_goes_on() {
     let mut pool = pool(1);
-    let killed =
-        Arc::new(Loss { status: Some(std::os::unix::process::ExitStatusExt::from_raw(9)), ..(*loss()).clone() });
+    let killed = killed();
     let mut now = 0;
     for round in 1..20 {
         // Young and idle, again and again; but in between, work is done.
@@ -425,7 +493,7 @@ fn a_pool_whose_workers_are_killed_now_and_then_goes_on() {
         pool.ready(0, epoch, now);
         pool.add(work(u64::from(round), 1), now).unwrap();
         let (_, calls) = sent(&mut pool).remove(0);
-        pool.reported(0, epoch, (calls[0].number, 1), None).unwrap();
+        pool.report(0, epoch, (calls[0].number, 1), None).unwrap();
         pool.progressed(0, epoch, now);
         pool.lost(0, epoch, &killed, calls[0].number, now);
         let Start::Now { epoch } = pool.next_start(0, now) else { panic!("given up after {round} deaths") };
@@ -438,7 +506,7 @@ fn closing_lets_everything_finish_and_terminating_nothing() {
     let mut closed = pool(1);
     closed.add(work(0, 2), 0).unwrap();
     closed.close();
-    assert!(closed.add(work(9, 1), 0).unwrap_err().is_closed());
+    assert_eq!(closed.add(work(9, 1), 0), Err(Refusal::Closed));
     for _ in 0..2 {
         let (seat, calls) = sent(&mut closed).remove(0);
         closed.value(seat, calls[0], 5 * MILLISECOND, 0).unwrap();
@@ -455,7 +523,7 @@ fn closing_lets_everything_finish_and_terminating_nothing() {
 
 #[test]
 fn a_limit_of_memory_that_cannot_be_seen_keeps_no_clock_busy() {
-    let mut pool = Simple::new(1, Limits { weigh_every: 10 * MILLISECOND, ..LIMITS });
+    let mut pool = made(1, Limits { weigh_every: 10 * MILLISECOND, ..LIMITS });
     pool.next_start(0, 0);
     pool.ready(0, 1, 0);
     let policy = Policy { memory: 1 << 20, ..Policy::NONE };
@@ -468,7 +536,7 @@ fn a_limit_of_memory_that_cannot_be_seen_keeps_no_clock_busy() {
         for effect in effects(&mut pool) {
             assert!(matches!(effect, Effect::Look { memory: true, .. }), "{effect:?}");
             looks += 1;
-            pool.seen(0, 1, Seen { claimed: calls[0].number, ..Seen::default() }, at);
+            pool.seen(0, 1, Observation { claimed: calls[0].number, ..Observation::default() }, at);
         }
     }
     assert!((90..=100).contains(&looks), "{looks} looks in a second");
@@ -478,7 +546,7 @@ fn a_limit_of_memory_that_cannot_be_seen_keeps_no_clock_busy() {
 fn what_was_tried_before_is_said_of_every_end() {
     let policy = Policy { retries: 1, ..Policy::NONE };
     let lost_once = || {
-        let mut pool = Simple::new(1, LIMITS);
+        let mut pool = made(1, LIMITS);
         pool.next_start(0, 0);
         pool.ready(0, 1, 0);
         pool.add(Calls { policy, ..work(0, 1) }, 0).unwrap();
@@ -486,9 +554,9 @@ fn what_was_tried_before_is_said_of_every_end() {
         pool.lost(0, 1, &loss(), calls[0].number, 0);
         pool
     };
-    let end = |mut pool: Simple| match pool.effect() {
-        Some(Effect::Failed { error, .. }) => (error.attempts(), error.ran()),
-        other => panic!("{other:?}"),
+    let end = |mut pool: Simple| {
+        let failure = failure(pool.effect()).expect("a failure");
+        (failure.attempts, failure.ran)
     };
     let mut delayed = lost_once();
     delayed.terminate();
@@ -500,7 +568,7 @@ fn what_was_tried_before_is_said_of_every_end() {
     let (_, calls) = sent(&mut unreadable).remove(0);
     let failed =
         Failed { stage: Stage::Decoding, leaving: false, failure: crate::protocol::Failure::Decode("no".into()) };
-    unreadable.reported(0, 2, (calls[0].number, 1), Some(failed)).unwrap();
+    unreadable.report(0, 2, (calls[0].number, 1), Some(failed)).unwrap();
     assert_eq!(end(unreadable), (2, Ran::Yes), "the first attempt ran");
 }
 
@@ -532,23 +600,20 @@ fn calls_side_by_side_are_not_taken_for_equal_if_only_one_of_them_has_run() {
     for call in calls {
         let failure = crate::protocol::Failure::Decode("no".into());
         let failed = Failed { stage: Stage::Decoding, leaving: false, failure };
-        pool.reported(0, epoch, (call.number, 1), Some(failed)).unwrap();
-        let error = effects(&mut pool).into_iter().find_map(|effect| match effect {
-            Effect::Failed { error, .. } => Some(error),
-            _ => None,
-        });
-        assert_eq!(error.unwrap().ran(), if call.job == 0 { Ran::Yes } else { Ran::No }, "job {}", call.job);
+        pool.report(0, epoch, (call.number, 1), Some(failed)).unwrap();
+        let failed = effects(&mut pool).into_iter().find_map(|effect| self::failure(Some(effect)));
+        assert_eq!(failed.unwrap().ran, if call.job == 0 { Ran::Yes } else { Ran::No }, "job {}", call.job);
     }
 }
 
 #[test]
 fn a_seat_that_cannot_start_does_not_fail_the_pool_while_others_are_on_their_way() {
-    let mut pool = Simple::new(2, LIMITS);
+    let mut pool = made(2, LIMITS);
     assert_eq!(pool.next_start(0, 0), Start::Now { epoch: 1 });
     let mut now = 0;
     for _ in 0..MAX_FAILED_STARTS {
         let Start::Now { epoch } = pool.next_start(1, now) else { panic!("not tried") };
-        pool.start_failed(1, epoch, Error::invalid("no such directory"), false, now);
+        pool.start_failed(1, epoch, MISTAKE, now);
         now += LONGEST_BACK_OFF;
     }
     assert!(pool.accepts().is_ok());
@@ -559,5 +624,5 @@ fn a_seat_that_cannot_start_does_not_fail_the_pool_while_others_are_on_their_way
 #[test]
 fn what_waits_is_small() {
     // A million jobs may wait, each by itself.
-    assert!(size_of::<Waiting<Calls>>() <= 32 && size_of::<Waiting<dyn Work>>() <= 40);
+    assert!(size_of::<range::CallRange<Calls>>() <= 32 && size_of::<range::CallRange<dyn Work>>() <= 40);
 }

@@ -12,87 +12,20 @@
 //! is killed. A result that comes in the meantime counts.
 
 use crate::{
-    dossier::{Dossier, Ran},
-    error::Kind,
+    dossier::Ran,
     policy::Policy,
     pool::dispatcher::{
-        Dispatcher, Effect, MILLISECOND, Phase, Time, Work,
-        state::{Flight, Seat, Waiting},
+        events::{Effect, Excess, MILLISECOND, NEVER, Observation, Time, Work},
+        machine::Dispatcher,
+        range::{CallRange, Flight},
     },
 };
-use std::time::Duration;
 
 /// A call waits at most so long until it is tried again.
 const LONGEST_DELAY: Time = 30_000 * MILLISECOND;
 
 /// A call that has not started yet is looked at again after so long, at the least.
 const SOON: Time = MILLISECOND;
-
-/// No time: never.
-pub(super) const NEVER: Time = Time::MAX;
-
-/// What is watched at a seat.
-#[derive(Debug)]
-pub(super) struct Watch {
-    /// When to look what the worker is doing.
-    look_at: Time,
-    /// Somebody is looking just now; at its memory, too?
-    looking: bool,
-    weighing: bool,
-    /// When its memory was last looked at.
-    weighed_at: Time,
-    /// The number of the call that is next to be reported, and since when it is that.
-    front: (u32, Time),
-    /// The call that was seen to run, and since when it does: whatever the page says later.
-    began: Option<(u32, Time)>,
-    /// The call because of which the worker is to be killed, and why.
-    condemned: Option<(u32, Reason)>,
-    /// The process takes no more calls.
-    pub(super) worn: bool,
-}
-
-/// Why a worker is killed for a call that it runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Reason {
-    TimedOut { limit: Time },
-    OverMemory { limit: u64, used: u64 },
-}
-
-/// What a look at a worker has shown.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Seen {
-    /// The number of the latest call that it has started.
-    pub(crate) claimed: u32,
-    /// When it started that, if the worker says so.
-    pub(crate) started: Option<Time>,
-    /// Until when the task asks to be let run, if it does.
-    pub(crate) extended: Option<Time>,
-    /// How many bytes of memory are its own.
-    pub(crate) memory: Option<u64>,
-}
-
-impl Watch {
-    pub(super) fn new() -> Self {
-        Self {
-            look_at: NEVER,
-            looking: false,
-            weighing: false,
-            weighed_at: 0,
-            front: (0, 0),
-            began: None,
-            condemned: None,
-            worn: false,
-        }
-    }
-}
-
-impl<W: ?Sized + Work> Seat<W> {
-    /// The policy of the call of this number, if it is in flight.
-    fn policy_of(&self, number: u32) -> Option<&Policy> {
-        let holds = |flight: &&Flight<W>| number.wrapping_sub(flight.number) < flight.len();
-        self.in_flight.iter().find(holds).map(|flight| flight.work.policy())
-    }
-}
 
 impl<W: ?Sized + Work> Dispatcher<W> {
     /// The worker has something to do, or has made progress: says when to look at it.
@@ -104,7 +37,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
             let at = if weighs && !state.watch.worn { state.watch.weighed_at + limits.weigh_every } else { NEVER };
             return self.look_at(seat, at);
         };
-        let policy = front.work.policy();
+        let policy = front.calls.work.policy();
         if !weighs && !policy.is_watched() {
             state.watch.look_at = NEVER;
             return;
@@ -126,39 +59,33 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         }
     }
 
-    /// The latest process of a seat takes calls.
-    pub(super) fn watch_new(&mut self, seat: usize, now: Time) {
-        self.seats[seat].watch = Watch { weighed_at: now, ..Watch::new() };
-        self.watch_at = self.watch_at.min(now.saturating_add(self.limits.age_per_child));
+    /// When [`tick`](Self::tick) is to be called next.
+    pub(crate) fn next_tick(&self) -> Option<Time> {
+        let watch = Some(self.watch_at).filter(|at| *at != NEVER);
+        [self.look_again, self.queue.next_due(), watch].into_iter().flatten().min()
     }
 
-    /// When the clock is needed for what is watched here.
-    pub(super) fn next_watch(&self) -> Option<Time> {
-        let delayed = self.delayed.first().map_or(NEVER, |(at, _)| *at);
-        Some(self.watch_at.min(delayed)).filter(|at| *at != NEVER)
-    }
-
-    pub(super) fn tick_watches(&mut self, now: Time) {
-        let due = self.delayed.partition_point(|(at, _)| *at <= now);
-        for (_, unit) in self.delayed.drain(..due) {
-            self.delayed_calls -= unit.len();
-            self.waiting_calls += unit.len();
-            self.returned.push_back(unit);
+    /// The time has come that [`next_tick`](Self::next_tick) said, or later.
+    pub(crate) fn tick(&mut self, now: Time) {
+        if self.look_again.is_some_and(|at| at <= now) {
+            self.look_again = None;
+            self.relieve(now);
         }
+        let due = self.queue.release_due(now);
         if self.watch_at <= now {
             self.watch_at = NEVER;
             for seat in 0..self.seats.len() {
                 self.watch_seat(seat, now);
             }
         }
-        if due > 0 {
+        if due {
             self.feed_idle(now);
         }
     }
 
     fn watch_seat(&mut self, seat: usize, now: Time) {
         let state = &mut self.seats[seat];
-        if !matches!(state.phase, Phase::Ready | Phase::Leaving) {
+        if !state.works(state.epoch()) {
             return;
         }
         let old_at = state.ready_at.saturating_add(self.limits.age_per_child);
@@ -171,12 +98,12 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         if state.watch.look_at > now {
             self.watch_at = self.watch_at.min(state.watch.look_at);
         } else if !state.watch.looking && state.watch.condemned.is_none() {
-            let policy = state.in_flight.front().map(|flight| flight.work.policy());
+            let policy = state.in_flight.front().map(|flight| flight.calls.work.policy());
             let memory =
                 self.limits.memory_per_child != u64::MAX || policy.is_some_and(|policy| policy.memory != u64::MAX);
             (state.watch.looking, state.watch.weighing) = (true, memory);
             state.watch.look_at = NEVER;
-            self.effects.push_back(Effect::Look { seat, epoch: state.epoch, memory });
+            self.effects.push_back(Effect::Look { seat, epoch: state.epoch(), memory });
         }
     }
 
@@ -198,9 +125,9 @@ impl<W: ?Sized + Work> Dispatcher<W> {
     }
 
     /// What a [look](Effect::Look) has shown.
-    pub(crate) fn seen(&mut self, seat: usize, epoch: u32, seen: Seen, now: Time) {
+    pub(crate) fn seen(&mut self, seat: usize, epoch: u32, seen: Observation, now: Time) {
         let state = &mut self.seats[seat];
-        if state.epoch != epoch || !matches!(state.phase, Phase::Ready | Phase::Leaving) {
+        if !state.works(epoch) {
             return;
         }
         state.watch.looking = false;
@@ -213,7 +140,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         if let Some(Policy { memory: limit, .. }) = policy
             && used > limit
         {
-            return self.condemn(seat, seen.claimed, Reason::OverMemory { limit, used });
+            return self.condemn(seat, seen.claimed, Excess::Memory { limit, used });
         }
         if used > self.limits.memory_per_child && !state.watch.worn {
             self.wear_out(seat);
@@ -228,7 +155,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         let state = &mut self.seats[seat];
         let Some(policy) = policy.filter(|policy| policy.timeout != u64::MAX) else {
             // It has not started what it has, or is through with it: that time does not count.
-            if let Some(limit) = state.in_flight.front().map(|flight| flight.work.policy().timeout)
+            if let Some(limit) = state.in_flight.front().map(|flight| flight.calls.work.policy().timeout)
                 && limit != u64::MAX
             {
                 state.watch.front.1 = now;
@@ -246,13 +173,13 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         let asked = seen.extended.filter(|_| policy.soft_timeout != u64::MAX).unwrap_or(0);
         let deadline = started.saturating_add(policy.timeout).max(asked);
         if deadline <= now {
-            return self.condemn(seat, seen.claimed, Reason::TimedOut { limit: policy.timeout });
+            return self.condemn(seat, seen.claimed, Excess::Time { limit: policy.timeout });
         }
         let at = self.seats[seat].watch.look_at;
         self.look_at(seat, if at <= now || at == NEVER { deadline } else { at.min(deadline) });
     }
 
-    fn condemn(&mut self, seat: usize, number: u32, reason: Reason) {
+    fn condemn(&mut self, seat: usize, number: u32, reason: Excess) {
         self.seats[seat].watch.condemned = Some((number, reason));
         self.recall(seat);
     }
@@ -262,8 +189,8 @@ impl<W: ?Sized + Work> Dispatcher<W> {
     pub(crate) fn extended(&mut self, seat: usize, epoch: u32, claimed: u32, extended: Time, now: Time) {
         let state = &mut self.seats[seat];
         let soft = state.policy_of(claimed).is_some_and(|policy| policy.soft_timeout != u64::MAX);
-        let condemned = matches!(state.watch.condemned, Some((number, Reason::TimedOut { .. })) if number == claimed);
-        if state.epoch == epoch && soft && condemned && extended > now {
+        let condemned = matches!(state.watch.condemned, Some((number, Excess::Time { .. })) if number == claimed);
+        if state.epoch() == epoch && soft && condemned && extended > now {
             state.watch.condemned = None;
         }
     }
@@ -282,15 +209,6 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         }
     }
 
-    /// How the call of this number, which had started at a seat, was lost.
-    pub(super) fn how_lost(&self, seat: usize, number: u32, dossier: Dossier) -> Kind {
-        match self.seats[seat].watch.condemned.filter(|(condemned, _)| *condemned == number) {
-            Some((_, Reason::TimedOut { limit })) => Kind::TimedOut { limit: Duration::from_nanos(limit), dossier },
-            Some((_, Reason::OverMemory { limit, used })) => Kind::OverMemory { limit, used, dossier },
-            None => Kind::Lost(dossier),
-        }
-    }
-
     /// Tries calls again that were lost with their worker, if they may be; gives back those that may not.
     pub(super) fn retry(
         &mut self,
@@ -301,25 +219,15 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         now: Time,
     ) -> Option<Flight<W>> {
         let condemned = self.seats[seat].watch.condemned.filter(|(number, _)| *number == claimed);
-        let over = matches!(condemned, Some((_, Reason::OverMemory { .. }))) && flight.last_number() == claimed;
-        let may = flight.attempt <= flight.work.policy().retries && !flight.cancelled && !over;
-        if !may || !self.takes_back() {
+        let over = matches!(condemned, Some((_, Excess::Memory { .. }))) && flight.last_number() == claimed;
+        let calls = &flight.calls;
+        let may = calls.attempt <= calls.work.policy().retries && !flight.cancelled && !over;
+        if !may || !self.goes_on() {
             return Some(flight);
         }
-        let delay = self.limits.retry_delay.saturating_mul(1 << (flight.attempt - 1).min(20)).min(LONGEST_DELAY);
-        let at = now.saturating_add(delay);
-        let unit = Waiting {
-            ticket: flight.ticket,
-            next: flight.next,
-            end: flight.end,
-            attempt: flight.attempt + 1,
-            deaths: 0,
-            ran,
-            work: flight.work,
-        };
-        self.delayed_calls += unit.len();
-        let behind = self.delayed.partition_point(|(other, _)| *other <= at);
-        self.delayed.insert(behind, (at, unit));
+        let delay = self.limits.retry_delay.saturating_mul(1 << (calls.attempt - 1).min(20)).min(LONGEST_DELAY);
+        let attempt = calls.attempt + 1;
+        self.queue.delay(now.saturating_add(delay), CallRange { attempt, deaths: 0, ran, ..flight.calls });
         None
     }
 }

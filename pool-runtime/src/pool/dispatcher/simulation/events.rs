@@ -1,6 +1,6 @@
 //! What happens in a simulated world: to the dispatcher, and because of it.
 
-use crate::pool::dispatcher::simulation::*;
+use crate::{pool::dispatcher::simulation::*, protocol};
 
 impl World {
     // ---- what the dispatcher wants ----
@@ -8,12 +8,15 @@ impl World {
     pub(super) fn carry_out(&mut self) {
         while let Some(effect) = self.pool.effect() {
             match effect {
-                Effect::Values { .. } => {
+                Effect::Ended(Ended { how: How::Failed(failure), work, first, .. }) => {
+                    self.end(work.first_job + u64::from(first), Some(&failure));
+                }
+                Effect::Ended(_) => {
                     for (job, _) in ends(&effect) {
                         self.end(job, None);
                     }
                 }
-                Effect::Failed { work, index, error } => self.end(work.first_job + u64::from(index), Some(&error)),
+                Effect::Hold { .. } | Effect::StartsFailed { .. } => {}
                 Effect::Send { seat, epoch, generation, first, last } => {
                     assert!(!self.pool.seats[seat].watch.worn, "a worker that is worn is given more");
                     let calls = headers(self.pool.flights(seat, first, last));
@@ -32,7 +35,7 @@ impl World {
                 }
                 Effect::Look { seat, epoch, memory } => {
                     if let Some(process) = self.processes[seat].as_ref().filter(|process| process.epoch == epoch) {
-                        let seen = Seen {
+                        let seen = Observation {
                             claimed: process.claimed,
                             started: process.running.as_ref().map(|running| running.since),
                             extended: None,
@@ -66,30 +69,32 @@ impl World {
         self.activate(seat);
     }
 
-    fn end(&mut self, job: u64, error: Option<&Error>) {
+    fn end(&mut self, job: u64, failure: Option<&CallFailure>) {
         let fact = &mut self.jobs[job as usize];
         assert!(!std::mem::replace(&mut fact.ended, true), "job {job} ended twice");
         self.ended += 1;
         let policy = &self.policies[usize::from(fact.policy)];
-        let Some(error) = error else {
+        let Some(failure) = failure else {
             assert!(fact.starts > 0, "job {job} has a value and never ran");
             self.values += 1;
             return;
         };
-        let attempts = error.attempts();
-        assert!(attempts == fact.starts.max(1) || attempts == fact.starts + 1, "{error}: {fact:?}");
-        if error.is_timeout() {
-            assert!(policy.timeout != u64::MAX && fact.starts == policy.retries + 1, "{error}: {fact:?}");
-        } else if error.is_worker_lost() && error.ran() == Ran::Yes {
-            assert_eq!(fact.starts, policy.retries + 1, "{error}: {fact:?}");
-        } else if error.is_out_of_memory() {
-            assert!(policy.memory != u64::MAX, "{error}: {fact:?}");
-        } else if error.is_cancelled() {
-            assert!(fact.cancelled || self.terminated, "{error}: {fact:?}");
+        let CallFailure { why, ran, attempts } = failure;
+        assert!(*attempts == fact.starts.max(1) || *attempts == fact.starts + 1, "{failure:?}: {fact:?}");
+        match why {
+            Why::Lost(CallLoss { condemned: Some(Excess::Time { .. }), .. }) => {
+                assert!(policy.timeout != u64::MAX && fact.starts == policy.retries + 1, "{failure:?}: {fact:?}");
+            }
+            Why::Lost(CallLoss { condemned: Some(Excess::Memory { .. }), .. }) => {
+                assert!(policy.memory != u64::MAX, "{failure:?}: {fact:?}");
+            }
+            Why::Lost(_) if *ran == Ran::Yes => assert_eq!(fact.starts, policy.retries + 1, "{failure:?}: {fact:?}"),
+            Why::Cancelled | Why::Terminated => assert!(fact.cancelled || self.terminated, "{failure:?}: {fact:?}"),
+            Why::Lost(_) | Why::Reported(_) | Why::PoolFailed => {}
         }
-        match error.ran() {
-            Ran::No => assert!(!fact.ran, "{error}: it ran"),
-            Ran::Yes => assert!(fact.ran, "{error}: it did not run"),
+        match ran {
+            Ran::No => assert!(!fact.ran, "{failure:?}: it ran"),
+            Ran::Yes => assert!(fact.ran, "{failure:?}: it did not run"),
             Ran::Maybe => {}
         }
     }
@@ -134,7 +139,7 @@ impl World {
     }
 
     fn submit(&mut self) {
-        let full = self.pool.waiting_calls > self.backlog * self.shape.seats;
+        let full = self.pool.queue.ready() > self.backlog * self.shape.seats;
         if self.closed || full || self.jobs.len() as u64 >= self.shape.calls {
             return;
         }
@@ -147,8 +152,15 @@ impl World {
         self.jobs.extend((0..calls).map(|_| Fact { policy, ..Fact::default() }));
         match self.pool.submit(Arc::new(work), calls, self.now) {
             Ok(ticket) => self.tickets.push((ticket, first_job, calls)),
-            Err(error) => (first_job..first_job + u64::from(calls)).for_each(|job| self.end(job, Some(&error))),
+            Err(_) => (first_job..first_job + u64::from(calls)).for_each(|job| self.refused(job)),
         }
+    }
+
+    /// The pool took no more work.
+    fn refused(&mut self, job: u64) {
+        let failure = CallFailure { why: Why::Terminated, ran: Ran::No, attempts: 1 };
+        assert!(self.terminated || self.closed, "work is refused for nothing");
+        self.end(job, Some(&failure));
     }
 
     fn cancel(&mut self) {
@@ -162,7 +174,7 @@ impl World {
         let latest = count.saturating_sub(1 + self.random.below(20));
         let index = if self.random.one_in(2) { latest } else { self.random.below(count) };
         // Those that wait to be tried again are few.
-        let delayed = self.pool.delayed.first().filter(|_| self.random.one_in(3)).map(|(_, unit)| unit.ticket);
+        let delayed = self.pool.queue.next_delayed().filter(|_| self.random.one_in(3));
         let index =
             delayed.and_then(|ticket| self.tickets.iter().position(|(other, ..)| *other == ticket)).unwrap_or(index);
         let Some((ticket, first, calls)) = self.tickets.get(index).copied() else { return };
@@ -195,7 +207,7 @@ impl World {
         match self.pool.next_start(seat, self.now) {
             Start::Now { epoch } => {
                 if self.random.one_in(20) {
-                    self.pool.start_failed(seat, epoch, Error::invalid("bad luck"), false, self.now);
+                    self.pool.start_failed(seat, epoch, FailedStart { for_good: false, may_pass: false }, self.now);
                     // A run of bad luck must not end the simulation.
                     self.pool.seats[seat].failures = 0;
                     return;
@@ -342,11 +354,13 @@ fn report(
 ) -> Result<(), &'static str> {
     let failed = |stage, failure| Some(Failed { stage, leaving: false, failure });
     let failed = match fate {
-        Fate::Panics => failed(Stage::Running, Failure::Panicked(PanicInfo::from_message("simulated".into()))),
-        Fate::Unreadable => failed(Stage::Decoding, Failure::Decode("simulated".into())),
+        Fate::Panics => {
+            failed(Stage::Running, protocol::Failure::Panicked(PanicInfo::from_message("simulated".into())))
+        }
+        Fate::Unreadable => failed(Stage::Decoding, protocol::Failure::Decode("simulated".into())),
         _ => None,
     };
-    pool.reported(seat, epoch, (call.number, 1), failed)?;
+    pool.report(seat, epoch, (call.number, 1), failed)?;
     pool.timed(seat, 1, nanos);
     Ok(())
 }

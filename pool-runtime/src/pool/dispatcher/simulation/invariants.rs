@@ -5,9 +5,9 @@ use crate::pool::dispatcher::simulation::*;
 impl World {
     pub(super) fn check(&self) {
         let pool = &self.pool;
-        let known = pool.waiting_calls + pool.delayed_calls + pool.in_flight_calls;
+        let known = pool.queue.len() + pool.in_flight_calls;
         assert_eq!(known as u64 + self.ended, self.jobs.len() as u64, "a call is lost");
-        assert!(pool.idle.is_empty() || pool.waiting_calls == 0, "a call waits while a worker is idle");
+        assert!(pool.idle.is_empty() || pool.queue.ready() == 0, "a call waits while a worker is idle");
         if let Some(seat) = self.touched {
             self.check_seat(seat);
         }
@@ -18,20 +18,16 @@ impl World {
 
     pub(super) fn check_all(&self) {
         let pool = &self.pool;
-        let waiting: usize = pool.waiting.iter().chain(&pool.returned).map(Waiting::len).sum();
-        assert_eq!(waiting, pool.waiting_calls);
-        assert_eq!(pool.delayed.iter().map(|(_, unit)| unit.len()).sum::<usize>(), pool.delayed_calls);
-        assert!(pool.delayed.is_sorted_by_key(|(at, _)| *at));
-        assert!(pool.delayed.iter().all(|(_, unit)| unit.len() > 0));
+        pool.queue.check();
         let in_flight: usize = pool.seats.iter().map(|seat| seat.calls).sum();
         assert_eq!(in_flight, pool.in_flight_calls);
-        assert_eq!(pool.ready_seats, pool.seats.iter().filter(|seat| seat.phase == Phase::Ready).count());
+        assert_eq!(pool.ready_seats, pool.seats.iter().filter(|seat| seat.phase() == Phase::Ready).count());
         for seat in 0..pool.seats.len() {
             self.check_seat(seat);
         }
         let idle: HashSet<_> = pool.idle.iter().collect();
         assert_eq!(idle.len(), pool.idle.len(), "a seat is idle twice");
-        assert!(pool.idle.iter().all(|seat| pool.seats[*seat].phase == Phase::Ready));
+        assert!(pool.idle.iter().all(|seat| pool.seats[*seat].phase() == Phase::Ready));
         assert!(pool.idle.iter().all(|seat| pool.seats[*seat].in_flight.is_empty()), "a busy seat is idle");
     }
 

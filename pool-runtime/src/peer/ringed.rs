@@ -1,29 +1,26 @@
-//! The rings of one worker, as the parent uses them: frames on their way out, records on their way in.
+//! A peer that is reached through rings of shared memory: frames on their way out, records on their way in.
 //!
 //! Sending never waits: what finds no room stays in a backlog, and whoever listens goes on with it when the worker has
-//! made some. It happens while the dispatcher is locked, which keeps the frames in the order of their numbers.
+//! made some. Frames are sent while the pool decides, which keeps them in the order of their numbers.
 
 use crate::{
-    job::{Deferral, Split},
-    memory::{Block, payload},
+    memory::{Block, Split, cache},
     os,
-    pool::{
-        dispatcher::Flight,
-        shared::{Shared, Station, Submission, write_calls},
-    },
-    protocol::{Bulk, CALLS_HEAD, Record, chunk_overhead, stop_frame},
+    peer::Sink,
+    protocol::{Bulk, RecordReader, WriteFrame, stop_frame},
     sync::lock,
     transport::{Append as _, ring},
 };
 use std::{
     collections::VecDeque,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, TryLockError,
         atomic::{AtomicBool, Ordering},
     },
 };
 
-pub(super) struct RingLine {
+#[derive(Debug)]
+pub(crate) struct Ringed {
     memory: Arc<ring::Memory>,
     sending: Mutex<Sending>,
     receiving: Mutex<Receiving>,
@@ -31,17 +28,19 @@ pub(super) struct RingLine {
     blocked: AtomicBool,
 }
 
+#[derive(Debug)]
 struct Sending {
     calls: ring::Calls,
     backlog: VecDeque<Vec<u8>>,
 }
 
+#[derive(Debug)]
 struct Receiving {
     reports: ring::Reports,
     /// What has been read and is no whole record yet.
     stream: Vec<u8>,
     /// A value of which much plain data is on its way.
-    split: Option<Unfinished>,
+    split: Option<SplitUnderWay>,
     /// How many bytes of the stream are to be left out, as they only fill up the record before them.
     filling: usize,
     /// What is wrong with the worker. It is not listened to any more.
@@ -49,7 +48,8 @@ struct Receiving {
 }
 
 /// A value while its plain data arrives.
-struct Unfinished {
+#[derive(Debug)]
+struct SplitUnderWay {
     number: u32,
     /// How many bytes are missing.
     missing: usize,
@@ -67,7 +67,7 @@ const MOST_SPLIT: usize = 1 << 30;
 /// More memory is not kept for the stream.
 const KEPT: usize = 1 << 19;
 
-impl RingLine {
+impl Ringed {
     pub(super) fn new(memory: Arc<ring::Memory>) -> Self {
         let calls = ring::Calls::new(memory.clone());
         let reports = ring::Reports::new(memory.clone());
@@ -79,25 +79,19 @@ impl RingLine {
         }
     }
 
-    /// Sends a frame of these flights.
-    pub(super) fn send<'f, F>(&self, generation: u32, flights: impl Fn() -> F) -> Result<(), Unusable>
-    where
-        F: Iterator<Item = &'f Flight<dyn Submission>>,
-    {
-        let most = |flight: &Flight<dyn Submission>| {
-            chunk_overhead(flight.work.task()) + flight.work.size(flight.next..flight.end)
-        };
-        let most = CALLS_HEAD + flights().map(most).sum::<usize>();
+    /// Sends a frame, or as much of it as there is room for.
+    pub(super) fn send(&self, frame: &impl WriteFrame) -> Result<(), Unusable> {
+        let most = frame.most();
         let mut sending = lock(&self.sending);
         if sending.backlog.is_empty() && most <= ring::WHOLE {
-            let sent = sending.calls.send(most, |space| write_calls(space, generation, flights()));
+            let sent = sending.calls.send(most, |space| frame.write(space));
             if sent.map_err(|_| Unusable)? {
                 return Ok(());
             }
         }
-        let mut frame = Vec::with_capacity(most);
-        write_calls(&mut frame, generation, flights());
-        self.put(&mut sending, frame)
+        let mut bytes = Vec::with_capacity(most);
+        frame.write(&mut bytes);
+        self.put(&mut sending, bytes)
     }
 
     /// Has the worker exit when it is through.
@@ -139,24 +133,27 @@ impl RingLine {
 
     /// Sends what there is room for, reads what there is, and passes it on. Returns whether there was anything. If
     /// somebody else does so just now, it waits for them, or leaves it to them.
-    pub(super) fn serve(&self, shared: &Shared, station: &Station, waits: bool) -> bool {
-        if self.is_blocked() && self.pump(&mut lock(&self.sending)).is_err() {
-            station.occupant.kill();
+    ///
+    /// # Errors
+    ///
+    /// The memory is corrupt, or what the worker says: [`take_fault`](Self::take_fault) tells.
+    pub(super) fn serve(&self, sink: &mut dyn Sink, waits: bool) -> Result<bool, Unusable> {
+        if self.is_blocked() {
+            self.pump(&mut lock(&self.sending))?;
         }
-        match self.receiving.try_lock() {
-            Ok(mut receiving) => receiving.read_all(shared, station),
-            Err(std::sync::TryLockError::Poisoned(poisoned)) => poisoned.into_inner().read_all(shared, station),
-            Err(std::sync::TryLockError::WouldBlock) if waits => lock(&self.receiving).read_all(shared, station),
-            Err(std::sync::TryLockError::WouldBlock) => false,
-        }
+        let mut receiving = match self.receiving.try_lock() {
+            Ok(receiving) => receiving,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) if waits => lock(&self.receiving),
+            Err(TryLockError::WouldBlock) => return Ok(false),
+        };
+        let any = receiving.take_in(sink);
+        if receiving.fault.is_some() { Err(Unusable) } else { Ok(any) }
     }
 
-    /// Reads the rest: the worker has ended. Returns what was wrong with it.
-    pub(super) fn serve_last(&self, shared: &Shared, station: &Station) -> Option<String> {
-        let _deferral = Deferral::new();
-        let mut receiving = lock(&self.receiving);
-        receiving.read_all(shared, station);
-        receiving.fault.take()
+    /// What is wrong with the worker.
+    pub(super) fn take_fault(&self) -> Option<String> {
+        lock(&self.receiving).fault.take()
     }
 }
 
@@ -174,25 +171,8 @@ fn send_frame(calls: &mut ring::Calls, frame: &[u8]) -> Result<bool, Unusable> {
 }
 
 impl Receiving {
-    fn read_all(&mut self, shared: &Shared, station: &Station) -> bool {
-        let any = self.take_in(
-            |stream| shared.reported(station, stream).map(|(whole, _)| whole),
-            |whole| shared.reported_split(station, whole.number, whole.split),
-        );
-        if self.fault.is_some() {
-            // Its attendant hears of its end, and why.
-            station.occupant.kill();
-        }
-        any
-    }
-
-    /// Reads what there is. `reported` is told of records, and says how many bytes of them were whole; `reported_split`
-    /// of a value whose plain data has memory of its own.
-    fn take_in(
-        &mut self,
-        mut reported: impl FnMut(&mut Vec<u8>) -> Result<usize, String>,
-        mut reported_split: impl FnMut(Unfinished) -> Result<(), String>,
-    ) -> bool {
+    /// Reads what there is, and passes it on. Returns whether there was anything.
+    fn take_in(&mut self, sink: &mut dyn Sink) -> bool {
         let mut any = false;
         while self.fault.is_none() {
             self.split();
@@ -206,7 +186,7 @@ impl Receiving {
                     Err(_) => self.fault = Some(ring::MAD.to_owned()),
                 }
                 if let Some(whole) = self.split.take_if(|unfinished| unfinished.missing == 0) {
-                    self.fault = reported_split(whole).err();
+                    self.fault = sink.split(whole.number, whole.split).err();
                 }
                 continue;
             }
@@ -218,7 +198,7 @@ impl Receiving {
                     let filling = self.filling.min(self.stream.len());
                     self.filling -= filling;
                     self.stream.drain(..filling);
-                    match reported(&mut self.stream) {
+                    match sink.records(&mut self.stream) {
                         Ok(whole) => self.forget(whole),
                         Err(fault) => self.fault = Some(fault),
                     }
@@ -232,35 +212,32 @@ impl Receiving {
     /// Where much plain data is on its way, it is read into memory of its own, which whoever waits for it can take
     /// over. The stream begins with its record then, and it is known that somebody waits for that.
     fn split(&mut self) {
-        let record = match Record::first(&self.stream) {
-            Ok(Some(record)) if record.size() > self.stream.len() => record,
-            _ => return,
-        };
-        let Some(bulk) = record.bulk().filter(is_to_be_split) else { return };
+        let Ok(Some(record)) = RecordReader::new(&self.stream).unfinished() else { return };
+        let Some(bulk) = record.bulk.filter(is_to_be_split) else { return };
         let there = self.stream.len();
         if there < bulk.at || there >= bulk.at + bulk.length {
             return;
         }
         let Some(mut data) = Block::with_room(bulk.length, bulk.align) else { return };
         data.append(&self.stream[bulk.at..]);
-        let before = self.stream[record.payload(0).start..bulk.at].to_vec();
+        let before = self.stream[record.payload..bulk.at].to_vec();
         let missing = bulk.length - (there - bulk.at);
-        self.filling = record.size() - bulk.at - bulk.length;
+        self.filling = record.size - bulk.at - bulk.length;
         self.stream.clear();
-        self.split = Some(Unfinished { number: record.number, missing, split: Split { before, data } });
+        self.split = Some(SplitUnderWay { number: record.number, missing, split: Split { before, data } });
     }
 
     /// A large record is on its way: its place is made at once. What it says of its size is believed up to a limit, and
     /// no page is used before something arrives for it.
     fn make_room(&mut self) {
-        let size = match Record::first(&self.stream) {
+        let size = match RecordReader::new(&self.stream).unfinished() {
             // For the rest of it, there will be other memory.
-            Ok(Some(record)) if record.bulk().filter(is_to_be_split).is_some() => return,
-            Ok(Some(record)) => record.size().min(MOST_BELIEVED),
+            Ok(Some(record)) if record.bulk.filter(is_to_be_split).is_some() => return,
+            Ok(Some(record)) => record.size.min(MOST_BELIEVED),
             _ => return,
         };
         if size > KEPT && size > self.stream.capacity() {
-            if let Some(mut spare) = payload::take_spare(size + KEPT) {
+            if let Some(mut spare) = cache::take::<u8>(size + KEPT) {
                 spare.extend_from_slice(&self.stream);
                 self.stream = spare;
                 return;

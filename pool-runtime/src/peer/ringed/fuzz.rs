@@ -6,28 +6,50 @@ use crate::{
         rings::{Hostile, acts, stories},
         run,
     },
-    pool::ringline::*,
+    memory::Split,
+    peer::ringed::*,
+    protocol::Record,
 };
 
 /// Calls with these numbers are waited for; the dispatcher would say so.
 const WAITED_FOR: std::ops::Range<u32> = 0..64;
 
-/// As whoever tells the dispatcher does it: whole records are taken, one that nobody waits for is a fault.
-fn told(stream: &[u8]) -> Result<usize, String> {
-    let mut at = 0;
-    loop {
-        match Record::first(&stream[at..]) {
-            Ok(Some(record)) if !record.is_time() && !WAITED_FOR.contains(&record.number) => {
-                return Err("reports a call that it was not sent".into());
+/// As a pool does it: whole records are taken, one that nobody waits for is a fault.
+#[derive(Default)]
+struct Heard {
+    taken: usize,
+    splits: usize,
+    most_split: usize,
+}
+
+impl Sink for Heard {
+    fn records(&mut self, stream: &mut Vec<u8>) -> Result<usize, String> {
+        let known = |number: u32| match WAITED_FOR.contains(&number) {
+            true => Ok(()),
+            false => Err("reports a call that it was not sent".to_owned()),
+        };
+        let mut reader = RecordReader::new(stream);
+        let nonsense = |_| "sent a report that makes no sense".to_owned();
+        while let Some(record) = reader.next().map_err(nonsense)? {
+            match record {
+                Record::Values(values) => {
+                    known(values.first()).and_then(|()| known(values.first() + values.count() - 1))?
+                }
+                Record::Failed { number, .. } => known(number)?,
+                Record::Time { .. } => {}
             }
-            Ok(Some(record)) if record.size() <= stream.len() - at => {
-                let payload = &stream[record.payload(at)];
-                record.told(payload).map_err(|_| "reports a failure that makes no sense")?;
-                at += record.size();
-            }
-            Ok(_) => return Ok(at),
-            Err(_) => return Err("sent a report that makes no sense".into()),
         }
+        if let Some(unfinished) = reader.unfinished().map_err(nonsense)? {
+            known(unfinished.number)?;
+        }
+        self.taken += reader.position();
+        Ok(reader.position())
+    }
+
+    fn split(&mut self, _: u32, split: Split) -> Result<(), String> {
+        self.splits += 1;
+        self.most_split = self.most_split.max(split.data.bytes().len());
+        Ok(())
     }
 }
 
@@ -48,22 +70,16 @@ fn a_stream_out_of_memory_that_is_written_over() {
         hostile.reset();
         let reports = ring::Reports::new(hostile.memory.clone());
         let mut receiving = Receiving { reports, stream: Vec::new(), split: None, filling: 0, fault: None };
-        let (mut taken, mut splits) = (0, 0);
+        let mut heard = Heard::default();
         for act in acts(input) {
             hostile.act(&act);
-            receiving.take_in(
-                |stream| told(stream).inspect(|whole| taken += whole),
-                |whole| {
-                    splits += 1;
-                    most_split.set(most_split.get().max(whole.split.data.bytes().len()));
-                    assert_eq!(whole.missing, 0);
-                    Ok(())
-                },
-            );
+            receiving.take_in(&mut heard);
             if receiving.fault.is_some() {
                 break;
             }
         }
+        most_split.set(most_split.get().max(heard.most_split));
+        let Heard { taken, splits, .. } = heard;
         let waits = receiving.split.as_ref().map(|split| split.missing.ilog2());
         Kind::of((receiving.fault, taken.min(400) / 16, splits, waits, receiving.stream.len().min(64)))
     });

@@ -1,0 +1,38 @@
+//! Results out of their bytes, on the thread that asked for them. A panic in the user's `Deserialize` is the failure of
+//! that call.
+
+use crate::{
+    codec::{CodecError, Reader},
+    dossier::Ran,
+    error::{Error, Kind, Result},
+    panic::{self, PanicInfo},
+};
+
+pub(crate) type Decode<R> = fn(&mut Reader<'_>) -> Result<R, CodecError>;
+
+/// Decodes a result on the thread that asked for it. A panic in the user's `Deserialize` is this job's error.
+pub(crate) fn decode_value<R>(decode: Decode<R>, task: &'static str, bytes: &[u8]) -> Result<R> {
+    decode_all(decode, task, Reader::new(bytes))
+}
+
+pub(super) fn decode_all<'b, R>(
+    decode: impl FnOnce(&mut Reader<'b>) -> Result<R, CodecError>,
+    task: &'static str,
+    mut reader: Reader<'b>,
+) -> Result<R> {
+    let decoded = panic::catch(|| {
+        let value = decode(&mut reader)?;
+        reader.finish().map(|()| value)
+    });
+    decoding(decoded, task)
+}
+
+/// What became of decoding a result.
+pub(crate) fn decoding<R>(decoded: Result<Result<R, CodecError>, PanicInfo>, task: &'static str) -> Result<R> {
+    let kind = match decoded {
+        Ok(Ok(value)) => return Ok(value),
+        Ok(Err(reason)) => Kind::DecodeResult(reason.to_string()),
+        Err(panic) => Kind::PanickedDecoding { panic },
+    };
+    Err(Error::new(kind).with_ran(Ran::Yes).of_task(task))
+}

@@ -1,0 +1,331 @@
+//! How a pool is made from its options.
+
+use crate::{
+    dossier::keep::DossierKeeper,
+    error::{Error, Kind, Result},
+    job::Callbacks,
+    options::WorkerOptions,
+    os,
+    peer::{
+        Bells, Inline, Source,
+        faults::Plan,
+        launch::{self, Launch},
+    },
+    policy::Wish,
+    pool::{
+        attendant,
+        backend::Backend,
+        builder::{EachWorker, PoolBuilder, Transport},
+        dispatcher::{Dispatcher, Limits},
+        handle::Pool,
+        inner::{Core, Inner, Prelude},
+        listener::{self, state::Listener},
+        submission::Submission,
+    },
+    program,
+    protocol::{Hello, NamedCall},
+    registry,
+    sandbox::Sandbox,
+    sync::{lock, sleep_on},
+    task::{RawCall, StateType},
+    transport::{channel, ring},
+};
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc, Condvar, Mutex, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+/// More processes than this are a mistake, whatever the machine.
+const MAX_PROCESSES: usize = 1 << 13;
+
+/// Half of what a ring holds may be on its way; a frame is read where it lies.
+const RING: Limits = Limits {
+    unhindered: 1 << 17,
+    frame: ring::WHOLE - (1 << 13),
+    frames: 1 << 12,
+    calls: 1 << 13,
+    shortest: 20,
+    ..Limits::NONE
+};
+
+/// A socket holds a few hundred packets, however small they are, and whoever sends one more waits for the worker to
+/// read, which it may not do before somebody reads its reports.
+const CHANNEL: Limits = Limits {
+    unhindered: channel::UNHINDERED,
+    frame: channel::UNHINDERED,
+    frames: 16,
+    calls: 1 << 10,
+    shortest: 2_000,
+    ..Limits::NONE
+};
+
+/// A queue between threads holds anything.
+const LOCAL: Limits = Limits { unhindered: usize::MAX, frame: usize::MAX, ..CHANNEL };
+
+/// As many calls as a worker may have where workers are lost all the time: every loss counts against all that it had,
+/// and what has lost too many is given up.
+const FAULTY: Limits = Limits { calls: 4, ..LOCAL };
+
+/// How often the memory of a worker is looked at, where that matters; and how long all workers together must not take
+/// to be looked at, which takes some 5 µs for each.
+const WEIGH_EVERY: Duration = Duration::from_millis(10);
+const WEIGH_ONE: Duration = Duration::from_micros(250);
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// The limits of a process that runs one call.
+pub(super) fn limits_of_one() -> Limits {
+    Limits { weigh_every: nanos(WEIGH_EVERY), ..CHANNEL }
+}
+
+/// What is different for each backend.
+struct Staff {
+    source: Source,
+    /// How many seats there are.
+    seats: usize,
+    bells: Option<Bells>,
+    limits: Limits,
+}
+
+impl PoolBuilder {
+    /// Starts the workers; returns when the first of them takes calls.
+    ///
+    /// # Errors
+    ///
+    /// No or no sensible number of workers; no way in for them (see [`pool_main!`](crate::pool_main)); two tasks of
+    /// one name; a daemonic process, or too deep a nesting of processes; the workers cannot start, or their initializer
+    /// fails; the sandbox names a path that leads nowhere, or asks for more than the kernel can do; a
+    /// [backend](Self::backend) without processes, and what only processes have: [`env`](Self::env),
+    /// [`current_dir`](Self::current_dir), [`sandbox`](Self::sandbox).
+    pub fn build(mut self) -> Result<Pool> {
+        let processes = self.processes.unwrap_or_else(program::cpu_count);
+        self.check(processes)?;
+        let choose = |index| {
+            let choose = |options, each: &EachWorker| each.0(index, options);
+            let options = self.each_worker.iter().fold(self.options.clone(), choose);
+            options.check().map(|()| options)
+        };
+        let options = (0..processes).map(choose).collect::<Result<Vec<_>>>()?;
+        let timeout = |call: &RawCall| call.wish.as_ref().and_then(|wish| wish.timeout).or(call.task.wish().timeout);
+        let initializer_timeout = self.initializer.as_ref().and_then(timeout);
+        let initializer = self.initializer.take().map(prelude).transpose()?;
+        if self.backend != Backend::Processes {
+            self.check_in_process(&options)?;
+        }
+        let staff = self.staff(processes, initializer.as_ref().map(|prelude| &prelude.call), initializer_timeout)?;
+        let limits = Limits {
+            tasks_per_child: self.tasks_per_child,
+            // The memory of threads cannot be told apart.
+            memory_per_child: if self.backend == Backend::Processes { self.memory_per_child } else { u64::MAX },
+            age_per_child: nanos(self.age_per_child),
+            retry_delay: nanos(self.retry_delay),
+            weigh_every: nanos(WEIGH_EVERY).max(nanos(WEIGH_ONE) * processes as u64),
+            ..staff.limits
+        };
+        let keeper = self.dossiers.map(keeper_in).transpose()?;
+        let name = self.name.unwrap_or_else(default_name);
+        let hello = hello_for(&name, &options);
+        let dispatcher = Dispatcher::new(staff.seats, limits, self.restarts);
+        let inner = Inner::new(staff.source, options, hello, dispatcher);
+        let inner = Arc::new_cyclic(|itself| Inner {
+            name,
+            initializer,
+            listener: staff.bells.map(|bells| Listener::new(Arc::new(bells), processes)),
+            wish: self.wish,
+            keeper,
+            itself: itself.clone(),
+            ..inner
+        });
+        // From here on, dropping the pool cleans up.
+        let pool = Pool { inner, threads: Mutex::default() };
+        pool.start_threads(staff.seats)?;
+        if staff.seats > 0 {
+            pool.await_first_worker()?;
+        }
+        Ok(pool)
+    }
+
+    fn check(&self, processes: usize) -> Result<()> {
+        let refuse = |why: String| Err(Error::invalid(why));
+        if processes == 0 {
+            return refuse("a pool needs at least 1 process, and 0 were asked for".into());
+        }
+        if processes > MAX_PROCESSES {
+            return refuse(format!("a pool has at most {MAX_PROCESSES} processes, and {processes} were asked for"));
+        }
+        if self.tasks_per_child == 0 {
+            return refuse(
+                "a worker that is replaced after 0 calls never runs any: max_tasks_per_child is at least 1".into(),
+            );
+        }
+        if let Wish { timeout: Some(timeout), soft_timeout: Some(soft), .. } = self.wish
+            && soft >= timeout
+        {
+            return refuse(format!(
+                "a call would be killed after {timeout:?}, before it is told to stop after {soft:?}: make soft_timeout \
+                 shorter than timeout"
+            ));
+        }
+        let asks_for_more = |wish: &Wish| *wish != Wish { timeout: wish.timeout, ..Wish::NONE };
+        if self.initializer.as_ref().and_then(|call| call.wish.as_deref()).is_some_and(asks_for_more) {
+            return refuse("an initializer runs before any call, so of the limits only `timeout` applies to it".into());
+        }
+        Ok(())
+    }
+
+    /// Refuses what only processes have.
+    fn check_in_process(&self, options: &[WorkerOptions]) -> Result<()> {
+        registry::check()?;
+        if options.iter().any(WorkerOptions::change_the_process) || self.sandbox.is_some() {
+            return Err(Error::invalid(format!(
+                "`Backend::{:?}` runs calls in this process, whose environment, directory and rights no pool changes: \
+                 leave out `env`, `env_remove`, `current_dir` and `sandbox`, or use `Backend::Processes`",
+                self.backend
+            )));
+        }
+        Ok(())
+    }
+
+    fn staff(&self, seats: usize, initializer: Option<&NamedCall>, timeout: Option<Duration>) -> Result<Staff> {
+        let threads = |plan, limits| {
+            let bells = ring::Bells::new().map_err(|error| Error::os("cannot start threads that work", error))?;
+            let source = Source::Threads { plan, initializer_timeout: timeout };
+            Ok(Staff { source, seats, bells: Some(Bells::Words(Arc::new(bells))), limits })
+        };
+        match self.backend {
+            Backend::Processes => {
+                let confinement = self.sandbox.as_ref().map(Sandbox::resolve).transpose()?;
+                let words = some_bells(self.transport)?;
+                let mut launch = Launch {
+                    program: self.executable.clone(),
+                    start_timeout: self.start_timeout,
+                    initializer_timeout: timeout,
+                    bells: words.clone(),
+                    confinement,
+                    capture: self.capture_stderr,
+                    ..Launch::new()?
+                };
+                launch.share_relay()?;
+                let (bells, limits) = match words {
+                    Some(words) => (Bells::Words(words), RING),
+                    None => {
+                        let failed = |error| Error::os("cannot listen to workers", error);
+                        (Bells::of_sockets().map_err(failed)?, CHANNEL)
+                    }
+                };
+                Ok(Staff { source: Source::Processes(Box::new(launch)), seats, bells: Some(bells), limits })
+            }
+            Backend::Inline => {
+                let inline = Inline::new(initializer.cloned(), self.tasks_per_child).map_err(|error| {
+                    let reason = error.to_string();
+                    Error::new(Kind::PoolFailed { reason, cause: Some(Box::new(error)) })
+                })?;
+                Ok(Staff { source: Source::Inline(inline), seats: 0, bells: None, limits: LOCAL })
+            }
+            Backend::Threads => threads(None, LOCAL),
+            Backend::Faults(seed) => threads(Some(Arc::new(Plan::new(seed))), FAULTY),
+        }
+    }
+}
+
+impl Inner {
+    /// What pools and single processes have in common; all else is at its default.
+    pub(super) fn new(
+        source: Source,
+        options: Vec<WorkerOptions>,
+        hello: impl Fn(usize, u32) -> Hello + Send + Sync + 'static,
+        dispatcher: Dispatcher<dyn Submission>,
+    ) -> Self {
+        Self {
+            name: String::new(),
+            seats: options.len(),
+            single: false,
+            source,
+            hello: Box::new(hello),
+            initializer: None,
+            core: Mutex::new(Core::new(dispatcher, options.len())),
+            options,
+            changed: Condvar::new(),
+            clock: Condvar::new(),
+            listener: None,
+            jobs: AtomicU64::new(1),
+            callbacks: Arc::new(Callbacks::default()),
+            began: os::monotonic(),
+            wish: Wish::NONE,
+            keeper: None,
+            itself: Weak::new(),
+        }
+    }
+}
+
+impl Pool {
+    fn start_threads(&self, seats: usize) -> Result<()> {
+        let inner = &self.inner;
+        for seat in 0..seats {
+            let name = format!("pool-seat-{}", seat + 1);
+            let attendant = attendant::spawn(inner.clone(), seat, name, None, || {}).map_err(|error| {
+                let error = Error::os(format!("cannot start the thread for worker {} of {seats}", seat + 1), error);
+                inner.abandon(seat..seats, error.clone());
+                error
+            })?;
+            lock(&self.threads).push(attendant);
+        }
+        if inner.listener.is_some() {
+            let collector = listener::spawn_collector(inner.clone())
+                .map_err(|error| Error::os("cannot start the thread that listens to the workers", error))?;
+            lock(&self.threads).push(collector);
+        }
+        Ok(())
+    }
+
+    fn await_first_worker(&self) -> Result<()> {
+        let mut core = lock(&self.inner.core);
+        while !core.dispatcher.ever_ready() && !core.dispatcher.is_over() {
+            core = sleep_on(&self.inner.changed, core, None).unwrap_or_else(|| lock(&self.inner.core));
+        }
+        core.failure.clone().map_or(Ok(()), Err)
+    }
+}
+
+/// How workers of a pool are greeted.
+fn hello_for(name: &str, options: &[WorkerOptions]) -> impl Fn(usize, u32) -> Hello + Send + Sync + 'static {
+    let name = name.to_owned();
+    let places: Vec<_> = options.iter().map(WorkerOptions::place).collect();
+    move |seat, epoch| launch::hello(format!("{name}-{}", seat + 1), false, epoch, false, places[seat].clone())
+}
+
+/// What workers behind rings ring; None if there are to be no rings, or cannot be.
+fn some_bells(transport: Option<Transport>) -> Result<Option<Arc<ring::Bells>>> {
+    let bells = match transport {
+        Some(Transport::Channel) => None,
+        Some(Transport::Ring) => {
+            Some(ring::Bells::new().map_err(|error| Error::os("cannot share memory with workers", error))?)
+        }
+        // The other way works also where memory is short, or comes in pages of another size.
+        None => ring::Bells::new().and_then(|bells| ring::Memory::new().map(|_| bells)).ok(),
+    };
+    Ok(bells.map(Arc::new))
+}
+
+fn keeper_in(dir: PathBuf) -> Result<DossierKeeper> {
+    let failed = |error| Error::os(format!("cannot keep dossiers in {:?}", dir.display()), error);
+    DossierKeeper::new(&dir, program::replay_command).map_err(failed)
+}
+
+fn prelude(call: RawCall) -> Result<Prelude> {
+    let state = call.task.state().unwrap_or_else(StateType::of::<()>);
+    let arguments = call.arguments?;
+    let call = NamedCall { task: call.task.name().to_owned(), arguments: arguments.bytes.to_vec() };
+    Ok(Prelude { call, regions: arguments.regions, state })
+}
+
+fn default_name() -> String {
+    static POOLS: AtomicU64 = AtomicU64::new(0);
+    format!("Pool-{}", POOLS.fetch_add(1, Ordering::Relaxed) + 1)
+}

@@ -1,0 +1,251 @@
+//! What is done about what the dispatcher decides: the one place that knows all [effects](Effect), and what a user is
+//! told of a call that has failed.
+
+use crate::{
+    dossier::Dossier,
+    error::{Error, Kind},
+    peer::{Answer, Glance, Sent},
+    pool::{
+        dispatcher::{
+            AfterStarts, CallFailure, CallLoss, Dispatcher, Effect, Ended, Excess, How, Observation, Time, Why,
+        },
+        dossiers,
+        inner::{Core, Inner},
+        station::Station,
+        submission::{CallsFrame, Submission},
+    },
+    sync::lock,
+};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, MutexGuard},
+    time::Duration,
+};
+
+/// What is left to do once the core is unlocked.
+#[derive(Default)]
+pub(super) struct Todo {
+    effects: VecDeque<Effect<dyn Submission>>,
+    /// Those with something to send.
+    unflushed: Vec<Arc<Station>>,
+}
+
+impl Inner {
+    /// Brings an event to the dispatcher, and carries out what it decides.
+    pub(super) fn tell<R>(&self, event: impl FnOnce(&mut Dispatcher<dyn Submission>, Time) -> R) -> R {
+        self.tell_core(|core, now| event(&mut core.dispatcher, now))
+    }
+
+    pub(super) fn tell_core<R>(&self, event: impl FnOnce(&mut Core, Time) -> R) -> R {
+        let (told, todo) = self.decide(event);
+        self.carry_out(todo);
+        told
+    }
+
+    /// Lets the dispatcher decide. What is to be sent is put into the peers' hands while the core is locked, so that it
+    /// leaves in the order in which the dispatcher numbered the calls.
+    #[must_use]
+    pub(super) fn decide<R>(&self, event: impl FnOnce(&mut Core, Time) -> R) -> (R, Todo) {
+        let mut core = lock(&self.core);
+        let told = event(&mut core, self.now());
+        (told, self.settle(core))
+    }
+
+    /// What was decided while the core was locked: does what has to be done before it is unlocked.
+    #[must_use]
+    pub(super) fn settle(&self, mut core: MutexGuard<'_, Core>) -> Todo {
+        let mut todo = Todo::default();
+        while let Some(effect) = core.dispatcher.effect() {
+            match effect {
+                Effect::Send { .. } | Effect::Stop { .. } => self.send(&mut core, &effect, &mut todo),
+                Effect::StartsFailed { tries, then } => self.starts_failed(&mut core, tries, then),
+                other => todo.effects.push_back(other),
+            }
+        }
+        // Whoever waits for the end, or for a seat to be filled, is told of each step of it.
+        let is_over = core.dispatcher.is_over();
+        let phase = (is_over, if is_over { core.dispatcher.open_seats() } else { self.seats });
+        if std::mem::replace(&mut core.phase, phase) != phase {
+            self.notify();
+        }
+        if let Some(tick) = core.dispatcher.next_tick()
+            && core.clock_at.is_none_or(|at| tick < at)
+        {
+            core.clock_at = Some(tick).filter(|_| self.wind_clock(&mut core));
+        }
+        if let Some(listener) = &self.listener {
+            listener.adapt(core.dispatcher.busy_seats(), &core.stations);
+        }
+        todo
+    }
+
+    fn send(&self, core: &mut Core, effect: &Effect<dyn Submission>, todo: &mut Todo) {
+        let (Effect::Send { seat, epoch, .. } | Effect::Stop { seat, epoch }) = *effect else { return };
+        let Some(station) = core.station(seat, epoch).cloned() else { return };
+        if let Some(listener) = &self.listener {
+            listener.before_sending(&mut core.listening, &station);
+        }
+        let sent = match *effect {
+            Effect::Send { generation, first, last, .. } => {
+                let frame = CallsFrame { dispatcher: &core.dispatcher, seat, generation, first, last };
+                let mut held = Vec::new();
+                for flight in frame.flights() {
+                    flight.calls.work.with_regions(&mut |regions| station.peer.bring(regions, &mut held));
+                }
+                station.peer.send(&frame, held)
+            }
+            _ => station.peer.stop(),
+        };
+        match sent {
+            Sent::Done => {}
+            Sent::Unflushed => todo.unflushed.push(station),
+            // Its attendant finds out why.
+            Sent::Corrupt => station.peer.kill(),
+        }
+    }
+
+    fn starts_failed(&self, core: &mut Core, tries: u32, then: AfterStarts) {
+        let error = core.trouble.clone().unwrap_or_else(|| Error::invalid("it ended"));
+        match then {
+            AfterStarts::TryOn => {
+                tracing::warn!("a worker could not be started {tries} times, and is tried again: {error}");
+            }
+            AfterStarts::GiveUpSeat => {
+                tracing::warn!("a worker is given up after {tries} starts that failed, the last one so: {error}");
+            }
+            AfterStarts::GiveUpPool if self.single => core.failure = Some(error),
+            AfterStarts::GiveUpPool => {
+                let reason = match tries {
+                    1 => error.to_string(),
+                    tries => format!("{error} ({tries} tries)"),
+                };
+                core.failure = Some(Error::new(Kind::PoolFailed { reason, cause: Some(Box::new(error)) }));
+            }
+        }
+    }
+
+    /// Does what was left to do.
+    pub(super) fn carry_out(&self, mut todo: Todo) {
+        // Last, as it wakes others, and may run an executor's code: the workers do not wait for that.
+        let mut ended = Vec::new();
+        loop {
+            while let Some(effect) = todo.effects.pop_front() {
+                let more = match effect {
+                    Effect::Ended(end) => {
+                        ended.push(end);
+                        continue;
+                    }
+                    Effect::TakeBack { seat, epoch, generation } => self.ask(
+                        seat,
+                        epoch,
+                        |station| station.peer.take_back(generation),
+                        |core, glance, now| {
+                            let extended = glance.extended.saturating_sub(self.began);
+                            core.dispatcher.extended(seat, epoch, glance.claimed, extended, now);
+                            core.dispatcher.taken_back(seat, epoch, glance.claimed, now);
+                        },
+                    ),
+                    Effect::Look { seat, epoch, memory } => self.ask(
+                        seat,
+                        epoch,
+                        |station| station.peer.look(memory),
+                        |core, glance, now| core.dispatcher.seen(seat, epoch, self.observation(glance), now),
+                    ),
+                    Effect::Kill { seat, epoch } => {
+                        if let Some(station) = self.station(seat, epoch) {
+                            station.peer.kill();
+                        }
+                        continue;
+                    }
+                    Effect::Hold { seat, epoch, work } => {
+                        if let Some(station) = self.station(seat, epoch) {
+                            work.with_regions(&mut |regions| station.hold(regions));
+                        }
+                        continue;
+                    }
+                    // Done while the core was locked.
+                    Effect::Send { .. } | Effect::Stop { .. } | Effect::StartsFailed { .. } => continue,
+                };
+                todo.effects.extend(more.effects);
+                todo.unflushed.extend(more.unflushed);
+            }
+            let Some(station) = todo.unflushed.pop() else { break };
+            station.peer.flush();
+        }
+        if ended.is_empty() {
+            return;
+        }
+        for Ended { work, first, how, .. } in ended {
+            match how {
+                How::Failed(failure) => self.fail(&work, first, failure),
+                // Values are told where they are read.
+                How::Values { .. } => {}
+            }
+        }
+        self.ended();
+    }
+
+    fn station(&self, seat: usize, epoch: u32) -> Option<Arc<Station>> {
+        lock(&self.core).station(seat, epoch).cloned()
+    }
+
+    /// Asks a worker's peer something, and tells the dispatcher the answer.
+    fn ask(
+        &self,
+        seat: usize,
+        epoch: u32,
+        question: impl FnOnce(&Station) -> Answer<Glance>,
+        tell: impl FnOnce(&mut Core, Glance, Time),
+    ) -> Todo {
+        let Some(station) = self.station(seat, epoch) else { return Todo::default() };
+        match question(&station) {
+            Answer::Now(glance) => self.decide(|core, now| tell(core, glance, now)).1,
+            Answer::Later => Todo::default(),
+            Answer::Corrupt => {
+                station.peer.kill();
+                Todo::default()
+            }
+        }
+    }
+
+    fn observation(&self, glance: Glance) -> Observation {
+        let time = |nanos: u64| (nanos != 0).then(|| nanos.saturating_sub(self.began));
+        let Glance { claimed, started, extended, memory } = glance;
+        Observation { claimed, started: time(started), extended: time(extended), memory }
+    }
+
+    /// Tells whoever waits for a call that it has failed.
+    pub(super) fn fail(&self, work: &Arc<dyn Submission>, index: u32, failure: CallFailure) {
+        let mut error = self.error_of(failure).of_task(work.task());
+        if let Some(keeper) = &self.keeper {
+            dossiers::keep(keeper, self, &**work, index, &mut error);
+        }
+        work.fail(index, error);
+    }
+
+    /// What the user of a call is told that has failed.
+    fn error_of(&self, failure: CallFailure) -> Error {
+        let error = match failure.why {
+            Why::Reported(failed) => failed.into(),
+            Why::Cancelled => Error::new(Kind::Cancelled),
+            Why::Terminated => Error::new(Kind::Terminated),
+            Why::PoolFailed => lock(&self.core).failed(),
+            Why::Lost(CallLoss { loss, job, attempt, time, condemned }) => {
+                let dossier = Dossier::of_call(&loss, job, attempt, time);
+                Error::new(match condemned {
+                    None => Kind::Lost(dossier),
+                    Some(Excess::Time { limit }) => Kind::TimedOut { limit: Duration::from_nanos(limit), dossier },
+                    Some(Excess::Memory { limit, used }) => Kind::OverMemory { limit, used, dossier },
+                })
+            }
+        };
+        error.with_ran(failure.ran).with_attempts(failure.attempts)
+    }
+
+    /// Calls have ended: if whoever waits for one of them listens, they listen in vain.
+    pub(super) fn ended(&self) {
+        if self.listener.is_some() {
+            self.wake_leader();
+        }
+    }
+}

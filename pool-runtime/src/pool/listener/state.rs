@@ -1,0 +1,179 @@
+//! What the listener keeps: what is read without a lock, and, in [`Listening`], what the core's lock protects.
+
+use crate::{
+    memory, os,
+    peer::Bells,
+    pool::station::Station,
+    sync::lock,
+    transport::ring::{COLLECTOR, LAZY, LEADER, Spin},
+};
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+};
+
+/// Seats in a word.
+const BITS: usize = u64::BITS as usize;
+
+/// Who listens, and who of them sleeps. Part of the core: read and written under its lock alone.
+#[derive(Debug, Default)]
+pub(in crate::pool) struct Listening {
+    /// A caller leads.
+    pub(super) leads: bool,
+    pub(super) leader: Rest,
+    pub(super) collector: Rest,
+    /// The collector sleeps on the sockets, where there are any.
+    pub(super) collector_watches: bool,
+}
+
+/// What a listener does just now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Rest {
+    #[default]
+    Awake,
+    /// It sleeps, or is about to, until it is rung for.
+    Sleeps,
+    /// It sleeps for a while: workers ring for it only when they run dry.
+    Naps,
+}
+
+impl Rest {
+    /// The flag in a mark for somebody who rests in this way.
+    pub(super) fn laziness(self) -> u32 {
+        if self == Self::Naps { LAZY } else { 0 }
+    }
+}
+
+pub(in crate::pool) struct Listener {
+    pub(super) bells: Arc<Bells>,
+    /// All workers there are, by seat; and how often that has changed.
+    stations: Mutex<Stations>,
+    pub(super) changes: AtomicU64,
+    /// For each seat a bit: there are calls in flight, or frames that wait for room. It may be set for nothing, but is
+    /// never missing. A copy for those who look without the core's lock, under which alone it changes.
+    busy: Box<[AtomicU64]>,
+    /// How many threads wait while another one leads.
+    pub(super) followers: AtomicUsize,
+    /// The leader's patience.
+    pub(super) spin: Mutex<Spin>,
+    processors: usize,
+    /// More threads want to run than there are processors: nobody is to spin. A copy, as `busy`.
+    pub(super) crowded: AtomicBool,
+}
+
+pub(super) type Stations = Arc<[Option<Arc<Station>>]>;
+
+impl Listener {
+    pub(in crate::pool) fn new(bells: Arc<Bells>, seats: usize) -> Self {
+        memory::pool_began();
+        Self {
+            bells,
+            stations: Mutex::new(Arc::new([])),
+            changes: AtomicU64::new(0),
+            busy: (0..seats.div_ceil(BITS)).map(|_| AtomicU64::new(0)).collect(),
+            followers: AtomicUsize::new(0),
+            spin: Mutex::new(Spin::new()),
+            processors: os::cpu_count(),
+            crowded: AtomicBool::new(false),
+        }
+    }
+
+    /// What the workers are to ring.
+    pub(in crate::pool) fn bells(&self) -> &Arc<Bells> {
+        &self.bells
+    }
+
+    /// The workers have changed.
+    pub(in crate::pool) fn set_stations(&self, stations: &[Option<Arc<Station>>]) {
+        for station in stations.iter().flatten() {
+            station.peer.set_crowded(self.crowded.load(Ordering::Relaxed));
+        }
+        let before = std::mem::replace(&mut *lock(&self.stations), stations.iter().cloned().collect());
+        self.changes.fetch_add(1, Ordering::Release);
+        drop(before);
+    }
+
+    pub(super) fn stations(&self) -> Stations {
+        lock(&self.stations).clone()
+    }
+
+    /// Something else than a report is to be looked at: the pool is over, say, or a worker is new.
+    pub(in crate::pool) fn wake_all(&self) {
+        self.bells.ring(COLLECTOR);
+        self.bells.ring(LEADER);
+    }
+
+    /// Called under the core's lock, before something is sent to a worker: whoever sleeps is to be woken by its answer.
+    pub(in crate::pool) fn before_sending(&self, listening: &mut Listening, station: &Station) {
+        let (word, bit) = (&self.busy[station.seat / BITS], 1 << (station.seat % BITS));
+        if word.load(Ordering::Relaxed) & bit == 0 {
+            word.fetch_or(bit, Ordering::Relaxed);
+        }
+        let (rest, mark) = match listening.leads {
+            true => (listening.leader, LEADER),
+            false => (listening.collector, COLLECTOR),
+        };
+        if rest == Rest::Awake {
+            return;
+        }
+        station.peer.arm(mark | rest.laziness());
+        if self.bells.are_sockets() && mark == COLLECTOR && !listening.collector_watches {
+            self.bells.ring(COLLECTOR);
+        }
+    }
+
+    /// Called under the core's lock: no call is in flight at a seat any more.
+    pub(in crate::pool) fn is_through(&self, station: &Station) {
+        if !station.peer.is_blocked() {
+            self.busy[station.seat / BITS].fetch_and(!(1 << (station.seat % BITS)), Ordering::Relaxed);
+        }
+    }
+
+    /// Called under the core's lock, after something has changed: are there more threads than processors?
+    pub(in crate::pool) fn adapt(&self, busy_seats: usize, stations: &[Option<Arc<Station>>]) {
+        let crowded = self.processors == 1 || busy_seats + 1 > self.processors;
+        if self.crowded.load(Ordering::Relaxed) != crowded {
+            self.crowded.store(crowded, Ordering::Relaxed);
+            stations.iter().flatten().for_each(|station| station.peer.set_crowded(crowded));
+        }
+    }
+
+    /// The workers that have something to say, or may have.
+    pub(super) fn busy<'s>(&'s self, stations: &'s Stations) -> impl Iterator<Item = &'s Station> {
+        // Behind a socket, the end of an idle worker is to be heard too: it would be told again and again.
+        let all = if self.bells.are_sockets() { u64::MAX } else { 0 };
+        let seats = self.busy.iter().enumerate().flat_map(move |(word, bits)| {
+            let mut left = bits.load(Ordering::Relaxed) | all;
+            std::iter::from_fn(move || {
+                let bit = (left != 0).then(|| left.trailing_zeros() as usize)?;
+                left &= left - 1;
+                Some(word * BITS + bit)
+            })
+        });
+        seats.filter_map(|seat| stations.get(seat)?.as_deref())
+    }
+
+    /// Has the bell of this mark rung when a worker says something.
+    pub(super) fn arm(&self, stations: &Stations, mark: u32) {
+        self.busy(stations).for_each(|station| station.peer.arm(mark));
+        if mark & LAZY == 0 && !self.bells.are_sockets() {
+            // A worker that has just said something looks for a mark without a barrier of its own.
+            os::execute_barriers();
+        }
+    }
+
+    pub(super) fn any_unread(&self, stations: &Stations) -> bool {
+        self.busy(stations).any(|station| station.peer.has_reports())
+    }
+
+    /// Is there certainly something to read, or to be sent on?
+    pub(super) fn has_work(&self, stations: &Stations) -> bool {
+        self.busy(stations).any(|station| station.peer.has_reports() || station.peer.is_blocked())
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        memory::pool_ended();
+    }
+}

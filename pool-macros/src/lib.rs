@@ -3,7 +3,8 @@
 //! | file | purpose |
 //! |---|---|
 //! | `lib.rs` | entry points and their documentation |
-//! | `signature.rs` | parse; every refusal, each at its exact token |
+//! | `signature.rs` | parse the function, and refuse what cannot be a task |
+//! | `refusals.rs` | the mistakes found, each reported at its exact token |
 //! | `options.rs` | what stands in the parentheses |
 //! | `text.rs` | signatures and types as people write them |
 //! | `lend.rs` | how one parameter travels: by value, lent, or as the worker's state |
@@ -15,6 +16,7 @@
 mod expand;
 mod lend;
 mod options;
+mod refusals;
 mod signature;
 mod text;
 
@@ -129,7 +131,7 @@ use proc_macro::TokenStream;
 pub fn task(options: TokenStream, item: TokenStream) -> TokenStream {
     match signature::parse(options.into(), item.into()) {
         Ok(task) => expand::expand(&task),
-        Err(refused) => refused.into_tokens(),
+        Err(refused) => refused,
     }
     .into()
 }

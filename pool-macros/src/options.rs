@@ -3,7 +3,7 @@
 //! An unknown option, one that is given twice, and a value that makes no sense are refused where they stand; the
 //! options around it are read all the same, so that all mistakes are told at once.
 
-use crate::signature::Refusals;
+use crate::refusals::Refusals;
 use bytesize::ByteSize;
 use proc_macro2::{Ident, Span, TokenStream, TokenTree};
 use std::time::Duration;

@@ -7,6 +7,7 @@
 use crate::{
     lend::{Form, Parameter, peel},
     options::Options,
+    refusals::Refusals,
     text::{readable, signature_text},
 };
 use proc_macro2::{Span, TokenStream};
@@ -29,46 +30,16 @@ pub struct Task {
     pub text: String,
 }
 
-/// A refusal: the item as it was, and what is wrong with it.
-pub struct Refused {
-    item: TokenStream,
-    error: Error,
-}
-
-impl Refused {
-    pub fn into_tokens(self) -> TokenStream {
-        let mut tokens = self.item;
-        tokens.extend(self.error.into_compile_error());
-        tokens
-    }
-}
-
-/// Everything wrong that was found so far.
-#[derive(Default)]
-pub struct Refusals(Option<Error>);
-
-impl Refusals {
-    pub fn add(&mut self, at: Span, reason: impl std::fmt::Display) {
-        self.add_error(Error::new(at, reason));
-    }
-
-    pub fn add_error(&mut self, error: Error) {
-        match &mut self.0 {
-            Some(all) => all.combine(error),
-            none => *none = Some(error),
-        }
-    }
-}
-
-/// Reads the options and the function.
-pub fn parse(options: TokenStream, item: TokenStream) -> Result<Task, Refused> {
+/// Reads the options and the function. If any of it is refused, the error is what to emit instead of the expansion.
+pub fn parse(options: TokenStream, item: TokenStream) -> Result<Task, TokenStream> {
+    let mut refusals = Refusals::default();
     let mut function: ItemFn = match syn::parse2(item.clone()) {
         Ok(function) => function,
         Err(error) => {
-            return Err(Refused { error: not_a_function(&item).unwrap_or(error), item });
+            refusals.add_error(not_a_function(&item).unwrap_or(error));
+            return Err(refusals.after(item));
         }
     };
-    let mut refusals = Refusals::default();
     let options = Options::parse(options, &mut refusals);
     refuse_kind_of_function(&function, &mut refusals);
     let declared: Vec<Lifetime> = function.sig.generics.lifetimes().map(|param| param.lifetime.clone()).collect();
@@ -93,9 +64,10 @@ pub fn parse(options: TokenStream, item: TokenStream) -> Result<Task, Refused> {
         parameters.extend(form.map(|form| Parameter { name: parameter_name(&input.pat, index), form }));
     }
     let output = output(&function.sig.output, &declared, options.initializer.is_some(), &mut refusals);
-    match refusals.0 {
-        Some(error) => Err(Refused { item: function.into_token_stream(), error }),
-        None => Ok(Task { function, options, parameters, output, text }),
+    if refusals.is_empty() {
+        Ok(Task { function, options, parameters, output, text })
+    } else {
+        Err(refusals.after(function))
     }
 }
 

@@ -7,18 +7,20 @@
 //! | `refusals.rs` | the mistakes found, each reported at its exact token |
 //! | `options.rs` | what stands in the parentheses |
 //! | `text.rs` | signatures and types as people write them |
-//! | `lend.rs` | how one parameter travels: by value, lent, or as the worker's state |
+//! | `types.rs` | which types may stand in a signature |
+//! | `parameter.rs` | one parameter, and how it is passed |
 //! | `expand.rs` | the one `quote!` |
 //!
 //! A macro here must never change what the function does, and never drop it: whatever is refused, the function item is
 //! emitted, so that one mistake gives one message.
 
 mod expand;
-mod lend;
 mod options;
+mod parameter;
 mod refusals;
 mod signature;
 mod text;
+mod types;
 
 use proc_macro::TokenStream;
 

@@ -5,11 +5,12 @@
 use crate::refusals::Refusals;
 use bytesize::ByteSize;
 use proc_macro2::{Ident, Span, TokenStream, TokenTree};
+use quote::ToTokens as _;
 use std::time::Duration;
 use syn::{
-    Error, Expr, ExprLit, Lit, Path, Token,
+    Error, Expr, LitInt, LitStr, Path, Token,
     ext::IdentExt as _,
-    parse::{ParseStream, Parser as _},
+    parse::{Parse, ParseStream, Parser as _},
     spanned::Spanned as _,
 };
 
@@ -93,10 +94,7 @@ impl Options {
                 self.memory.as_ref().map(|limit| limit.at),
             ];
             for at in limits.into_iter().flatten() {
-                refusals.add(
-                    at,
-                    "only `timeout` applies to an initializer, which runs before any call: remove this option",
-                );
+                refusals.add(at, "an initializer runs before any call, so only `timeout` applies: remove this option");
             }
         }
     }
@@ -116,13 +114,10 @@ fn equals(input: ParseStream<'_>, key: &Ident, example: &str) -> syn::Result<()>
     equals.map(drop).map_err(|_| Error::new(key.span(), format!("`{key}` needs a value: write `{key} = {example}`")))
 }
 
+type Convert<T> = fn(&Expr) -> Result<T, &'static str>;
+
 /// Reads `= value`. The error of `convert` is the reason for a refusal.
-fn located<T>(
-    input: ParseStream<'_>,
-    key: &Ident,
-    example: &str,
-    convert: impl FnOnce(&Expr) -> Result<T, &'static str>,
-) -> syn::Result<Located<T>> {
+fn located<T>(input: ParseStream<'_>, key: &Ident, example: &str, convert: Convert<T>) -> syn::Result<Located<T>> {
     equals(input, key, example)?;
     let value: Expr = input.parse()?;
     let at = value.span();
@@ -142,11 +137,9 @@ fn duration(value: &Expr) -> Result<Duration, &'static str> {
 }
 
 fn retries(value: &Expr) -> Result<u32, &'static str> {
-    let Some(Lit::Int(number)) = literal(value) else { return Err(NO_COUNT) };
-    number.base10_parse().map_err(|_| NO_COUNT)
+    let number = literal(value).and_then(|number: LitInt| number.base10_parse().ok());
+    number.ok_or("expected a number of retries that fits into a `u32`, such as 2")
 }
-
-const NO_COUNT: &str = "expected a number of retries that fits into a `u32`, such as 2";
 
 fn memory(value: &Expr) -> Result<u64, &'static str> {
     // A size without a unit would be bytes, which is hardly ever what was meant.
@@ -159,19 +152,12 @@ fn memory(value: &Expr) -> Result<u64, &'static str> {
 }
 
 fn string(value: &Expr) -> Option<String> {
-    match literal(value)? {
-        Lit::Str(text) => Some(text.value()),
-        _ => None,
-    }
+    literal(value).map(|text: LitStr| text.value())
 }
 
-fn literal(value: &Expr) -> Option<&Lit> {
-    match value {
-        Expr::Lit(ExprLit { lit, .. }) => Some(lit),
-        // A `macro_rules!` puts an invisible group around a value that it passes on.
-        Expr::Group(group) => literal(&group.expr),
-        _ => None,
-    }
+/// The value as a literal of that kind, also inside the invisible group in which a `macro_rules!` passes it on.
+fn literal<T: Parse>(value: &Expr) -> Option<T> {
+    syn::parse2(value.to_token_stream()).ok()
 }
 
 #[cfg(test)]

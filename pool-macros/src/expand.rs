@@ -1,18 +1,18 @@
-//! What a task expands to: the function, its twin in the type namespace, and its entry in the table.
+//! What a task expands to: the function, the type of the same name, and the entry in the table of tasks.
 //!
-//! The expansion must never name anything that the user's module could have redefined, nor define a name that the
-//! user's types could mean: paths are absolute, traits come in as `_`, and our own names begin with `__`.
+//! The expansion must never name what the user's module could redefine, nor define a name that the user's types could
+//! mean: paths are absolute, traits are imported as `_`, and its own names begin with `__`.
 
 use crate::{
-    lend::{Form, Parameter, probe},
-    options::{Limit, Options},
+    options::{Located, Options},
+    parameter::{Parameter, Passing},
     signature::Task,
 };
-use proc_macro2::{Ident, TokenStream};
-use quote::{quote, quote_spanned};
+use proc_macro2::{Ident, Span, TokenStream};
+use quote::{format_ident, quote, quote_spanned};
 use std::time::Duration;
 use syn::{
-    Attribute, Meta, Token, ext::IdentExt as _, parse_quote, parse_quote_spanned, punctuated::Punctuated,
+    Attribute, Meta, Token, Type, ext::IdentExt as _, parse_quote, parse_quote_spanned, punctuated::Punctuated,
     spanned::Spanned as _,
 };
 
@@ -26,54 +26,16 @@ pub fn expand(task: &Task) -> TokenStream {
         None => quote!(::pool_runtime),
     };
     let private = &quote!(#krate::__private);
-    let cfgs = &forwarded(&function.attrs, &["cfg"]);
-    let twin_attrs = forwarded(&function.attrs, &["cfg", "deprecated"]);
-    let (twin_doc, call_doc) = docs(&plain_name, parameters);
-
-    let travelling = || parameters.iter().filter_map(|parameter| Some((parameter, parameter.travels()?)));
-    let lifetime: Option<TokenStream> =
-        parameters.iter().any(|p| matches!(p.form, Form::Lent { .. })).then(|| quote!(<'call>));
+    let cfgs = select(&function.attrs, &["cfg"]);
+    let type_attrs = select(&function.attrs, &["cfg", "deprecated"]);
+    let (type_doc, call_doc) = docs(&plain_name, parameters);
+    let Fragments { call_parameters, lifetime, inline, encode, release, check, decode, state, passed } =
+        fragments(parameters, private);
     let call_lifetime = if lifetime.is_some() { quote!('call) } else { quote!('static) };
-    let call_parameters = parameters.iter().filter_map(Parameter::in_call);
-    let encode = travelling().map(|(parameter, ty)| {
-        let (probe, lent, label) = (probe(ty, krate), parameter.lent_by_caller(), parameter.label());
-        quote!(#probe.encode(#lent, __writer).map_err(|__reason| (#label, __reason))?;)
-    });
-    // Numbers alone need no memory: whether they are is known once the types are.
-    let few = travelling().map(|(parameter, ty)| {
-        let (probe, lent) = (probe(ty, krate), parameter.lent_by_caller());
-        quote!(.and_then(|__few| __few.and(#probe.few(#lent))))
-    });
-    let done = parameters.iter().filter_map(|parameter| match &parameter.form {
-        Form::Value(ty) => {
-            let (name, probe) = (&parameter.name, probe(ty, krate));
-            Some(quote!(#probe.done(#name);))
-        }
-        Form::Lent { .. } | Form::State { .. } => None,
-    });
-    let check = travelling().map(|(_, ty)| {
-        let probe = probe(ty, krate);
-        quote_spanned!(ty.span()=> #probe.check();)
-    });
-    let decode = parameters.iter().enumerate().filter_map(|(index, parameter)| {
-        let (held, label, probe) = (Parameter::held(index), parameter.label(), probe(parameter.travels()?, krate));
-        let (ty, method) = match &parameter.form {
-            Form::Value(ty) => (Some(quote!(: #ty)), quote!(decode)),
-            Form::Lent { .. } | Form::State { .. } => (None, quote!(lend)),
-        };
-        Some(quote! {
-            let #held #ty = #probe.#method(&mut __arguments).map_err(#private::Fault::argument(#label))?;
-        })
-    });
-    let passed = parameters.iter().enumerate().map(|(index, parameter)| parameter.passed_by_worker(index, krate));
-    let state = parameters.iter().find_map(|parameter| match &parameter.form {
-        Form::State { of, .. } => Some(of),
-        Form::Value(_) | Form::Lent { .. } => None,
-    });
-    // Asked for before the task counts as started, and again where it is lent.
-    let state_is_there = state.map(|of| quote!(#private::Run::state::<#of>(__run)?;));
+    // A worker without this state must fail before the call counts as started, so the state is asked for twice.
+    let state_exists = state.map(|of| quote!(#private::Run::state::<#of>(__run)?;));
 
-    let returned = probe(output, krate);
+    let returned = probe(output, private);
     let state_probe = quote!((&&&#private::StateProbe::<#output>::new()));
     let (body, result, finish, role, state_type, check_returned);
     if options.initializer.is_some() {
@@ -81,18 +43,18 @@ pub fn expand(task: &Task) -> TokenStream {
         result = quote!(::std::boxed::Box<dyn ::core::any::Any>);
         finish = quote!(#state_probe.state(__value));
         role = quote!(impl #krate::Initializer for #name {});
-        state_type = quote!(::core::option::Option::Some(|| #state_probe.state_type()));
+        state_type = Some(quote!(|| #state_probe.state_type()));
         check_returned = None;
     } else {
         body = quote!(Task(__invoke, |__series| #private::Series::run(__series, __invoke)));
         result = quote!(());
         finish = quote! {
-            if let ::core::option::Option::Some(__few) = #returned.few(&__value) {
-                return #private::Run::finish_few(__run, __few);
+            if let ::core::option::Option::Some(__inline) = #returned.few(&__value) {
+                return #private::Run::finish_few(__run, __inline);
             }
             #private::Run::finish(__run, |__writer| #returned.encode_last(__value, __writer))
         };
-        // At the user's type: a `pub` task whose result is private is refused there.
+        // The compiler reports a private result of a `pub` task at this span, so it is that of the user's type.
         let output_type = quote_spanned!(output.span()=> type Output = #output;);
         role = quote! {
             #[automatically_derived]
@@ -106,29 +68,25 @@ pub fn expand(task: &Task) -> TokenStream {
                 }
             }
         };
-        state_type = match state {
-            Some(of) => quote!(::core::option::Option::Some(|| #private::StateType::of::<#of>())),
-            None => quote!(::core::option::Option::None),
-        };
+        state_type = state.map(|of| quote!(|| #private::StateType::of::<#of>()));
         check_returned = Some(quote_spanned!(output.span()=> #returned.check_returned();));
     }
+    let state_type = quote_option(state_type);
 
     let task_name = match &options.name {
-        Some(name) => quote!(#name),
+        Some(Located { value, .. }) => quote!(#value),
         None => quote!(::core::concat!(::core::module_path!(), "::", #plain_name)),
     };
-    let place = quote_spanned!(name.span()=> (::core::file!(), ::core::line!()));
-
-    let wishes = wishes(options, private);
-
-    // At the function's name: messages about wrong arguments, and editors, then show the function.
+    let location = quote_spanned!(name.span()=> (::core::file!(), ::core::line!()));
+    let limits = limits(options, private);
+    // The compiler's messages about wrong arguments, and editors, show the function because of this span.
     let call = Ident::new("call", name.span());
 
     quote! {
         #function
 
-        #(#twin_attrs)*
-        #[doc = #twin_doc]
+        #(#type_attrs)*
+        #[doc = #type_doc]
         #[allow(non_camel_case_types)]
         #vis struct #name {}
 
@@ -148,22 +106,22 @@ pub fn expand(task: &Task) -> TokenStream {
                 #[doc = #call_doc]
                 #[inline]
                 #vis fn #call #lifetime (#(#call_parameters),*) -> #krate::Call<#call_lifetime, #name> {
-                    let __few = ::core::option::Option::Some(#private::Few::NONE) #(#few)*;
-                    if let ::core::option::Option::Some(__few) = __few {
-                        return #krate::Call::few(__few);
+                    let __inline = ::core::option::Option::Some(#private::Few::NONE) #(#inline)*;
+                    if let ::core::option::Option::Some(__inline) = __inline {
+                        return #krate::Call::few(__inline);
                     }
                     let __call = #krate::Call::encode(|__writer| {
                         #(#encode)*
                         ::core::result::Result::Ok(())
                     });
-                    #(#done)*
+                    #(#release)*
                     __call
                 }
             }
 
             static __INFO: #krate::TaskInfo =
-                #krate::TaskInfo::new(#task_name, #place, #text, #private::Body::#body, #state_type)
-                    #wishes;
+                #krate::TaskInfo::new(#task_name, #location, #text, #private::Body::#body, #state_type)
+                    #limits;
 
             #[automatically_derived]
             impl #private::Registered for #name {
@@ -180,7 +138,7 @@ pub fn expand(task: &Task) -> TokenStream {
             ) -> ::core::result::Result<#result, #private::Fault> {
                 let mut __arguments = #private::Run::arguments(__run);
                 #(#decode)*
-                #state_is_there
+                #state_exists
                 #private::Run::start(__run, &__arguments)?;
                 let __value: #output = #name(#(#passed),*);
                 #finish
@@ -196,59 +154,121 @@ pub fn expand(task: &Task) -> TokenStream {
     }
 }
 
-/// What the attribute says that a call may take; nothing if it says nothing.
-fn wishes(options: &Options, private: &TokenStream) -> Option<TokenStream> {
-    let some = |value: Option<TokenStream>| match value {
+/// The parts of the expansion that depend on the parameters, in their order.
+#[derive(Default)]
+struct Fragments<'a> {
+    call_parameters: Vec<TokenStream>,
+    /// The generics of `call`, if it borrows.
+    lifetime: Option<TokenStream>,
+    /// Appends an argument to an encoding that needs no buffer, unless the argument is not a number.
+    inline: Vec<TokenStream>,
+    encode: Vec<TokenStream>,
+    /// Drops an encoded argument, or keeps its memory for another one.
+    release: Vec<TokenStream>,
+    /// Fails to compile if the type cannot be sent.
+    check: Vec<TokenStream>,
+    decode: Vec<TokenStream>,
+    state: Option<&'a Type>,
+    /// The function's arguments in the worker.
+    passed: Vec<TokenStream>,
+}
+
+fn fragments<'a>(parameters: &'a [Parameter], private: &TokenStream) -> Fragments<'a> {
+    let mut fragments = Fragments::default();
+    for (index, parameter) in parameters.iter().enumerate() {
+        let (name, label) = (&parameter.name, parameter.label());
+        let decoded = format_ident!("__argument_{index}", span = Span::mixed_site());
+        let (ty, borrowed, declaration, method) = match &parameter.passing {
+            Passing::State { mutable, of, .. } => {
+                let reborrow = (!mutable).then(|| quote!(&*));
+                fragments.passed.push(quote!(#reborrow #private::Run::state::<#of>(__run)?));
+                fragments.state = Some(of);
+                continue;
+            }
+            Passing::Borrow { and, of } => {
+                fragments.lifetime = Some(quote!(<'call>));
+                fragments.call_parameters.push(quote!(#name: #and 'call #of));
+                fragments.passed.push(quote!(::core::borrow::Borrow::<#of>::borrow(&#decoded)));
+                // `lend` may return something else that borrows as this type, such as a slice of the message.
+                (of, quote!(#name), quote!(#decoded), quote!(lend))
+            }
+            Passing::Value(of) => {
+                let probe = probe(of, private);
+                fragments.call_parameters.push(quote!(#name: #of));
+                fragments.release.push(quote!(#probe.done(#name);));
+                fragments.passed.push(quote!(#decoded));
+                (of, quote!(&#name), quote!(#decoded: #of), quote!(decode))
+            }
+        };
+        let probe = probe(ty, private);
+        fragments.inline.push(quote!(.and_then(|__inline| __inline.and(#probe.few(#borrowed)))));
+        fragments.encode.push(quote!(#probe.encode(#borrowed, __writer).map_err(|__reason| (#label, __reason))?;));
+        fragments.check.push(quote_spanned!(ty.span()=> #probe.check();));
+        fragments.decode.push(quote! {
+            let #declaration = #probe.#method(&mut __arguments).map_err(#private::Fault::argument(#label))?;
+        });
+    }
+    fragments
+}
+
+/// An expression whose methods resolve to the highest rank that the type has.
+///
+/// Method look-up removes one reference for each rank, and one more is what a method takes of itself.
+fn probe(ty: &Type, private: &TokenStream) -> TokenStream {
+    quote_spanned!(ty.span()=> (&&&&&#private::Probe::<#ty>::new()))
+}
+
+/// The limits that the attribute declares, if any.
+fn limits(options: &Options, private: &TokenStream) -> Option<TokenStream> {
+    let time = |limit: &Located<Duration>| {
+        let (seconds, nanos) = (limit.value.as_secs(), limit.value.subsec_nanos());
+        quote!(::core::time::Duration::new(#seconds, #nanos))
+    };
+    let limits = [
+        options.timeout.as_ref().map(time),
+        options.soft_timeout.as_ref().map(time),
+        options.retries.as_ref().map(|Located { value, .. }| quote!(#value)),
+        options.memory.as_ref().map(|Located { value, .. }| quote!(#value)),
+    ];
+    let any = limits.iter().any(Option::is_some);
+    let limits = limits.into_iter().map(quote_option);
+    any.then(|| quote!(.wishes(#private::Wish::declared(#(#limits),*))))
+}
+
+fn quote_option(value: Option<TokenStream>) -> TokenStream {
+    match value {
         Some(value) => quote!(::core::option::Option::Some(#value)),
         None => quote!(::core::option::Option::None),
-    };
-    let time = |limit: &Option<Limit<Duration>>| {
-        some(limit.as_ref().map(|limit| {
-            let (seconds, nanos) = (limit.value.as_secs(), limit.value.subsec_nanos());
-            quote!(::core::time::Duration::new(#seconds, #nanos))
-        }))
-    };
-    let (timeout, soft_timeout) = (time(&options.timeout), time(&options.soft_timeout));
-    let retries = options.retries.as_ref().map(|limit| limit.value);
-    let memory = options.memory.as_ref().map(|limit| limit.value);
-    let any = options.timeout.is_some() || options.soft_timeout.is_some() || retries.is_some() || memory.is_some();
-    let (retries, memory) = (some(retries.map(|retries| quote!(#retries))), some(memory.map(|bytes| quote!(#bytes))));
-    any.then(|| quote!(.wishes(#private::Wish::declared(#timeout, #soft_timeout, #retries, #memory))))
+    }
 }
 
-/// The documentation of the twin and of its `call`.
+/// The documentation of the type and of its `call`.
 fn docs(name: &str, parameters: &[Parameter]) -> (String, String) {
-    let names: Vec<String> =
-        parameters.iter().filter(|parameter| parameter.travels().is_some()).map(Parameter::label).collect();
-    let names = names.join(", ");
-    let twin = format!(
-        "The task of the function [`{name}`](fn@{name}).\n\n`{name}::call({names})` makes a call of it, which a pool or \
-         a process runs."
-    );
-    let call = format!("Makes a call of [`{name}`](fn@{name}): it has not run yet, and a pool or a process runs it.");
-    (twin, call)
+    let sent = parameters.iter().filter(|parameter| !matches!(parameter.passing, Passing::State { .. }));
+    let names = sent.map(Parameter::label).collect::<Vec<_>>().join(", ");
+    (
+        format!(
+            "The task that runs [`{name}`](fn@{name}).\n\n`{name}::call({names})` makes a call, which a pool or a \
+             process runs."
+        ),
+        format!("Makes a call of [`{name}`](fn@{name}), which runs once a pool or a process is given it."),
+    )
 }
 
-/// The attributes of those names, also where `cfg_attr` holds them.
-fn forwarded(attrs: &[Attribute], names: &[&str]) -> Vec<Attribute> {
-    attrs
-        .iter()
-        .filter_map(|attr| Some((attr, keep(&attr.meta, names)?)))
-        .map(|(attr, meta)| parse_quote_spanned!(attr.span()=> #[#meta]))
-        .collect()
+/// The attributes of these names, also where `cfg_attr` adds them.
+fn select(attrs: &[Attribute], names: &[&str]) -> Vec<Attribute> {
+    let selected = attrs.iter().filter_map(|attr| Some((attr, select_meta(&attr.meta, names)?)));
+    selected.map(|(attr, meta)| parse_quote_spanned!(attr.span()=> #[#meta])).collect()
 }
 
-fn keep(meta: &Meta, names: &[&str]) -> Option<Meta> {
+fn select_meta(meta: &Meta, names: &[&str]) -> Option<Meta> {
     if names.iter().any(|name| meta.path().is_ident(name)) {
         return Some(meta.clone());
     }
-    let Meta::List(list) = meta else { return None };
-    if !list.path.is_ident("cfg_attr") {
-        return None;
-    }
+    let list = meta.require_list().ok().filter(|list| list.path.is_ident("cfg_attr"))?;
     let parts = list.parse_args_with(Punctuated::<Meta, Token![,]>::parse_terminated).ok()?;
     let mut parts = parts.into_iter();
     let condition = parts.next()?;
-    let kept: Vec<Meta> = parts.filter_map(|part| keep(&part, names)).collect();
-    (!kept.is_empty()).then(|| parse_quote!(cfg_attr(#condition, #(#kept),*)))
+    let selected: Vec<Meta> = parts.filter_map(|part| select_meta(&part, names)).collect();
+    (!selected.is_empty()).then(|| parse_quote!(cfg_attr(#condition, #(#selected),*)))
 }

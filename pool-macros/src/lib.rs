@@ -1,30 +1,36 @@
-//! The attribute macros of `pool-runtime`, which re-exports them: use them from there.
+//! The attribute macro `#[task]` of `pool-runtime`, which re-exports it: use it from there.
+//!
+//! Except for `lib.rs`, a file imports only from files above it in this table.
 //!
 //! | file | purpose |
 //! |---|---|
-//! | `lib.rs` | entry points and their documentation |
-//! | `signature.rs` | parse; every refusal, each at its exact token |
-//! | `options.rs` | what stands in the parentheses |
-//! | `text.rs` | signatures and types as people write them |
-//! | `lend.rs` | how one parameter travels: by value, lent, or as the worker's state |
-//! | `expand.rs` | the one `quote!` |
+//! | `lib.rs` | the entry point and its documentation |
+//! | `refusals.rs` | the mistakes found, each at the token that has to change |
+//! | `text.rs` | signatures as users read them |
+//! | `types.rs` | which types may stand in a signature |
+//! | `options.rs` | the options in the parentheses |
+//! | `parameter.rs` | one parameter, and how it is passed |
+//! | `signature.rs` | the function as a whole |
+//! | `expand.rs` | the expansion |
 //!
-//! A macro here must never change what the function does, and never drop it: whatever is refused, the function item is
-//! emitted, so that one mistake gives one message.
+//! The macro must never change what the function does. It emits even a function that it refuses, so that one mistake
+//! gives one message.
 
 mod expand;
-mod lend;
 mod options;
+mod parameter;
+mod refusals;
 mod signature;
 mod text;
+mod types;
 
 use proc_macro::TokenStream;
 
-/// Makes a function one that other processes can call.
+/// Makes a function callable in other processes.
 ///
-/// The function stays what it was: call it, pass it to an iterator, make it `const`, recurse. Beside it stands a type
-/// of the same name and visibility, and `name::call(arguments…)` makes a *call* of it, which has not run yet; a pool or
-/// a process runs it.
+/// The function itself does not change: you can still call it, pass it to an iterator, or make it `const`. The macro
+/// adds a type with the same name and visibility. `name::call(arguments…)` makes a *call*, which runs once it is given
+/// to a pool or a process.
 ///
 /// ```
 /// use pool_runtime::{Call, task};
@@ -46,20 +52,22 @@ use proc_macro::TokenStream;
 ///
 /// # Parameters and result
 ///
-/// A parameter is any type that is `Serialize` and `DeserializeOwned`, or a borrow of one: `&str`, `&[T]`, `&Path`,
-/// `&Struct`. The caller lends, and the worker decodes and lends on. The result is any owned type that is `Serialize`
-/// and `DeserializeOwned`, `Result` among them: its error is the task's own, beside the pool's.
+/// A parameter has a type that is `Serialize` and `DeserializeOwned`, or is a borrow of one: `&str`, `&[T]`, `&Path`,
+/// `&Struct`. The result has an owned type that is `Serialize` and `DeserializeOwned`. It can be a `Result`, whose error
+/// is then separate from the pool's errors.
 ///
-/// Whole parameters and results of plain numbers (`&[f64]`, `Vec<u8>`, `[u32; 9]`), and of types that derive
-/// `bytemuck`'s `NoUninit` and `AnyBitPattern` in such a list, are copied in bulk instead of one by one, and a lent
-/// slice or string is read in the worker where it arrived.
+/// A slice, vector or array of numbers that is a whole parameter or result (`&[f64]`, `Vec<u8>`, `[u32; 9]`) is copied
+/// in bulk, not element by element. The same holds for elements of a type that derives `bytemuck`'s `NoUninit` and
+/// `AnyBitPattern`. In the worker, the function reads such a borrowed slice, or a `&str`, from the memory in which it
+/// arrived.
 ///
-/// In `call`, each parameter has the function's own name and type; one that is a pattern is called `arg` and its index.
+/// In `call`, each parameter has the same name and type as in the function. A parameter that is a pattern is called
+/// `arg` followed by its index.
 ///
 /// # State
 ///
-/// What is costly to make, such as a model or a connection, is made once in each worker by an initializer, and need not
-/// be serializable. A task takes it with `#[state]`, as `&T` or `&mut T`; it is no parameter of `call`.
+/// An initializer makes what is expensive to make, such as a model or a connection, once in each worker. This *state*
+/// need not be serializable. A task takes it with `#[state]`, as `&T` or `&mut T`, and `call` has no parameter for it.
 ///
 /// ```
 /// use pool_runtime::task;
@@ -82,34 +90,40 @@ use proc_macro::TokenStream;
 /// # }
 /// ```
 ///
-/// An initializer that returns `Result<T, E>` makes the state `T`, or fails with the text of `E`; any other type is the
-/// state itself, and `()` is none. What a task names is that very type: `#[state] model: &Model` for the one above.
+/// If an initializer returns `Result<T, E>`, the state is the `T`; on an error, the worker fails with the text of `E`.
+/// A value of any other type is the state itself, and `()` means that there is none. A task must name exactly the type
+/// of the state: `&Model` or `&mut Model` in this example.
 ///
 /// # Options
 ///
 /// | option | meaning | default |
 /// |---|---|---|
 /// | `name = "…"` | the name by which the worker finds the task | `module_path!()`, `::`, the function's name |
-/// | `initializer` | the function makes the state of a worker | it is a task |
-/// | `timeout = "30s"` | how long a call may take, from when a worker takes it up; then its worker is killed | the pool's |
-/// | `soft_timeout = "20s"` | after how long it is told to stop: see `current_job` | the pool's |
-/// | `retries = 2` | how often it may be tried again after its worker was lost or killed by the time-out | the pool's |
-/// | `memory = "512MiB"` | how much memory its worker may have meanwhile | the pool's |
+/// | `initializer` | the function makes the state of a worker | the function is a task |
+/// | `timeout = "30s"` | how long a call may run before its worker is killed | the pool's |
+/// | `soft_timeout = "20s"` | how long a call may run before it is told to stop: see `current_job` | the pool's |
+/// | `retries = 2` | how often a call is retried after its worker was lost, or killed by the timeout | the pool's |
+/// | `memory = "512MiB"` | how much memory the worker may use during a call | the pool's |
 /// | `crate = path` | where the runtime is, for a library that re-exports it | `::pool_runtime` |
 ///
-/// A limit that is chosen for one call, as in `name::call(…).timeout(…)`, goes before the task's, and the task's before
-/// that of the pool. Times are written as `"250ms"`, `"30s"` or `"1h 30m"`, sizes as `"512MiB"` (1024² bytes) or
-/// `"2GB"` (1000³).
+/// A limit that is set on a call, as in `name::call(…).timeout(…)`, overrides the task's limit, which overrides the
+/// pool's. Times are written as `"250ms"`, `"30s"` or `"1h 30m"`, and sizes as `"512MiB"` (1024² bytes) or `"2GB"`
+/// (1000³ bytes). Of the limits, only `timeout` applies to an initializer.
 ///
-/// Two tasks of one name in one program are an error, raised when the first pool or process is made: it happens to
-/// functions of one name inside the bodies of two functions of a module, and `name` sets them apart.
+/// Two tasks of one program must not have the same name: the first pool or process then fails to start. Functions with
+/// the same name in the bodies of two functions of one module are such a case, and `name` tells them apart.
 ///
 /// # What cannot be a task
 ///
-/// The worker finds the function by its name and gives it copies of what the caller passed. So a task is not generic,
-/// has no `self` and no lifetime parameters, is neither `unsafe`, `extern` nor (yet) `async`, takes no `&mut` but for
-/// its state, and neither takes nor returns pointers, `impl Trait`, `dyn Trait`, or anything that borrows, but for a
-/// whole parameter that is `&T`. Each of these is refused where it stands, and the function remains.
+/// The worker finds the function by its name, and gives it copies of what the caller passed. So a task:
+///
+/// - has no generic parameters, no lifetime parameters and no `self`;
+/// - is not `unsafe`, not `extern` and not (yet) `async`;
+/// - takes `&mut` only for its state;
+/// - borrows only whole parameters (`&T`), and returns nothing that borrows;
+/// - neither takes nor returns pointers, `impl Trait` or `dyn Trait`.
+///
+/// Each of these is a compile error at the token that has to change.
 ///
 /// ```compile_fail
 /// # use pool_runtime::task;
@@ -120,16 +134,18 @@ use proc_macro::TokenStream;
 /// # fn main() {}
 /// ```
 ///
-/// - A function inside an `impl` cannot be a task, even without `self`: the compiler then says that a `struct` is not
-///   supported there. Put the function beside the `impl`.
-/// - The type beside the function takes the function's name among types and modules. A task `resize` in a module
-///   `resize` is imported with another name: `use resize::resize as resize_image;`.
-/// - What a `pub` task returns must be as visible as the task.
+/// Other limitations:
+///
+/// - A function inside an `impl` cannot be a task, even without `self`. The compiler then reports that a `struct` is not
+///   supported there. Move the function out of the `impl`.
+/// - The added type takes the function's name among types and modules. To import a task `resize` from a module `resize`,
+///   rename it: `use resize::resize as resize_image;`.
+/// - The result of a `pub` task must be as visible as the task.
 #[proc_macro_attribute]
 pub fn task(options: TokenStream, item: TokenStream) -> TokenStream {
     match signature::parse(options.into(), item.into()) {
         Ok(task) => expand::expand(&task),
-        Err(refused) => refused.into_tokens(),
+        Err(refused) => refused,
     }
     .into()
 }

@@ -1,38 +1,35 @@
-//! What stands in the parentheses of `#[task(…)]`.
+//! The options in the parentheses of `#[task(…)]`.
 //!
-//! An unknown option, one that is given twice, and a value that makes no sense are refused where they stand; the
-//! options around it are read all the same, so that all mistakes are told at once.
+//! After a mistake, the rest of the options is still read, so that one build reports every mistake.
 
-use crate::signature::Refusals;
+use crate::refusals::Refusals;
 use bytesize::ByteSize;
 use proc_macro2::{Ident, Span, TokenStream, TokenTree};
+use quote::ToTokens as _;
 use std::time::Duration;
 use syn::{
-    Error, Expr, ExprLit, Lit, LitStr, Path, Token,
+    Error, Expr, LitInt, LitStr, Path, Token,
     ext::IdentExt as _,
-    parse::{ParseStream, Parser as _},
+    parse::{Parse, ParseStream, Parser as _},
     spanned::Spanned as _,
 };
 
 #[derive(Default)]
 pub struct Options {
-    pub name: Option<LitStr>,
+    pub name: Option<Located<String>>,
     pub krate: Option<Path>,
     pub initializer: Option<Span>,
-    pub timeout: Option<Limit<Duration>>,
-    pub soft_timeout: Option<Limit<Duration>>,
-    pub retries: Option<Limit<u32>>,
-    pub memory: Option<Limit<u64>>,
+    pub timeout: Option<Located<Duration>>,
+    pub soft_timeout: Option<Located<Duration>>,
+    pub retries: Option<Located<u32>>,
+    pub memory: Option<Located<u64>>,
 }
 
-/// What a call may take, and where that is said.
-pub struct Limit<T> {
+/// The value of an option, and where it stands.
+pub struct Located<T> {
     pub value: T,
     pub at: Span,
 }
-
-const KNOWN: &str = "`name = \"…\"`, `initializer`, `crate = path`, `timeout = \"30s\"`, `soft_timeout = \"20s\"`, \
-                     `retries = 2` or `memory = \"512MiB\"`";
 
 impl Options {
     pub fn parse(tokens: TokenStream, refusals: &mut Refusals) -> Self {
@@ -42,7 +39,9 @@ impl Options {
                 let key = input.call(Ident::parse_any)?;
                 if let Err(error) = options.read(&key, input) {
                     refusals.add_error(error);
-                    skip_value(input)?;
+                    while !input.is_empty() && !input.peek(Token![,]) {
+                        input.parse::<TokenTree>()?;
+                    }
                 }
                 if !input.is_empty() {
                     input.parse::<Token![,]>()?;
@@ -61,16 +60,22 @@ impl Options {
     fn read(&mut self, key: &Ident, input: ParseStream<'_>) -> syn::Result<()> {
         match key.to_string().as_str() {
             "initializer" => once(&mut self.initializer, key, || Ok(key.span())),
-            "name" => once(&mut self.name, key, || task_name(&value(input, key, "\"…\"")?)),
+            "name" => once(&mut self.name, key, || located(input, key, "\"…\"", task_name)),
             "crate" => once(&mut self.krate, key, || {
                 equals(input, key, "path")?;
                 input.call(Path::parse_mod_style)
             }),
-            "timeout" => once(&mut self.timeout, key, || duration(&value(input, key, "\"30s\"")?)),
-            "soft_timeout" => once(&mut self.soft_timeout, key, || duration(&value(input, key, "\"20s\"")?)),
-            "retries" => once(&mut self.retries, key, || number(&value(input, key, "2")?)),
-            "memory" => once(&mut self.memory, key, || memory(&value(input, key, "\"512MiB\"")?)),
-            unknown => Err(Error::new(key.span(), format!("`{unknown}` is not an option of `task`: use {KNOWN}"))),
+            "timeout" => once(&mut self.timeout, key, || located(input, key, "\"30s\"", duration)),
+            "soft_timeout" => once(&mut self.soft_timeout, key, || located(input, key, "\"20s\"", duration)),
+            "retries" => once(&mut self.retries, key, || located(input, key, "2", retries)),
+            "memory" => once(&mut self.memory, key, || located(input, key, "\"512MiB\"", memory)),
+            unknown => {
+                let reason = format!(
+                    "unknown option `{unknown}`: use `name = \"…\"`, `initializer`, `timeout = \"30s\"`, \
+                     `soft_timeout = \"20s\"`, `retries = 2`, `memory = \"512MiB\"` or `crate = path`"
+                );
+                Err(Error::new(key.span(), reason))
+            }
         }
     }
 
@@ -78,8 +83,8 @@ impl Options {
         if let (Some(soft), Some(hard)) = (&self.soft_timeout, &self.timeout)
             && soft.value >= hard.value
         {
-            let reason =
-                "the task would be killed before it is told to stop: make `soft_timeout` shorter than `timeout`";
+            let reason = "the worker would be killed before the task is told to stop: make `soft_timeout` shorter than \
+                          `timeout`";
             refusals.add(soft.at, reason);
         }
         if self.initializer.is_some() {
@@ -89,8 +94,7 @@ impl Options {
                 self.memory.as_ref().map(|limit| limit.at),
             ];
             for at in limits.into_iter().flatten() {
-                refusals
-                    .add(at, "an initializer runs once, before all calls: of the limits, only `timeout` holds for it");
+                refusals.add(at, "an initializer runs before any call, so only `timeout` applies: remove this option");
             }
         }
     }
@@ -99,7 +103,7 @@ impl Options {
 /// Reads an option that may be given once.
 fn once<T>(option: &mut Option<T>, key: &Ident, read: impl FnOnce() -> syn::Result<T>) -> syn::Result<()> {
     if option.is_some() {
-        return Err(Error::new(key.span(), format!("`{key}` is given twice: keep one")));
+        return Err(Error::new(key.span(), format!("option `{key}` is given twice: keep one")));
     }
     *option = Some(read()?);
     Ok(())
@@ -107,66 +111,71 @@ fn once<T>(option: &mut Option<T>, key: &Ident, read: impl FnOnce() -> syn::Resu
 
 fn equals(input: ParseStream<'_>, key: &Ident, example: &str) -> syn::Result<()> {
     let equals = input.parse::<Token![=]>();
-    equals.map(drop).map_err(|_| Error::new(key.span(), format!("`{key}` needs a value: `{key} = {example}`")))
+    equals.map(drop).map_err(|_| Error::new(key.span(), format!("`{key}` needs a value: write `{key} = {example}`")))
 }
 
-fn value(input: ParseStream<'_>, key: &Ident, example: &str) -> syn::Result<Expr> {
+type Convert<T> = fn(&Expr) -> Result<T, &'static str>;
+
+/// Reads `= value`. The error of `convert` is the reason for a refusal.
+fn located<T>(input: ParseStream<'_>, key: &Ident, example: &str, convert: Convert<T>) -> syn::Result<Located<T>> {
     equals(input, key, example)?;
-    input.parse()
+    let value: Expr = input.parse()?;
+    let at = value.span();
+    convert(&value).map(|value| Located { value, at }).map_err(|reason| Error::new(at, reason))
 }
 
-fn skip_value(input: ParseStream<'_>) -> syn::Result<()> {
-    while !input.is_empty() && !input.peek(Token![,]) {
-        input.parse::<TokenTree>()?;
-    }
-    Ok(())
+fn task_name(value: &Expr) -> Result<String, &'static str> {
+    string(value).filter(|name| !name.is_empty()).ok_or("a task's name must be a string literal that is not empty")
 }
 
-fn task_name(value: &Expr) -> syn::Result<LitStr> {
-    match value {
-        Expr::Lit(ExprLit { lit: Lit::Str(name), .. }) if !name.value().is_empty() => Ok(name.clone()),
-        other => Err(Error::new(other.span(), "a task's name is a string literal that is not empty")),
-    }
-}
-
-fn duration(value: &Expr) -> syn::Result<Limit<Duration>> {
-    let refused =
-        || Error::new(value.span(), "a time is a string literal with a unit, such as \"30s\", \"250ms\" or \"1h 30m\"");
-    let Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) = value else { return Err(refused()) };
-    let time = humantime::parse_duration(&text.value()).map_err(|_| refused())?;
-    match time.is_zero() {
-        false => Ok(Limit { value: time, at: text.span() }),
-        true => Err(Error::new(text.span(), "no task ends before it has begun: give it some time")),
+fn duration(value: &Expr) -> Result<Duration, &'static str> {
+    match string(value).and_then(|text| humantime::parse_duration(&text).ok()) {
+        Some(Duration::ZERO) => Err("a time limit must be longer than zero"),
+        Some(time) => Ok(time),
+        None => Err("expected a string literal with a time and its unit, such as \"30s\", \"250ms\" or \"1h 30m\""),
     }
 }
 
-fn number(value: &Expr) -> syn::Result<Limit<u32>> {
-    let refused = || Error::new(value.span(), "the number of retries is a whole number, such as 2");
-    let Expr::Lit(ExprLit { lit: Lit::Int(number), .. }) = value else { return Err(refused()) };
-    Ok(Limit { value: number.base10_parse().map_err(|_| refused())?, at: number.span() })
+fn retries(value: &Expr) -> Result<u32, &'static str> {
+    let number = literal(value).and_then(|number: LitInt| number.base10_parse().ok());
+    number.ok_or("expected a number of retries that fits into a `u32`, such as 2")
 }
 
-fn memory(value: &Expr) -> syn::Result<Limit<u64>> {
-    let refused =
-        || Error::new(value.span(), "a memory size is a string literal with a unit, such as \"512MiB\" or \"2GB\"");
-    let Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) = value else { return Err(refused()) };
-    let size = text.value();
-    // A bare number would be bytes, which nobody means.
-    let bytes = size.trim_end().ends_with(['B', 'b']).then(|| size.parse::<ByteSize>().ok()).flatten();
-    match bytes.ok_or_else(refused)?.as_u64() {
-        0 => Err(Error::new(text.span(), "no task runs without memory: give it some")),
-        bytes => Ok(Limit { value: bytes, at: text.span() }),
+fn memory(value: &Expr) -> Result<u64, &'static str> {
+    // A size without a unit would be bytes, which is hardly ever what was meant.
+    let size = string(value).filter(|size| size.trim_end().ends_with(['B', 'b']));
+    match size.and_then(|size| size.parse().ok()) {
+        Some(ByteSize(0)) => Err("a memory limit must be greater than zero"),
+        Some(ByteSize(bytes)) => Ok(bytes),
+        None => Err("expected a string literal with a size and its unit, such as \"512MiB\" or \"2GB\""),
     }
+}
+
+fn string(value: &Expr) -> Option<String> {
+    literal(value).map(|text: LitStr| text.value())
+}
+
+/// The value as a literal of that kind, also inside the invisible group in which a `macro_rules!` passes it on.
+fn literal<T: Parse>(value: &Expr) -> Option<T> {
+    syn::parse2(value.to_token_stream()).ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proc_macro2::{Delimiter, Group};
+    use quote::quote;
     use syn::parse_quote;
 
     #[test]
+    fn a_macro_can_pass_a_value_on() {
+        let passed = Group::new(Delimiter::None, quote!("512MiB"));
+        assert_eq!(memory(&parse_quote!(#passed)), Ok(512 << 20));
+    }
+
+    #[test]
     fn sizes_and_times_have_units() {
-        let size = |value: Expr| memory(&value).ok().map(|limit| limit.value);
+        let size = |value: Expr| memory(&value).ok();
         assert_eq!(size(parse_quote!("512MiB")), Some(512 << 20));
         assert_eq!(size(parse_quote!("2 GB")), Some(2_000_000_000));
         assert_eq!(size(parse_quote!("100B")), Some(100));
@@ -175,7 +184,7 @@ mod tests {
         {
             assert_eq!(size(refused), None);
         }
-        let time = |value: Expr| duration(&value).ok().map(|limit| limit.value);
+        let time = |value: Expr| duration(&value).ok();
         assert_eq!(time(parse_quote!("250ms")), Some(Duration::from_millis(250)));
         assert_eq!(time(parse_quote!("1h 30m")), Some(Duration::from_secs(5400)));
         for refused in

@@ -1,12 +1,12 @@
-//! Signatures and types as people write them, for the table of tasks and for messages.
+//! Signatures as users read them, in the table of tasks and in messages.
 //!
-//! The text is hashed, so it must depend on the tokens alone, never on how the source was laid out.
+//! The text is hashed, so it must depend on the tokens alone, never on the layout of the source.
 
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 use quote::ToTokens as _;
 use syn::{FnArg, Pat, Signature};
 
-/// The signature as one would write it: `fn scale(xs: &[f64], by: f64) -> Vec<f64>`.
+/// The signature in one line: `fn scale(xs: &[f64], by: f64) -> Vec<f64>`.
 pub fn signature_text(signature: &Signature) -> String {
     let parameters: Vec<String> = signature
         .inputs
@@ -22,13 +22,13 @@ pub fn signature_text(signature: &Signature) -> String {
             }
         })
         .collect();
-    let output = readable(signature.output.to_token_stream());
-    let output = if output.is_empty() { output } else { format!(" {output}") };
-    format!("fn {}({}){output}", signature.ident, parameters.join(", "))
+    let text =
+        format!("fn {}({}) {}", signature.ident, parameters.join(", "), readable(signature.output.to_token_stream()));
+    text.trim_end().to_owned()
 }
 
 /// Tokens with the spaces that rustfmt would put between them in a type.
-pub fn readable(tokens: TokenStream) -> String {
+fn readable(tokens: TokenStream) -> String {
     let mut text = String::new();
     write_readable(tokens, &mut text);
     text.trim().to_owned()
@@ -58,9 +58,9 @@ fn write_readable(tokens: TokenStream, text: &mut String) {
                 }
                 '-' if matches!(tokens.peek(), Some(TokenTree::Punct(next)) if next.as_char() == '>') => {
                     tokens.next();
-                    text.push_str(if text.is_empty() { "-> " } else { " -> " });
+                    text.push_str(" -> ");
                 }
-                // Between two operands; before one, `*` belongs to a pointer and `-` to a number.
+                // Spaces surround a binary operator only: `*` also begins a pointer, and `-` a number.
                 operator @ ('+' | '=' | '*' | '-' | '/' | '%') if text.ends_with(ends_operand) => {
                     text.extend([' ', operator, ' ']);
                 }

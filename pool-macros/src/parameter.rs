@@ -1,0 +1,88 @@
+//! One parameter of a task, and how the caller and the worker pass it.
+
+use crate::{
+    refusals::Refusals,
+    types::{self, Position, peel},
+};
+use proc_macro2::Span;
+use quote::format_ident;
+use syn::{Attribute, Generics, Ident, Pat, PatType, Token, Type, ext::IdentExt as _, spanned::Spanned as _};
+
+pub struct Parameter {
+    /// Its name in `call` and in messages.
+    pub name: Ident,
+    pub passing: Passing,
+}
+
+pub enum Passing {
+    /// `T`: `call` takes it by value, and the worker decodes it.
+    Value(Type),
+    /// `&T`: `call` borrows it, and the worker decodes a value that the function borrows.
+    Borrow { and: Token![&], of: Type },
+    /// `#[state] &T` or `#[state] &mut T`: the function borrows what the worker's initializer returned.
+    State { at: Span, mutable: bool, of: Type },
+}
+
+impl Parameter {
+    /// Reads the parameter and removes `#[state]` from it. `None` if nothing can be expanded from it.
+    pub fn parse(input: &mut PatType, index: usize, generics: &Generics, refusals: &mut Refusals) -> Option<Self> {
+        let is_cfg = |attr: &&Attribute| attr.path().is_ident("cfg") || attr.path().is_ident("cfg_attr");
+        if let Some(cfg) = input.attrs.iter().find(is_cfg) {
+            refusals.add(cfg.path(), "a task's parameters cannot depend on `cfg`: write one task for each case");
+        }
+        let state = take_state(&mut input.attrs, refusals);
+        let name = match &*input.pat {
+            Pat::Ident(pattern) => pattern.ident.clone(),
+            // Mixed-site hygiene keeps it apart from a parameter that the user called `arg0`.
+            _ => format_ident!("arg{index}", span = Span::mixed_site()),
+        };
+        Some(Self { name, passing: passing(&input.ty, state, generics, refusals)? })
+    }
+
+    /// The name without `r#`.
+    pub fn label(&self) -> String {
+        self.name.unraw().to_string()
+    }
+}
+
+/// Removes `#[state]`, and returns where it was.
+fn take_state(attrs: &mut Vec<Attribute>, refusals: &mut Refusals) -> Option<Span> {
+    let state = attrs.extract_if(.., |attr| attr.path().is_ident("state")).last()?;
+    if let Err(error) = state.meta.require_path_only() {
+        refusals.add(error.span(), "`#[state]` takes no arguments: remove them");
+    }
+    Some(state.path().span())
+}
+
+fn passing(ty: &Type, state: Option<Span>, generics: &Generics, refusals: &mut Refusals) -> Option<Passing> {
+    let Type::Reference(borrow) = peel(ty) else {
+        if let Some(at) = state {
+            refusals.add(at, "the state stays in the worker: take it as `&T` or `&mut T`");
+            return None;
+        }
+        types::check(ty, Position::Argument, generics, refusals);
+        return Some(Passing::Value(ty.clone()));
+    };
+    if let Some(lifetime) = borrow.lifetime.as_ref().filter(|lifetime| lifetime.ident == "static") {
+        refusals.add(lifetime, "a task borrows a parameter for one call only: remove `'static`");
+    }
+    let of = peel(&borrow.elem).clone();
+    let Some(at) = state else {
+        if let Some(token) = &borrow.mutability {
+            let reason = "the worker changes its own copy, which the caller never sees: take the value and return the \
+                          changed one";
+            refusals.add(token, reason);
+        }
+        types::check(&of, Position::Argument, generics, refusals);
+        return Some(Passing::Borrow { and: borrow.and_token, of });
+    };
+    match &of {
+        Type::Slice(_) | Type::TraitObject(_) => refusals.add(&of, UNSIZED_STATE),
+        Type::Path(path) if path.path.is_ident("str") => refusals.add(path, UNSIZED_STATE),
+        _ => types::check(&of, Position::State, generics, refusals),
+    }
+    Some(Passing::State { at, mutable: borrow.mutability.is_some(), of })
+}
+
+const UNSIZED_STATE: &str = "tasks find the state by the sized type that the initializer returns: write that type, \
+                             such as `String`, `Vec<T>` or `Box<dyn Trait>`";

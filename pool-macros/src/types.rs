@@ -1,0 +1,114 @@
+//! Which types may stand in a task's signature.
+//!
+//! A type is judged by its syntax alone. What a name stands for is unknown here, so a type that cannot be serialized
+//! is left to the bounds of the expansion.
+
+use crate::refusals::Refusals;
+use syn::{
+    Expr, Generics, Lifetime, Type, TypePath,
+    spanned::Spanned as _,
+    visit::{self, Visit},
+};
+
+/// Where a type stands in a signature.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Position {
+    Argument,
+    Result,
+    /// The state is never sent, but lives as long as its worker.
+    State,
+}
+
+/// Refuses every part of the type that cannot stand in that position.
+pub fn check(ty: &Type, position: Position, generics: &Generics, refusals: &mut Refusals) {
+    Check { position, generics, refusals }.visit_type(ty);
+}
+
+/// The type without parentheses, and without the invisible groups that a `macro_rules!` puts around it.
+pub fn peel(mut ty: &Type) -> &Type {
+    loop {
+        ty = match ty {
+            Type::Group(group) => &group.elem,
+            Type::Paren(paren) => &paren.elem,
+            _ => return ty,
+        }
+    }
+}
+
+struct Check<'a> {
+    position: Position,
+    generics: &'a Generics,
+    refusals: &'a mut Refusals,
+}
+
+impl Check<'_> {
+    fn borrow_reason(&self) -> &'static str {
+        match self.position {
+            Position::Argument => {
+                "a task can borrow a whole parameter, but not a part of one: use an owned type here, such as `String` \
+                 or `Vec<T>`"
+            }
+            Position::Result => {
+                "a result comes from another process, so it cannot borrow: return an owned type, such as `String` or \
+                 `Vec<T>`"
+            }
+            Position::State => {
+                "the state outlives the call, so it cannot borrow: use an owned type, such as `String` or `Vec<T>`"
+            }
+        }
+    }
+}
+
+impl<'ast> Visit<'ast> for Check<'_> {
+    fn visit_type(&mut self, ty: &'ast Type) {
+        let sent = self.position != Position::State;
+        let (at, reason) = match ty {
+            Type::Reference(borrow) if !sent && borrow.lifetime.as_ref().is_some_and(|l| l.ident == "static") => {
+                return self.visit_type(&borrow.elem);
+            }
+            Type::Reference(borrow) => (borrow.and_token.span(), self.borrow_reason()),
+            // The types that these mention are not part of the state.
+            Type::FnPtr(_) | Type::TraitObject(_) if !sent => return,
+            Type::Ptr(pointer) if sent => (
+                pointer.star_token.span(),
+                "a pointer is meaningless in another process: pass the value that it points to",
+            ),
+            Type::FnPtr(pointer) => (
+                pointer.fn_token.span(),
+                "a function pointer is meaningless in another process: pass a value that says which function to call, \
+                 such as an enum",
+            ),
+            Type::TraitObject(object) => (
+                object.span(),
+                "the receiving process must know which concrete type to decode: write that type, or an enum of the \
+                 possible ones",
+            ),
+            Type::ImplTrait(opaque) if sent => (
+                opaque.impl_token.span(),
+                "the receiving process must know which concrete type to decode: write that type",
+            ),
+            Type::ImplTrait(opaque) => {
+                (opaque.impl_token.span(), "tasks find the state by its concrete type: write that type")
+            }
+            other => return visit::visit_type(self, other),
+        };
+        self.refusals.add(at, reason);
+    }
+
+    fn visit_type_path(&mut self, ty: &'ast TypePath) {
+        if let Some(first) = ty.path.segments.first().filter(|first| first.ident == "Self") {
+            self.refusals.add(&first.ident, "a task is a free function, which has no `Self`: write the type's name");
+        }
+        visit::visit_type_path(self, ty);
+    }
+
+    fn visit_lifetime(&mut self, lifetime: &'ast Lifetime) {
+        // A lifetime that the function declares is refused where it is declared.
+        if lifetime.ident != "static" && self.generics.lifetimes().all(|param| param.lifetime != *lifetime) {
+            self.refusals.add(lifetime, self.borrow_reason());
+        }
+    }
+
+    // The length of an array is not a type, and may contain any expression.
+    fn visit_expr(&mut self, _: &'ast Expr) {}
+}

@@ -30,3 +30,8 @@ page!(
     "Names, versions, environment variables, serde, threads, descriptors and costs.",
     "../guide/reference.md"
 );
+
+/// The program that crates.io shows compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}

@@ -1,0 +1,37 @@
+#![doc = include_str!("guide/links.md")]
+#![doc = include_str!("../guide/README.md")]
+
+/// A page: its line in the list of pages, and its file.
+///
+/// A page ends with links that work where its file is read, such as `[jobs]: jobs.md`. Of two links with one label,
+/// the first counts, so that the ones to modules stand before the page.
+macro_rules! page {
+    ($name:ident, $summary:literal, $file:literal) => {
+        #[doc = $summary]
+        ///
+        #[doc = include_str!("guide/links.md")]
+        #[doc = include_str!($file)]
+        pub mod $name {}
+    };
+}
+
+page!(pools, "Tasks, calls, and running them on a fixed number of worker processes.", "../guide/pools.md");
+page!(jobs, "Calls that run while the program does something else.", "../guide/jobs.md");
+page!(errors, "What an error says, and whether it is safe to call again.", "../guide/errors.md");
+page!(limits, "Timeouts, retries, and limits of memory.", "../guide/limits.md");
+page!(state, "What each worker makes once and keeps.", "../guide/state.md");
+page!(shared, "Large inputs that all workers read in place.", "../guide/shared.md");
+page!(processes, "One call in a process of its own.", "../guide/processes.md");
+page!(tests, "Pools in tests, in debuggers, and with injected faults.", "../guide/tests.md");
+page!(deaths, "Why a worker died, and how to run the same call again.", "../guide/deaths.md");
+page!(sandbox, "Workers without access to files, network or other processes.", "../guide/sandbox.md");
+page!(
+    reference,
+    "Names, versions, environment variables, serde, threads, descriptors and costs.",
+    "../guide/reference.md"
+);
+
+/// The program that crates.io shows compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}

@@ -1,0 +1,46 @@
+//! The README stays short, shows the program whose copy in `pool-runtime` is a doc-test, and no document links to a file
+//! that is not there.
+
+use std::{fs, path::Path};
+
+fn read(path: impl AsRef<Path>) -> String {
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("cannot read {}: {error}", path.as_ref().display()))
+}
+
+#[test]
+fn readme_has_fewer_than_1000_words() {
+    let words = read("README.md").split_whitespace().count();
+    assert!(words < 1000, "README.md has {words} words");
+}
+
+#[test]
+fn both_readmes_show_one_program() {
+    let program = |path| {
+        let readme = read(path);
+        let (_, rest) = readme.split_once("```rust\n").expect("a program");
+        rest.split_once("```").expect("the end of the program").0.to_owned()
+    };
+    assert_eq!(program("README.md"), program("pool-runtime/README.md"));
+}
+
+#[test]
+fn links_lead_to_files() {
+    let guide = fs::read_dir("pool-runtime/guide").unwrap().map(|page| page.unwrap().path());
+    let others = ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "pool-runtime/README.md", "pool-macros/README.md"];
+    let mut links = 0;
+    for document in guide.chain(others.map(Into::into)) {
+        let text = read(&document);
+        let inline = text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(target, _)| target);
+        let definitions = text.lines().filter(|line| line.starts_with('[')).filter_map(|line| line.split_once("]: "));
+        for target in inline.chain(definitions.map(|(_, target)| target)) {
+            // What names an item of the crate, `cargo doc` checks.
+            if target.starts_with("https://") || target.starts_with("crate::") {
+                continue;
+            }
+            let file = document.parent().unwrap().join(target);
+            assert!(file.exists(), "{} links to {target}, which is not there", document.display());
+            links += 1;
+        }
+    }
+    assert!(links > 50, "only {links} links were found");
+}

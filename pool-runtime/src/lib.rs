@@ -160,13 +160,13 @@
 //!
 //! ```text
 //! process 28815 was killed by signal 11 (SIGSEGV) while running
-//!   task       errors::segfaults (examples/errors.rs:26)
+//!   task       errors::segfaults (examples/errors/main.rs:26)
 //!   call       job 9, attempt 1, after about 3.4ms
 //!   signal     11 (SIGSEGV) at address 0x8, on the main thread
 //!   used       2.67ms of its own time, 0.00ns of the system's, 192 page faults (0 from files)
 //!   stderr     about to write field 8 of a struct that is not there
 //!   backtrace     0: errors::segfaults
-//!                    at examples/errors.rs:31
+//!                    at examples/errors/main.rs:31
 //!   saved      /tmp/dossiers/errors.segfaults-28815-9.dossier
 //!   run again  POOL_REPLAY=/tmp/dossiers/errors.segfaults-28815-9.dossier target/debug/examples/errors
 //! ```

@@ -1,5 +1,5 @@
-//! F21: a thousand random kills under load: every job has exactly one outcome, none is lost, none is run twice unless
-//! that is allowed.
+//! A thousand random kills under load: every job has exactly one outcome, none is lost, none is run twice unless that
+//! is allowed.
 //!
 //! `POOL_CHAOS_JOBS` says how many jobs there are (in `cargo test`, as many as take a few seconds).
 

@@ -1,4 +1,4 @@
-//! F14: signals without SA_RESTART arrive all the time, here and in the workers, and nothing goes wrong.
+//! Signals without SA_RESTART arrive all the time, here and in the workers, and nothing goes wrong.
 
 #[path = "../support/mod.rs"]
 mod support;

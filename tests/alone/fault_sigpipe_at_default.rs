@@ -1,4 +1,4 @@
-//! F15: with SIGPIPE at its default, sending to a dead worker does not end the program.
+//! With SIGPIPE at its default, sending to a dead worker does not end the program.
 
 #[path = "../support/mod.rs"]
 mod support;

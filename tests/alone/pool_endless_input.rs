@@ -1,4 +1,4 @@
-//! W4: `imap` and `imap_unordered` over an endless input read it a bounded distance ahead, and keep nothing of what has
+//! `imap` and `imap_unordered` over an endless input read it a bounded distance ahead, and keep nothing of what has
 //! passed.
 
 pool_runtime::pool_main!();

@@ -1,4 +1,4 @@
-//! W21: arguments and results are freed when a call is done, in the parent and in the worker: of a gigabyte that passes
+//! Arguments and results are freed when a call is done, in the parent and in the worker: of a gigabyte that passes
 //! through both ways, and of half a gigabyte in other ways, little remains.
 
 pool_runtime::pool_main!();

@@ -1,5 +1,5 @@
-//! W20: a thousand pools, made and dropped (four hundred where the compiler does not optimise), leave no process,
-//! thread, descriptor, temporary file or memory behind.
+//! A thousand pools, made and dropped (four hundred where the compiler does not optimise), leave no process, thread,
+//! descriptor, temporary file or memory behind.
 
 pool_runtime::pool_main!();
 

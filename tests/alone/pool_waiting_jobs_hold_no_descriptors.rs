@@ -1,4 +1,4 @@
-//! W14: 100,000 jobs wait where 256 descriptors are allowed, and hold none.
+//! 100,000 jobs wait where 256 descriptors are allowed, and hold none.
 
 pool_runtime::pool_main!();
 

@@ -1,5 +1,5 @@
-//! F1: wherever a call crashes, and however, only that job fails; its error says what happened and whether the task
-//! ran; the next job works.
+//! Wherever a call crashes, and however, only that job fails; its error says what happened and whether the task ran;
+//! the next job works.
 
 use crate::support::{
     Signals, is_alive, kill_this_process, over_every_transport, overflow, pids, pool, segfault, until,

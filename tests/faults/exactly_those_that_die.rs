@@ -1,4 +1,4 @@
-//! F2: a quarter of the jobs panic or die; exactly those fail. F5: what stood in line behind them is run.
+//! A quarter of the jobs panic or die; exactly those fail. What stood in line behind them is run.
 
 use crate::support::{over_every_transport, pool};
 use pool_runtime::task;

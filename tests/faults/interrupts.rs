@@ -1,6 +1,5 @@
-//! F16: Ctrl-C, which reaches the whole process group, ends the program: no orphan is left, and no storm of traces. A
-//! user's own handler is respected: the workers live on, and the calls go on. SIGTERM to the program alone does the
-//! same.
+//! Ctrl-C, which reaches the whole process group, ends the program: no orphan is left, and no storm of traces. A user's
+//! own handler is respected: the workers live on, and the calls go on. SIGTERM to the program alone does the same.
 
 use crate::support::{Running, VARIABLE, directory, give, over_every_transport, pids, pool, signal, transport_name};
 use pool_runtime::task;

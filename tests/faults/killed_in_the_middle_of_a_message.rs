@@ -1,4 +1,4 @@
-//! F3: a worker is killed while an argument larger than any buffer is on its way, and while such a result is.
+//! A worker is killed while an argument larger than any buffer is on its way, and while such a result is.
 
 use crate::support::{over_every_transport, pids, pool, signal, until};
 use pool_runtime::{Process, task};

@@ -1,4 +1,4 @@
-//! F13: a call that uses more memory than it may fails with the figure; the parent and the other calls live.
+//! A call that uses more memory than it may fails with the figure; the parent and the other calls live.
 
 use crate::support::{Signals, builder, over_every_transport, pids, pool};
 use pool_runtime::{Ran, task};

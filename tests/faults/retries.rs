@@ -1,5 +1,5 @@
-//! F12: a call is tried again only after its worker was lost or it took too long, only where that is allowed, and that
-//! is counted; an `Err` and a panic are not tried again.
+//! A call is tried again only after its worker was lost or it took too long, only where that is allowed, and that is
+//! counted; an `Err` and a panic are not tried again.
 
 use crate::support::{Signals, builder, over_every_transport, pool};
 use pool_runtime::{Ran, current_job, task};

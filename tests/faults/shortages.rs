@@ -1,5 +1,5 @@
-//! F19: no more descriptors, processes or shared memory: a pool that is made then is refused with the reason, or uses
-//! the other transport; one that works loses nothing, and is whole again when the shortage is over. `/dev/shm` is not
+//! No more descriptors, processes or shared memory: a pool that is made then is refused with the reason, or uses the
+//! other transport; one that works loses nothing, and is whole again when the shortage is over. `/dev/shm` is not
 //! needed.
 
 use crate::support::{VARIABLE, copy_program, directory, over_every_transport, run, transport, transport_name};

@@ -1,5 +1,5 @@
-//! F17: a worker that is stopped and goes on later, while it is idle, while it runs, while a large argument or result
-//! is on its way: others work meanwhile, and nothing is lost. One that stays stopped can be got rid of all the same.
+//! A worker that is stopped and goes on later, while it is idle, while it runs, while a large argument or result is on
+//! its way: others work meanwhile, and nothing is lost. One that stays stopped can be got rid of all the same.
 
 use crate::support::{Signals, await_given, count, is_alive, over_every_transport, pids, pool, returns, signal, until};
 use pool_runtime::{Job, Pool, Process, WorkerState, task};

@@ -1,5 +1,5 @@
-//! F20: a panic with a payload that is no string, in a destructor, also in one of an argument or a result, while
-//! panicking, one that is raised again, and one whose payload panics when it is dropped.
+//! A panic with a payload that is no string, in a destructor, also in one of an argument or a result, while panicking,
+//! one that is raised again, and one whose payload panics when it is dropped.
 
 use crate::support::{over_every_transport, pool};
 use pool_runtime::{Error, Process, Ran, parent_process, task};

@@ -1,5 +1,5 @@
-//! F9: a call that takes too long fails with `is_timeout`, and its worker is replaced, also if the task ignores
-//! SIGTERM; the clock starts when the task does. F11: a result that arrives as the time-out fires: one outcome.
+//! A call that takes too long fails with `is_timeout`, and its worker is replaced, also if the task ignores SIGTERM;
+//! the clock starts when the task does. A result that arrives as the time-out fires: one outcome.
 
 use crate::support::{Signals, builder, over_every_transport, pids, pool, returns};
 use pool_runtime::{Pool, Ran, Result, task};

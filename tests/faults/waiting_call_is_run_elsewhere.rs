@@ -1,4 +1,4 @@
-//! F4: a job that waits in a worker that dies is run elsewhere, once.
+//! A job that waits in a worker that dies is run elsewhere, once.
 
 use crate::support::{over_every_transport, pids, pool, signal, until};
 use pool_runtime::{Ran, task};

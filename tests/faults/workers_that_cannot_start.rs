@@ -1,4 +1,4 @@
-//! F7: workers that die at start every time: bounded tries, then an error. F8: a start that never connects: a deadline.
+//! Workers that die at start every time: bounded tries, then an error. A start that never connects: a deadline.
 
 use crate::support::{builder, copy_program, over_every_transport, pids, script, signal};
 use pool_runtime::{Pool, task};

@@ -1,5 +1,5 @@
-//! F7, after the start: a worker whose initializer fails beside others that work, and workers that die as soon as they
-//! are ready, are not started again for ever.
+//! After the start: a worker whose initializer fails beside others that work, and workers that die as soon as they are
+//! ready, are not started again for ever.
 
 use crate::support::{builder, over_every_transport, script, until};
 use pool_runtime::{Ran, task};

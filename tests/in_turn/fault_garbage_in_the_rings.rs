@@ -1,5 +1,5 @@
-//! F18 over rings: a worker that writes garbage into the memory that it shares with its parent is replaced, or has
-//! harmed nobody; nothing is allocated on its say, and no job waits for ever.
+//! Over rings, a worker that writes garbage into the memory that it shares with its parent is replaced, or has harmed
+//! nobody; nothing is allocated on its say, and no job waits for ever.
 
 use crate::support::{PATIENCE, memory, pids, until};
 use pool_runtime::{Error, Pool, Transport, task};

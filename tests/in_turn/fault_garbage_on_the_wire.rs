@@ -1,5 +1,5 @@
-//! F18 over channels: a worker that writes garbage into its channel is replaced; nothing is executed or allocated on
-//! its say.
+//! Over channels, a worker that writes garbage into its channel is replaced; nothing is executed or allocated on its
+//! say.
 
 use crate::support::{descriptors, pids};
 use pool_runtime::{Pool, Transport, task};

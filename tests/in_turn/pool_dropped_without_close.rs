@@ -1,4 +1,4 @@
-//! W23: a pool that is dropped without close is terminated: no process is left, and its jobs end. One that is not even
+//! A pool that is dropped without close is terminated: no process is left, and its jobs end. One that is not even
 //! dropped ends with the program.
 
 use crate::support::{

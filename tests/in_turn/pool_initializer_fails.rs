@@ -1,5 +1,5 @@
-//! F6: an initializer that fails, panics or dies makes `build` fail, after few tries, with its own reason; one that
-//! fails later makes the waiting jobs fail with it. There are no endless restarts, and no process is left.
+//! An initializer that fails, panics or dies makes `build` fail, after few tries, with its own reason; one that fails
+//! later makes the waiting jobs fail with it. There are no endless restarts, and no process is left.
 
 use crate::support::{Signals, builder, children, count, over_every_transport, returns};
 use pool_runtime::{Error, Ran, Result, task};

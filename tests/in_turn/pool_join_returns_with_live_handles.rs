@@ -1,4 +1,4 @@
-//! W7: close, then join, returns while jobs' handles are held, and the results can be taken after it.
+//! Close, then join, returns while jobs' handles are held, and the results can be taken after it.
 
 use crate::support::{children, over_every_transport, pool, returns};
 use pool_runtime::task;

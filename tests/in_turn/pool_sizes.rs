@@ -1,4 +1,4 @@
-//! W11: a pool of 0 workers is refused, one of 200 works; the default is the number of processors.
+//! A pool of 0 workers is refused, one of 200 works; the default is the number of processors.
 
 use crate::support::{Signals, await_given, builder, children, count, over_every_transport, pool, until};
 use pool_runtime::{Pool, WorkerState, cpu_count, current_process, task};

@@ -1,4 +1,4 @@
-//! W10: terminate with 10,000 waiting jobs ends each of them, with an error that says so, and no worker is left.
+//! Terminate with 10,000 waiting jobs ends each of them, with an error that says so, and no worker is left.
 
 use crate::support::{Signals, await_given, children, count, over_every_transport, pool, returns};
 use pool_runtime::{Job, Ran, task};

@@ -1,5 +1,5 @@
-//! W17: a callback runs once, with the result, before its job is ready; callbacks run one after the other, in the order
-//! in which jobs end. They may use the pool and terminate it, and one that panics harms nothing else.
+//! A callback runs once, with the result, before its job is ready; callbacks run one after the other, in the order in
+//! which jobs end. They may use the pool and terminate it, and one that panics harms nothing else.
 
 use crate::support::{Signals, await_given, over_every_transport, pool, returns, until};
 use pool_runtime::{Job, task};

@@ -1,4 +1,4 @@
-//! W8, W9: join before close is an error; close, terminate and join may be called again, in any order; after close or
+//! Join before close is an error; close, terminate and join may be called again, in any order; after close or
 //! terminate, submitting is an error that says which.
 
 use crate::support::{Signals, await_given, give, over_every_transport, pool, returns, until};

@@ -1,4 +1,4 @@
-//! W5: a call that panics, or returns an error, fails alone, at its own index, however long its text is.
+//! A call that panics, or returns an error, fails alone, at its own index, however long its text is.
 
 use crate::support::{over_every_transport, pool, until};
 use pool_runtime::{Error, Ran, Result, task};

@@ -1,5 +1,4 @@
-//! W2: no input, one input, a million inputs (a quarter of them where the compiler does not optimise, which takes 10
-//! s).
+//! No input, one input, a million inputs (a quarter of them where the compiler does not optimise, which takes 10 s).
 
 use crate::support::{over_every_transport, pool};
 use pool_runtime::{Result, task};

@@ -1,5 +1,5 @@
-//! W18: a wait that is too short neither cancels the job nor loses its value, however often; and a wait is as long as
-//! it was asked for.
+//! A wait that is too short neither cancels the job nor loses its value, however often; and a wait is as long as it was
+//! asked for.
 
 use crate::support::{PATIENCE, Signals, await_given, count, over_every_transport, pool};
 use pool_runtime::{Ran, task};

@@ -1,4 +1,4 @@
-//! W3: inputs that panic or end early. The results before stand, the panic comes out where the inputs are read, and the
+//! Inputs that panic or end early. The results before stand, the panic comes out where the inputs are read, and the
 //! pool goes on.
 
 use crate::support::{Signals, await_given, count, over_every_transport, pool, until};

@@ -1,4 +1,4 @@
-//! W16: a task makes a pool. What that leaves behind ends with its worker, and recursion without end is refused.
+//! A task makes a pool. What that leaves behind ends with its worker, and recursion without end is refused.
 
 use crate::support::{Signals, await_given, builder, exists, is_alive, over_every_transport, pool, until};
 use pool_runtime::{current_process, parent_process, task};

@@ -1,5 +1,5 @@
-//! F10: a waiting job that is cancelled never runs; a running one has its worker killed and replaced; one that has
-//! ended keeps its result. No other job is ever hit, not even one that was sent to the same worker.
+//! A waiting job that is cancelled never runs; a running one has its worker killed and replaced; one that has ended
+//! keeps its result. No other job is ever hit, not even one that was sent to the same worker.
 
 use crate::support::{PATIENCE, Signals, await_given, count, give, over_every_transport, pool, returns, until};
 use pool_runtime::{Error, Job, Pool, Ran, task};

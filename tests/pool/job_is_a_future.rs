@@ -1,4 +1,4 @@
-//! W19: a job can be awaited on any executor, polled from two tasks in turn, and dropped while it is pending.
+//! A job can be awaited on any executor, polled from two tasks in turn, and dropped while it is pending.
 
 use crate::support::{PATIENCE, Signals, await_given, count, over_every_transport, pool, until};
 use pool_runtime::{Job, Pool, task};

@@ -1,4 +1,4 @@
-//! W6: jobs whose handles are dropped run all the same, and their results are thrown away.
+//! Jobs whose handles are dropped run all the same, and their results are thrown away.
 
 use crate::support::{Signals, await_given, count, over_every_transport, pool, until};
 use pool_runtime::task;

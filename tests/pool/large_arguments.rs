@@ -1,5 +1,5 @@
-//! W13: arguments and results larger than any buffer between the processes: several on their way to the same worker,
-//! with nobody joining in between, and both ways at once.
+//! Arguments and results larger than any buffer between the processes: several on their way to the same worker, with
+//! nobody joining in between, and both ways at once.
 
 use crate::support::{over_every_transport, pool, returns};
 use pool_runtime::{Job, task};

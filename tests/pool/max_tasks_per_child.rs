@@ -1,5 +1,5 @@
-//! W12: a worker is replaced after `max_tasks_per_child` calls, by then at the latest; no result is lost, also with 1
-//! and after an early close.
+//! A worker is replaced after `max_tasks_per_child` calls, by then at the latest; no result is lost, also with 1 and
+//! after an early close.
 
 use crate::support::{builder, over_every_transport, returns};
 use pool_runtime::{Pool, Result, task};

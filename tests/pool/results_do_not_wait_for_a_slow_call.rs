@@ -1,4 +1,4 @@
-//! W22: results that are there are handed out while a slow call of the same task runs behind them.
+//! Results that are there are handed out while a slow call of the same task runs behind them.
 
 over_every_transport! { results_before_a_slow_call_arrive }
 

@@ -1,4 +1,4 @@
-//! W15: jobs are submitted from many threads at once; each gets its own results, and none is lost.
+//! Jobs are submitted from many threads at once; each gets its own results, and none is lost.
 
 use crate::support::{over_every_transport, pool};
 use pool_runtime::{Job, Pool, Result, task};

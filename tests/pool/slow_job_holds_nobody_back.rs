@@ -1,5 +1,5 @@
-//! W22: a job that takes long does not hold back those behind it, also where short calls are sent many at a time: what
-//! was behind it in the same worker is done by the others.
+//! A job that takes long does not hold back those behind it, also where short calls are sent many at a time: what was
+//! behind it in the same worker is done by the others.
 
 use crate::support::{Signals, await_given, give, over_every_transport, pool, returns, until};
 use pool_runtime::{Job, Pool, task};

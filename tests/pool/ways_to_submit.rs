@@ -1,5 +1,5 @@
-//! W1: `apply`, `apply_async`, `map`, `map_async`, `imap` and `imap_unordered` give the values of the calls, in the
-//! order they promise, as the types that the task returns.
+//! `apply`, `apply_async`, `map`, `map_async`, `imap` and `imap_unordered` give the values of the calls, in the order
+//! they promise, as the types that the task returns.
 
 use crate::support::{Signals, await_given, over_every_transport, pool};
 use pool_runtime::{Job, Result, task};

@@ -1,4 +1,4 @@
-//! Q11: a shared slice that a task returns is that job's error, which says what to do, and no more; its values can be
+//! A shared slice that a task returns is that job's error, which says what to do, and no more; its values can be
 //! returned.
 
 over_every_transport! { in_turn: the_job_fails_and_says_what_to_do }

@@ -1,5 +1,5 @@
-//! Q11: a shared slice travels as any argument does, also inside of one: in structs, tuples, options and vectors, by
-//! value and lent, in each way to call.
+//! A shared slice travels as any argument does, also inside of one: in structs, tuples, options and vectors, by value
+//! and lent, in each way to call.
 
 over_every_transport! {
     in_turn:

@@ -1,5 +1,5 @@
-//! Q10: shared memory is freed when its last holder is gone, however it went: the caller dropped it, a call ended or
-//! was cancelled, a worker was killed. Nothing more needs to be called for it.
+//! Shared memory is freed when its last holder is gone, however it went: the caller dropped it, a call ended or was
+//! cancelled, a worker was killed. Nothing more needs to be called for it.
 
 over_every_transport! { in_turn: the_last_holder_frees_it }
 

@@ -1,5 +1,5 @@
-//! Q10: all workers read the memory that the caller has made: whatever its size, a call with it costs next to nothing,
-//! and no worker has a copy.
+//! All workers read the memory that the caller has made: whatever its size, a call with it costs next to nothing, and
+//! no worker has a copy.
 
 over_every_transport! { in_turn: the_memory_is_the_same_and_nobody_copies_it }
 

@@ -1,4 +1,4 @@
-//! Q11: a worker passes on what it was sent: to a pool of its own, whose workers pass it on as well, and to a process.
+//! A worker passes on what it was sent: to a pool of its own, whose workers pass it on as well, and to a process.
 
 over_every_transport! { in_turn: a_worker_passes_on_what_it_was_sent }
 

@@ -1,10 +1,19 @@
 //! The README stays short, shows the program whose copy in `pool-runtime` is a doc-test, and no document links to a file
 //! that is not there.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// A path from the root of the workspace.
+fn root(path: impl AsRef<Path>) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
+}
 
 fn read(path: impl AsRef<Path>) -> String {
-    fs::read_to_string(&path).unwrap_or_else(|error| panic!("cannot read {}: {error}", path.as_ref().display()))
+    let path = root(path);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("cannot read {}: {error}", path.display()))
 }
 
 #[test]
@@ -25,10 +34,10 @@ fn both_readmes_show_one_program() {
 
 #[test]
 fn links_lead_to_files() {
-    let guide = fs::read_dir("pool-runtime/guide").unwrap().map(|page| page.unwrap().path());
+    let guide = fs::read_dir(root("pool-runtime/guide")).unwrap().map(|page| page.unwrap().path());
     let others = ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "pool-runtime/README.md", "pool-macros/README.md"];
     let mut links = 0;
-    for document in guide.chain(others.map(Into::into)) {
+    for document in guide.chain(others.map(root)) {
         let text = read(&document);
         let inline = text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(target, _)| target);
         let definitions = text.lines().filter(|line| line.starts_with('[')).filter_map(|line| line.split_once("]: "));

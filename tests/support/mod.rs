@@ -6,6 +6,7 @@ mod backends;
 mod deaths;
 mod processes;
 mod programs;
+pub mod regions;
 mod signals;
 mod transports;
 

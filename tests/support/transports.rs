@@ -5,11 +5,12 @@
 //! them runs is known to its thread; to other threads that make pools, [`over`] passes it on, and to processes, the
 //! environment.
 
+use super::{children, regions::held_here, until};
 use pool_runtime::{Pool, PoolBuilder, Transport};
 use std::{
     cell::Cell,
     ops::Deref,
-    sync::{Mutex, OnceLock, PoisonError},
+    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
 /// Makes a test for each transport of each function. Those `in_turn:` look at what the whole process has, and run one
@@ -51,9 +52,18 @@ pub fn over<R>(transport: Transport, work: impl FnOnce() -> R) -> R {
 
 /// As [`over`], while nobody else in this process does the same.
 pub fn in_turn<R>(transport: Transport, work: impl FnOnce() -> R) -> R {
-    static TURN: Mutex<()> = Mutex::new(());
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let _turn = turn();
     over(transport, work)
+}
+
+/// Until it is dropped, no other test of this process that takes a turn runs. It begins when the test before has left
+/// nothing behind.
+pub fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    until("the test before has left no process", || children().is_empty());
+    until("the test before has left no shared slice", || held_here() == (0, 0));
+    turn
 }
 
 /// The transport that was chosen on this thread.

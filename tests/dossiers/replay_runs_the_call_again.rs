@@ -1,0 +1,292 @@
+//! What a pool keeps of a lost call is a file for its owner alone, with all there is to say; `POOL_REPLAY` runs the
+//! call again, with the same arguments, in one process, and it ends in the same way.
+
+use crate::support::{Ended, builder, directory, over_every_transport, run};
+use pool_runtime::{Dossier, Pool, Sandbox, Shared, task};
+use std::{
+    os::unix::{fs::PermissionsExt, process::ExitStatusExt},
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+over_every_transport! {
+    every_death_comes_again,
+    all_kinds_of_arguments_come_again,
+    the_state_comes_again,
+    the_sandbox_comes_again,
+    a_call_of_a_map_is_kept_by_itself,
+    a_task_that_lives_on_is_told,
+    files_are_for_their_owner_and_have_names,
+    what_cannot_be_written_is_no_other_error,
+    foreign_files_are_refused,
+}
+
+/// Whether this process runs a call again: what it does then is seen by the test.
+fn again() -> bool {
+    std::env::var_os("TEST_IS_REPLAY").is_some()
+}
+
+#[inline(never)]
+fn crash() -> ! {
+    // SAFETY: it is not: writing there is what the test is about, and ends the process.
+    unsafe { std::hint::black_box(std::ptr::null_mut::<u8>()).wrapping_add(8).write_volatile(1) };
+    unreachable!("nothing is at address 8")
+}
+
+#[expect(unconditional_recursion, reason = "until the stack is full")]
+fn dive(n: u64) -> u64 {
+    std::hint::black_box(dive(n + 1)) + n
+}
+
+#[task]
+fn die(how: &str) {
+    if again() {
+        assert_eq!(std::env::var_os("POOL_REPLAY"), None, "nobody who is started from here does it again");
+    }
+    match how {
+        "segv" => crash(),
+        "overflow" => drop(std::hint::black_box(dive(1))),
+        "overflow on a thread" => drop(std::thread::spawn(|| std::hint::black_box(dive(1))).join()),
+        "abort" => std::process::abort(),
+        "exit" => std::process::exit(33),
+        // SAFETY: no memory is involved.
+        "kill" => drop(unsafe { libc::raise(libc::SIGKILL) }),
+        unknown => panic!("{unknown}"),
+    }
+}
+
+fn keeping(dir: &Path) -> Pool {
+    builder().processes(1).dossiers(dir).build().expect("a pool")
+}
+
+fn again_command(file: &Path) -> Command {
+    let mut command = Command::new(std::env::current_exe().expect("a path"));
+    command.env("POOL_REPLAY", file).env("TEST_IS_REPLAY", "1");
+    command.args(["--exact", "pool_main_way_in_for_workers", "--nocapture", "--test-threads=1"]);
+    command
+}
+
+/// As [`Dossier`] says to do it, in a shell.
+fn run_again(dossier: &Dossier) -> Ended {
+    let report = dossier.to_string();
+    let command = report.lines().find_map(|line| line.trim().strip_prefix("run again")).expect("a command");
+    run(Command::new("sh").args(["-c", &format!("TEST_IS_REPLAY=1 exec env {}", command.trim())]))
+}
+
+fn every_death_comes_again() {
+    let dir = directory();
+    let pool = keeping(dir.path());
+    for how in ["segv", "overflow", "overflow on a thread", "abort", "exit", "kill"] {
+        let error = pool.apply(die::call(how)).unwrap_err();
+        let dossier = error.dossier().unwrap();
+        let file = dossier.saved().unwrap_or_else(|| panic!("{how}: no file: {error}"));
+        assert!(error.to_string().ends_with(&format!("; its dossier is in {}", file.display())), "{error}");
+        let ended = run_again(dossier);
+        assert_eq!(
+            (ended.status.signal(), ended.status.code()),
+            (error.signal(), error.exit_code()),
+            "{how}: {ended:?}"
+        );
+        let said = format!("runs `{}` ({}:", dossier.task_name().unwrap(), file!());
+        assert!(ended.stderr.contains(&said), "{how}: {ended:?}");
+        assert!(!ended.stderr.contains("another build"), "{ended:?}");
+        // The text comes first, whole, and the backtrace in it.
+        let kept = std::fs::read(file).unwrap();
+        let text = String::from_utf8_lossy(&kept);
+        for line in dossier.to_string().lines() {
+            assert!(text.contains(line), "{line} in\n{text}");
+        }
+        let named = text.lines().any(|line| line.ends_with(" crash") || line.ends_with("::crash"));
+        assert_eq!(named, how == "segv", "{text}");
+    }
+}
+
+#[task]
+fn compare(small: u32, text: &str, numbers: &[f64], large: &[u64], shared: Shared<[u32]>, nested: Vec<Shared<[u8]>>) {
+    let right = small == 7
+        && text == "a text"
+        && *numbers == [1.5; 100]
+        && large.len() == 1 << 17
+        && large.iter().zip(0..).all(|(found, n)| *found == n * n)
+        && shared.len() == 1000
+        && shared.iter().zip(0..).all(|(found, n)| *found == n)
+        && nested.iter().map(|part| part[0]).eq([1, 2]);
+    // Another code if one is wrong.
+    std::process::exit(if right { 44 } else { 45 });
+}
+
+fn all_kinds_of_arguments_come_again() {
+    let dir = directory();
+    let pool = keeping(dir.path());
+    // A megabyte travels in memory that is shared, and so does what was shared before.
+    let large: Vec<u64> = (0..1 << 17).map(|n| n * n).collect();
+    let shared = Shared::from_fn(1000, |n| n as u32).unwrap();
+    let nested = || vec![Shared::new(&[1_u8]).unwrap(), Shared::new(&[2_u8; 3]).unwrap()];
+    let error = pool.apply(compare::call(7, "a text", &[1.5; 100], &large, shared, nested())).unwrap_err();
+    assert_eq!(error.exit_code(), Some(44), "{error}");
+    let ended = run_again(error.dossier().unwrap());
+    assert_eq!(ended.status.code(), Some(44), "{ended:?}");
+}
+
+struct Model(Vec<u32>, Shared<[u32]>);
+
+#[task(initializer)]
+fn make_model(length: u32, shared: Shared<[u32]>) -> Model {
+    Model((0..length).collect(), shared)
+}
+
+#[task]
+fn use_model(#[state] model: &mut Model, n: usize) {
+    std::process::exit((model.0[n] + model.1[n]) as i32);
+}
+
+fn the_state_comes_again() {
+    let dir = directory();
+    let shared = Shared::new(&[10_u32; 100]).unwrap();
+    let pool = builder().processes(1).initializer(make_model::call(50, shared)).dossiers(dir.path()).build().unwrap();
+    let error = pool.apply(use_model::call(23)).unwrap_err();
+    assert_eq!(error.exit_code(), Some(33), "{error}");
+    let ended = run_again(error.dossier().unwrap());
+    assert_eq!(ended.status.code(), Some(33), "{ended:?}");
+    assert!(ended.stderr.contains("runs the initializer"), "{ended:?}");
+}
+
+/// Tells by its exit code what can be read.
+#[task]
+fn die_of_what_is_there(inside: &Path, outside: &Path) {
+    let code = |file: &Path| i32::from(std::fs::read(file).is_ok());
+    std::process::exit(50 + 2 * code(inside) + code(outside));
+}
+
+fn the_sandbox_comes_again() {
+    let (dir, given) = (directory(), directory());
+    let (inside, outside) = (given.path().join("inside"), given.path().join("outside"));
+    for file in [&inside, &outside] {
+        std::fs::write(file, "").unwrap();
+    }
+    let sandbox = Sandbox::strict().read(&inside);
+    let pool = builder().processes(1).dossiers(dir.path()).sandbox(sandbox).build().unwrap();
+    let error = pool.apply(die_of_what_is_there::call(&inside, &outside)).unwrap_err();
+    assert_eq!(error.exit_code(), Some(52), "{error}");
+    let ended = run_again(error.dossier().unwrap());
+    assert_eq!(ended.status.code(), Some(52), "{ended:?}");
+    assert!(ended.stderr.contains("runs in a sandbox"), "{ended:?}");
+    // Without, if that is asked for.
+    let file = error.dossier().unwrap().saved().unwrap();
+    let ended = run(again_command(file).env("POOL_REPLAY_UNCONFINED", "1"));
+    assert_eq!(ended.status.code(), Some(53), "{ended:?}");
+    assert!(ended.stderr.contains("now it runs without"), "{ended:?}");
+    // Not just so, where it cannot be.
+    std::fs::remove_file(&inside).unwrap();
+    let ended = run(&mut again_command(file));
+    assert_eq!(ended.status.code(), Some(70), "{ended:?}");
+    assert!(ended.stderr.contains("POOL_REPLAY_UNCONFINED=1") && ended.stderr.contains("inside"), "{ended:?}");
+}
+
+#[task]
+fn die_of_a_multiple(n: u32, pad: &[u8], shared: Shared<[u32]>) -> u32 {
+    if n.is_multiple_of(10) {
+        std::process::exit((n + shared[0]) as i32 + i32::from(pad[0]));
+    }
+    n
+}
+
+fn a_call_of_a_map_is_kept_by_itself() {
+    let dir = directory();
+    let pool = keeping(dir.path());
+    let shared: Vec<_> = (0..4).map(|n| Shared::new(&[n]).unwrap()).collect();
+    let pad = [1; 40];
+    let call = |n: u32| die_of_a_multiple::call(n, &pad[..20 + n as usize % 20], shared[n as usize % 4].clone());
+    let results: Vec<_> = pool.imap(call, 1..50).collect();
+    let mut lost = 0;
+    for error in results.into_iter().filter_map(Result::err) {
+        let (dossier, code) = (error.dossier().unwrap(), error.exit_code());
+        assert!(code.is_some_and(|code| code > 10), "{error}");
+        assert_eq!(run_again(dossier).status.code(), code);
+        lost += 1;
+    }
+    assert_eq!((lost, std::fs::read_dir(dir.path()).unwrap().count()), (4, 4));
+}
+
+/// What did not happen the first time happens the second time.
+#[task]
+fn differ(how: &str) -> Result<u32, String> {
+    if !again() {
+        crash();
+    }
+    match how {
+        "value" => Ok(1),
+        "error" => Err("no".into()),
+        _ => panic!("a panic by design"),
+    }
+}
+
+fn a_task_that_lives_on_is_told() {
+    let dir = directory();
+    let pool = keeping(dir.path());
+    for (how, code, says) in [
+        ("value", 0, "replay: the task returned"),
+        ("error", 0, "replay: the task returned"),
+        ("panic", 101, "replay: the task panicked"),
+    ] {
+        let error = pool.apply(differ::call(how)).unwrap_err();
+        let ended = run_again(error.dossier().unwrap());
+        assert_eq!(ended.status.code(), Some(code), "{ended:?}");
+        assert!(ended.stderr.contains(says), "{ended:?}");
+        assert_eq!(ended.stderr.contains("a panic by design"), how == "panic", "{ended:?}");
+    }
+}
+
+fn files_are_for_their_owner_and_have_names() {
+    let dir = directory();
+    let inner = dir.path().join("not/yet/there");
+    let pool = keeping(&inner);
+    let error = pool.apply(die::call("exit")).unwrap_err();
+    let dossier = error.dossier().unwrap();
+    let file = dossier.saved().unwrap();
+    let name = format!("dossiers.replay_runs_the_call_again.die-{}-{}.dossier", dossier.pid(), dossier.job().unwrap());
+    assert_eq!(file, inner.join(name));
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(file), mode(&inner)), (0o600, 0o700));
+    // Other failures are no deaths.
+    assert!(pool.apply(die::call("in another way")).unwrap_err().is_panic());
+    assert_eq!(std::fs::read_dir(&inner).unwrap().count(), 1);
+}
+
+fn what_cannot_be_written_is_no_other_error() {
+    let dir = directory();
+    let file = dir.path().join("a file");
+    std::fs::write(&file, "").unwrap();
+    let error = keeping(&file).apply(die::call("exit")).unwrap_err();
+    assert_eq!((error.exit_code(), error.dossier().unwrap().saved()), (Some(33), None), "{error}");
+}
+
+fn foreign_files_are_refused() {
+    let dir = directory();
+    let error = keeping(dir.path()).apply(die::call("exit")).unwrap_err();
+    let whole = std::fs::read(error.dossier().unwrap().saved().unwrap()).unwrap();
+    let damaged = |name: &str, bytes: &[u8]| -> PathBuf {
+        let path = dir.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        path
+    };
+    let mut flipped = whole.clone();
+    *flipped.last_mut().unwrap() ^= 1;
+    for (file, says) in [
+        (damaged("cut off", &whole[..whole.len() - 1]), "it is cut off"),
+        (damaged("empty", b""), "it is not a dossier"),
+        (damaged("another", b"#!/bin/sh\nexit 0\n"), "it is not a dossier"),
+        (damaged("flipped", &flipped), "damaged"),
+        (dir.path().join("missing"), "No such file"),
+        (dir.path().to_owned(), "directory"),
+    ] {
+        let ended = run(&mut again_command(&file));
+        assert_eq!(ended.status.code(), Some(70), "{ended:?}");
+        assert!(ended.stderr.contains(says) && ended.stderr.contains("cannot run the call"), "{ended:?}");
+    }
+    // A program that has no such task.
+    let kept = error.dossier().unwrap().saved().unwrap();
+    let ended = run(Command::new(env!("CARGO_BIN_EXE_scenario")).env("POOL_REPLAY", kept));
+    assert_eq!(ended.status.code(), Some(70), "{ended:?}");
+    assert!(ended.stderr.contains("this program has no task `dossiers::replay_runs_the_call_again::die`"), "{ended:?}");
+}

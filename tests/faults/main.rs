@@ -1,0 +1,21 @@
+//! Crashes, kills, time-outs, shortages and signals, and what goes on all the same.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod crash_matrix;
+mod exactly_those_that_die;
+mod interrupts;
+mod killed_in_the_middle_of_a_message;
+mod memory_limit;
+mod overflow_that_nobody_reads_of;
+mod retries;
+mod shortages;
+mod stopped_worker;
+mod strange_panics;
+mod timeout;
+mod waiting_call_is_run_elsewhere;
+mod workers_that_cannot_start;
+mod workers_that_do_not_last;
+
+pool_runtime::pool_main!();

@@ -1,0 +1,96 @@
+//! A process sees the name, the pid, the parent and the arguments that it was given.
+
+use crate::support::directory;
+use pool_runtime::{Process, Stdio, current_process, parent_process, task};
+use std::{collections::BTreeMap, io::Read};
+
+type Seen = (String, u32, Option<(String, u32)>, String);
+
+#[task]
+fn introduce(text: &str, number: u64) -> Seen {
+    let me = current_process();
+    assert_eq!(me.pid(), std::process::id());
+    let parent = parent_process().map(|parent| (parent.name().to_owned(), parent.pid()));
+    (me.name().to_owned(), me.pid(), parent, format!("{text} {number}"))
+}
+
+#[task]
+fn environment(names: Vec<String>) -> (BTreeMap<String, String>, String, usize) {
+    let found = names.iter().filter_map(|name| Some((name.clone(), std::env::var(name).ok()?))).collect();
+    let directory = std::env::current_dir().expect("a directory").display().to_string();
+    let marks = std::env::vars().filter(|(name, _)| name.starts_with("POOL_RUNTIME")).count();
+    (found, directory, marks)
+}
+
+#[task]
+fn copy_input() {
+    let mut text = String::new();
+    std::io::stdin().read_to_string(&mut text).expect("standard input");
+    println!("{text}");
+    eprintln!("not {text}");
+}
+
+#[test]
+fn names_pids_and_arguments() {
+    assert_eq!((current_process().name(), current_process().pid()), ("MainProcess", std::process::id()));
+    assert_eq!(parent_process(), None);
+    let here = Some(("MainProcess".to_owned(), std::process::id()));
+
+    let process = Process::new(introduce::call("añ", u64::MAX)).name("a b/ü").start().expect("it starts");
+    let seen = process.join().expect("it returns");
+    assert_eq!(process.name(), "a b/ü");
+    assert_eq!(seen, ("a b/ü".into(), process.pid(), here.clone(), format!("añ {}", u64::MAX)));
+}
+
+#[test]
+fn run_here() {
+    let (name, pid, parent, text) = Process::new(introduce::call("here", 1)).name("unused").run().expect("it runs");
+    assert_eq!((name.as_str(), pid, parent, text.as_str()), ("MainProcess", std::process::id(), None, "here 1"));
+}
+
+#[test]
+fn environment_and_directory() {
+    let directory = directory();
+    let real = directory.path().canonicalize().expect("it exists").display().to_string();
+    let names = ["GIVEN", "CARGO_MANIFEST_DIR", "PATH"].map(String::from).to_vec();
+    let process = Process::new(environment::call(names.clone())).name("changed");
+    let process = process.env("GIVEN", "a = b").env_remove("CARGO_MANIFEST_DIR").current_dir(directory.path());
+    let (found, seen, marks) = process.start().expect("it starts").join().expect("it returns");
+    let path = std::env::var("PATH").expect("a path");
+    assert_eq!(found, BTreeMap::from([("GIVEN".into(), "a = b".into()), ("PATH".into(), path)]));
+    assert_eq!((seen, marks), (real, 0));
+
+    let process = Process::new(environment::call(names));
+    let (found, seen, _) = process.start().expect("it starts").join().expect("it returns");
+    assert_eq!(found.get("CARGO_MANIFEST_DIR"), std::env::var("CARGO_MANIFEST_DIR").ok().as_ref());
+    assert_eq!(seen, std::env::current_dir().expect("a directory").display().to_string());
+}
+
+#[test]
+fn a_directory_that_does_not_exist() {
+    let process = Process::new(introduce::call("", 0)).name("lost").current_dir("/nonexistent/directory");
+    let error = process.start().expect_err("there is no such directory");
+    assert!(error.to_string().contains("cannot start a process"), "{error}");
+}
+
+#[test]
+fn standard_streams() {
+    let mut input = tempfile::tempfile().expect("a file");
+    std::io::Write::write_all(&mut input, b"input").expect("a file");
+    std::io::Seek::rewind(&mut input).expect("a file");
+    let process = Process::new(copy_input::call()).stdin(input);
+    let mut process = process.stdout(Stdio::piped()).stderr(Stdio::piped()).start().expect("it starts");
+    let (mut out, mut err) = (String::new(), String::new());
+    process.take_stdout().expect("a pipe").read_to_string(&mut out).expect("a pipe");
+    process.take_stderr().expect("a pipe").read_to_string(&mut err).expect("a pipe");
+    process.join().expect("it returns");
+    assert_eq!((out.as_str(), err.as_str()), ("input\n", "not input\n"));
+
+    // By default there is nothing to read.
+    let process = Process::new(copy_input::call()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut process = process.start().expect("it starts");
+    let mut out = String::new();
+    process.take_stdout().expect("a pipe").read_to_string(&mut out).expect("a pipe");
+    assert_eq!(out, "\n");
+    process.join().expect("it returns");
+}

@@ -1,0 +1,16 @@
+//! What a process of its own does.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod daemon;
+mod exit_codes;
+mod identity;
+mod join_from_other_threads;
+mod limits;
+mod sentinel;
+mod signals;
+mod tree;
+mod workers_join_what_they_started;
+
+pool_runtime::pool_main!();

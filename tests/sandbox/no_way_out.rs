@@ -1,0 +1,106 @@
+//! System calls that would lead out of a sandbox are refused, each of them; those that this library does not know are
+//! not there.
+
+use crate::support::{builder, over_every_transport, pool};
+use pool_runtime::{Pool, Sandbox, task};
+
+over_every_transport! { they_are_refused, what_is_needed_is_not }
+
+/// What comes of a call with these arguments: an error number, or 0.
+fn raw(call: i64, arguments: [i64; 4]) -> i32 {
+    let [a, b, c, d] = arguments;
+    // SAFETY: they are meant to be refused; if they are not, their pointers are null and their numbers small or
+    // invalid.
+    let done = unsafe { libc::syscall(call, a, b, c, d, 0, 0) };
+    if done >= 0 { 0 } else { std::io::Error::last_os_error().raw_os_error().unwrap_or(-1) }
+}
+
+#[task]
+fn try_all(calls: &[i64]) -> Vec<(i64, i32)> {
+    calls.iter().map(|call| (*call, raw(*call, [0; 4]))).collect()
+}
+
+#[task]
+fn try_one(call: i64, arguments: [i64; 4]) -> i32 {
+    raw(call, arguments)
+}
+
+/// Those that are harmless with arguments of 0 if they are not refused, and fail in another way then.
+const REFUSED: [i64; 36] = [
+    libc::SYS_process_vm_readv,
+    libc::SYS_process_vm_writev,
+    libc::SYS_kcmp,
+    libc::SYS_io_uring_setup,
+    libc::SYS_io_uring_enter,
+    libc::SYS_io_uring_register,
+    libc::SYS_bpf,
+    libc::SYS_perf_event_open,
+    libc::SYS_add_key,
+    libc::SYS_request_key,
+    libc::SYS_mount,
+    libc::SYS_umount2,
+    libc::SYS_move_mount,
+    libc::SYS_open_tree,
+    libc::SYS_fsopen,
+    libc::SYS_fsconfig,
+    libc::SYS_fsmount,
+    libc::SYS_fspick,
+    442,
+    libc::SYS_pivot_root,
+    libc::SYS_chroot,
+    libc::SYS_setns,
+    libc::SYS_unshare,
+    libc::SYS_open_by_handle_at,
+    libc::SYS_init_module,
+    libc::SYS_finit_module,
+    libc::SYS_delete_module,
+    libc::SYS_kexec_load,
+    libc::SYS_reboot,
+    libc::SYS_swapon,
+    libc::SYS_mq_open,
+    libc::SYS_mq_unlink,
+    libc::SYS_shmget,
+    libc::SYS_semget,
+    libc::SYS_msgget,
+    libc::SYS_clock_settime,
+];
+
+fn inside(sandbox: Sandbox) -> Pool {
+    builder().processes(1).sandbox(sandbox).build().expect("a pool")
+}
+
+fn they_are_refused() {
+    // Whatever else is allowed.
+    let open = Sandbox::strict().read("/").network(true).processes(true);
+    for sandbox in [Sandbox::strict(), open, Sandbox::none().network(false)] {
+        let pool = inside(sandbox);
+        for (call, error) in pool.apply(try_all::call(&REFUSED)).unwrap() {
+            assert_eq!(error, libc::EPERM, "call {call}");
+        }
+        let trace_me = pool.apply(try_one::call(libc::SYS_ptrace, [0; 4])).unwrap();
+        assert_eq!(trace_me, libc::EPERM);
+        // Into the terminal.
+        for control in [libc::TIOCSTI as i64, 0x541C] {
+            assert_eq!(pool.apply(try_one::call(libc::SYS_ioctl, [1, control, 0, 0])).unwrap(), libc::EPERM);
+            // The kernel looks at 32 bits of it.
+            let disguised = control | 1 << 40;
+            assert_eq!(pool.apply(try_one::call(libc::SYS_ioctl, [1, disguised, 0, 0])).unwrap(), libc::EPERM);
+        }
+        // Of the future, and of x32, which has the numbers of others with a bit set.
+        for unknown in [470, 1000, 0x4000_0000 | libc::SYS_getpid] {
+            assert_eq!(pool.apply(try_one::call(unknown, [0; 4])).unwrap(), libc::ENOSYS, "call {unknown:#x}");
+        }
+    }
+}
+
+fn what_is_needed_is_not() {
+    let harmless = [libc::SYS_getpid, libc::SYS_gettid, libc::SYS_sched_yield, libc::SYS_getuid, libc::SYS_umask];
+    let pool = inside(Sandbox::strict());
+    for (call, error) in pool.apply(try_all::call(&harmless)).unwrap() {
+        assert_eq!(error, 0, "call {call}");
+    }
+    // Outside, the test's calls are not refused in this way for lack of rights alone.
+    let outside = self::pool(1);
+    assert_ne!(outside.apply(try_one::call(libc::SYS_shmget, [0, 0, 0, 0])).unwrap(), libc::EPERM);
+    assert_ne!(outside.apply(try_one::call(libc::SYS_mq_unlink, [0; 4])).unwrap(), libc::EPERM);
+}

@@ -1,0 +1,17 @@
+//! Shared slices. Most of these tests count those that the whole process has: all of them run one after the other, each
+//! in a list behind `in_turn:` or with [`support::turn`].
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod comes_again;
+mod for_every_worker;
+mod in_a_process;
+mod in_a_result_is_refused;
+mod inside_of_arguments;
+mod is_freed;
+mod is_not_copied;
+mod passed_on;
+mod with_a_stopped_worker;
+
+pool_runtime::pool_main!();

@@ -1,0 +1,17 @@
+//! Whole programs, of which the tests start one and look at it: how `main` begins and ends, and where it stands.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod another_program_is_refused;
+mod directories_do_not_matter;
+mod main_joins_or_ends_processes;
+mod orphans_end;
+mod panic_text_is_whole;
+mod program_file_replaced;
+mod sandbox_threads_before_entry;
+mod standard_streams_closed;
+mod stderr_of_workers_is_passed_on;
+mod way_in_missing_or_blocked;
+
+pool_runtime::pool_main!();

@@ -18,7 +18,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("memory", &["memory"]),
     ("bytes", &["codec", "transport"]),
     ("messages", &["panic", "policy", "dossier", "protocol"]),
-    ("vocabulary", &["run", "task/info", "registry", "error", "task", "options", "sandbox", "program"]),
+    ("vocabulary", &["run", "task/info", "registry", "error", "task", "options", "sandbox", "identity", "program"]),
     ("workers", &["worker", "peer", "limits"]),
     ("results", &["objects", "job"]),
     ("pools", &["pool/dispatcher", "pool"]),

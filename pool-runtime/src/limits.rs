@@ -1,12 +1,7 @@
 //! Keeps a process that runs a single call within what the call may take. Workers of a pool are watched by its
 //! dispatcher.
 
-use crate::{
-    dossier::Dossier,
-    error::Kind,
-    os::{self, StatusPage},
-    policy::Policy,
-};
+use crate::{dossier::Dossier, error::Kind, memory::StatusPage, os, policy::Policy};
 use std::time::{Duration, Instant};
 
 /// How often memory is looked at.

@@ -11,6 +11,7 @@ use crate::{
     codec::{Reader, Writer},
     dossier::{Dossier, Loss, Ran, Stage},
     error::{Error, Kind, Result},
+    identity::{self, ProcessInfo},
     job::{Decode, decode_value},
     limits,
     memory::{Hold, packed::Part},
@@ -18,7 +19,6 @@ use crate::{
     os::{self, Child},
     peer::launch::{self, Launch, Launched},
     policy::{Policy, Wish},
-    program::{self, ProcessInfo},
     protocol::{
         CALLS_HEAD, CallHeader, CallsWriter, Failed, FromWorker, Garbled, Record, Told, chunk_overhead, stop_frame,
     },
@@ -31,8 +31,6 @@ use crate::{
 use std::{
     fmt,
     io::{PipeReader, PipeWriter},
-    os::fd::BorrowedFd,
-    os::unix::process::ExitStatusExt,
     sync::{Arc, Condvar, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -95,7 +93,7 @@ impl<R> Process<R> {
             target,
             decode,
             name: None,
-            daemon: program::current_process().daemon(),
+            daemon: identity::current_process().daemon(),
             options: WorkerOptions::default(),
             stdio: [Stdio::null(), Stdio::inherit(), Stdio::inherit()],
             sandbox: None,
@@ -312,7 +310,7 @@ fn attend(
     let frame = match &call {
         None => stop_frame(),
         Some((task, arguments)) => {
-            launched.courier.bring(&arguments.regions);
+            launched.attacher.bring(&arguments.regions);
             let mut frame = Vec::with_capacity(CALLS_HEAD + chunk_overhead(task.name()) + arguments.bytes.len());
             let only = CallHeader { job: 1, attempt: 1, number: 1, timing: policy.timing() };
             CallsWriter::new(&mut frame, 0).chunk(only, 1, task.name(), Part::single(&arguments.bytes));
@@ -498,7 +496,8 @@ impl<R> RunningProcess<R> {
     }
 
     /// A descriptor that becomes readable when the process ends, and stays so: for `poll` and its like.
-    pub fn sentinel(&self) -> BorrowedFd<'_> {
+    #[cfg(unix)]
+    pub fn sentinel(&self) -> std::os::fd::BorrowedFd<'_> {
         self.shared.child.sentinel()
     }
 
@@ -546,7 +545,7 @@ pub fn active_children() -> Vec<ProcessInfo> {
     lock(&CHILDREN)
         .iter()
         .filter(|child| !child.child.has_ended())
-        .map(|child| program::process_info(child.name.clone(), child.child.pid(), child.daemon))
+        .map(|child| identity::process_info(child.name.clone(), child.child.pid(), child.daemon))
         .collect()
 }
 

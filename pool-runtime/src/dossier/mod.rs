@@ -8,6 +8,6 @@ mod loss;
 mod report;
 
 pub use loss::Ran;
-pub(crate) use loss::{Loss, Stage, signal_name, was_killed};
+pub(crate) use loss::{Loss, Stage};
 pub(crate) use report::CalledTask;
 pub use report::Dossier;

@@ -13,11 +13,22 @@
 //! It stands between the worker and the pool, as `launch.rs` does for processes: the pool knows what is here, and
 //! nothing here knows the pool.
 
+mod autopsy;
 pub(crate) mod faults;
+mod handshake;
 mod inline;
-pub(crate) mod launch;
 pub(crate) mod relay;
+mod spawn;
 mod thread;
 
 pub(crate) use inline::Inline;
+/// Worker processes: [started](spawn), [greeted](handshake) and [examined](autopsy).
+pub(crate) mod launch {
+    pub(crate) use super::{
+        autopsy::LAST_BREATH,
+        handshake::hello,
+        spawn::{Launch, Launched, START_TIMEOUT},
+    };
+}
+
 pub(crate) use thread::{Hired, Thread};

@@ -13,7 +13,8 @@
 use crate::{
     dossier::{Loss, Stage},
     error::{Error, Kind},
-    os::StatusPage,
+    memory::StatusPage,
+    os::End,
     panic::{self, Quiet},
     peer::faults::{Faults, Plan},
     protocol::{FromWorker, NamedCall},
@@ -24,13 +25,11 @@ use crate::{
     sync::lock,
     transport::{
         Inlet, Outlet, Received,
-        local::{self, Receiver, Sender},
+        local::{self, LocalReceiver, LocalSender},
     },
     worker::{self, Duty, Next},
 };
 use std::{
-    os::unix::process::ExitStatusExt,
-    process::ExitStatus,
     sync::{
         Arc, Mutex, OnceLock,
         atomic::{AtomicBool, Ordering},
@@ -45,8 +44,8 @@ const STACK: usize = 1 << 23;
 /// What others may know of a thread that works, and do about it.
 #[derive(Debug)]
 pub(crate) struct Thread {
-    calls: Sender,
-    reports: Sender,
+    calls: LocalSender,
+    reports: LocalSender,
     abandoned: AtomicBool,
     /// It had nothing to do when it was abandoned, and so ends at once.
     was_idle: AtomicBool,
@@ -92,9 +91,7 @@ impl Hired {
     /// The system is out of memory, descriptors or threads.
     pub(crate) fn hire(name: String, initializer: Option<NamedCall>, plan: Option<Arc<Plan>>) -> Result<Self, Error> {
         let failed = |error| Error::os("cannot start a thread that works", error);
-        let mut page = StatusPage::new().map_err(failed)?;
-        page.close_fd();
-        let page = Arc::new(page);
+        let page = Arc::new(StatusPage::local().map_err(failed)?);
         let (calls, inbox) = local::queue();
         let (reports, inlet) = local::queue();
         let thread = Arc::new(Thread {
@@ -169,7 +166,7 @@ impl Hired {
             Stage::Idle if abandoned => Stage::Running,
             stage => stage,
         };
-        let status = ExitStatus::from_raw(if died { libc::SIGKILL } else { 0 });
+        let status = if died { End::KILLED } else { End::Exited(0) };
         Loss { status: Some(status), stage, fault, ..Loss::of(std::process::id()) }
     }
 
@@ -185,8 +182,8 @@ impl Hired {
 struct Worker {
     thread: Arc<Thread>,
     page: Arc<StatusPage>,
-    inbox: Receiver,
-    reports: Sender,
+    inbox: LocalReceiver,
+    reports: LocalSender,
 }
 
 impl Worker {

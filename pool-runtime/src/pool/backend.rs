@@ -1,7 +1,7 @@
 //! What stands at the seats of a pool: worker processes, or something else in their place, for tests.
 
 use crate::{
-    memory::{attach::Courier, region::Region},
+    memory::{attach::Attacher, region::Region},
     os::{self, Child},
     peer::{Inline, Thread, faults::Plan, launch::Launch},
 };
@@ -128,7 +128,7 @@ pub(crate) enum Occupant {
     Process {
         child: Arc<Child>,
         /// How shared memory gets there.
-        courier: Arc<Courier>,
+        courier: Arc<Attacher>,
     },
     Thread(Arc<Thread>),
 }

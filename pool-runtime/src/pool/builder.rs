@@ -3,6 +3,7 @@
 use crate::{
     dossier::keep::DossierKeeper,
     error::{Error, Kind, Result},
+    identity,
     job::Callbacks,
     memory::region::Regions,
     options::{WorkerOptions, surroundings},
@@ -435,7 +436,7 @@ impl PoolBuilder {
     /// [backend](Self::backend) without processes, and what only processes have: [`env`](Self::env),
     /// [`current_dir`](Self::current_dir), [`sandbox`](Self::sandbox).
     pub fn build(self) -> Result<Pool> {
-        let processes = self.processes.unwrap_or_else(program::cpu_count);
+        let processes = self.processes.unwrap_or_else(identity::cpu_count);
         if processes == 0 {
             return Err(Error::invalid("a pool needs at least 1 process, and 0 were asked for"));
         }
@@ -594,7 +595,7 @@ fn some_bells(transport: Option<Transport>) -> Result<Option<Arc<ring::Bells>>> 
             Some(ring::Bells::new().map_err(|error| Error::os("cannot share memory with workers", error))?)
         }
         // The other way works also where memory is short, or comes in pages of another size.
-        None => ring::Bells::new().and_then(|bells| ring::Memory::new().map(|_| bells)).ok(),
+        None => ring::Bells::new().and_then(|bells| ring::RingMemory::new().map(|_| bells)).ok(),
     };
     Ok(bells.map(Arc::new))
 }

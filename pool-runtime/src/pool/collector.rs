@@ -189,7 +189,7 @@ impl Collector {
         self.busy(stations).for_each(|(_, line)| line.memory().arm(mark));
         if mark & LAZY == 0 {
             // A worker that has just said something looks for a mark without a barrier of its own.
-            os::execute_barriers();
+            memory::execute_barriers();
         }
     }
 

@@ -7,12 +7,13 @@ use crate::{
         keep::DossierKeeper,
     },
     error::Error,
+    identity,
     memory::{packed::Slices, region::Region},
     pool::{
         backend::Staff,
         shared::{Shared, Submission},
     },
-    program, registry,
+    registry,
     task::TaskInfo,
 };
 use std::sync::Arc;
@@ -39,7 +40,7 @@ pub(super) fn keep(keeper: &DossierKeeper, shared: &Shared, work: &dyn Submissio
     regions.dedup_by_key(|region| region.id());
     let (job, attempt) = dossier.call.unwrap_or_default();
     let call = LostCall {
-        build: program::build(),
+        build: identity::build(),
         pid: dossier.pid(),
         job,
         attempt,

@@ -5,11 +5,12 @@ use crate::{
     error::{Error, Result},
     job::{Awaited, Callbacks, Deferral, Home, Raw, Slot, Split},
     memory::{
+        StatusPage,
         packed::Part,
         region::{Region, Regions},
     },
     options::WorkerOptions,
-    os::{self, StatusPage},
+    os,
     policy::{Policy, SharedPolicy, Wish},
     pool::{
         backend::{Occupant, Staff},

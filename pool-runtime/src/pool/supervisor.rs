@@ -71,7 +71,7 @@ fn attend(shared: &Arc<Shared>, seat: usize) {
         let station = Arc::new(Station {
             seat,
             epoch,
-            occupant: Occupant::Process { child: launched.child.clone(), courier: launched.courier.clone() },
+            occupant: Occupant::Process { child: launched.child.clone(), courier: launched.attacher.clone() },
             page: launched.page.clone(),
             ear: Ear::new(launched.inlet.clone()),
             line,

@@ -414,8 +414,7 @@ fn a_shortage_passes_and_a_mistake_does_not() {
 #[test]
 fn a_pool_whose_workers_are_killed_now_and_then_goes_on() {
     let mut pool = pool(1);
-    let killed =
-        Arc::new(Loss { status: Some(std::os::unix::process::ExitStatusExt::from_raw(9)), ..(*loss()).clone() });
+    let killed = Arc::new(Loss { status: Some(crate::os::End::KILLED), ..(*loss()).clone() });
     let mut now = 0;
     for round in 1..20 {
         // Young and idle, again and again; but in between, work is done.

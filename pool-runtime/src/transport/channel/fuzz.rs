@@ -14,7 +14,7 @@ fn packets(frames: &[Vec<u8>]) -> Vec<Vec<u8>> {
         for _ in frames {
             loop {
                 let packet = pair.worker_receiver.recv().unwrap();
-                let left = Part::read(&packet).unwrap().0.left;
+                let left = Fragment::read(&packet).unwrap().0.left;
                 packets.push(packet);
                 if left == 0 {
                     break;
@@ -42,7 +42,7 @@ fn cut(mut input: &[u8]) -> impl Iterator<Item = &[u8]> {
 /// A part of a frame, as short as no sender makes one.
 fn short_part(total: u64, left: u64, bytes: &[u8]) -> Vec<u8> {
     let mut part = Vec::new();
-    Part { left, total }.write(&mut part);
+    Fragment { left, total }.write(&mut part);
     part.extend_from_slice(bytes);
     part
 }

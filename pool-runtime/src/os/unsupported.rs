@@ -1,0 +1,531 @@
+//! A system that nobody has ported the library to: what would need it is an error, and the rest works.
+//!
+//! Threads and inline calls run, as they need nothing of the system. What cannot be had is a type without values.
+
+use crate::os::{Abilities, Confinement, Crash, End, Given, Handle, HandleRef, Io, OomKill, Spawn, Usage};
+use std::{
+    fmt,
+    fs::File,
+    io::{self, PipeReader, PipeWriter, Read, Write as _},
+    marker::PhantomData,
+    mem::MaybeUninit,
+    ops::Deref,
+    path::{Path, PathBuf},
+    ptr::NonNull,
+    sync::{
+        OnceLock,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+fn unsupported<T>() -> io::Result<T> {
+    Err(io::Error::new(io::ErrorKind::Unsupported, "pool-runtime runs processes on Linux only"))
+}
+
+// ---- processes ----
+
+#[derive(Debug)]
+pub(crate) enum Child {}
+
+impl Child {
+    pub(crate) fn pid(&self) -> u32 {
+        match *self {}
+    }
+
+    pub(crate) fn sentinel(&self) -> HandleRef<'_> {
+        match *self {}
+    }
+
+    pub(crate) fn terminate(&self) -> io::Result<()> {
+        match *self {}
+    }
+
+    pub(crate) fn kill(&self) -> io::Result<()> {
+        match *self {}
+    }
+
+    pub(crate) fn was_killed(&self) -> bool {
+        match *self {}
+    }
+
+    pub(crate) fn interrupt(&self) -> io::Result<()> {
+        match *self {}
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        match *self {}
+    }
+
+    pub(crate) fn wait_timeout(&self, _: Option<Duration>) -> bool {
+        match *self {}
+    }
+
+    pub(crate) fn wait(&self) -> Option<End> {
+        match *self {}
+    }
+
+    pub(crate) fn status(&self) -> Option<End> {
+        match *self {}
+    }
+
+    pub(crate) fn usage(&self) -> Option<Usage> {
+        match *self {}
+    }
+}
+
+impl End {
+    pub(crate) const KILLED: Self = Self::Signal(9);
+    pub(crate) const ABORTED: Self = Self::Signal(6);
+
+    pub(crate) fn was_killed(self) -> bool {
+        self == Self::KILLED
+    }
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exited(code) => write!(f, "exit code: {code}"),
+            Self::Signal(signal) => write!(f, "signal: {signal}"),
+        }
+    }
+}
+
+pub(crate) fn signal_name(_: i32) -> String {
+    String::new()
+}
+
+impl Usage {
+    pub(crate) fn of_this_process() -> Self {
+        Self { user: Duration::ZERO, system: Duration::ZERO, peak: 0, minor_faults: 0, major_faults: 0 }
+    }
+}
+
+impl Spawn<'_> {
+    pub(crate) fn start(&self) -> io::Result<Child> {
+        unsupported()
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Manifest {}
+
+impl Given<Io<'_>> {
+    pub(crate) fn manifest(&self) -> io::Result<Manifest> {
+        unsupported()
+    }
+}
+
+impl Manifest {
+    pub(crate) fn parse(_: &str) -> Option<Self> {
+        None
+    }
+
+    pub(crate) fn take(self) -> Result<Given<Handle>, String> {
+        match self {}
+    }
+}
+
+impl fmt::Display for Manifest {
+    fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {}
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Strays;
+
+impl<H> Given<H> {
+    pub(crate) fn strays(&self) -> io::Result<Strays> {
+        Ok(Strays)
+    }
+}
+
+impl Strays {
+    pub(crate) fn close(self) {}
+}
+
+pub(crate) fn program_path() -> io::Result<PathBuf> {
+    std::env::current_exe()
+}
+
+#[derive(Debug)]
+pub(crate) struct OomWatch;
+
+impl OomWatch {
+    pub(crate) fn new(_: u32) -> Self {
+        Self
+    }
+
+    pub(crate) fn ask(&self) -> Option<OomKill> {
+        None
+    }
+}
+
+impl Abilities {
+    pub(crate) fn here() -> Self {
+        Self { landlock: 0, seccomp: false }
+    }
+}
+
+impl Confinement {
+    pub(crate) fn apply(&self, kernel: Abilities, _: usize) -> Result<(), String> {
+        self.check(kernel)
+    }
+}
+
+// ---- waiting ----
+
+pub(crate) fn wait_readable<const N: usize>(_: [HandleRef<'_>; N], _: Option<Duration>) -> io::Result<[bool; N]> {
+    unsupported()
+}
+
+pub(crate) fn wait_hung_up(_: &Handle, _: Option<&Handle>) -> bool {
+    true
+}
+
+#[derive(Debug)]
+pub(crate) enum PolledPipe {}
+
+impl PolledPipe {
+    pub(crate) fn new(_: PipeReader) -> io::Result<Self> {
+        unsupported()
+    }
+
+    pub(crate) fn unread(&self) -> u64 {
+        match *self {}
+    }
+}
+
+impl Read for PolledPipe {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        match *self {}
+    }
+}
+
+#[derive(Debug)]
+pub(crate) enum Poller {}
+
+impl Poller {
+    pub(crate) fn new() -> io::Result<Self> {
+        unsupported()
+    }
+
+    pub(crate) fn ring(&self) {
+        match *self {}
+    }
+
+    pub(crate) fn wait<'p>(
+        &self,
+        _: impl Iterator<Item = &'p PolledPipe>,
+        _: Option<Duration>,
+    ) -> io::Result<Vec<bool>> {
+        match *self {}
+    }
+}
+
+#[derive(Debug)]
+enum Never {}
+
+#[derive(Debug)]
+pub(crate) struct Link<E>(Never, PhantomData<E>);
+
+#[derive(Debug)]
+pub(crate) struct Peeked {
+    pub(crate) head: [u8; 16],
+    pub(crate) length: usize,
+    pub(crate) has_handles: bool,
+}
+
+impl<E> Link<E> {
+    pub(crate) fn new(_: E) -> io::Result<Self> {
+        unsupported()
+    }
+
+    pub(crate) fn is_standard(&self) -> bool {
+        match self.0 {}
+    }
+
+    pub(crate) fn handle(&self) -> HandleRef<'_> {
+        match self.0 {}
+    }
+
+    pub(crate) fn duplicate(&self) -> io::Result<Handle> {
+        match self.0 {}
+    }
+
+    pub(crate) fn replace(&self, _: Handle) -> io::Result<()> {
+        match self.0 {}
+    }
+
+    pub(crate) fn peek(&self) -> io::Result<Peeked> {
+        match self.0 {}
+    }
+}
+
+impl<E> Deref for Link<E> {
+    type Target = E;
+
+    fn deref(&self) -> &E {
+        match self.0 {}
+    }
+}
+
+pub(crate) struct SigpipeHeld;
+
+impl SigpipeHeld {
+    pub(crate) fn new() -> Self {
+        Self
+    }
+
+    pub(crate) fn peer_was_gone(&self) {}
+}
+
+pub(crate) fn pipe() -> io::Result<(PipeReader, PipeWriter)> {
+    io::pipe()
+}
+
+// ---- memory ----
+
+/// Memory of this process alone.
+#[derive(Debug)]
+pub(crate) struct Mapping(Box<[Line]>);
+
+#[derive(Clone, Copy, Debug)]
+#[repr(align(128))]
+struct Line(#[expect(dead_code, reason = "looked at through a pointer")] [u8; 128]);
+
+impl Mapping {
+    pub(crate) fn new(_: &Handle, _: usize) -> io::Result<Self> {
+        unsupported()
+    }
+
+    pub(crate) fn twice(_: &Handle, _: usize, _: usize) -> io::Result<Self> {
+        unsupported()
+    }
+
+    pub(crate) fn private(size: usize) -> io::Result<Self> {
+        Ok(Self(vec![Line([0; 128]); size.div_ceil(128)].into()))
+    }
+
+    #[inline]
+    pub(crate) fn start(&self) -> NonNull<u8> {
+        NonNull::from_ref(&*self.0).cast()
+    }
+}
+
+pub(crate) fn sealed_memory(_: &std::ffi::CStr, _: usize) -> io::Result<Handle> {
+    unsupported()
+}
+
+pub(crate) fn check_size(_: &Handle, _: usize) -> io::Result<()> {
+    unsupported()
+}
+
+pub(crate) fn prefer_huge_pages<T>(_: &mut [MaybeUninit<T>]) {}
+
+#[derive(Debug)]
+pub(crate) enum Memory {}
+
+impl Memory {
+    pub(crate) fn copy(_: &[u8]) -> io::Result<Self> {
+        unsupported()
+    }
+
+    pub(crate) fn create(_: usize, _: impl FnOnce(&mut [u8])) -> io::Result<Self> {
+        unsupported()
+    }
+
+    pub(crate) fn open(_: Handle) -> io::Result<Self> {
+        unsupported()
+    }
+
+    pub(crate) fn reusable(_: usize) -> io::Result<Self> {
+        unsupported()
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        match *self {}
+    }
+
+    pub(crate) fn is_sealed(&self) -> bool {
+        match *self {}
+    }
+
+    pub(crate) unsafe fn overwrite(&self, _: &[u8]) {
+        match *self {}
+    }
+
+    pub(crate) fn handle(&self) -> HandleRef<'_> {
+        match *self {}
+    }
+}
+
+#[derive(Debug)]
+pub(crate) enum Draft {}
+
+impl Draft {
+    pub(crate) fn new(_: usize) -> io::Result<Self> {
+        unsupported()
+    }
+
+    pub(crate) fn append(&mut self, _: &[u8]) -> io::Result<()> {
+        match *self {}
+    }
+
+    pub(crate) fn seal(self) -> io::Result<Memory> {
+        match self {}
+    }
+}
+
+#[derive(Debug)]
+#[repr(transparent)]
+pub(crate) struct Bell(AtomicU32);
+
+impl Bell {
+    pub(crate) fn ring(&self) {
+        self.0.fetch_add(1, Ordering::Release);
+    }
+
+    pub(crate) fn seen(&self) -> u32 {
+        self.0.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn wait(&self, _: u32, _: Option<Duration>) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+pub(crate) fn accept_barriers() -> bool {
+    false
+}
+
+pub(crate) fn remote_barrier() -> bool {
+    false
+}
+
+pub(crate) mod passing {
+    use super::{Handle, io, unsupported};
+    use crate::os::{Delivery, Passed};
+
+    pub(crate) fn pair() -> io::Result<(Handle, Handle)> {
+        unsupported()
+    }
+
+    pub(crate) fn send(_: &Handle, _: &Passed<'_>) -> io::Result<()> {
+        unsupported()
+    }
+
+    pub(crate) fn receive(_: &Handle) -> io::Result<Option<Delivery>> {
+        unsupported()
+    }
+}
+
+// ---- crashes ----
+
+pub(crate) mod fault {
+    use crate::os::CrashSink;
+    use std::sync::Arc;
+
+    pub(crate) fn install(_: Arc<dyn CrashSink>) {}
+
+    pub(crate) fn leave_to_system() {}
+
+    pub(crate) fn place_of(_: u64) -> Option<usize> {
+        None
+    }
+}
+
+impl Crash {
+    pub(crate) fn fault_address(&self) -> Option<u64> {
+        None
+    }
+}
+
+// ---- this process ----
+
+pub(crate) fn block_all_signals() {}
+
+pub(crate) fn outlive_interrupts() {}
+
+pub(crate) fn exit_now(code: i32) -> ! {
+    std::process::exit(code)
+}
+
+pub(crate) fn remove_variable(name: &str) {
+    // SAFETY: as on Linux: this comes before the program's own code, in a process of one thread.
+    unsafe { std::env::remove_var(name) };
+}
+
+pub(crate) fn has_more_rights() -> bool {
+    false
+}
+
+pub(crate) fn parent_pid() -> u32 {
+    0
+}
+
+pub(crate) fn name_thread(_: &str) {}
+
+pub(crate) fn monotonic() -> u64 {
+    static BEGAN: OnceLock<Instant> = OnceLock::new();
+    BEGAN.get_or_init(Instant::now).elapsed().as_nanos() as u64
+}
+
+pub(crate) fn private_memory(_: u32) -> Option<u64> {
+    None
+}
+
+pub(crate) fn cpu_count() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+pub(crate) fn usable_cpus() -> Vec<usize> {
+    (0..cpu_count()).collect()
+}
+
+pub(crate) fn set_cpus(_: &[usize]) -> io::Result<()> {
+    unsupported()
+}
+
+pub(crate) fn set_nice(_: i32) -> io::Result<()> {
+    unsupported()
+}
+
+/// Unknown.
+pub(crate) fn current_cpu() -> u32 {
+    u32::MAX
+}
+
+pub(crate) fn leave_cpu(_: u32) {}
+
+// ---- files and standard streams ----
+
+pub(crate) fn file_id(_: &Path) -> io::Result<(u64, u64)> {
+    unsupported()
+}
+
+pub(crate) fn private_dir(path: &Path) -> io::Result<()> {
+    std::fs::create_dir_all(path)
+}
+
+pub(crate) fn private_file(path: &Path) -> io::Result<File> {
+    File::create_new(path)
+}
+
+pub(crate) fn write_stderr(bytes: &[u8]) {
+    copy_to_stderr(bytes);
+}
+
+pub(crate) fn copy_to_stderr(bytes: &[u8]) {
+    let _ = io::stderr().write_all(bytes);
+}
+
+pub(crate) fn has_stderr() -> bool {
+    true
+}
+
+pub(crate) fn replace_stdout(_: &Handle) -> io::Result<()> {
+    unsupported()
+}

@@ -211,6 +211,26 @@ fn imports(files: &BTreeMap<String, File>) -> BTreeMap<&str, BTreeSet<&str>> {
     files.iter().map(|(name, file)| (name.as_str(), of(name, file))).collect()
 }
 
+/// What only `os/` may name, and the lines of the public interface that do so on Unix alone.
+#[test]
+fn only_os_knows_the_system() {
+    let src = root().join("pool-runtime/src");
+    let mut wrong = Vec::new();
+    for file in files().keys().filter(|file| !file.starts_with("os/")) {
+        let text = fs::read_to_string(src.join(format!("{file}.rs"))).unwrap();
+        let code = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
+        let mut is_unix_alone = false;
+        for line in code.lines().map(str::trim).filter(|line| !line.starts_with("//")) {
+            let named = ["libc::", "rustix::", "std::os::", "target_os"].iter().any(|name| line.contains(name));
+            if named && !is_unix_alone {
+                wrong.push(format!("{file}.rs: {line}"));
+            }
+            is_unix_alone = line == "#[cfg(unix)]";
+        }
+    }
+    assert!(wrong.is_empty(), "outside of os/:\n{}", wrong.join("\n"));
+}
+
 /// The floor and the place there of a file.
 fn place(file: &str) -> Option<(usize, usize)> {
     let within = |room: &str| file == room || file.strip_prefix(room).is_some_and(|rest| rest.starts_with('/'));

@@ -155,10 +155,13 @@ impl Error {
     /// killed the process.
     pub(crate) fn may_pass(&self) -> bool {
         match &self.0.kind {
-            // Not there, not allowed, not a program: that is a mistake.
+            // Not there, not allowed, not a program, or not on this system: it stays so.
             Kind::Os { source, .. } => !matches!(
                 source.kind(),
-                io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput
+                io::ErrorKind::NotFound
+                    | io::ErrorKind::PermissionDenied
+                    | io::ErrorKind::InvalidInput
+                    | io::ErrorKind::Unsupported
             ),
             Kind::DiedStarting { killed, .. } => *killed,
             Kind::Lost(dossier) => dossier.loss.status.is_some_and(End::was_killed),

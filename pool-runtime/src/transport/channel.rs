@@ -9,7 +9,7 @@
 //! What ipc-channel 0.23 does not do well, this module does not let it do:
 //!
 //! - A frame larger than one packet would go through a socket of its own, whose reading end the sender holds open
-//!   itself: if the reader dies, the sender waits for ever. Frames are cut here into [fragments](Fragment) that fit one packet.
+//!   itself: if the reader dies, the sender waits for ever. Frames are cut here into [fragments](Fragment) of one packet.
 //! - Its rendezvous, the one-shot server, leaves directories behind, needs a short writable path and has no time-out.
 //!   The worker's ends are passed at its start instead; [`Link`] finds their sockets.
 //! - It believes what the other side says of a packet: wrong numbers make it allocate without limit, panic, or wait for
@@ -33,7 +33,7 @@ use std::{
     time::Instant,
 };
 
-/// The head of every part: a mark, how many bytes of the frame are still to come after this part, and how many in all.
+/// The head of every fragment: a mark, how many bytes of the frame come after this fragment, and how many it has in all.
 struct Fragment {
     left: u64,
     total: u64,
@@ -42,8 +42,8 @@ struct Fragment {
 const MARK: u64 = u64::from_le_bytes(*b"\xf3pool\r\n\x01");
 const HEAD: usize = 32;
 
-/// The longest part. What the kernel allows beyond this would only make larger allocations.
-static PART: LazyLock<usize> = LazyLock::new(|| OsIpcSender::get_max_fragment_size().min(1 << 17));
+/// The longest fragment. What the kernel allows beyond this would only make larger allocations.
+static LONGEST: LazyLock<usize> = LazyLock::new(|| OsIpcSender::get_max_fragment_size().min(1 << 17));
 
 /// A frame of at most this size goes through even if the other side does not read just now: a few of them fit into the
 /// socket's buffer.
@@ -60,9 +60,9 @@ impl Fragment {
         to.resize(to.len().next_multiple_of(HEAD), 0);
     }
 
-    fn read(part: &[u8]) -> Result<(Self, &[u8]), String> {
-        let word = |at: usize| part.get(at..at + 8).and_then(|word| word.try_into().ok()).map(u64::from_le_bytes);
-        match (word(0), word(8), word(16), part.get(HEAD..)) {
+    fn read(fragment: &[u8]) -> Result<(Self, &[u8]), String> {
+        let word = |at: usize| fragment.get(at..at + 8).and_then(|word| word.try_into().ok()).map(u64::from_le_bytes);
+        match (word(0), word(8), word(16), fragment.get(HEAD..)) {
             (Some(MARK), Some(left), Some(total), Some(rest)) => Ok((Self { left, total }, rest)),
             _ => Err("sent bytes that are no message".into()),
         }
@@ -118,7 +118,7 @@ fn above_standard_channel() -> io::Result<(Link<IpcBytesSender>, Link<IpcBytesRe
 /// The end that sends.
 #[derive(Debug)]
 pub(crate) struct ChannelSender {
-    /// Locked for as long as a frame takes: the parts of two frames must not mix.
+    /// Locked for as long as a frame takes: the fragments of two frames must not mix.
     channel: Mutex<Link<IpcBytesSender>>,
 }
 
@@ -130,18 +130,18 @@ impl ChannelSender {
 
 impl Outlet for ChannelSender {
     fn send(&self, frame: &[u8]) -> io::Result<()> {
-        let room = *PART - HEAD;
+        let room = *LONGEST - HEAD;
         let channel = self.channel.lock().unwrap_or_else(PoisonError::into_inner);
         let held = os::SigpipeHeld::new();
-        let mut part = Vec::with_capacity(HEAD + frame.len().min(room));
+        let mut fragment = Vec::with_capacity(HEAD + frame.len().min(room));
         let mut rest = frame;
         loop {
             let (now, later) = rest.split_at(rest.len().min(room));
-            part.clear();
-            Fragment { left: later.len() as u64, total: frame.len() as u64 }.write(&mut part);
-            part.extend_from_slice(now);
+            fragment.clear();
+            Fragment { left: later.len() as u64, total: frame.len() as u64 }.write(&mut fragment);
+            fragment.extend_from_slice(now);
             loop {
-                match channel.send(&part) {
+                match channel.send(&fragment) {
                     Ok(()) => break,
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                     Err(error) => {
@@ -194,7 +194,7 @@ impl ChannelReceiver {
         self.channel.duplicate()
     }
 
-    /// Whether there is a part to receive now; whether there can be more later.
+    /// Whether there is a fragment to receive now; whether there can be more later.
     fn wait(&self, deadline: Option<Instant>) -> io::Result<(bool, bool)> {
         let socket = self.channel.handle();
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
@@ -227,9 +227,9 @@ impl ChannelReceiver {
         }
     }
 
-    /// Adds a part to the frame it belongs to. Returns the frame if it is whole.
-    fn assemble(&mut self, part: Vec<u8>) -> Result<Option<Frame>, String> {
-        let (head, rest) = Fragment::read(&part)?;
+    /// Adds a fragment to the frame it belongs to. Returns the frame if it is whole.
+    fn assemble(&mut self, fragment: Vec<u8>) -> Result<Option<Frame>, String> {
+        let (head, rest) = Fragment::read(&fragment)?;
         let so_far = self.unfinished.len() as u64 + rest.len() as u64;
         let first = self.unfinished.is_empty();
         if head.total > self.most {
@@ -239,7 +239,7 @@ impl ChannelReceiver {
             return Err("sent parts of a message that do not fit together".into());
         }
         if first && head.left == 0 {
-            return Ok(Some(Frame::new(part, HEAD)));
+            return Ok(Some(Frame::new(fragment, HEAD)));
         }
         if rest.is_empty() {
             return Err("sent a part of a message that is empty".into());
@@ -275,8 +275,8 @@ impl Inlet for ChannelReceiver {
             }
             // ipc-channel asserts where it could return an error: bytes that it did not write itself make it panic.
             let received = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.channel.recv()));
-            let part = match received {
-                Ok(Ok(part)) => part,
+            let fragment = match received {
+                Ok(Ok(fragment)) => fragment,
                 Ok(Err(IpcError::Disconnected)) => return Received::Gone,
                 Ok(Err(IpcError::Io(error))) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Ok(Err(IpcError::Io(error))) if error.kind() == io::ErrorKind::ConnectionReset => {
@@ -285,7 +285,7 @@ impl Inlet for ChannelReceiver {
                 Ok(Err(error)) => return Received::Garbled(format!("cannot be listened to ({error})")),
                 Err(_) => return Received::Garbled("sent bytes that are no message".into()),
             };
-            match self.assemble(part) {
+            match self.assemble(fragment) {
                 Ok(Some(frame)) => return Received::Frame(frame),
                 Ok(None) => {}
                 Err(fault) => return Received::Garbled(fault),
@@ -305,15 +305,15 @@ mod tests {
     fn an_answer_is_not_as_long_as_a_result_may_be() {
         let mut receiver = Pair::new().unwrap().receiver;
         receiver.most = 100;
-        let part = |total: u64| {
-            let mut part = Vec::new();
-            Fragment { left: total - 7, total }.write(&mut part);
-            part.extend_from_slice(b"7 bytes");
-            part
+        let fragment = |total: u64| {
+            let mut fragment = Vec::new();
+            Fragment { left: total - 7, total }.write(&mut fragment);
+            fragment.extend_from_slice(b"7 bytes");
+            fragment
         };
-        assert!(receiver.assemble(part(101)).unwrap_err().contains("too long for an answer"));
-        assert!(receiver.assemble(part(7)).unwrap().is_some());
+        assert!(receiver.assemble(fragment(101)).unwrap_err().contains("too long for an answer"));
+        assert!(receiver.assemble(fragment(7)).unwrap().is_some());
         receiver.works();
-        assert!(receiver.assemble(part(1 << 40)).unwrap().is_none());
+        assert!(receiver.assemble(fragment(1 << 40)).unwrap().is_none());
     }
 }

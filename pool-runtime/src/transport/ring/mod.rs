@@ -12,12 +12,11 @@
 //! the two agree on, [`spin`] how long they wait before they sleep.
 //!
 //! There is no lock that a process could die with. How far each side is, it alone writes; the words that say who sleeps
-//! are exchanged, never waited for. The parent reads nothing in place: it copies first, and looks then. What a worker
-//! writes into the memory, in its madness, can be wrong, but never costs the parent more than that worker.
+//! are exchanged, never waited for. The parent reads nothing in place: it copies first, and looks then. A corrupt ring
+//! never costs the parent more than that worker.
 //!
-//! The memory is one sealed memfd for each worker, which is passed on at its start. The capacity of a ring is a few
-//! hundred kilobytes: it stays in the processor's cache. What is larger goes through in pieces while the other side
-//! takes them out.
+//! A worker is given the memory of its rings at its start. The capacity of a ring is a few hundred kilobytes: it stays in
+//! the processor's cache. What is larger goes through in pieces while the other side takes them out.
 
 mod positions;
 mod processor;
@@ -98,7 +97,7 @@ impl RingMemory {
     ///
     /// # Errors
     ///
-    /// The system has no memory, descriptors or room for mappings left.
+    /// The system has no memory, handles or room for mappings left.
     pub(crate) fn new() -> io::Result<Self> {
         let handle = sealed_memory(c"pool-rings", SIZE)?;
         let memory = Self::mapped(&handle)?;
@@ -185,7 +184,7 @@ fn copy_in(ring: &Mapping, capacity: usize, position: u64, bytes: &[u8]) {
     let to = place(ring, capacity, position);
     // SAFETY: from any place in the first half of the mapping on, a whole capacity is mapped; `bytes` is not part of
     // it, as no slice of a ring that is written is ever made. The other side does not look there before it is
-    // published; if it does in its madness, it sees bytes.
+    // published; if it does, it sees bytes.
     unsafe {
         match bytes.len() {
             // What most short results are takes one instruction, not a call.
@@ -199,7 +198,7 @@ fn copy_out(ring: &Mapping, capacity: usize, position: u64, length: usize, to: &
     assert!(length <= capacity);
     to.reserve(length);
     // SAFETY: a whole capacity is mapped from any place on; the vector has room for the bytes, which are initialized by
-    // the copy, whatever they are. If the other side writes meanwhile, in its madness, they are any bytes.
+    // the copy, whatever they are. If the other side writes meanwhile, they are any bytes.
     unsafe {
         ptr::copy_nonoverlapping(place(ring, capacity, position), to.as_mut_ptr().add(to.len()), length);
         to.set_len(to.len() + length);
@@ -365,7 +364,7 @@ impl ReportReceiver {
         let length = (self.reading.look(ring, REPORTS as u64)?.min(GULP as u64) as usize).min(most);
         let room = &mut to.room()[..length];
         // SAFETY: a whole capacity is mapped from any place on, and the room has this length; the copy initializes it.
-        // If the other side writes meanwhile, in its madness, they are any bytes.
+        // If the other side writes meanwhile, they are any bytes.
         unsafe {
             let from = place(&self.memory.reports, REPORTS, self.reading.position());
             ptr::copy_nonoverlapping(from, room.as_mut_ptr().cast(), length);

@@ -317,7 +317,8 @@
 //!
 //! Linux 5.4 or newer with glibc, Rust 1.95 or newer. Parent and workers are the same build of one program; anything
 //! else is refused. Processes are nested at most 16 deep, and a daemonic one starts none. A [`Sandbox`] needs a newer
-//! kernel.
+//! kernel. On other systems the crate compiles, workers that are threads run ([`Backend::Threads`]), and to start a
+//! process is an error that says so.
 
 extern crate self as pool_runtime;
 

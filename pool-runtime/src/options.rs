@@ -148,10 +148,9 @@ impl Stdio {
     }
 }
 
-#[cfg(unix)]
-impl<T: Into<std::os::fd::OwnedFd>> From<T> for Stdio {
+impl<T: Into<os::Handle>> From<T> for Stdio {
     /// An open file, pipe or socket.
-    fn from(fd: T) -> Self {
-        Self(StdioKind::Handle(fd.into()))
+    fn from(open: T) -> Self {
+        Self(StdioKind::Handle(open.into()))
     }
 }

@@ -496,8 +496,7 @@ impl<R> RunningProcess<R> {
     }
 
     /// A descriptor that becomes readable when the process ends, and stays so: for `poll` and its like.
-    #[cfg(unix)]
-    pub fn sentinel(&self) -> std::os::fd::BorrowedFd<'_> {
+    pub fn sentinel(&self) -> os::HandleRef<'_> {
         self.shared.child.sentinel()
     }
 

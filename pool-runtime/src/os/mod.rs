@@ -3,7 +3,8 @@
 //! Above this module nothing names a descriptor, a signal, an error number or a page size, and nothing uses `libc`,
 //! `rustix` or `cfg(target_os)`. This file has what every system shares. [`linux`] implements the rest, one file per
 //! role, and the port to another system repeats its file names. Until there is one, `unsupported` stands in: there the
-//! crate compiles, and whatever would start a process is an error of the kind [`Unsupported`](ErrorKind::Unsupported).
+//! crate compiles, threads run calls, and whatever would start a process is an error of the kind
+//! [`Unsupported`](io::ErrorKind::Unsupported).
 //!
 //! | noun | what it promises | why other systems differ |
 //! |---|---|---|
@@ -23,6 +24,8 @@
 //! | [`Confinement`] and its parts | takes rights away from this process | Landlock and seccomp have no counterpart elsewhere |
 //! | [`OomWatch`], [`OomKill`] | whether the kernel killed for want of memory | Linux only |
 //! | the functions | clock, processors, priority, files for the owner alone, standard error, this process | |
+
+#![cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "nothing fills or reads what has no implementation"))]
 
 mod confinement;
 #[cfg(target_os = "linux")]

@@ -1,12 +1,14 @@
 //! A system that nobody has ported the library to: what would need it is an error, and the rest works.
 //!
-//! Threads and inline calls run, as they need nothing of the system. What cannot be had is a type without values.
+//! Calls run on threads of the program, as they need nothing of the system. What cannot be had is a type without
+//! values.
 
 use crate::os::{Abilities, Confinement, Crash, End, Given, Handle, HandleRef, Io, OomKill, Spawn, Usage};
 use std::{
+    ffi::CStr,
     fmt,
     fs::File,
-    io::{self, PipeReader, PipeWriter, Read, Write as _},
+    io::{self, PipeReader, Read, Write as _},
     marker::PhantomData,
     mem::MaybeUninit,
     ops::Deref,
@@ -20,58 +22,50 @@ use std::{
 };
 
 fn unsupported<T>() -> io::Result<T> {
-    Err(io::Error::new(io::ErrorKind::Unsupported, "pool-runtime runs processes on Linux only"))
+    Err(io::Error::new(io::ErrorKind::Unsupported, "pool-runtime starts processes on Linux only"))
+}
+
+/// A type without values: what is made of nothing, and the methods that nobody calls.
+macro_rules! never {
+    ($type:ident: $(Self::$make:ident($($from:ty),*);)* $(self.$method:ident($($arg:ty),*) -> $result:ty;)*) => {
+        #[derive(Debug)]
+        pub(crate) enum $type {}
+
+        impl $type {
+            $(pub(crate) fn $make($(_: $from),*) -> io::Result<Self> {
+                unsupported()
+            })*
+            $(pub(crate) fn $method(&self, $(_: $arg),*) -> $result {
+                match *self {}
+            })*
+        }
+    };
+}
+
+/// Functions that fail.
+macro_rules! refused {
+    ($($name:ident($($arg:ty),*) -> $result:ty;)*) => {
+        $(pub(crate) fn $name($(_: $arg),*) -> io::Result<$result> {
+            unsupported()
+        })*
+    };
 }
 
 // ---- processes ----
 
-#[derive(Debug)]
-pub(crate) enum Child {}
-
-impl Child {
-    pub(crate) fn pid(&self) -> u32 {
-        match *self {}
-    }
-
-    pub(crate) fn sentinel(&self) -> HandleRef<'_> {
-        match *self {}
-    }
-
-    pub(crate) fn terminate(&self) -> io::Result<()> {
-        match *self {}
-    }
-
-    pub(crate) fn kill(&self) -> io::Result<()> {
-        match *self {}
-    }
-
-    pub(crate) fn was_killed(&self) -> bool {
-        match *self {}
-    }
-
-    pub(crate) fn interrupt(&self) -> io::Result<()> {
-        match *self {}
-    }
-
-    pub(crate) fn has_ended(&self) -> bool {
-        match *self {}
-    }
-
-    pub(crate) fn wait_timeout(&self, _: Option<Duration>) -> bool {
-        match *self {}
-    }
-
-    pub(crate) fn wait(&self) -> Option<End> {
-        match *self {}
-    }
-
-    pub(crate) fn status(&self) -> Option<End> {
-        match *self {}
-    }
-
-    pub(crate) fn usage(&self) -> Option<Usage> {
-        match *self {}
-    }
+never! {
+    Child:
+    self.pid() -> u32;
+    self.sentinel() -> HandleRef<'_>;
+    self.terminate() -> io::Result<()>;
+    self.interrupt() -> io::Result<()>;
+    self.kill() -> io::Result<()>;
+    self.was_killed() -> bool;
+    self.has_ended() -> bool;
+    self.wait_timeout(Option<Duration>) -> bool;
+    self.wait() -> Option<End>;
+    self.status() -> Option<End>;
+    self.usage() -> Option<Usage>;
 }
 
 impl End {
@@ -133,7 +127,6 @@ impl fmt::Display for Manifest {
     }
 }
 
-#[derive(Debug)]
 pub(crate) struct Strays;
 
 impl<H> Given<H> {
@@ -144,10 +137,6 @@ impl<H> Given<H> {
 
 impl Strays {
     pub(crate) fn close(self) {}
-}
-
-pub(crate) fn program_path() -> io::Result<PathBuf> {
-    std::env::current_exe()
 }
 
 #[derive(Debug)]
@@ -186,36 +175,31 @@ pub(crate) fn wait_hung_up(_: &Handle, _: Option<&Handle>) -> bool {
 }
 
 #[derive(Debug)]
-pub(crate) enum PolledPipe {}
+pub(crate) struct PolledPipe(PipeReader);
 
 impl PolledPipe {
-    pub(crate) fn new(_: PipeReader) -> io::Result<Self> {
-        unsupported()
+    pub(crate) fn new(pipe: PipeReader) -> io::Result<Self> {
+        Ok(Self(pipe))
     }
 
     pub(crate) fn unread(&self) -> u64 {
-        match *self {}
+        0
     }
 }
 
 impl Read for PolledPipe {
-    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
-        match *self {}
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer)
     }
 }
 
-#[derive(Debug)]
-pub(crate) enum Poller {}
+never! {
+    Poller:
+    Self::new();
+    self.ring() -> ();
+}
 
 impl Poller {
-    pub(crate) fn new() -> io::Result<Self> {
-        unsupported()
-    }
-
-    pub(crate) fn ring(&self) {
-        match *self {}
-    }
-
     pub(crate) fn wait<'p>(
         &self,
         _: impl Iterator<Item = &'p PolledPipe>,
@@ -282,9 +266,7 @@ impl SigpipeHeld {
     pub(crate) fn peer_was_gone(&self) {}
 }
 
-pub(crate) fn pipe() -> io::Result<(PipeReader, PipeWriter)> {
-    io::pipe()
-}
+pub(crate) use io::pipe;
 
 // ---- memory ----
 
@@ -315,61 +297,36 @@ impl Mapping {
     }
 }
 
-pub(crate) fn sealed_memory(_: &std::ffi::CStr, _: usize) -> io::Result<Handle> {
-    unsupported()
-}
-
-pub(crate) fn check_size(_: &Handle, _: usize) -> io::Result<()> {
-    unsupported()
+refused! {
+    sealed_memory(&CStr, usize) -> Handle;
+    check_size(&Handle, usize) -> ();
 }
 
 pub(crate) fn prefer_huge_pages<T>(_: &mut [MaybeUninit<T>]) {}
 
-#[derive(Debug)]
-pub(crate) enum Memory {}
+never! {
+    Memory:
+    Self::copy(&[u8]);
+    Self::create(usize, impl FnOnce(&mut [u8]));
+    Self::open(Handle);
+    Self::reusable(usize);
+    self.as_bytes() -> &[u8];
+    self.is_sealed() -> bool;
+    self.handle() -> HandleRef<'_>;
+}
 
 impl Memory {
-    pub(crate) fn copy(_: &[u8]) -> io::Result<Self> {
-        unsupported()
-    }
-
-    pub(crate) fn create(_: usize, _: impl FnOnce(&mut [u8])) -> io::Result<Self> {
-        unsupported()
-    }
-
-    pub(crate) fn open(_: Handle) -> io::Result<Self> {
-        unsupported()
-    }
-
-    pub(crate) fn reusable(_: usize) -> io::Result<Self> {
-        unsupported()
-    }
-
-    pub(crate) fn as_bytes(&self) -> &[u8] {
-        match *self {}
-    }
-
-    pub(crate) fn is_sealed(&self) -> bool {
-        match *self {}
-    }
-
     pub(crate) unsafe fn overwrite(&self, _: &[u8]) {
-        match *self {}
-    }
-
-    pub(crate) fn handle(&self) -> HandleRef<'_> {
         match *self {}
     }
 }
 
-#[derive(Debug)]
-pub(crate) enum Draft {}
+never! {
+    Draft:
+    Self::new(usize);
+}
 
 impl Draft {
-    pub(crate) fn new(_: usize) -> io::Result<Self> {
-        unsupported()
-    }
-
     pub(crate) fn append(&mut self, _: &[u8]) -> io::Result<()> {
         match *self {}
     }
@@ -380,7 +337,6 @@ impl Draft {
 }
 
 #[derive(Debug)]
-#[repr(transparent)]
 pub(crate) struct Bell(AtomicU32);
 
 impl Bell {
@@ -409,16 +365,10 @@ pub(crate) mod passing {
     use super::{Handle, io, unsupported};
     use crate::os::{Delivery, Passed};
 
-    pub(crate) fn pair() -> io::Result<(Handle, Handle)> {
-        unsupported()
-    }
-
-    pub(crate) fn send(_: &Handle, _: &Passed<'_>) -> io::Result<()> {
-        unsupported()
-    }
-
-    pub(crate) fn receive(_: &Handle) -> io::Result<Option<Delivery>> {
-        unsupported()
+    refused! {
+        pair() -> (Handle, Handle);
+        send(&Handle, &Passed<'_>) -> ();
+        receive(&Handle) -> Option<Delivery>;
     }
 }
 
@@ -466,6 +416,10 @@ pub(crate) fn parent_pid() -> u32 {
     0
 }
 
+pub(crate) fn program_path() -> io::Result<PathBuf> {
+    std::env::current_exe()
+}
+
 pub(crate) fn name_thread(_: &str) {}
 
 pub(crate) fn monotonic() -> u64 {
@@ -485,12 +439,9 @@ pub(crate) fn usable_cpus() -> Vec<usize> {
     (0..cpu_count()).collect()
 }
 
-pub(crate) fn set_cpus(_: &[usize]) -> io::Result<()> {
-    unsupported()
-}
-
-pub(crate) fn set_nice(_: i32) -> io::Result<()> {
-    unsupported()
+refused! {
+    set_cpus(&[usize]) -> ();
+    set_nice(i32) -> ();
 }
 
 /// Unknown.
@@ -501,10 +452,6 @@ pub(crate) fn current_cpu() -> u32 {
 pub(crate) fn leave_cpu(_: u32) {}
 
 // ---- files and standard streams ----
-
-pub(crate) fn file_id(_: &Path) -> io::Result<(u64, u64)> {
-    unsupported()
-}
 
 pub(crate) fn private_dir(path: &Path) -> io::Result<()> {
     std::fs::create_dir_all(path)
@@ -526,6 +473,7 @@ pub(crate) fn has_stderr() -> bool {
     true
 }
 
-pub(crate) fn replace_stdout(_: &Handle) -> io::Result<()> {
-    unsupported()
+refused! {
+    file_id(&Path) -> (u64, u64);
+    replace_stdout(&Handle) -> ();
 }

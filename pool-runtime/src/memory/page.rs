@@ -90,9 +90,9 @@ impl StatusPage {
     }
 
     /// Maps a page that was passed to this process.
-    pub(crate) fn map(handle: &Handle) -> io::Result<Self> {
-        check_size(handle, SIZE)?;
-        let page = Self { mapping: Mapping::new(handle, SIZE)?, handle: None, remote: false };
+    pub(crate) fn map(handle: Handle) -> io::Result<Self> {
+        check_size(&handle, SIZE)?;
+        let page = Self { mapping: Mapping::new(&handle, SIZE)?, handle: None, remote: false };
         let remote = page.layout().claim.take_barriers();
         Ok(Self { remote, ..page })
     }
@@ -268,7 +268,7 @@ mod tests {
     #[test]
     fn words_survive_their_writer() {
         let page = StatusPage::new().unwrap();
-        let other = StatusPage::map(page.handle().unwrap()).unwrap();
+        let other = StatusPage::map(page.handle().unwrap().try_clone().unwrap()).unwrap();
         other.leave_words(b"out of memory");
         drop(other);
         assert_eq!(page.words(), b"out of memory");

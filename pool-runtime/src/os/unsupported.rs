@@ -475,5 +475,5 @@ pub(crate) fn has_stderr() -> bool {
 
 refused! {
     file_id(&Path) -> (u64, u64);
-    replace_stdout(&Handle) -> ();
+    replace_stdout(Handle) -> ();
 }

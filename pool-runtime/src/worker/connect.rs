@@ -31,17 +31,16 @@ pub(super) fn connect(mark: Mark) -> Result<(ParentLink, Hello), String> {
     let given = mark.given.take()?;
     // Before any others are opened here.
     let strays = given.strays();
-    let silenced = given.stdout.is_some();
-    if let Some(stdout) = &given.stdout {
-        os::replace_stdout(stdout).map_err(fail("cannot restore standard output"))?;
-    }
-    let page = Arc::new(StatusPage::map(&given.status).map_err(fail("cannot map its status page"))?);
+    let Given { reads, writes, status, passed, stdout, rings } = given;
+    // A test harness runs a test, and with it this, on a thread of its own, and waits for it on its first.
+    let waiting_threads = usize::from(stdout.is_some());
+    stdout.map(os::replace_stdout).transpose().map_err(fail("cannot restore standard output"))?;
+    let page = Arc::new(StatusPage::map(status).map_err(fail("cannot map its status page"))?);
     page.set_first_peak(os::Usage::of_this_process().peak);
-    let rings = given.rings.as_ref().map(ring::worker_ends).transpose().map_err(fail("cannot map its rings"))?;
-    let Given { reads, writes, passed, .. } = given;
+    let rings = rings.map(ring::worker_ends).transpose().map_err(fail("cannot map its rings"))?;
     let (outlet, inlet) = channel::inherited(reads, writes).map_err(fail("cannot open its channel"))?;
     let mut link = ParentLink { outlet, inlet, page, rings };
-    let hello = greeting(&mut link)?.and_then(|hello| confined(&hello, silenced, strays).map(|()| hello));
+    let hello = greeting(&mut link)?.and_then(|hello| confined(&hello, waiting_threads, strays).map(|()| hello));
     // From here on, whatever is decoded waits for its memory. Not earlier: Landlock confines the thread that asks for
     // it, and those that it starts from then on. One that ran already could do all that the others may not.
     watch(link.inlet.duplicate().map_err(fail("cannot watch its parent"))?, Inbox::open(passed))?;
@@ -95,16 +94,14 @@ fn greeting(link: &mut ParentLink) -> Result<Result<Hello, String>, String> {
 
 /// Gives up what this process may not do, before anything of the user's runs; also `strays`, which its parent had open
 /// by chance.
-fn confined(hello: &Hello, silenced: bool, strays: io::Result<Strays>) -> Result<(), String> {
+fn confined(hello: &Hello, waiting_threads: usize, strays: io::Result<Strays>) -> Result<(), String> {
     let Some(confinement) = &hello.confinement else { return Ok(()) };
     match strays {
         Ok(strays) => strays.close(),
         Err(_) if confinement.best_effort => {}
         Err(error) => return Err(format!("cannot find out what it has open by chance, to close that: {error}")),
     }
-    // A test harness runs a test, and with it this, on a thread of its own, and waits for it on its first.
-    let wait = usize::from(silenced);
-    confinement.apply(Abilities::here(), wait)
+    confinement.apply(Abilities::here(), waiting_threads)
 }
 
 fn acceptable(hello: &Hello) -> Result<(), String> {

@@ -70,6 +70,6 @@ pub(crate) fn has_stderr() -> bool {
 }
 
 /// From now on, standard output is this.
-pub(crate) fn replace_stdout(stdout: &Handle) -> io::Result<()> {
+pub(crate) fn replace_stdout(stdout: Handle) -> io::Result<()> {
     Ok(rustix::stdio::dup2_stdout(stdout)?)
 }

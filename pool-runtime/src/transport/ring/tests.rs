@@ -35,7 +35,7 @@ fn ends() -> (CallSender, ReportReceiver, CallReceiver, ReportSender, Arc<Bells>
     let bells = Bells::new().unwrap();
     let (incoming, outgoing) = {
         let duplicate = |handle: &Option<Handle>| handle.as_ref().unwrap().try_clone().unwrap();
-        worker_ends(&(duplicate(&memory.handle), duplicate(&bells.handle))).unwrap()
+        worker_ends((duplicate(&memory.handle), duplicate(&bells.handle))).unwrap()
     };
     let memory = Arc::new(memory);
     (CallSender::new(memory.clone()), ReportReceiver::new(memory), incoming, outgoing, Arc::new(bells))

@@ -18,8 +18,8 @@ use std::{
 };
 
 /// What a worker has of both rings.
-pub(crate) fn worker_ends((memory, bells): &(Handle, Handle)) -> io::Result<(CallReceiver, ReportSender)> {
-    let (memory, bells) = (Arc::new(RingMemory::map(memory)?), Arc::new(Bells::map(bells)?));
+pub(crate) fn worker_ends((memory, bells): (Handle, Handle)) -> io::Result<(CallReceiver, ReportSender)> {
+    let (memory, bells) = (Arc::new(RingMemory::map(&memory)?), Arc::new(Bells::map(&bells)?));
     let incoming = CallReceiver {
         memory: memory.clone(),
         bells: bells.clone(),

@@ -1,4 +1,4 @@
-//! Runs a call again that was lost with its worker: from its [record], in this process, on this thread.
+//! Runs a call again that was lost with its worker: from its [record](crate::dossier::file), in this process, on this thread.
 //!
 //! Nothing stands between the crash and a debugger: no other process, no fault handler, no net for signals. What the
 //! call does to the world, it does again; but where it ran in a sandbox, it runs in the same one. A file from somebody

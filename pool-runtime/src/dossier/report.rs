@@ -1,6 +1,6 @@
 //! What is known of a worker that died, and of the call that it took along.
 //!
-//! It is gathered where the process is reaped ([`Launched::examine`](crate::peer::Launched::examine)), and told to
+//! It is gathered where the process is reaped ([`Launched::examine`](crate::peer::launch::Launched::examine)), and told to
 //! users in their own time: names for the addresses of a backtrace are looked up when somebody asks.
 
 use crate::{

@@ -116,23 +116,26 @@ pub(crate) struct Launched {
 }
 
 /// One standard stream of a process that is about to start: what it gets, and our end of a pipe.
+#[derive(Default)]
 struct StreamSetup {
     given: Option<Handle>,
     null: bool,
     reader: Option<PipeReader>,
     writer: Option<PipeWriter>,
+    /// What it prints is read here, and passed on.
+    is_relayed: bool,
 }
 
 impl StreamSetup {
-    fn new(stream: &StdioKind, reads: bool) -> io::Result<Self> {
-        let mut setup = Self { given: None, null: false, reader: None, writer: None };
+    fn new(stream: &StdioKind, is_input: bool) -> io::Result<Self> {
+        let mut setup = Self::default();
         match stream {
             StdioKind::Inherit => {}
             StdioKind::Null => setup.null = true,
             StdioKind::Handle(handle) => setup.given = Some(handle.try_clone()?),
             StdioKind::Piped => {
                 let (reader, writer) = os::pipe()?;
-                if reads {
+                if is_input {
                     (setup.given, setup.writer) = (Some(reader.into()), Some(writer));
                 } else {
                     (setup.given, setup.reader) = (Some(writer.into()), Some(reader));
@@ -142,12 +145,26 @@ impl StreamSetup {
         Ok(setup)
     }
 
+    /// What the process gets; None is what this one has.
     fn io(&self) -> Option<Io<'_>> {
-        match &self.given {
-            Some(handle) => Some(Io::from(handle)),
-            None => self.null.then_some(Io::Null),
-        }
+        let null = self.null.then_some(Io::Null);
+        self.given.as_ref().map(Io::from).or(null)
     }
+
+    /// The process has its end.
+    fn close_given(&mut self) {
+        self.given = None;
+    }
+}
+
+/// All that will lead to a process, with both ends.
+struct Ends {
+    pair: channel::Pair,
+    passes: Handle,
+    passed: Handle,
+    page: StatusPage,
+    rings: Option<ring::RingMemory>,
+    streams: [StreamSetup; 3],
 }
 
 impl Launch {
@@ -155,7 +172,7 @@ impl Launch {
     ///
     /// # Errors
     ///
-    /// The system refuses: no more processes, descriptors or memory, or no such directory.
+    /// The system refuses: no more processes, handles or memory, or no such directory.
     pub(crate) fn start(&self, options: &WorkerOptions) -> Result<Launched> {
         let _permit = StartPermit::take();
         self.try_start(options).map_err(|error| {
@@ -169,79 +186,53 @@ impl Launch {
         })
     }
 
-    fn try_start(&self, options: &WorkerOptions) -> io::Result<Launched> {
-        let pair = channel::Pair::new()?;
-        let (passes, passed) = os::passing::pair()?;
-        let mut page = StatusPage::new()?;
-        let mut rings = self.bells.as_ref().map(|_| ring::RingMemory::new()).transpose()?;
+    /// Under a test harness the output of workers is read here and printed from a thread of the test's, so that it is
+    /// captured with the test's own.
+    fn stream(&self, index: usize) -> io::Result<StreamSetup> {
+        let stream = &self.stdio[index].0;
+        let is_captured = self.is_in_test() && index > 0 || self.capture && index == 2;
+        match stream {
+            StdioKind::Inherit if is_captured => {
+                Ok(StreamSetup { is_relayed: true, ..StreamSetup::new(&StdioKind::Piped, false)? })
+            }
+            _ => StreamSetup::new(stream, index == 0),
+        }
+    }
 
-        // Under a test harness the output of workers is read here and printed from a thread of the test's, so that it
-        // is captured with the test's own; and the harness in the worker must not print its own lines.
-        let in_test = self.is_in_test();
-        let passed_on = |index: usize| {
-            let captured = in_test && index > 0 || self.capture && index == 2;
-            captured && matches!(self.stdio[index].0, StdioKind::Inherit)
+    fn try_start(&self, options: &WorkerOptions) -> io::Result<Launched> {
+        let (passes, passed) = os::passing::pair()?;
+        let mut ends = Ends {
+            pair: channel::Pair::new()?,
+            passes,
+            passed,
+            page: StatusPage::new()?,
+            rings: self.bells.as_ref().map(|_| ring::RingMemory::new()).transpose()?,
+            streams: [self.stream(0)?, self.stream(1)?, self.stream(2)?],
         };
-        let prepare = |index: usize| match (&self.stdio[index].0, passed_on(index)) {
-            (StdioKind::Inherit, true) => StreamSetup::new(&StdioKind::Piped, false),
-            (stream, _) => StreamSetup::new(stream, index == 0),
-        };
-        let [mut stdin, mut stdout, mut stderr] = [prepare(0)?, prepare(1)?, prepare(2)?];
         let relay = match &self.relay {
             Some(relay) => Some(relay.clone()),
-            None if passed_on(1) || passed_on(2) => Some(Arc::new(Relay::new()?)),
+            None if ends.streams.iter().any(|stream| stream.is_relayed) => Some(Arc::new(Relay::new()?)),
             None => None,
         };
-
-        // Where the stream of that name is silent until the worker has started, it is given the real one besides.
-        let (stdout_now, stdout_later) = match in_test {
-            true => (Some(Io::Null), Some(stdout.io().unwrap_or(Io::Null))),
-            false => (stdout.io(), None),
-        };
-        let [reads, writes] = pair.worker_ends().map(Io::Handle);
-        let bells = self.bells.as_ref().and_then(|bells| bells.handle());
-        let given = Given {
-            reads,
-            writes,
-            status: page.handle().map_or(Io::Null, Io::from),
-            passed: Io::from(&passed),
-            stdout: stdout_later,
-            rings: rings.as_ref().and_then(ring::RingMemory::handle).map(Io::from).zip(bells.map(Io::from)),
-        };
-        let mark = Mark { parent: std::process::id(), given: given.manifest()? };
-        let program = match &self.program {
-            Some(program) => program.clone(),
-            None => os::program_path()?,
-        };
-        let child = Spawn {
-            program: program.as_os_str(),
-            args: &self.way_in.args(),
-            env: &program::environment(&options.env, &mark),
-            current_dir: options.current_dir.as_ref().map(|dir| dir.as_os_str()),
-            stdio: [stdin.io(), stdout_now, stderr.io()],
-            given: &given,
-        }
-        .start()?;
-        let child = Arc::new(child);
-        drop(passed);
-        page.close_handle();
-        rings.iter_mut().for_each(ring::RingMemory::close_handle);
-        (stdin.given, stdout.given, stderr.given) = (None, None, None);
-
-        let channel::Pair { sender, mut receiver, .. } = pair;
+        let child = Arc::new(self.spawn(options, &ends)?);
         let guard = KillOnDrop(Some(&child));
+        ends.streams.iter_mut().for_each(StreamSetup::close_given);
+        ends.page.close_handle();
+        ends.rings.iter_mut().for_each(ring::RingMemory::close_handle);
+        let Ends { pair: channel::Pair { sender, mut receiver, .. }, passes, page, rings, streams, .. } = ends;
         receiver.watch(child.clone());
-        let pass_on = |index: usize, stream: &mut StreamSetup| -> io::Result<Option<Arc<Strand>>> {
-            let to = match index {
-                1 => To::Test(|text| print!("{text}")),
-                _ if in_test => To::Test(|text| eprint!("{text}")),
-                _ if os::has_stderr() => To::Stderr,
-                _ => To::Nowhere,
-            };
-            let reader = stream.reader.take_if(|_| passed_on(index));
+        let [stdin, mut stdout, mut stderr] = streams;
+        let in_test = self.is_in_test();
+        let to_stderr = match in_test {
+            true => To::Test(|text| eprint!("{text}")),
+            false if os::has_stderr() => To::Stderr,
+            false => To::Nowhere,
+        };
+        let pass_on = |stream: &mut StreamSetup, to: To| {
+            let reader = stream.reader.take_if(|_| stream.is_relayed);
             reader.zip(relay.as_ref()).map(|(reader, relay)| relay.add(reader, to)).transpose()
         };
-        let strands = [pass_on(1, &mut stdout)?, pass_on(2, &mut stderr)?];
+        let strands = [pass_on(&mut stdout, To::Test(|text| print!("{text}")))?, pass_on(&mut stderr, to_stderr)?];
         guard.disarm();
         Ok(Launched {
             child,
@@ -264,6 +255,39 @@ impl Launch {
             timeout: self.start_timeout,
             initializer_timeout: self.initializer_timeout,
         })
+    }
+
+    fn spawn(&self, options: &WorkerOptions, ends: &Ends) -> io::Result<Child> {
+        let [stdin, stdout, stderr] = ends.streams.each_ref().map(StreamSetup::io);
+        // The harness in a worker must not print its own lines: the worker puts the real one in place.
+        let (stdout, later) = match self.is_in_test() {
+            true => (Some(Io::Null), Some(stdout.unwrap_or(Io::Null))),
+            false => (stdout, None),
+        };
+        let [reads, writes] = ends.pair.worker_ends().map(Io::Handle);
+        let bells = self.bells.as_ref().and_then(|bells| bells.handle());
+        let given = Given {
+            reads,
+            writes,
+            status: ends.page.handle().map_or(Io::Null, Io::from),
+            passed: Io::from(&ends.passed),
+            stdout: later,
+            rings: ends.rings.as_ref().and_then(ring::RingMemory::handle).map(Io::from).zip(bells.map(Io::from)),
+        };
+        let mark = Mark { parent: std::process::id(), given: given.manifest()? };
+        let program = match &self.program {
+            Some(program) => program.clone(),
+            None => os::program_path()?,
+        };
+        let spawn = Spawn {
+            program: program.as_os_str(),
+            args: &self.way_in.args(),
+            env: &program::environment(&options.env, &mark),
+            current_dir: options.current_dir.as_ref().map(|dir| dir.as_os_str()),
+            stdio: [stdin, stdout, stderr],
+            given: &given,
+        };
+        spawn.start()
     }
 }
 

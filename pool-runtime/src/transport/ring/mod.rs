@@ -48,7 +48,7 @@ const CALLS: usize = 1 << 18;
 const REPORTS: usize = 1 << 18;
 /// A frame that is not larger goes in one piece, and is read where it lies.
 pub(crate) const WHOLE: usize = CALLS / 4;
-/// Frames begin at multiples of this, and so does what is in them: see [`crate::codec::ALIGN`].
+/// Frames begin at multiples of this, and so does what is in them: see [`crate::memory::ALIGN`].
 const ALIGN: usize = 16;
 /// Stands before each frame: its length and whether it comes in pieces.
 const HEAD: usize = 16;

@@ -83,7 +83,7 @@ impl PanicInfo {
 }
 
 impl PanicInfo {
-    /// As bytes, for whoever reads them after this process has died; without the backtrace if it would be too long.
+    /// As bytes, to be read after this process has died; without the backtrace if that does not fit.
     pub(crate) fn last_words(&self, room: usize) -> Vec<u8> {
         let encoded = |info: &Self| {
             let mut writer = Writer::new();

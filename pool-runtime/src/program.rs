@@ -139,7 +139,7 @@ pub(crate) fn take_replay() -> Option<(PathBuf, bool)> {
     let unconfined = std::env::var_os(UNCONFINED).is_some_and(|value| value == "1");
     os::remove_variable(REPLAY);
     os::remove_variable(UNCONFINED);
-    // Whoever starts a program that has more rights than they, gives it no orders.
+    // A program with more rights than its caller takes no orders from it.
     (!os::has_more_rights()).then(|| (file.into(), unconfined))
 }
 

@@ -1,4 +1,4 @@
-//! Brings to a process the memory of which the calls that are sent to it speak, once, and has it released later.
+//! Attaches regions to a process before a call that speaks of them is sent, once, and has them released later.
 //!
 //! ```text
 //!   a call is about to be sent ─▶ bring ─▶ ledger: has it got this? ─no─▶ backlog ─▶ socket ═══ Take ═══▶ inbox
@@ -23,7 +23,7 @@ use std::{
     time::Duration,
 };
 
-/// What leads memory to one process.
+/// Brings regions to one process.
 pub(crate) struct Attacher {
     socket: Handle,
     state: Mutex<AttachState>,
@@ -59,7 +59,7 @@ impl Attacher {
 
     /// Sees to it that the process gets these regions, if it has not got them. Does not wait.
     ///
-    /// Whoever calls holds them, and does so as long as the process may run a call that speaks of them.
+    /// The caller holds them as long as the process may run a call that speaks of them.
     pub(crate) fn bring(self: &Arc<Self>, regions: &[Arc<Region>]) {
         if regions.is_empty() {
             return;
@@ -154,7 +154,7 @@ struct Keeper {
     runs: bool,
 }
 
-/// Locked last of all: whoever holds it locks and drops nothing.
+/// Locked last of all: while it is, nothing is locked or dropped.
 static KEEPER: Mutex<Keeper> = Mutex::new(Keeper { attachers: Vec::new(), is_called: false, runs: false });
 static CALLED: Condvar = Condvar::new();
 
@@ -179,7 +179,7 @@ fn call_keeper() {
         keep();
     });
     keeper.runs = made.is_ok();
-    // Without a thread, whoever calls next tries again.
+    // Without a thread, the next call tries again.
     keeper.is_called = keeper.runs;
 }
 

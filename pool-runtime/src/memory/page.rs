@@ -1,7 +1,7 @@
 //! The status page: one page of memory that a worker shares with its parent.
 //!
-//! It answers, after any kind of death, what messages cannot: which call had started, and how far it was. It is also
-//! where the two agree, without a message, on which calls that are already on their way may still start.
+//! After any kind of death it says what messages cannot: which call had started, and how far it was. The two also agree
+//! on it, without a message, on which calls that are already on their way may still start.
 //!
 //! ```text
 //!   claim  = which calls have started, or are about to: see [`claim`](super::claim)
@@ -289,7 +289,7 @@ mod tests {
         }
         assert!(!page.note_frame(0));
         assert_eq!(page.crash(), Some(crash));
-        // Whoever wrote over the page is not believed.
+        // A page that was written over is not believed.
         page.layout().crash.count.store(u64::MAX, Ordering::Relaxed);
         assert_eq!(page.crash().unwrap().frames.len(), FRAMES);
     }

@@ -228,7 +228,7 @@ pub(crate) fn find_within(id: u64, patience: Duration) -> Result<Arc<Region>, St
             }
             Some(Known::Received(region)) => return Ok(region.clone()),
             Some(Known::Refused(why)) => {
-                // It is told once: the parent brings the memory again, and whoever looks for it next waits for that.
+                // It is told once: the parent brings the memory again, and the next call that needs it waits for that.
                 let why = why.clone();
                 table.known.remove(&id);
                 return Err(why);
@@ -281,7 +281,7 @@ pub(crate) fn restore(id: u64, bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Forgets memory that was passed to this process. Whoever holds it still has it.
+/// Forgets memory that was passed to this process. It stays as long as somebody holds it.
 pub(crate) fn release(id: u64) {
     let mut table = lock(&TABLE);
     let released = match table.known.remove(&id) {

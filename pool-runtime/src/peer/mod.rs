@@ -10,7 +10,7 @@
 //! call on a page, and writes records. Nothing of the calls takes another way than with processes, so what cannot
 //! travel fails here, too.
 //!
-//! It stands between the worker and the pool, as `launch.rs` does for processes: the pool knows what is here, and
+//! It stands between the worker and the pool, as `spawn.rs` does for processes: the pool knows what is here, and
 //! nothing here knows the pool.
 
 mod autopsy;

@@ -7,11 +7,11 @@
 //! ```
 //!
 //! Only the thread reads the pipes and prints. It sleeps until something comes; no process waits for another's line to
-//! end. A process that has ended is [drained](Relay::drain): what it wrote is passed on, whoever else holds its pipe
-//! open. Others, which it has started, may do so and go on to write: they are passed on until they are through, except
+//! end. A process that has ended is [drained](Relay::drain): what it wrote is passed on, though others may hold its
+//! pipe open. Others, which it has started, may do so and go on to write: they are passed on until they are through, except
 //! in a test, which is not to be shown what comes after its end.
 //!
-//! Nothing else must ever wait for long for the thread: whoever reads what it prints may have stopped.
+//! Nothing else waits long for the thread, as the reader of its output may have stopped.
 
 use crate::{
     os::{self, PolledPipe, Poller},

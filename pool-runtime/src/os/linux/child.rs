@@ -18,7 +18,7 @@ use std::{
 pub(crate) struct Child {
     pid: Pid,
     pidfd: OwnedFd,
-    /// Set once, by whoever reaps it; None in it if the status was taken by somebody else.
+    /// Set once, when it is reaped; None in it if something else in this program has taken the status.
     status: OnceLock<Option<(End, Usage)>>,
     /// Somebody here has sent it `SIGKILL`.
     killed: AtomicBool,

@@ -1,4 +1,4 @@
-//! File descriptors by number, where a library or the start of a process knows them only so.
+//! Descriptors by number: those that a process is started with, and those that a library keeps to itself.
 
 use rustix::io::{DupFlags, dup3, fcntl_dupfd_cloexec};
 use std::{
@@ -42,7 +42,7 @@ pub(super) fn move_into<T: ?Sized>(fd: OwnedFd, _owner: &T, number: RawFd) -> io
     Ok(dup3(fd, &mut target, DupFlags::CLOEXEC)?)
 }
 
-/// The descriptors of this process from `least` on, whoever has opened them.
+/// The open descriptors of this process from `least` on.
 pub(super) fn open_from(least: RawFd) -> io::Result<Vec<RawFd>> {
     let numbers = std::fs::read_dir("/proc/self/fd")?
         .map(|entry| Ok(entry?.file_name().to_str().and_then(|name| name.parse().ok())))

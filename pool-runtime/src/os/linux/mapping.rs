@@ -1,4 +1,5 @@
-//! Memory that two processes share: a sealed memfd, which cannot shrink below anybody's feet and has no name.
+//! Memory that two processes write: a memfd. Its size is sealed, so that no access to it can fault, and it has no name
+//! that could be left behind.
 
 use crate::os::{GRANULE, Handle};
 use rustix::{
@@ -30,7 +31,7 @@ pub(crate) fn check_size(handle: &Handle, size: usize) -> io::Result<()> {
     }
 }
 
-/// Large memory that is about to be written for the first time is asked for in large pages: to get it page by page
+/// Asks for large pages, for large memory that is about to be written for the first time: to fault it in page by page
 /// takes several times as long as to write it.
 pub(crate) fn prefer_huge_pages<T>(memory: &mut [MaybeUninit<T>]) {
     const HUGE: usize = 1 << 21;

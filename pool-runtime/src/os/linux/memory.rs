@@ -1,17 +1,16 @@
-//! Memory that is filled, and then read in place by any number of processes.
+//! Memory that is filled, and then read in place by any number of processes: a memfd.
 //!
-//! It is an anonymous file (memfd): it has no name that could be left behind, and the kernel frees it with the last
-//! descriptor and the last mapping, however their processes end.
+//! It has no name that could be left behind: the kernel frees it with the last descriptor and the last mapping, however
+//! their processes end.
 //!
 //! ```text
 //!   maker     memfd ─▶ filled ─▶ sealed ─▶ mapped ═══ the same pages ═══ mapped ◀─ seals checked ◀─ memfd   receiver
 //!                                          read-only                    read-only
 //! ```
 //!
-//! Of sealed memory, nobody reads any before it is sealed, and nobody writes any afterwards: a slice of it is a slice
-//! as any other. [Reusable](Memory::reusable) memory is for the arena alone: its length is fixed, its maker writes it
-//! again and again, and whoever reads it holds it meanwhile. Memory that can be cut off below a reader's feet is never
-//! mapped.
+//! Nobody reads it before it is sealed, and nobody writes it afterwards, so a slice of it is a slice as any other.
+//! [Reusable](Memory::reusable) memory is for the arena alone: its length is fixed, its maker writes it again and again,
+//! and a reader holds it meanwhile. Memory that could be truncated while it is read is never mapped.
 //!
 //! Filling costs more than anything else, as each page is new. A `write` to the file takes a new page and copies into
 //! it; through a mapping, the page is zeroed first, and there is a fault for each. Of 64 MiB, the one takes as long as

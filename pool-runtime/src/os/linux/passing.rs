@@ -1,12 +1,12 @@
-//! Descriptors on their way to another process, each with the number by which both know it.
+//! Sends descriptors to another process, each with the number by which both know it.
 //!
 //! ```text
 //!   send(Take { id, handle })  ═══ packet: kind, id ═══ + SCM_RIGHTS: one descriptor ═══▶  receive: Take { id, handle }
 //!   send(Release { id })   ═══ packet: kind, id ════════════════════════════════════▶  receive: Release { id }
 //! ```
 //!
-//! A pair of packet sockets: a packet arrives whole or not at all, and in the order in which it was sent. A descriptor
-//! that arrives is either handed out or closed; none may be left behind, whatever the packet was.
+//! A pair of packet sockets: a packet arrives whole or not at all, in the order in which it was sent. A descriptor that
+//! arrives is either handed out or closed, whatever the packet was.
 
 use super::handle::beyond_standard;
 use crate::os::{Delivery, Handle, Passed};
@@ -108,7 +108,7 @@ pub(crate) fn receive(socket: &Handle) -> io::Result<Option<Delivery>> {
             let fd = fds.pop().ok_or(Errno::BADF)?;
             Ok(Some(Delivery::Take { id, handle: beyond_standard(fd) }))
         }
-        // There was one, and the kernel found no number for it here. Whoever waits for it has to learn why.
+        // There was one, and this process may not open another. A call that waits for it has to learn why.
         (TAKE, 0, true) => Ok(Some(Delivery::Take { id, handle: Err(Errno::MFILE.into()) })),
         (RELEASE, 0, false) => Ok(Some(Delivery::Release { id })),
         (TAKE | RELEASE, _, _) => Err(garbled("has another number of descriptors than it should")),

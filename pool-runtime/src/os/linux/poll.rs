@@ -29,7 +29,7 @@ pub(crate) fn wait_readable<const N: usize>(
     let mut polled = handles.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
     match poll(&mut polled, timespec(patience).as_ref()) {
         Ok(_) => Ok(polled.map(|fd| !fd.revents().is_empty())),
-        // Whoever waits looks at the clock again and comes back.
+        // The caller looks at the clock again and comes back.
         Err(Errno::INTR) => Ok([false; N]),
         Err(error) => Err(error.into()),
     }
@@ -85,7 +85,7 @@ impl Poller {
         Ok(Self { bell: super::handle::beyond_standard(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?)? })
     }
 
-    /// Has whoever waits return, or the next one who does.
+    /// Ends the wait, or the next one.
     pub(crate) fn ring(&self) {
         // A bell that is full rings already.
         let _ = rustix::io::write(&self.bell, &1_u64.to_ne_bytes());

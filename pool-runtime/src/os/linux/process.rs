@@ -14,7 +14,7 @@ pub(crate) fn remove_variable(name: &str) {
     unsafe { std::env::remove_var(name) };
 }
 
-/// Has this process more rights than whoever has started it, by its file's owner, group or capabilities?
+/// Has this process more rights than the one that has started it, by its file's owner, group or capabilities?
 pub(crate) fn has_more_rights() -> bool {
     // SAFETY: asks for a number.
     unsafe { libc::getauxval(libc::AT_SECURE) != 0 }

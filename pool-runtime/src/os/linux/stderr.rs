@@ -23,8 +23,8 @@ fn stderr() -> BorrowedFd<'static> {
 
 /// Writes all of `bytes` to standard error, without anything of another process of this library between them.
 ///
-/// A pipe takes longer texts in parts: whoever writes one holds a record lock on it, which the system takes back from a
-/// process that dies. A process that holds it too long is not waited for.
+/// A pipe takes longer texts in parts, so the writer holds a record lock, which the system takes back from a process that
+/// dies. A process that holds it too long is not waited for.
 pub(crate) fn write_stderr(bytes: &[u8]) {
     let deadline = Instant::now() + TURN;
     let locked = loop {
@@ -44,7 +44,7 @@ pub(crate) fn write_stderr(bytes: &[u8]) {
 
 /// Writes all of `bytes` to standard error, whatever that is by now; what cannot be written is lost.
 pub(crate) fn copy_to_stderr(bytes: &[u8]) {
-    // Somebody made it so that nobody waits for it; who copies through has the time.
+    // Somebody has made it non-blocking, and here there is time to wait.
     write_all(bytes, |error| {
         error == Errno::AGAIN && {
             let _ = poll(&mut [PollFd::from_borrowed_fd(stderr(), PollFlags::OUT)], None);

@@ -1,4 +1,4 @@
-//! The transport over shared memory: a ring of bytes each way for each worker, and a bell for whoever sleeps.
+//! The transport over shared memory: a ring of bytes each way for each worker, and bells for those who sleep.
 //!
 //! ```text
 //!   parent                                                              worker

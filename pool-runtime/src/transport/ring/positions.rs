@@ -37,9 +37,9 @@ pub(crate) struct Positions {
     written: Apart<AtomicU64>,
     /// Written by the reader.
     read: Apart<AtomicU64>,
-    /// Set by a reader that goes to sleep, taken back by whoever wakes it. Not 0 says how to wake it.
+    /// Set by a reader that goes to sleep, taken back by the side that wakes it. Not 0 says how to wake it.
     sleeps: Apart<AtomicU32>,
-    /// Set by a writer that waits for room, taken back by whoever makes some.
+    /// Set by a writer that waits for room, taken back by the side that makes some.
     starved: Apart<AtomicU32>,
 }
 

@@ -220,7 +220,7 @@ const MODES_OF_NEW: &[(c_long, u8)] = &[
     (libc::SYS_open, 2),
 ];
 
-/// Whoever starts such a file has rights of its owner, or its group.
+/// A process that runs such a file has the rights of its owner, or its group.
 const RIGHTS_OF_OTHERS: [u32; 2] = [libc::S_ISUID, libc::S_ISGID];
 
 /// `O_CREAT`; and what is in `O_TMPFILE` alone.

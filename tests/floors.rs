@@ -18,7 +18,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("memory", &["memory"]),
     ("bytes", &["codec", "transport"]),
     ("messages", &["panic", "policy", "dossier", "protocol"]),
-    ("vocabulary", &["run", "task/info", "registry", "error", "task", "options", "sandbox", "program"]),
+    ("vocabulary", &["run", "task/info", "registry", "error", "task", "options", "sandbox", "identity", "program"]),
     ("workers", &["worker", "peer"]),
     ("results", &["objects", "job"]),
     ("pools", &["pool/dispatcher", "pool"]),
@@ -209,6 +209,23 @@ fn imports(files: &BTreeMap<String, File>) -> BTreeMap<&str, BTreeSet<&str>> {
         found.filter(|other| *other != name).map(|other| files.get_key_value(other).unwrap().0.as_str()).collect()
     };
     files.iter().map(|(name, file)| (name.as_str(), of(name, file))).collect()
+}
+
+/// Descriptors, signals and system calls have names above it that every system can give a meaning.
+#[test]
+fn only_os_knows_the_system() {
+    let src = root().join("pool-runtime/src");
+    let mut wrong = Vec::new();
+    for file in files().keys().filter(|file| !file.starts_with("os/")) {
+        let text = fs::read_to_string(src.join(format!("{file}.rs"))).unwrap();
+        let code = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
+        for line in code.lines().map(str::trim).filter(|line| !line.starts_with("//")) {
+            if ["libc::", "rustix::", "std::os::", "target_os"].iter().any(|name| line.contains(name)) {
+                wrong.push(format!("{file}.rs: {line}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "outside of os/:\n{}", wrong.join("\n"));
 }
 
 /// The floor and the place there of a file.

@@ -97,7 +97,7 @@ pub fn expand(task: &Task) -> TokenStream {
             use #private::few_rank1::IsFew as _;
             use #private::rank0::Refused as _;
             use #private::rank1::Owned as _;
-            use #private::rank2::{Elements as _, Value as _};
+            use #private::rank2::{Value as _, ValueSlice as _};
             use #private::rank3::Text as _;
             use #private::rank4::{BulkSlice as _, BulkValue as _};
             use #private::{StateItself as _, StateOrDebug as _, StateOrError as _};

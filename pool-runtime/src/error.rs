@@ -4,13 +4,13 @@
 //! something can be done, what to do; [`Error`] puts the task's name in front.
 
 use crate::{
-    dossier::{CalledTask, Dossier, Loss, Ran, Stage, was_killed},
-    os::OomKill,
+    dossier::{CalledTask, Dossier, Loss, Ran, Stage},
+    os::{End, OomKill},
     panic::PanicInfo,
     protocol::{Failed, Failure, NotReady},
     registry::{self, Twice},
 };
-use std::{borrow::Cow, fmt, io, os::unix::process::ExitStatusExt, sync::Arc, time::Duration};
+use std::{borrow::Cow, fmt, io, sync::Arc, time::Duration};
 
 /// The result of almost everything here.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -155,13 +155,16 @@ impl Error {
     /// killed the process.
     pub(crate) fn may_pass(&self) -> bool {
         match &self.0.kind {
-            // Not there, not allowed, not a program: that is a mistake.
+            // Not there, not allowed, not a program, or not on this system: it stays so.
             Kind::Os { source, .. } => !matches!(
                 source.kind(),
-                io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput
+                io::ErrorKind::NotFound
+                    | io::ErrorKind::PermissionDenied
+                    | io::ErrorKind::InvalidInput
+                    | io::ErrorKind::Unsupported
             ),
             Kind::DiedStarting { killed, .. } => *killed,
-            Kind::Lost(dossier) => dossier.loss.status.is_some_and(was_killed),
+            Kind::Lost(dossier) => dossier.loss.status.is_some_and(End::was_killed),
             _ => false,
         }
     }

@@ -5,7 +5,7 @@ use crate::{
     os,
     protocol::Place,
 };
-use std::{ffi::OsString, os::fd::OwnedFd, path::PathBuf, time::Duration};
+use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 /// What the process of one worker is started with: see [`PoolBuilder::each_worker`](crate::PoolBuilder::each_worker).
 ///
@@ -128,7 +128,7 @@ pub(crate) enum StdioKind {
     Inherit,
     Null,
     Piped,
-    Fd(OwnedFd),
+    Handle(os::Handle),
 }
 
 impl Stdio {
@@ -148,10 +148,10 @@ impl Stdio {
     }
 }
 
-impl<T: Into<OwnedFd>> From<T> for Stdio {
+impl<T: Into<os::Handle>> From<T> for Stdio {
     /// An open file, pipe or socket.
-    fn from(fd: T) -> Self {
-        Self(StdioKind::Fd(fd.into()))
+    fn from(open: T) -> Self {
+        Self(StdioKind::Handle(open.into()))
     }
 }
 

@@ -1,15 +1,16 @@
 //! Panics as values: what was said, where, and the way there.
 
-use crate::codec::{Reader, Writer};
+use crate::{
+    codec::{Reader, Writer},
+    os::End,
+};
 use serde::{Deserialize, Serialize};
 use std::{
     any::Any,
     cell::{Cell, RefCell},
     fmt,
     marker::PhantomData,
-    os::unix::process::ExitStatusExt,
     panic::PanicHookInfo,
-    process::ExitStatus,
     sync::atomic::{AtomicBool, Ordering},
 };
 
@@ -82,7 +83,7 @@ impl PanicInfo {
 }
 
 impl PanicInfo {
-    /// As bytes, for whoever reads them after this process has died; without the backtrace if it would be too long.
+    /// As bytes, to be read after this process has died; without the backtrace if that does not fit.
     pub(crate) fn last_words(&self, room: usize) -> Vec<u8> {
         let encoded = |info: &Self| {
             let mut writer = Writer::new();
@@ -97,9 +98,8 @@ impl PanicInfo {
     }
 
     /// What a process said before it died, if that is what it died of: a panic that cannot be caught ends in an abort.
-    pub(crate) fn from_last_words(words: &[u8], status: Option<ExitStatus>) -> Option<Self> {
-        let aborted = status.and_then(|status| status.signal()) == Some(libc::SIGABRT);
-        (aborted && !words.is_empty()).then(|| Reader::new(words).value().ok())?
+    pub(crate) fn from_last_words(words: &[u8], end: Option<End>) -> Option<Self> {
+        (end == Some(End::ABORTED) && !words.is_empty()).then(|| Reader::new(words).value().ok())?
     }
 }
 

@@ -11,14 +11,14 @@ use crate::{
     codec::{Reader, Writer},
     dossier::Stage,
     error::{Error, Result},
+    identity::{self, ProcessInfo},
     job::{Decode, decode_value},
     memory::Hold,
     options::{Stdio, WorkerOptions, surroundings},
     os::Child,
-    peer::launch::{self, Launch},
+    peer::{handshake, spawn::Launch},
     policy::{Policy, Wish},
     pool::Single,
-    program::{self, ProcessInfo},
     protocol::{Failed, Failure},
     run::Run,
     sandbox::Sandbox,
@@ -29,7 +29,6 @@ use std::{
     fmt,
     io::{PipeReader, PipeWriter},
     os::fd::BorrowedFd,
-    os::unix::process::ExitStatusExt,
     sync::{Arc, Mutex, OnceLock},
     time::{Duration, Instant},
 };
@@ -92,7 +91,7 @@ impl<R> Process<R> {
             target,
             decode,
             name: None,
-            daemon: program::current_process().daemon(),
+            daemon: identity::current_process().daemon(),
             options: WorkerOptions::default(),
             stdio: [Stdio::null(), Stdio::inherit(), Stdio::inherit()],
             sandbox: None,
@@ -216,7 +215,7 @@ impl<R> Process<R> {
             }
             None => None,
         };
-        let mut hello = launch::hello(String::new(), self.daemon, 1, true, self.options.place());
+        let mut hello = handshake::hello(String::new(), self.daemon, 1, true, self.options.place());
         hello.name = self.name.unwrap_or_else(|| format!("Process-{}", hello.identity));
         let mut launched = launch.start(&self.options)?;
         let pipes =
@@ -421,7 +420,7 @@ pub fn active_children() -> Vec<ProcessInfo> {
     lock(&CHILDREN)
         .iter()
         .filter(|child| !child.process.has_ended())
-        .map(|child| program::process_info(child.name.clone(), child.process.pid(), child.daemon))
+        .map(|child| identity::process_info(child.name.clone(), child.process.pid(), child.daemon))
         .collect()
 }
 

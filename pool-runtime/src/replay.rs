@@ -1,4 +1,4 @@
-//! Runs a call again that was lost with its worker: from its [record], in this process, on this thread.
+//! Runs a call again that was lost with its worker: from its [record](crate::dossier::file), in this process, on this thread.
 //!
 //! Nothing stands between the crash and a debugger: no other process, no fault handler, no net for signals. What the
 //! call does to the world, it does again; but where it ran in a sandbox, it runs in the same one. A file from somebody
@@ -8,6 +8,7 @@ use crate::{
     codec::{Reader, Writer},
     dossier::file::{LostCall, Recorded},
     error::Error,
+    identity,
     memory::{Hold, region},
     os::{self, Abilities, Confinement},
     panic,
@@ -31,8 +32,8 @@ pub(crate) fn run(file: &Path, unconfined: bool) -> i32 {
         Err(error) => return refuse(file, &error.to_string()),
     };
     let prepared = LostCall::read(&bytes).and_then(|(_, record)| prepare(record));
-    let (record, task, initializer) = match prepared {
-        Ok(prepared) => prepared,
+    let Replay { record, task, initializer } = match prepared {
+        Ok(replay) => replay,
         Err(why) => return refuse(file, &why),
     };
     say(&format!(
@@ -45,7 +46,7 @@ pub(crate) fn run(file: &Path, unconfined: bool) -> i32 {
         record.attempt,
         record.pid
     ));
-    if record.build.is_some() && record.build != program::build() {
+    if record.build.is_some() && record.build != identity::build() {
         say("this is another build of the program than the one that lost the call: it may behave differently");
     }
     if let Some(confinement) = &record.confinement {
@@ -74,10 +75,15 @@ pub(crate) fn run(file: &Path, unconfined: bool) -> i32 {
     }
 }
 
-type Prepared<'r> = (LostCall<'r>, &'static TaskInfo, Option<(&'static TaskInfo, Recorded<'r>)>);
+/// A call that this program can run again, and the initializer before it.
+struct Replay<'r> {
+    record: LostCall<'r>,
+    task: &'static TaskInfo,
+    initializer: Option<(&'static TaskInfo, Recorded<'r>)>,
+}
 
 /// Checks that this program can run it, and brings the memory back of which its arguments speak.
-fn prepare(record: LostCall<'_>) -> Result<Prepared<'_>, String> {
+fn prepare(record: LostCall<'_>) -> Result<Replay<'_>, String> {
     registry::check().map_err(|twice| Error::from(twice).to_string())?;
     if record.left_out {
         return Err("its arguments are not in the file, as the pool had kept too much by then".into());
@@ -90,7 +96,7 @@ fn prepare(record: LostCall<'_>) -> Result<Prepared<'_>, String> {
     for (id, bytes) in &record.regions {
         region::restore(*id, bytes).map_err(|error| format!("its shared memory cannot be made: {error}"))?;
     }
-    Ok((record, task, initializer))
+    Ok(Replay { record, task, initializer })
 }
 
 fn confine(confinement: &Confinement) -> Result<(), String> {

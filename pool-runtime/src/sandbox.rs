@@ -6,7 +6,7 @@
 
 use crate::{
     error::{Error, Result},
-    os::{Abilities, Allowed, Confinement, Files, Limits},
+    os::{Abilities, Allowed, Confinement, Files, ResourceLimits},
 };
 use std::{
     path::{Path, PathBuf},
@@ -276,7 +276,7 @@ impl Sandbox {
             files,
             network: self.network,
             processes: self.processes,
-            limits: Limits {
+            limits: ResourceLimits {
                 memory: self.memory,
                 cpu_time: self.cpu_time.map(|time| time.as_secs() + u64::from(time.subsec_nanos() > 0)),
                 file_size: self.file_size,

@@ -107,7 +107,7 @@ impl<'de> Decoder<'de> {
     /// Hands `count` elements to the visitor, and checks that it took them all.
     fn elements<V: Visitor<'de>>(&mut self, count: usize, strict: bool, visitor: V) -> Result<V::Value, CodecError> {
         self.announcing(count, |decoder, around| {
-            let mut elements = Elements { decoder, left: count, around, strict };
+            let mut elements = ElementDecoder { decoder, left: count, around, strict };
             let value = visitor.visit_seq(&mut elements)?;
             match elements.left {
                 0 => Ok(value),
@@ -224,7 +224,7 @@ impl<'de> de::Deserializer<'de> for &mut Decoder<'de> {
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, CodecError> {
         let count = self.count()?;
         self.announcing(count, |decoder, around| {
-            let mut entries = Elements { decoder, left: count, around, strict: false };
+            let mut entries = ElementDecoder { decoder, left: count, around, strict: false };
             let value = visitor.visit_map(&mut entries)?;
             match entries.left {
                 0 => Ok(value),
@@ -269,7 +269,7 @@ impl<'de> de::Deserializer<'de> for &mut Decoder<'de> {
 }
 
 /// The elements of a sequence, a struct or a map, as many as were written.
-struct Elements<'d, 'de> {
+struct ElementDecoder<'d, 'de> {
     decoder: &'d mut Decoder<'de>,
     left: usize,
     /// How many elements are announced around these.
@@ -278,7 +278,7 @@ struct Elements<'d, 'de> {
     strict: bool,
 }
 
-impl<'de> de::SeqAccess<'de> for &mut Elements<'_, 'de> {
+impl<'de> de::SeqAccess<'de> for &mut ElementDecoder<'_, 'de> {
     type Error = CodecError;
 
     fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, CodecError> {
@@ -302,7 +302,7 @@ impl<'de> de::SeqAccess<'de> for &mut Elements<'_, 'de> {
     }
 }
 
-impl<'de> de::MapAccess<'de> for &mut Elements<'_, 'de> {
+impl<'de> de::MapAccess<'de> for &mut ElementDecoder<'_, 'de> {
     type Error = CodecError;
 
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, CodecError> {

@@ -66,13 +66,13 @@ macro_rules! fixed_width {
 impl<'e, 'o> ser::Serializer for &'e mut Encoder<'o> {
     type Ok = ();
     type Error = CodecError;
-    type SerializeSeq = Elements<'e, 'o>;
-    type SerializeTuple = Elements<'e, 'o>;
-    type SerializeTupleStruct = Elements<'e, 'o>;
-    type SerializeTupleVariant = Elements<'e, 'o>;
-    type SerializeMap = Elements<'e, 'o>;
-    type SerializeStruct = Elements<'e, 'o>;
-    type SerializeStructVariant = Elements<'e, 'o>;
+    type SerializeSeq = ElementEncoder<'e, 'o>;
+    type SerializeTuple = ElementEncoder<'e, 'o>;
+    type SerializeTupleStruct = ElementEncoder<'e, 'o>;
+    type SerializeTupleVariant = ElementEncoder<'e, 'o>;
+    type SerializeMap = ElementEncoder<'e, 'o>;
+    type SerializeStruct = ElementEncoder<'e, 'o>;
+    type SerializeStructVariant = ElementEncoder<'e, 'o>;
 
     fixed_width! {
         serialize_i8(i8), serialize_i16(i16), serialize_i32(i32), serialize_i64(i64), serialize_i128(i128),
@@ -136,19 +136,19 @@ impl<'e, 'o> ser::Serializer for &'e mut Encoder<'o> {
         self.nested(|encoder| value.serialize(encoder))
     }
 
-    fn serialize_seq(self, length: Option<usize>) -> Result<Elements<'e, 'o>, CodecError> {
+    fn serialize_seq(self, length: Option<usize>) -> Result<ElementEncoder<'e, 'o>, CodecError> {
         let length = length.ok_or_else(CodecError::unknown_length)?;
         self.length(length);
-        Elements::new(self, length)
+        ElementEncoder::new(self, length)
     }
 
-    fn serialize_tuple(self, length: usize) -> Result<Elements<'e, 'o>, CodecError> {
-        Elements::new(self, length)
+    fn serialize_tuple(self, length: usize) -> Result<ElementEncoder<'e, 'o>, CodecError> {
+        ElementEncoder::new(self, length)
     }
 
-    fn serialize_tuple_struct(self, _: &'static str, length: usize) -> Result<Elements<'e, 'o>, CodecError> {
+    fn serialize_tuple_struct(self, _: &'static str, length: usize) -> Result<ElementEncoder<'e, 'o>, CodecError> {
         self.length(length);
-        Elements::new(self, length)
+        ElementEncoder::new(self, length)
     }
 
     fn serialize_tuple_variant(
@@ -157,19 +157,19 @@ impl<'e, 'o> ser::Serializer for &'e mut Encoder<'o> {
         index: u32,
         variant: &'static str,
         length: usize,
-    ) -> Result<Elements<'e, 'o>, CodecError> {
+    ) -> Result<ElementEncoder<'e, 'o>, CodecError> {
         self.variant(index, variant);
         self.length(length);
-        Elements::new(self, length)
+        ElementEncoder::new(self, length)
     }
 
-    fn serialize_map(self, length: Option<usize>) -> Result<Elements<'e, 'o>, CodecError> {
+    fn serialize_map(self, length: Option<usize>) -> Result<ElementEncoder<'e, 'o>, CodecError> {
         let length = length.ok_or_else(CodecError::unknown_length)?;
         self.length(length);
-        Elements::new(self, length)
+        ElementEncoder::new(self, length)
     }
 
-    fn serialize_struct(self, name: &'static str, length: usize) -> Result<Elements<'e, 'o>, CodecError> {
+    fn serialize_struct(self, name: &'static str, length: usize) -> Result<ElementEncoder<'e, 'o>, CodecError> {
         self.serialize_tuple_struct(name, length)
     }
 
@@ -179,7 +179,7 @@ impl<'e, 'o> ser::Serializer for &'e mut Encoder<'o> {
         index: u32,
         variant: &'static str,
         length: usize,
-    ) -> Result<Elements<'e, 'o>, CodecError> {
+    ) -> Result<ElementEncoder<'e, 'o>, CodecError> {
         self.serialize_tuple_variant(name, index, variant, length)
     }
 
@@ -189,12 +189,12 @@ impl<'e, 'o> ser::Serializer for &'e mut Encoder<'o> {
 }
 
 /// Writes the elements of anything that has several, and checks that there are as many as were announced.
-struct Elements<'e, 'o> {
+struct ElementEncoder<'e, 'o> {
     encoder: &'e mut Encoder<'o>,
     missing: usize,
 }
 
-impl<'e, 'o> Elements<'e, 'o> {
+impl<'e, 'o> ElementEncoder<'e, 'o> {
     fn new(encoder: &'e mut Encoder<'o>, length: usize) -> Result<Self, CodecError> {
         encoder.enter()?;
         Ok(Self { encoder, missing: length })
@@ -227,14 +227,14 @@ impl<'e, 'o> Elements<'e, 'o> {
 
 macro_rules! elements {
     ($($trait:ident::$method:ident),* $(,)?) => {$(
-        impl ser::$trait for Elements<'_, '_> {
+        impl ser::$trait for ElementEncoder<'_, '_> {
             type Ok = ();
             type Error = CodecError;
             fn $method<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), CodecError> {
                 self.element(value)
             }
             fn end(self) -> Result<(), CodecError> {
-                Elements::end(self)
+                ElementEncoder::end(self)
             }
         }
     )*};
@@ -249,7 +249,7 @@ elements! {
 
 macro_rules! fields {
     ($($trait:ident),* $(,)?) => {$(
-        impl ser::$trait for Elements<'_, '_> {
+        impl ser::$trait for ElementEncoder<'_, '_> {
             type Ok = ();
             type Error = CodecError;
             fn serialize_field<T: Serialize + ?Sized>(&mut self, _: &'static str, value: &T) -> Result<(), CodecError> {
@@ -259,7 +259,7 @@ macro_rules! fields {
                 self.skip(field)
             }
             fn end(self) -> Result<(), CodecError> {
-                Elements::end(self)
+                ElementEncoder::end(self)
             }
         }
     )*};
@@ -267,7 +267,7 @@ macro_rules! fields {
 
 fields! { SerializeStruct, SerializeStructVariant }
 
-impl ser::SerializeMap for Elements<'_, '_> {
+impl ser::SerializeMap for ElementEncoder<'_, '_> {
     type Ok = ();
     type Error = CodecError;
 
@@ -280,6 +280,6 @@ impl ser::SerializeMap for Elements<'_, '_> {
     }
 
     fn end(self) -> Result<(), CodecError> {
-        Elements::end(self)
+        ElementEncoder::end(self)
     }
 }

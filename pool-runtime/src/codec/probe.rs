@@ -315,7 +315,7 @@ pub mod rank2 {
     }
 
     /// Slices through serde, lent from a vector.
-    pub trait Elements<T> {
+    pub trait ValueSlice<T> {
         /// Passes: the type can travel.
         fn check(&self) {}
         /// Appends the elements.
@@ -324,7 +324,7 @@ pub mod rank2 {
         fn lend(&self, reader: &mut Reader<'_>) -> Result<Vec<T>, CodecError>;
     }
 
-    impl<T: Serialize + DeserializeOwned> Elements<T> for &&Probe<[T]> {
+    impl<T: Serialize + DeserializeOwned> ValueSlice<T> for &&Probe<[T]> {
         #[inline]
         fn encode(&self, values: &[T], writer: &mut Writer) -> Result<(), CodecError> {
             writer.value(values)

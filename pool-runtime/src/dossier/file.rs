@@ -8,7 +8,7 @@
 //!   … the call: length of the head, head, arguments, arguments of the initializer, regions of shared memory …
 //! ```
 //!
-//! Whoever reads one trusts nothing in it: what is cut off, damaged or of another version is an error that says so.
+//! A reader trusts nothing in it: what is cut off, damaged or of another version is an error that says so.
 
 use crate::{
     codec::{Reader, Writer},

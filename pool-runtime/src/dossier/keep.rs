@@ -8,9 +8,8 @@ use crate::{
     sync::lock,
 };
 use std::{
-    fs::{DirBuilder, File, OpenOptions},
+    fs::File,
     io::{self, BufWriter, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::{
         Mutex,
@@ -103,12 +102,12 @@ impl DossierKeeper {
 
     /// A new file, which nobody but its owner can read: the arguments may be anything.
     fn create(&self, task: &str, pid: u32, job: u64) -> io::Result<(PathBuf, File)> {
-        DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
+        os::private_dir(&self.dir)?;
         let stem = format!("{}-{pid}-{job}", file_name(task));
         for number in 1..=MOST_OF_A_NAME {
             let name = if number == 1 { format!("{stem}.dossier") } else { format!("{stem}-{number}.dossier") };
             let path = self.dir.join(Path::new(&name));
-            match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
+            match os::private_file(&path) {
                 Ok(file) => return Ok((path, file)),
                 // Another program's, whose process had the same number.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}

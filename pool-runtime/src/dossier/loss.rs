@@ -1,10 +1,10 @@
 //! The plain facts of a loss: how a process ended, what it was doing then, and whether the call had started.
 
 use crate::{
-    os::{Crash, OomKill, Usage},
+    os::{Crash, End, OomKill, Usage, signal_name},
     panic::PanicInfo,
 };
-use std::{os::unix::process::ExitStatusExt, process::ExitStatus, sync::OnceLock};
+use std::sync::OnceLock;
 
 /// Whether the task of a failed call had started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -75,7 +75,7 @@ impl Stage {
 pub(crate) struct Loss {
     pub(crate) pid: u32,
     /// None if somebody else reaped the process, or if it is not dead but no longer makes sense.
-    pub(crate) status: Option<ExitStatus>,
+    pub(crate) status: Option<End>,
     pub(crate) stage: Stage,
     /// The panic that ended the process, where one did (`panic = "abort"`, a panic while panicking).
     pub(crate) panic: Option<PanicInfo>,
@@ -91,11 +91,11 @@ pub(crate) struct Loss {
     /// The last that it wrote to standard error, if that was captured.
     pub(crate) stderr: Option<Vec<u8>>,
     /// What was made of that and of the addresses in the crash, once somebody has asked.
-    pub(crate) told: Told,
+    pub(crate) rendered: Rendered,
 }
 
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Told {
+pub(crate) struct Rendered {
     pub(super) stderr: OnceLock<String>,
     pub(super) backtrace: OnceLock<Option<String>>,
 }
@@ -114,7 +114,7 @@ impl Loss {
             oom: None,
             crash: None,
             stderr: None,
-            told: Told::default(),
+            rendered: Rendered::default(),
         }
     }
 
@@ -129,15 +129,14 @@ impl Loss {
             (Some(fault), _) => format!("process {pid} {fault} and was killed"),
             (None, None) => format!("process {pid} ended, and something else in this program took its exit status"),
             (None, Some(_)) if self.is_stack_overflow() => format!("process {pid} overflowed its stack"),
-            (None, Some(status)) => match (self.oom, status.code(), status.signal()) {
-                (Some(OomKill::Certain), ..) => format!("process {pid} was killed by the kernel's OOM killer"),
-                (_, Some(code), _) => format!("process {pid} exited with code {code}"),
-                (oom, _, Some(signal)) => {
-                    let whose = oom.map_or("", |_| ", probably by the kernel's OOM killer,");
-                    format!("process {pid} was killed by signal {signal}{}{whose}", signal_name(signal))
-                }
-                _ => format!("process {pid} ended ({status})"),
-            },
+            (None, Some(_)) if self.oom == Some(OomKill::Certain) => {
+                format!("process {pid} was killed by the kernel's OOM killer")
+            }
+            (None, Some(End::Exited(code))) => format!("process {pid} exited with code {code}"),
+            (None, Some(End::Signal(signal))) => {
+                let whose = self.oom.map_or("", |_| ", probably by the kernel's OOM killer,");
+                format!("process {pid} was killed by signal {signal}{}{whose}", signal_name(signal))
+            }
         };
         text.push(' ');
         text.push_str(self.stage.text());
@@ -145,19 +144,5 @@ impl Loss {
             text.push_str(&format!("; it panicked {panic}"));
         }
         text
-    }
-}
-
-/// Did the process end by a signal that comes from others?
-pub(crate) fn was_killed(status: ExitStatus) -> bool {
-    matches!(status.signal(), Some(libc::SIGKILL | libc::SIGTERM | libc::SIGINT | libc::SIGHUP))
-}
-
-pub(crate) fn signal_name(signal: i32) -> String {
-    // The standard library knows the names, but only prints them inside a whole status: "signal: 11 (SIGSEGV)".
-    let status = ExitStatus::from_raw(signal).to_string();
-    match (status.find('('), status.find(')')) {
-        (Some(open), Some(close)) if open < close => format!(" {}", &status[open..=close]),
-        _ => String::new(),
     }
 }

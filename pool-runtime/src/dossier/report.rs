@@ -1,17 +1,16 @@
 //! What is known of a worker that died, and of the call that it took along.
 //!
-//! It is gathered where the process is reaped ([`Launched::examine`](crate::launch::Launched::examine)), and told to
+//! It is gathered where the process is reaped ([`Launched::examine`](crate::peer::spawn::Launched::examine)), and told to
 //! users in their own time: names for the addresses of a backtrace are looked up when somebody asks.
 
 use crate::{
-    dossier::{Loss, backtrace, signal_name},
-    os::OomKill,
+    dossier::{Loss, backtrace},
+    os::{OomKill, signal_name},
     panic::PanicInfo,
 };
 use std::{
     borrow::Cow,
     fmt,
-    os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -135,10 +134,7 @@ impl Dossier {
 
     /// The address that the process should not have touched, if it crashed in doing so and its fault handler ran.
     pub fn fault_address(&self) -> Option<u64> {
-        let crash = self.loss.crash.as_ref()?;
-        // Of a signal that was sent, or of one for another reason, there is none.
-        (crash.code > 0 && crash.code < 0x80 && matches!(crash.signal, libc::SIGSEGV | libc::SIGBUS))
-            .then_some(crash.address)
+        self.loss.crash.as_ref()?.fault_address()
     }
 
     /// Did the process crash on its main thread, which runs the tasks? False: on one that a task has started. None if
@@ -181,7 +177,7 @@ impl Dossier {
     /// [`Process`](crate::Process).
     pub fn stderr(&self) -> Option<&str> {
         let bytes = self.loss.stderr.as_ref()?;
-        Some(self.loss.told.stderr.get_or_init(|| String::from_utf8_lossy(bytes).into_owned()))
+        Some(self.loss.rendered.stderr.get_or_init(|| String::from_utf8_lossy(bytes).into_owned()))
     }
 
     /// The functions in which the process crashed, from the innermost one, if it crashed with `SIGSEGV`, `SIGBUS`,
@@ -192,7 +188,7 @@ impl Dossier {
     /// first time.
     pub fn backtrace(&self) -> Option<&str> {
         let describe = || self.loss.crash.as_ref().map(backtrace::describe).filter(|text| !text.is_empty());
-        self.loss.told.backtrace.get_or_init(describe).as_deref()
+        self.loss.rendered.backtrace.get_or_init(describe).as_deref()
     }
 
     /// The file that has all this and the call's arguments, if the pool was told to
@@ -271,19 +267,18 @@ mod tests {
     use super::*;
     use crate::{
         dossier::Stage,
-        os::{Crash, Usage},
+        os::{Crash, End, Usage},
     };
-    use std::process::ExitStatus;
 
     fn killed(signal: i32) -> Loss {
-        Loss { status: Some(ExitStatus::from_raw(signal)), stage: Stage::Running, ..Loss::of(17) }
+        Loss { status: Some(End::Signal(signal)), stage: Stage::Running, ..Loss::of(17) }
     }
 
     #[test]
     fn a_death_is_one_sentence() {
         let of = |loss: &Loss| loss.sentence();
         assert_eq!(of(&killed(9)), "process 17 was killed by signal 9 (SIGKILL) while running");
-        let exited = Loss { status: Some(ExitStatus::from_raw(3 << 8)), ..Loss::of(17) };
+        let exited = Loss { status: Some(End::Exited(3)), ..Loss::of(17) };
         assert_eq!(of(&exited), "process 17 exited with code 3 before it began");
         let oom = Loss { oom: Some(OomKill::Certain), ..killed(9) };
         assert_eq!(of(&oom), "process 17 was killed by the kernel's OOM killer while running");

@@ -5,7 +5,7 @@ use crate::{
     fuzz::{Kind, Plan, run},
     memory::packed::Packed,
     options::WorkerOptions,
-    os::{Allowed, Confinement, Files, Limits},
+    os::{Allowed, Confinement, Files, ResourceLimits},
     panic::PanicInfo,
     policy::Timing,
     protocol::{
@@ -46,7 +46,7 @@ fn hello() -> Hello {
             }),
             network: true,
             processes: false,
-            limits: Limits { memory: Some(1 << 30), ..Limits::default() },
+            limits: ResourceLimits { memory: Some(1 << 30), ..ResourceLimits::default() },
             best_effort: true,
         }),
     }

@@ -3,26 +3,30 @@
 use crate::{
     dossier::Stage,
     fuzz::{Kind, Plan, frames::panic_info, run},
-    os::{self, CallId, Mapping, PAGE, StatusPage},
+    memory::{CallId, StatusPage, WORDS},
+    os::{End, Mapping},
     panic::PanicInfo,
 };
-use std::{os::unix::process::ExitStatusExt, process::ExitStatus, sync::atomic::AtomicU8, sync::atomic::Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 
-fn aborted() -> Option<ExitStatus> {
-    Some(ExitStatus::from_raw(libc::SIGABRT))
+/// How large the page is.
+const SIZE: usize = 4096;
+
+fn aborted() -> Option<End> {
+    Some(End::ABORTED)
 }
 
 #[test]
 fn last_words() {
     let panic = panic_info();
-    let whole = panic.last_words(os::WORDS);
+    let whole = panic.last_words(WORDS);
     assert_eq!(PanicInfo::from_last_words(&whole, aborted()), Some(panic.clone()));
-    let long = PanicInfo::from_message("é".repeat(os::WORDS));
+    let long = PanicInfo::from_message("é".repeat(WORDS));
     let corpus = vec![whole, panic.last_words(20), PanicInfo::from_message(String::new()).last_words(100)];
-    assert!(PanicInfo::from_last_words(&long.last_words(os::WORDS), aborted()).is_some());
+    assert!(PanicInfo::from_last_words(&long.last_words(WORDS), aborted()).is_some());
     let memory = |length| (16 << 10) + 8 * length;
     let tried = run(Plan { name: "last words", corpus, memory }, |words| {
-        assert_eq!(PanicInfo::from_last_words(words, Some(ExitStatus::from_raw(libc::SIGKILL))), None);
+        assert_eq!(PanicInfo::from_last_words(words, Some(End::KILLED)), None);
         let Some(panic) = PanicInfo::from_last_words(words, aborted()) else { return Kind::of(words.is_empty()) };
         assert!(panic.message().len() <= words.len());
         Kind::of((panic.message().is_empty(), panic.line().is_some(), panic.backtrace().is_some()))
@@ -35,9 +39,9 @@ const HEAD: usize = 256;
 #[test]
 fn a_page_that_is_written_over() {
     let page = StatusPage::new().unwrap();
-    let mapping = Mapping::new(page.fd().unwrap(), 0, PAGE).unwrap();
+    let mapping = Mapping::new(page.handle().unwrap(), SIZE).unwrap();
     // SAFETY: the mapping is as large, and lives until the end of this function; all access to it is atomic.
-    let bytes = unsafe { std::slice::from_raw_parts(mapping.start().as_ptr().cast::<AtomicU8>(), PAGE) };
+    let bytes = unsafe { std::slice::from_raw_parts(mapping.start().as_ptr().cast::<AtomicU8>(), SIZE) };
     // All the words, and the beginning of the text.
     let seen = || bytes[..HEAD].iter().map(|byte| byte.load(Ordering::Relaxed)).collect::<Vec<_>>();
     // As workers leave it: nothing has begun; a call runs; a generation was taken back; it has died of a panic.
@@ -46,7 +50,7 @@ fn a_page_that_is_written_over() {
     page.begin(Stage::Running as u32);
     corpus.push(seen());
     assert_eq!(page.take_back(0), Some(7));
-    page.leave_words(&panic_info().last_words(os::WORDS));
+    page.leave_words(&panic_info().last_words(WORDS));
     corpus.push(seen());
     let tried = run(Plan { name: "a page that is written over", corpus, memory: |_| 32 << 10 }, |input| {
         let (own, scribbled) = input.split_at_checked(1).unwrap_or((&[0], &[]));
@@ -58,7 +62,7 @@ fn a_page_that_is_written_over() {
         scribble();
         let (claimed, stage) = (page.claimed(), Stage::from_u32(page.stage()));
         let panic = PanicInfo::from_last_words(&page.words(), aborted());
-        assert!(page.words().len() <= os::WORDS);
+        assert!(page.words().len() <= WORDS);
         // The parent's next move, and then the same again from a worker that goes on writing.
         let generation = u32::from(own[0] % 3);
         let taken = page.take_back(generation);

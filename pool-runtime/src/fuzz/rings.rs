@@ -3,10 +3,10 @@
 use crate::{
     fuzz::{Kind, Plan, Random, run, seed, time},
     memory::Block,
-    os::{Mapping, PAGE},
+    os::{GRANULE, Mapping},
     transport::{
         Append as _,
-        ring::{self, COLLECTOR, Calls, LAZY, Reports},
+        ring::{self, COLLECTOR, CallSender, LAZY, ReportReceiver},
     },
 };
 use std::{
@@ -28,14 +28,14 @@ const CALLS_READ: usize = PLACE;
 
 /// A worker that writes whatever it likes into the memory of its rings.
 pub(crate) struct Hostile {
-    pub(crate) memory: Arc<ring::Memory>,
+    pub(crate) memory: Arc<ring::RingMemory>,
     mapping: Mapping,
 }
 
 impl Hostile {
     pub(crate) fn new() -> Self {
-        let memory = ring::Memory::new().expect("memory");
-        let mapping = Mapping::new(memory.fd().expect("not passed on"), 0, PAGE + 2 * RING).expect("a mapping");
+        let memory = ring::RingMemory::new().expect("memory");
+        let mapping = Mapping::new(memory.handle().expect("not passed on"), GRANULE + 2 * RING).expect("a mapping");
         Self { memory: memory.into(), mapping }
     }
 
@@ -45,7 +45,7 @@ impl Hostile {
     }
 
     fn word(&self, at: usize) -> &AtomicU64 {
-        assert!(at.is_multiple_of(8) && at < PAGE);
+        assert!(at.is_multiple_of(8) && at < GRANULE);
         // SAFETY: the page is mapped as long as `self` lives, and the word is aligned; all access to it is atomic.
         unsafe { self.mapping.start().byte_add(at).cast().as_ref() }
     }
@@ -53,7 +53,7 @@ impl Hostile {
     /// Writes over the bytes of the reports, from a position of that ring on.
     fn write(&self, position: u64, bytes: &[u8]) {
         for (n, byte) in bytes.iter().enumerate() {
-            let at = PAGE + RING + position.wrapping_add(n as u64) as usize % RING;
+            let at = GRANULE + RING + position.wrapping_add(n as u64) as usize % RING;
             // SAFETY: the place is mapped as long as `self` lives; others copy what is there, whatever it is.
             unsafe { self.mapping.start().byte_add(at).cast::<AtomicU8>().as_ref() }.store(*byte, Ordering::Relaxed);
         }
@@ -112,7 +112,7 @@ pub(crate) fn act(what: u8, then: u8, place: u8, number: u64, bytes: &[u8]) -> V
     act
 }
 
-/// Reports as they come, acts between them that make no sense, and everything that the parent does at its end.
+/// ReportReceiver as they come, acts between them that make no sense, and everything that the parent does at its end.
 pub(crate) fn stories() -> Vec<Vec<u8>> {
     let mut all: Vec<Vec<u8>> = super::frames::records()
         .iter()
@@ -140,7 +140,7 @@ fn ends_over_memory_that_is_written_over() {
     let tried = run(plan, |input| {
         hostile.reset();
         let memory = &hostile.memory;
-        let (mut calls, mut reports) = (Calls::new(memory.clone()), Reports::new(memory.clone()));
+        let (mut calls, mut reports) = (CallSender::new(memory.clone()), ReportReceiver::new(memory.clone()));
         let (mut read, mut sent, mut mad) = (0, 0, None);
         let mut under_way = false;
         for act in acts(input) {
@@ -212,7 +212,8 @@ fn ends_while_the_memory_is_written_over() {
         // Whatever the machine is busy with, both have to come to pass.
         while begun.elapsed() < time() || (read == 0 || mad == 0) && begun.elapsed() < super::watch::PATIENCE {
             hostile.reset();
-            let (mut calls, mut reports) = (Calls::new(hostile.memory.clone()), Reports::new(hostile.memory.clone()));
+            let (mut calls, mut reports) =
+                (CallSender::new(hostile.memory.clone()), ReportReceiver::new(hostile.memory.clone()));
             let mut stream = Vec::new();
             for _ in 0..100 {
                 stream.clear();

@@ -3,7 +3,7 @@
 use crate::{
     codec::{
         CodecError, LentSlice, Probe, Reader, Writer,
-        rank2::{Elements as _, Value as _},
+        rank2::{Value as _, ValueSlice as _},
         rank3::Text as _,
         rank4::{BulkSlice as _, BulkValue as _},
     },

@@ -1,4 +1,4 @@
-//! Brings to a process the memory of which the calls that are sent to it speak, once, and has it released later.
+//! Attaches regions to a process before a call that speaks of them is sent, once, and has them released later.
 //!
 //! ```text
 //!   a call is about to be sent ─▶ bring ─▶ ledger: has it got this? ─no─▶ backlog ─▶ socket ═══ Take ═══▶ inbox
@@ -13,28 +13,24 @@
 
 use crate::{
     memory::region::{self, Ledger, Region},
-    os::{
-        self,
-        passing::{self, Passed},
-    },
+    os::{self, Handle, Passed, passing},
     sync::lock,
 };
 use std::{
     collections::VecDeque,
     fmt, io,
-    os::fd::OwnedFd,
     sync::{Arc, Condvar, Mutex, PoisonError, Weak},
     time::Duration,
 };
 
-/// What leads memory to one process.
-pub(crate) struct Courier {
-    socket: OwnedFd,
-    state: Mutex<State>,
+/// Brings regions to one process.
+pub(crate) struct Attacher {
+    socket: Handle,
+    state: Mutex<AttachState>,
 }
 
 #[derive(Default)]
-struct State {
+struct AttachState {
     ledger: Ledger,
     /// What has not been sent, in order.
     backlog: VecDeque<Parcel>,
@@ -56,14 +52,14 @@ enum Sent {
     Nothing,
 }
 
-impl Courier {
-    pub(crate) fn new(socket: OwnedFd) -> Arc<Self> {
+impl Attacher {
+    pub(crate) fn new(socket: Handle) -> Arc<Self> {
         Arc::new(Self { socket, state: Mutex::default() })
     }
 
     /// Sees to it that the process gets these regions, if it has not got them. Does not wait.
     ///
-    /// Whoever calls holds them, and does so as long as the process may run a call that speaks of them.
+    /// The caller holds them as long as the process may run a call that speaks of them.
     pub(crate) fn bring(self: &Arc<Self>, regions: &[Arc<Region>]) {
         if regions.is_empty() {
             return;
@@ -82,7 +78,7 @@ impl Courier {
         let sent = state.send(&self.socket);
         if !std::mem::replace(&mut state.is_kept, true) {
             region::on_death(call_keeper);
-            lock(&KEEPER).couriers.push(Arc::downgrade(self));
+            lock(&KEEPER).attachers.push(Arc::downgrade(self));
         }
         drop(state);
         if sent != Sent::All {
@@ -107,17 +103,17 @@ impl Courier {
     }
 }
 
-impl State {
+impl AttachState {
     fn release_dead(&mut self) {
         self.backlog.extend(self.ledger.take_dead().into_iter().map(Parcel::Release));
     }
 
-    fn send(&mut self, socket: &OwnedFd) -> Sent {
+    fn send(&mut self, socket: &Handle) -> Sent {
         let mut sent = Sent::Nothing;
         while let Some(parcel) = self.backlog.front() {
             let passed = match parcel {
                 Parcel::Take(region) => match region.upgrade() {
-                    Some(region) => passing::send(socket, &Passed::Take { id: region.id(), fd: region.fd() }),
+                    Some(region) => passing::send(socket, &Passed::Take { id: region.id(), handle: region.handle() }),
                     None => Ok(()),
                 },
                 Parcel::Release(id) => passing::send(socket, &Passed::Release { id: *id }),
@@ -135,7 +131,7 @@ impl State {
     }
 }
 
-impl Drop for Courier {
+impl Drop for Attacher {
     fn drop(&mut self) {
         if self.state.get_mut().unwrap_or_else(PoisonError::into_inner).is_kept {
             call_keeper();
@@ -143,23 +139,23 @@ impl Drop for Courier {
     }
 }
 
-impl fmt::Debug for Courier {
+impl fmt::Debug for Attacher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Courier({:?})", self.socket)
+        write!(f, "Attacher({:?})", self.socket)
     }
 }
 
 struct Keeper {
     /// Those who have brought something.
-    couriers: Vec<Weak<Courier>>,
+    attachers: Vec<Weak<Attacher>>,
     /// There is something to see.
     is_called: bool,
     /// Its thread exists.
     runs: bool,
 }
 
-/// Locked last of all: whoever holds it locks and drops nothing.
-static KEEPER: Mutex<Keeper> = Mutex::new(Keeper { couriers: Vec::new(), is_called: false, runs: false });
+/// Locked last of all: while it is, nothing is locked or dropped.
+static KEEPER: Mutex<Keeper> = Mutex::new(Keeper { attachers: Vec::new(), is_called: false, runs: false });
 static CALLED: Condvar = Condvar::new();
 
 /// Where many regions go one after the other, they are released together.
@@ -167,10 +163,10 @@ const PAUSE: Duration = Duration::from_millis(1);
 /// How long a process that receives nothing is left alone, at the most: it is stopped.
 const LONGEST_NAP: Duration = Duration::from_millis(64);
 
-/// A region has gone, a socket is full, or a courier is.
+/// A region has gone, a socket is full, or an attacher is.
 fn call_keeper() {
     let mut keeper = lock(&KEEPER);
-    if keeper.couriers.is_empty() || keeper.is_called {
+    if keeper.attachers.is_empty() || keeper.is_called {
         return;
     }
     keeper.is_called = true;
@@ -178,21 +174,21 @@ fn call_keeper() {
         CALLED.notify_one();
         return;
     }
-    let made = std::thread::Builder::new().name("pool-courier".into()).stack_size(1 << 18).spawn(|| {
+    let made = std::thread::Builder::new().name("pool-attach".into()).stack_size(1 << 18).spawn(|| {
         os::block_all_signals();
         keep();
     });
     keeper.runs = made.is_ok();
-    // Without a thread, whoever calls next tries again.
+    // Without a thread, the next call tries again.
     keeper.is_called = keeper.runs;
 }
 
 fn keep() {
     let mut nap = None;
-    while let Some(couriers) = await_call(nap) {
-        let sent: Vec<Sent> = couriers.iter().map(|courier| courier.look_after()).collect();
+    while let Some(attachers) = await_call(nap) {
+        let sent: Vec<Sent> = attachers.iter().map(|attacher| attacher.look_after()).collect();
         // It may be the last to have one of them.
-        drop(couriers);
+        drop(attachers);
         nap = if sent.contains(&Sent::Some) {
             Some(PAUSE)
         } else if sent.contains(&Sent::Nothing) {
@@ -205,11 +201,11 @@ fn keep() {
 }
 
 /// Waits until there is something to see, at most for so long. None: there never will be.
-fn await_call(nap: Option<Duration>) -> Option<Vec<Arc<Courier>>> {
+fn await_call(nap: Option<Duration>) -> Option<Vec<Arc<Attacher>>> {
     let mut keeper = lock(&KEEPER);
     loop {
-        keeper.couriers.retain(|courier| courier.strong_count() > 0);
-        if keeper.couriers.is_empty() {
+        keeper.attachers.retain(|attacher| attacher.strong_count() > 0);
+        if keeper.attachers.is_empty() {
             (keeper.runs, keeper.is_called) = (false, false);
             return None;
         }
@@ -225,7 +221,7 @@ fn await_call(nap: Option<Duration>) -> Option<Vec<Arc<Courier>>> {
             };
         }
         if is_due {
-            return Some(keeper.couriers.iter().filter_map(Weak::upgrade).collect());
+            return Some(keeper.attachers.iter().filter_map(Weak::upgrade).collect());
         }
     }
 }

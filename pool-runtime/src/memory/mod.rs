@@ -10,23 +10,32 @@
 //! | [`arena`] | regions for large arguments, which are used again |
 //! | [`cache`] | memory of large vectors, which is used again |
 //! | [`janitor`] | whether memory is kept for that; [`trim`] gives it back |
+//! | [`page`] | the status page, which a worker shares with its parent |
+//! | [`claim`] | which calls have started, as both agree there |
+//! | [`view`] | a reference that keeps alive what it refers to |
 //!
 //! Nothing in it knows how a value is encoded, what a call is, or who runs it.
 
 pub(crate) mod arena;
 pub(crate) mod attach;
 pub(crate) mod cache;
+mod claim;
 mod few;
 mod janitor;
 pub(crate) mod packed;
+mod page;
 pub(crate) mod payload;
 pub(crate) mod region;
+mod view;
 
 pub(crate) use arena::Hold;
 pub(crate) use cache::Block;
+pub(crate) use claim::{CallId, execute_barriers};
 pub use few::Few;
 pub(crate) use janitor::{pool_began, set_in_worker};
+pub(crate) use page::{StatusPage, WORDS};
 pub(crate) use payload::Split;
+pub(crate) use view::View;
 
 use std::time::Duration;
 

@@ -13,13 +13,10 @@
 //! pass on what it was sent.
 //!
 //! No region is dropped while the table is locked, as dropping one locks it. Nothing here knows of pools and workers:
-//! who sends what to whom is the [courier](crate::courier)'s.
+//! who sends what to whom is in [`attach`](super::attach).
 
 use crate::{
-    os::{
-        Memory,
-        passing::{self, Received},
-    },
+    os::{Delivery, Handle, HandleRef, Memory, passing},
     sync::lock,
 };
 use std::{
@@ -28,7 +25,6 @@ use std::{
     hash::BuildHasher,
     io,
     ops::Deref,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::{
         Arc, Condvar, LazyLock, Mutex, OnceLock, PoisonError, Weak,
         atomic::{AtomicU64, Ordering},
@@ -65,8 +61,8 @@ impl Region {
         self.id
     }
 
-    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
-        self.memory.fd()
+    pub(crate) fn handle(&self) -> HandleRef<'_> {
+        self.memory.handle()
     }
 
     pub(crate) fn memory(&self) -> &Memory {
@@ -193,7 +189,7 @@ pub(crate) fn found(region: &Arc<Region>) -> bool {
 }
 
 /// What this process has, and may be asked for.
-struct Table {
+struct RegionTable {
     known: BTreeMap<u64, Known>,
     /// From how many sockets more can arrive.
     inboxes: usize,
@@ -208,7 +204,7 @@ enum Known {
     Refused(String),
 }
 
-static TABLE: Mutex<Table> = Mutex::new(Table { known: BTreeMap::new(), inboxes: 0 });
+static TABLE: Mutex<RegionTable> = Mutex::new(RegionTable { known: BTreeMap::new(), inboxes: 0 });
 static ARRIVED: Condvar = Condvar::new();
 
 /// How long a call waits for memory that was sent before it, but on another way. It is only ever as long as that if the
@@ -232,7 +228,7 @@ pub(crate) fn find_within(id: u64, patience: Duration) -> Result<Arc<Region>, St
             }
             Some(Known::Received(region)) => return Ok(region.clone()),
             Some(Known::Refused(why)) => {
-                // It is told once: the parent brings the memory again, and whoever looks for it next waits for that.
+                // It is told once: the parent brings the memory again, and the next call that needs it waits for that.
                 let why = why.clone();
                 table.known.remove(&id);
                 return Err(why);
@@ -257,8 +253,8 @@ pub(crate) fn find_within(id: u64, patience: Duration) -> Result<Arc<Region>, St
 /// Takes memory that was passed to this process, until it is [released](release).
 ///
 /// What is wrong with it is told to those who look for it.
-pub(crate) fn offer(id: u64, fd: io::Result<OwnedFd>) {
-    let mut known = match fd.and_then(Memory::open) {
+pub(crate) fn offer(id: u64, handle: io::Result<Handle>) {
+    let mut known = match handle.and_then(Memory::open) {
         Ok(memory) => Known::Received(Arc::new(Region { id, memory })),
         Err(error) => Known::Refused(format!("the memory of a `Shared` cannot be taken: {error}")),
     };
@@ -285,7 +281,7 @@ pub(crate) fn restore(id: u64, bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Forgets memory that was passed to this process. Whoever holds it still has it.
+/// Forgets memory that was passed to this process. It stays as long as somebody holds it.
 pub(crate) fn release(id: u64) {
     let mut table = lock(&TABLE);
     let released = match table.known.remove(&id) {
@@ -306,12 +302,12 @@ pub(crate) fn release(id: u64) {
 /// Where memory arrives in a worker. As long as there is one, a call waits for memory that is not here yet.
 #[derive(Debug)]
 pub(crate) struct Inbox {
-    socket: OwnedFd,
+    socket: Handle,
 }
 
 impl Inbox {
     /// To be made before the first call is decoded.
-    pub(crate) fn open(socket: OwnedFd) -> Self {
+    pub(crate) fn open(socket: Handle) -> Self {
         lock(&TABLE).inboxes += 1;
         Self { socket }
     }
@@ -323,18 +319,16 @@ impl Inbox {
     /// `InvalidData`: a packet that makes no sense; the next one may.
     pub(crate) fn receive(&self) -> io::Result<bool> {
         match passing::receive(&self.socket)? {
-            Some(Received::Take { id, fd }) => offer(id, fd),
-            Some(Received::Release { id }) => release(id),
+            Some(Delivery::Take { id, handle }) => offer(id, handle),
+            Some(Delivery::Release { id }) => release(id),
             None => return Ok(false),
         }
         Ok(true)
     }
-}
 
-/// To be polled: [`receive`](Inbox::receive) does not wait when it is readable.
-impl AsFd for Inbox {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+    /// To be waited for: [`receive`](Inbox::receive) does not wait when it is readable.
+    pub(crate) fn handle(&self) -> &Handle {
+        &self.socket
     }
 }
 

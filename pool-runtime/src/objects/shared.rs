@@ -4,8 +4,11 @@
 
 use crate::{
     error::{Error, Result},
-    memory::region::{Region, find, found, register},
-    os::{self, Draft, Memory, View},
+    memory::{
+        View,
+        region::{Region, find, found, register},
+    },
+    os::{self, Draft, Memory},
 };
 use bytemuck::{AnyBitPattern, NoUninit};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
@@ -178,7 +181,7 @@ fn bytes_of<T>(length: usize) -> Result<usize> {
     if size_of::<T>() == 0 && length > 0 {
         return Err(Error::invalid(format!("`{name}` has no size: there is nothing to share")));
     }
-    if align_of::<T>() > os::PAGE {
+    if align_of::<T>() > os::MEMORY_ALIGN {
         return Err(Error::invalid(format!("`{name}` cannot lie in shared memory: it is aligned beyond a page")));
     }
     length

@@ -1,174 +1,215 @@
-//! What only the operating system can do: start a process, signal and reap it, share memory with it.
+//! The operating system, as the rest of the crate sees it: an interface, and one implementation per system.
 //!
-//! The only place with `cfg(target_os)`, and with nearly all of the crate's `unsafe`. Nothing here knows what a task,
-//! a frame or a pool is.
+//! Above this module nothing names a descriptor, a signal, an error number or a page size, and nothing uses `libc`,
+//! `rustix` or `cfg(target_os)`. This file has what every system shares. [`linux`] implements the rest, one file per
+//! role, and the port to another system repeats its file names. Until there is one, `unsupported` stands in: there the
+//! crate compiles, threads run calls, and whatever would start a process is an error of the kind
+//! [`Unsupported`](io::ErrorKind::Unsupported).
+//!
+//! | noun | what it promises | why other systems differ |
+//! |---|---|---|
+//! | [`Handle`], [`HandleRef`] | an object of the system, closed when dropped, inherited by nobody | descriptor or Windows handle |
+//! | [`Given`], [`Manifest`] | a worker finds what it was started with, by name | fixed numbers, or values that the manifest lists |
+//! | [`Spawn`], [`Io`] | starts a process with exactly these handles | `posix_spawn`, `CreateProcessW` |
+//! | [`Child`], [`End`], [`Usage`] | one process, waited for and killed without confusion with another of its pid | pidfd, kqueue, process handle; Windows has exception codes in place of signals |
+//! | [`wait_readable`], [`wait_hung_up`] | waits for handles with a time limit | `poll`, `WaitForMultipleObjects` |
+//! | [`Link`] | the socket inside one end of an ipc-channel: look before receiving | named pipes; Mach ports, where it does not exist |
+//! | [`Poller`], [`PolledPipe`] | waits for any of many pipes and for a bell | overlapped reads or a thread for each pipe on Windows |
+//! | [`Mapping`], [`sealed_memory`] | memory of fixed size that two processes write | `shm_open`, sections |
+//! | [`Memory`], [`Draft`] | memory that only its maker writes, and then nobody | seals, read-only duplicates |
+//! | [`Bell`] | a word in shared memory, and sleeping until it is rung | futex, `os_sync_wait_on_address`; an event found by the word's address |
+//! | [`passing`], [`Passed`], [`Delivery`] | handles sent to another process, each with a number | `SCM_RIGHTS`, `DuplicateHandle` |
+//! | [`remote_barrier`], [`accept_barriers`] | one side's memory barrier serves both; may be refused | `membarrier`, `FlushProcessWriteBuffers` (own process only) |
+//! | [`fault`], [`Crash`], [`CrashSink`] | a crashing process notes how | signal handler, exception filter |
+//! | [`Confinement`] and its parts | takes rights away from this process | Landlock and seccomp have no counterpart elsewhere |
+//! | [`OomWatch`], [`OomKill`] | whether the kernel killed for want of memory | Linux only |
+//! | the functions | clock, processors, priority, files for the owner alone, standard error, this process | |
 
+#![cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "nothing fills or reads what has no implementation"))]
+
+mod confinement;
+#[cfg(target_os = "linux")]
+mod linux;
 #[cfg(not(target_os = "linux"))]
-compile_error!("pool-runtime runs on Linux 5.4 or newer: it needs pidfd, memfd and /proc");
+mod unsupported;
 
-mod alarm;
-mod child;
-mod claim;
-mod confine;
-mod descriptor;
-pub(crate) mod fault;
-mod footprint;
-mod futex;
-mod mapping;
-mod memory;
-mod oom;
-mod page;
-pub(crate) mod passing;
-mod processor;
-mod signal;
-mod spawn;
+#[cfg(target_os = "linux")]
+use linux as system;
+#[cfg(not(target_os = "linux"))]
+use unsupported as system;
 
-pub(crate) use alarm::{Alarm, wait_any};
-pub(crate) use child::{Child, Usage};
-pub(crate) use claim::{CallId, execute_barriers};
-pub(crate) use confine::{Abilities, Allowed, Confinement, Files, Limits};
-pub(crate) use descriptor::{above_standard, adopt, beyond_standard, borrow, close_all, move_into, open_from};
-pub(crate) use footprint::{monotonic, private_memory};
-pub(crate) use futex::{futex_wait, futex_wake};
-pub(crate) use mapping::{Mapping, PAGE, check_size, prefer_huge_pages, sealed_memory};
-pub(crate) use memory::{Draft, Memory, View};
-pub use oom::OomKill;
-pub(crate) use oom::OomWatch;
-pub(crate) use page::{Crash, StatusPage, WORDS};
-pub(crate) use processor::{cpu_count, current_cpu, leave_cpu, set_cpus, set_nice, usable_cpus};
-pub(crate) use signal::{SigpipeHeld, block_all_signals, outlive_interrupts};
-pub(crate) use spawn::{Io, Spawn, closes_the_rest, program_path};
+pub(crate) use confinement::{Abilities, Allowed, Confinement, Files, ResourceLimits};
+pub(crate) use system::{
+    Bell, Child, Draft, Link, Manifest, Mapping, Memory, OomWatch, PolledPipe, Poller, SharedSocket, SigpipeHeld,
+    Strays, accept_barriers, block_all_signals, check_size, copy_to_stderr, cpu_count, current_cpu, exit_now, fault,
+    file_id, has_more_rights, has_stderr, leave_cpu, monotonic, name_thread, outlive_interrupts, parent_pid, passing,
+    pipe, prefer_huge_pages, private_dir, private_file, private_memory, program_path, remote_barrier, remove_variable,
+    replace_stdout, sealed_memory, set_cpus, set_nice, signal_name, usable_cpus, wait_hung_up, wait_readable,
+    write_stderr,
+};
 
-use std::time::Duration;
+#[cfg(unix)]
+pub(crate) use std::os::fd::{BorrowedFd as HandleRef, OwnedFd as Handle};
+#[cfg(windows)]
+pub(crate) use std::os::windows::io::{BorrowedHandle as HandleRef, OwnedHandle as Handle};
 
-/// Sleeps until one of `fds` has something to read or its other side is gone, or until `patience` ends.
-///
-/// Returns which are ready.
-pub(crate) fn wait_readable<const N: usize>(
-    fds: [std::os::fd::BorrowedFd<'_>; N],
-    patience: Option<Duration>,
-) -> std::io::Result<[bool; N]> {
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
-    let mut polled = fds.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
-    let patience = patience.map(|patience| Timespec {
-        tv_sec: patience.as_secs().try_into().unwrap_or(i64::MAX),
-        tv_nsec: patience.subsec_nanos().into(),
-    });
-    match poll(&mut polled, patience.as_ref()) {
-        Ok(_) => Ok(polled.map(|fd| !fd.revents().is_empty())),
-        // Whoever waits looks at the clock again and comes back.
-        Err(rustix::io::Errno::INTR) => Ok([false; N]),
-        Err(error) => Err(error.into()),
+use std::{
+    ffi::{OsStr, OsString},
+    io,
+    time::Duration,
+};
+
+/// Offsets into shared memory are multiples of this: Windows maps at no others, and Linux may have pages as large.
+pub(crate) const GRANULE: usize = 1 << 16;
+
+/// Shared memory starts at a multiple of this: no system has smaller pages.
+pub(crate) const MEMORY_ALIGN: usize = 1 << 12;
+
+/// What a worker is started with, besides its standard streams.
+#[derive(Debug)]
+pub(crate) struct Given<H> {
+    /// The two ends of its channels.
+    pub(crate) reads: H,
+    pub(crate) writes: H,
+    /// Its status page.
+    pub(crate) status: H,
+    /// Where shared memory arrives.
+    pub(crate) passed: H,
+    /// The real standard output, where the stream of that name is silent until the worker has started.
+    pub(crate) stdout: Option<H>,
+    /// The memory of its rings, and the pool's bells.
+    pub(crate) rings: Option<(H, H)>,
+}
+
+/// What a stream of a new process is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Io<'h> {
+    /// The same as this one of ours.
+    Handle(HandleRef<'h>),
+    /// Empty to read, and writes are discarded.
+    Null,
+}
+
+impl<'h> From<&'h Handle> for Io<'h> {
+    fn from(handle: &'h Handle) -> Self {
+        Self::Handle(borrow(handle))
     }
 }
 
-/// Sleeps until the other side of a socket is gone, or until `inbox` has something to read or its other side is gone.
-/// Data that arrives at the socket meanwhile does not wake the caller. Returns whether the socket's other side is gone.
-pub(crate) fn wait_hung_up(socket: std::os::fd::BorrowedFd<'_>, inbox: Option<std::os::fd::BorrowedFd<'_>>) -> bool {
-    use rustix::event::{PollFd, PollFlags, poll};
-    loop {
-        let watched = PollFd::from_borrowed_fd(socket, PollFlags::empty());
-        // In place of an inbox, the socket is watched twice.
-        let other = inbox.map_or(watched.clone(), |inbox| PollFd::from_borrowed_fd(inbox, PollFlags::IN));
-        let mut polled = [watched, other];
-        match poll(&mut polled, None) {
-            Ok(_) if polled[0].revents().intersects(PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL) => return true,
-            Ok(_) if !polled[1].revents().is_empty() => return false,
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(_) => return true,
+pub(crate) fn borrow(handle: &Handle) -> HandleRef<'_> {
+    #[cfg(unix)]
+    return std::os::fd::AsFd::as_fd(handle);
+    #[cfg(windows)]
+    return std::os::windows::io::AsHandle::as_handle(handle);
+}
+
+/// A process to start.
+#[derive(Debug)]
+pub(crate) struct Spawn<'s> {
+    pub(crate) program: &'s OsStr,
+    pub(crate) args: &'s [OsString],
+    pub(crate) env: &'s [(OsString, OsString)],
+    pub(crate) current_dir: Option<&'s OsStr>,
+    /// Its standard streams; None is this process's.
+    pub(crate) stdio: [Option<Io<'s>>; 3],
+    /// It has these, and nothing else of this process, as far as the system can see to that: see [`Given::strays`].
+    pub(crate) given: &'s Given<Io<'s>>,
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// By itself, with this code.
+    Exited(i32),
+    /// By a signal.
+    Signal(i32),
+}
+
+impl End {
+    /// The exit code, if it exited.
+    pub(crate) fn code(self) -> Option<i32> {
+        match self {
+            Self::Exited(code) => Some(code),
+            Self::Signal(_) => None,
         }
     }
-}
 
-/// Ends this process at once: nothing is flushed, no destructor and no `atexit` handler runs.
-pub(crate) fn exit_now(code: i32) -> ! {
-    // SAFETY: `_exit` has no preconditions.
-    unsafe { libc::_exit(code) }
-}
-
-/// Removes a variable from this process's environment.
-pub(crate) fn remove_variable(name: &str) {
-    // SAFETY: this is the first thing that `enter` does, before the program's own code, in a process that has one
-    // thread. Where a program calls `enter` late and has threads by then, the standard library's own lock protects all
-    // access from Rust.
-    unsafe { std::env::remove_var(name) };
-}
-
-/// Has this process more rights than whoever has started it, by its file's owner, group or capabilities?
-pub(crate) fn has_more_rights() -> bool {
-    // SAFETY: asks for a number.
-    unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
-}
-
-/// How long a text for standard error is held back while another process's text is on its way there.
-const TURN: Duration = Duration::from_secs(1);
-
-/// Writes all of `bytes` to standard error, without anything of another process of this library between them.
-///
-/// A pipe takes longer texts in parts: whoever writes one holds a record lock on it, which the system takes back from a
-/// process that dies. A process that holds it too long is not waited for.
-pub(crate) fn write_stderr(mut bytes: &[u8]) {
-    use rustix::{
-        fs::{FlockOperation, fcntl_lock},
-        io::Errno,
-    };
-    // SAFETY: whatever descriptor 2 is, writing to it is what standard error is for; it is only borrowed.
-    let stderr = unsafe { std::os::fd::BorrowedFd::borrow_raw(2) };
-    let deadline = std::time::Instant::now() + TURN;
-    let locked = loop {
-        match fcntl_lock(stderr, FlockOperation::NonBlockingLockExclusive) {
-            Err(Errno::AGAIN | Errno::ACCESS | Errno::INTR) if std::time::Instant::now() < deadline => {
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            locked => break locked.is_ok(),
-        }
-    };
-    while !bytes.is_empty() {
-        match rustix::io::write(stderr, bytes) {
-            Ok(written) => bytes = &bytes[written..],
-            Err(Errno::INTR) => {}
-            Err(_) => break,
+    /// The number of the signal, if one ended it.
+    pub(crate) fn signal(self) -> Option<i32> {
+        match self {
+            Self::Exited(_) => None,
+            Self::Signal(signal) => Some(signal),
         }
     }
-    if locked {
-        // What cannot be unlocked is unlocked when the process ends, which it is about to.
-        let _ = fcntl_lock(stderr, FlockOperation::NonBlockingUnlock);
+
+    pub(crate) fn success(self) -> bool {
+        self == Self::Exited(0)
     }
 }
 
-/// Is standard error open?
-pub(crate) fn has_stderr() -> bool {
-    // SAFETY: only asked whether it is open.
-    let stderr = unsafe { std::os::fd::BorrowedFd::borrow_raw(2) };
-    rustix::io::fcntl_getfd(stderr).is_ok()
+/// What a process has used of the machine, as the system counts it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Usage {
+    pub(crate) user: Duration,
+    pub(crate) system: Duration,
+    /// The most memory that it had at a time, in KiB; or its parent's, where that was more when it was started.
+    pub(crate) peak: u64,
+    /// Pages that had to be found for it, and those of them that had to be read from a file.
+    pub(crate) minor_faults: u64,
+    pub(crate) major_faults: u64,
 }
 
-/// Writes all of `bytes` to standard error, whatever that is by now; what cannot be written is lost.
-pub(crate) fn copy_to_stderr(mut bytes: &[u8]) {
-    use rustix::{
-        event::{PollFd, PollFlags, poll},
-        io::Errno,
-    };
-    // SAFETY: whatever descriptor 2 is, writing to it is what standard error is for; it is only borrowed.
-    let stderr = unsafe { std::os::fd::BorrowedFd::borrow_raw(2) };
-    while !bytes.is_empty() {
-        match rustix::io::write(stderr, bytes) {
-            Ok(written) => bytes = &bytes[written..],
-            Err(Errno::INTR) => {}
-            // Somebody made it so that nobody waits for it; who copies through has the time.
-            Err(Errno::AGAIN) => {
-                let _ = poll(&mut [PollFd::from_borrowed_fd(stderr, PollFlags::OUT)], None);
-            }
-            Err(_) => return,
-        }
-    }
+/// How a process crashed, by its own note.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Crash {
+    pub(crate) signal: i32,
+    /// What the system says of the signal's reason.
+    pub(crate) code: i32,
+    /// Of the memory that the process should not have touched.
+    pub(crate) address: u64,
+    pub(crate) overflow: bool,
+    pub(crate) on_main: bool,
+    /// Where the anchor was in that process.
+    pub(crate) anchor: u64,
+    /// The instruction that failed, and where each function around it goes on: distances from the anchor.
+    pub(crate) frames: Vec<u64>,
 }
 
-/// Names the calling thread, and so the process when it is the main thread, for `ps` and `top`.
-pub(crate) fn name_thread(name: &str) {
-    let short: Vec<u8> = name.bytes().filter(|byte| *byte != 0).take(15).collect();
-    if let Ok(name) = std::ffi::CString::new(short) {
-        // Only cosmetic.
-        let _ = rustix::thread::set_name(&name);
-    }
+/// Where a crashing process notes how it crashes. Its methods run in a signal handler: they neither allocate nor lock.
+pub(crate) trait CrashSink: Send + Sync {
+    /// All but the frames, which come later, one by one.
+    fn note(&self, crash: &Crash);
+
+    /// One frame more. False if there is no room for it.
+    fn note_frame(&self, frame: u64) -> bool;
+}
+
+/// What is sent to another process.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Passed<'h> {
+    /// From now on, `id` is what this handle refers to.
+    Take { id: u64, handle: HandleRef<'h> },
+    /// There will be no more talk of `id`.
+    Release { id: u64 },
+}
+
+/// What arrived from another process.
+#[derive(Debug)]
+pub(crate) enum Delivery {
+    /// From now on, `id` is what this handle refers to. The error is that of this process, if it has no room for
+    /// another one.
+    Take { id: u64, handle: io::Result<Handle> },
+    /// There will be no more talk of `id`.
+    Release { id: u64 },
+}
+
+/// How sure it is that the kernel's OOM killer has ended a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum OomKill {
+    /// The kernel's log says so.
+    Certain,
+    /// The process was killed, not from here, and the kernel has killed for memory since it began to work: one of this
+    /// program's control group, or, where that is not counted, anyone on the machine. Its log cannot be read.
+    Probable,
 }

@@ -4,17 +4,17 @@
 //! whoever sleeps does so on the sockets themselves, and on an alarm for all else.
 
 use crate::{
-    os::{Alarm, wait_any},
+    os::Poller,
     peer::Peer,
     transport::ring::{self, LEADER},
 };
-use std::{io, os::fd::AsFd, sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 #[derive(Debug)]
 pub(crate) enum Bells {
     Words(Arc<ring::Bells>),
     /// Of the collector, and of the leader.
-    Sockets([Alarm; 2]),
+    Sockets([Poller; 2]),
 }
 
 impl Bells {
@@ -24,7 +24,7 @@ impl Bells {
     ///
     /// The system has no descriptors left.
     pub(crate) fn of_sockets() -> io::Result<Self> {
-        Ok(Self::Sockets([Alarm::new()?, Alarm::new()?]))
+        Ok(Self::Sockets([Poller::new()?, Poller::new()?]))
     }
 
     /// Does whoever sleeps have to know all workers that may say something?
@@ -69,8 +69,10 @@ impl Bells {
             Self::Words(bells) => bells.wait(mark, seen, patience),
             Self::Sockets(alarms) => {
                 let alarm = &alarms[usize::from(mark == LEADER)];
-                wait_any(peers.filter_map(Peer::socket).chain([alarm.as_fd()]), patience);
-                alarm.clear();
+                if alarm.wait(peers.filter_map(Peer::socket), patience).is_err() {
+                    // For a lack of kernel memory, which passes.
+                    std::thread::sleep(Duration::from_millis(10));
+                }
             }
         }
     }

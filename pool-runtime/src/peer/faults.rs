@@ -15,7 +15,7 @@ use crate::{
     protocol::{CallHeader, Chunk},
     run::{End, Fault, Series},
     sync::lock,
-    transport::{Outlet, local::Sender},
+    transport::{Outlet, local::LocalSender},
     worker::{Duty, Next, One},
 };
 use std::{
@@ -117,7 +117,7 @@ fn mixed(number: u64) -> u64 {
 /// Reports pass here: late, or not at all.
 #[derive(Clone, Debug)]
 pub(super) struct Gate {
-    reports: Sender,
+    reports: LocalSender,
     state: Arc<GateState>,
 }
 
@@ -150,7 +150,7 @@ pub(super) struct Faults {
 }
 
 impl Faults {
-    pub(super) fn new(plan: Arc<Plan>, thread: Arc<Lifeline>, reports: Sender) -> Self {
+    pub(super) fn new(plan: Arc<Plan>, thread: Arc<Lifeline>, reports: LocalSender) -> Self {
         Self { plan, thread, gate: Gate { reports, state: Arc::default() } }
     }
 

@@ -6,7 +6,7 @@
 use crate::{
     memory::region::Region,
     os,
-    peer::Sink,
+    peer::sink::Sink,
     protocol::{FromWorker, Garbled},
     sync::lock,
     transport::{Inlet, Outlet, Received},

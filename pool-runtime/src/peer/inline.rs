@@ -9,8 +9,7 @@
 
 use crate::{
     error::{Error, Kind, Result},
-    memory::ALIGN,
-    os::StatusPage,
+    memory::{ALIGN, StatusPage},
     panic::{self, Quiet},
     protocol::{CallsWriter, NamedCall},
     run::{
@@ -95,8 +94,7 @@ impl Inline {
     }
 
     fn new_desk(&self) -> Result<Desk> {
-        let mut page = StatusPage::new().map_err(|error| Error::os("cannot run a call in this process", error))?;
-        page.close_fd();
+        let page = StatusPage::local().map_err(|error| Error::os("cannot run a call in this process", error))?;
         let made = {
             let _quiet = Quiet::new();
             self.initializer.as_ref().map(|call| worker::initialize(call, &page)).transpose()

@@ -1,6 +1,6 @@
 //! What others may know of a thread that works in a worker's place, and do about it.
 
-use crate::{dossier::Stage, os::StatusPage, transport::local::Sender};
+use crate::{dossier::Stage, memory::StatusPage, transport::local::LocalSender};
 use std::sync::{
     OnceLock,
     atomic::{AtomicBool, Ordering},
@@ -9,8 +9,8 @@ use std::sync::{
 /// What others may know of a thread that works, and do about it.
 #[derive(Debug)]
 pub(crate) struct Lifeline {
-    pub(super) calls: Sender,
-    pub(super) reports: Sender,
+    pub(super) calls: LocalSender,
+    pub(super) reports: LocalSender,
     pub(super) abandoned: AtomicBool,
     /// It had nothing to do when it was abandoned, and so ends at once.
     pub(super) was_idle: AtomicBool,

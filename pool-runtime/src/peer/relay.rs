@@ -7,21 +7,18 @@
 //! ```
 //!
 //! Only the thread reads the pipes and prints. It sleeps until something comes; no process waits for another's line to
-//! end. A process that has ended is [drained](Relay::drain): what it wrote is passed on, whoever else holds its pipe
-//! open. Others, which it has started, may do so and go on to write: they are passed on until they are through, except
+//! end. A process that has ended is [drained](Relay::drain): what it wrote is passed on, though others may hold its
+//! pipe open. Others, which it has started, may do so and go on to write: they are passed on until they are through, except
 //! in a test, which is not to be shown what comes after its end.
 //!
-//! Nothing else must ever wait for long for the thread: whoever reads what it prints may have stopped.
+//! Nothing else waits long for the thread, as the reader of its output may have stopped.
 
-use crate::{os, sync::lock};
-use rustix::{
-    event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll},
-    fs::{OFlags, fcntl_setfl},
-    io::{Errno, ioctl_fionread},
+use crate::{
+    os::{self, PolledPipe, Poller},
+    sync::lock,
 };
 use std::{
     io::{self, PipeReader, Read},
-    os::fd::{AsFd, OwnedFd},
     sync::{Arc, Condvar, Mutex, PoisonError},
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -52,19 +49,19 @@ pub(crate) enum To {
 /// The thread, for as long as there is something for it to do.
 #[derive(Debug)]
 pub(crate) struct Relay {
-    table: Arc<Table>,
+    state: Arc<RelayState>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 #[derive(Debug)]
-struct Table {
-    bell: OwnedFd,
+struct RelayState {
+    poller: Poller,
     orders: Mutex<Orders>,
 }
 
 #[derive(Debug, Default)]
 struct Orders {
-    new: Vec<Stream>,
+    new: Vec<RelayedStream>,
     drain: Vec<Arc<Strand>>,
     /// How many streams there are.
     open: usize,
@@ -75,12 +72,12 @@ struct Orders {
 /// One stream of one process, as others see it.
 #[derive(Debug, Default)]
 pub(crate) struct Strand {
-    seen: Mutex<Seen>,
+    seen: Mutex<StrandState>,
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct Seen {
+struct StrandState {
     last: Vec<u8>,
     /// There is no more of it, or what there was when somebody asked has been passed on.
     drained: bool,
@@ -115,33 +112,32 @@ impl Strand {
 impl Relay {
     /// Starts the thread. In a test, what it prints belongs to the test on whose thread this is called.
     pub(crate) fn new() -> io::Result<Self> {
-        let bell = os::beyond_standard(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?)?;
-        let table = Arc::new(Table { bell, orders: Mutex::default() });
-        let its = table.clone();
+        let state = Arc::new(RelayState { poller: Poller::new()?, orders: Mutex::default() });
+        let its = state.clone();
         let thread = std::thread::Builder::new().name("pool-relay".into()).stack_size(1 << 18).spawn(move || {
             os::block_all_signals();
             its.pass_on();
         })?;
-        Ok(Self { table, thread: Mutex::new(Some(thread)) })
+        Ok(Self { state, thread: Mutex::new(Some(thread)) })
     }
 
     /// Passes on what comes out of a pipe.
     pub(crate) fn add(&self, pipe: PipeReader, to: To) -> io::Result<Arc<Strand>> {
-        fcntl_setfl(&pipe, OFlags::NONBLOCK)?;
+        let pipe = PolledPipe::new(pipe)?;
         let strand = Arc::new(Strand::default());
-        let stream = Stream { pipe, to, unprinted: Vec::new(), held: None, strand: strand.clone() };
-        let mut orders = lock(&self.table.orders);
+        let stream = RelayedStream { pipe, to, unprinted: Vec::new(), held: None, strand: strand.clone() };
+        let mut orders = lock(&self.state.orders);
         orders.new.push(stream);
         orders.open += 1;
         drop(orders);
-        self.table.ring();
+        self.state.poller.ring();
         Ok(strand)
     }
 
     /// Waits until all has been passed on that a process has printed, which has ended.
     pub(crate) fn drain(&self, strand: &Arc<Strand>, in_test: bool) {
-        lock(&self.table.orders).drain.push(strand.clone());
-        self.table.ring();
+        lock(&self.state.orders).drain.push(strand.clone());
+        self.state.poller.ring();
         let patience = if in_test { PATIENCE_IN_TEST } else { PATIENCE };
         let seen = lock(&strand.seen);
         let waited = strand.changed.wait_timeout_while(seen, patience, |seen| !seen.drained);
@@ -150,11 +146,11 @@ impl Relay {
 
     /// Nothing more is added. Waits for the thread, unless somebody still holds a pipe that a process had.
     pub(crate) fn finish(&self) {
-        let mut orders = lock(&self.table.orders);
+        let mut orders = lock(&self.state.orders);
         orders.over = true;
         let open = orders.open;
         drop(orders);
-        self.table.ring();
+        self.state.poller.ring();
         if let Some(thread) = lock(&self.thread).take()
             && open == 0
         {
@@ -170,15 +166,10 @@ impl Drop for Relay {
     }
 }
 
-impl Table {
-    fn ring(&self) {
-        // A bell that is full rings already.
-        let _ = rustix::io::write(&self.bell, &1_u64.to_ne_bytes());
-    }
-
+impl RelayState {
     /// The whole work of the thread.
     fn pass_on(&self) {
-        let mut streams: Vec<Stream> = Vec::new();
+        let mut streams: Vec<RelayedStream> = Vec::new();
         let mut buffer = vec![0; 1 << 16];
         loop {
             let mut orders = lock(&self.orders);
@@ -202,7 +193,7 @@ impl Table {
         }
     }
 
-    fn remove(&self, streams: &mut Vec<Stream>, at: usize) {
+    fn remove(&self, streams: &mut Vec<RelayedStream>, at: usize) {
         let mut stream = streams.swap_remove(at);
         stream.print_all();
         let strand = stream.strand.clone();
@@ -213,32 +204,19 @@ impl Table {
     }
 
     /// Sleeps until something has come, and passes that on.
-    fn look(&self, streams: &mut Vec<Stream>, buffer: &mut [u8]) {
+    fn look(&self, streams: &mut Vec<RelayedStream>, buffer: &mut [u8]) {
         let now = Instant::now();
         let held = streams.iter().filter_map(|stream| stream.held).min();
         let left = held.map(|until| until.saturating_duration_since(now));
-        let left = left.map(|left| Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) });
-        let pipes = streams.iter().map(|stream| stream.pipe.as_fd());
-        let mut polled: Vec<_> = [self.bell.as_fd()]
-            .into_iter()
-            .chain(pipes)
-            .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))
-            .collect();
-        match poll(&mut polled, left.as_ref()) {
-            Ok(_) => {}
-            Err(Errno::INTR) => return,
+        let Ok(ready) = self.poller.wait(streams.iter().map(|stream| stream.pipe.handle()), left) else {
             // For a lack of kernel memory, which passes.
-            Err(_) => return std::thread::sleep(Duration::from_millis(10)),
-        }
-        let ready: Vec<bool> = polled.iter().map(|fd| !fd.revents().is_empty()).collect();
-        if ready[0] {
-            let _ = rustix::io::read(&self.bell, &mut [0; 8]);
-        }
+            return std::thread::sleep(Duration::from_millis(10));
+        };
         let now = Instant::now();
         // From the last, as one that is removed has the last one in its place.
         for at in (0..streams.len()).rev() {
             let stream = &mut streams[at];
-            if ready[at + 1] && stream.read(buffer) == Some(0) {
+            if ready[at] && stream.read(buffer) == Some(0) {
                 self.remove(streams, at);
             } else if stream.held.is_some_and(|until| until <= now) {
                 stream.print_all();
@@ -249,8 +227,8 @@ impl Table {
 
 /// One stream of one process.
 #[derive(Debug)]
-struct Stream {
-    pipe: PipeReader,
+struct RelayedStream {
+    pipe: PolledPipe,
     to: To,
     /// The beginning of a line: what several processes print, and what this one prints, is not to be found inside of
     /// one.
@@ -260,7 +238,7 @@ struct Stream {
     strand: Arc<Strand>,
 }
 
-impl Stream {
+impl RelayedStream {
     /// Takes some of what there is, and prints the lines that are whole by now. Returns how much it was: none at the
     /// end, None if nothing is there yet.
     fn read(&mut self, buffer: &mut [u8]) -> Option<usize> {
@@ -294,7 +272,7 @@ impl Stream {
     /// Passes on all that is there just now. Says whether there may be more to come.
     fn drain(&mut self, buffer: &mut [u8]) -> bool {
         // What others write meanwhile is not waited for.
-        let mut left = ioctl_fionread(&self.pipe).unwrap_or(0);
+        let mut left = self.pipe.unread();
         let more = loop {
             match self.read(buffer) {
                 Some(0) => break false,
@@ -364,9 +342,9 @@ mod tests {
     #[test]
     fn the_beginning_of_a_line_is_held_from_when_it_came() {
         let (reader, mut writer) = io::pipe().unwrap();
-        fcntl_setfl(&reader, OFlags::NONBLOCK).unwrap();
+        let pipe = PolledPipe::new(reader).unwrap();
         let mut stream =
-            Stream { pipe: reader, to: To::Stderr, unprinted: Vec::new(), held: None, strand: Arc::default() };
+            RelayedStream { pipe, to: To::Stderr, unprinted: Vec::new(), held: None, strand: Arc::default() };
         let mut read = |text: &str| {
             writer.write_all(text.as_bytes()).unwrap();
             stream.read(&mut [0; 64]);

@@ -6,7 +6,7 @@
 use crate::{
     memory::{Block, Split, cache},
     os,
-    peer::Sink,
+    peer::sink::Sink,
     protocol::{Bulk, RecordReader, WriteFrame, stop_frame},
     sync::lock,
     transport::{Append as _, ring},
@@ -21,7 +21,7 @@ use std::{
 
 #[derive(Debug)]
 pub(crate) struct Ringed {
-    memory: Arc<ring::Memory>,
+    memory: Arc<ring::RingMemory>,
     sending: Mutex<Sending>,
     receiving: Mutex<Receiving>,
     /// Is the backlog not empty?
@@ -30,13 +30,13 @@ pub(crate) struct Ringed {
 
 #[derive(Debug)]
 struct Sending {
-    calls: ring::Calls,
+    calls: ring::CallSender,
     backlog: VecDeque<Vec<u8>>,
 }
 
 #[derive(Debug)]
 struct Receiving {
-    reports: ring::Reports,
+    reports: ring::ReportReceiver,
     /// What has been read and is no whole record yet.
     stream: Vec<u8>,
     /// A value of which much plain data is on its way.
@@ -68,9 +68,9 @@ const MOST_SPLIT: usize = 1 << 30;
 const KEPT: usize = 1 << 19;
 
 impl Ringed {
-    pub(super) fn new(memory: Arc<ring::Memory>) -> Self {
-        let calls = ring::Calls::new(memory.clone());
-        let reports = ring::Reports::new(memory.clone());
+    pub(super) fn new(memory: Arc<ring::RingMemory>) -> Self {
+        let calls = ring::CallSender::new(memory.clone());
+        let reports = ring::ReportReceiver::new(memory.clone());
         Self {
             memory,
             sending: Mutex::new(Sending { calls, backlog: VecDeque::new() }),
@@ -123,7 +123,7 @@ impl Ringed {
     }
 
     /// The memory of the rings: who sleeps, and whether there is something to read.
-    pub(super) fn memory(&self) -> &ring::Memory {
+    pub(super) fn memory(&self) -> &ring::RingMemory {
         &self.memory
     }
 
@@ -162,7 +162,7 @@ fn is_to_be_split(bulk: &Bulk) -> bool {
     (KEPT..=MOST_SPLIT).contains(&bulk.length)
 }
 
-fn send_frame(calls: &mut ring::Calls, frame: &[u8]) -> Result<bool, Unusable> {
+fn send_frame(calls: &mut ring::CallSender, frame: &[u8]) -> Result<bool, Unusable> {
     let sent = match frame.len() <= ring::WHOLE {
         true => calls.send(frame.len(), |space| space.put(frame)),
         false => calls.send_in_pieces(frame),
@@ -183,7 +183,7 @@ impl Receiving {
                         any = true;
                         unfinished.missing -= length;
                     }
-                    Err(_) => self.fault = Some(ring::MAD.to_owned()),
+                    Err(_) => self.fault = Some(ring::CORRUPT.to_owned()),
                 }
                 if let Some(whole) = self.split.take_if(|unfinished| unfinished.missing == 0) {
                     self.fault = sink.split(whole.number, whole.split).err();
@@ -203,7 +203,7 @@ impl Receiving {
                         Err(fault) => self.fault = Some(fault),
                     }
                 }
-                Err(_) => self.fault = Some(ring::MAD.to_owned()),
+                Err(_) => self.fault = Some(ring::CORRUPT.to_owned()),
             }
         }
         any

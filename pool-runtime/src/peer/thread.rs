@@ -13,12 +13,13 @@
 use crate::{
     dossier::{Loss, Stage},
     error::{Error, Kind},
-    os::StatusPage,
+    memory::StatusPage,
+    os::End,
     panic::{self, Quiet},
     peer::{
         faults::{Faults, Plan},
         framed::Framed,
-        launch::StartFailure,
+        handshake::StartFailure,
         lifeline::Lifeline,
     },
     protocol::{FromWorker, NamedCall},
@@ -29,13 +30,11 @@ use crate::{
     sync::lock,
     transport::{
         Inlet, Outlet, Received,
-        local::{self, Receiver, Sender},
+        local::{self, LocalReceiver, LocalSender},
     },
     worker::{self, Duty, Next},
 };
 use std::{
-    os::unix::process::ExitStatusExt,
-    process::ExitStatus,
     sync::{
         Arc, Mutex, OnceLock,
         atomic::{AtomicBool, Ordering},
@@ -71,9 +70,7 @@ impl WorkerThread {
         initializer_timeout: Option<Duration>,
     ) -> Result<Self, Error> {
         let failed = |error| Error::os("cannot start a thread that works", error);
-        let mut page = StatusPage::new().map_err(failed)?;
-        page.close_fd();
-        let page = Arc::new(page);
+        let page = Arc::new(StatusPage::local().map_err(failed)?);
         let (calls, inbox) = local::queue();
         let (reports, inlet) = local::queue();
         let lifeline = Arc::new(Lifeline {
@@ -161,7 +158,7 @@ impl WorkerThread {
             Stage::Idle if abandoned => Stage::Running,
             stage => stage,
         };
-        let status = ExitStatus::from_raw(if died { libc::SIGKILL } else { 0 });
+        let status = if died { End::KILLED } else { End::Exited(0) };
         Loss { status: Some(status), stage, fault, ..Loss::of(std::process::id()) }
     }
 }
@@ -170,8 +167,8 @@ impl WorkerThread {
 struct ThreadWorker {
     lifeline: Arc<Lifeline>,
     page: Arc<StatusPage>,
-    inbox: Receiver,
-    reports: Sender,
+    inbox: LocalReceiver,
+    reports: LocalSender,
 }
 
 impl ThreadWorker {

@@ -14,7 +14,7 @@ use crate::{
     error::{Error, Kind},
     job::Deferral,
     os,
-    peer::{Peer, launch::StartFailure},
+    peer::{Peer, handshake::StartFailure},
     pool::{
         dispatcher::{FailedStart, Start},
         inner::Inner,
@@ -25,7 +25,6 @@ use crate::{
 };
 use std::{
     io,
-    os::unix::process::ExitStatusExt as _,
     sync::Arc,
     thread::JoinHandle,
     time::{Duration, Instant},

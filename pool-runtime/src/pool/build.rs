@@ -3,14 +3,11 @@
 use crate::{
     dossier::keep::DossierKeeper,
     error::{Error, Kind, Result},
+    identity,
     job::Callbacks,
     options::WorkerOptions,
     os,
-    peer::{
-        Bells, Inline, Source,
-        faults::Plan,
-        launch::{self, Launch},
-    },
+    peer::{Bells, Inline, Source, faults::Plan, handshake, spawn::Launch},
     policy::Wish,
     pool::{
         attendant,
@@ -104,7 +101,7 @@ impl PoolBuilder {
     /// [backend](Self::backend) without processes, and what only processes have: [`env`](Self::env),
     /// [`current_dir`](Self::current_dir), [`sandbox`](Self::sandbox).
     pub fn build(mut self) -> Result<Pool> {
-        let processes = self.processes.unwrap_or_else(program::cpu_count);
+        let processes = self.processes.unwrap_or_else(identity::cpu_count);
         self.check(processes)?;
         let choose = |index| {
             let choose = |options, each: &EachWorker| each.0(index, options);
@@ -297,7 +294,7 @@ impl Pool {
 fn hello_for(name: &str, options: &[WorkerOptions]) -> impl Fn(usize, u32) -> Hello + Send + Sync + 'static {
     let name = name.to_owned();
     let places: Vec<_> = options.iter().map(WorkerOptions::place).collect();
-    move |seat, epoch| launch::hello(format!("{name}-{}", seat + 1), false, epoch, false, places[seat].clone())
+    move |seat, epoch| handshake::hello(format!("{name}-{}", seat + 1), false, epoch, false, places[seat].clone())
 }
 
 /// What workers behind rings ring; None if there are to be no rings, or cannot be.
@@ -308,7 +305,7 @@ fn some_bells(transport: Option<Transport>) -> Result<Option<Arc<ring::Bells>>> 
             Some(ring::Bells::new().map_err(|error| Error::os("cannot share memory with workers", error))?)
         }
         // The other way works also where memory is short, or comes in pages of another size.
-        None => ring::Bells::new().and_then(|bells| ring::Memory::new().map(|_| bells)).ok(),
+        None => ring::Bells::new().and_then(|bells| ring::RingMemory::new().map(|_| bells)).ok(),
     };
     Ok(bells.map(Arc::new))
 }

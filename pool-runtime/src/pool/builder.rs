@@ -2,7 +2,7 @@
 
 use crate::{
     options::{RestartPolicy, WorkerOptions, surroundings},
-    peer::launch::START_TIMEOUT,
+    peer::spawn::START_TIMEOUT,
     policy::Wish,
     pool::Backend,
     sandbox::Sandbox,

@@ -7,9 +7,10 @@ use crate::{
         keep::DossierKeeper,
     },
     error::Error,
+    identity,
     memory::{packed::Slices, region::Region},
     pool::{inner::Inner, submission::Submission},
-    program, registry,
+    registry,
     task::TaskInfo,
 };
 use std::sync::Arc;
@@ -37,7 +38,7 @@ pub(super) fn keep(keeper: &DossierKeeper, inner: &Inner, work: &dyn Submission,
     regions.dedup_by_key(|region| region.id());
     let (job, attempt) = dossier.call.unwrap_or_default();
     let call = LostCall {
-        build: program::build(),
+        build: identity::build(),
         pid: dossier.pid(),
         job,
         attempt,

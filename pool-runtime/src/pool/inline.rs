@@ -21,7 +21,8 @@ impl Inner {
             .map_err(|error| error.of_task(work.task()))?;
         for index in 0..calls {
             // A pool that was terminated meanwhile runs nothing more.
-            let result = match lock(&self.core).dispatcher.goes_on_inline() {
+            let goes_on = lock(&self.core).dispatcher.goes_on_inline();
+            let result = match goes_on {
                 true => self.run_one(inline, &**work, index).and_then(value),
                 false => Err(Error::new(Kind::Terminated)),
             };

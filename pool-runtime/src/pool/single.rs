@@ -6,7 +6,7 @@ use crate::{
     options::{RestartPolicy, WorkerOptions},
     peer::{
         Source,
-        launch::{Launch, Launched},
+        spawn::{Launch, Launched},
     },
     policy::Policy,
     pool::{

@@ -1,11 +1,6 @@
 //! The job that runs here, as its task can ask: which it is, and how long it may take.
 
-use crate::{
-    os::{self, StatusPage},
-    policy::Timing,
-    protocol::CallHeader,
-    sync::lock,
-};
+use crate::{memory::StatusPage, os, policy::Timing, protocol::CallHeader, sync::lock};
 use std::{
     cell::RefCell,
     fmt,

@@ -11,8 +11,7 @@ pub(crate) use series::{End, Pace};
 use crate::{
     codec::{CodecError, Reader, Writer},
     dossier::Stage,
-    memory::Few,
-    os::StatusPage,
+    memory::{Few, StatusPage},
     protocol::Failure,
 };
 use std::{any::Any, fmt};

@@ -12,7 +12,7 @@ pub(crate) enum Reporter {
         /// The records of the call that has just ended.
         frame: Vec<u8>,
     },
-    Ring(ring::Outgoing),
+    Ring(ring::ReportSender),
 }
 
 impl Reporter {

@@ -7,8 +7,7 @@
 use crate::{
     codec::{Reader, Writer},
     dossier::Stage,
-    memory::{Hold, packed::Slices},
-    os::{CallId, StatusPage},
+    memory::{CallId, Hold, StatusPage, packed::Slices},
     panic::{self, PanicInfo},
     protocol::{Failed, Failure, RecordHead},
     run::{Fault, Run, current::JobClock, reporter::Reporter},

@@ -1,25 +1,25 @@
 //! The transport over ipc-channel: one channel each way, made by the parent, for as long as the worker lives.
 //!
 //! ```text
-//!   parent                                    worker
-//!   Sender ── IpcBytesSender ═══ socket ═══▶ IpcBytesReceiver ── Receiver     calls
-//!   Receiver ─ IpcBytesReceiver ◀══ socket ═══ IpcBytesSender ── Sender       reports
+//!   parent                                            worker
+//!   ChannelSender ── IpcBytesSender ═══ socket ═══▶ IpcBytesReceiver ── ChannelReceiver     calls
+//!   ChannelReceiver ─ IpcBytesReceiver ◀══ socket ═══ IpcBytesSender ── ChannelSender       reports
 //! ```
 //!
 //! What ipc-channel 0.23 does not do well, this module does not let it do:
 //!
 //! - A frame larger than one packet would go through a socket of its own, whose reading end the sender holds open
-//!   itself: if the reader dies, the sender waits for ever. Frames are cut here into [parts](Part) that fit one packet.
+//!   itself: if the reader dies, the sender waits for ever. Frames are cut here into [fragments](Fragment) of one packet.
 //! - Its rendezvous, the one-shot server, leaves directories behind, needs a short writable path and has no time-out.
-//!   The worker's ends are passed at its start as descriptors instead; [`descriptor_of`] finds out their numbers.
+//!   The worker's ends are passed at its start instead; [`Link`] finds their sockets.
 //! - It believes what the other side says of a packet: wrong numbers make it allocate without limit, panic, or wait for
 //!   a rest that never comes. The parent looks at each packet's head before it lets ipc-channel receive it.
-//! - It keeps, or panics over, descriptors that come with a packet. No packet has any here: one that does is refused
+//! - It keeps, or panics over, handles that come with a packet. No packet has any here: one that does is refused
 //!   before they are received.
 //! - Sending to a dead peer raises `SIGPIPE`; receiving fails with `EINTR`. Both stay in here.
 
 use crate::{
-    os::{self, Child},
+    os::{self, Child, Handle, HandleRef, Link, SharedSocket},
     transport::{Frame, Inlet, Outlet, Received},
 };
 use ipc_channel::{
@@ -27,17 +27,14 @@ use ipc_channel::{
     ipc::{self, IpcBytesReceiver, IpcBytesSender},
     platform::OsIpcSender,
 };
-use rustix::net::{RecvAncillaryBuffer, RecvFlags, ReturnFlags, recvmsg};
 use std::{
-    fmt::Debug,
-    io::{self, IoSliceMut},
-    os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd},
+    io,
     sync::{Arc, LazyLock, Mutex, PoisonError},
     time::Instant,
 };
 
-/// The head of every part: a mark, how many bytes of the frame are still to come after this part, and how many in all.
-struct Part {
+/// The head of every fragment: a mark, how many bytes of the frame come after this fragment, and how many it has in all.
+struct Fragment {
     left: u64,
     total: u64,
 }
@@ -45,8 +42,8 @@ struct Part {
 const MARK: u64 = u64::from_le_bytes(*b"\xf3pool\r\n\x01");
 const HEAD: usize = 32;
 
-/// The longest part. What the kernel allows beyond this would only make larger allocations.
-static PART: LazyLock<usize> = LazyLock::new(|| OsIpcSender::get_max_fragment_size().min(1 << 17));
+/// The longest fragment. What the kernel allows beyond this would only make larger allocations.
+static LONGEST: LazyLock<usize> = LazyLock::new(|| OsIpcSender::get_max_fragment_size().min(1 << 17));
 
 /// A frame of at most this size goes through even if the other side does not read just now: a few of them fit into the
 /// socket's buffer.
@@ -55,7 +52,7 @@ pub(crate) const UNHINDERED: usize = 1 << 16;
 /// What a worker may send before it works, in one frame: the longest is why its initializer failed.
 const MOST_OF_AN_ANSWER: u64 = 1 << 26;
 
-impl Part {
+impl Fragment {
     fn write(&self, to: &mut Vec<u8>) {
         to.extend_from_slice(&MARK.to_le_bytes());
         to.extend_from_slice(&self.left.to_le_bytes());
@@ -63,9 +60,9 @@ impl Part {
         to.resize(to.len().next_multiple_of(HEAD), 0);
     }
 
-    fn read(part: &[u8]) -> Result<(Self, &[u8]), String> {
-        let word = |at: usize| part.get(at..at + 8).and_then(|word| word.try_into().ok()).map(u64::from_le_bytes);
-        match (word(0), word(8), word(16), part.get(HEAD..)) {
+    fn read(fragment: &[u8]) -> Result<(Self, &[u8]), String> {
+        let word = |at: usize| fragment.get(at..at + 8).and_then(|word| word.try_into().ok()).map(u64::from_le_bytes);
+        match (word(0), word(8), word(16), fragment.get(HEAD..)) {
             (Some(MARK), Some(left), Some(total), Some(rest)) => Ok((Self { left, total }, rest)),
             _ => Err("sent bytes that are no message".into()),
         }
@@ -75,94 +72,76 @@ impl Part {
 /// Both ends of both channels. The worker's are on their way to another process.
 #[derive(Debug)]
 pub(crate) struct Pair {
-    pub(crate) sender: Sender,
-    pub(crate) receiver: Receiver,
-    worker_receiver: IpcBytesReceiver,
-    worker_sender: IpcBytesSender,
+    pub(crate) sender: ChannelSender,
+    pub(crate) receiver: ChannelReceiver,
+    worker_receiver: Link<IpcBytesReceiver>,
+    worker_sender: Link<IpcBytesSender>,
 }
 
 impl Pair {
     pub(crate) fn new() -> io::Result<Self> {
         let (sender, worker_receiver) = above_standard_channel()?;
         let (worker_sender, receiver) = above_standard_channel()?;
-        Ok(Self { sender: Sender::new(sender), receiver: Receiver::new(receiver)?, worker_receiver, worker_sender })
+        let (sender, receiver) = (ChannelSender::new(sender), ChannelReceiver::new(receiver));
+        Ok(Self { sender, receiver, worker_receiver, worker_sender })
     }
 
     /// The worker's ends, to be inherited: first that which it reads.
-    pub(crate) fn worker_ends(&self) -> io::Result<[BorrowedFd<'_>; 2]> {
-        Ok([
-            os::borrow(&self.worker_receiver, descriptor_of(&self.worker_receiver)?),
-            os::borrow(&self.worker_sender, descriptor_of(&self.worker_sender)?),
-        ])
+    pub(crate) fn worker_ends(&self) -> [HandleRef<'_>; 2] {
+        [self.worker_receiver.handle(), self.worker_sender.handle()]
     }
 }
 
-/// The worker's two ends, made from the descriptors that it was started with.
-pub(crate) fn inherited(reads: OwnedFd, writes: OwnedFd) -> io::Result<(Sender, Receiver)> {
+/// The worker's two ends, made from the sockets that it was started with.
+pub(crate) fn inherited(reads: Handle, writes: Handle) -> io::Result<(ChannelSender, ChannelReceiver)> {
     let (_, receiver) = above_standard_channel()?;
-    os::move_into(reads, &receiver, descriptor_of(&receiver)?)?;
+    receiver.replace(reads)?;
     let (sender, _) = above_standard_channel()?;
-    os::move_into(writes, &sender, descriptor_of(&sender)?)?;
-    Ok((Sender::new(sender), Receiver::new(receiver)?))
+    sender.replace(writes)?;
+    Ok((ChannelSender::new(sender), ChannelReceiver::new(receiver)))
 }
 
-/// A channel that does not live on descriptors 0 to 2, should the program have closed those: whatever is printed
-/// would go into the channel.
-fn above_standard_channel() -> io::Result<(IpcBytesSender, IpcBytesReceiver)> {
+/// A channel that does not take the place of a standard stream, should the program have closed those: whatever is
+/// printed would go into the channel.
+fn above_standard_channel() -> io::Result<(Link<IpcBytesSender>, Link<IpcBytesReceiver>)> {
     let mut below = Vec::new();
     loop {
         let (sender, receiver) = ipc::bytes_channel()?;
-        if descriptor_of(&sender)? > 2 && descriptor_of(&receiver)? > 2 {
+        let (sender, receiver) = (Link::new(sender)?, Link::new(receiver)?);
+        if !sender.is_standard() && !receiver.is_standard() {
             return Ok((sender, receiver));
         }
         below.push((sender, receiver));
     }
 }
 
-/// The number of the descriptor in one end of a channel.
-///
-/// ipc-channel keeps it private, but shows it: `…{ fd: SharedFileDescriptor(7) }`, `…{ fd: Cell { value: 8 } }`. A
-/// version that shows something else is refused here, before anything is done with a wrong number.
-fn descriptor_of(end: &impl Debug) -> io::Result<RawFd> {
-    let shown = format!("{end:?}");
-    let mut numbers = shown.split(|c: char| !c.is_ascii_digit()).filter(|digits| !digits.is_empty());
-    let number = numbers.next().and_then(|digits| digits.parse::<RawFd>().ok());
-    number
-        .filter(|number| numbers.next().is_none() && is_packet_socket(os::borrow(end, *number)))
-        .ok_or_else(|| io::Error::other(format!("this version of ipc-channel hides its descriptors: {shown}")))
-}
-
-fn is_packet_socket(fd: BorrowedFd<'_>) -> bool {
-    rustix::net::sockopt::socket_type(fd).is_ok_and(|kind| kind == rustix::net::SocketType::SEQPACKET)
-}
-
 /// The end that sends.
 #[derive(Debug)]
-pub(crate) struct Sender {
-    /// Locked for as long as a frame takes: the parts of two frames must not mix.
-    channel: Mutex<IpcBytesSender>,
+pub(crate) struct ChannelSender {
+    /// Locked for as long as a frame takes: the fragments of two frames must not mix.
+    channel: Mutex<Link<IpcBytesSender>>,
 }
 
-impl Sender {
-    fn new(channel: IpcBytesSender) -> Self {
+impl ChannelSender {
+    fn new(channel: Link<IpcBytesSender>) -> Self {
         Self { channel: Mutex::new(channel) }
     }
 }
 
-impl Outlet for Sender {
+impl Outlet for ChannelSender {
     fn send(&self, frame: &[u8]) -> io::Result<()> {
-        let room = *PART - HEAD;
+        let room = *LONGEST - HEAD;
         let channel = self.channel.lock().unwrap_or_else(PoisonError::into_inner);
         let held = os::SigpipeHeld::new();
-        let mut part = Vec::with_capacity(HEAD + frame.len().min(room));
+        let mut fragment = Vec::with_capacity(HEAD + frame.len().min(room));
         let mut rest = frame;
         loop {
             let (now, later) = rest.split_at(rest.len().min(room));
-            part.clear();
-            Part { left: later.len() as u64, total: frame.len() as u64 }.write(&mut part);
-            part.extend_from_slice(now);
+            fragment.clear();
+            Fragment { left: later.len() as u64, total: frame.len() as u64 }.write(&mut fragment);
+            fragment.extend_from_slice(now);
             loop {
-                match channel.send(&part) {
+                match channel.send(&fragment) {
                     Ok(()) => break,
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                     Err(error) => {
@@ -187,9 +166,8 @@ impl Outlet for Sender {
 
 /// The end that receives.
 #[derive(Debug)]
-pub(crate) struct Receiver {
-    channel: IpcBytesReceiver,
-    number: RawFd,
+pub(crate) struct ChannelReceiver {
+    channel: Link<IpcBytesReceiver>,
     /// The other process, whose end is to be noticed: the channel alone does not tell, if a process of its own holds
     /// the other end open.
     alarm: Option<Arc<Child>>,
@@ -200,10 +178,9 @@ pub(crate) struct Receiver {
     most: u64,
 }
 
-impl Receiver {
-    fn new(channel: IpcBytesReceiver) -> io::Result<Self> {
-        let number = descriptor_of(&channel)?;
-        Ok(Self { channel, number, alarm: None, unfinished: Vec::new(), total: 0, most: u64::MAX })
+impl ChannelReceiver {
+    fn new(channel: Link<IpcBytesReceiver>) -> Self {
+        Self { channel, alarm: None, unfinished: Vec::new(), total: 0, most: u64::MAX }
     }
 
     /// Also ends when `process` does.
@@ -213,20 +190,20 @@ impl Receiver {
     }
 
     /// Shares it, and its socket with those who only wait for something to come, or for the other side to go.
-    pub(crate) fn share(self) -> (Arc<Mutex<Box<dyn Inlet>>>, ReceivingSocket) {
-        let number = self.number;
+    pub(crate) fn share(self) -> (Arc<Mutex<Box<dyn Inlet>>>, SharedInlet) {
+        let number = self.channel.number();
         let owner: Arc<Mutex<Box<dyn Inlet>>> = Arc::new(Mutex::new(Box::new(self)));
-        (owner.clone(), ReceivingSocket { owner, number })
+        (owner.clone(), SharedSocket::new(owner, number))
     }
 
-    /// Another descriptor of the socket, to see the other side go.
-    pub(crate) fn duplicate(&self) -> io::Result<OwnedFd> {
-        os::borrow(&self.channel, self.number).try_clone_to_owned()
+    /// Another handle of the socket, to see the other side go.
+    pub(crate) fn duplicate(&self) -> io::Result<Handle> {
+        self.channel.duplicate()
     }
 
-    /// Whether there is a part to receive now; whether there can be more later.
+    /// Whether there is a fragment to receive now; whether there can be more later.
     fn wait(&self, deadline: Option<Instant>) -> io::Result<(bool, bool)> {
-        let socket = os::borrow(&self.channel, self.number);
+        let socket = self.channel.handle();
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let [readable, ended] = match &self.alarm {
             Some(alarm) => os::wait_readable([socket, alarm.sentinel()], left)?,
@@ -243,28 +220,23 @@ impl Receiver {
     /// Whether the packet that is next is one that ipc-channel sent, whole: it states its own length, head included,
     /// and the length of what follows the head; and nothing but bytes is in it.
     fn is_sound(&self) -> bool {
-        let mut head = [0; 16];
-        let flags = RecvFlags::PEEK | RecvFlags::TRUNC | RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
-        let socket = os::borrow(&self.channel, self.number);
-        // Descriptors find no room: they stay where they are, and it is said that there were some.
-        let mut none = RecvAncillaryBuffer::default();
-        match recvmsg(socket, &mut [IoSliceMut::new(&mut head)], &mut none, flags) {
-            Ok(packet) if packet.flags.contains(ReturnFlags::CTRUNC) => false,
+        match self.channel.peek() {
+            Ok(packet) if packet.has_handles => false,
             // The end of the channel, not a packet.
-            Ok(packet) if packet.bytes == 0 => true,
+            Ok(packet) if packet.length == 0 => true,
             Ok(packet) => {
-                let length = packet.bytes as u64;
-                let word = |at| head[at..].first_chunk().map_or(0, |word| u64::from_ne_bytes(*word));
-                word(0) == length && length.checked_sub(head.len() as u64) == Some(word(8))
+                let length = packet.length as u64;
+                let word = |at| packet.head[at..].first_chunk().map_or(0, |word| u64::from_ne_bytes(*word));
+                word(0) == length && length.checked_sub(packet.head.len() as u64) == Some(word(8))
             }
             // Receiving it properly will tell.
             Err(_) => true,
         }
     }
 
-    /// Adds a part to the frame it belongs to. Returns the frame if it is whole.
-    fn assemble(&mut self, part: Vec<u8>) -> Result<Option<Frame>, String> {
-        let (head, rest) = Part::read(&part)?;
+    /// Adds a fragment to the frame it belongs to. Returns the frame if it is whole.
+    fn assemble(&mut self, fragment: Vec<u8>) -> Result<Option<Frame>, String> {
+        let (head, rest) = Fragment::read(&fragment)?;
         let so_far = self.unfinished.len() as u64 + rest.len() as u64;
         let first = self.unfinished.is_empty();
         if head.total > self.most {
@@ -274,7 +246,7 @@ impl Receiver {
             return Err("sent parts of a message that do not fit together".into());
         }
         if first && head.left == 0 {
-            return Ok(Some(Frame::new(part, HEAD)));
+            return Ok(Some(Frame::new(fragment, HEAD)));
         }
         if rest.is_empty() {
             return Err("sent a part of a message that is empty".into());
@@ -286,20 +258,10 @@ impl Receiver {
     }
 }
 
-/// The socket of a [`Receiver`], from which only that one reads.
-#[derive(Debug)]
-pub(crate) struct ReceivingSocket {
-    owner: Arc<Mutex<Box<dyn Inlet>>>,
-    number: RawFd,
-}
+/// The socket of a [`ChannelReceiver`], from which only that one reads.
+pub(crate) type SharedInlet = SharedSocket<Mutex<Box<dyn Inlet>>>;
 
-impl AsFd for ReceivingSocket {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        os::borrow(&*self.owner, self.number)
-    }
-}
-
-impl Inlet for Receiver {
+impl Inlet for ChannelReceiver {
     fn works(&mut self) {
         self.most = u64::MAX;
     }
@@ -323,8 +285,8 @@ impl Inlet for Receiver {
             }
             // ipc-channel asserts where it could return an error: bytes that it did not write itself make it panic.
             let received = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.channel.recv()));
-            let part = match received {
-                Ok(Ok(part)) => part,
+            let fragment = match received {
+                Ok(Ok(fragment)) => fragment,
                 Ok(Err(IpcError::Disconnected)) => return Received::Gone,
                 Ok(Err(IpcError::Io(error))) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Ok(Err(IpcError::Io(error))) if error.kind() == io::ErrorKind::ConnectionReset => {
@@ -333,7 +295,7 @@ impl Inlet for Receiver {
                 Ok(Err(error)) => return Received::Garbled(format!("cannot be listened to ({error})")),
                 Err(_) => return Received::Garbled("sent bytes that are no message".into()),
             };
-            match self.assemble(part) {
+            match self.assemble(fragment) {
                 Ok(Some(frame)) => return Received::Frame(frame),
                 Ok(None) => {}
                 Err(fault) => return Received::Garbled(fault),
@@ -353,15 +315,15 @@ mod tests {
     fn an_answer_is_not_as_long_as_a_result_may_be() {
         let mut receiver = Pair::new().unwrap().receiver;
         receiver.most = 100;
-        let part = |total: u64| {
-            let mut part = Vec::new();
-            Part { left: total - 7, total }.write(&mut part);
-            part.extend_from_slice(b"7 bytes");
-            part
+        let fragment = |total: u64| {
+            let mut fragment = Vec::new();
+            Fragment { left: total - 7, total }.write(&mut fragment);
+            fragment.extend_from_slice(b"7 bytes");
+            fragment
         };
-        assert!(receiver.assemble(part(101)).unwrap_err().contains("too long for an answer"));
-        assert!(receiver.assemble(part(7)).unwrap().is_some());
+        assert!(receiver.assemble(fragment(101)).unwrap_err().contains("too long for an answer"));
+        assert!(receiver.assemble(fragment(7)).unwrap().is_some());
         receiver.works();
-        assert!(receiver.assemble(part(1 << 40)).unwrap().is_none());
+        assert!(receiver.assemble(fragment(1 << 40)).unwrap().is_none());
     }
 }

@@ -18,7 +18,7 @@ use std::{
 
 #[derive(Default)]
 struct Queue {
-    state: Mutex<State>,
+    state: Mutex<QueueState>,
     /// A frame has come, or the queue was closed: for the receiver.
     changed: Condvar,
     /// The queue was closed: for whoever waits for that alone.
@@ -29,7 +29,7 @@ struct Queue {
 type Ring = Box<dyn Fn(u32) + Send + Sync>;
 
 #[derive(Default)]
-struct State {
+struct QueueState {
     frames: VecDeque<(Vec<u8>, Vec<Arc<Region>>)>,
     closed: bool,
     /// How to wake somebody who sleeps and does not receive, and the mark of who does.
@@ -41,19 +41,19 @@ struct State {
 
 /// The end that sends.
 #[derive(Clone)]
-pub(crate) struct Sender(Arc<Queue>);
+pub(crate) struct LocalSender(Arc<Queue>);
 
 /// The end that receives.
-pub(crate) struct Receiver {
+pub(crate) struct LocalReceiver {
     queue: Arc<Queue>,
     /// What came with the latest frame.
     held: Vec<Arc<Region>>,
 }
 
 /// Both ends of a queue.
-pub(crate) fn queue() -> (Sender, Receiver) {
+pub(crate) fn queue() -> (LocalSender, LocalReceiver) {
     let queue = Arc::new(Queue::default());
-    (Sender(queue.clone()), Receiver { queue, held: Vec::new() })
+    (LocalSender(queue.clone()), LocalReceiver { queue, held: Vec::new() })
 }
 
 impl Queue {
@@ -69,7 +69,7 @@ impl Queue {
     }
 }
 
-impl State {
+impl QueueState {
     fn ring(&mut self) {
         let mark = std::mem::take(&mut self.armed);
         if let Some(bell) = self.bell.as_ref().filter(|_| mark != 0) {
@@ -78,7 +78,7 @@ impl State {
     }
 }
 
-impl Sender {
+impl LocalSender {
     /// Nothing more is to be sent, by nobody. Returns whether the other side had nothing to do.
     pub(crate) fn close(&self) -> bool {
         self.0.close()
@@ -110,7 +110,7 @@ impl Sender {
     }
 }
 
-impl Outlet for Sender {
+impl Outlet for LocalSender {
     fn send(&self, frame: &[u8]) -> io::Result<()> {
         self.send_with(frame.to_vec(), Vec::new())
     }
@@ -133,7 +133,7 @@ impl Outlet for Sender {
     }
 }
 
-impl Inlet for Receiver {
+impl Inlet for LocalReceiver {
     fn receive(&mut self, deadline: Option<Instant>) -> Received {
         // The frame before is done with.
         self.held.clear();
@@ -158,7 +158,7 @@ impl Inlet for Receiver {
     }
 }
 
-impl Drop for Receiver {
+impl Drop for LocalReceiver {
     fn drop(&mut self) {
         self.queue.close();
         // What nobody will read is dropped without the lock.
@@ -167,15 +167,15 @@ impl Drop for Receiver {
     }
 }
 
-impl fmt::Debug for Sender {
+impl fmt::Debug for LocalSender {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Sender")
+        f.write_str("LocalSender")
     }
 }
 
-impl fmt::Debug for Receiver {
+impl fmt::Debug for LocalReceiver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Receiver")
+        f.write_str("LocalReceiver")
     }
 }
 

@@ -11,14 +11,16 @@
 //!
 //! This module never imports the pool: it knows its parent only by what arrives.
 
+mod connect;
+
 use crate::{
     codec::{Reader, Writer},
     dossier::Stage,
-    error::Error,
-    memory::{self, Hold, region::Inbox},
-    os::{self, Abilities, CallId, StatusPage},
+    identity,
+    memory::{self, CallId, Hold, StatusPage},
+    os,
     panic::{self, PanicInfo},
-    program::{self, Mark, given},
+    program::Mark,
     protocol::{Chunk, FromWorker, Hello, NamedCall, NotReady, ToWorker},
     registry,
     run::{
@@ -27,12 +29,11 @@ use crate::{
     },
     task::{Body, TaskInfo},
     transport::{Inlet, Outlet, Received, channel, ring},
+    worker::connect::{ParentLink, connect},
 };
 use std::{
     any::Any,
     fmt::Write as _,
-    io,
-    os::fd::{AsFd, OwnedFd, RawFd},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -43,17 +44,9 @@ use std::{
 /// The exit code of a process that was meant to be a worker and could not become one.
 const CANNOT_WORK: i32 = 70;
 
-/// What this process has of its parent.
-struct Link {
-    outlet: channel::Sender,
-    inlet: channel::Receiver,
-    page: Arc<StatusPage>,
-    rings: Option<(ring::Incoming, ring::Outgoing)>,
-}
-
 /// Does a worker's whole work. Returns the exit code of the process.
 pub(crate) fn work(mark: Mark) -> i32 {
-    match panic::catch(|| connect(mark).map(Worker::run)) {
+    match panic::catch(|| connect(mark).map(|(link, hello)| Worker { link, hello, state: None }.run())) {
         Ok(Ok(code)) => code,
         Ok(Err(why)) => {
             complain(&why);
@@ -71,129 +64,15 @@ pub(crate) fn complain(why: &str) {
     os::write_stderr(format!("pool-runtime: process {} cannot work: {why}\n", std::process::id()).as_bytes());
 }
 
-fn connect(mark: Mark) -> Result<Worker, String> {
-    let fail = |what: &'static str| move |error: io::Error| format!("{what}: {error}");
-    let reads = os::adopt(given::READS).map_err(fail("its channel was not passed on"))?;
-    let found = rustix::fs::fstat(&reads).map_or(0, |stat| stat.st_ino);
-    if found != mark.socket {
-        return Err("descriptor 3 is not the channel that its parent passed on: has the program closed or opened \
-                    descriptors before `pool_main!` or `enter()`?"
-            .into());
-    }
-    let writes = os::adopt(given::WRITES).map_err(fail("its channel was not passed on"))?;
-    let page = os::adopt(given::STATUS).map_err(fail("its status page was not passed on"))?;
-    let passed = os::adopt(given::PASSED).map_err(fail("its way for shared memory was not passed on"))?;
-    let mut more = given::MORE..;
-    let mut adopt_next = || os::adopt(more.next().unwrap_or(-1));
-    if mark.silenced {
-        let stdout = adopt_next().map_err(fail("its standard output was not passed on"))?;
-        rustix::stdio::dup2_stdout(&stdout).map_err(|error| fail("cannot restore standard output")(error.into()))?;
-    }
-    let page = Arc::new(StatusPage::map(page).map_err(fail("cannot map its status page"))?);
-    let rings = match mark.rings {
-        false => None,
-        true => {
-            let lost = "its rings were not passed on";
-            let (memory, bells) = (adopt_next().map_err(fail(lost))?, adopt_next().map_err(fail(lost))?);
-            Some(ring::worker_ends(&memory, &bells).map_err(fail("cannot map its rings"))?)
-        }
-    };
-    // Before any others are opened here.
-    let strays = match os::closes_the_rest() {
-        true => Ok(Vec::new()),
-        false => os::open_from(more.next().unwrap_or(given::MORE)),
-    };
-    let (outlet, inlet) = channel::inherited(reads, writes).map_err(fail("cannot open its channel"))?;
-    let mut link = Link { outlet, inlet, page, rings };
-    let hello = greeting(&mut link)?.and_then(|hello| confined(&hello, &mark, strays).map(|()| hello));
-    // From here on, whatever is decoded waits for its memory. Not earlier: Landlock confines the thread that asks for
-    // it, and those that it starts from then on. One that ran already could do all that the others may not.
-    watch(link.inlet.duplicate().map_err(fail("cannot watch its parent"))?, Inbox::open(passed))?;
-    if std::os::unix::process::parent_id() != mark.parent {
-        return Err("its parent is already gone".into());
-    }
-    let answer = match &hello {
-        Ok(_) => FromWorker::Welcome,
-        Err(why) => FromWorker::Refused(why.clone()),
-    };
-    link.outlet.send(&answer.to_frame()).map_err(|error| format!("cannot answer its parent: {error}"))?;
-    Ok(Worker { link, hello: hello?, state: None })
-}
-
-/// Ends this process when the parent is gone, busy or not, and takes the memory that the parent shares. The thread
-/// sleeps but for that.
-fn watch(socket: OwnedFd, inbox: Inbox) -> Result<(), String> {
-    let watcher = move || {
-        os::block_all_signals();
-        let mut inbox = Some(inbox);
-        while !os::wait_hung_up(socket.as_fd(), inbox.as_ref().map(AsFd::as_fd)) {
-            let goes_on = inbox.as_ref().is_some_and(|inbox| match inbox.receive() {
-                Ok(goes_on) => goes_on,
-                // The next one may make sense.
-                Err(error) => error.kind() == io::ErrorKind::InvalidData,
-            });
-            if !goes_on {
-                // A call that speaks of memory which is not here is told so, and does not wait.
-                inbox = None;
-            }
-        }
-        os::exit_now(CANNOT_WORK);
-    };
-    let thread = std::thread::Builder::new().name("pool-watch".into()).stack_size(1 << 17).spawn(watcher);
-    thread.map(drop).map_err(|error| format!("cannot watch its parent: {error}"))
-}
-
-/// Waits for the greeting. What is wrong with it, the parent is to be told.
-fn greeting(link: &mut Link) -> Result<Result<Hello, String>, String> {
-    let frame = match link.inlet.receive(None) {
-        Received::Frame(frame) => frame,
-        Received::Gone | Received::Nothing => return Err("its parent is already gone".into()),
-        Received::Garbled(fault) => return Err(format!("its parent {fault}")),
-    };
-    Ok(Hello::from_frame(&frame).and_then(|hello| {
-        acceptable(&hello)?;
-        hello.place.take()?;
-        Ok(hello)
-    }))
-}
-
-/// Gives up what this process may not do, before anything of the user's runs; also `strays`, which its parent had open
-/// by chance.
-fn confined(hello: &Hello, mark: &Mark, strays: io::Result<Vec<RawFd>>) -> Result<(), String> {
-    let Some(confinement) = &hello.confinement else { return Ok(()) };
-    match strays {
-        Ok(strays) => os::close_all(&strays),
-        Err(_) if confinement.best_effort => {}
-        Err(error) => return Err(format!("cannot find out what it has open by chance, to close that: {error}")),
-    }
-    // A test harness runs a test, and with it this, on a thread of its own, and waits for it on its first.
-    let wait = usize::from(mark.silenced);
-    confinement.apply(Abilities::here(), wait)
-}
-
-fn acceptable(hello: &Hello) -> Result<(), String> {
-    if hello.table != registry::digest() {
-        return Err("it has other tasks, or other signatures, than its parent: both must be the same build of one \
-                    program"
-            .into());
-    }
-    // Processes of one file are of one build; otherwise it takes a look at all of it.
-    let same = hello.file == program::file() && hello.file != (0, 0);
-    if !same && (hello.build.is_none() || hello.build != program::build()) {
-        return Err("it is another build of the program than its parent: was the program rebuilt while it ran?".into());
-    }
-    registry::check().map_err(|twice| Error::from(twice).to_string())
-}
-
 struct Worker {
-    link: Link,
+    link: ParentLink,
     hello: Hello,
     state: Option<Box<dyn Any>>,
 }
 
 impl Worker {
     fn run(mut self) -> i32 {
-        program::become_worker(&self.hello);
+        identity::become_worker(&self.hello);
         os::name_thread(&self.hello.name);
         install_hook(&self.link.page, self.hello.single);
         let clock = Arc::new(JobClock::new(self.link.page.clone()));
@@ -202,7 +81,7 @@ impl Worker {
             // Ctrl-C reaches every process of the program. Whether that ends it is for the parent to say.
             os::outlive_interrupts();
         }
-        os::fault::install(&self.link.page);
+        os::fault::install(self.link.page.clone());
         if self.hello.has_initializer {
             let call = match self.link.inlet.receive(None) {
                 Received::Frame(frame) => NamedCall::from_frame(&frame),
@@ -222,7 +101,7 @@ impl Worker {
         } else if self.link.outlet.send(&FromWorker::Ready.to_frame()).is_err() {
             return CANNOT_WORK;
         }
-        let Link { outlet, inlet, page, rings } = self.link;
+        let ParentLink { outlet, inlet, page, rings } = self.link;
         let (calls, reporter) = match rings {
             Some((incoming, outgoing)) => (Calls::Ring(incoming), Reporter::Ring(outgoing)),
             None => (Calls::Channel(inlet), Reporter::Channel { outlet: Box::new(outlet), frame: Vec::new() }),
@@ -261,8 +140,8 @@ pub(crate) fn initialize(call: &NamedCall, page: &StatusPage) -> Result<Box<dyn 
 
 /// Where calls come from.
 enum Calls {
-    Channel(channel::Receiver),
-    Ring(ring::Incoming),
+    Channel(channel::ChannelReceiver),
+    Ring(ring::CallReceiver),
 }
 
 /// Whether the loop goes on after a call.
@@ -357,7 +236,7 @@ impl Duty {
         Stage::from_u32(self.page.stage())
     }
 
-    fn next_in_ring(&mut self, incoming: &mut ring::Incoming) -> Result<Next, String> {
+    fn next_in_ring(&mut self, incoming: &mut ring::CallReceiver) -> Result<Next, String> {
         if !incoming.is_ready()? {
             self.reporter.flush(true)?;
             if (self.result.capacity() > KEPT || memory::trim()) && !incoming.is_ready_within(IDLE)? {
@@ -472,10 +351,10 @@ fn install_hook(page: &Arc<StatusPage>, single: bool) {
         static SPEAKING: AtomicBool = AtomicBool::new(false);
         let info = PanicInfo::from_hook(hook);
         // If the process does not survive this panic, the parent finds it here.
-        page.leave_words(&info.last_words(os::WORDS));
+        page.leave_words(&info.last_words(memory::WORDS));
         let on_main = std::thread::current().id() == main;
         if (single || !on_main) && !SPEAKING.swap(true, Ordering::Acquire) {
-            let mut text = format!("process `{}`", program::current_process().name());
+            let mut text = format!("process `{}`", identity::current_process().name());
             if let (false, Some(thread)) = (on_main, std::thread::current().name()) {
                 let _ = write!(text, ", thread `{thread}`,");
             }

@@ -4,9 +4,9 @@ use crate::{
         Inbox, Ledger, Region, Regions, collect, deaths, find_within, fresh_id, is_known, offer, release,
     },
     objects::shared::*,
-    os::passing::{self, Passed},
+    os::{Handle, Passed, passing},
 };
-use std::{os::fd::OwnedFd, panic, sync::Arc, time::Duration};
+use std::{panic, sync::Arc, time::Duration};
 
 fn encoded<T: Serialize + ?Sized>(value: &T) -> (Vec<u8>, Regions) {
     let (bytes, regions) = collect(|| {
@@ -31,8 +31,8 @@ fn foreign(id: u64, values: &Shared<[f64]>) -> Vec<u8> {
     writer.into_bytes()
 }
 
-fn fd(shared: &Shared<[f64]>) -> io::Result<OwnedFd> {
-    shared.view.holder().fd().try_clone_to_owned()
+fn fd(shared: &Shared<[f64]>) -> io::Result<Handle> {
+    shared.view.holder().handle().try_clone_to_owned()
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, NoUninit, AnyBitPattern)]
@@ -203,7 +203,7 @@ fn what_is_received_lives_until_it_is_released_and_dropped() {
         move || decoded::<Shared<[f64]>>(&bytes).unwrap()
     });
     std::thread::sleep(Duration::from_millis(20));
-    passing::send(&here, &Passed::Take { id: 1001, fd: made.view.holder().fd() }).unwrap();
+    passing::send(&here, &Passed::Take { id: 1001, handle: made.view.holder().handle() }).unwrap();
     assert!(inbox.receive().unwrap());
     let first = waits.join().unwrap();
     let second: Shared<[f64]> = decoded(&bytes).unwrap();

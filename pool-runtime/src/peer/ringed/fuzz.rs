@@ -68,7 +68,7 @@ fn a_stream_out_of_memory_that_is_written_over() {
     let memory = |_| MOST_SPLIT + MOST_BELIEVED + 4 * KEPT;
     let tried = run(Plan { name: "a stream out of a ring", corpus, memory }, |input| {
         hostile.reset();
-        let reports = ring::Reports::new(hostile.memory.clone());
+        let reports = ring::ReportReceiver::new(hostile.memory.clone());
         let mut receiving = Receiving { reports, stream: Vec::new(), split: None, filling: 0, fault: None };
         let mut heard = Heard::default();
         for act in acts(input) {

@@ -142,7 +142,7 @@ pub(super) fn loss() -> Arc<Loss> {
 }
 
 fn killed() -> Arc<Loss> {
-    Arc::new(Loss { status: Some(std::os::unix::process::ExitStatusExt::from_raw(9)), ..(*loss()).clone() })
+    Arc::new(Loss { status: Some(crate::os::End::KILLED), ..(*loss()).clone() })
 }
 
 /// A start that failed, and would fail again.

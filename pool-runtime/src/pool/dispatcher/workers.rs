@@ -1,7 +1,8 @@
 //! Events of workers: started, failed to start, lost; and when a seat or the pool is given up.
 
 use crate::{
-    dossier::{Loss, Ran, was_killed},
+    dossier::{Loss, Ran},
+    os::End,
     pool::dispatcher::{
         events::{AfterStarts, CallLoss, Effect, FailedStart, MILLISECOND, Start, Time, Why, Work},
         machine::{Dispatcher, Over},
@@ -109,7 +110,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         }
         if !expected && (useless && nothing_started || self.restarts.intensity == 0) {
             // It died by itself before it did anything: as good as a failed start.
-            let may_pass = loss.status.is_some_and(was_killed);
+            let may_pass = loss.status.is_some_and(End::was_killed);
             self.count_failure(seat, FailedStart { for_good: false, may_pass }, now);
         }
         self.vacate(seat, now);

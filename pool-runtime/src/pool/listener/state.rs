@@ -158,7 +158,7 @@ impl Listener {
         self.busy(stations).for_each(|station| station.peer.arm(mark));
         if mark & LAZY == 0 && !self.bells.are_sockets() {
             // A worker that has just said something looks for a mark without a barrier of its own.
-            os::execute_barriers();
+            memory::execute_barriers();
         }
     }
 

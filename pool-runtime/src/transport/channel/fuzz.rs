@@ -1,4 +1,4 @@
-//! Frames that come in parts, put together again out of whatever a hostile worker sends.
+//! Frames that come in fragments, put together again out of whatever a hostile worker sends.
 
 use crate::{
     fuzz::{Kind, Plan, run},
@@ -14,7 +14,7 @@ fn packets(frames: &[Vec<u8>]) -> Vec<Vec<u8>> {
         for _ in frames {
             loop {
                 let packet = pair.worker_receiver.recv().unwrap();
-                let left = Part::read(&packet).unwrap().0.left;
+                let left = Fragment::read(&packet).unwrap().0.left;
                 packets.push(packet);
                 if left == 0 {
                     break;
@@ -39,32 +39,33 @@ fn cut(mut input: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// A part of a frame, as short as no sender makes one.
-fn short_part(total: u64, left: u64, bytes: &[u8]) -> Vec<u8> {
-    let mut part = Vec::new();
-    Part { left, total }.write(&mut part);
-    part.extend_from_slice(bytes);
-    part
+/// A fragment of a frame, as short as no sender makes one.
+fn short_fragment(total: u64, left: u64, bytes: &[u8]) -> Vec<u8> {
+    let mut fragment = Vec::new();
+    Fragment { left, total }.write(&mut fragment);
+    fragment.extend_from_slice(bytes);
+    fragment
 }
 
 #[test]
-fn frames_in_parts() {
+fn frames_in_fragments() {
     let whole = packets(&[vec![], vec![1; 40], vec![2; 300]]);
-    // What a large frame is cut into, in small: its parts are too long to be tried by the thousand.
-    let large = packets(&[vec![3; 2 * *PART]]);
-    assert!(large.len() == 3 && large[1].len() == *PART);
-    let parts: Vec<_> = [(60, 40), (40, 10), (10, 0)]
-        .map(|(before, left)| short_part(60, left, &vec![4; before - left as usize]))
+    // What a large frame is cut into, in small: its fragments are too long to be tried by the thousand.
+    let large = packets(&[vec![3; 2 * *LONGEST]]);
+    assert!(large.len() == 3 && large[1].len() == *LONGEST);
+    let fragments: Vec<_> = [(60, 40), (40, 10), (10, 0)]
+        .map(|(before, left)| short_fragment(60, left, &vec![4; before - left as usize]))
         .into();
-    let corpus = vec![joined(&whole), joined(&parts), joined(&[&parts[..], &whole].concat()), joined(&parts[..2])];
+    let corpus =
+        vec![joined(&whole), joined(&fragments), joined(&[&fragments[..], &whole].concat()), joined(&fragments[..2])];
     let mut receiver = Pair::new().unwrap().receiver;
-    for (packets, frames) in [(&whole, 3), (&large, 1), (&parts, 1)] {
+    for (packets, frames) in [(&whole, 3), (&large, 1), (&fragments, 1)] {
         let whole = packets.iter().filter(|packet| receiver.assemble(packet.to_vec()).unwrap().is_some());
         assert_eq!(whole.count(), frames);
     }
     let receiver = std::cell::RefCell::new(receiver);
     let memory = |length| (8 << 10) + 8 * length;
-    let tried = run(Plan { name: "frames in parts", corpus, memory }, |input| {
+    let tried = run(Plan { name: "frames in fragments", corpus, memory }, |input| {
         let mut receiver = receiver.borrow_mut();
         (receiver.unfinished, receiver.total) = (Vec::new(), 0);
         let (mut frames, mut length) = (0, 0);

@@ -1,9 +1,9 @@
-//! The transport over shared memory: a ring of bytes each way for each worker, and a bell for whoever sleeps.
+//! The transport over shared memory: a ring of bytes each way for each worker, and bells for those who sleep.
 //!
 //! ```text
 //!   parent                                                              worker
-//!   Calls ──▶ written │░░░░░░░░░ calls ░░░░░░░░░│ read ──▶ Incoming       whole frames, run where they lie
-//!   Reports ◀── read │░░░░░░░░ reports ░░░░░░░░│ written ◀── Outgoing     a stream of records
+//!   CallSender ──▶ written │░░░░░░░ calls ░░░░░░░│ read ──▶ CallReceiver      whole frames, run where they lie
+//!   ReportReceiver ◀── read │░░░░░ reports ░░░░░│ written ◀── ReportSender    a stream of records
 //!     │                                                      │
 //!     └── sleeps on a word of the pool's Bells               └── sleeps on the ring's bell
 //! ```
@@ -12,12 +12,11 @@
 //! the two agree on, [`spin`] how long they wait before they sleep.
 //!
 //! There is no lock that a process could die with. How far each side is, it alone writes; the words that say who sleeps
-//! are exchanged, never waited for. The parent reads nothing in place: it copies first, and looks then. What a worker
-//! writes into the memory, in its madness, can be wrong, but never costs the parent more than that worker.
+//! are exchanged, never waited for. The parent reads nothing in place: it copies first, and looks then. A corrupt ring
+//! never costs the parent more than that worker.
 //!
-//! The memory is one sealed memfd for each worker, which is passed on at its start. The capacity of a ring is a few
-//! hundred kilobytes: it stays in the processor's cache. What is larger goes through in pieces while the other side
-//! takes them out.
+//! A worker is given the memory of its rings at its start. The capacity of a ring is a few hundred kilobytes: it stays in
+//! the processor's cache. What is larger goes through in pieces while the other side takes them out.
 
 mod positions;
 mod processor;
@@ -26,18 +25,16 @@ mod worker;
 
 pub(crate) use positions::LAZY;
 pub(crate) use spin::Spin;
-pub(crate) use worker::{Incoming, Outgoing, worker_ends};
+pub(crate) use worker::{CallReceiver, ReportSender, worker_ends};
 
 use crate::{
     memory::Block,
-    os::{self, Mapping, PAGE},
+    os::{Bell, GRANULE, Handle, Mapping, check_size, sealed_memory},
 };
-use positions::{Mad, Positions, Reading, Writing};
+use positions::{Apart, Corrupt, Positions, Reading, Writing};
 use processor::Processor;
 use std::{
-    io,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
-    ptr,
+    io, ptr,
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
@@ -51,7 +48,7 @@ const CALLS: usize = 1 << 18;
 const REPORTS: usize = 1 << 18;
 /// A frame that is not larger goes in one piece, and is read where it lies.
 pub(crate) const WHOLE: usize = CALLS / 4;
-/// Frames begin at multiples of this, and so does what is in them: see [`crate::codec::ALIGN`].
+/// Frames begin at multiples of this, and so does what is in them: see [`crate::memory::ALIGN`].
 const ALIGN: usize = 16;
 /// Stands before each frame: its length and whether it comes in pieces.
 const HEAD: usize = 16;
@@ -59,11 +56,11 @@ const HEAD: usize = 16;
 const GULP: usize = REPORTS / 2;
 
 /// The other side of a ring makes no sense.
-pub(crate) const MAD: &str = "wrote nonsense into the memory that it shares with its parent";
+pub(crate) const CORRUPT: &str = "wrote nonsense into the memory that it shares with its parent";
 
-impl From<Mad> for &'static str {
-    fn from(_: Mad) -> Self {
-        MAD
+impl From<Corrupt> for &'static str {
+    fn from(_: Corrupt) -> Self {
+        CORRUPT
     }
 }
 
@@ -71,74 +68,76 @@ impl From<Mad> for &'static str {
 struct Control {
     calls: Positions,
     reports: Positions,
-    /// Counts the wake-ups of the worker, which sleeps on it.
-    bell: AtomicU32,
+    /// The worker sleeps on it.
+    bell: Bell,
     /// More threads want to run than there are processors: the worker is not to spin.
     crowded: AtomicU32,
     /// Where the worker runs.
     worker: Processor,
 }
 
-const _: () = assert!(size_of::<Control>() <= PAGE);
+/// How much of the memory the two rings leave to it, at the beginning.
+const CONTROL: usize = 4096;
+const SIZE: usize = GRANULE + CALLS + REPORTS;
+
+const _: () = assert!(size_of::<Control>() <= CONTROL && CONTROL <= GRANULE);
 
 /// The memory of both rings of a worker, mapped into this process.
 #[derive(Debug)]
-pub(crate) struct Memory {
+pub(crate) struct RingMemory {
     control: Mapping,
     calls: Mapping,
     reports: Mapping,
     /// In the parent until the worker is started.
-    fd: Option<OwnedFd>,
+    handle: Option<Handle>,
 }
 
-impl Memory {
+impl RingMemory {
     /// New memory, for the parent.
     ///
     /// # Errors
     ///
-    /// The system has no memory, descriptors or room for mappings left.
+    /// The system has no memory, handles or room for mappings left.
     pub(crate) fn new() -> io::Result<Self> {
-        let fd = os::sealed_memory(c"pool-rings", PAGE + CALLS + REPORTS)?;
-        let memory = Self::mapped(fd.as_fd())?;
-        Ok(Self { fd: Some(fd), ..memory })
+        let handle = sealed_memory(c"pool-rings", SIZE)?;
+        let memory = Self::mapped(&handle)?;
+        Ok(Self { handle: Some(handle), ..memory })
     }
 
     /// Maps the memory that was passed to this process.
-    pub(crate) fn map(fd: &OwnedFd) -> io::Result<Self> {
-        os::check_size(fd, PAGE + CALLS + REPORTS)?;
-        Self::mapped(fd.as_fd())
+    pub(crate) fn map(handle: &Handle) -> io::Result<Self> {
+        check_size(handle, SIZE)?;
+        Self::mapped(handle)
     }
 
-    fn mapped(fd: BorrowedFd<'_>) -> io::Result<Self> {
+    fn mapped(handle: &Handle) -> io::Result<Self> {
         Ok(Self {
-            control: Mapping::new(fd, 0, PAGE)?,
-            calls: Mapping::twice(fd, PAGE, CALLS)?,
-            reports: Mapping::twice(fd, PAGE + CALLS, REPORTS)?,
-            fd: None,
+            control: Mapping::new(handle, CONTROL)?,
+            calls: Mapping::twice(handle, GRANULE, CALLS)?,
+            reports: Mapping::twice(handle, GRANULE + CALLS, REPORTS)?,
+            handle: None,
         })
     }
 
     /// To be passed on; None once it was.
-    pub(crate) fn fd(&self) -> Option<BorrowedFd<'_>> {
-        self.fd.as_ref().map(AsFd::as_fd)
+    pub(crate) fn handle(&self) -> Option<&Handle> {
+        self.handle.as_ref()
     }
 
-    /// The memory was passed on: its descriptor is not needed any more.
-    pub(crate) fn close_fd(&mut self) {
-        self.fd = None;
+    /// The memory was passed on: its handle is not needed any more.
+    pub(crate) fn close_handle(&mut self) {
+        self.handle = None;
     }
 
     #[inline]
     fn control(&self) -> &Control {
-        // SAFETY: the mapping is larger than the layout, page-aligned, zeroed at first, and lives as long as `self`.
+        // SAFETY: the mapping is larger than the layout, aligned, zeroed at first, and lives as long as `self`.
         // The other process may write at any time, which atomics allow.
         unsafe { self.control.start().cast().as_ref() }
     }
 
     fn wake_worker(&self) {
-        let bell = &self.control().bell;
-        bell.fetch_add(1, Ordering::Release);
-        os::futex_wake(bell);
+        self.control().bell.ring();
     }
 
     /// Has a bell rung when the worker says something: the one that the mark says. Look once more after this.
@@ -185,7 +184,7 @@ fn copy_in(ring: &Mapping, capacity: usize, position: u64, bytes: &[u8]) {
     let to = place(ring, capacity, position);
     // SAFETY: from any place in the first half of the mapping on, a whole capacity is mapped; `bytes` is not part of
     // it, as no slice of a ring that is written is ever made. The other side does not look there before it is
-    // published; if it does in its madness, it sees bytes.
+    // published; if it does, it sees bytes.
     unsafe {
         match bytes.len() {
             // What most short results are takes one instruction, not a call.
@@ -199,7 +198,7 @@ fn copy_out(ring: &Mapping, capacity: usize, position: u64, length: usize, to: &
     assert!(length <= capacity);
     to.reserve(length);
     // SAFETY: a whole capacity is mapped from any place on; the vector has room for the bytes, which are initialized by
-    // the copy, whatever they are. If the other side writes meanwhile, in its madness, they are any bytes.
+    // the copy, whatever they are. If the other side writes meanwhile, they are any bytes.
     unsafe {
         ptr::copy_nonoverlapping(place(ring, capacity, position), to.as_mut_ptr().add(to.len()), length);
         to.set_len(to.len() + length);
@@ -209,7 +208,7 @@ fn copy_out(ring: &Mapping, capacity: usize, position: u64, length: usize, to: &
 /// Free memory in a ring, to be filled.
 #[derive(Debug)]
 pub(crate) struct Space<'r> {
-    memory: &'r Memory,
+    memory: &'r RingMemory,
     start: u64,
     filled: usize,
     room: usize,
@@ -254,21 +253,21 @@ impl Append for Vec<u8> {
 
 /// The parent's end of the calls.
 #[derive(Debug)]
-pub(crate) struct Calls {
-    memory: Arc<Memory>,
+pub(crate) struct CallSender {
+    memory: Arc<RingMemory>,
     writing: Writing,
     /// How much of a frame that goes in pieces is in the ring.
     sent: usize,
 }
 
-impl Calls {
-    pub(crate) fn new(memory: Arc<Memory>) -> Self {
+impl CallSender {
+    pub(crate) fn new(memory: Arc<RingMemory>) -> Self {
         Self { memory, writing: Writing::default(), sent: 0 }
     }
 
     /// Sends a frame of at most `most` bytes, no more than [`WHOLE`], which `fill` writes. False if there is no room
     /// just now.
-    pub(crate) fn send(&mut self, most: usize, fill: impl FnOnce(&mut Space<'_>)) -> Result<bool, Mad> {
+    pub(crate) fn send(&mut self, most: usize, fill: impl FnOnce(&mut Space<'_>)) -> Result<bool, Corrupt> {
         debug_assert!(most <= WHOLE);
         let (ring, needed) = (&self.memory.control().calls, HEAD + most.next_multiple_of(ALIGN));
         if self.writing.room(ring, CALLS as u64, needed as u64)? < needed as u64 {
@@ -286,7 +285,7 @@ impl Calls {
 
     /// Sends a frame of any size, as far as there is room; to be called again with the same frame until it returns
     /// true.
-    pub(crate) fn send_in_pieces(&mut self, frame: &[u8]) -> Result<bool, Mad> {
+    pub(crate) fn send_in_pieces(&mut self, frame: &[u8]) -> Result<bool, Corrupt> {
         let memory = self.memory.clone();
         let ring = &memory.control().calls;
         if self.sent == 0 {
@@ -337,18 +336,18 @@ impl Calls {
 
 /// The parent's end of the reports.
 #[derive(Debug)]
-pub(crate) struct Reports {
-    memory: Arc<Memory>,
+pub(crate) struct ReportReceiver {
+    memory: Arc<RingMemory>,
     reading: Reading,
 }
 
-impl Reports {
-    pub(crate) fn new(memory: Arc<Memory>) -> Self {
+impl ReportReceiver {
+    pub(crate) fn new(memory: Arc<RingMemory>) -> Self {
         Self { memory, reading: Reading::default() }
     }
 
     /// Takes out what has come, to the end of `to`. Returns whether anything had.
-    pub(crate) fn read(&mut self, to: &mut Vec<u8>) -> Result<bool, Mad> {
+    pub(crate) fn read(&mut self, to: &mut Vec<u8>) -> Result<bool, Corrupt> {
         let ring = &self.memory.control().reports;
         let length = self.reading.look(ring, REPORTS as u64)?.min(GULP as u64) as usize;
         if length == 0 {
@@ -360,12 +359,12 @@ impl Reports {
     }
 
     /// Takes out what has come, at most so many bytes, which there is room for in `to`. Returns how many.
-    pub(crate) fn read_bulk(&mut self, most: usize, to: &mut Block) -> Result<usize, Mad> {
+    pub(crate) fn read_bulk(&mut self, most: usize, to: &mut Block) -> Result<usize, Corrupt> {
         let ring = &self.memory.control().reports;
         let length = (self.reading.look(ring, REPORTS as u64)?.min(GULP as u64) as usize).min(most);
         let room = &mut to.room()[..length];
         // SAFETY: a whole capacity is mapped from any place on, and the room has this length; the copy initializes it.
-        // If the other side writes meanwhile, in its madness, they are any bytes.
+        // If the other side writes meanwhile, they are any bytes.
         unsafe {
             let from = place(&self.memory.reports, REPORTS, self.reading.position());
             ptr::copy_nonoverlapping(from, room.as_mut_ptr().cast(), length);
@@ -393,46 +392,44 @@ impl Reports {
 #[derive(Debug)]
 pub(crate) struct Bells {
     mapping: Mapping,
-    fd: Option<OwnedFd>,
+    handle: Option<Handle>,
 }
 
 /// Marks of who sleeps; see [`LAZY`] also.
 pub(crate) const COLLECTOR: u32 = 1;
 pub(crate) const LEADER: u32 = 2;
 
-#[repr(C, align(128))]
-struct Word(AtomicU32);
-
 #[repr(C)]
 struct Words {
-    bells: [Word; 2],
+    bells: [Apart<Bell>; 2],
     /// Where the listener runs, or the latest one did.
     leader: Processor,
 }
 
-const _: () = assert!(size_of::<Words>() <= PAGE);
+const _: () = assert!(size_of::<Words>() <= CONTROL);
 
 impl Bells {
     pub(crate) fn new() -> io::Result<Self> {
-        let fd = os::sealed_memory(c"pool-bells", PAGE)?;
-        Ok(Self { mapping: Mapping::new(fd.as_fd(), 0, PAGE)?, fd: Some(fd) })
+        let handle = sealed_memory(c"pool-bells", CONTROL)?;
+        Ok(Self { mapping: Mapping::new(&handle, CONTROL)?, handle: Some(handle) })
     }
 
-    fn map(fd: &OwnedFd) -> io::Result<Self> {
-        os::check_size(fd, PAGE)?;
-        Ok(Self { mapping: Mapping::new(fd.as_fd(), 0, PAGE)?, fd: None })
+    fn map(handle: &Handle) -> io::Result<Self> {
+        check_size(handle, CONTROL)?;
+        Ok(Self { mapping: Mapping::new(handle, CONTROL)?, handle: None })
     }
 
-    pub(crate) fn fd(&self) -> Option<BorrowedFd<'_>> {
-        self.fd.as_ref().map(AsFd::as_fd)
+    /// To be passed on; None in a worker.
+    pub(crate) fn handle(&self) -> Option<&Handle> {
+        self.handle.as_ref()
     }
 
     fn words(&self) -> &Words {
-        // SAFETY: the mapping is larger than that, page-aligned, zeroed at first, and lives as long as `self`.
+        // SAFETY: the mapping is larger than that, aligned, zeroed at first, and lives as long as `self`.
         unsafe { self.mapping.start().cast().as_ref() }
     }
 
-    fn word(&self, mark: u32) -> &AtomicU32 {
+    fn bell(&self, mark: u32) -> &Bell {
         &self.words().bells[usize::from(mark & !LAZY == LEADER)].0
     }
 
@@ -442,18 +439,16 @@ impl Bells {
     }
 
     pub(crate) fn ring(&self, mark: u32) {
-        let word = self.word(mark);
-        word.fetch_add(1, Ordering::Release);
-        os::futex_wake(word);
+        self.bell(mark).ring();
     }
 
     /// To be read before looking at what is waited for.
     pub(crate) fn seen(&self, mark: u32) -> u32 {
-        self.word(mark).load(Ordering::Acquire)
+        self.bell(mark).seen()
     }
 
     pub(crate) fn wait(&self, mark: u32, seen: u32, patience: Option<Duration>) {
-        os::futex_wait(self.word(mark), seen, patience);
+        self.bell(mark).wait(seen, patience);
     }
 }
 

@@ -27,7 +27,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 /// fetch them in pairs.
 #[derive(Debug, Default)]
 #[repr(C, align(128))]
-struct Apart<T>(T);
+pub(super) struct Apart<T>(pub(super) T);
 
 /// The shared words of one ring. All zero at first.
 #[derive(Debug, Default)]
@@ -37,15 +37,15 @@ pub(crate) struct Positions {
     written: Apart<AtomicU64>,
     /// Written by the reader.
     read: Apart<AtomicU64>,
-    /// Set by a reader that goes to sleep, taken back by whoever wakes it. Not 0 says how to wake it.
+    /// Set by a reader that goes to sleep, taken back by the side that wakes it. Not 0 says how to wake it.
     sleeps: Apart<AtomicU32>,
-    /// Set by a writer that waits for room, taken back by whoever makes some.
+    /// Set by a writer that waits for room, taken back by the side that makes some.
     starved: Apart<AtomicU32>,
 }
 
 /// The other side says something that cannot be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Mad;
+pub(crate) struct Corrupt;
 
 /// In a mark: wake me only when nothing more will come for a while, or much has.
 pub(crate) const LAZY: u32 = 1 << 31;
@@ -67,11 +67,11 @@ impl Writing {
 
     /// How many bytes can be written now; looks at the reader only if less than `wanted` was known of.
     #[inline]
-    pub(crate) fn room(&mut self, ring: &Positions, capacity: u64, wanted: u64) -> Result<u64, Mad> {
+    pub(crate) fn room(&mut self, ring: &Positions, capacity: u64, wanted: u64) -> Result<u64, Corrupt> {
         if capacity - (self.written - self.read) < wanted {
             let read = ring.read.0.load(Ordering::Acquire);
             if read < self.read || read > self.written {
-                return Err(Mad);
+                return Err(Corrupt);
             }
             self.read = read;
         }
@@ -133,15 +133,15 @@ impl Reading {
     }
 
     /// How many bytes can be read; looks at the writer only if there is nothing left of what was known of.
-    pub(crate) fn available(&mut self, ring: &Positions, capacity: u64) -> Result<u64, Mad> {
+    pub(crate) fn available(&mut self, ring: &Positions, capacity: u64) -> Result<u64, Corrupt> {
         if self.written == self.read { self.look(ring, capacity) } else { Ok(self.written - self.read) }
     }
 
     /// How many bytes can be read.
-    pub(crate) fn look(&mut self, ring: &Positions, capacity: u64) -> Result<u64, Mad> {
+    pub(crate) fn look(&mut self, ring: &Positions, capacity: u64) -> Result<u64, Corrupt> {
         let written = ring.written.0.load(Ordering::Acquire);
         if written < self.written || written - self.read > capacity {
-            return Err(Mad);
+            return Err(Corrupt);
         }
         self.written = written;
         Ok(written - self.read)
@@ -196,13 +196,13 @@ mod tests {
         reading.release(&ring, 4);
         assert_eq!(writing.room(&ring, 16, 16), Ok(10));
         ring.read.0.store(11, Ordering::Relaxed);
-        assert_eq!(writing.room(&ring, 16, 16), Err(Mad), "more was read than written");
+        assert_eq!(writing.room(&ring, 16, 16), Err(Corrupt), "more was read than written");
         ring.read.0.store(3, Ordering::Relaxed);
-        assert_eq!(writing.room(&ring, 16, 16), Err(Mad), "less was read than before");
+        assert_eq!(writing.room(&ring, 16, 16), Err(Corrupt), "less was read than before");
         ring.written.0.store(21, Ordering::Relaxed);
-        assert_eq!(reading.look(&ring, 16), Err(Mad), "more was written than fits");
+        assert_eq!(reading.look(&ring, 16), Err(Corrupt), "more was written than fits");
         ring.written.0.store(9, Ordering::Relaxed);
-        assert_eq!(reading.look(&ring, 16), Err(Mad), "less was written than before");
+        assert_eq!(reading.look(&ring, 16), Err(Corrupt), "less was written than before");
     }
 
     #[test]

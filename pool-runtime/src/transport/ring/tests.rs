@@ -30,19 +30,22 @@ impl Random {
     }
 }
 
-fn ends() -> (Calls, Reports, Incoming, Outgoing, Arc<Bells>) {
-    let memory = Memory::new().unwrap();
+fn ends() -> (CallSender, ReportReceiver, CallReceiver, ReportSender, Arc<Bells>) {
+    let memory = RingMemory::new().unwrap();
     let bells = Bells::new().unwrap();
-    let (incoming, outgoing) = worker_ends(memory.fd.as_ref().unwrap(), bells.fd.as_ref().unwrap()).unwrap();
+    let (incoming, outgoing) = {
+        let duplicate = |handle: &Option<Handle>| handle.as_ref().unwrap().try_clone().unwrap();
+        worker_ends((duplicate(&memory.handle), duplicate(&bells.handle))).unwrap()
+    };
     let memory = Arc::new(memory);
-    (Calls::new(memory.clone()), Reports::new(memory), incoming, outgoing, Arc::new(bells))
+    (CallSender::new(memory.clone()), ReportReceiver::new(memory), incoming, outgoing, Arc::new(bells))
 }
 
 /// Sends, waiting for the bell while there is no room.
-fn send(calls: &mut Calls, bells: &Bells, frame: &[u8]) {
+fn send(calls: &mut CallSender, bells: &Bells, frame: &[u8]) {
     loop {
         let seen = bells.seen(LEADER);
-        let sent = |calls: &mut Calls| match frame.len() <= WHOLE {
+        let sent = |calls: &mut CallSender| match frame.len() <= WHOLE {
             true => calls.send(frame.len(), |space| space.put(frame)).unwrap(),
             false => calls.send_in_pieces(frame).unwrap(),
         };
@@ -151,9 +154,9 @@ fn a_ring_that_was_scribbled_over_is_an_error() {
     // SAFETY: the control page is mapped and nobody else looks at it meanwhile.
     let scribble = || unsafe { ptr::write_bytes(control, 0xff, size_of::<Control>()) };
     scribble();
-    assert_eq!(reports.read(&mut Vec::new()), Err(Mad));
+    assert_eq!(reports.read(&mut Vec::new()), Err(Corrupt));
     assert!(calls.send(WHOLE, |_| {}).is_ok(), "there was room when it last looked");
     assert!((0..8).any(|_| calls.send(WHOLE, |space| space.put(&[0; WHOLE])).is_err()));
     scribble();
-    assert_eq!(incoming.next(|_| {}), Err(MAD));
+    assert_eq!(incoming.next(|_| {}), Err(CORRUPT));
 }

@@ -3,9 +3,9 @@
 //! The worker has one thread for both, and believes its parent, but for positions that make no sense.
 
 use crate::{
-    os,
+    os::{self, Handle},
     transport::ring::{
-        ALIGN, Bells, CALLS, COLLECTOR, HEAD, LEADER, MAD, Memory, REPORTS, WHOLE, copy_in, copy_out, place,
+        ALIGN, Bells, CALLS, COLLECTOR, CORRUPT, HEAD, LEADER, REPORTS, RingMemory, WHOLE, copy_in, copy_out, place,
         positions::{Reading, Writing},
         processor::Talk,
         spin::Spin,
@@ -13,15 +13,14 @@ use crate::{
 };
 use std::{
     io,
-    os::fd::OwnedFd,
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
 /// What a worker has of both rings.
-pub(crate) fn worker_ends(memory: &OwnedFd, bells: &OwnedFd) -> io::Result<(Incoming, Outgoing)> {
-    let (memory, bells) = (Arc::new(Memory::map(memory)?), Arc::new(Bells::map(bells)?));
-    let incoming = Incoming {
+pub(crate) fn worker_ends((memory, bells): (Handle, Handle)) -> io::Result<(CallReceiver, ReportSender)> {
+    let (memory, bells) = (Arc::new(RingMemory::map(&memory)?), Arc::new(Bells::map(&bells)?));
+    let incoming = CallReceiver {
         memory: memory.clone(),
         bells: bells.clone(),
         reading: Reading::default(),
@@ -29,11 +28,14 @@ pub(crate) fn worker_ends(memory: &OwnedFd, bells: &OwnedFd) -> io::Result<(Inco
         talk: Talk::default(),
         assembled: Vec::new(),
     };
-    Ok((incoming, Outgoing { memory, bells, writing: Writing::default(), spin: Spin::new(), talk: Talk::default() }))
+    Ok((
+        incoming,
+        ReportSender { memory, bells, writing: Writing::default(), spin: Spin::new(), talk: Talk::default() },
+    ))
 }
 
 /// Is the worker to spin for its parent, on this processor?
-fn may_spin(memory: &Memory, bells: &Bells) -> bool {
+fn may_spin(memory: &RingMemory, bells: &Bells) -> bool {
     let (control, here) = (memory.control(), os::current_cpu());
     control.worker.set(here);
     control.crowded.load(Ordering::Relaxed) == 0 && !bells.words().leader.is(here)
@@ -41,7 +43,7 @@ fn may_spin(memory: &Memory, bells: &Bells) -> bool {
 
 impl Talk {
     /// The worker has slept for so long. If it talks to its parent on one processor, it moves away.
-    fn slept(&mut self, time: Duration, memory: &Memory, bells: &Bells) {
+    fn slept(&mut self, time: Duration, memory: &RingMemory, bells: &Bells) {
         let here = os::current_cpu();
         let beside = memory.control().crowded.load(Ordering::Relaxed) == 0 && bells.words().leader.is(here);
         if self.is_to_move(beside, time) {
@@ -52,8 +54,8 @@ impl Talk {
 
 /// The worker's end of the calls.
 #[derive(Debug)]
-pub(crate) struct Incoming {
-    memory: Arc<Memory>,
+pub(crate) struct CallReceiver {
+    memory: Arc<RingMemory>,
     bells: Arc<Bells>,
     reading: Reading,
     spin: Spin,
@@ -62,7 +64,7 @@ pub(crate) struct Incoming {
     assembled: Vec<u8>,
 }
 
-impl Incoming {
+impl CallReceiver {
     /// Waits for the next frame, and has it handled where it lies.
     pub(crate) fn next<R>(&mut self, handle: impl FnOnce(&[u8]) -> R) -> Result<R, &'static str> {
         self.await_bytes()?;
@@ -79,7 +81,7 @@ impl Incoming {
         }
         let whole = HEAD + length.next_multiple_of(ALIGN);
         if length > WHOLE || self.reading.look(&self.memory.control().calls, CALLS as u64)? < whole as u64 {
-            return Err(MAD);
+            return Err(CORRUPT);
         }
         let start = place(&self.memory.calls, CALLS, self.reading.position() + HEAD as u64);
         // SAFETY: a whole capacity is mapped from any place on, and `length` is less. The parent has published these
@@ -153,11 +155,11 @@ impl Incoming {
     /// Sleeps until there is something to read, at most for `patience`.
     fn sleep(&mut self, patience: Option<Duration>) -> Result<(), &'static str> {
         let control = self.memory.control();
-        let seen = control.bell.load(Ordering::Acquire);
+        let seen = control.bell.seen();
         control.calls.sleep(1);
         if self.reading.look(&control.calls, CALLS as u64)? == 0 {
             let begun = Instant::now();
-            os::futex_wait(&control.bell, seen, patience);
+            control.bell.wait(seen, patience);
             let time = begun.elapsed();
             self.spin.slept(time);
             self.talk.slept(time, &self.memory, &self.bells);
@@ -169,15 +171,15 @@ impl Incoming {
 
 /// The worker's end of the reports.
 #[derive(Debug)]
-pub(crate) struct Outgoing {
-    memory: Arc<Memory>,
+pub(crate) struct ReportSender {
+    memory: Arc<RingMemory>,
     bells: Arc<Bells>,
     writing: Writing,
     spin: Spin,
     talk: Talk,
 }
 
-impl Outgoing {
+impl ReportSender {
     /// Adds a record of two parts, padded to a multiple of 8 bytes, and shows it to the parent. Waits while the ring is
     /// full.
     #[inline]
@@ -270,11 +272,11 @@ impl Outgoing {
             {
                 continue;
             }
-            let seen = control.bell.load(Ordering::Acquire);
+            let seen = control.bell.seen();
             self.writing.starve(&control.reports);
             if self.writing.room(&control.reports, REPORTS as u64, 1)? == 0 {
                 let begun = Instant::now();
-                os::futex_wait(&control.bell, seen, None);
+                control.bell.wait(seen, None);
                 let time = begun.elapsed();
                 self.spin.slept(time);
                 self.talk.slept(time, &self.memory, &self.bells);

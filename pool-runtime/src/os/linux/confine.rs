@@ -13,8 +13,7 @@ mod allowed;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod filter;
 
-pub(crate) use allowed::Allowed;
-
+use crate::os::{Abilities, Confinement, Files, ResourceLimits, confinement::SCOPES};
 use landlock::{
     ABI, Access, AccessFs, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
     RulesetCreatedAttr, Scope, make_bitflags,
@@ -24,50 +23,7 @@ use rustix::{
     process::{Resource, Rlimit, getrlimit, setrlimit},
     thread::{CapabilitySet, CapabilitySets, capabilities, remove_capability_from_bounding_set, set_capabilities},
 };
-use serde::{Deserialize, Serialize};
 use std::io;
-
-/// What a process is denied, as plain data.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Confinement {
-    /// None: all files are as they would be anyway.
-    pub(crate) files: Option<Files>,
-    pub(crate) network: bool,
-    pub(crate) processes: bool,
-    pub(crate) limits: Limits,
-    /// Go on where the kernel cannot do all of it.
-    pub(crate) best_effort: bool,
-}
-
-/// The only files that may be opened.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Files {
-    pub(crate) reads: Vec<Allowed>,
-    pub(crate) writes: Vec<Allowed>,
-    pub(crate) executes: Vec<Allowed>,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Limits {
-    pub(crate) memory: Option<u64>,
-    /// In seconds.
-    pub(crate) cpu_time: Option<u64>,
-    pub(crate) file_size: Option<u64>,
-    pub(crate) open_files: Option<u64>,
-}
-
-/// What a kernel can do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Abilities {
-    /// The version of Landlock; 0 if there is none.
-    pub(crate) landlock: i32,
-    pub(crate) seccomp: bool,
-}
-
-/// The version of Landlock that holds back who cuts off a file: Linux 6.2.
-const TRUNCATES: i32 = 3;
-/// The one that holds back signals: Linux 6.12.
-const SCOPES: i32 = 6;
 
 impl Abilities {
     /// Those of the kernel that this process runs on.
@@ -87,34 +43,6 @@ impl Abilities {
 }
 
 impl Confinement {
-    /// Is anything denied, limits aside?
-    fn denies(&self) -> bool {
-        self.files.is_some() || !self.network || !self.processes
-    }
-
-    /// What such a kernel lacks for it, in words; none if nothing.
-    pub(crate) fn missing(&self, kernel: Abilities) -> Vec<&'static str> {
-        let restricted = self.files.is_some();
-        let landlock = (1..TRUNCATES).contains(&kernel.landlock);
-        let lacks = [
-            (restricted && kernel.landlock < 1, "to deny files, it has no Landlock, or was started without it"),
-            (
-                restricted && landlock,
-                "its Landlock cannot keep who may read a file from cutting it off (Linux 6.2 can)",
-            ),
-            (
-                restricted && self.processes && kernel.landlock < SCOPES,
-                "with `.processes(true)`, it cannot hold back signals to other processes (Linux 6.12 can)",
-            ),
-            (
-                self.denies() && !kernel.seccomp,
-                "to deny network, processes and ways out, it has no seccomp filters, or none are known for this \
-                 processor",
-            ),
-        ];
-        lacks.into_iter().filter(|(lacking, _)| *lacking).map(|(_, what)| what).collect()
-    }
-
     /// Confines this process, as far as such a kernel can.
     ///
     /// Landlock holds for the calling thread and for those that it will have started: there must be no others, but so
@@ -124,13 +52,7 @@ impl Confinement {
     ///
     /// Something was refused, or is missing; what it is. The process is to end then: it may be half confined.
     pub(crate) fn apply(&self, kernel: Abilities, wait: usize) -> Result<(), String> {
-        let missing = self.missing(kernel);
-        if !missing.is_empty() && !self.best_effort {
-            return Err(format!(
-                "its sandbox asks for more than this kernel has: {}; with `Sandbox::best_effort()` it does without",
-                missing.join("; ")
-            ));
-        }
+        self.check(kernel)?;
         if self.denies() && !self.best_effort {
             self.is_alone(wait)?;
         }
@@ -240,7 +162,7 @@ fn below(fd: PathFd, kind: FileType, access: BitFlags<AccessFs>, abi: ABI) -> Pa
     PathBeneath::new(fd, access)
 }
 
-impl Limits {
+impl ResourceLimits {
     fn apply(&self) -> Result<(), String> {
         if *self != Self::default() {
             keep_limits().map_err(|error| format!("cannot give up the right to lift its limits: {error}"))?;
@@ -286,52 +208,18 @@ fn keep_limits() -> rustix::io::Result<()> {
 mod tests {
     use super::*;
 
-    const ALL: Abilities = Abilities { landlock: SCOPES, seccomp: true };
     const NOTHING: Abilities = Abilities { landlock: 0, seccomp: false };
-
-    fn strict() -> Confinement {
-        Confinement {
-            files: Some(Files::default()),
-            network: false,
-            processes: false,
-            limits: Limits::default(),
-            best_effort: false,
-        }
-    }
-
-    #[test]
-    fn what_a_kernel_lacks_is_said() {
-        assert_eq!(strict().missing(ALL), Vec::<&str>::new());
-        let one = |confinement: Confinement, kernel, text: &str| {
-            let missing = confinement.missing(kernel);
-            assert!(missing.len() == 1 && missing[0].contains(text), "{missing:?}");
-            let refused = confinement.apply(kernel, 0).unwrap_err();
-            assert!(refused.contains(missing[0]) && refused.contains("best_effort"), "{refused}");
-        };
-        one(strict(), Abilities { landlock: 0, ..ALL }, "no Landlock");
-        one(strict(), Abilities { landlock: 1, ..ALL }, "cutting it off");
-        one(strict(), Abilities { landlock: 2, ..ALL }, "cutting it off");
-        assert_eq!(strict().missing(Abilities { landlock: 3, ..ALL }), Vec::<&str>::new());
-        one(Confinement { processes: true, ..strict() }, Abilities { landlock: 5, ..ALL }, "signals");
-        one(strict(), Abilities { seccomp: false, ..ALL }, "no seccomp");
-        assert_eq!(strict().missing(NOTHING).len(), 2);
-        assert_eq!(Confinement { processes: true, ..strict() }.missing(NOTHING).len(), 3);
-    }
-
-    #[test]
-    fn what_is_not_asked_for_is_not_missing() {
-        let none = Confinement { files: None, network: true, processes: true, ..strict() };
-        assert_eq!(none.missing(NOTHING), Vec::<&str>::new());
-        assert_eq!(none.apply(NOTHING, 0), Ok(()));
-        let offline = Confinement { network: false, ..none };
-        assert_eq!(offline.missing(Abilities { landlock: 0, ..ALL }), Vec::<&str>::new());
-        assert_eq!(offline.missing(NOTHING).len(), 1);
-    }
 
     #[test]
     fn best_effort_goes_on_with_what_there_is() {
         // Of a kernel that can do nothing, nothing is asked; a thread of its own gives up its capabilities.
-        let confinement = Confinement { best_effort: true, ..strict() };
+        let confinement = Confinement {
+            files: Some(Files::default()),
+            network: false,
+            processes: false,
+            limits: ResourceLimits::default(),
+            best_effort: true,
+        };
         std::thread::spawn(move || {
             assert_eq!(confinement.apply(NOTHING, 0), Ok(()));
             std::fs::File::open("/proc/self/stat").unwrap();

@@ -1,16 +1,8 @@
-//! A path that a confined process may use, and what was there when that was decided.
-//!
-//! A path is only a name: a worker that may write somewhere above it can put a link to anywhere in its place, and the
-//! worker after it would be let there. So each process opens it anew, and refuses what is another file or directory.
+//! Opens the paths that a confined process may use, if there still is what was there when that was decided.
 
+use crate::os::Allowed;
 use rustix::fs::{FileType, Stat, fstat, fstatfs, major, minor};
-use serde::{Deserialize, Serialize};
-use std::{
-    ffi::OsString,
-    io,
-    os::fd::AsFd,
-    path::{Path, PathBuf},
-};
+use std::{ffi::OsString, io, os::fd::AsFd, path::Path};
 
 use landlock::PathFd;
 
@@ -18,21 +10,7 @@ use landlock::PathFd;
 const PROC: &str = "/proc";
 const PROC_MAGIC: u64 = 0x9fa0;
 
-/// A path from the root on, and what it led to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Allowed {
-    pub(crate) path: OsString,
-    device: u64,
-    inode: u64,
-}
-
 impl Allowed {
-    /// What is there now. Links are followed.
-    pub(crate) fn now(path: PathBuf) -> io::Result<Self> {
-        let found = rustix::fs::stat(&path)?;
-        Ok(Self { path: path.into_os_string(), device: found.st_dev, inode: found.st_ino })
-    }
-
     /// Opens it, if it is still what it was, and says of which kind it is.
     pub(super) fn open(&self) -> Result<(PathFd, FileType), String> {
         let (fd, found) = open(&self.path).map_err(|why| self.refused(&why))?;

@@ -4,7 +4,7 @@
 //! meant to be whole: calls that are newer than this list, and those of other conventions (32 bits, x32), are not there
 //! for a confined process. Refused calls return `EPERM`, so that the program can tell, and say so.
 
-use crate::os::confine::Confinement;
+use crate::os::Confinement;
 use libc::c_long;
 use rustix::io::Errno;
 use seccompiler::{
@@ -130,7 +130,7 @@ const NEVER_HERE: &[c_long] = &[];
 
 /// Standard output may be a terminal. `TIOCSTI` types into it and `TIOCLINUX` pastes; `TIOCSETD` loads drivers; the
 /// others take it away from those who use it.
-const NEVER_CONTROLS: &[u64] =
+const NEVER_CONTROLS: &[libc::Ioctl] =
     &[libc::TIOCSTI, libc::TIOCLINUX, libc::TIOCSETD, libc::TIOCSPGRP, libc::TIOCSCTTY, libc::TIOCCONS];
 
 /// A new namespace is a place where a process may do what it may not do here.
@@ -164,7 +164,7 @@ const SIGNALLING_FCNTLS: [libc::c_int; 3] = [libc::F_SETOWN, F_SETSIG, F_SETOWN_
 const F_SETSIG: libc::c_int = 10;
 const F_SETOWN_EX: libc::c_int = 15;
 /// The same, asked for in another way: `FIOSETOWN`, `SIOCSPGRP`.
-const SIGNALLING_CONTROLS: &[u64] = &[0x8901, 0x8902];
+const SIGNALLING_CONTROLS: &[libc::Ioctl] = &[0x8901, 0x8902];
 
 const NETWORK: &[c_long] =
     &[libc::SYS_socket, libc::SYS_connect, libc::SYS_bind, libc::SYS_listen, libc::SYS_accept, libc::SYS_accept4];
@@ -201,7 +201,7 @@ const ATTRIBUTES: &[c_long] =
     &[libc::SYS_fchmod, libc::SYS_fchown, libc::SYS_fsetxattr, libc::SYS_fremovexattr, libc::SYS_utimensat];
 
 /// `FS_IOC_SETFLAGS`, `FS_IOC_FSSETXATTR`.
-const ATTRIBUTE_CONTROLS: &[u64] = &[0x4008_6602, 0x401c_5820];
+const ATTRIBUTE_CONTROLS: &[libc::Ioctl] = &[0x4008_6602, 0x401c_5820];
 
 /// Calls that say which mode a file is to have, in this argument.
 const MODES: &[(c_long, u8)] = &[
@@ -220,7 +220,7 @@ const MODES_OF_NEW: &[(c_long, u8)] = &[
     (libc::SYS_open, 2),
 ];
 
-/// Whoever starts such a file has rights of its owner, or its group.
+/// A process that runs such a file has the rights of its owner, or its group.
 const RIGHTS_OF_OTHERS: [u32; 2] = [libc::S_ISUID, libc::S_ISGID];
 
 /// `O_CREAT`; and what is in `O_TMPFILE` alone.
@@ -332,7 +332,7 @@ impl List {
             }
         }
         for control in controls {
-            list.deny_if(libc::SYS_ioctl, &[(1, Op::Eq, control)])?;
+            list.deny_if(libc::SYS_ioctl, &[(1, Op::Eq, control as _)])?;
         }
         Ok(list)
     }

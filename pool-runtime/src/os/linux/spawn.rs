@@ -1,41 +1,20 @@
 //! Starting a process with `posix_spawn`: it shares the parent's memory until it executes, so that starting is as fast
 //! from a parent of many gigabytes, and no user code runs in a copy of a program with threads.
 
-use crate::os::Child;
+use super::{Child, handle};
+use crate::os::{Io, Spawn};
 use rustix::process::Pid;
 use std::{
-    ffi::{CStr, CString, OsStr, OsString},
+    ffi::{CStr, CString},
     io,
     mem::MaybeUninit,
     os::{
-        fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd},
+        fd::{AsRawFd, OwnedFd, RawFd},
         unix::ffi::{OsStrExt, OsStringExt},
     },
     path::PathBuf,
     ptr,
 };
-
-/// What a descriptor of the new process is.
-#[derive(Debug)]
-pub(crate) enum Io<'fd> {
-    /// The same as this one of ours.
-    Fd(BorrowedFd<'fd>),
-    /// `/dev/null`.
-    Null,
-}
-
-/// A process to start.
-#[derive(Debug)]
-pub(crate) struct Spawn<'s> {
-    pub(crate) program: &'s OsStr,
-    pub(crate) args: &'s [OsString],
-    pub(crate) env: &'s [(OsString, OsString)],
-    pub(crate) current_dir: Option<&'s OsStr>,
-    /// Which descriptors it starts with, beyond those standard ones that it inherits.
-    pub(crate) descriptors: &'s [(RawFd, Io<'s>)],
-    /// All other descriptors from here on are closed, also those that are not close-on-exec.
-    pub(crate) close_from: RawFd,
-}
 
 /// This very program: also after its file was replaced or removed, where there is a `/proc`.
 pub(crate) fn program_path() -> io::Result<PathBuf> {
@@ -59,7 +38,7 @@ fn close_from() -> Option<CloseFrom> {
 
 /// Are descriptors that are not close-on-exec, and meant for nobody, closed when a process is started? Otherwise it has
 /// them.
-pub(crate) fn closes_the_rest() -> bool {
+pub(super) fn closes_the_rest() -> bool {
     close_from().is_some()
 }
 
@@ -176,19 +155,21 @@ impl Spawn<'_> {
 
         let mut actions = FileActions::new()?;
         // All sources are first moved out of the way of all targets: descriptor 3 may be the source of 4, and 4 of 3.
-        let highest = self.descriptors.iter().map(|(target, _)| *target + 1).max().unwrap_or(0).max(self.close_from);
+        let given: Vec<_> = self.given.numbered().map(|(number, io)| (number, *io)).collect();
+        let end = given.last().map_or(3, |(number, _)| number + 1);
+        let stdio = self.stdio.iter().zip(0..).filter_map(|(io, number)| Some((number, (*io)?)));
         let mut moved: Vec<OwnedFd> = Vec::new();
-        for (target, io) in self.descriptors {
+        for (target, io) in stdio.chain(given) {
             match io {
-                Io::Fd(fd) => {
-                    let source = super::above_standard(fd, highest)?;
-                    actions.dup2(source.as_raw_fd(), *target)?;
+                Io::Handle(fd) => {
+                    let source = handle::above_standard(fd, end)?;
+                    actions.dup2(source.as_raw_fd(), target)?;
                     moved.push(source);
                 }
-                Io::Null => actions.open_null(*target)?,
+                Io::Null => actions.open_null(target)?,
             }
         }
-        actions.close_from(self.close_from)?;
+        actions.close_from(end)?;
         if let Some(dir) = self.current_dir {
             actions.change_dir(&c_string(dir.as_bytes())?)?;
         }

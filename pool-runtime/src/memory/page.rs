@@ -1,30 +1,29 @@
 //! The status page: one page of memory that a worker shares with its parent.
 //!
-//! It answers, after any kind of death, what messages cannot: which call had started, and how far it was. It is also
-//! where the two agree, without a message, on which calls that are already on their way may still start.
+//! After any kind of death it says what messages cannot: which call had started, and how far it was. The two also agree
+//! on it, without a message, on which calls that are already on their way may still start.
 //!
 //! ```text
 //!   claim  = which calls have started, or are about to: see [`claim`](super::claim)
 //!   stage  = what the worker does with the latest one
 //!   words  = what the worker said before it died: the panic that ended it
-//!   crash  = what its fault handler noted before it died: see [`fault`](super::fault)
+//!   crash  = what its fault handler noted before it died: see [`fault`](crate::os::fault)
 //! ```
 //!
-//! The page is a sealed memfd: it cannot shrink below the parent's feet. The parent never trusts what it reads.
+//! The parent never trusts what it reads.
 
-use crate::os::{
-    claim::{CallId, Claim},
-    mapping::{Mapping, PAGE, check_size, sealed_memory},
+use crate::{
+    memory::claim::{CallId, Claim},
+    os::{Crash, CrashSink, Handle, Mapping, check_size, sealed_memory},
 };
 use std::{
     io,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering},
 };
 
-const SIZE: usize = PAGE;
+const SIZE: usize = 4096;
 /// How many return addresses a crash is noted with.
-pub(super) const FRAMES: usize = 48;
+const FRAMES: usize = 48;
 /// How many bytes of words there is room for.
 pub(crate) const WORDS: usize = SIZE - 64 - size_of::<Note>();
 
@@ -63,22 +62,6 @@ struct Note {
 const OVERFLOW: u32 = 1;
 const ON_MAIN: u32 = 2;
 
-/// How a process crashed, by its own note.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Crash {
-    pub(crate) signal: i32,
-    /// What the system says of the signal's reason.
-    pub(crate) code: i32,
-    /// Of the memory that the process should not have touched.
-    pub(crate) address: u64,
-    pub(crate) overflow: bool,
-    pub(crate) on_main: bool,
-    /// Where the anchor was in that process.
-    pub(crate) anchor: u64,
-    /// The instruction that failed, and where each function around it goes on: distances from the anchor.
-    pub(crate) frames: Vec<u64>,
-}
-
 #[cfg(not(all(test, loom)))]
 const _: () = assert!(size_of::<Layout>() == SIZE);
 
@@ -87,7 +70,7 @@ const _: () = assert!(size_of::<Layout>() == SIZE);
 pub(crate) struct StatusPage {
     mapping: Mapping,
     /// In the parent until the worker is started.
-    fd: Option<OwnedFd>,
+    handle: Option<Handle>,
     /// In the worker: the parent's memory barrier does for both.
     remote: bool,
 }
@@ -95,33 +78,38 @@ pub(crate) struct StatusPage {
 impl StatusPage {
     /// A new page, for the parent.
     pub(crate) fn new() -> io::Result<Self> {
-        let fd = sealed_memory(c"pool-status", SIZE)?;
-        let page = Self { mapping: Mapping::new(fd.as_fd(), 0, SIZE)?, fd: Some(fd), remote: false };
+        let handle = sealed_memory(c"pool-status", SIZE)?;
+        let page = Self { mapping: Mapping::new(&handle, SIZE)?, handle: Some(handle), remote: false };
         page.layout().claim.offer_barriers();
         Ok(page)
     }
 
+    /// A new page for a worker that is a thread of this process.
+    pub(crate) fn local() -> io::Result<Self> {
+        Ok(Self { mapping: Mapping::private(SIZE)?, handle: None, remote: false })
+    }
+
     /// Maps a page that was passed to this process.
-    pub(crate) fn map(fd: OwnedFd) -> io::Result<Self> {
-        check_size(&fd, SIZE)?;
-        let page = Self { mapping: Mapping::new(fd.as_fd(), 0, SIZE)?, fd: None, remote: false };
+    pub(crate) fn map(handle: Handle) -> io::Result<Self> {
+        check_size(&handle, SIZE)?;
+        let page = Self { mapping: Mapping::new(&handle, SIZE)?, handle: None, remote: false };
         let remote = page.layout().claim.take_barriers();
         Ok(Self { remote, ..page })
     }
 
     /// To be passed on; None once it was.
-    pub(crate) fn fd(&self) -> Option<BorrowedFd<'_>> {
-        self.fd.as_ref().map(AsFd::as_fd)
+    pub(crate) fn handle(&self) -> Option<&Handle> {
+        self.handle.as_ref()
     }
 
-    /// The page was passed on: its descriptor is not needed any more.
-    pub(crate) fn close_fd(&mut self) {
-        self.fd = None;
+    /// The page was passed on.
+    pub(crate) fn close_handle(&mut self) {
+        self.handle = None;
     }
 
     #[inline]
     fn layout(&self) -> &Layout {
-        // SAFETY: the mapping is as large as the layout, page-aligned, zeroed at first, and lives as long as `self`.
+        // SAFETY: the mapping is as large as the layout, aligned, zeroed at first, and lives as long as `self`.
         // The other process may write at any time, which atomics allow.
         unsafe { self.mapping.start().cast().as_ref() }
     }
@@ -213,29 +201,6 @@ impl StatusPage {
         self.layout().words.store(0, Ordering::Release);
     }
 
-    /// The worker's side, from a signal handler: how it crashes. The frames come later, one by one.
-    pub(super) fn note_crash(&self, crash: &Crash) {
-        let note = &self.layout().crash;
-        note.signal.store(crash.signal.cast_unsigned(), Ordering::Relaxed);
-        note.code.store(crash.code.cast_unsigned(), Ordering::Relaxed);
-        let flags = u32::from(crash.overflow) * OVERFLOW + u32::from(crash.on_main) * ON_MAIN;
-        note.flags.store(flags, Ordering::Relaxed);
-        note.address.store(crash.address, Ordering::Relaxed);
-        note.anchor.store(crash.anchor, Ordering::Relaxed);
-        note.count.store(0, Ordering::Relaxed);
-        note.written.store(1, Ordering::Release);
-    }
-
-    /// The worker's side, from a signal handler: one frame more. False if there is no room for it.
-    pub(super) fn note_frame(&self, frame: u64) -> bool {
-        let note = &self.layout().crash;
-        let count = note.count.load(Ordering::Relaxed);
-        let Some(place) = note.frames.get(count as usize) else { return false };
-        place.store(frame, Ordering::Relaxed);
-        note.count.store(count + 1, Ordering::Release);
-        true
-    }
-
     /// How the worker crashed, if it noted that.
     pub(crate) fn crash(&self) -> Option<Crash> {
         let note = &self.layout().crash;
@@ -272,6 +237,30 @@ impl StatusPage {
     }
 }
 
+/// The worker's side.
+impl CrashSink for StatusPage {
+    fn note(&self, crash: &Crash) {
+        let note = &self.layout().crash;
+        note.signal.store(crash.signal.cast_unsigned(), Ordering::Relaxed);
+        note.code.store(crash.code.cast_unsigned(), Ordering::Relaxed);
+        let flags = u32::from(crash.overflow) * OVERFLOW + u32::from(crash.on_main) * ON_MAIN;
+        note.flags.store(flags, Ordering::Relaxed);
+        note.address.store(crash.address, Ordering::Relaxed);
+        note.anchor.store(crash.anchor, Ordering::Relaxed);
+        note.count.store(0, Ordering::Relaxed);
+        note.written.store(1, Ordering::Release);
+    }
+
+    fn note_frame(&self, frame: u64) -> bool {
+        let note = &self.layout().crash;
+        let count = note.count.load(Ordering::Relaxed);
+        let Some(place) = note.frames.get(count as usize) else { return false };
+        place.store(frame, Ordering::Relaxed);
+        note.count.store(count + 1, Ordering::Release);
+        true
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -279,7 +268,7 @@ mod tests {
     #[test]
     fn words_survive_their_writer() {
         let page = StatusPage::new().unwrap();
-        let other = StatusPage::map(page.fd().unwrap().try_clone_to_owned().unwrap()).unwrap();
+        let other = StatusPage::map(page.handle().unwrap().try_clone().unwrap()).unwrap();
         other.leave_words(b"out of memory");
         drop(other);
         assert_eq!(page.words(), b"out of memory");
@@ -293,14 +282,14 @@ mod tests {
         assert_eq!(page.crash(), None);
         let mut crash =
             Crash { signal: 11, code: -6, address: 8, overflow: true, on_main: false, anchor: 1, frames: Vec::new() };
-        page.note_crash(&crash);
+        page.note(&crash);
         for frame in 0..FRAMES as u64 {
             assert!(page.note_frame(frame));
             crash.frames.push(frame);
         }
         assert!(!page.note_frame(0));
         assert_eq!(page.crash(), Some(crash));
-        // Whoever wrote over the page is not believed.
+        // A page that was written over is not believed.
         page.layout().crash.count.store(u64::MAX, Ordering::Relaxed);
         assert_eq!(page.crash().unwrap().frames.len(), FRAMES);
     }

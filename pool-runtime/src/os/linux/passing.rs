@@ -1,13 +1,15 @@
-//! Descriptors on their way to another process, each with the number by which both know it.
+//! Sends descriptors to another process, each with the number by which both know it.
 //!
 //! ```text
-//!   send(Take { id, fd })  ═══ packet: kind, id ═══ + SCM_RIGHTS: one descriptor ═══▶  receive: Take { id, fd }
+//!   send(Take { id, handle })  ═══ packet: kind, id ═══ + SCM_RIGHTS: one descriptor ═══▶  receive: Take { id, handle }
 //!   send(Release { id })   ═══ packet: kind, id ════════════════════════════════════▶  receive: Release { id }
 //! ```
 //!
-//! A pair of packet sockets: a packet arrives whole or not at all, and in the order in which it was sent. A descriptor
-//! that arrives is either handed out or closed; none may be left behind, whatever the packet was.
+//! A pair of packet sockets: a packet arrives whole or not at all, in the order in which it was sent. A descriptor that
+//! arrives is either handed out or closed, whatever the packet was.
 
+use super::handle::beyond_standard;
+use crate::os::{Delivery, Handle, Passed};
 use rustix::{
     io::Errno,
     net::{
@@ -18,7 +20,6 @@ use rustix::{
 use std::{
     io::{self, IoSlice, IoSliceMut},
     mem::MaybeUninit,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
 
 /// The kind, and the number.
@@ -29,28 +30,10 @@ const RELEASE: u64 = 2;
 /// Room for more descriptors than a packet has, so that one too many is seen.
 const DESCRIPTORS: usize = 4;
 
-/// What is sent.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Passed<'fd> {
-    /// From now on, `id` is this descriptor.
-    Take { id: u64, fd: BorrowedFd<'fd> },
-    /// There will be no more talk of `id`.
-    Release { id: u64 },
-}
-
-/// What was received.
-#[derive(Debug)]
-pub(crate) enum Received {
-    /// From now on, `id` is this descriptor. The error is that of this process, if it has no room for another one.
-    Take { id: u64, fd: io::Result<OwnedFd> },
-    /// There will be no more talk of `id`.
-    Release { id: u64 },
-}
-
 /// Two ends of a socket: what is sent into the one comes out of the other.
-pub(crate) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
+pub(crate) fn pair() -> io::Result<(Handle, Handle)> {
     let (one, other) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
-    Ok((super::beyond_standard(one)?, super::beyond_standard(other)?))
+    Ok((beyond_standard(one)?, beyond_standard(other)?))
 }
 
 /// Sends, if that can be done without waiting.
@@ -58,9 +41,9 @@ pub(crate) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
 /// # Errors
 ///
 /// `WouldBlock`: too much of what was sent is still unread. `BrokenPipe` or `ConnectionReset`: nobody will read it.
-pub(crate) fn send(socket: impl AsFd, passed: &Passed<'_>) -> io::Result<()> {
+pub(crate) fn send(socket: &Handle, passed: &Passed<'_>) -> io::Result<()> {
     let (kind, id, fd) = match passed {
-        Passed::Take { id, fd } => (TAKE, id, Some(*fd)),
+        Passed::Take { id, handle } => (TAKE, id, Some(*handle)),
         Passed::Release { id } => (RELEASE, id, None),
     };
     let mut packet = [0; PACKET];
@@ -74,7 +57,7 @@ pub(crate) fn send(socket: impl AsFd, passed: &Passed<'_>) -> io::Result<()> {
         {
             return Err(Errno::NOBUFS.into());
         }
-        match sendmsg(&socket, &[IoSlice::new(&packet)], &mut control, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
+        match sendmsg(socket, &[IoSlice::new(&packet)], &mut control, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
             Ok(PACKET) => return Ok(()),
             // A packet is never cut by the kernel.
             Ok(_) => return Err(io::ErrorKind::WriteZero.into()),
@@ -91,14 +74,14 @@ pub(crate) fn send(socket: impl AsFd, passed: &Passed<'_>) -> io::Result<()> {
 /// # Errors
 ///
 /// `InvalidData`: the packet makes no sense. What came with it is closed, and the next one can be received.
-pub(crate) fn receive(socket: impl AsFd) -> io::Result<Option<Received>> {
+pub(crate) fn receive(socket: &Handle) -> io::Result<Option<Delivery>> {
     let mut packet = [0; PACKET];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
     // Closes what is not taken out of it.
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let received = loop {
         let mut parts = [IoSliceMut::new(&mut packet)];
-        match recvmsg(&socket, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC) {
+        match recvmsg(socket, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC) {
             Err(Errno::INTR) => {}
             // It closed its end before it had read all that it was sent.
             Err(Errno::CONNRESET) => return Ok(None),
@@ -123,11 +106,11 @@ pub(crate) fn receive(socket: impl AsFd) -> io::Result<Option<Received>> {
     match (word(0), fds.len(), is_cut) {
         (TAKE, 1, false) => {
             let fd = fds.pop().ok_or(Errno::BADF)?;
-            Ok(Some(Received::Take { id, fd: super::beyond_standard(fd) }))
+            Ok(Some(Delivery::Take { id, handle: beyond_standard(fd) }))
         }
-        // There was one, and the kernel found no number for it here. Whoever waits for it has to learn why.
-        (TAKE, 0, true) => Ok(Some(Received::Take { id, fd: Err(Errno::MFILE.into()) })),
-        (RELEASE, 0, false) => Ok(Some(Received::Release { id })),
+        // There was one, and this process may not open another. A call that waits for it has to learn why.
+        (TAKE, 0, true) => Ok(Some(Delivery::Take { id, handle: Err(Errno::MFILE.into()) })),
+        (RELEASE, 0, false) => Ok(Some(Delivery::Release { id })),
         (TAKE | RELEASE, _, _) => Err(garbled("has another number of descriptors than it should")),
         _ => Err(garbled("is of no known kind")),
     }
@@ -144,7 +127,7 @@ mod tests {
     use std::{
         fs::File,
         io::{Read, Write},
-        os::fd::AsRawFd,
+        os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     };
 
     /// Whether nobody holds the writing end of a pipe any more: no descriptor of it has leaked.
@@ -171,20 +154,20 @@ mod tests {
             let mut said = Vec::new();
             while let Some(received) = receive(&there).unwrap() {
                 match received {
-                    Received::Take { id, fd } => {
-                        let fd = fd.unwrap();
+                    Delivery::Take { id, handle } => {
+                        let fd = handle.unwrap();
                         assert!(fd.as_raw_fd() > 2);
                         assert!(rustix::io::fcntl_getfd(&fd).unwrap().contains(rustix::io::FdFlags::CLOEXEC));
                         write!(File::from(fd), "{id} ").unwrap();
                     }
-                    Received::Release { id } => said.push(id),
+                    Delivery::Release { id } => said.push(id),
                 }
             }
             said
         });
         let (mut reads, writes) = io::pipe().unwrap();
         for id in [7, u64::MAX] {
-            send(&here, &Passed::Take { id, fd: writes.as_fd() }).unwrap();
+            send(&here, &Passed::Take { id, handle: writes.as_fd() }).unwrap();
             send(&here, &Passed::Release { id }).unwrap();
         }
         drop((here, writes));
@@ -210,7 +193,7 @@ mod tests {
             assert_eq!(receive(&there).unwrap_err().kind(), io::ErrorKind::InvalidData);
         }
         send(&here, &Passed::Release { id: 5 }).unwrap();
-        assert!(matches!(receive(&there).unwrap(), Some(Received::Release { id: 5 })));
+        assert!(matches!(receive(&there).unwrap(), Some(Delivery::Release { id: 5 })));
         drop(writes);
         assert!(is_closed(reads));
     }
@@ -219,7 +202,7 @@ mod tests {
     fn what_nobody_receives_is_closed() {
         let (here, there) = pair().unwrap();
         let (reads, writes) = io::pipe().unwrap();
-        send(&here, &Passed::Take { id: 1, fd: writes.as_fd() }).unwrap();
+        send(&here, &Passed::Take { id: 1, handle: writes.as_fd() }).unwrap();
         drop((here, there, writes));
         assert!(is_closed(reads));
     }
@@ -229,14 +212,14 @@ mod tests {
         let (here, there) = pair().unwrap();
         let mut sent = 0;
         let full = loop {
-            match send(&here, &Passed::Take { id: sent, fd: here.as_fd() }) {
+            match send(&here, &Passed::Take { id: sent, handle: here.as_fd() }) {
                 Ok(()) => sent += 1,
                 Err(error) => break error,
             }
         };
         assert_eq!(full.kind(), io::ErrorKind::WouldBlock);
         for expected in 0..sent {
-            assert!(matches!(receive(&there), Ok(Some(Received::Take { id, fd: Ok(_) })) if id == expected));
+            assert!(matches!(receive(&there), Ok(Some(Delivery::Take { id, handle: Ok(_) })) if id == expected));
         }
         send(&here, &Passed::Release { id: 0 }).unwrap();
     }

@@ -1,34 +1,33 @@
-//! File descriptors by number, where a library or the start of a process knows them only so.
+//! Descriptors by number: those that a process is started with, and those that a library keeps to itself.
 
 use rustix::io::{DupFlags, dup3, fcntl_dupfd_cloexec};
 use std::{
-    io,
+    io::{self, PipeReader, PipeWriter},
     mem::ManuallyDrop,
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
 };
 
 /// A close-on-exec duplicate with a number of at least `least`.
-pub(crate) fn above_standard(fd: impl AsFd, least: RawFd) -> io::Result<OwnedFd> {
+pub(super) fn above_standard(fd: impl AsFd, least: RawFd) -> io::Result<OwnedFd> {
     Ok(fcntl_dupfd_cloexec(fd, least)?)
 }
 
 /// The same descriptor, under a number that is not one of the standard streams': should the program have closed those,
 /// whatever it prints would go into `fd`.
-pub(crate) fn beyond_standard(fd: OwnedFd) -> io::Result<OwnedFd> {
+pub(super) fn beyond_standard(fd: OwnedFd) -> io::Result<OwnedFd> {
     if fd.as_raw_fd() > 2 { Ok(fd) } else { above_standard(fd, 3) }
 }
 
-/// Borrows a descriptor that is known by its number, for as long as `_owner` lives.
-pub(crate) fn borrow<T: ?Sized>(_owner: &T, number: RawFd) -> BorrowedFd<'_> {
-    // SAFETY: the callers pass the object that owns descriptor `number` and closes it when dropped; the borrow of that
-    // object outlives the one that is made here.
-    unsafe { BorrowedFd::borrow_raw(number) }
+/// A pipe, neither of whose ends is one of the standard streams.
+pub(crate) fn pipe() -> io::Result<(PipeReader, PipeWriter)> {
+    let (reader, writer) = io::pipe()?;
+    Ok((beyond_standard(reader.into())?.into(), beyond_standard(writer.into())?.into()))
 }
 
 /// Takes over a descriptor that this process was started with, and closes it on exec from now on.
 ///
 /// The caller must be the only one who knows of it; a number that is not open is an error.
-pub(crate) fn adopt(number: RawFd) -> io::Result<OwnedFd> {
+pub(super) fn adopt(number: RawFd) -> io::Result<OwnedFd> {
     // SAFETY: only borrowed for the one call, which fails if the number is not open.
     let inherited = unsafe { BorrowedFd::borrow_raw(number) };
     rustix::io::fcntl_setfd(inherited, rustix::io::FdFlags::CLOEXEC)?;
@@ -37,14 +36,14 @@ pub(crate) fn adopt(number: RawFd) -> io::Result<OwnedFd> {
 }
 
 /// Makes descriptor `number`, which `_owner` owns, another name of what `fd` is.
-pub(crate) fn move_into<T: ?Sized>(fd: OwnedFd, _owner: &T, number: RawFd) -> io::Result<()> {
+pub(super) fn move_into<T: ?Sized>(fd: OwnedFd, _owner: &T, number: RawFd) -> io::Result<()> {
     // SAFETY: `_owner` owns the descriptor and goes on owning it: `ManuallyDrop` keeps it open here.
     let mut target = ManuallyDrop::new(unsafe { OwnedFd::from_raw_fd(number) });
     Ok(dup3(fd, &mut target, DupFlags::CLOEXEC)?)
 }
 
-/// The descriptors of this process from `least` on, whoever has opened them.
-pub(crate) fn open_from(least: RawFd) -> io::Result<Vec<RawFd>> {
+/// The open descriptors of this process from `least` on.
+pub(super) fn open_from(least: RawFd) -> io::Result<Vec<RawFd>> {
     let numbers = std::fs::read_dir("/proc/self/fd")?
         .map(|entry| Ok(entry?.file_name().to_str().and_then(|name| name.parse().ok())))
         .collect::<io::Result<Vec<Option<RawFd>>>>()?;
@@ -59,7 +58,7 @@ fn is_open(number: RawFd) -> bool {
 }
 
 /// Closes descriptors that nobody in this process is to use.
-pub(crate) fn close_all(numbers: &[RawFd]) {
+pub(super) fn close_all(numbers: &[RawFd]) {
     for number in numbers {
         // SAFETY: they were open when the process had begun, before this library opened any of its own: nothing of
         // Rust's owns them. Whatever else has noted such a number finds it closed.

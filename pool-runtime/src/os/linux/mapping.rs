@@ -1,5 +1,7 @@
-//! Memory that two processes share: a sealed memfd, which cannot shrink below anybody's feet and has no name.
+//! Memory that two processes write: a memfd. Its size is sealed, so that no access to it can fault, and it has no name
+//! that could be left behind.
 
+use crate::os::{GRANULE, Handle};
 use rustix::{
     fs::{MemfdFlags, SealFlags, fcntl_add_seals, fstat, ftruncate, memfd_create},
     mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, munmap},
@@ -8,25 +10,20 @@ use std::{
     ffi::CStr,
     io,
     mem::MaybeUninit,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
     ptr::{self, NonNull},
 };
 
-/// The granularity of mappings. A memfd is made of pages of this size on all systems this runs on; where pages are
-/// larger, mapping at an offset fails, and pools travel over channels.
-pub(crate) const PAGE: usize = 4096;
-
 /// A new memfd of this size, which nobody can resize. All zero.
-pub(crate) fn sealed_memory(name: &CStr, size: usize) -> io::Result<OwnedFd> {
-    let fd = super::beyond_standard(memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?)?;
+pub(crate) fn sealed_memory(name: &CStr, size: usize) -> io::Result<Handle> {
+    let fd = super::handle::beyond_standard(memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?)?;
     ftruncate(&fd, size as u64)?;
     fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
     Ok(fd)
 }
 
 /// Is a memfd that was passed to this process as large as it should be?
-pub(crate) fn check_size(fd: impl AsFd, size: usize) -> io::Result<()> {
-    match fstat(fd)?.st_size {
+pub(crate) fn check_size(handle: &Handle, size: usize) -> io::Result<()> {
+    match fstat(handle)?.st_size {
         found if found == size as i64 => Ok(()),
         found => {
             Err(io::Error::new(io::ErrorKind::InvalidData, format!("{found} bytes are shared in place of {size}")))
@@ -34,7 +31,7 @@ pub(crate) fn check_size(fd: impl AsFd, size: usize) -> io::Result<()> {
     }
 }
 
-/// Large memory that is about to be written for the first time is asked for in large pages: to get it page by page
+/// Asks for large pages, for large memory that is about to be written for the first time: to fault it in page by page
 /// takes several times as long as to write it.
 pub(crate) fn prefer_huge_pages<T>(memory: &mut [MaybeUninit<T>]) {
     const HUGE: usize = 1 << 21;
@@ -64,19 +61,28 @@ unsafe impl Send for Mapping {}
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
-    /// Maps `size` bytes from `offset` on; both are multiples of [`PAGE`].
-    pub(crate) fn new(fd: BorrowedFd<'_>, offset: usize, size: usize) -> io::Result<Self> {
+    /// Maps the first `size` bytes.
+    pub(crate) fn new(handle: &Handle, size: usize) -> io::Result<Self> {
         // SAFETY: a new mapping at an address of the kernel's choice.
-        let memory = unsafe {
-            mmap(ptr::null_mut(), size, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED, fd, offset as u64)?
-        };
+        let memory =
+            unsafe { mmap(ptr::null_mut(), size, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED, handle, 0)? };
+        let memory = NonNull::new(memory.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
+        Ok(Self { memory, mapped: size })
+    }
+
+    /// Memory of this process alone. All zero.
+    pub(crate) fn private(size: usize) -> io::Result<Self> {
+        // SAFETY: a new mapping at an address of the kernel's choice.
+        let memory =
+            unsafe { mmap_anonymous(ptr::null_mut(), size, ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE)? };
         let memory = NonNull::new(memory.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
         Ok(Self { memory, mapped: size })
     }
 
     /// Maps the same bytes twice, one behind the other: what begins near the end of a ring goes on behind it as if
-    /// there were no end.
-    pub(crate) fn twice(fd: BorrowedFd<'_>, offset: usize, size: usize) -> io::Result<Self> {
+    /// there were no end. Offset and size are multiples of [`GRANULE`].
+    pub(crate) fn twice(handle: &Handle, offset: usize, size: usize) -> io::Result<Self> {
+        debug_assert!(offset.is_multiple_of(GRANULE) && size.is_multiple_of(GRANULE));
         // SAFETY: a new mapping at an address of the kernel's choice, which only keeps the place.
         let place = unsafe { mmap_anonymous(ptr::null_mut(), 2 * size, ProtFlags::empty(), MapFlags::PRIVATE)? };
         let memory = NonNull::new(place.cast::<u8>()).ok_or(io::ErrorKind::OutOfMemory)?;
@@ -89,7 +95,7 @@ impl Mapping {
                     size,
                     ProtFlags::READ | ProtFlags::WRITE,
                     MapFlags::SHARED | MapFlags::FIXED,
-                    fd,
+                    handle,
                     offset as u64,
                 )?;
             }

@@ -1,23 +1,23 @@
-//! Memory that is filled, and then read in place by any number of processes.
+//! Memory that is filled, and then read in place by any number of processes: a memfd.
 //!
-//! It is an anonymous file (memfd): it has no name that could be left behind, and the kernel frees it with the last
-//! descriptor and the last mapping, however their processes end.
+//! It has no name that could be left behind: the kernel frees it with the last descriptor and the last mapping, however
+//! their processes end.
 //!
 //! ```text
 //!   maker     memfd ─▶ filled ─▶ sealed ─▶ mapped ═══ the same pages ═══ mapped ◀─ seals checked ◀─ memfd   receiver
 //!                                          read-only                    read-only
 //! ```
 //!
-//! Of sealed memory, nobody reads any before it is sealed, and nobody writes any afterwards: a slice of it is a slice
-//! as any other. [Reusable](Memory::reusable) memory is for the arena alone: its length is fixed, its maker writes it
-//! again and again, and whoever reads it holds it meanwhile. Memory that can be cut off below a reader's feet is never
-//! mapped.
+//! Nobody reads it before it is sealed, and nobody writes it afterwards, so a slice of it is a slice as any other.
+//! [Reusable](Memory::reusable) memory is for the arena alone: its length is fixed, its maker writes it again and again,
+//! and a reader holds it meanwhile. Memory that could be truncated while it is read is never mapped.
 //!
 //! Filling costs more than anything else, as each page is new. A `write` to the file takes a new page and copies into
 //! it; through a mapping, the page is zeroed first, and there is a fault for each. Of 64 MiB, the one takes as long as
 //! a clone of a `Vec`, the other half as much again. So all is written, but what has to be filled in place.
 
-use crate::os::mapping::PAGE;
+use super::handle::beyond_standard;
+use crate::os::{Handle, HandleRef, MEMORY_ALIGN};
 use rustix::{
     fs::{FallocateFlags, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, fcntl_get_seals, memfd_create},
     io::Errno,
@@ -27,16 +27,14 @@ use rustix::{
 use std::{
     ffi::CStr,
     io,
-    ops::Deref,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, OwnedFd},
     ptr::NonNull,
-    sync::Arc,
 };
 
 #[repr(align(4096))]
-struct Page;
+struct Aligned;
 
-const _: () = assert!(align_of::<Page>() == PAGE);
+const _: () = assert!(align_of::<Aligned>() == MEMORY_ALIGN);
 
 /// Without these, somebody could change or cut off what others read.
 const NEEDED: SealFlags = SealFlags::SHRINK.union(SealFlags::WRITE);
@@ -47,7 +45,7 @@ const ALL: SealFlags = NEEDED.union(SealFlags::GROW).union(SealFlags::SEAL);
 /// Sealed memory, mapped into this process.
 #[derive(Debug)]
 pub(crate) struct Memory {
-    bytes: Mapping,
+    bytes: MappedFile,
     fd: OwnedFd,
     sealed: bool,
 }
@@ -71,7 +69,7 @@ impl Memory {
             // Asked for page by page, memory that runs out would be a SIGBUS in the middle of `fill`.
             until_done(|| fallocate(&draft.fd, FallocateFlags::empty(), 0, length as u64))?;
         }
-        let mut mapping = Mapping::writable(&draft.fd, length)?;
+        let mut mapping = MappedFile::writable(&draft.fd, length)?;
         fill(mapping.as_mut_bytes());
         // Memory that somebody could still write cannot be sealed.
         drop(mapping);
@@ -83,14 +81,14 @@ impl Memory {
     /// # Errors
     ///
     /// It is not sealed, or no memory at all.
-    pub(crate) fn open(fd: OwnedFd) -> io::Result<Self> {
+    pub(crate) fn open(fd: Handle) -> io::Result<Self> {
         // Anything that cannot be sealed, such as a file with a name, says so here.
         let seals = fcntl_get_seals(&fd).unwrap_or(SealFlags::empty());
         if seals.contains(FIXED) && !seals.contains(NEEDED) {
             // Its maker writes it before it sends a call that speaks of it, and leaves it alone until that has ended.
             let length = usize::try_from(rustix::fs::fstat(&fd)?.st_size).map_err(|_| Errno::OVERFLOW)?;
             return Ok(Self {
-                bytes: Mapping::new(&fd, length, ProtFlags::READ, MapFlags::SHARED)?,
+                bytes: MappedFile::new(&fd, length, ProtFlags::READ, MapFlags::SHARED)?,
                 fd,
                 sealed: false,
             });
@@ -99,7 +97,7 @@ impl Memory {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "the memory is not sealed: it could change"));
         }
         let length = usize::try_from(rustix::fs::fstat(&fd)?.st_size).map_err(|_| Errno::OVERFLOW)?;
-        Ok(Self { bytes: Mapping::sealed(&fd, length)?, fd, sealed: true })
+        Ok(Self { bytes: MappedFile::sealed(&fd, length)?, fd, sealed: true })
     }
 
     pub(crate) fn as_bytes(&self) -> &[u8] {
@@ -116,7 +114,7 @@ impl Memory {
         let draft = Draft::named(c"pool-arena", length)?;
         // Asked for page by page, memory that runs out would be a SIGBUS in the middle of a copy.
         until_done(|| fallocate(&draft.fd, FallocateFlags::empty(), 0, length as u64))?;
-        let bytes = Mapping::writable(&draft.fd, length)?;
+        let bytes = MappedFile::writable(&draft.fd, length)?;
         // Through the mapping that there is, and no other: who gets the descriptor can only read, whatever they try.
         fcntl_add_seals(&draft.fd, FIXED | SealFlags::FUTURE_WRITE | SealFlags::SEAL)?;
         Ok(Self { bytes, fd: draft.fd, sealed: false })
@@ -134,7 +132,8 @@ impl Memory {
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.bytes.start.as_ptr(), bytes.len()) };
     }
 
-    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+    /// To be passed on.
+    pub(crate) fn handle(&self) -> HandleRef<'_> {
         self.fd.as_fd()
     }
 }
@@ -159,7 +158,7 @@ impl Draft {
     fn named(name: &CStr, length: usize) -> io::Result<Self> {
         affordable(length)?;
         let fd = memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
-        Ok(Self { fd: super::beyond_standard(fd)? })
+        Ok(Self { fd: beyond_standard(fd)? })
     }
 
     /// Copies bytes to the end.
@@ -213,18 +212,18 @@ fn until_done<R>(mut call: impl FnMut() -> rustix::io::Result<R>) -> rustix::io:
 
 /// A mapping of a whole memfd; without bytes there is none.
 #[derive(Debug)]
-struct Mapping {
+struct MappedFile {
     start: NonNull<u8>,
     length: usize,
 }
 
 // SAFETY: the mapping belongs to the value, as the memory of a `Box<[u8]>` does, and has no ties to a thread.
-unsafe impl Send for Mapping {}
+unsafe impl Send for MappedFile {}
 // SAFETY: through a shared reference it is only read; while it is writable, its maker sees to it
 // that nobody looks (`Memory::overwrite`).
-unsafe impl Sync for Mapping {}
+unsafe impl Sync for MappedFile {}
 
-impl Mapping {
+impl MappedFile {
     /// For the maker, while the file is known to nobody else.
     fn writable(fd: &OwnedFd, length: usize) -> io::Result<Self> {
         let mapping = Self::new(fd, length, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED)?;
@@ -246,7 +245,7 @@ impl Mapping {
 
     fn new(fd: &OwnedFd, length: usize, protection: ProtFlags, flags: MapFlags) -> io::Result<Self> {
         if length == 0 {
-            return Ok(Self { start: NonNull::<Page>::dangling().cast(), length });
+            return Ok(Self { start: NonNull::<Aligned>::dangling().cast(), length });
         }
         // SAFETY: a new mapping at an address of the kernel's choice; it cannot replace any other.
         let start = unsafe { mmap(std::ptr::null_mut(), length, protection, flags, fd, 0)? };
@@ -268,53 +267,12 @@ impl Mapping {
     }
 }
 
-impl Drop for Mapping {
+impl Drop for MappedFile {
     fn drop(&mut self) {
         if self.length > 0 {
             // SAFETY: the mapping is ours, and nothing borrows from it any more.
             let _ = unsafe { munmap(self.start.as_ptr().cast(), self.length) };
         }
-    }
-}
-
-/// A reference into what an `Arc` holds, together with that `Arc`.
-///
-/// It is as cheap as a reference: what it refers to need not be looked up again.
-#[derive(Debug)]
-pub(crate) struct View<T: ?Sized, H> {
-    seen: NonNull<T>,
-    holder: Arc<H>,
-}
-
-// SAFETY: it is an `Arc<H>` and a `&T`, and can go where both can.
-unsafe impl<T: ?Sized + Sync, H: Send + Sync> Send for View<T, H> {}
-// SAFETY: as above.
-unsafe impl<T: ?Sized + Sync, H: Send + Sync> Sync for View<T, H> {}
-
-impl<T: ?Sized + 'static, H> View<T, H> {
-    /// A view of what `see` finds in the holder.
-    pub(crate) fn new<E>(holder: Arc<H>, see: impl FnOnce(&H) -> Result<&T, E>) -> Result<Self, E> {
-        Ok(Self { seen: NonNull::from_ref(see(&holder)?), holder })
-    }
-
-    pub(crate) fn holder(&self) -> &Arc<H> {
-        &self.holder
-    }
-}
-
-impl<T: ?Sized, H> Deref for View<T, H> {
-    type Target = T;
-
-    fn deref(&self) -> &T {
-        // SAFETY: `seen` was borrowed from what `holder` holds. That stays where it is and is lent to nobody mutably,
-        // as long as this `Arc` of it exists, which is never handed out but as a reference.
-        unsafe { self.seen.as_ref() }
-    }
-}
-
-impl<T: ?Sized, H> Clone for View<T, H> {
-    fn clone(&self) -> Self {
-        Self { seen: self.seen, holder: self.holder.clone() }
     }
 }
 
@@ -345,8 +303,8 @@ mod tests {
     #[test]
     fn two_mappings_have_the_same_bytes_and_leave_nothing() {
         let made = Memory::create(10_000, |bytes| bytes[9_999] = 7).unwrap();
-        let inode = inode(made.fd());
-        let opened = Memory::open(made.fd().try_clone_to_owned().unwrap()).unwrap();
+        let inode = inode(made.handle());
+        let opened = Memory::open(made.handle().try_clone_to_owned().unwrap()).unwrap();
         assert_eq!((opened.as_bytes().len(), opened.as_bytes()[9_999], opened.as_bytes()[0]), (10_000, 7, 0));
         assert_ne!(made.as_bytes().as_ptr(), opened.as_bytes().as_ptr());
         assert_eq!(traces(inode), (2, 2));
@@ -370,28 +328,28 @@ mod tests {
     #[test]
     fn sealed_memory_stays_as_it_is() {
         let memory = Memory::copy(b"for good").unwrap();
-        assert!(memory.fd().as_raw_fd() > 2);
-        assert_eq!(rustix::io::pwrite(memory.fd(), b"ill", 0).unwrap_err(), Errno::PERM);
-        assert_eq!(ftruncate(memory.fd(), 0).unwrap_err(), Errno::PERM);
-        assert_eq!(ftruncate(memory.fd(), 1 << 20).unwrap_err(), Errno::PERM);
-        assert_eq!(fcntl_add_seals(memory.fd(), SealFlags::empty()).unwrap_err(), Errno::PERM);
-        let fd = memory.fd().try_clone_to_owned().unwrap();
-        assert!(Mapping::writable(&fd, 8).is_err());
+        assert!(memory.handle().as_raw_fd() > 2);
+        assert_eq!(rustix::io::pwrite(memory.handle(), b"ill", 0).unwrap_err(), Errno::PERM);
+        assert_eq!(ftruncate(memory.handle(), 0).unwrap_err(), Errno::PERM);
+        assert_eq!(ftruncate(memory.handle(), 1 << 20).unwrap_err(), Errno::PERM);
+        assert_eq!(fcntl_add_seals(memory.handle(), SealFlags::empty()).unwrap_err(), Errno::PERM);
+        let fd = memory.handle().try_clone_to_owned().unwrap();
+        assert!(MappedFile::writable(&fd, 8).is_err());
         assert_eq!(memory.as_bytes(), b"for good");
     }
 
     #[test]
     fn reusable_memory_is_written_by_its_maker_alone() {
-        let memory = Memory::reusable(PAGE).unwrap();
-        let other = Memory::open(memory.fd().try_clone_to_owned().unwrap()).unwrap();
+        let memory = Memory::reusable(MEMORY_ALIGN).unwrap();
+        let other = Memory::open(memory.handle().try_clone_to_owned().unwrap()).unwrap();
         // SAFETY: nobody looks meanwhile.
         unsafe { memory.overwrite(b"once") };
         assert_eq!(&other.as_bytes()[..4], b"once");
         // SAFETY: as above.
         unsafe { memory.overwrite(b"more") };
         assert_eq!(&other.as_bytes()[..4], b"more");
-        let fd = memory.fd().try_clone_to_owned().unwrap();
-        assert!(Mapping::writable(&fd, PAGE).is_err());
+        let fd = memory.handle().try_clone_to_owned().unwrap();
+        assert!(MappedFile::writable(&fd, MEMORY_ALIGN).is_err());
         assert_eq!(rustix::io::pwrite(&fd, b"ill", 0).unwrap_err(), Errno::PERM);
     }
 
@@ -413,8 +371,8 @@ mod tests {
     fn no_bytes_are_memory_too() {
         for memory in [Memory::create(0, |bytes| assert!(bytes.is_empty())).unwrap(), Memory::copy(&[]).unwrap()] {
             assert!(memory.as_bytes().is_empty());
-            assert!(memory.as_bytes().as_ptr().addr().is_multiple_of(PAGE));
-            let opened = Memory::open(memory.fd().try_clone_to_owned().unwrap()).unwrap();
+            assert!(memory.as_bytes().as_ptr().addr().is_multiple_of(MEMORY_ALIGN));
+            let opened = Memory::open(memory.handle().try_clone_to_owned().unwrap()).unwrap();
             assert!(opened.as_bytes().is_empty());
         }
     }

@@ -4,6 +4,7 @@
 //! Elsewhere there are counters alone, of the machine and of the process's cgroup: they say that somebody was killed
 //! meanwhile.
 
+use crate::os::OomKill;
 use std::{
     fs,
     io::{self, Read},
@@ -11,17 +12,6 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
-
-/// How sure it is that the kernel's OOM killer has ended a process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum OomKill {
-    /// The kernel's log says so.
-    Certain,
-    /// The process was killed, not from here, and the kernel has killed for memory since it began to work: one of this
-    /// program's control group, or, where that is not counted, anyone on the machine. Its log cannot be read.
-    Probable,
-}
 
 /// How it was when a process began to work.
 #[derive(Debug)]

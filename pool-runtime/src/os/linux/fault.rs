@@ -1,4 +1,4 @@
-//! The fault handler: a process that crashes notes on its [status page](super::page) how, and then dies of it.
+//! The fault handler: a process that crashes notes how, where it is told to, and then dies of it.
 //!
 //! ```text
 //!   fault ─▶ handler, on a stack of its own ─▶ note: signal, address ─▶ frames, one by one ─▶ the action from before
@@ -11,7 +11,7 @@
 //!
 //! Addresses are noted as distances from an [`anchor`], as the same program lies elsewhere in another process.
 
-use crate::os::page::{Crash, StatusPage};
+use crate::os::{Crash, CrashSink};
 use std::{
     ffi::{c_int, c_void},
     mem::MaybeUninit,
@@ -30,10 +30,20 @@ const ROOM: usize = 1 << 16;
 /// Less is not tried.
 const LEAST_ROOM: usize = 48 << 10;
 
+impl Crash {
+    /// The address that the process should not have touched, if that is what it died of. Of a signal that was sent, or
+    /// of one for another reason, there is none.
+    pub(crate) fn fault_address(&self) -> Option<u64> {
+        (self.code > 0 && self.code < 0x80 && matches!(self.signal, libc::SIGSEGV | libc::SIGBUS))
+            .then_some(self.address)
+    }
+}
+
 /// What the handler needs, made before it is installed.
 struct Scene {
-    page: Arc<StatusPage>,
-    /// A process that this one forks has the handler, but not the page.
+    sink: Arc<dyn CrashSink>,
+    page_size: usize,
+    /// A process that this one forks has the handler, but its notes are nobody's.
     pid: c_int,
     main: c_int,
     /// Where the main thread's stack was when this was made: not far from its beginning.
@@ -51,14 +61,13 @@ static DYING_OF: AtomicI32 = AtomicI32::new(libc::SIGABRT);
 
 /// A place in the program from which others are counted.
 #[inline(never)]
-pub(super) fn anchor() -> usize {
+fn anchor() -> usize {
     anchor as *const () as usize
 }
 
-/// Has this process note its crashes on `page`. To be called on its main thread, once; if the system refuses something,
+/// Has this process note its crashes in `sink`. To be called on its main thread, once; if the system refuses something,
 /// crashes are as they are without it.
-pub(crate) fn install(page: &Arc<StatusPage>) {
-    page.set_first_peak(super::Usage::of_this_process().peak);
+pub(crate) fn install(sink: Arc<dyn CrashSink>) {
     // SAFETY: no handler is asked to be installed; all zeroes is a value.
     let before = SIGNALS.map(|signal| unsafe {
         let mut action = MaybeUninit::<libc::sigaction>::zeroed();
@@ -68,10 +77,11 @@ pub(crate) fn install(page: &Arc<StatusPage>) {
     // SAFETY: both only return a number.
     let (pid, main) = unsafe { (libc::getpid(), libc::gettid()) };
     let origin = (&raw const pid).addr();
-    if SCENE.set(Scene { page: page.clone(), pid, main, origin, before }).is_err() {
+    let page_size = rustix::param::page_size();
+    if SCENE.set(Scene { sink, page_size, pid, main, origin, before }).is_err() {
         return;
     }
-    take_stack();
+    take_stack(page_size);
     // The unwinder prepares itself when it is first used.
     // SAFETY: nobody else traces in this process yet.
     unsafe { backtrace::trace_unsynchronized(|_| false) };
@@ -102,12 +112,12 @@ pub(crate) fn leave_to_system() {
 }
 
 /// Gives the calling thread a larger stack for its handlers than the standard library has given it.
-fn take_stack() {
+fn take_stack(page_size: usize) {
     /// The kernel's frame on it can be large where the processor has wide registers.
     const AT_MINSIGSTKSZ: libc::c_ulong = 51;
     // SAFETY: asks for a number.
     let frame = unsafe { libc::getauxval(AT_MINSIGSTKSZ) } as usize;
-    let (guard, size) = (super::PAGE, (ROOM + frame).next_multiple_of(super::PAGE));
+    let (guard, size) = (page_size, (ROOM + frame).next_multiple_of(page_size));
     // SAFETY: a new mapping at an address of the kernel's choice, which stays for as long as the process.
     unsafe {
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_STACK | libc::MAP_NORESERVE;
@@ -144,18 +154,24 @@ fn place(context: &libc::ucontext_t) -> (usize, usize) {
 /// Was it the guard behind a stack that was touched? Memory close to the end of a stack in use is there otherwise: a
 /// function reaches for its own frame, or, when it is called, for what is just below. Behind the other end of a stack,
 /// there is nothing either: of the main thread, that is told apart by where its stack began.
-fn is_overflow(signal: c_int, code: c_int, address: usize, stack: usize, origin: Option<usize>) -> bool {
+fn is_overflow(
+    signal: c_int,
+    code: c_int,
+    address: usize,
+    (stack, page_size): (usize, usize),
+    origin: Option<usize>,
+) -> bool {
     /// Frames of this size and less are taken without a look at each of their pages.
     const FRAME: usize = 1 << 16;
     /// No stack is as short.
     const SHORTEST: usize = 1 << 15;
     let (no_memory, no_right) = (1, 2);
-    let above = if origin.is_some() { FRAME } else { super::PAGE };
+    let above = if origin.is_some() { FRAME } else { page_size };
     signal == libc::SIGSEGV
         && (code == no_memory || code == no_right)
         && stack != 0
         && origin.is_none_or(|origin| address.saturating_add(SHORTEST) < origin)
-        && address.wrapping_sub(stack.wrapping_sub(super::PAGE)) < super::PAGE + above
+        && address.wrapping_sub(stack.wrapping_sub(page_size)) < page_size + above
 }
 
 extern "C" fn on_fault(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
@@ -170,7 +186,13 @@ extern "C" fn on_fault(signal: c_int, info: *mut libc::siginfo_t, context: *mut 
     let sent = info.si_code <= 0;
     // SAFETY: of a fault, there is an address.
     let address = if sent { 0 } else { unsafe { info.si_addr() }.addr() };
-    let overflow = is_overflow(signal, info.si_code, address, stack, (thread == scene.main).then_some(scene.origin));
+    let overflow = is_overflow(
+        signal,
+        info.si_code,
+        address,
+        (stack, scene.page_size),
+        (thread == scene.main).then_some(scene.origin),
+    );
     if pid == scene.pid {
         match AT_IT.compare_exchange(0, thread, Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => {
@@ -183,7 +205,7 @@ extern "C" fn on_fault(signal: c_int, info: *mut libc::siginfo_t, context: *mut 
                     anchor: anchor() as u64,
                     frames: Vec::new(),
                 };
-                scene.page.note_crash(&crash);
+                scene.sink.note(&crash);
                 // Nobody may read what standard error leads to, and then that takes without an end, too.
                 with_alarm(signal, || {
                     if overflow {
@@ -191,9 +213,9 @@ extern "C" fn on_fault(signal: c_int, info: *mut libc::siginfo_t, context: *mut 
                     }
                     if has_room() {
                         let lost = !sent && address == next;
-                        note_frames(&scene.page, next, stack, lost);
+                        note_frames(&*scene.sink, next, stack, lost);
                     } else {
-                        scene.page.note_frame((next as u64).wrapping_sub(anchor() as u64));
+                        scene.sink.note_frame((next as u64).wrapping_sub(anchor() as u64));
                     }
                 });
                 NOTED.store(true, Ordering::Release);
@@ -287,9 +309,9 @@ fn with_alarm(signal: c_int, work: impl FnOnce()) {
 
 /// Notes where the thread was, and how it got there. `lost` is a thread that has called what is no function: there the
 /// unwinder finds nothing, and would look for it.
-fn note_frames(page: &StatusPage, next: usize, stack: usize, lost: bool) {
+fn note_frames(sink: &dyn CrashSink, next: usize, stack: usize, lost: bool) {
     let anchor = anchor() as u64;
-    let note = |address: usize| page.note_frame((address as u64).wrapping_sub(anchor));
+    let note = |address: usize| sink.note_frame((address as u64).wrapping_sub(anchor));
     note(next);
     if lost {
         // What the caller has left on the stack says who it was.
@@ -378,7 +400,7 @@ mod tests {
     fn an_overflow_is_told_from_other_faults() {
         let stack = 0x7000_0000;
         let main = Some(stack + (8 << 20));
-        let is = |signal, code, address, origin| is_overflow(signal, code, address, stack, origin);
+        let is = |signal, code, address, origin| is_overflow(signal, code, address, (stack, 4096), origin);
         for origin in [main, None] {
             for address in [stack - 8, stack, stack + 4095, stack - 4096] {
                 assert!(is(libc::SIGSEGV, 1, address, origin));
@@ -399,7 +421,7 @@ mod tests {
         let stack = 0x7000_0000;
         let origin = Some(stack + 2000);
         for address in [stack, stack + 1000, stack + 4096, stack + 50_000] {
-            assert!(!is_overflow(libc::SIGSEGV, 1, address, stack, origin));
+            assert!(!is_overflow(libc::SIGSEGV, 1, address, (stack, 4096), origin));
         }
     }
 

@@ -14,14 +14,14 @@
 //!
 //! That each sees what the other has written before takes a full memory barrier on both sides. The worker's would cost
 //! more than a short call, and the parent hardly ever takes anything back: so the parent's barrier does for both, where
-//! the system can have one executed on other processors (`membarrier`, of the kind GLOBAL_EXPEDITED).
+//! the system can have one executed in other processes ([`os::remote_barrier`]).
+
+use crate::os;
 
 #[cfg(all(test, loom))]
 use loom::sync::atomic::{AtomicU64, Ordering, fence};
 #[cfg(not(all(test, loom)))]
 use std::sync::atomic::{AtomicU64, Ordering, fence};
-
-use rustix::thread::{MembarrierCommand, membarrier};
 
 /// A call of a worker: its generation, and its number. One word, as it is written and read as one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,7 +70,7 @@ impl Claim {
 
     /// The worker's side, before its first call: has the parent's barriers executed here. Returns whether they are.
     pub(super) fn take_barriers(&self) -> bool {
-        self.offered.load(Ordering::Acquire) == 1 && membarrier(MembarrierCommand::RegisterGlobalExpedited).is_ok()
+        self.offered.load(Ordering::Acquire) == 1 && os::accept_barriers()
     }
 
     /// The worker's side: may this call start? If so, it has. `before` is the latest that has; `remote` says that the
@@ -139,7 +139,7 @@ impl Claim {
 /// the system can; where it cannot, workers execute their own.
 pub(crate) fn execute_barriers() -> bool {
     fence(Ordering::SeqCst);
-    membarrier(MembarrierCommand::GlobalExpedited).is_ok()
+    os::remote_barrier()
 }
 
 /// A generation, and something that no other one has: who writes over it at random is found out.

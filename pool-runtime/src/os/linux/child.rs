@@ -1,12 +1,11 @@
 //! A child process, held by a pidfd: signals never reach another process that got the same pid.
 
+use crate::os::{End, Usage};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid};
 use std::{
     io,
     mem::MaybeUninit,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
-    os::unix::process::ExitStatusExt,
-    process::ExitStatus,
     sync::{
         OnceLock,
         atomic::{AtomicBool, Ordering},
@@ -19,22 +18,10 @@ use std::{
 pub(crate) struct Child {
     pid: Pid,
     pidfd: OwnedFd,
-    /// Set once, by whoever reaps it; None in it if the status was taken by somebody else.
-    status: OnceLock<Option<(ExitStatus, Usage)>>,
+    /// Set once, when it is reaped; None in it if something else in this program has taken the status.
+    status: OnceLock<Option<(End, Usage)>>,
     /// Somebody here has sent it `SIGKILL`.
     killed: AtomicBool,
-}
-
-/// What a process has used of the machine, as the system counts it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Usage {
-    pub(crate) user: Duration,
-    pub(crate) system: Duration,
-    /// The most memory that it had at a time, in KiB; or its parent's, where that was more when it was started.
-    pub(crate) peak: u64,
-    /// Pages that had to be found for it, and those of them that had to be read from a file.
-    pub(crate) minor_faults: u64,
-    pub(crate) major_faults: u64,
 }
 
 impl Usage {
@@ -64,7 +51,7 @@ impl Usage {
 }
 
 /// Reaps a child that has ended: how it did, and what it has used. The libraries' `waitid` asks for no usage.
-fn reap(pidfd: BorrowedFd<'_>) -> io::Result<Option<(ExitStatus, Usage)>> {
+fn reap(pidfd: BorrowedFd<'_>) -> io::Result<Option<(End, Usage)>> {
     let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
     let mut usage = MaybeUninit::<libc::rusage>::zeroed();
     // SAFETY: the descriptor is open; both pointers lead to memory of the right size.
@@ -87,19 +74,18 @@ fn reap(pidfd: BorrowedFd<'_>) -> io::Result<Option<(ExitStatus, Usage)>> {
         let info = info.assume_init();
         (info.si_code, info.si_status(), usage.assume_init())
     };
-    let raw = match code {
-        libc::CLD_EXITED => (status & 0xff) << 8,
-        libc::CLD_DUMPED => status | 0x80,
-        libc::CLD_KILLED => status,
+    let end = match code {
+        libc::CLD_EXITED => End::Exited(status & 0xff),
+        libc::CLD_DUMPED | libc::CLD_KILLED => End::Signal(status),
         _ => return Ok(None),
     };
-    Ok(Some((ExitStatus::from_raw(raw), Usage::new(&usage))))
+    Ok(Some((end, Usage::new(&usage))))
 }
 
 impl Child {
     /// Takes charge of a child that nobody has reaped yet.
     pub(super) fn new(pid: Pid) -> io::Result<Self> {
-        match pidfd_open(pid, PidfdFlags::empty()).map_err(io::Error::from).and_then(super::beyond_standard) {
+        match pidfd_open(pid, PidfdFlags::empty()).map_err(io::Error::from).and_then(super::handle::beyond_standard) {
             Ok(pidfd) => Ok(Self { pid, pidfd, status: OnceLock::new(), killed: false.into() }),
             Err(error) => {
                 // Without a handle it could neither be watched nor ended later.
@@ -120,7 +106,7 @@ impl Child {
     }
 
     /// Sends a signal; a process that has ended is left alone.
-    pub(crate) fn signal(&self, signal: Signal) -> io::Result<()> {
+    fn signal(&self, signal: Signal) -> io::Result<()> {
         match pidfd_send_signal(&self.pidfd, signal) {
             Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
             Err(error) => Err(error.into()),
@@ -158,7 +144,7 @@ impl Child {
                 return true;
             }
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-            match super::wait_readable([self.sentinel()], left) {
+            match super::poll::wait_readable([self.sentinel()], left) {
                 Ok([true]) => break,
                 Ok([false]) if left.is_some_and(|left| left.is_zero()) => return false,
                 Ok([false]) => {}
@@ -171,14 +157,14 @@ impl Child {
     }
 
     /// Waits until it has ended, and says how; None if something else in this program took its status.
-    pub(crate) fn wait(&self) -> Option<ExitStatus> {
+    pub(crate) fn wait(&self) -> Option<End> {
         self.wait_timeout(None);
         self.status()
     }
 
     /// How it ended, if it has and is reaped.
-    pub(crate) fn status(&self) -> Option<ExitStatus> {
-        self.status.get().copied().flatten().map(|(status, _)| status)
+    pub(crate) fn status(&self) -> Option<End> {
+        self.status.get().copied().flatten().map(|(end, _)| end)
     }
 
     /// What it has used, if it has ended and is reaped.

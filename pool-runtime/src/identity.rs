@@ -1,0 +1,152 @@
+//! What this process is: its name and place in the tree of processes, and the file and build of its program.
+
+use crate::{hash::Fnv, os, protocol::Hello};
+use std::{
+    fs::File,
+    io::Read,
+    sync::{
+        OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+/// How many processes may stand between the first process and one that it led to.
+pub(crate) const MAX_DEPTH: u32 = 16;
+
+/// The file that this process runs, as the system tells files apart. The kernel refuses to write to it while it runs, so that two
+/// processes of one file are of one build.
+pub(crate) fn file() -> (u64, u64) {
+    static FILE: OnceLock<(u64, u64)> = OnceLock::new();
+    *FILE.get_or_init(|| os::program_path().and_then(|path| os::file_id(&path)).unwrap_or((0, 0)))
+}
+
+/// A hash of the content of that file; None if it cannot be read any more.
+pub(crate) fn build() -> Option<u64> {
+    static BUILD: OnceLock<Option<u64>> = OnceLock::new();
+    *BUILD.get_or_init(|| {
+        let mut file = File::open(os::program_path().ok()?).ok()?;
+        let mut hash = Fnv::new();
+        let mut buffer = vec![0; 1 << 16];
+        loop {
+            match file.read(&mut buffer).ok()? {
+                0 => return Some(hash.finish()),
+                length => hash.write_words(&buffer[..length]),
+            }
+        }
+    })
+}
+
+/// A process of the tree that this library started, as that process or its child sees it.
+///
+/// ```
+/// # use pool_runtime::{Process, Result, current_process, enter, task};
+/// #[task]
+/// fn introduce_yourself() -> (String, bool) {
+///     (current_process().name().to_owned(), current_process().daemon())
+/// }
+///
+/// fn main() -> Result<()> {
+///     enter();
+///     let process = Process::new(introduce_yourself::call()).name("crawler").start()?;
+///     assert_eq!(process.join()?, ("crawler".to_owned(), false));
+///     assert_eq!(current_process().name(), "MainProcess");
+///     Ok(())
+/// }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProcessInfo {
+    name: String,
+    pid: u32,
+    daemon: bool,
+}
+
+impl ProcessInfo {
+    /// The name that it was started with; `MainProcess` for the first one.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The process id.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Was it started as a daemonic process, which ends when its parent's `main` returns?
+    pub fn daemon(&self) -> bool {
+        self.daemon
+    }
+}
+
+struct Identity {
+    own: ProcessInfo,
+    parent: Option<ProcessInfo>,
+    identity: String,
+    depth: u32,
+    confined: bool,
+}
+
+static IDENTITY: OnceLock<Identity> = OnceLock::new();
+
+fn identity() -> &'static Identity {
+    IDENTITY.get_or_init(|| Identity {
+        own: ProcessInfo { name: "MainProcess".into(), pid: std::process::id(), daemon: false },
+        parent: None,
+        identity: String::new(),
+        depth: 0,
+        confined: false,
+    })
+}
+
+/// This process was greeted: from now on it is what the parent says.
+pub(crate) fn become_worker(hello: &Hello) {
+    let own = ProcessInfo { name: hello.name.clone(), pid: std::process::id(), daemon: hello.daemon };
+    let parent = ProcessInfo { name: hello.parent_name.clone(), pid: os::parent_pid(), daemon: false };
+    let _ = IDENTITY.set(Identity {
+        own,
+        parent: Some(parent),
+        identity: hello.identity.clone(),
+        depth: hello.depth,
+        confined: hello.confinement.is_some(),
+    });
+}
+
+/// This process, as the one who started it named it.
+pub fn current_process() -> &'static ProcessInfo {
+    &identity().own
+}
+
+/// The process that started this one, if this library did; `None` in the first process.
+pub fn parent_process() -> Option<&'static ProcessInfo> {
+    identity().parent.as_ref()
+}
+
+/// How many processes stand between the first one and this one.
+pub(crate) fn depth() -> u32 {
+    identity().depth
+}
+
+/// Was this process put into a sandbox?
+pub(crate) fn is_confined() -> bool {
+    identity().confined
+}
+
+/// The place in the tree of the next child.
+pub(crate) fn next_identity() -> String {
+    static CHILDREN: AtomicU64 = AtomicU64::new(0);
+    let number = CHILDREN.fetch_add(1, Ordering::Relaxed) + 1;
+    match identity().identity.as_str() {
+        "" => number.to_string(),
+        parent => format!("{parent}:{number}"),
+    }
+}
+
+pub(crate) fn process_info(name: String, pid: u32, daemon: bool) -> ProcessInfo {
+    ProcessInfo { name, pid, daemon }
+}
+
+/// How many processors this process may use: the machine's, less what its CPU affinity or its cgroup's quota forbid.
+///
+/// This is how many workers a [`Pool`](crate::Pool) has if nobody says otherwise. At least 1.
+pub fn cpu_count() -> usize {
+    os::cpu_count()
+}

@@ -1,0 +1,155 @@
+//! What a process is denied, as plain data, and what a system lacks for it. Carrying it out is the system's.
+
+use crate::os;
+use serde::{Deserialize, Serialize};
+use std::{ffi::OsString, io, path::PathBuf};
+
+/// What a process is denied.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Confinement {
+    /// None: all files are as they would be anyway.
+    pub(crate) files: Option<Files>,
+    pub(crate) network: bool,
+    pub(crate) processes: bool,
+    pub(crate) limits: ResourceLimits,
+    /// Go on where the kernel cannot do all of it.
+    pub(crate) best_effort: bool,
+}
+
+/// The only files that may be opened.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Files {
+    pub(crate) reads: Vec<Allowed>,
+    pub(crate) writes: Vec<Allowed>,
+    pub(crate) executes: Vec<Allowed>,
+}
+
+/// A path from the root on, and what it led to when that was decided.
+///
+/// A path is only a name: a worker that may write somewhere above it can put a link to anywhere in its place, and the
+/// worker after it would be let there. So each process opens it anew, and refuses what is another file or directory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Allowed {
+    pub(crate) path: OsString,
+    pub(super) device: u64,
+    pub(super) inode: u64,
+}
+
+impl Allowed {
+    /// What is there now. Links are followed.
+    pub(crate) fn now(path: PathBuf) -> io::Result<Self> {
+        let (device, inode) = os::file_id(&path)?;
+        Ok(Self { path: path.into_os_string(), device, inode })
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ResourceLimits {
+    pub(crate) memory: Option<u64>,
+    /// In seconds.
+    pub(crate) cpu_time: Option<u64>,
+    pub(crate) file_size: Option<u64>,
+    pub(crate) open_files: Option<u64>,
+}
+
+/// What a kernel can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Abilities {
+    /// The version of Landlock; 0 if there is none.
+    pub(crate) landlock: i32,
+    pub(crate) seccomp: bool,
+}
+
+/// The version of Landlock that keeps files from being truncated: Linux 6.2.
+const TRUNCATES: i32 = 3;
+/// The one that holds back signals: Linux 6.12.
+pub(super) const SCOPES: i32 = 6;
+
+impl Confinement {
+    /// Is anything denied, limits aside?
+    pub(super) fn denies(&self) -> bool {
+        self.files.is_some() || !self.network || !self.processes
+    }
+
+    /// What such a kernel lacks for it, in words; none if nothing.
+    pub(crate) fn missing(&self, kernel: Abilities) -> Vec<&'static str> {
+        let restricted = self.files.is_some();
+        let landlock = (1..TRUNCATES).contains(&kernel.landlock);
+        let lacks = [
+            (restricted && kernel.landlock < 1, "to deny files, it has no Landlock, or was started without it"),
+            (
+                restricted && landlock,
+                "its Landlock cannot keep who may read a file from cutting it off (Linux 6.2 can)",
+            ),
+            (
+                restricted && self.processes && kernel.landlock < SCOPES,
+                "with `.processes(true)`, it cannot hold back signals to other processes (Linux 6.12 can)",
+            ),
+            (
+                self.denies() && !kernel.seccomp,
+                "to deny network, processes and ways out, it has no seccomp filters, or none are known for this \
+                 processor",
+            ),
+        ];
+        lacks.into_iter().filter(|(lacking, _)| *lacking).map(|(_, what)| what).collect()
+    }
+
+    /// Refuses what such a kernel cannot do, unless less is accepted.
+    pub(super) fn check(&self, kernel: Abilities) -> Result<(), String> {
+        let missing = self.missing(kernel);
+        if missing.is_empty() || self.best_effort {
+            return Ok(());
+        }
+        Err(format!(
+            "its sandbox asks for more than this kernel has: {}; with `Sandbox::best_effort()` it does without",
+            missing.join("; ")
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: Abilities = Abilities { landlock: SCOPES, seccomp: true };
+    const NOTHING: Abilities = Abilities { landlock: 0, seccomp: false };
+
+    fn strict() -> Confinement {
+        Confinement {
+            files: Some(Files::default()),
+            network: false,
+            processes: false,
+            limits: ResourceLimits::default(),
+            best_effort: false,
+        }
+    }
+
+    #[test]
+    fn what_a_kernel_lacks_is_said() {
+        assert_eq!(strict().missing(ALL), Vec::<&str>::new());
+        let one = |confinement: Confinement, kernel, text: &str| {
+            let missing = confinement.missing(kernel);
+            assert!(missing.len() == 1 && missing[0].contains(text), "{missing:?}");
+            let refused = confinement.check(kernel).unwrap_err();
+            assert!(refused.contains(missing[0]) && refused.contains("best_effort"), "{refused}");
+        };
+        one(strict(), Abilities { landlock: 0, ..ALL }, "no Landlock");
+        one(strict(), Abilities { landlock: 1, ..ALL }, "cutting it off");
+        one(strict(), Abilities { landlock: 2, ..ALL }, "cutting it off");
+        assert_eq!(strict().missing(Abilities { landlock: 3, ..ALL }), Vec::<&str>::new());
+        one(Confinement { processes: true, ..strict() }, Abilities { landlock: 5, ..ALL }, "signals");
+        one(strict(), Abilities { seccomp: false, ..ALL }, "no seccomp");
+        assert_eq!(strict().missing(NOTHING).len(), 2);
+        assert_eq!(Confinement { processes: true, ..strict() }.missing(NOTHING).len(), 3);
+    }
+
+    #[test]
+    fn what_is_not_asked_for_is_not_missing() {
+        let none = Confinement { files: None, network: true, processes: true, ..strict() };
+        assert_eq!(none.missing(NOTHING), Vec::<&str>::new());
+        assert_eq!(none.apply(NOTHING, 0), Ok(()));
+        let offline = Confinement { network: false, ..none };
+        assert_eq!(offline.missing(Abilities { landlock: 0, ..ALL }), Vec::<&str>::new());
+        assert_eq!(offline.missing(NOTHING).len(), 1);
+    }
+}

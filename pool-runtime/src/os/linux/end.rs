@@ -1,0 +1,36 @@
+//! What the signals mean that a process can end by.
+
+use crate::os::End;
+use std::{fmt, os::unix::process::ExitStatusExt, process::ExitStatus};
+
+impl End {
+    /// That of a process which was killed outright.
+    pub(crate) const KILLED: Self = Self::Signal(libc::SIGKILL);
+    pub(crate) const ABORTED: Self = Self::Signal(libc::SIGABRT);
+
+    /// By a signal that comes from others?
+    pub(crate) fn was_killed(self) -> bool {
+        matches!(self, Self::Signal(libc::SIGKILL | libc::SIGTERM | libc::SIGINT | libc::SIGHUP))
+    }
+}
+
+/// As the standard library prints an `ExitStatus`.
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let raw = match self {
+            Self::Exited(code) => (code & 0xff) << 8,
+            Self::Signal(signal) => *signal,
+        };
+        ExitStatus::from_raw(raw).fmt(f)
+    }
+}
+
+/// ` (SIGSEGV)`, or nothing for a number without a name.
+pub(crate) fn signal_name(signal: i32) -> String {
+    // The standard library knows the names, but only prints them inside of a status: "signal: 11 (SIGSEGV)".
+    let status = End::Signal(signal).to_string();
+    match (status.find('('), status.find(')')) {
+        (Some(open), Some(close)) if open < close => format!(" {}", &status[open..=close]),
+        _ => String::new(),
+    }
+}

@@ -1,0 +1,122 @@
+//! What a worker is started with: descriptors from 3 on, one for each of its names, in their order.
+
+use super::{file, handle, spawn};
+use crate::os::{Given, Handle, Io};
+use std::{fmt, io, os::fd::RawFd};
+
+/// The first number.
+const FIRST: RawFd = 3;
+
+/// What a worker was given, as text, for its environment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Manifest {
+    /// The inode of the first one, a socket: proves that nobody has closed it and opened something else.
+    socket: u64,
+    /// Whether those are among them that not every worker has.
+    stdout: bool,
+    rings: bool,
+}
+
+impl<H> Given<H> {
+    fn iter(&self) -> impl Iterator<Item = &H> {
+        let always = [&self.reads, &self.writes, &self.status, &self.passed];
+        always.into_iter().chain(&self.stdout).chain(self.rings.iter().flat_map(|(memory, bells)| [memory, bells]))
+    }
+
+    /// With the number that each has in the worker.
+    pub(super) fn numbered(&self) -> impl Iterator<Item = (RawFd, &H)> {
+        (FIRST..).zip(self.iter())
+    }
+}
+
+impl Given<Io<'_>> {
+    /// What the worker finds them by.
+    pub(crate) fn manifest(&self) -> io::Result<Manifest> {
+        let socket = match self.reads {
+            Io::Handle(socket) => file::identity(socket)?,
+            Io::Null => 0,
+        };
+        Ok(Manifest { socket, stdout: self.stdout.is_some(), rings: self.rings.is_some() })
+    }
+}
+
+impl fmt::Display for Manifest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}", self.socket, u8::from(self.stdout), u8::from(self.rings))
+    }
+}
+
+impl Manifest {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.split(':');
+        let manifest =
+            Self { socket: parts.next()?.parse().ok()?, stdout: parts.next()? == "1", rings: parts.next()? == "1" };
+        parts.next().is_none().then_some(manifest)
+    }
+
+    /// Takes them. Once, and before this process opens anything.
+    ///
+    /// # Errors
+    ///
+    /// What is not there.
+    pub(crate) fn take(self) -> Result<Given<Handle>, String> {
+        let mut numbers = FIRST..;
+        let mut next = |what: &str| {
+            let number = numbers.next().unwrap_or(-1);
+            handle::adopt(number).map_err(|error| format!("{what} passed on: {error}"))
+        };
+        let reads = next("its channel was not")?;
+        if file::identity(&reads).unwrap_or(0) != self.socket {
+            return Err(format!(
+                "descriptor {FIRST} is not the channel that its parent passed on: has the program closed or opened \
+                 descriptors before `pool_main!` or `enter()`?"
+            ));
+        }
+        Ok(Given {
+            reads,
+            writes: next("its channel was not")?,
+            status: next("its status page was not")?,
+            passed: next("its way for shared memory was not")?,
+            stdout: self.stdout.then(|| next("its standard output was not")).transpose()?,
+            rings: match self.rings {
+                true => Some((next("its rings were not")?, next("its rings were not")?)),
+                false => None,
+            },
+        })
+    }
+}
+
+/// What this process has open by chance: its parent had it open, not for anybody.
+#[derive(Debug)]
+pub(crate) struct Strays(Vec<RawFd>);
+
+impl<H> Given<H> {
+    /// Finds what this process was started with besides: nothing where that is closed at the start. Before it opens
+    /// anything.
+    pub(crate) fn strays(&self) -> io::Result<Strays> {
+        if spawn::closes_the_rest() {
+            return Ok(Strays(Vec::new()));
+        }
+        handle::open_from(FIRST + self.iter().count() as RawFd).map(Strays)
+    }
+}
+
+impl Strays {
+    pub(crate) fn close(self) {
+        handle::close_all(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_manifest_is_read_back() {
+        let manifest = Manifest { socket: u64::MAX, stdout: true, rings: false };
+        assert_eq!(Manifest::parse(&manifest.to_string()), Some(manifest));
+        for damaged in ["", "2:1", "2:1:0:4", "b:c:d", "-2:1:0"] {
+            assert_eq!(Manifest::parse(damaged), None, "{damaged}");
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! Linux 5.4 or newer, with glibc or musl. Needs pidfd, memfd and, for a few things, `/proc`.
+
+mod barrier;
+mod bell;
+mod child;
+mod confine;
+mod end;
+pub(crate) mod fault;
+mod file;
+mod footprint;
+mod given;
+mod handle;
+mod link;
+mod mapping;
+mod memory;
+mod oom;
+pub(crate) mod passing;
+mod poll;
+mod process;
+mod processor;
+mod signal;
+mod spawn;
+mod stderr;
+
+pub(crate) use barrier::{accept_barriers, remote_barrier};
+pub(crate) use bell::Bell;
+pub(crate) use child::Child;
+pub(crate) use end::signal_name;
+pub(crate) use file::{file_id, private_dir, private_file};
+pub(crate) use footprint::{monotonic, private_memory};
+pub(crate) use given::{Manifest, Strays};
+pub(crate) use handle::pipe;
+pub(crate) use link::{Link, SharedSocket};
+pub(crate) use mapping::{Mapping, check_size, prefer_huge_pages, sealed_memory};
+pub(crate) use memory::{Draft, Memory};
+pub(crate) use oom::OomWatch;
+pub(crate) use poll::{PolledPipe, Poller, wait_hung_up, wait_readable};
+pub(crate) use process::{exit_now, has_more_rights, name_thread, parent_pid, remove_variable};
+pub(crate) use processor::{cpu_count, current_cpu, leave_cpu, set_cpus, set_nice, usable_cpus};
+pub(crate) use signal::{SigpipeHeld, block_all_signals, outlive_interrupts};
+pub(crate) use spawn::program_path;
+pub(crate) use stderr::{copy_to_stderr, has_stderr, replace_stdout, write_stderr};

@@ -1,0 +1,120 @@
+//! Waiting for several descriptors at a time.
+
+use crate::os::HandleRef;
+use rustix::{
+    event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll},
+    fs::{OFlags, fcntl_setfl},
+    io::{Errno, ioctl_fionread},
+};
+use std::{
+    io::{self, PipeReader, Read},
+    os::fd::{AsFd, OwnedFd},
+    time::Duration,
+};
+
+pub(super) fn timespec(patience: Option<Duration>) -> Option<Timespec> {
+    patience.map(|patience| Timespec {
+        tv_sec: patience.as_secs().try_into().unwrap_or(i64::MAX),
+        tv_nsec: patience.subsec_nanos().into(),
+    })
+}
+
+/// Sleeps until one of them has something to read or its other side is gone, or until `patience` ends.
+///
+/// Returns which are ready.
+pub(crate) fn wait_readable<const N: usize>(
+    handles: [HandleRef<'_>; N],
+    patience: Option<Duration>,
+) -> io::Result<[bool; N]> {
+    let mut polled = handles.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
+    match poll(&mut polled, timespec(patience).as_ref()) {
+        Ok(_) => Ok(polled.map(|fd| !fd.revents().is_empty())),
+        // The caller looks at the clock again and comes back.
+        Err(Errno::INTR) => Ok([false; N]),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Sleeps until the other side of a socket is gone, or until the `other` has something to read or its other side is gone.
+/// Data that arrives at the socket meanwhile does not wake the caller. Returns whether the socket's other side is gone.
+pub(crate) fn wait_hung_up(socket: HandleRef<'_>, other: Option<HandleRef<'_>>) -> bool {
+    loop {
+        let watched = PollFd::from_borrowed_fd(socket, PollFlags::empty());
+        // In place of another one, the socket is watched twice.
+        let other = other.map_or(watched.clone(), |other| PollFd::from_borrowed_fd(other, PollFlags::IN));
+        let mut polled = [watched, other];
+        match poll(&mut polled, None) {
+            Ok(_) if polled[0].revents().intersects(PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL) => return true,
+            Ok(_) if !polled[1].revents().is_empty() => return false,
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(_) => return true,
+        }
+    }
+}
+
+/// The reading end of a pipe for a [`Poller`]: reading it never waits.
+#[derive(Debug)]
+pub(crate) struct PolledPipe(PipeReader);
+
+impl PolledPipe {
+    pub(crate) fn new(pipe: PipeReader) -> io::Result<Self> {
+        fcntl_setfl(&pipe, OFlags::NONBLOCK)?;
+        Ok(Self(pipe))
+    }
+
+    pub(crate) fn handle(&self) -> HandleRef<'_> {
+        self.0.as_fd()
+    }
+
+    /// How many bytes there are to read just now.
+    pub(crate) fn unread(&self) -> u64 {
+        ioctl_fionread(&self.0).unwrap_or(0)
+    }
+}
+
+impl Read for PolledPipe {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer)
+    }
+}
+
+/// Waits for any of many pipes or sockets, and for a bell that other threads of this process ring.
+#[derive(Debug)]
+pub(crate) struct Poller {
+    bell: OwnedFd,
+}
+
+impl Poller {
+    pub(crate) fn new() -> io::Result<Self> {
+        Ok(Self { bell: super::handle::beyond_standard(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?)? })
+    }
+
+    /// Ends the wait, or the next one.
+    pub(crate) fn ring(&self) {
+        // A bell that is full rings already.
+        let _ = rustix::io::write(&self.bell, &1_u64.to_ne_bytes());
+    }
+
+    /// Sleeps until the bell is rung, or one of these has something to read or its other side is gone; at most for
+    /// `patience`.
+    ///
+    /// Returns which of them are ready.
+    pub(crate) fn wait<'p>(
+        &'p self,
+        handles: impl Iterator<Item = HandleRef<'p>>,
+        patience: Option<Duration>,
+    ) -> io::Result<Vec<bool>> {
+        let all = [self.bell.as_fd()].into_iter().chain(handles);
+        let mut polled: Vec<_> = all.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
+        match poll(&mut polled, timespec(patience).as_ref()) {
+            Ok(_) => {}
+            Err(Errno::INTR) => return Ok(vec![false; polled.len() - 1]),
+            Err(error) => return Err(error.into()),
+        }
+        let mut ready = polled.iter().map(|fd| !fd.revents().is_empty());
+        if ready.next() == Some(true) {
+            let _ = rustix::io::read(&self.bell, &mut [0; 8]);
+        }
+        Ok(ready.collect())
+    }
+}

@@ -1,0 +1,119 @@
+//! How a started process becomes a worker: it takes what it was given, is greeted, and confines itself.
+
+use crate::{
+    error::Error,
+    identity,
+    memory::{StatusPage, region::Inbox},
+    os::{self, Abilities, Given, Handle, Strays},
+    program::Mark,
+    protocol::{FromWorker, Hello},
+    registry,
+    transport::{Inlet, Outlet, Received, channel, ring},
+    worker::CANNOT_WORK,
+};
+use std::{io, sync::Arc};
+
+/// What this process has of its parent.
+pub(super) struct ParentLink {
+    pub(super) outlet: channel::ChannelSender,
+    pub(super) inlet: channel::ChannelReceiver,
+    pub(super) page: Arc<StatusPage>,
+    pub(super) rings: Option<(ring::CallReceiver, ring::ReportSender)>,
+}
+
+/// Takes what this process was given, answers the greeting, and gives up what it may not do.
+///
+/// # Errors
+///
+/// Why it cannot be a worker.
+pub(super) fn connect(mark: Mark) -> Result<(ParentLink, Hello), String> {
+    let fail = |what: &'static str| move |error: io::Error| format!("{what}: {error}");
+    let given = mark.given.take()?;
+    // Before any others are opened here.
+    let strays = given.strays();
+    let Given { reads, writes, status, passed, stdout, rings } = given;
+    // A test harness runs a test, and with it this, on a thread of its own, and waits for it on its first.
+    let waiting_threads = usize::from(stdout.is_some());
+    stdout.map(os::replace_stdout).transpose().map_err(fail("cannot restore standard output"))?;
+    let page = Arc::new(StatusPage::map(status).map_err(fail("cannot map its status page"))?);
+    page.set_first_peak(os::Usage::of_this_process().peak);
+    let rings = rings.map(ring::worker_ends).transpose().map_err(fail("cannot map its rings"))?;
+    let (outlet, inlet) = channel::inherited(reads, writes).map_err(fail("cannot open its channel"))?;
+    let mut link = ParentLink { outlet, inlet, page, rings };
+    let hello = greeting(&mut link)?.and_then(|hello| confined(&hello, waiting_threads, strays).map(|()| hello));
+    // From here on, whatever is decoded waits for its memory. Not earlier: Landlock confines the thread that asks for
+    // it, and those that it starts from then on. One that ran already could do all that the others may not.
+    watch(link.inlet.duplicate().map_err(fail("cannot watch its parent"))?, Inbox::open(passed))?;
+    if os::parent_pid() != mark.parent {
+        return Err("its parent is already gone".into());
+    }
+    let answer = match &hello {
+        Ok(_) => FromWorker::Welcome,
+        Err(why) => FromWorker::Refused(why.clone()),
+    };
+    link.outlet.send(&answer.to_frame()).map_err(|error| format!("cannot answer its parent: {error}"))?;
+    Ok((link, hello?))
+}
+
+/// Ends this process when the parent is gone, busy or not, and takes the memory that the parent shares. The thread
+/// sleeps but for that.
+fn watch(socket: Handle, inbox: Inbox) -> Result<(), String> {
+    let watcher = move || {
+        os::block_all_signals();
+        let mut inbox = Some(inbox);
+        while !os::wait_hung_up(os::borrow(&socket), inbox.as_ref().map(|inbox| os::borrow(inbox.handle()))) {
+            let goes_on = inbox.as_ref().is_some_and(|inbox| match inbox.receive() {
+                Ok(goes_on) => goes_on,
+                // The next one may make sense.
+                Err(error) => error.kind() == io::ErrorKind::InvalidData,
+            });
+            if !goes_on {
+                // A call that speaks of memory which is not here is told so, and does not wait.
+                inbox = None;
+            }
+        }
+        os::exit_now(CANNOT_WORK);
+    };
+    let thread = std::thread::Builder::new().name("pool-watch".into()).stack_size(1 << 17).spawn(watcher);
+    thread.map(drop).map_err(|error| format!("cannot watch its parent: {error}"))
+}
+
+/// Waits for the greeting. What is wrong with it, the parent is to be told.
+fn greeting(link: &mut ParentLink) -> Result<Result<Hello, String>, String> {
+    let frame = match link.inlet.receive(None) {
+        Received::Frame(frame) => frame,
+        Received::Gone | Received::Nothing => return Err("its parent is already gone".into()),
+        Received::Garbled(fault) => return Err(format!("its parent {fault}")),
+    };
+    Ok(Hello::from_frame(&frame).and_then(|hello| {
+        acceptable(&hello)?;
+        hello.place.take()?;
+        Ok(hello)
+    }))
+}
+
+/// Gives up what this process may not do, before anything of the user's runs; also `strays`, which its parent had open
+/// by chance.
+fn confined(hello: &Hello, waiting_threads: usize, strays: io::Result<Strays>) -> Result<(), String> {
+    let Some(confinement) = &hello.confinement else { return Ok(()) };
+    match strays {
+        Ok(strays) => strays.close(),
+        Err(_) if confinement.best_effort => {}
+        Err(error) => return Err(format!("cannot find out what it has open by chance, to close that: {error}")),
+    }
+    confinement.apply(Abilities::here(), waiting_threads)
+}
+
+fn acceptable(hello: &Hello) -> Result<(), String> {
+    if hello.table != registry::digest() {
+        return Err("it has other tasks, or other signatures, than its parent: both must be the same build of one \
+                    program"
+            .into());
+    }
+    // Processes of one file are of one build; otherwise it takes a look at all of it.
+    let same = hello.file == identity::file() && hello.file != (0, 0);
+    if !same && (hello.build.is_none() || hello.build != identity::build()) {
+        return Err("it is another build of the program than its parent: was the program rebuilt while it ran?".into());
+    }
+    registry::check().map_err(|twice| Error::from(twice).to_string())
+}

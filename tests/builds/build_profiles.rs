@@ -16,10 +16,11 @@ const DEBUG: &str = env!("CARGO_BIN_EXE_scenario");
 const PROFILES: [&str; 3] = ["release", "check-lto", "check-abort"];
 
 fn build(profile: &str) -> PathBuf {
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("build-profiles");
+    // Where this very program was built, from all packages as that was: what has been built there is not built again.
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("a directory");
     let mut command = Command::new(env!("CARGO"));
-    command.args(["build", "--offline", "--quiet", "--package=pool-tests", "--bin=scenario", "--profile", profile]);
-    command.arg("--target-dir").arg(&target).current_dir(env!("CARGO_MANIFEST_DIR"));
+    command.args(["build", "--offline", "--quiet", "--workspace", "--bin=scenario", "--profile", profile]);
+    command.arg("--target-dir").arg(target).current_dir(env!("CARGO_MANIFEST_DIR"));
     let ended = Running::start(&mut command).finish_within(BUILD_PATIENCE);
     assert!(ended.status.success(), "{profile}: {}", ended.stderr);
     target.join(profile).join("scenario")

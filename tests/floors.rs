@@ -25,8 +25,8 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("surface", &["process", "replay", "entry", "guide", "lib"]),
 ];
 
-/// Only compiled for tests, which may import anything.
-const TEST_FOLDERS: &[&str] = &["fuzz"];
+/// Files and folders that are only compiled for tests, which may import anything.
+const FOR_TESTS: &[&str] = &["tests", "fuzz", "simulation", "conformance"];
 
 fn root() -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -150,34 +150,38 @@ impl<'ast> Visit<'ast> for Imports<'_> {
     }
 }
 
-/// All files of the crate, by their names: `pool/map`, `pool/mod`.
-fn files() -> BTreeMap<String, File> {
-    fn gather(dir: &Path, before: &str, files: &mut BTreeMap<String, File>) {
+/// The source files below a folder that are not for tests alone, with their names: `pool/map`, `pool/mod`.
+fn sources(src: &Path) -> BTreeMap<String, PathBuf> {
+    fn gather(dir: &Path, before: &str, found: &mut BTreeMap<String, PathBuf>) {
         for entry in fs::read_dir(dir).unwrap() {
             let path = entry.unwrap().path();
-            let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
-            let whole = if before.is_empty() { name.clone() } else { format!("{before}/{name}") };
-            if path.is_dir() {
-                gather(&path, &whole, files);
+            let name = path.file_stem().unwrap().to_str().unwrap();
+            let whole = if before.is_empty() { name.to_owned() } else { format!("{before}/{name}") };
+            if FOR_TESTS.contains(&name) {
+                continue;
+            } else if path.is_dir() {
+                gather(&path, &whole, found);
             } else if path.extension().is_some_and(|extension| extension == "rs") {
-                let is_test = ["tests", "fuzz", "simulation", "conformance"]
-                    .iter()
-                    .any(|part| whole.split('/').any(|folder| folder == *part));
-                if is_test || TEST_FOLDERS.iter().any(|folder| whole.starts_with(folder)) {
-                    continue;
-                }
-                let module = whole.strip_suffix("/mod").unwrap_or(&whole).split('/').map(str::to_owned);
-                let module = if whole == "lib" { Vec::new() } else { module.collect() };
-                let mut file = File { module, exports: Vec::new(), imports: Vec::new() };
-                let parsed = syn::parse_file(&fs::read_to_string(&path).unwrap()).unwrap();
-                Imports { file: &mut file, inner: Vec::new() }.visit_file(&parsed);
-                files.insert(whole, file);
+                found.insert(whole, path);
             }
         }
     }
-    let mut files = BTreeMap::new();
-    gather(&root().join("pool-runtime/src"), "", &mut files);
-    files
+    let mut found = BTreeMap::new();
+    gather(src, "", &mut found);
+    found
+}
+
+/// All files of pool-runtime, and what they import.
+fn files() -> BTreeMap<String, File> {
+    let read = |(name, path): (String, PathBuf)| {
+        let module = name.strip_suffix("/mod").unwrap_or(&name).split('/').map(str::to_owned);
+        let module = if name == "lib" { Vec::new() } else { module.collect() };
+        let mut file = File { module, exports: Vec::new(), imports: Vec::new() };
+        let parsed = syn::parse_file(&fs::read_to_string(path).unwrap()).unwrap();
+        Imports { file: &mut file, inner: Vec::new() }.visit_file(&parsed);
+        (name, file)
+    };
+    sources(&root().join("pool-runtime/src")).into_iter().map(read).collect()
 }
 
 /// The file in which the thing of this path is defined, or, for a module, the module's.
@@ -288,4 +292,63 @@ fn no_files_import_each_other_in_a_circle() {
     let circles: Vec<_> =
         imports.keys().filter_map(|file| circle(file, &imports, &mut Vec::new(), &mut done)).collect();
     assert!(circles.is_empty(), "files import each other:\n{}", circles.join("\n"));
+}
+
+/// Names of types that the crate defines for itself: not those of `os`, of which there is one for each system.
+#[derive(Default)]
+struct Types(Vec<String>);
+
+impl<'ast> Visit<'ast> for Types {
+    fn visit_item(&mut self, item: &'ast syn::Item) {
+        let (attributes, name) = match item {
+            syn::Item::Struct(item) => (&item.attrs, Some(&item.ident)),
+            syn::Item::Enum(item) => (&item.attrs, Some(&item.ident)),
+            syn::Item::Union(item) => (&item.attrs, Some(&item.ident)),
+            syn::Item::Trait(item) => (&item.attrs, Some(&item.ident)),
+            syn::Item::Type(item) => (&item.attrs, Some(&item.ident)),
+            syn::Item::Mod(item) => (&item.attrs, None),
+            syn::Item::Fn(item) => (&item.attrs, None),
+            _ => return syn::visit::visit_item(self, item),
+        };
+        if !is_for_tests(attributes) {
+            self.0.extend(name.map(ToString::to_string));
+            syn::visit::visit_item(self, item);
+        }
+    }
+}
+
+#[test]
+fn no_type_name_means_two_things() {
+    let mut places: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for crate_name in ["pool-runtime", "pool-macros"] {
+        for (file, path) in sources(&root().join(crate_name).join("src")) {
+            if file.starts_with("os/unsupported") {
+                // What it stands in for has the same names.
+                continue;
+            }
+            let mut types = Types::default();
+            types.visit_file(&syn::parse_file(&fs::read_to_string(path).unwrap()).unwrap());
+            for name in types.0 {
+                places.entry(name).or_default().push(format!("{crate_name}/src/{file}.rs"));
+            }
+        }
+    }
+    let twice: Vec<_> = places.iter().filter(|(_, places)| places.len() > 1).collect();
+    assert!(places.len() > 300, "only {} types were found", places.len());
+    assert!(twice.is_empty(), "defined more than once: {twice:#?}");
+}
+
+/// What ARCHITECTURE.md shows between the marks.
+const DRAWING: [&str; 2] = ["<!-- floors: compared with tests/floors.rs -->\n```text\n", "```"];
+
+#[test]
+fn the_drawing_shows_these_floors() {
+    let mut drawing = String::new();
+    for (number, (name, rooms)) in FLOORS.iter().enumerate().rev() {
+        drawing.push_str(&format!("{number}  {name:<10}  {}\n", rooms.join("  ")));
+    }
+    let architecture = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    let shown = architecture.split_once(DRAWING[0]).and_then(|(_, rest)| rest.split_once(DRAWING[1]));
+    let (shown, _) = shown.expect("the drawing of the floors");
+    assert_eq!(shown, drawing, "ARCHITECTURE.md is to show:\n{drawing}");
 }

@@ -40,10 +40,10 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// }
 /// ```
 #[derive(Clone)]
-pub struct Error(Box<Inner>);
+pub struct Error(Box<ErrorInner>);
 
 #[derive(Clone)]
-struct Inner {
+struct ErrorInner {
     task: Option<Cow<'static, str>>,
     ran: Ran,
     /// How often it was tried.
@@ -119,7 +119,7 @@ fn mebibytes(bytes: u64) -> String {
 
 impl Error {
     pub(crate) fn new(kind: Kind) -> Self {
-        Self(Box::new(Inner { task: None, ran: Ran::No, attempts: 1, kind }))
+        Self(Box::new(ErrorInner { task: None, ran: Ran::No, attempts: 1, kind }))
     }
 
     pub(crate) fn invalid(text: impl Into<String>) -> Self {

@@ -6,7 +6,7 @@
 
 use crate::{
     error::{Error, Result},
-    os::{Abilities, Allowed, Confinement, Files, ResourceLimits},
+    os::{self, Abilities, Allowed, Confinement, Files, ResourceLimits},
 };
 use std::{
     path::{Path, PathBuf},
@@ -301,7 +301,7 @@ fn all(paths: &[PathBuf], what: &str) -> Result<Vec<Allowed>> {
 /// The path from the root on, and what is there.
 fn existing(path: &Path, what: &str) -> Result<Allowed> {
     std::path::absolute(path)
-        .and_then(Allowed::now)
+        .and_then(|path| os::file_id(&path).map(|id| Allowed::new(path, id)))
         .map_err(|error| Error::os(format!("cannot let a sandbox {what} `{}`", path.display()), error))
 }
 

@@ -53,7 +53,7 @@ pub(crate) struct LostCall<'r> {
 
 /// How the rest is cut.
 #[derive(Debug, Serialize, Deserialize)]
-struct Head<'r> {
+struct FileHead<'r> {
     build: Option<u64>,
     pid: u32,
     job: u64,
@@ -94,7 +94,7 @@ impl<'r> LostCall<'r> {
 
     /// Writes the text and the call.
     pub(crate) fn write(&self, text: &str, to: &mut impl Write) -> io::Result<()> {
-        let head = Head {
+        let head = FileHead {
             build: self.build,
             pid: self.pid,
             job: self.job,
@@ -160,7 +160,7 @@ impl<'r> LostCall<'r> {
         };
         let damaged = "what is in it does not fit together";
         let head_bytes = take(u64::from_le_bytes(*head_length)).ok_or(damaged)?;
-        let head: Head<'r> = Reader::new(head_bytes).value().map_err(|error| format!("{damaged}: {error}"))?;
+        let head: FileHead<'r> = Reader::new(head_bytes).value().map_err(|error| format!("{damaged}: {error}"))?;
         let mut recorded = |head: &HeadOfCall<'r>| {
             Some(Recorded { task: head.task, signature: head.signature, arguments: take(head.length)? })
         };
@@ -177,7 +177,7 @@ impl<'r> LostCall<'r> {
             return Err("it is damaged: its checksum is another".into());
         }
         let text = std::str::from_utf8(text).map_err(|_| "its text is damaged")?;
-        let Head { build, pid, job, attempt, confinement, left_out, .. } = head;
+        let FileHead { build, pid, job, attempt, confinement, left_out, .. } = head;
         Ok((text, Self { build, pid, job, attempt, call, initializer, regions, confinement, left_out }))
     }
 }

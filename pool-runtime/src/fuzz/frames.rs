@@ -41,7 +41,7 @@ fn hello() -> Hello {
         has_initializer: false,
         confinement: Some(Confinement {
             files: Some(Files {
-                reads: vec![Allowed::now("/usr".into()).unwrap(), Allowed::now("/tmp".into()).unwrap()],
+                reads: vec![Allowed::new("/usr".into(), (1, 2)), Allowed::new("/tmp".into(), (3, 4))],
                 ..Files::default()
             }),
             network: true,

@@ -46,7 +46,7 @@ enum Parcel {
 
 /// How far a backlog was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Sent {
+enum Shipped {
     All,
     Some,
     Nothing,
@@ -81,7 +81,7 @@ impl Attacher {
             lock(&KEEPER).attachers.push(Arc::downgrade(self));
         }
         drop(state);
-        if sent != Sent::All {
+        if sent != Shipped::All {
             call_keeper();
         }
     }
@@ -96,7 +96,7 @@ impl Attacher {
     }
 
     /// The keeper's.
-    fn look_after(&self) -> Sent {
+    fn look_after(&self) -> Shipped {
         let mut state = lock(&self.state);
         state.release_dead();
         state.send(&self.socket)
@@ -108,8 +108,8 @@ impl AttachState {
         self.backlog.extend(self.ledger.take_dead().into_iter().map(Parcel::Release));
     }
 
-    fn send(&mut self, socket: &Handle) -> Sent {
-        let mut sent = Sent::Nothing;
+    fn send(&mut self, socket: &Handle) -> Shipped {
+        let mut sent = Shipped::Nothing;
         while let Some(parcel) = self.backlog.front() {
             let passed = match parcel {
                 Parcel::Take(region) => match region.upgrade() {
@@ -123,11 +123,11 @@ impl AttachState {
                 // The process is gone, or is told by its own patience that something does not arrive.
                 Ok(()) | Err(_) => {
                     self.backlog.pop_front();
-                    sent = Sent::Some;
+                    sent = Shipped::Some;
                 }
             }
         }
-        Sent::All
+        Shipped::All
     }
 }
 
@@ -186,12 +186,12 @@ fn call_keeper() {
 fn keep() {
     let mut nap = None;
     while let Some(attachers) = await_call(nap) {
-        let sent: Vec<Sent> = attachers.iter().map(|attacher| attacher.look_after()).collect();
+        let sent: Vec<Shipped> = attachers.iter().map(|attacher| attacher.look_after()).collect();
         // It may be the last to have one of them.
         drop(attachers);
-        nap = if sent.contains(&Sent::Some) {
+        nap = if sent.contains(&Shipped::Some) {
             Some(PAUSE)
-        } else if sent.contains(&Sent::Nothing) {
+        } else if sent.contains(&Shipped::Nothing) {
             nap.map_or(Some(PAUSE), |nap| Some(LONGEST_NAP.min(2 * nap)))
         } else {
             None

@@ -1,8 +1,7 @@
 //! What a process is denied, as plain data, and what a system lacks for it. Carrying it out is the system's.
 
-use crate::os;
 use serde::{Deserialize, Serialize};
-use std::{ffi::OsString, io, path::PathBuf};
+use std::{ffi::OsString, path::PathBuf};
 
 /// What a process is denied.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,10 +35,9 @@ pub(crate) struct Allowed {
 }
 
 impl Allowed {
-    /// What is there now. Links are followed.
-    pub(crate) fn now(path: PathBuf) -> io::Result<Self> {
-        let (device, inode) = os::file_id(&path)?;
-        Ok(Self { path: path.into_os_string(), device, inode })
+    /// The file or directory of this device and inode, to which the path leads now.
+    pub(crate) fn new(path: PathBuf, (device, inode): (u64, u64)) -> Self {
+        Self { path: path.into_os_string(), device, inode }
     }
 }
 

@@ -1,6 +1,6 @@
 //! The operating system, as the rest of the crate sees it: an interface, and one implementation per system.
 //!
-//! Above this module nothing names a descriptor, a signal, an error number or a page size, and nothing uses `libc`,
+//! Above this module nothing names a descriptor, a an error number or a page size, and nothing uses `libc`,
 //! `rustix` or `cfg(target_os)`. This file has what every system shares. [`linux`] implements the rest, one file per
 //! role, and the port to another system repeats its file names. Until there is one, `unsupported` stands in: there the
 //! crate compiles, threads run calls, and whatever would start a process is an error of the kind
@@ -30,6 +30,7 @@
 mod confinement;
 #[cfg(target_os = "linux")]
 mod linux;
+mod nouns;
 #[cfg(not(target_os = "linux"))]
 mod unsupported;
 
@@ -48,168 +49,7 @@ pub(crate) use system::{
     write_stderr,
 };
 
-#[cfg(unix)]
-pub(crate) use std::os::fd::{BorrowedFd as HandleRef, OwnedFd as Handle};
-#[cfg(windows)]
-pub(crate) use std::os::windows::io::{BorrowedHandle as HandleRef, OwnedHandle as Handle};
-
-use std::{
-    ffi::{OsStr, OsString},
-    io,
-    time::Duration,
+pub use nouns::OomKill;
+pub(crate) use nouns::{
+    Crash, CrashSink, Delivery, End, GRANULE, Given, Handle, HandleRef, Io, MEMORY_ALIGN, Passed, Spawn, Usage, borrow,
 };
-
-/// Offsets into shared memory are multiples of this: Windows maps at no others, and Linux may have pages as large.
-pub(crate) const GRANULE: usize = 1 << 16;
-
-/// Shared memory starts at a multiple of this: no system has smaller pages.
-pub(crate) const MEMORY_ALIGN: usize = 1 << 12;
-
-/// What a worker is started with, besides its standard streams.
-#[derive(Debug)]
-pub(crate) struct Given<H> {
-    /// The two ends of its channels.
-    pub(crate) reads: H,
-    pub(crate) writes: H,
-    /// Its status page.
-    pub(crate) status: H,
-    /// Where shared memory arrives.
-    pub(crate) passed: H,
-    /// The real standard output, where the stream of that name is silent until the worker has started.
-    pub(crate) stdout: Option<H>,
-    /// The memory of its rings, and the pool's bells.
-    pub(crate) rings: Option<(H, H)>,
-}
-
-/// What a stream of a new process is.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Io<'h> {
-    /// The same as this one of ours.
-    Handle(HandleRef<'h>),
-    /// Empty to read, and writes are discarded.
-    Null,
-}
-
-impl<'h> From<&'h Handle> for Io<'h> {
-    fn from(handle: &'h Handle) -> Self {
-        Self::Handle(borrow(handle))
-    }
-}
-
-pub(crate) fn borrow(handle: &Handle) -> HandleRef<'_> {
-    #[cfg(unix)]
-    return std::os::fd::AsFd::as_fd(handle);
-    #[cfg(windows)]
-    return std::os::windows::io::AsHandle::as_handle(handle);
-}
-
-/// A process to start.
-#[derive(Debug)]
-pub(crate) struct Spawn<'s> {
-    pub(crate) program: &'s OsStr,
-    pub(crate) args: &'s [OsString],
-    pub(crate) env: &'s [(OsString, OsString)],
-    pub(crate) current_dir: Option<&'s OsStr>,
-    /// Its standard streams; None is this process's.
-    pub(crate) stdio: [Option<Io<'s>>; 3],
-    /// It has these, and nothing else of this process, as far as the system can see to that: see [`Given::strays`].
-    pub(crate) given: &'s Given<Io<'s>>,
-}
-
-/// How a process ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum End {
-    /// By itself, with this code.
-    Exited(i32),
-    /// By a signal.
-    Signal(i32),
-}
-
-impl End {
-    /// The exit code, if it exited.
-    pub(crate) fn code(self) -> Option<i32> {
-        match self {
-            Self::Exited(code) => Some(code),
-            Self::Signal(_) => None,
-        }
-    }
-
-    /// The number of the signal, if one ended it.
-    pub(crate) fn signal(self) -> Option<i32> {
-        match self {
-            Self::Exited(_) => None,
-            Self::Signal(signal) => Some(signal),
-        }
-    }
-
-    pub(crate) fn success(self) -> bool {
-        self == Self::Exited(0)
-    }
-}
-
-/// What a process has used of the machine, as the system counts it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Usage {
-    pub(crate) user: Duration,
-    pub(crate) system: Duration,
-    /// The most memory that it had at a time, in KiB; or its parent's, where that was more when it was started.
-    pub(crate) peak: u64,
-    /// Pages that had to be found for it, and those of them that had to be read from a file.
-    pub(crate) minor_faults: u64,
-    pub(crate) major_faults: u64,
-}
-
-/// How a process crashed, by its own note.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Crash {
-    pub(crate) signal: i32,
-    /// What the system says of the signal's reason.
-    pub(crate) code: i32,
-    /// Of the memory that the process should not have touched.
-    pub(crate) address: u64,
-    pub(crate) overflow: bool,
-    pub(crate) on_main: bool,
-    /// Where the anchor was in that process.
-    pub(crate) anchor: u64,
-    /// The instruction that failed, and where each function around it goes on: distances from the anchor.
-    pub(crate) frames: Vec<u64>,
-}
-
-/// Where a crashing process notes how it crashes. Its methods run in a signal handler: they neither allocate nor lock.
-pub(crate) trait CrashSink: Send + Sync {
-    /// All but the frames, which come later, one by one.
-    fn note(&self, crash: &Crash);
-
-    /// One frame more. False if there is no room for it.
-    fn note_frame(&self, frame: u64) -> bool;
-}
-
-/// What is sent to another process.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Passed<'h> {
-    /// From now on, `id` is what this handle refers to.
-    Take { id: u64, handle: HandleRef<'h> },
-    /// There will be no more talk of `id`.
-    Release { id: u64 },
-}
-
-/// What arrived from another process.
-#[derive(Debug)]
-pub(crate) enum Delivery {
-    /// From now on, `id` is what this handle refers to. The error is that of this process, if it has no room for
-    /// another one.
-    Take { id: u64, handle: io::Result<Handle> },
-    /// There will be no more talk of `id`.
-    Release { id: u64 },
-}
-
-/// How sure it is that the kernel's OOM killer has ended a process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum OomKill {
-    /// The kernel's log says so.
-    Certain,
-    /// The process was killed, not from here, and the kernel has killed for memory since it began to work: one of this
-    /// program's control group, or, where that is not counted, anyone on the machine. Its log cannot be read.
-    Probable,
-}

@@ -12,7 +12,7 @@ use std::{io, sync::Arc, time::Duration};
 
 #[derive(Debug)]
 pub(crate) enum Bells {
-    Words(Arc<ring::Bells>),
+    Words(Arc<ring::BellPage>),
     /// Of the collector, and of the leader.
     Sockets([Poller; 2]),
 }

@@ -13,7 +13,7 @@ use crate::{
     memory::packed::Slices,
     peer::lifeline::Lifeline,
     protocol::{CallHeader, Chunk},
-    run::{End, Fault, Series},
+    run::{Fault, Series, SeriesEnd},
     sync::lock,
     transport::{Outlet, local::LocalSender},
     worker::{Duty, Next, One},
@@ -163,11 +163,11 @@ impl Faults {
     pub(super) fn obey(&mut self, duty: &mut Duty, frame: &[u8]) -> Result<Next, String> {
         duty.obey_with(frame, |duty, generation, chunk| {
             let (task, mut first) = (chunk.task, chunk.first);
-            let mut end = End::Through(false);
+            let mut end = SeriesEnd::Through(false);
             for arguments in chunk.arguments {
                 let Some(arguments) = Slices::new(1, Some(0), &[], 0, arguments) else { continue };
                 end = self.run(duty, generation, Chunk { task, first, arguments })?;
-                if !matches!(end, End::Through(_)) {
+                if !matches!(end, SeriesEnd::Through(_)) {
                     break;
                 }
                 first = CallHeader { job: first.job + 1, number: first.number.wrapping_add(1), ..first };
@@ -177,7 +177,7 @@ impl Faults {
     }
 
     /// Runs the one call of a chunk.
-    fn run(&mut self, duty: &mut Duty, generation: u32, chunk: Chunk<'_>) -> Result<End, String> {
+    fn run(&mut self, duty: &mut Duty, generation: u32, chunk: Chunk<'_>) -> Result<SeriesEnd, String> {
         let job = chunk.first.job;
         let fate = self.plan.fate(job);
         let injected = || self.plan.text();
@@ -230,22 +230,22 @@ impl Faults {
         chunk: Chunk<'_>,
         stage: Option<Stage>,
         lead_on: fn(One, &mut Series<'_>),
-    ) -> Result<End, String> {
+    ) -> Result<SeriesEnd, String> {
         let job = chunk.first.job;
         self.gate.state.shut.store(true, Ordering::Relaxed);
         match duty.run_with(generation, chunk, |one, _, series| lead_on(one, series))? {
-            End::TakenBack => {
+            SeriesEnd::TakenBack => {
                 self.gate.state.shut.store(false, Ordering::Relaxed);
-                Ok(End::TakenBack)
+                Ok(SeriesEnd::TakenBack)
             }
             _ => self.lose(duty, job, stage.unwrap_or(duty.stage())),
         }
     }
 
-    fn lose(&self, duty: &Duty, job: u64, stage: Stage) -> Result<End, String> {
+    fn lose(&self, duty: &Duty, job: u64, stage: Stage) -> Result<SeriesEnd, String> {
         self.plan.has_lost(job);
         self.thread.lose(duty.page(), stage);
-        Ok(End::Fault("is lost".to_owned()))
+        Ok(SeriesEnd::Fault("is lost".to_owned()))
     }
 }
 

@@ -32,7 +32,7 @@ pub(crate) struct Launch {
     /// How long its initializer may take.
     pub(crate) initializer_timeout: Option<Duration>,
     /// The bells that it rings, if it is to be reached through rings.
-    pub(crate) bells: Option<Arc<ring::Bells>>,
+    pub(crate) bells: Option<Arc<ring::BellPage>>,
     /// What it may not do.
     pub(crate) confinement: Option<Confinement>,
     /// What passes on their output, if there is one for several processes; and whether it keeps the last of it.
@@ -160,7 +160,7 @@ impl StreamSetup {
 }
 
 /// All that will lead to a process, with both ends.
-struct Ends {
+struct LaunchEnds {
     pair: channel::Pair,
     passes: Handle,
     passed: Handle,
@@ -203,7 +203,7 @@ impl Launch {
 
     fn try_start(&self, options: &WorkerOptions) -> io::Result<Launched> {
         let (passes, passed) = os::passing::pair()?;
-        let mut ends = Ends {
+        let mut ends = LaunchEnds {
             pair: channel::Pair::new()?,
             passes,
             passed,
@@ -221,7 +221,7 @@ impl Launch {
         ends.streams.iter_mut().for_each(StreamSetup::close_given);
         ends.page.close_handle();
         ends.rings.iter_mut().for_each(ring::RingMemory::close_handle);
-        let Ends { pair: channel::Pair { sender, mut receiver, .. }, passes, page, rings, streams, .. } = ends;
+        let LaunchEnds { pair: channel::Pair { sender, mut receiver, .. }, passes, page, rings, streams, .. } = ends;
         receiver.watch(child.clone());
         let [stdin, mut stdout, mut stderr] = streams;
         let in_test = self.is_in_test();
@@ -261,7 +261,7 @@ impl Launch {
         })
     }
 
-    fn spawn(&self, options: &WorkerOptions, ends: &Ends) -> io::Result<Child> {
+    fn spawn(&self, options: &WorkerOptions, ends: &LaunchEnds) -> io::Result<Child> {
         let [stdin, stdout, stderr] = ends.streams.each_ref().map(StreamSetup::io);
         // The harness in a worker must not print its own lines: the worker puts the real one in place.
         let (stdout, later) = match self.is_in_test() {

@@ -126,7 +126,7 @@ impl Batch {
 }
 
 /// Whom to tell how the calls of a batch end.
-pub(super) trait Ends: Send + Sync {
+pub(super) trait BatchSink: Send + Sync {
     /// Calls have ended with these values; the first is that of the call of this index.
     fn values(&self, first: u32, values: Values<'_>);
 
@@ -160,7 +160,7 @@ impl<E> Work for Submitted<E> {
     }
 }
 
-impl<E: Ends> Submission for Submitted<E> {
+impl<E: BatchSink> Submission for Submitted<E> {
     fn with_arguments(&self, calls: Range<u32>, see: &mut dyn FnMut(PackedSlice<'_>)) {
         see(self.batch.arguments.part(calls));
     }

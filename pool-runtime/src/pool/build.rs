@@ -191,7 +191,7 @@ impl PoolBuilder {
 
     fn staff(&self, seats: usize, initializer: Option<&NamedCall>, timeout: Option<Duration>) -> Result<Staff> {
         let threads = |plan, limits| {
-            let bells = ring::Bells::new().map_err(|error| Error::os("cannot start threads that work", error))?;
+            let bells = ring::BellPage::new().map_err(|error| Error::os("cannot start threads that work", error))?;
             let source = Source::Threads { plan, initializer_timeout: timeout };
             Ok(Staff { source, seats, bells: Some(Bells::Words(Arc::new(bells))), limits })
         };
@@ -298,14 +298,14 @@ fn hello_for(name: &str, options: &[WorkerOptions]) -> impl Fn(usize, u32) -> He
 }
 
 /// What workers behind rings ring; None if there are to be no rings, or cannot be.
-fn some_bells(transport: Option<Transport>) -> Result<Option<Arc<ring::Bells>>> {
+fn some_bells(transport: Option<Transport>) -> Result<Option<Arc<ring::BellPage>>> {
     let bells = match transport {
         Some(Transport::Channel) => None,
         Some(Transport::Ring) => {
-            Some(ring::Bells::new().map_err(|error| Error::os("cannot share memory with workers", error))?)
+            Some(ring::BellPage::new().map_err(|error| Error::os("cannot share memory with workers", error))?)
         }
         // The other way works also where memory is short, or comes in pages of another size.
-        None => ring::Bells::new().and_then(|bells| ring::RingMemory::new().map(|_| bells)).ok(),
+        None => ring::BellPage::new().and_then(|bells| ring::RingMemory::new().map(|_| bells)).ok(),
     };
     Ok(bells.map(Arc::new))
 }

@@ -176,7 +176,7 @@ impl Pool {
         F: FnMut(I::Item) -> C,
         C: TaskCall,
     {
-        Imap::new(self, f, inputs.into_iter(), true)
+        Imap::new(&self.inner, f, inputs.into_iter(), true)
     }
 
     /// As [`imap`](Self::imap), but the results come in the order in which they are ready.
@@ -186,7 +186,7 @@ impl Pool {
         F: FnMut(I::Item) -> C,
         C: TaskCall,
     {
-        Imap::new(self, f, inputs.into_iter(), false)
+        Imap::new(&self.inner, f, inputs.into_iter(), false)
     }
 
     /// Takes no more work. What was submitted is finished; then the workers exit.

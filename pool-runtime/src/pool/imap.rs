@@ -6,8 +6,7 @@ use crate::{
     memory::payload::Payload,
     panic,
     pool::{
-        Pool,
-        batch::{Ends, Gatherer, Submitted, decode_of, task_of, withdraw},
+        batch::{BatchSink, Gatherer, Submitted, decode_of, task_of, withdraw},
         inner::Inner,
         submission::Submission,
     },
@@ -104,7 +103,7 @@ impl Awaited for ImapResults {
     }
 }
 
-impl Ends for ImapEnds {
+impl BatchSink for ImapEnds {
     fn values(&self, first: u32, values: Values<'_>) {
         let payloads = values.payloads().map(|payload| Ok(Payload::copy(payload)));
         self.results.put(self.first + u64::from(first), self.ordered, payloads);
@@ -138,7 +137,7 @@ impl Ends for ImapEnds {
 /// ```
 #[must_use = "nothing is submitted until results are taken"]
 pub struct Imap<'p, I, F, C: TaskCall> {
-    pool: &'p Pool,
+    inner: &'p Arc<Inner>,
     inputs: Option<I>,
     f: F,
     ordered: bool,
@@ -160,14 +159,14 @@ pub struct Imap<'p, I, F, C: TaskCall> {
 }
 
 impl<'p, I, F, C: TaskCall> Imap<'p, I, F, C> {
-    pub(super) fn new(pool: &'p Pool, f: F, inputs: I, ordered: bool) -> Self {
+    pub(super) fn new(inner: &'p Arc<Inner>, f: F, inputs: I, ordered: bool) -> Self {
         Self {
-            pool,
+            inner,
             inputs: Some(inputs),
             f,
             ordered,
             chunk_size: 1,
-            look_ahead: 16 * pool.processes(),
+            look_ahead: 16 * inner.seats,
             gatherer: Gatherer::new(task_of::<C>()),
             results: Arc::new(ImapResults::default()),
             tickets: Vec::new(),
@@ -199,7 +198,7 @@ impl<I: Iterator, F: FnMut(I::Item) -> C, C: TaskCall> Imap<'_, I, F, C> {
         if self.read - self.taken >= self.look_ahead as u64 {
             return;
         }
-        let fit = self.pool.inner.check(self.gatherer.task);
+        let fit = self.inner.check(self.gatherer.task);
         while self.read - self.taken < self.look_ahead as u64 {
             let Some(inputs) = &mut self.inputs else { break };
             let f = &mut self.f;
@@ -245,7 +244,7 @@ impl<I: Iterator, F: FnMut(I::Item) -> C, C: TaskCall> Imap<'_, I, F, C> {
         if self.gatherer.arguments.is_empty() {
             return;
         }
-        let inner = &self.pool.inner;
+        let inner = self.inner;
         let batch = self.gatherer.take(inner);
         let length = batch.len();
         let ends = ImapEnds { results: self.results.clone(), first: self.submitted, ordered: self.ordered };
@@ -275,7 +274,7 @@ impl<I: Iterator, F: FnMut(I::Item) -> C, C: TaskCall> Iterator for Imap<'_, I, 
             }
             return None;
         }
-        let result = self.results.take(&self.pool.inner);
+        let result = self.results.take(self.inner);
         self.taken += 1;
         let task = self.gatherer.task.name();
         Some(result.and_then(|bytes| decode_value(decode_of::<C>(), task, &bytes)))
@@ -292,7 +291,7 @@ impl<I: Iterator, F: FnMut(I::Item) -> C, C: TaskCall> Iterator for Imap<'_, I, 
 
 impl<I, F, C: TaskCall> Drop for Imap<'_, I, F, C> {
     fn drop(&mut self) {
-        withdraw(&self.pool.inner, self.tickets.drain(..).map(|(ticket, _)| ticket));
+        withdraw(self.inner, self.tickets.drain(..).map(|(ticket, _)| ticket));
     }
 }
 

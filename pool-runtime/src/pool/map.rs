@@ -5,7 +5,7 @@ use crate::{
     job::{Awaited, Home, Job, Origin, Raw, Results, Slot, Tickets},
     os,
     pool::{
-        batch::{Batch, Ends, Gatherer, Submitted, task_of, withdraw},
+        batch::{Batch, BatchSink, Gatherer, Submitted, task_of, withdraw},
         inner::Inner,
         submission::Submission,
     },
@@ -329,7 +329,7 @@ impl MapEnds {
     }
 }
 
-impl Ends for MapEnds {
+impl BatchSink for MapEnds {
     fn values(&self, first: u32, values: Values<'_>) {
         self.update(|results| results.values(first, values), values.count());
     }

@@ -32,15 +32,15 @@ pub(crate) struct Single {
 }
 
 /// What the call returns, as bytes.
-type Returned = Result<Vec<u8>>;
+type ReturnedBytes = Result<Vec<u8>>;
 
 /// What becomes of the process.
 #[derive(Default)]
 struct Outcome {
     /// What the call has come to, as soon as that is known.
-    returned: Mutex<Option<Returned>>,
+    returned: Mutex<Option<ReturnedBytes>>,
     /// The same, once the process has ended.
-    over: Mutex<Option<Returned>>,
+    over: Mutex<Option<ReturnedBytes>>,
     changed: Condvar,
 }
 
@@ -95,7 +95,7 @@ impl Single {
     }
 
     /// What the call has returned, once the process has ended; waits for that at most until `deadline`.
-    pub(crate) fn await_end(&self, deadline: Option<Instant>) -> Option<Returned> {
+    pub(crate) fn await_end(&self, deadline: Option<Instant>) -> Option<ReturnedBytes> {
         let mut over = lock(&self.outcome.over);
         loop {
             if let Some(returned) = &*over {
@@ -107,7 +107,7 @@ impl Single {
 }
 
 impl SingleCall {
-    fn end(&self, returned: Returned) {
+    fn end(&self, returned: ReturnedBytes) {
         lock(&self.outcome.returned).get_or_insert(returned);
     }
 }

@@ -153,7 +153,7 @@ impl Failed {
 
 /// The head of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Head {
+struct ParsedHead {
     number: u32,
     kind: u32,
     /// Where the payload begins, from the beginning of the record.
@@ -173,7 +173,7 @@ pub(crate) struct Bulk {
     pub(crate) align: usize,
 }
 
-impl Head {
+impl ParsedHead {
     /// The head at the beginning of `stream`. None if it has not arrived.
     #[inline]
     fn first(stream: &[u8]) -> Result<Option<Self>, Garbled> {
@@ -298,7 +298,7 @@ impl<'s> RecordReader<'s> {
     #[inline]
     pub(crate) fn next(&mut self) -> Result<Option<Record<'s>>, Garbled> {
         let rest = &self.stream[self.at..];
-        let Some(head) = Head::first(rest)?.filter(|head| head.size() <= rest.len()) else { return Ok(None) };
+        let Some(head) = ParsedHead::first(rest)?.filter(|head| head.size() <= rest.len()) else { return Ok(None) };
         if head.is_value() {
             return Ok(Some(Record::Values(self.values(head.number))));
         }
@@ -317,8 +317,8 @@ impl<'s> RecordReader<'s> {
             let rest = &self.stream[self.at..];
             let next = first.wrapping_add(count);
             // What makes no sense is found when it is read for itself.
-            let head = Head::first(rest).ok().flatten();
-            let fits = |head: &Head| head.is_value() && head.number == next && head.size() <= rest.len();
+            let head = ParsedHead::first(rest).ok().flatten();
+            let fits = |head: &ParsedHead| head.is_value() && head.number == next && head.size() <= rest.len();
             let Some(head) = head.filter(fits).filter(|_| count < u32::MAX / 2) else { break };
             let alike = 1 + head.alike_behind(rest);
             self.at += alike as usize * head.size();
@@ -334,7 +334,7 @@ impl<'s> RecordReader<'s> {
     /// It makes no sense.
     pub(crate) fn unfinished(&self) -> Result<Option<Unfinished>, Garbled> {
         let rest = &self.stream[self.at..];
-        let head = Head::first(rest)?.filter(|head| head.size() > rest.len() && head.kind != TIME);
+        let head = ParsedHead::first(rest)?.filter(|head| head.size() > rest.len() && head.kind != TIME);
         Ok(head.map(|head| Unfinished {
             number: head.number,
             size: head.size(),
@@ -373,7 +373,7 @@ impl<'s> Values<'s> {
 
     /// Where the payload of the first lies in its record.
     pub(crate) fn payload_range(&self) -> Range<usize> {
-        Head::first(self.bytes).ok().flatten().map_or(0..0, |head| head.payload())
+        ParsedHead::first(self.bytes).ok().flatten().map_or(0..0, |head| head.payload())
     }
 
     /// Takes off the front those before the call of this number.
@@ -416,7 +416,7 @@ impl<'s> Iterator for Payloads<'s> {
     #[inline]
     fn next(&mut self) -> Option<&'s [u8]> {
         if self.alike == 0 {
-            let head = Head::first(self.rest).ok().flatten().filter(|_| self.left > 0)?;
+            let head = ParsedHead::first(self.rest).ok().flatten().filter(|_| self.left > 0)?;
             self.alike = 1 + head.alike_behind(self.rest).min(self.left - 1);
             self.left -= self.alike;
             (self.size, self.payload) = (head.size(), head.payload());

@@ -6,7 +6,7 @@ mod series;
 
 pub(crate) use reporter::Reporter;
 pub use series::Series;
-pub(crate) use series::{End, Pace};
+pub(crate) use series::{Pace, SeriesEnd};
 
 use crate::{
     codec::{CodecError, Reader, Writer},

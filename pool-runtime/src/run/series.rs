@@ -36,12 +36,12 @@ pub struct Series<'s> {
     /// A panic may break the worker's state, if the task uses one: then the worker is to leave.
     pub(crate) frail: bool,
     pub(crate) pace: &'s mut Pace,
-    pub(crate) end: End,
+    pub(crate) end: SeriesEnd,
 }
 
 /// How a series has ended.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum End {
+pub(crate) enum SeriesEnd {
     /// All calls have run. Whether the latest one returned a value.
     Through(bool),
     /// The calls that are left were taken back.
@@ -86,12 +86,12 @@ impl Series<'_> {
             let few = &run.few;
             let reported = match returned {
                 Ok(()) if let Some(few) = few => {
-                    self.end = End::Through(true);
+                    self.end = SeriesEnd::Through(true);
                     self.reporter.push_few(self.next.number(), few)
                 }
                 Ok(()) => {
                     let (bytes, tail) = self.result.parts();
-                    self.end = End::Through(true);
+                    self.end = SeriesEnd::Through(true);
                     match tail {
                         None => self.reporter.push(RecordHead::value(self.next.number(), bytes.len()), bytes),
                         Some(tail) => {
@@ -104,7 +104,7 @@ impl Series<'_> {
                 Err(fault) => self.failed(fault.into(), false),
             };
             if let Err(fault) = reported.and_then(|()| self.after_call()) {
-                self.end = End::Fault(fault);
+                self.end = SeriesEnd::Fault(fault);
                 return;
             }
         }
@@ -127,8 +127,8 @@ impl Series<'_> {
     fn stopped(&mut self) -> bool {
         // The parent would wait for ever for calls that are left out for another reason.
         self.end = match self.page.is_taken_back(self.next.generation()) {
-            true => End::TakenBack,
-            false => End::Fault("its status page was written over".into()),
+            true => SeriesEnd::TakenBack,
+            false => SeriesEnd::Fault("its status page was written over".into()),
         };
         false
     }
@@ -146,7 +146,7 @@ impl Series<'_> {
     /// Reports that the call that has just run failed.
     #[cold]
     fn failed(&mut self, failure: Failure, leaving: bool) -> Result<(), String> {
-        self.end = End::Through(false);
+        self.end = SeriesEnd::Through(false);
         let stage = Stage::from_u32(self.page.stage());
         let payload = Failed { stage, leaving, failure }.to_payload();
         self.reporter.push(RecordHead::failed(self.next.number(), payload.len()), &payload)
@@ -160,8 +160,8 @@ impl Series<'_> {
         let frail = self.frail;
         let reported = self.failed(Failure::Panicked(panic), frail).and_then(|()| self.after_call());
         match (reported, frail) {
-            (Err(fault), _) => self.end = End::Fault(fault),
-            (Ok(()), true) => self.end = End::Broken,
+            (Err(fault), _) => self.end = SeriesEnd::Fault(fault),
+            (Ok(()), true) => self.end = SeriesEnd::Broken,
             (Ok(()), false) => return true,
         }
         false
@@ -176,7 +176,7 @@ impl Series<'_> {
             }
             let told = self.failed(Failure::Unfit(why.to_owned()), false).and_then(|()| self.after_call());
             if let Err(fault) = told {
-                self.end = End::Fault(fault);
+                self.end = SeriesEnd::Fault(fault);
                 return;
             }
         }

@@ -17,7 +17,7 @@ use std::{
 };
 
 #[derive(Default)]
-struct Queue {
+struct FrameQueue {
     state: Mutex<QueueState>,
     /// A frame has come, or the queue was closed: for the receiver.
     changed: Condvar,
@@ -41,22 +41,22 @@ struct QueueState {
 
 /// The end that sends.
 #[derive(Clone)]
-pub(crate) struct LocalSender(Arc<Queue>);
+pub(crate) struct LocalSender(Arc<FrameQueue>);
 
 /// The end that receives.
 pub(crate) struct LocalReceiver {
-    queue: Arc<Queue>,
+    queue: Arc<FrameQueue>,
     /// What came with the latest frame.
     held: Vec<Arc<Region>>,
 }
 
 /// Both ends of a queue.
 pub(crate) fn queue() -> (LocalSender, LocalReceiver) {
-    let queue = Arc::new(Queue::default());
+    let queue = Arc::new(FrameQueue::default());
     (LocalSender(queue.clone()), LocalReceiver { queue, held: Vec::new() })
 }
 
-impl Queue {
+impl FrameQueue {
     fn close(&self) -> bool {
         let mut state = lock(&self.state);
         state.closed = true;

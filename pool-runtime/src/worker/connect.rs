@@ -9,9 +9,11 @@ use crate::{
     protocol::{FromWorker, Hello},
     registry,
     transport::{Inlet, Outlet, Received, channel, ring},
-    worker::CANNOT_WORK,
 };
 use std::{io, sync::Arc};
+
+/// The exit code of a process that was meant to be a worker and could not become one.
+pub(super) const CANNOT_WORK: i32 = 70;
 
 /// What this process has of its parent.
 pub(super) struct ParentLink {

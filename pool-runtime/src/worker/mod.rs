@@ -24,12 +24,12 @@ use crate::{
     protocol::{Chunk, FromWorker, Hello, NamedCall, NotReady, ToWorker},
     registry,
     run::{
-        End, Fault, Pace, Reporter, Run, Series,
+        Fault, Pace, Reporter, Run, Series, SeriesEnd,
         current::{self, JobClock},
     },
     task::{Body, TaskInfo},
     transport::{Inlet, Outlet, Received, channel, ring},
-    worker::connect::{ParentLink, connect},
+    worker::connect::{CANNOT_WORK, ParentLink, connect},
 };
 use std::{
     any::Any,
@@ -40,9 +40,6 @@ use std::{
     },
     time::{Duration, Instant},
 };
-
-/// The exit code of a process that was meant to be a worker and could not become one.
-const CANNOT_WORK: i32 = 70;
 
 /// Does a worker's whole work. Returns the exit code of the process.
 pub(crate) fn work(mark: Mark) -> i32 {
@@ -261,7 +258,7 @@ impl Duty {
     pub(crate) fn obey_with(
         &mut self,
         frame: &[u8],
-        mut run: impl FnMut(&mut Self, u32, Chunk<'_>) -> Result<End, String>,
+        mut run: impl FnMut(&mut Self, u32, Chunk<'_>) -> Result<SeriesEnd, String>,
     ) -> Result<Next, String> {
         let garbled = |garbled| format!("its parent {garbled}");
         let mut chunks = match ToWorker::from_frame(frame).map_err(garbled)? {
@@ -272,18 +269,18 @@ impl Duty {
         let mut next = Next::Continue;
         while let Some(chunk) = chunks.next().map_err(garbled)? {
             match run(self, chunks.generation, chunk)? {
-                End::Through(returned) if self.single => {
+                SeriesEnd::Through(returned) if self.single => {
                     next = Next::Exit(i32::from(!returned));
                     break;
                 }
-                End::Through(_) => {}
+                SeriesEnd::Through(_) => {}
                 // All that comes later in the frame was taken back too.
-                End::TakenBack => break,
-                End::Broken => {
+                SeriesEnd::TakenBack => break,
+                SeriesEnd::Broken => {
                     next = Next::Exit(i32::from(self.single));
                     break;
                 }
-                End::Fault(fault) => return Err(fault),
+                SeriesEnd::Fault(fault) => return Err(fault),
             }
         }
         self.page.set_stage(Stage::Idle as u32);
@@ -292,7 +289,7 @@ impl Duty {
     }
 
     /// Runs the calls of a chunk.
-    pub(crate) fn run(&mut self, generation: u32, chunk: Chunk<'_>) -> Result<End, String> {
+    pub(crate) fn run(&mut self, generation: u32, chunk: Chunk<'_>) -> Result<SeriesEnd, String> {
         self.run_with(generation, chunk, |_, run, series| run(series))
     }
 
@@ -303,7 +300,7 @@ impl Duty {
         generation: u32,
         chunk: Chunk<'_>,
         with: impl FnOnce(One, Many, &mut Series<'_>),
-    ) -> Result<End, String> {
+    ) -> Result<SeriesEnd, String> {
         let info = match self.latest.filter(|latest| latest.name() == chunk.task) {
             Some(info) => Some(info),
             None => {
@@ -329,7 +326,7 @@ impl Duty {
             state: self.state.as_mut(),
             frail: info.is_some_and(|info| info.state().is_some()),
             pace: &mut self.pace,
-            end: End::Through(false),
+            end: SeriesEnd::Through(false),
         };
         match info.map(TaskInfo::body) {
             Some(Body::Task(one, many)) => with(*one, *many, &mut series),

@@ -5,7 +5,7 @@
 //!   CallSender ──▶ written │░░░░░░░ calls ░░░░░░░│ read ──▶ CallReceiver      whole frames, run where they lie
 //!   ReportReceiver ◀── read │░░░░░ reports ░░░░░│ written ◀── ReportSender    a stream of records
 //!     │                                                      │
-//!     └── sleeps on a word of the pool's Bells               └── sleeps on the ring's bell
+//!     └── sleeps on a word of the pool's BellPage               └── sleeps on the ring's bell
 //! ```
 //!
 //! While both sides are busy, a message is two copies and a few stores: no system call, no lock. [`positions`] is what
@@ -390,7 +390,7 @@ impl ReportReceiver {
 /// A worker that writes them at random wakes somebody for nothing, or in the worst case hides another worker's ring:
 /// that is why nobody sleeps on them for long while calls are on their way.
 #[derive(Debug)]
-pub(crate) struct Bells {
+pub(crate) struct BellPage {
     mapping: Mapping,
     handle: Option<Handle>,
 }
@@ -408,7 +408,7 @@ struct Words {
 
 const _: () = assert!(size_of::<Words>() <= CONTROL);
 
-impl Bells {
+impl BellPage {
     pub(crate) fn new() -> io::Result<Self> {
         let handle = sealed_memory(c"pool-bells", CONTROL)?;
         Ok(Self { mapping: Mapping::new(&handle, CONTROL)?, handle: Some(handle) })

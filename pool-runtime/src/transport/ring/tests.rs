@@ -30,9 +30,9 @@ impl Random {
     }
 }
 
-fn ends() -> (CallSender, ReportReceiver, CallReceiver, ReportSender, Arc<Bells>) {
+fn ends() -> (CallSender, ReportReceiver, CallReceiver, ReportSender, Arc<BellPage>) {
     let memory = RingMemory::new().unwrap();
-    let bells = Bells::new().unwrap();
+    let bells = BellPage::new().unwrap();
     let (incoming, outgoing) = {
         let duplicate = |handle: &Option<Handle>| handle.as_ref().unwrap().try_clone().unwrap();
         worker_ends((duplicate(&memory.handle), duplicate(&bells.handle))).unwrap()
@@ -42,7 +42,7 @@ fn ends() -> (CallSender, ReportReceiver, CallReceiver, ReportSender, Arc<Bells>
 }
 
 /// Sends, waiting for the bell while there is no room.
-fn send(calls: &mut CallSender, bells: &Bells, frame: &[u8]) {
+fn send(calls: &mut CallSender, bells: &BellPage, frame: &[u8]) {
     loop {
         let seen = bells.seen(LEADER);
         let sent = |calls: &mut CallSender| match frame.len() <= WHOLE {

@@ -5,7 +5,7 @@
 use crate::{
     os::{self, Handle},
     transport::ring::{
-        ALIGN, Bells, CALLS, COLLECTOR, CORRUPT, HEAD, LEADER, REPORTS, RingMemory, WHOLE, copy_in, copy_out, place,
+        ALIGN, BellPage, CALLS, COLLECTOR, CORRUPT, HEAD, LEADER, REPORTS, RingMemory, WHOLE, copy_in, copy_out, place,
         positions::{Reading, Writing},
         processor::Talk,
         spin::Spin,
@@ -19,7 +19,7 @@ use std::{
 
 /// What a worker has of both rings.
 pub(crate) fn worker_ends((memory, bells): (Handle, Handle)) -> io::Result<(CallReceiver, ReportSender)> {
-    let (memory, bells) = (Arc::new(RingMemory::map(&memory)?), Arc::new(Bells::map(&bells)?));
+    let (memory, bells) = (Arc::new(RingMemory::map(&memory)?), Arc::new(BellPage::map(&bells)?));
     let incoming = CallReceiver {
         memory: memory.clone(),
         bells: bells.clone(),
@@ -35,7 +35,7 @@ pub(crate) fn worker_ends((memory, bells): (Handle, Handle)) -> io::Result<(Call
 }
 
 /// Is the worker to spin for its parent, on this processor?
-fn may_spin(memory: &RingMemory, bells: &Bells) -> bool {
+fn may_spin(memory: &RingMemory, bells: &BellPage) -> bool {
     let (control, here) = (memory.control(), os::current_cpu());
     control.worker.set(here);
     control.crowded.load(Ordering::Relaxed) == 0 && !bells.words().leader.is(here)
@@ -43,7 +43,7 @@ fn may_spin(memory: &RingMemory, bells: &Bells) -> bool {
 
 impl Talk {
     /// The worker has slept for so long. If it talks to its parent on one processor, it moves away.
-    fn slept(&mut self, time: Duration, memory: &RingMemory, bells: &Bells) {
+    fn slept(&mut self, time: Duration, memory: &RingMemory, bells: &BellPage) {
         let here = os::current_cpu();
         let beside = memory.control().crowded.load(Ordering::Relaxed) == 0 && bells.words().leader.is(here);
         if self.is_to_move(beside, time) {
@@ -56,7 +56,7 @@ impl Talk {
 #[derive(Debug)]
 pub(crate) struct CallReceiver {
     memory: Arc<RingMemory>,
-    bells: Arc<Bells>,
+    bells: Arc<BellPage>,
     reading: Reading,
     spin: Spin,
     talk: Talk,
@@ -173,7 +173,7 @@ impl CallReceiver {
 #[derive(Debug)]
 pub(crate) struct ReportSender {
     memory: Arc<RingMemory>,
-    bells: Arc<Bells>,
+    bells: Arc<BellPage>,
     writing: Writing,
     spin: Spin,
     talk: Talk,

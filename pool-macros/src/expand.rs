@@ -3,18 +3,16 @@
 //! The expansion must never name what the user's module could redefine, nor define a name that the user's types could
 //! mean: paths are absolute, traits are imported as `_`, and its own names begin with `__`.
 
-use crate::{
-    options::{Located, Options},
-    parameter::{Parameter, Passing},
-    signature::Task,
-};
+use crate::options::{Located, Options};
+use crate::parameter::{Parameter, Passing};
+use crate::signature::Task;
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
 use std::time::Duration;
-use syn::{
-    Attribute, Meta, Token, Type, ext::IdentExt as _, parse_quote, parse_quote_spanned, punctuated::Punctuated,
-    spanned::Spanned as _,
-};
+use syn::ext::IdentExt as _;
+use syn::punctuated::Punctuated;
+use syn::spanned::Spanned as _;
+use syn::{Attribute, Meta, Token, Type, parse_quote, parse_quote_spanned};
 
 /// The items that replace the annotated function.
 pub fn expand(task: &Task) -> TokenStream {

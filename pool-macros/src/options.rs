@@ -7,12 +7,10 @@ use bytesize::ByteSize;
 use proc_macro2::{Ident, Span, TokenStream, TokenTree};
 use quote::ToTokens as _;
 use std::time::Duration;
-use syn::{
-    Error, Expr, LitInt, LitStr, Path, Token,
-    ext::IdentExt as _,
-    parse::{Parse, ParseStream, Parser as _},
-    spanned::Spanned as _,
-};
+use syn::ext::IdentExt as _;
+use syn::parse::{Parse, ParseStream, Parser as _};
+use syn::spanned::Spanned as _;
+use syn::{Error, Expr, LitInt, LitStr, Path, Token};
 
 #[derive(Default)]
 pub struct Options {

@@ -1,12 +1,12 @@
 //! One parameter of a task, and how the caller and the worker pass it.
 
-use crate::{
-    refusals::Refusals,
-    types::{self, Position, peel},
-};
+use crate::refusals::Refusals;
+use crate::types::{self, Position, peel};
 use proc_macro2::Span;
 use quote::format_ident;
-use syn::{Attribute, Generics, Ident, Pat, PatType, Token, Type, ext::IdentExt as _, spanned::Spanned as _};
+use syn::ext::IdentExt as _;
+use syn::spanned::Spanned as _;
+use syn::{Attribute, Generics, Ident, Pat, PatType, Token, Type};
 
 pub struct Parameter {
     /// Its name in `call` and in messages.

@@ -6,7 +6,8 @@
 use proc_macro2::TokenStream;
 use quote::{ToTokens, quote};
 use std::fmt::Display;
-use syn::{Error, spanned::Spanned};
+use syn::Error;
+use syn::spanned::Spanned;
 
 #[derive(Default)]
 pub struct Refusals(Vec<Error>);

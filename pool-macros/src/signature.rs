@@ -3,13 +3,11 @@
 //! A function that passes must have an expansion that compiles, except for what only the compiler can see, such as
 //! which traits a type has. The body is never looked at.
 
-use crate::{
-    options::Options,
-    parameter::{Parameter, Passing},
-    refusals::Refusals,
-    text::signature_text,
-    types::{self, Position, peel},
-};
+use crate::options::Options;
+use crate::parameter::{Parameter, Passing};
+use crate::refusals::Refusals;
+use crate::text::signature_text;
+use crate::types::{self, Position, peel};
 use proc_macro2::{Span, TokenStream};
 use syn::{Error, FnArg, GenericParam, Generics, Item, ItemFn, ReturnType, Safety, Signature, Type, parse_quote};
 

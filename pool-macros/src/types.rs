@@ -4,11 +4,9 @@
 //! is left to the bounds of the expansion.
 
 use crate::refusals::Refusals;
-use syn::{
-    Expr, Generics, Lifetime, Type, TypePath,
-    spanned::Spanned as _,
-    visit::{self, Visit},
-};
+use syn::spanned::Spanned as _;
+use syn::visit::{self, Visit};
+use syn::{Expr, Generics, Lifetime, Type, TypePath};
 
 /// Where a type stands in a signature.
 #[derive(Clone, Copy, PartialEq)]

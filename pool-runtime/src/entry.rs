@@ -1,10 +1,7 @@
 //! The way in: what a process does before anything else, which makes it a worker or lets it be the program.
 
-use crate::{
-    process,
-    program::{self, Marked},
-    replay, worker,
-};
+use crate::program::{self, Marked};
+use crate::{process, replay, worker};
 use std::process::{ExitCode, Termination};
 
 /// Makes this process a worker, if it was started as one; then it does not return.

@@ -3,14 +3,15 @@
 //! The private [`Kind`] has a variant for each failure a user can meet. Its text says what happened and, where
 //! something can be done, what to do; [`Error`] puts the task's name in front.
 
-use crate::{
-    dossier::{CalledTask, Dossier, Loss, Ran, Stage},
-    os::{End, OomKill},
-    panic::PanicInfo,
-    protocol::{Failed, Failure, NotReady},
-    registry::{self, Twice},
-};
-use std::{borrow::Cow, fmt, io, sync::Arc, time::Duration};
+use crate::dossier::{CalledTask, Dossier, Loss, Ran, Stage};
+use crate::os::{End, OomKill};
+use crate::panic::PanicInfo;
+use crate::protocol::{Failed, Failure, NotReady};
+use crate::registry::{self, Twice};
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Duration;
+use std::{fmt, io};
 
 /// The result of almost everything here.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

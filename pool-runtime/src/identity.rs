@@ -1,14 +1,12 @@
 //! What this process is: its name and place in the tree of processes, and the file and build of its program.
 
-use crate::{hash::Fnv, os, protocol::Hello};
-use std::{
-    fs::File,
-    io::Read,
-    sync::{
-        OnceLock,
-        atomic::{AtomicU64, Ordering},
-    },
-};
+use crate::hash::Fnv;
+use crate::os;
+use crate::protocol::Hello;
+use std::fs::File;
+use std::io::Read;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// How many processes may stand between the first process and one that it led to.
 pub(crate) const MAX_DEPTH: u32 = 16;

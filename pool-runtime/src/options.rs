@@ -1,11 +1,11 @@
 //! In what surroundings a process starts: its environment, directory, processors and priority.
 
-use crate::{
-    error::{Error, Result},
-    os,
-    protocol::Place,
-};
-use std::{ffi::OsString, path::PathBuf, time::Duration};
+use crate::error::{Error, Result};
+use crate::os;
+use crate::protocol::Place;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
 
 /// What the process of one worker is started with: see [`PoolBuilder::each_worker`](crate::PoolBuilder::each_worker).
 ///

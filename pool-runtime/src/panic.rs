@@ -1,18 +1,14 @@
 //! Panics as values: what was said, where, and the way there.
 
-use crate::{
-    codec::{Reader, Writer},
-    os::End,
-};
+use crate::codec::{Reader, Writer};
+use crate::os::End;
 use serde::{Deserialize, Serialize};
-use std::{
-    any::Any,
-    cell::{Cell, RefCell},
-    fmt,
-    marker::PhantomData,
-    panic::PanicHookInfo,
-    sync::atomic::{AtomicBool, Ordering},
-};
+use std::any::Any;
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::marker::PhantomData;
+use std::panic::PanicHookInfo;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What a panic in a task had to say.
 ///

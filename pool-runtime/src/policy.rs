@@ -4,7 +4,9 @@
 //! The call's own wish goes before the task's, and the task's before the pool's. A [`Wish`] is what one of the three
 //! says; a [`Policy`] is what comes of them, and what the dispatcher acts upon.
 
-use std::{num::NonZero, sync::Arc, time::Duration};
+use std::num::NonZero;
+use std::sync::Arc;
+use std::time::Duration;
 
 /// What a call, a task or a pool asks for; None is nothing.
 #[doc(hidden)]

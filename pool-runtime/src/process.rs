@@ -7,31 +7,28 @@
 //! Each running process has an attendant thread, which greets it, sends the call, takes its result as soon as it comes
 //! (so that a large one never blocks the process), and reaps it. Nobody has to join a process for it to be cleaned up.
 
-use crate::{
-    codec::{Reader, Writer},
-    dossier::Stage,
-    error::{Error, Result},
-    identity::{self, ProcessInfo},
-    job::{Decode, decode_value},
-    memory::Hold,
-    options::{Stdio, WorkerOptions, surroundings},
-    os::Child,
-    peer::{handshake, spawn::Launch},
-    policy::{Policy, Wish},
-    pool::Single,
-    protocol::{Failed, Failure},
-    run::Run,
-    sandbox::Sandbox,
-    sync::lock,
-    task::{Body, RawCall, TaskCall},
-};
-use std::{
-    fmt,
-    io::{PipeReader, PipeWriter},
-    os::fd::BorrowedFd,
-    sync::{Arc, Mutex, OnceLock},
-    time::{Duration, Instant},
-};
+use crate::codec::{Reader, Writer};
+use crate::dossier::Stage;
+use crate::error::{Error, Result};
+use crate::identity::{self, ProcessInfo};
+use crate::job::{Decode, decode_value};
+use crate::memory::Hold;
+use crate::options::{Stdio, WorkerOptions, surroundings};
+use crate::os::Child;
+use crate::peer::handshake;
+use crate::peer::spawn::Launch;
+use crate::policy::{Policy, Wish};
+use crate::pool::Single;
+use crate::protocol::{Failed, Failure};
+use crate::run::Run;
+use crate::sandbox::Sandbox;
+use crate::sync::lock;
+use crate::task::{Body, RawCall, TaskCall};
+use std::fmt;
+use std::io::{PipeReader, PipeWriter};
+use std::os::fd::BorrowedFd;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{Duration, Instant};
 
 /// A call that will run in a process of its own.
 ///

@@ -2,16 +2,12 @@
 //!
 //! The only reader of the environment and of the command line.
 
-use crate::{
-    error::{Error, Kind, Result},
-    os::{self, Manifest},
-};
-use std::{
-    ffi::{OsStr, OsString},
-    fmt,
-    path::{Path, PathBuf},
-    sync::OnceLock,
-};
+use crate::error::{Error, Kind, Result};
+use crate::os::{self, Manifest};
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 /// The variable that makes a process a worker. It is removed before anything else happens there.
 const MARK: &str = "POOL_RUNTIME_WORKER";

@@ -1,7 +1,9 @@
 //! The table of tasks: every `#[task]` of the program and its dependencies, collected before `main` by `inventory`.
 
-use crate::{hash::Fnv, task::TaskInfo};
-use std::{collections::HashMap, sync::OnceLock};
+use crate::hash::Fnv;
+use crate::task::TaskInfo;
+use std::collections::HashMap;
+use std::sync::OnceLock;
 
 /// What `#[task]` submits.
 #[derive(Debug)]

@@ -4,20 +4,17 @@
 //! call does to the world, it does again; but where it ran in a sandbox, it runs in the same one. A file from somebody
 //! else says which task runs on which bytes, and without which sandbox: it is to be trusted as a program is.
 
-use crate::{
-    codec::{Reader, Writer},
-    dossier::file::{LostCall, Recorded},
-    error::Error,
-    identity,
-    memory::{Hold, region},
-    os::{self, Abilities, Confinement},
-    panic,
-    program::{self, WayIn},
-    registry,
-    run::{Fault, Run},
-    task::{Body, TaskInfo},
-};
-use std::{any::Any, path::Path};
+use crate::codec::{Reader, Writer};
+use crate::dossier::file::{LostCall, Recorded};
+use crate::error::Error;
+use crate::memory::{Hold, region};
+use crate::os::{self, Abilities, Confinement};
+use crate::program::{self, WayIn};
+use crate::run::{Fault, Run};
+use crate::task::{Body, TaskInfo};
+use crate::{identity, panic, registry};
+use std::any::Any;
+use std::path::Path;
 
 /// The exit code where the call could not be run.
 const CANNOT_REPLAY: i32 = 70;

@@ -4,14 +4,10 @@
 //! they lead to is settled for all workers. The rest is plain data that travels with the greeting; the worker confines
 //! itself, before it runs any of the user's code.
 
-use crate::{
-    error::{Error, Result},
-    os::{self, Abilities, Allowed, Confinement, Files, ResourceLimits},
-};
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use crate::error::{Error, Result};
+use crate::os::{self, Abilities, Allowed, Confinement, Files, ResourceLimits};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// With less, a worker cannot begin.
 const LEAST_MEMORY: u64 = 16 << 20;

@@ -1,9 +1,7 @@
 //! Locks and sleeping, the same for the whole crate. A leaf: it imports nothing of the crate.
 
-use std::{
-    sync::{Condvar, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
-};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 /// No user code runs while one of the library's locks is held, so a poisoned one holds nothing broken.
 pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -3,10 +3,8 @@
 //! Nothing here trusts the bytes. Lengths are compared with what is left before anything is reserved, the nesting is
 //! bounded, and fields are handed out only as far as they were written.
 
-use crate::{
-    codec::{CodecError, MAX_DEPTH},
-    hash::name_hash,
-};
+use crate::codec::{CodecError, MAX_DEPTH};
+use crate::hash::name_hash;
 use serde::de::{self, DeserializeSeed, IntoDeserializer, Visitor};
 
 /// Reads one value from the start of `bytes`, and says how many bytes are left behind it.

@@ -1,9 +1,7 @@
 //! The serde serializer: see the table in [`super`] for the format.
 
-use crate::{
-    codec::{CodecError, MAX_DEPTH},
-    hash::name_hash,
-};
+use crate::codec::{CodecError, MAX_DEPTH};
+use crate::hash::name_hash;
 use serde::ser::{self, Serialize};
 
 /// Appends `value` to `out`. After an error, `out` holds a useless beginning of the value.

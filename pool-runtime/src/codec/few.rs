@@ -1,9 +1,7 @@
 //! Which types are encoded as a [few bytes](Few): those that are numbers.
 
-use crate::{
-    codec::probe::{Probe, Scalar},
-    memory::Few,
-};
+use crate::codec::probe::{Probe, Scalar};
+use crate::memory::Few;
 
 /// Picks the types of which a few bytes are the encoding, as [`Probe`] picks the way.
 pub mod few_rank1 {

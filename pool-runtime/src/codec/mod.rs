@@ -33,7 +33,9 @@ pub use few::*;
 pub use probe::*;
 
 use crate::memory::{ALIGN, Block, Hold, arena, cache};
-use std::{borrow::Cow, cell::RefCell, fmt};
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::fmt;
 
 /// How deeply sequences, maps, structs and variants may be nested in a value.
 ///

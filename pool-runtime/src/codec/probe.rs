@@ -12,17 +12,14 @@
 //! | 1 | unsized types with such an owned form (`Path`) | serde, lent from the owned form |
 //! | 0 | anything else | refused, by the bound of `check` |
 
-use crate::{
-    codec::{CodecError, Reader, Writer},
-    memory::cache,
-    os,
-};
+use crate::codec::{CodecError, Reader, Writer};
+use crate::memory::cache;
+use crate::os;
 use bytemuck::{AnyBitPattern, NoUninit};
-use serde::{Serialize, de::DeserializeOwned};
-use std::{
-    borrow::{Borrow, Cow},
-    marker::PhantomData,
-};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::borrow::{Borrow, Cow};
+use std::marker::PhantomData;
 
 /// Stands for the type `T` while its way is looked up.
 #[derive(Debug)]

@@ -5,7 +5,9 @@
 //! nobody does it before it is asked for.
 
 use crate::os::{Crash, fault};
-use std::{ffi::c_void, fmt::Write as _, ptr};
+use std::ffi::c_void;
+use std::fmt::Write as _;
+use std::ptr;
 
 /// As a text, from the innermost function on to the task, of what there is.
 pub(crate) fn describe(crash: &Crash) -> String {

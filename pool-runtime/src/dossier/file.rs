@@ -10,11 +10,9 @@
 //!
 //! A reader trusts nothing in it: what is cut off, damaged or of another version is an error that says so.
 
-use crate::{
-    codec::{Reader, Writer},
-    hash::Fnv,
-    os::Confinement,
-};
+use crate::codec::{Reader, Writer};
+use crate::hash::Fnv;
+use crate::os::Confinement;
 use serde::{Deserialize, Serialize};
 use std::io::{self, Write};
 

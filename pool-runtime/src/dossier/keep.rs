@@ -2,20 +2,15 @@
 //!
 //! It never makes another failure of one: what cannot be written is a warning.
 
-use crate::{
-    dossier::{Dossier, file::LostCall},
-    os,
-    sync::lock,
-};
-use std::{
-    fs::File,
-    io::{self, BufWriter, Write},
-    path::{Path, PathBuf},
-    sync::{
-        Mutex,
-        atomic::{AtomicU32, AtomicU64, Ordering},
-    },
-};
+use crate::dossier::Dossier;
+use crate::dossier::file::LostCall;
+use crate::os;
+use crate::sync::lock;
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// A program whose every call crashes is not to fill the disk.
 const MOST: u32 = 1000;

@@ -1,9 +1,7 @@
 //! The plain facts of a loss: how a process ended, what it was doing then, and whether the call had started.
 
-use crate::{
-    os::{Crash, End, OomKill, Usage, signal_name},
-    panic::PanicInfo,
-};
+use crate::os::{Crash, End, OomKill, Usage, signal_name};
+use crate::panic::PanicInfo;
 use std::sync::OnceLock;
 
 /// Whether the task of a failed call had started.

@@ -3,18 +3,14 @@
 //! It is gathered where the process is reaped ([`Launched::examine`](crate::peer::spawn::Launched::examine)), and told to
 //! users in their own time: names for the addresses of a backtrace are looked up when somebody asks.
 
-use crate::{
-    dossier::{Loss, backtrace},
-    os::{OomKill, signal_name},
-    panic::PanicInfo,
-};
-use std::{
-    borrow::Cow,
-    fmt,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use crate::dossier::{Loss, backtrace};
+use crate::os::{OomKill, signal_name};
+use crate::panic::PanicInfo;
+use std::borrow::Cow;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 /// What is known of the death of a worker, and of the call that it took along.
 ///

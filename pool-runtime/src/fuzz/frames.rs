@@ -1,19 +1,17 @@
 //! The handshake, what a parent reads of a worker, and what a worker reads of its parent.
 
-use crate::{
-    dossier::Stage,
-    fuzz::{Kind, Plan, run},
-    memory::packed::Packed,
-    options::WorkerOptions,
-    os::{Allowed, Confinement, Files, ResourceLimits},
-    panic::PanicInfo,
-    policy::Timing,
-    protocol::{
-        CallHeader, CallsWriter, Failed, Failure, FromWorker, Hello, NamedCall, NotReady, Record, RecordHead,
-        RecordReader, ToWorker, stop_frame,
-    },
-    transport::Append,
+use crate::dossier::Stage;
+use crate::fuzz::{Kind, Plan, run};
+use crate::memory::packed::Packed;
+use crate::options::WorkerOptions;
+use crate::os::{Allowed, Confinement, Files, ResourceLimits};
+use crate::panic::PanicInfo;
+use crate::policy::Timing;
+use crate::protocol::{
+    CallHeader, CallsWriter, Failed, Failure, FromWorker, Hello, NamedCall, NotReady, Record, RecordHead, RecordReader,
+    ToWorker, stop_frame,
 };
+use crate::transport::Append;
 
 /// A text or a vector in it is copied once, and may double while it grows; what is said of a mistake is short.
 fn some_copies(length: usize) -> usize {

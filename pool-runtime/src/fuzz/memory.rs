@@ -2,10 +2,8 @@
 //!
 //! All tests of this crate run with it. It only counts, for each thread alone, so that none sees the others.
 
-use std::{
-    alloc::{GlobalAlloc, Layout, System},
-    cell::Cell,
-};
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
 
 struct Counting;
 

@@ -26,12 +26,10 @@ mod watch;
 
 pub(crate) use mutate::Random;
 
-use std::{
-    collections::HashSet,
-    fmt,
-    hash::{DefaultHasher, Hash, Hasher},
-    time::{Duration, Instant},
-};
+use std::collections::HashSet;
+use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::{Duration, Instant};
 
 /// Inputs are not made longer than this.
 const LONGEST: usize = 1 << 13;

@@ -1,12 +1,11 @@
 //! The page that a worker may write over at any time, and the words that it leaves there.
 
-use crate::{
-    dossier::Stage,
-    fuzz::{Kind, Plan, frames::panic_info, run},
-    memory::{CallId, StatusPage, WORDS},
-    os::{End, Mapping},
-    panic::PanicInfo,
-};
+use crate::dossier::Stage;
+use crate::fuzz::frames::panic_info;
+use crate::fuzz::{Kind, Plan, run};
+use crate::memory::{CallId, StatusPage, WORDS};
+use crate::os::{End, Mapping};
+use crate::panic::PanicInfo;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 /// How large the page is.

@@ -1,21 +1,13 @@
 //! The parent's ends of the rings, over memory that a hostile worker writes over, between and during reads.
 
-use crate::{
-    fuzz::{Kind, Plan, Random, run, seed, time},
-    memory::Block,
-    os::{GRANULE, Mapping},
-    transport::{
-        Append as _,
-        ring::{self, COLLECTOR, CallSender, LAZY, ReportReceiver},
-    },
-};
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
-    },
-    time::Instant,
-};
+use crate::fuzz::{Kind, Plan, Random, run, seed, time};
+use crate::memory::Block;
+use crate::os::{GRANULE, Mapping};
+use crate::transport::Append as _;
+use crate::transport::ring::{self, COLLECTOR, CallSender, LAZY, ReportReceiver};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::time::Instant;
 
 /// What the memory consists of: a page of positions, the bytes of calls, those of reports.
 pub(crate) const RING: usize = 1 << 18;

@@ -1,22 +1,16 @@
 //! Values: whatever the bytes are, decoding ends in a value or an error, with bounded memory and depth.
 
-use crate::{
-    codec::{
-        CodecError, LentSlice, Probe, Reader, Writer,
-        rank2::{Value as _, ValueSlice as _},
-        rank3::Text as _,
-        rank4::{BulkSlice as _, BulkValue as _},
-    },
-    fuzz::{Kind, Plan, run},
-    memory::{Block, Hold},
-};
+use crate::codec::rank2::{Value as _, ValueSlice as _};
+use crate::codec::rank3::Text as _;
+use crate::codec::rank4::{BulkSlice as _, BulkValue as _};
+use crate::codec::{CodecError, LentSlice, Probe, Reader, Writer};
+use crate::fuzz::{Kind, Plan, run};
+use crate::memory::{Block, Hold};
 use serde::{Deserialize, Serialize};
-use std::{
-    borrow::Borrow,
-    cell::RefCell,
-    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
-    time::Duration,
-};
+use std::borrow::Borrow;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::time::Duration;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 enum Tree {

@@ -1,10 +1,8 @@
 //! Notices that a target does not come to an end, which the thread that it runs on cannot say.
 
 use crate::fuzz::{Fault, Found};
-use std::{
-    sync::{Condvar, Mutex, PoisonError},
-    time::{Duration, Instant},
-};
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 /// No input takes longer; on a machine that is overloaded a hundred times less would do.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);

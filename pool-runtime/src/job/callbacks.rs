@@ -1,10 +1,9 @@
 //! The thread on which users' callbacks run: never one that others wait for.
 
-use crate::{os, panic, sync::lock};
-use std::{
-    collections::VecDeque,
-    sync::{Arc, Condvar, Mutex, PoisonError},
-};
+use crate::sync::lock;
+use crate::{os, panic};
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 /// Runs callbacks, one after the other, on a thread that exists while there are any.
 #[derive(Default)]

@@ -1,12 +1,10 @@
 //! Results out of their bytes, on the thread that asked for them. A panic in the user's `Deserialize` is the failure of
 //! that call.
 
-use crate::{
-    codec::{CodecError, Reader},
-    dossier::Ran,
-    error::{Error, Kind, Result},
-    panic::{self, PanicInfo},
-};
+use crate::codec::{CodecError, Reader};
+use crate::dossier::Ran;
+use crate::error::{Error, Kind, Result};
+use crate::panic::{self, PanicInfo};
 
 pub(crate) type Decode<R> = fn(&mut Reader<'_>) -> Result<R, CodecError>;
 

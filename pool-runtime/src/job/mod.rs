@@ -17,30 +17,24 @@ pub(crate) use callbacks::Callbacks;
 pub(crate) use decode::{Decode, decode_value};
 pub(crate) use results::Results;
 
-use crate::{
-    codec::Reader,
-    dossier::Ran,
-    error::{Error, Kind, Result},
-    job::decode::decode_all,
-    memory::{
-        Split,
-        payload::Payload,
-        region::{Region, Regions},
-    },
-    panic,
-    policy::{Policy, SharedPolicy},
-    sync::{lock, sleep_on},
-    task::TaskInfo,
-};
-use std::{
-    any::Any,
-    cell::{Cell, RefCell},
-    fmt,
-    pin::Pin,
-    sync::{Arc, Condvar, Mutex, MutexGuard},
-    task::{Context, Poll, Waker},
-    time::{Duration, Instant},
-};
+use crate::codec::Reader;
+use crate::dossier::Ran;
+use crate::error::{Error, Kind, Result};
+use crate::job::decode::decode_all;
+use crate::memory::Split;
+use crate::memory::payload::Payload;
+use crate::memory::region::{Region, Regions};
+use crate::panic;
+use crate::policy::{Policy, SharedPolicy};
+use crate::sync::{lock, sleep_on};
+use crate::task::TaskInfo;
+use std::any::Any;
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::pin::Pin;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
 
 /// A result before it is asked for.
 pub(crate) enum Raw {

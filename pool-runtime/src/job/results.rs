@@ -1,12 +1,10 @@
 //! The results of calls that were submitted together, as the workers' records, until somebody asks for them.
 
-use crate::{
-    codec::{CodecError, Reader},
-    error::{Error, Kind, Result},
-    job::decode::decoding,
-    panic,
-    protocol::{StoredValues, Values},
-};
+use crate::codec::{CodecError, Reader};
+use crate::error::{Error, Kind, Result};
+use crate::job::decode::decoding;
+use crate::panic;
+use crate::protocol::{StoredValues, Values};
 
 /// Room for more is not made before there is something for it.
 const MOST_RESERVED: usize = 1 << 17;

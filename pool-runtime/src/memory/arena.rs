@@ -8,21 +8,13 @@
 //! How many there are, and how large they are together, is limited; what finds no place travels like anything small.
 //! Free ones are given back when they have not been used for a while.
 
-use crate::{
-    memory::{
-        janitor::has_pools,
-        region::{self, Region},
-    },
-    os::Memory,
-    sync::lock,
-};
-use std::{
-    sync::{
-        Arc, Mutex,
-        atomic::{Ordering, fence},
-    },
-    time::{Duration, Instant},
-};
+use crate::memory::janitor::has_pools;
+use crate::memory::region::{self, Region};
+use crate::os::Memory;
+use crate::sync::lock;
+use std::sync::atomic::{Ordering, fence};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 /// From this length on, plain data goes into a segment.
 pub(crate) const LARGE: usize = 1 << 18;

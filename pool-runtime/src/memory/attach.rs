@@ -11,17 +11,13 @@
 //! The keeper is one thread for the whole process. There is none before the first region is brought, it sleeps while no
 //! region goes and no backlog is left, and it ends with the last process that was brought any.
 
-use crate::{
-    memory::region::{self, Ledger, Region},
-    os::{self, Handle, Passed, passing},
-    sync::lock,
-};
-use std::{
-    collections::VecDeque,
-    fmt, io,
-    sync::{Arc, Condvar, Mutex, PoisonError, Weak},
-    time::Duration,
-};
+use crate::memory::region::{self, Ledger, Region};
+use crate::os::{self, Handle, Passed, passing};
+use crate::sync::lock;
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
+use std::time::Duration;
+use std::{fmt, io};
 
 /// Brings regions to one process.
 pub(crate) struct Attacher {

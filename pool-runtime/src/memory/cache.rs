@@ -5,23 +5,17 @@
 //! it is sent; the next result, or argument, is about to need as much. So their memory changes hands here: a few pieces
 //! are kept, for a few seconds.
 
-use crate::{
-    memory::{
-        arena::LARGE,
-        janitor::{UNUSED, may_keep},
-    },
-    os,
-    sync::lock,
-};
+use crate::memory::arena::LARGE;
+use crate::memory::janitor::{UNUSED, may_keep};
+use crate::os;
+use crate::sync::lock;
 use bytemuck::{AnyBitPattern, NoUninit};
-use std::{
-    alloc::{Layout, alloc, dealloc},
-    cell::Cell,
-    mem::{ManuallyDrop, MaybeUninit},
-    ptr::NonNull,
-    sync::Mutex,
-    time::{Duration, Instant},
-};
+use std::alloc::{Layout, alloc, dealloc};
+use std::cell::Cell;
+use std::mem::{ManuallyDrop, MaybeUninit};
+use std::ptr::NonNull;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 /// How many pieces are kept at the most.
 const MOST: usize = 4;

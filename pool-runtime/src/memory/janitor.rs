@@ -1,10 +1,8 @@
 //! Whether memory is kept for reuse in this process: only while somebody gives back what is not used, which is the
 //! collector of each pool, and the loop of a worker.
 
-use std::{
-    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
-    time::Duration,
-};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 /// What was not used for so long is given back.
 pub(super) const UNUSED: Duration = Duration::from_secs(10);

@@ -12,14 +12,10 @@
 //!
 //! The parent never trusts what it reads.
 
-use crate::{
-    memory::claim::{CallId, Claim},
-    os::{Crash, CrashSink, Handle, Mapping, check_size, sealed_memory},
-};
-use std::{
-    io,
-    sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering},
-};
+use crate::memory::claim::{CallId, Claim};
+use crate::os::{Crash, CrashSink, Handle, Mapping, check_size, sealed_memory};
+use std::io;
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 const SIZE: usize = 4096;
 /// How many return addresses a crash is noted with.

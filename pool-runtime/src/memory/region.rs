@@ -15,22 +15,17 @@
 //! No region is dropped while the table is locked, as dropping one locks it. Nothing here knows of pools and workers:
 //! who sends what to whom is in [`attach`](super::attach).
 
-use crate::{
-    os::{Delivery, Handle, HandleRef, Memory, passing},
-    sync::lock,
-};
-use std::{
-    cell::{Cell, RefCell},
-    collections::{BTreeMap, HashMap, HashSet, hash_map::RandomState},
-    hash::BuildHasher,
-    io,
-    ops::Deref,
-    sync::{
-        Arc, Condvar, LazyLock, Mutex, OnceLock, PoisonError, Weak,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::{Duration, Instant},
-};
+use crate::os::{Delivery, Handle, HandleRef, Memory, passing};
+use crate::sync::lock;
+use std::cell::{Cell, RefCell};
+use std::collections::hash_map::RandomState;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::hash::BuildHasher;
+use std::io;
+use std::ops::Deref;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, LazyLock, Mutex, OnceLock, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 /// Sealed memory, or a segment of the arena, and the number by which all processes know it.
 #[derive(Debug)]

@@ -1,6 +1,8 @@
 //! A reference that keeps alive what it refers to.
 
-use std::{ops::Deref, ptr::NonNull, sync::Arc};
+use std::ops::Deref;
+use std::ptr::NonNull;
+use std::sync::Arc;
 
 /// A reference into what an `Arc` holds, together with that `Arc`.
 ///

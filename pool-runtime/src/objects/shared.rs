@@ -2,17 +2,15 @@
 //!
 //! A [`Shared`] is a view of a [`Region`], which travels by its number.
 
-use crate::{
-    error::{Error, Result},
-    memory::{
-        View,
-        region::{Region, find, found, register},
-    },
-    os::{self, Draft, Memory},
-};
+use crate::error::{Error, Result};
+use crate::memory::View;
+use crate::memory::region::{Region, find, found, register};
+use crate::os::{self, Draft, Memory};
 use bytemuck::{AnyBitPattern, NoUninit};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
-use std::{fmt, io, ops::Deref, sync::Arc};
+use std::ops::Deref;
+use std::sync::Arc;
+use std::{fmt, io};
 
 /// What can lie in shared memory: plain data, whose bytes mean the same in every process.
 ///

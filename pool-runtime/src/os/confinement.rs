@@ -1,7 +1,8 @@
 //! What a process is denied, as plain data, and what a system lacks for it. Carrying it out is the system's.
 
 use serde::{Deserialize, Serialize};
-use std::{ffi::OsString, path::PathBuf};
+use std::ffi::OsString;
+use std::path::PathBuf;
 
 /// What a process is denied.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

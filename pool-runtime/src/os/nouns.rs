@@ -5,11 +5,9 @@ pub(crate) use std::os::fd::{BorrowedFd as HandleRef, OwnedFd as Handle};
 #[cfg(windows)]
 pub(crate) use std::os::windows::io::{BorrowedHandle as HandleRef, OwnedHandle as Handle};
 
-use std::{
-    ffi::{OsStr, OsString},
-    io,
-    time::Duration,
-};
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::time::Duration;
 
 /// Offsets into shared memory are multiples of this: Windows maps at no others, and Linux may have pages as large.
 pub(crate) const GRANULE: usize = 1 << 16;

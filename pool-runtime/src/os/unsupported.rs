@@ -4,22 +4,18 @@
 //! values.
 
 use crate::os::{Abilities, Confinement, Crash, End, Given, Handle, HandleRef, Io, OomKill, Spawn, Usage};
-use std::{
-    ffi::CStr,
-    fmt,
-    fs::File,
-    io::{self, PipeReader, Read, Write as _},
-    marker::PhantomData,
-    mem::MaybeUninit,
-    ops::Deref,
-    path::{Path, PathBuf},
-    ptr::NonNull,
-    sync::{
-        OnceLock,
-        atomic::{AtomicU32, Ordering},
-    },
-    time::{Duration, Instant},
-};
+use std::ffi::CStr;
+use std::fmt;
+use std::fs::File;
+use std::io::{self, PipeReader, Read, Write as _};
+use std::marker::PhantomData;
+use std::mem::MaybeUninit;
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
+use std::ptr::NonNull;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 fn unsupported<T>() -> io::Result<T> {
     Err(io::Error::new(io::ErrorKind::Unsupported, "pool-runtime starts processes on Linux only"))

@@ -1,11 +1,9 @@
 //! Finds out how a process ended.
 
-use crate::{
-    dossier::{Loss, Stage},
-    os::{End, OomWatch},
-    panic::PanicInfo,
-    peer::spawn::Launched,
-};
+use crate::dossier::{Loss, Stage};
+use crate::os::{End, OomWatch};
+use crate::panic::PanicInfo;
+use crate::peer::spawn::Launched;
 use std::time::Duration;
 
 /// How long a process may live on after its channel has closed.

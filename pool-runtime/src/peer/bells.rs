@@ -3,12 +3,12 @@
 //! Workers that share memory with this process, and threads of it, ring a word of memory. Behind sockets nobody rings:
 //! whoever sleeps does so on the sockets themselves, and on an alarm for all else.
 
-use crate::{
-    os::Poller,
-    peer::Peer,
-    transport::ring::{self, LEADER},
-};
-use std::{io, sync::Arc, time::Duration};
+use crate::os::Poller;
+use crate::peer::Peer;
+use crate::transport::ring::{self, LEADER};
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
 
 #[derive(Debug)]
 pub(crate) enum Bells {

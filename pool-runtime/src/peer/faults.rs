@@ -8,25 +8,20 @@
 //! A worker is lost in the way of a thread: its report is held back by the [`Gate`], and the thread ends, having noted
 //! the stage at which a process would have been killed. The attendant finds out as it does of any other.
 
-use crate::{
-    dossier::Stage,
-    memory::packed::Slices,
-    peer::lifeline::Lifeline,
-    protocol::{CallHeader, Chunk},
-    run::{Fault, Series, SeriesEnd},
-    sync::lock,
-    transport::{Outlet, local::LocalSender},
-    worker::{Duty, Next, One},
-};
-use std::{
-    collections::HashMap,
-    io,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use crate::dossier::Stage;
+use crate::memory::packed::Slices;
+use crate::peer::lifeline::Lifeline;
+use crate::protocol::{CallHeader, Chunk};
+use crate::run::{Fault, Series, SeriesEnd};
+use crate::sync::lock;
+use crate::transport::Outlet;
+use crate::transport::local::LocalSender;
+use crate::worker::{Duty, Next, One};
+use std::collections::HashMap;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// The longest delay.
 const LATEST: u64 = 5;

@@ -3,22 +3,16 @@
 //! Frames leave in the order in which they were put in, which happens while the pool decides; they are sent later, by
 //! whoever comes first, as a socket may be full. What arrives are frames of records.
 
-use crate::{
-    memory::region::Region,
-    os,
-    peer::sink::Sink,
-    protocol::{FromWorker, Garbled},
-    sync::lock,
-    transport::{Inlet, Outlet, Received},
-};
-use std::{
-    collections::VecDeque,
-    sync::{
-        Arc, Mutex, TryLockError,
-        atomic::{AtomicU8, Ordering},
-    },
-    time::Instant,
-};
+use crate::memory::region::Region;
+use crate::os;
+use crate::peer::sink::Sink;
+use crate::protocol::{FromWorker, Garbled};
+use crate::sync::lock;
+use crate::transport::{Inlet, Outlet, Received};
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, TryLockError};
+use std::time::Instant;
 
 const GREETING: u8 = 0;
 const OPEN: u8 = 1;

@@ -3,19 +3,18 @@
 //! Nothing here waits without a deadline or without watching the child: a process that dies, hangs or is another
 //! program before it has answered is an error that says so.
 
-use crate::{
-    dossier::Dossier,
-    error::{Error, Kind},
-    identity,
-    memory::region::Region,
-    os::End,
-    peer::{autopsy::LAST_BREATH, spawn::Launched},
-    protocol::{FromWorker, Hello, NamedCall, Place},
-    registry,
-    sync::lock,
-    transport::Received,
-};
-use std::{sync::Arc, time::Instant};
+use crate::dossier::Dossier;
+use crate::error::{Error, Kind};
+use crate::memory::region::Region;
+use crate::os::End;
+use crate::peer::autopsy::LAST_BREATH;
+use crate::peer::spawn::Launched;
+use crate::protocol::{FromWorker, Hello, NamedCall, Place};
+use crate::sync::lock;
+use crate::transport::Received;
+use crate::{identity, registry};
+use std::sync::Arc;
+use std::time::Instant;
 
 /// The greeting for a process of this build.
 pub(crate) fn hello(name: String, daemon: bool, epoch: u32, single: bool, place: Place) -> Hello {

@@ -7,27 +7,19 @@
 //! A desk goes with its pool or its thread. States need not be `Send`, so those of other threads than the one that ends
 //! the pool go when those threads next use such a pool, or end.
 
-use crate::{
-    error::{Error, Kind, Result},
-    memory::{ALIGN, StatusPage},
-    panic::{self, Quiet},
-    protocol::{CallsWriter, NamedCall},
-    run::{
-        Reporter,
-        current::{self, JobClock},
-    },
-    sync::lock,
-    transport::Outlet,
-    worker::{self, Duty, Next},
-};
-use std::{
-    cell::RefCell,
-    io,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
-};
+use crate::error::{Error, Kind, Result};
+use crate::memory::{ALIGN, StatusPage};
+use crate::panic::{self, Quiet};
+use crate::protocol::{CallsWriter, NamedCall};
+use crate::run::Reporter;
+use crate::run::current::{self, JobClock};
+use crate::sync::lock;
+use crate::transport::Outlet;
+use crate::worker::{self, Duty, Next};
+use std::cell::RefCell;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 /// What a pool's desks have in common.
 #[derive(Debug)]

@@ -1,10 +1,10 @@
 //! What others may know of a thread that works in a worker's place, and do about it.
 
-use crate::{dossier::Stage, memory::StatusPage, transport::local::LocalSender};
-use std::sync::{
-    OnceLock,
-    atomic::{AtomicBool, Ordering},
-};
+use crate::dossier::Stage;
+use crate::memory::StatusPage;
+use crate::transport::local::LocalSender;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What others may know of a thread that works, and do about it.
 #[derive(Debug)]

@@ -1,22 +1,19 @@
 //! The one enum that tells the kinds of workers apart: a match for each thing that a pool asks of a worker.
 
-use crate::{
-    dossier::Loss,
-    memory::{StatusPage, region::Region},
-    os::{self, HandleRef},
-    peer::{
-        autopsy::LAST_BREATH,
-        framed::Framed,
-        handshake::StartFailure,
-        ringed::Ringed,
-        sink::{Answer, Glance, Sent, Sink},
-        spawn::Launched,
-        thread::WorkerThread,
-    },
-    protocol::{Hello, NamedCall, WriteFrame, stop_frame},
-    sync::lock,
-    transport::Received,
-};
+use crate::dossier::Loss;
+use crate::memory::StatusPage;
+use crate::memory::region::Region;
+use crate::os::{self, HandleRef};
+use crate::peer::autopsy::LAST_BREATH;
+use crate::peer::framed::Framed;
+use crate::peer::handshake::StartFailure;
+use crate::peer::ringed::Ringed;
+use crate::peer::sink::{Answer, Glance, Sent, Sink};
+use crate::peer::spawn::Launched;
+use crate::peer::thread::WorkerThread;
+use crate::protocol::{Hello, NamedCall, WriteFrame, stop_frame};
+use crate::sync::lock;
+use crate::transport::Received;
 use std::sync::Arc;
 
 /// How this side reaches a worker.

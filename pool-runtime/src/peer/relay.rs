@@ -13,16 +13,12 @@
 //!
 //! Nothing else waits long for the thread, as the reader of its output may have stopped.
 
-use crate::{
-    os::{self, PolledPipe, Poller},
-    sync::lock,
-};
-use std::{
-    io::{self, PipeReader, Read},
-    sync::{Arc, Condvar, Mutex, PoisonError},
-    thread::JoinHandle,
-    time::{Duration, Instant},
-};
+use crate::os::{self, PolledPipe, Poller};
+use crate::sync::lock;
+use std::io::{self, PipeReader, Read};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 /// How much is kept of the end of what a process printed.
 const KEPT: usize = 1 << 12;

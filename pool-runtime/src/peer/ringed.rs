@@ -3,21 +3,15 @@
 //! Sending never waits: what finds no room stays in a backlog, and whoever listens goes on with it when the worker has
 //! made some. Frames are sent while the pool decides, which keeps them in the order of their numbers.
 
-use crate::{
-    memory::{Block, Split, cache},
-    os,
-    peer::sink::Sink,
-    protocol::{Bulk, RecordReader, WriteFrame, stop_frame},
-    sync::lock,
-    transport::{Append as _, ring},
-};
-use std::{
-    collections::VecDeque,
-    sync::{
-        Arc, Mutex, TryLockError,
-        atomic::{AtomicBool, Ordering},
-    },
-};
+use crate::memory::{Block, Split, cache};
+use crate::os;
+use crate::peer::sink::Sink;
+use crate::protocol::{Bulk, RecordReader, WriteFrame, stop_frame};
+use crate::sync::lock;
+use crate::transport::{Append as _, ring};
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, TryLockError};
 
 #[derive(Debug)]
 pub(crate) struct Ringed {

@@ -1,13 +1,15 @@
 //! What brings workers about.
 
-use crate::{
-    error::Error,
-    options::WorkerOptions,
-    os,
-    peer::{Bells, Inline, Peer, faults::Plan, spawn::Launch, thread::WorkerThread},
-    protocol::NamedCall,
-};
-use std::{sync::Arc, time::Duration};
+use crate::error::Error;
+use crate::options::WorkerOptions;
+use crate::os;
+use crate::peer::faults::Plan;
+use crate::peer::spawn::Launch;
+use crate::peer::thread::WorkerThread;
+use crate::peer::{Bells, Inline, Peer};
+use crate::protocol::NamedCall;
+use std::sync::Arc;
+use std::time::Duration;
 
 /// What brings workers about.
 pub(crate) enum Source {

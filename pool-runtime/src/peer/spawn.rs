@@ -1,23 +1,19 @@
 //! Starts a process of this program; the same for pools and for processes.
 
-use crate::{
-    error::{Error, Kind, Result},
-    identity,
-    memory::{StatusPage, attach::Attacher},
-    options::{Stdio, StdioKind, WorkerOptions},
-    os::{self, Child, Confinement, Given, Handle, Io, OomWatch, Spawn},
-    peer::relay::{Relay, Strand, To},
-    program::{self, Mark, WayIn},
-    registry,
-    sync::lock,
-    transport::{Inlet, Outlet, channel, ring},
-};
-use std::{
-    io::{self, PipeReader, PipeWriter},
-    path::PathBuf,
-    sync::{Arc, Condvar, Mutex, OnceLock, PoisonError},
-    time::{Duration, Instant},
-};
+use crate::error::{Error, Kind, Result};
+use crate::memory::StatusPage;
+use crate::memory::attach::Attacher;
+use crate::options::{Stdio, StdioKind, WorkerOptions};
+use crate::os::{self, Child, Confinement, Given, Handle, Io, OomWatch, Spawn};
+use crate::peer::relay::{Relay, Strand, To};
+use crate::program::{self, Mark, WayIn};
+use crate::sync::lock;
+use crate::transport::{Inlet, Outlet, channel, ring};
+use crate::{identity, registry};
+use std::io::{self, PipeReader, PipeWriter};
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 /// How long a new process may take to answer, if nobody says otherwise. Generous, for a machine that is overloaded.
 pub(crate) const START_TIMEOUT: Duration = Duration::from_secs(60);

@@ -10,38 +10,26 @@
 //! further call starts there, and it ends by itself when the task returns that it runs just now. That takes no lock or
 //! flag in the task's way: a closed queue and a page whose generation is over say it all.
 
-use crate::{
-    dossier::{Loss, Stage},
-    error::{Error, Kind},
-    memory::StatusPage,
-    os::End,
-    panic::{self, Quiet},
-    peer::{
-        faults::{Faults, Plan},
-        framed::Framed,
-        handshake::StartFailure,
-        lifeline::Lifeline,
-    },
-    protocol::{FromWorker, NamedCall},
-    run::{
-        Reporter,
-        current::{self, JobClock},
-    },
-    sync::lock,
-    transport::{
-        Inlet, Outlet, Received,
-        local::{self, LocalReceiver, LocalSender},
-    },
-    worker::{self, Duty, Next},
-};
-use std::{
-    sync::{
-        Arc, Mutex, OnceLock,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread::JoinHandle,
-    time::{Duration, Instant},
-};
+use crate::dossier::{Loss, Stage};
+use crate::error::{Error, Kind};
+use crate::memory::StatusPage;
+use crate::os::End;
+use crate::panic::{self, Quiet};
+use crate::peer::faults::{Faults, Plan};
+use crate::peer::framed::Framed;
+use crate::peer::handshake::StartFailure;
+use crate::peer::lifeline::Lifeline;
+use crate::protocol::{FromWorker, NamedCall};
+use crate::run::Reporter;
+use crate::run::current::{self, JobClock};
+use crate::sync::lock;
+use crate::transport::local::{self, LocalReceiver, LocalSender};
+use crate::transport::{Inlet, Outlet, Received};
+use crate::worker::{self, Duty, Next};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 /// As much as the main thread of a process usually has.
 const STACK: usize = 1 << 23;

@@ -9,26 +9,21 @@
 //! An attendant only waits for its own worker. It never runs user code, and never blocks on sending. Where a pool has no
 //! listener, it hears its worker meanwhile.
 
-use crate::{
-    dossier::{Dossier, Loss, Stage},
-    error::{Error, Kind},
-    job::Deferral,
-    os,
-    peer::{Peer, handshake::StartFailure},
-    pool::{
-        dispatcher::{FailedStart, Start},
-        inner::Inner,
-        reports::Heard,
-        station::Station,
-    },
-    sync::{lock, sleep_on},
-};
-use std::{
-    io,
-    sync::Arc,
-    thread::JoinHandle,
-    time::{Duration, Instant},
-};
+use crate::dossier::{Dossier, Loss, Stage};
+use crate::error::{Error, Kind};
+use crate::job::Deferral;
+use crate::os;
+use crate::peer::Peer;
+use crate::peer::handshake::StartFailure;
+use crate::pool::dispatcher::{FailedStart, Start};
+use crate::pool::inner::Inner;
+use crate::pool::reports::Heard;
+use crate::pool::station::Station;
+use crate::sync::{lock, sleep_on};
+use std::io;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 /// Nothing deep happens on these threads, and a pool may have hundreds.
 const STACK: usize = 1 << 18;

@@ -3,23 +3,20 @@
 //! Arguments lie one behind the other in one piece of memory, so that a million inputs are not a million allocations.
 //! How many calls go to a worker at a time is the dispatcher's business, not that of the size of a batch.
 
-use crate::{
-    error::Error,
-    memory::{
-        Split, cache,
-        packed::{Packed, PackedSlice},
-        payload::Payload,
-        region::{Region, Regions},
-    },
-    policy::{Policy, SharedPolicy, Wish},
-    pool::{dispatcher::Work, inner::Inner, submission::Submission},
-    protocol::Values,
-    task::{Encoded, Registered, Task, TaskCall, TaskInfo},
-};
-use std::{
-    ops::Range,
-    sync::{Arc, atomic::Ordering},
-};
+use crate::error::Error;
+use crate::memory::packed::{Packed, PackedSlice};
+use crate::memory::payload::Payload;
+use crate::memory::region::{Region, Regions};
+use crate::memory::{Split, cache};
+use crate::policy::{Policy, SharedPolicy, Wish};
+use crate::pool::dispatcher::Work;
+use crate::pool::inner::Inner;
+use crate::pool::submission::Submission;
+use crate::protocol::Values;
+use crate::task::{Encoded, Registered, Task, TaskCall, TaskInfo};
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// A batch is closed when its arguments have so many bytes.
 const BATCH_BYTES: usize = 1 << 15;

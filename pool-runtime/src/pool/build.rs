@@ -1,40 +1,32 @@
 //! How a pool is made from its options.
 
-use crate::{
-    dossier::keep::DossierKeeper,
-    error::{Error, Kind, Result},
-    identity,
-    job::Callbacks,
-    options::WorkerOptions,
-    os,
-    peer::{Bells, Inline, Source, faults::Plan, handshake, spawn::Launch},
-    policy::Wish,
-    pool::{
-        attendant,
-        backend::Backend,
-        builder::{EachWorker, PoolBuilder, Transport},
-        dispatcher::{Dispatcher, Limits},
-        handle::Pool,
-        inner::{Core, Inner, Prelude},
-        listener::{self, state::Listener},
-        submission::Submission,
-    },
-    program,
-    protocol::{Hello, NamedCall},
-    registry,
-    sandbox::Sandbox,
-    sync::{lock, sleep_on},
-    task::{RawCall, StateType},
-    transport::{channel, ring},
-};
-use std::{
-    path::PathBuf,
-    sync::{
-        Arc, Condvar, Mutex, Weak,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use crate::dossier::keep::DossierKeeper;
+use crate::error::{Error, Kind, Result};
+use crate::job::Callbacks;
+use crate::options::WorkerOptions;
+use crate::peer::faults::Plan;
+use crate::peer::spawn::Launch;
+use crate::peer::{Bells, Inline, Source, handshake};
+use crate::policy::Wish;
+use crate::pool::attendant;
+use crate::pool::backend::Backend;
+use crate::pool::builder::{EachWorker, PoolBuilder, Transport};
+use crate::pool::dispatcher::{Dispatcher, Limits};
+use crate::pool::handle::Pool;
+use crate::pool::inner::{Core, Inner, Prelude};
+use crate::pool::listener;
+use crate::pool::listener::state::Listener;
+use crate::pool::submission::Submission;
+use crate::protocol::{Hello, NamedCall};
+use crate::sandbox::Sandbox;
+use crate::sync::{lock, sleep_on};
+use crate::task::{RawCall, StateType};
+use crate::transport::{channel, ring};
+use crate::{identity, os, program, registry};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, Weak};
+use std::time::Duration;
 
 /// More processes than this are a mistake, whatever the machine.
 const MAX_PROCESSES: usize = 1 << 13;

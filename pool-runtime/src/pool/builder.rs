@@ -1,14 +1,14 @@
 //! The options of a pool, each with its default.
 
-use crate::{
-    options::{RestartPolicy, WorkerOptions, surroundings},
-    peer::spawn::START_TIMEOUT,
-    policy::Wish,
-    pool::Backend,
-    sandbox::Sandbox,
-    task::{Call, Initializer, RawCall},
-};
-use std::{fmt, path::PathBuf, time::Duration};
+use crate::options::{RestartPolicy, WorkerOptions, surroundings};
+use crate::peer::spawn::START_TIMEOUT;
+use crate::policy::Wish;
+use crate::pool::Backend;
+use crate::sandbox::Sandbox;
+use crate::task::{Call, Initializer, RawCall};
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
 
 /// How calls and results get to the workers and back.
 ///

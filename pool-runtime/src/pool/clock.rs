@@ -1,13 +1,9 @@
 //! The clock of a pool: a thread that exists only once there is a time to wait for, and sleeps until the next one.
 
-use crate::{
-    os,
-    pool::{
-        dispatcher::Dispatcher,
-        inner::{Core, Inner},
-    },
-    sync::{lock, sleep_on},
-};
+use crate::os;
+use crate::pool::dispatcher::Dispatcher;
+use crate::pool::inner::{Core, Inner};
+use crate::sync::{lock, sleep_on};
 use std::time::{Duration, Instant};
 
 impl Inner {

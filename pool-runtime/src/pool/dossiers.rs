@@ -1,18 +1,15 @@
 //! What a pool hands to the [keeper](DossierKeeper) of dossiers when a call was lost with its worker.
 
-use crate::{
-    dossier::{
-        Dossier,
-        file::{LostCall, Recorded},
-        keep::DossierKeeper,
-    },
-    error::Error,
-    identity,
-    memory::{packed::Slices, region::Region},
-    pool::{inner::Inner, submission::Submission},
-    registry,
-    task::TaskInfo,
-};
+use crate::dossier::Dossier;
+use crate::dossier::file::{LostCall, Recorded};
+use crate::dossier::keep::DossierKeeper;
+use crate::error::Error;
+use crate::memory::packed::Slices;
+use crate::memory::region::Region;
+use crate::pool::inner::Inner;
+use crate::pool::submission::Submission;
+use crate::task::TaskInfo;
+use crate::{identity, registry};
 use std::sync::Arc;
 
 /// Keeps the call, if it was lost with its worker, and notes the file in the error.

@@ -1,26 +1,20 @@
 //! What is done about what the dispatcher decides: the one place that knows all [effects](Effect), and what a user is
 //! told of a call that has failed.
 
-use crate::{
-    dossier::Dossier,
-    error::{Error, Kind},
-    peer::{Answer, Glance, Sent},
-    pool::{
-        dispatcher::{
-            AfterStarts, CallFailure, CallLoss, Dispatcher, Effect, Ended, Excess, How, Observation, Time, Why,
-        },
-        dossiers,
-        inner::{Core, Inner},
-        station::Station,
-        submission::{CallsFrame, Submission},
-    },
-    sync::lock,
+use crate::dossier::Dossier;
+use crate::error::{Error, Kind};
+use crate::peer::{Answer, Glance, Sent};
+use crate::pool::dispatcher::{
+    AfterStarts, CallFailure, CallLoss, Dispatcher, Effect, Ended, Excess, How, Observation, Time, Why,
 };
-use std::{
-    collections::VecDeque,
-    sync::{Arc, MutexGuard},
-    time::Duration,
-};
+use crate::pool::dossiers;
+use crate::pool::inner::{Core, Inner};
+use crate::pool::station::Station;
+use crate::pool::submission::{CallsFrame, Submission};
+use crate::sync::lock;
+use std::collections::VecDeque;
+use std::sync::{Arc, MutexGuard};
+use std::time::Duration;
 
 /// What is left to do once the core is unlocked.
 #[derive(Default)]

@@ -1,17 +1,19 @@
 //! The pool's handle, as users hold it.
 
-use crate::{
-    error::{Error, Result},
-    job::{Job, Origin, Raw, Slot, Tickets},
-    pool::{builder::PoolBuilder, dispatcher::Counts, imap::Imap, inner::Inner, map, station::Station},
-    sync::lock,
-    task::TaskCall,
-};
-use std::{
-    fmt,
-    sync::{Arc, Mutex, atomic::Ordering},
-    thread::JoinHandle,
-};
+use crate::error::{Error, Result};
+use crate::job::{Job, Origin, Raw, Slot, Tickets};
+use crate::pool::builder::PoolBuilder;
+use crate::pool::dispatcher::Counts;
+use crate::pool::imap::Imap;
+use crate::pool::inner::Inner;
+use crate::pool::map;
+use crate::pool::station::Station;
+use crate::sync::lock;
+use crate::task::TaskCall;
+use std::fmt;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 
 /// Workers: processes of this program that run the calls given to them.
 ///

@@ -1,27 +1,21 @@
 //! The iterators `imap` and `imap_unordered`: they read their inputs a little ahead of the results that are taken.
 
-use crate::{
-    error::{Error, Result},
-    job::{Awaited, Home, decode_value},
-    memory::payload::Payload,
-    panic,
-    pool::{
-        batch::{BatchSink, Gatherer, Submitted, decode_of, task_of, withdraw},
-        inner::Inner,
-        submission::Submission,
-    },
-    protocol::Values,
-    sync::{lock, sleep_on},
-    task::TaskCall,
-};
-use std::{
-    any::Any,
-    collections::VecDeque,
-    fmt,
-    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
-    sync::{Arc, Condvar, Mutex, Weak},
-    time::Instant,
-};
+use crate::error::{Error, Result};
+use crate::job::{Awaited, Home, decode_value};
+use crate::memory::payload::Payload;
+use crate::panic;
+use crate::pool::batch::{BatchSink, Gatherer, Submitted, decode_of, task_of, withdraw};
+use crate::pool::inner::Inner;
+use crate::pool::submission::Submission;
+use crate::protocol::Values;
+use crate::sync::{lock, sleep_on};
+use crate::task::TaskCall;
+use std::any::Any;
+use std::collections::VecDeque;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::{Arc, Condvar, Mutex, Weak};
+use std::time::Instant;
 
 /// Results on their way to an iterator.
 #[derive(Default)]

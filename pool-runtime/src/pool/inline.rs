@@ -1,14 +1,14 @@
 //! Calls that run at once, where they are submitted: the pool's rules, without its queue.
 
-use crate::{
-    error::{Error, Kind, Result},
-    memory::payload::Payload,
-    peer::Inline,
-    pool::{inner::Inner, submission::Submission},
-    protocol::{CallHeader, Record, RecordReader},
-    sync::lock,
-};
-use std::{ops::Range, sync::Arc};
+use crate::error::{Error, Kind, Result};
+use crate::memory::payload::Payload;
+use crate::peer::Inline;
+use crate::pool::inner::Inner;
+use crate::pool::submission::Submission;
+use crate::protocol::{CallHeader, Record, RecordReader};
+use crate::sync::lock;
+use std::ops::Range;
+use std::sync::Arc;
 
 impl Inner {
     /// Runs all of these calls, one after the other; returns when they have ended.

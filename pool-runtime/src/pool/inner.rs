@@ -3,32 +3,24 @@
 //! Whoever brings an event locks the [`Core`], tells the dispatcher, takes out what it wants done, and carries it out:
 //! see [`effects`](super::effects). No task, decoding or callback runs while the core is locked.
 
-use crate::{
-    dossier::keep::DossierKeeper,
-    error::{Error, Kind, Result},
-    job::{Awaited, Callbacks, Deferral, Home, Slot},
-    memory::region::Regions,
-    options::WorkerOptions,
-    os, panic,
-    peer::Source,
-    policy::{Policy, SharedPolicy, Wish},
-    pool::{
-        dispatcher::{Dispatcher, Refusal, Ticket, Time},
-        listener::state::{Listener, Listening},
-        station::Station,
-        submission::Submission,
-    },
-    protocol::{Hello, NamedCall},
-    sync::{lock, sleep_on},
-    task::{RawCall, StateType, TaskInfo},
-};
-use std::{
-    sync::{
-        Arc, Condvar, Mutex, Weak,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Instant,
-};
+use crate::dossier::keep::DossierKeeper;
+use crate::error::{Error, Kind, Result};
+use crate::job::{Awaited, Callbacks, Deferral, Home, Slot};
+use crate::memory::region::Regions;
+use crate::options::WorkerOptions;
+use crate::peer::Source;
+use crate::policy::{Policy, SharedPolicy, Wish};
+use crate::pool::dispatcher::{Dispatcher, Refusal, Ticket, Time};
+use crate::pool::listener::state::{Listener, Listening};
+use crate::pool::station::Station;
+use crate::pool::submission::Submission;
+use crate::protocol::{Hello, NamedCall};
+use crate::sync::{lock, sleep_on};
+use crate::task::{RawCall, StateType, TaskInfo};
+use crate::{os, panic};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, Weak};
+use std::time::Instant;
 
 pub(crate) struct Inner {
     pub(super) name: String,

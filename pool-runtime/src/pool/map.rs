@@ -1,23 +1,18 @@
 //! `map` and `map_async`: many inputs to calls, on the caller's thread, and their results to a vector.
 
-use crate::{
-    error::{Error, Result},
-    job::{Awaited, Home, Job, Origin, Raw, Results, Slot, Tickets},
-    os,
-    pool::{
-        batch::{Batch, BatchSink, Gatherer, Submitted, task_of, withdraw},
-        inner::Inner,
-        submission::Submission,
-    },
-    protocol::Values,
-    sync::{lock, sleep_on},
-    task::{Encoded, RawCall, Task, TaskCall, TaskInfo},
-};
-use std::{
-    collections::VecDeque,
-    sync::{Arc, Condvar, Mutex, atomic::Ordering},
-    time::{Duration, Instant},
-};
+use crate::error::{Error, Result};
+use crate::job::{Awaited, Home, Job, Origin, Raw, Results, Slot, Tickets};
+use crate::os;
+use crate::pool::batch::{Batch, BatchSink, Gatherer, Submitted, task_of, withdraw};
+use crate::pool::inner::Inner;
+use crate::pool::submission::Submission;
+use crate::protocol::Values;
+use crate::sync::{lock, sleep_on};
+use crate::task::{Encoded, RawCall, Task, TaskCall, TaskInfo};
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
 
 /// A batch has at most so many calls.
 const BATCH_CALLS: u32 = 1 << 12;

@@ -1,17 +1,14 @@
 //! What workers say: told to the dispatcher, and how calls have ended to those who wait.
 
-use crate::{
-    memory::{Split, payload::Payload},
-    peer::Sink,
-    pool::{
-        dispatcher::{Ended, How, Report},
-        inner::{Core, Inner},
-        station::Station,
-        submission::Submission,
-    },
-    protocol::{Failure, Record, RecordReader, Values},
-    sync::lock,
-};
+use crate::memory::Split;
+use crate::memory::payload::Payload;
+use crate::peer::Sink;
+use crate::pool::dispatcher::{Ended, How, Report};
+use crate::pool::inner::{Core, Inner};
+use crate::pool::station::Station;
+use crate::pool::submission::Submission;
+use crate::protocol::{Failure, Record, RecordReader, Values};
+use crate::sync::lock;
 
 /// From this size on, a result is not copied out of the stream that it came in.
 const LARGE: usize = 1 << 16;

@@ -1,30 +1,25 @@
 //! A seat with one job: what a [`Process`](crate::Process) stands on.
 
-use crate::{
-    error::{Error, Result},
-    memory::{Split, packed::PackedSlice, payload::Payload, region::Region},
-    options::{RestartPolicy, WorkerOptions},
-    peer::{
-        Source,
-        spawn::{Launch, Launched},
-    },
-    policy::Policy,
-    pool::{
-        attendant,
-        build::limits_of_one,
-        dispatcher::{Dispatcher, Work},
-        inner::Inner,
-        submission::Submission,
-    },
-    protocol::{Hello, Values},
-    sync::{lock, sleep_on},
-    task::{Encoded, TaskInfo},
-};
-use std::{
-    ops::Range,
-    sync::{Arc, Condvar, Mutex},
-    time::Instant,
-};
+use crate::error::{Error, Result};
+use crate::memory::Split;
+use crate::memory::packed::PackedSlice;
+use crate::memory::payload::Payload;
+use crate::memory::region::Region;
+use crate::options::{RestartPolicy, WorkerOptions};
+use crate::peer::Source;
+use crate::peer::spawn::{Launch, Launched};
+use crate::policy::Policy;
+use crate::pool::attendant;
+use crate::pool::build::limits_of_one;
+use crate::pool::dispatcher::{Dispatcher, Work};
+use crate::pool::inner::Inner;
+use crate::pool::submission::Submission;
+use crate::protocol::{Hello, Values};
+use crate::sync::{lock, sleep_on};
+use crate::task::{Encoded, TaskInfo};
+use std::ops::Range;
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Instant;
 
 /// A process that runs one call, or none, and its attendant.
 pub(crate) struct Single {

@@ -1,6 +1,8 @@
 //! What leads to the worker at a seat.
 
-use crate::{memory::region::Region, peer::Peer, sync::lock};
+use crate::memory::region::Region;
+use crate::peer::Peer;
+use crate::sync::lock;
 use std::sync::{Arc, Mutex};
 
 #[derive(Debug)]

@@ -1,15 +1,17 @@
 //! Calls that were submitted together, as the pool sees them: what they are made of, and whom to tell how they end.
 
-use crate::{
-    error::Error,
-    job::{Raw, Slot},
-    memory::{Split, packed::PackedSlice, payload::Payload, region::Region},
-    policy::Policy,
-    pool::dispatcher::{Dispatcher, Flight, Work},
-    protocol::{CALLS_HEAD, CallsWriter, Values, WriteFrame, chunk_overhead},
-    transport::Append,
-};
-use std::{ops::Range, sync::Arc};
+use crate::error::Error;
+use crate::job::{Raw, Slot};
+use crate::memory::Split;
+use crate::memory::packed::PackedSlice;
+use crate::memory::payload::Payload;
+use crate::memory::region::Region;
+use crate::policy::Policy;
+use crate::pool::dispatcher::{Dispatcher, Flight, Work};
+use crate::protocol::{CALLS_HEAD, CallsWriter, Values, WriteFrame, chunk_overhead};
+use crate::transport::Append;
+use std::ops::Range;
+use std::sync::Arc;
 
 pub(crate) trait Submission: Work + Send + Sync {
     /// Shows the arguments of some of them.

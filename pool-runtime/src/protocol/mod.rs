@@ -35,19 +35,17 @@ mod records;
 
 pub(crate) use records::{Bulk, Failed, Failure, Record, RecordHead, RecordReader, StoredValues, Values};
 
-use crate::{
-    codec::{CodecError, Reader, Writer},
-    memory::{
-        ALIGN,
-        packed::{PackedSlice, Slices},
-    },
-    os::{self, Confinement},
-    panic::PanicInfo,
-    policy::Timing,
-    transport::Append,
-};
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use std::{fmt, num::NonZero};
+use crate::codec::{CodecError, Reader, Writer};
+use crate::memory::ALIGN;
+use crate::memory::packed::{PackedSlice, Slices};
+use crate::os::{self, Confinement};
+use crate::panic::PanicInfo;
+use crate::policy::Timing;
+use crate::transport::Append;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::num::NonZero;
 
 /// Raised with every change of the frames.
 pub(crate) const VERSION: u16 = 5;

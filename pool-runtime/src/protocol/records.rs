@@ -11,13 +11,11 @@
 //!
 //! Each begins at a multiple of 8 from the start of the stream.
 
-use crate::{
-    codec::Writer,
-    dossier::Stage,
-    panic::PanicInfo,
-    protocol::{Garbled, content, number, text},
-    transport::Append,
-};
+use crate::codec::Writer;
+use crate::dossier::Stage;
+use crate::panic::PanicInfo;
+use crate::protocol::{Garbled, content, number, text};
+use crate::transport::Append;
 use std::ops::Range;
 
 /// How a call failed in the worker.

@@ -1,16 +1,17 @@
 //! The job that runs here, as its task can ask: which it is, and how long it may take.
 
-use crate::{memory::StatusPage, os, policy::Timing, protocol::CallHeader, sync::lock};
-use std::{
-    cell::RefCell,
-    fmt,
-    num::NonZero,
-    sync::{
-        Arc, Mutex, OnceLock,
-        atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
-    },
-    time::Duration,
-};
+use crate::memory::StatusPage;
+use crate::os;
+use crate::policy::Timing;
+use crate::protocol::CallHeader;
+use crate::sync::lock;
+use std::cell::RefCell;
+use std::fmt;
+use std::num::NonZero;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 
 /// What a worker knows of the call that it runs. Written by the thread that runs the calls, read by all.
 pub(crate) struct JobClock {

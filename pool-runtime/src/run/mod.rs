@@ -8,13 +8,12 @@ pub(crate) use reporter::Reporter;
 pub use series::Series;
 pub(crate) use series::{Pace, SeriesEnd};
 
-use crate::{
-    codec::{CodecError, Reader, Writer},
-    dossier::Stage,
-    memory::{Few, StatusPage},
-    protocol::Failure,
-};
-use std::{any::Any, fmt};
+use crate::codec::{CodecError, Reader, Writer};
+use crate::dossier::Stage;
+use crate::memory::{Few, StatusPage};
+use crate::protocol::Failure;
+use std::any::Any;
+use std::fmt;
 
 /// Why a call failed in the worker without a panic.
 #[derive(Debug)]

@@ -1,10 +1,8 @@
 //! How a worker's reports leave: over a ring, or as frames, through ipc-channel or to another thread.
 
-use crate::{
-    memory::{Block, Few},
-    protocol::{RecordHead, reports_frame},
-    transport::{Append as _, Outlet, ring},
-};
+use crate::memory::{Block, Few};
+use crate::protocol::{RecordHead, reports_frame};
+use crate::transport::{Append as _, Outlet, ring};
 
 pub(crate) enum Reporter {
     Channel {

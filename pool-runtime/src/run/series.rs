@@ -4,20 +4,19 @@
 //! it; and what costs more than a short call, a look at the clock or at whether the parent sleeps, is done once for
 //! several, as long as those are short.
 
-use crate::{
-    codec::{Reader, Writer},
-    dossier::Stage,
-    memory::{CallId, Hold, StatusPage, packed::Slices},
-    panic::{self, PanicInfo},
-    protocol::{Failed, Failure, RecordHead},
-    run::{Fault, Run, current::JobClock, reporter::Reporter},
-};
-use std::{
-    any::Any,
-    fmt,
-    io::Write as _,
-    time::{Duration, Instant},
-};
+use crate::codec::{Reader, Writer};
+use crate::dossier::Stage;
+use crate::memory::packed::Slices;
+use crate::memory::{CallId, Hold, StatusPage};
+use crate::panic::{self, PanicInfo};
+use crate::protocol::{Failed, Failure, RecordHead};
+use crate::run::current::JobClock;
+use crate::run::reporter::Reporter;
+use crate::run::{Fault, Run};
+use std::any::Any;
+use std::fmt;
+use std::io::Write as _;
+use std::time::{Duration, Instant};
 
 /// Calls of one task while they run, one after the other.
 pub struct Series<'s> {

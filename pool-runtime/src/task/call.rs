@@ -2,19 +2,17 @@
 //!
 //! The traits here carry the texts that a user reads who hands something else to a pool.
 
-use crate::{
-    codec::{CodecError, Reader, Writer},
-    error::{Error, Kind},
-    memory::{
-        Few,
-        payload::Payload,
-        region::{self, Regions},
-    },
-    panic,
-    policy::Wish,
-    task::{Registered, TaskInfo},
-};
-use std::{fmt, marker::PhantomData, time::Duration};
+use crate::codec::{CodecError, Reader, Writer};
+use crate::error::{Error, Kind};
+use crate::memory::Few;
+use crate::memory::payload::Payload;
+use crate::memory::region::{self, Regions};
+use crate::panic;
+use crate::policy::Wish;
+use crate::task::{Registered, TaskInfo};
+use std::fmt;
+use std::marker::PhantomData;
+use std::time::Duration;
 
 /// A task: the type beside a function that has `#[task]`.
 ///

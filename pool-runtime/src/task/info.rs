@@ -1,14 +1,10 @@
 //! The table's entry for a task: its name, its place in the source, and what runs it.
 
-use crate::{
-    hash::Fnv,
-    policy::Wish,
-    run::{Fault, Run, Series},
-};
-use std::{
-    any::{Any, TypeId},
-    fmt,
-};
+use crate::hash::Fnv;
+use crate::policy::Wish;
+use crate::run::{Fault, Run, Series};
+use std::any::{Any, TypeId};
+use std::fmt;
 
 /// One registered task: an entry of the table that [`tasks`](crate::tasks) lists.
 pub struct TaskInfo {

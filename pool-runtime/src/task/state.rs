@@ -1,7 +1,10 @@
 //! How the value that an initializer returns becomes the state of a worker.
 
-use crate::{run::Fault, task::StateType};
-use std::{any::Any, fmt, marker::PhantomData};
+use crate::run::Fault;
+use crate::task::StateType;
+use std::any::Any;
+use std::fmt;
+use std::marker::PhantomData;
 
 /// Picks how the value of an initializer becomes a state, as [`Probe`](crate::codec::Probe) does for values.
 #[derive(Debug)]

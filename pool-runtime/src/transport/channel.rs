@@ -18,20 +18,14 @@
 //!   before they are received.
 //! - Sending to a dead peer raises `SIGPIPE`; receiving fails with `EINTR`. Both stay in here.
 
-use crate::{
-    os::{self, Child, Handle, HandleRef, Link, SharedSocket},
-    transport::{Frame, Inlet, Outlet, Received},
-};
-use ipc_channel::{
-    IpcError,
-    ipc::{self, IpcBytesReceiver, IpcBytesSender},
-    platform::OsIpcSender,
-};
-use std::{
-    io,
-    sync::{Arc, LazyLock, Mutex, PoisonError},
-    time::Instant,
-};
+use crate::os::{self, Child, Handle, HandleRef, Link, SharedSocket};
+use crate::transport::{Frame, Inlet, Outlet, Received};
+use ipc_channel::IpcError;
+use ipc_channel::ipc::{self, IpcBytesReceiver, IpcBytesSender};
+use ipc_channel::platform::OsIpcSender;
+use std::io;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::time::Instant;
 
 /// The head of every fragment: a mark, how many bytes of the frame come after this fragment, and how many it has in all.
 struct Fragment {

@@ -4,17 +4,13 @@
 //! arrives, what is sent later does not, and whoever sends it is told. So it is decided at one moment, under the
 //! queue's lock, which reports of a thread still count.
 
-use crate::{
-    memory::region::Region,
-    sync::{lock, sleep_on},
-    transport::{Frame, Inlet, Outlet, Received},
-};
-use std::{
-    collections::VecDeque,
-    fmt, io,
-    sync::{Arc, Condvar, Mutex, PoisonError},
-    time::Instant,
-};
+use crate::memory::region::Region;
+use crate::sync::{lock, sleep_on};
+use crate::transport::{Frame, Inlet, Outlet, Received};
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Instant;
+use std::{fmt, io};
 
 #[derive(Default)]
 struct FrameQueue {

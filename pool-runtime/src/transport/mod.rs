@@ -16,7 +16,9 @@ pub(crate) mod ring;
 pub(crate) use ring::Append;
 
 use crate::memory::region::Region;
-use std::{fmt, io, sync::Arc, time::Instant};
+use std::sync::Arc;
+use std::time::Instant;
+use std::{fmt, io};
 
 /// Where frames go in. Shared between threads; the frames of two threads do not mix.
 pub(crate) trait Outlet: Send + Sync + fmt::Debug {

@@ -1,16 +1,15 @@
 //! How a started process becomes a worker: it takes what it was given, is greeted, and confines itself.
 
-use crate::{
-    error::Error,
-    identity,
-    memory::{StatusPage, region::Inbox},
-    os::{self, Abilities, Given, Handle, Strays},
-    program::Mark,
-    protocol::{FromWorker, Hello},
-    registry,
-    transport::{Inlet, Outlet, Received, channel, ring},
-};
-use std::{io, sync::Arc};
+use crate::error::Error;
+use crate::memory::StatusPage;
+use crate::memory::region::Inbox;
+use crate::os::{self, Abilities, Given, Handle, Strays};
+use crate::program::Mark;
+use crate::protocol::{FromWorker, Hello};
+use crate::transport::{Inlet, Outlet, Received, channel, ring};
+use crate::{identity, registry};
+use std::io;
+use std::sync::Arc;
 
 /// The exit code of a process that was meant to be a worker and could not become one.
 pub(super) const CANNOT_WORK: i32 = 70;

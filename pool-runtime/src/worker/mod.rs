@@ -13,33 +13,23 @@
 
 mod connect;
 
-use crate::{
-    codec::{Reader, Writer},
-    dossier::Stage,
-    identity,
-    memory::{self, CallId, Hold, StatusPage},
-    os,
-    panic::{self, PanicInfo},
-    program::Mark,
-    protocol::{Chunk, FromWorker, Hello, NamedCall, NotReady, ToWorker},
-    registry,
-    run::{
-        Fault, Pace, Reporter, Run, Series, SeriesEnd,
-        current::{self, JobClock},
-    },
-    task::{Body, TaskInfo},
-    transport::{Inlet, Outlet, Received, channel, ring},
-    worker::connect::{CANNOT_WORK, ParentLink, connect},
-};
-use std::{
-    any::Any,
-    fmt::Write as _,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::{Duration, Instant},
-};
+use crate::codec::{Reader, Writer};
+use crate::dossier::Stage;
+use crate::memory::{self, CallId, Hold, StatusPage};
+use crate::panic::{self, PanicInfo};
+use crate::program::Mark;
+use crate::protocol::{Chunk, FromWorker, Hello, NamedCall, NotReady, ToWorker};
+use crate::run::current::{self, JobClock};
+use crate::run::{Fault, Pace, Reporter, Run, Series, SeriesEnd};
+use crate::task::{Body, TaskInfo};
+use crate::transport::{Inlet, Outlet, Received, channel, ring};
+use crate::worker::connect::{CANNOT_WORK, ParentLink, connect};
+use crate::{identity, os, registry};
+use std::any::Any;
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 /// Does a worker's whole work. Returns the exit code of the process.
 pub(crate) fn work(mark: Mark) -> i32 {

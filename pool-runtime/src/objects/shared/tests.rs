@@ -1,12 +1,12 @@
-use crate::{
-    codec::{CodecError, Reader, Writer},
-    memory::region::{
-        Inbox, Ledger, Region, Regions, collect, deaths, find_within, fresh_id, is_known, offer, release,
-    },
-    objects::shared::*,
-    os::{Handle, Passed, passing},
+use crate::codec::{CodecError, Reader, Writer};
+use crate::memory::region::{
+    Inbox, Ledger, Region, Regions, collect, deaths, find_within, fresh_id, is_known, offer, release,
 };
-use std::{panic, sync::Arc, time::Duration};
+use crate::objects::shared::*;
+use crate::os::{Handle, Passed, passing};
+use std::panic;
+use std::sync::Arc;
+use std::time::Duration;
 
 fn encoded<T: Serialize + ?Sized>(value: &T) -> (Vec<u8>, Regions) {
     let (bytes, regions) = collect(|| {

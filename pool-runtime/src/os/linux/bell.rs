@@ -1,13 +1,9 @@
 //! Sleeping on a word of shared memory: a futex.
 
-use rustix::{
-    io::Errno,
-    thread::futex::{self, Flags},
-};
-use std::{
-    sync::atomic::{AtomicU32, Ordering},
-    time::Duration,
-};
+use rustix::io::Errno;
+use rustix::thread::futex::{self, Flags};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 /// A word that counts how often it was rung, in memory that several processes may write. Zero is a new one.
 #[derive(Debug)]

@@ -13,15 +13,16 @@ mod allowed;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod filter;
 
-use crate::os::{Abilities, Confinement, Files, ResourceLimits, confinement::SCOPES};
+use crate::os::confinement::SCOPES;
+use crate::os::{Abilities, Confinement, Files, ResourceLimits};
 use landlock::{
     ABI, Access, AccessFs, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
     RulesetCreatedAttr, Scope, make_bitflags,
 };
-use rustix::{
-    fs::FileType,
-    process::{Resource, Rlimit, getrlimit, setrlimit},
-    thread::{CapabilitySet, CapabilitySets, capabilities, remove_capability_from_bounding_set, set_capabilities},
+use rustix::fs::FileType;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, capabilities, remove_capability_from_bounding_set, set_capabilities,
 };
 use std::io;
 

@@ -1,7 +1,9 @@
 //! What the signals mean that a process can end by.
 
 use crate::os::End;
-use std::{fmt, os::unix::process::ExitStatusExt, process::ExitStatus};
+use std::fmt;
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
 
 impl End {
     /// That of a process which was killed outright.

@@ -12,15 +12,11 @@
 //! Addresses are noted as distances from an [`anchor`], as the same program lies elsewhere in another process.
 
 use crate::os::{Crash, CrashSink};
-use std::{
-    ffi::{c_int, c_void},
-    mem::MaybeUninit,
-    ptr,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicBool, AtomicI32, Ordering},
-    },
-};
+use std::ffi::{c_int, c_void};
+use std::mem::MaybeUninit;
+use std::ptr;
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// What programs crash with.
 const SIGNALS: [c_int; 5] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGABRT];

@@ -1,12 +1,10 @@
 //! What a file is, whatever it is called, and files for their owner alone.
 
-use std::{
-    fs::{DirBuilder, File, OpenOptions},
-    io,
-    os::fd::AsFd,
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
-    path::Path,
-};
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
 
 /// The device and the inode of what a path leads to. Links are followed.
 pub(crate) fn file_id(path: &Path) -> io::Result<(u64, u64)> {

@@ -1,9 +1,7 @@
 //! What a process uses, and the clock by which two processes agree on how long.
 
-use rustix::{
-    param::page_size,
-    time::{ClockId, clock_gettime},
-};
+use rustix::param::page_size;
+use rustix::time::{ClockId, clock_gettime};
 
 /// Nanoseconds of the system's monotonic clock, which is the same in all processes.
 pub(crate) fn monotonic() -> u64 {

@@ -2,7 +2,8 @@
 
 use super::{file, handle, spawn};
 use crate::os::{Given, Handle, Io};
-use std::{fmt, io, os::fd::RawFd};
+use std::os::fd::RawFd;
+use std::{fmt, io};
 
 /// The first number.
 const FIRST: RawFd = 3;

@@ -1,11 +1,9 @@
 //! Descriptors by number: those that a process is started with, and those that a library keeps to itself.
 
 use rustix::io::{DupFlags, dup3, fcntl_dupfd_cloexec};
-use std::{
-    io::{self, PipeReader, PipeWriter},
-    mem::ManuallyDrop,
-    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
-};
+use std::io::{self, PipeReader, PipeWriter};
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 /// A close-on-exec duplicate with a number of at least `least`.
 pub(super) fn above_standard(fd: impl AsFd, least: RawFd) -> io::Result<OwnedFd> {

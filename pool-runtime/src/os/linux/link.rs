@@ -1,14 +1,13 @@
 //! The socket inside one end of an ipc-channel, which the crate keeps to itself.
 
 use crate::os::{Handle, HandleRef};
-use rustix::net::{RecvAncillaryBuffer, RecvFlags, ReturnFlags, SocketType, recvmsg, sockopt::socket_type};
-use std::{
-    fmt::Debug,
-    io::{self, IoSliceMut},
-    ops::Deref,
-    os::fd::{BorrowedFd, OwnedFd, RawFd},
-    sync::Arc,
-};
+use rustix::net::sockopt::socket_type;
+use rustix::net::{RecvAncillaryBuffer, RecvFlags, ReturnFlags, SocketType, recvmsg};
+use std::fmt::Debug;
+use std::io::{self, IoSliceMut};
+use std::ops::Deref;
+use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
+use std::sync::Arc;
 
 /// One end of a channel, whose socket is known.
 #[derive(Debug)]

@@ -2,16 +2,12 @@
 //! that could be left behind.
 
 use crate::os::{GRANULE, Handle};
-use rustix::{
-    fs::{MemfdFlags, SealFlags, fcntl_add_seals, fstat, ftruncate, memfd_create},
-    mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, munmap},
-};
-use std::{
-    ffi::CStr,
-    io,
-    mem::MaybeUninit,
-    ptr::{self, NonNull},
-};
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fstat, ftruncate, memfd_create};
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
+use std::ffi::CStr;
+use std::io;
+use std::mem::MaybeUninit;
+use std::ptr::{self, NonNull};
 
 /// A new memfd of this size, which nobody can resize. All zero.
 pub(crate) fn sealed_memory(name: &CStr, size: usize) -> io::Result<Handle> {

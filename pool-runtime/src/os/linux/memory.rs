@@ -18,18 +18,14 @@
 
 use super::handle::beyond_standard;
 use crate::os::{Handle, HandleRef, MEMORY_ALIGN};
-use rustix::{
-    fs::{FallocateFlags, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, fcntl_get_seals, memfd_create},
-    io::Errno,
-    mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, munmap},
-    process::{Resource, getrlimit},
-};
-use std::{
-    ffi::CStr,
-    io,
-    os::fd::{AsFd, OwnedFd},
-    ptr::NonNull,
-};
+use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, fcntl_get_seals, memfd_create};
+use rustix::io::Errno;
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
+use rustix::process::{Resource, getrlimit};
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::ptr::NonNull;
 
 #[repr(align(4096))]
 struct Aligned;

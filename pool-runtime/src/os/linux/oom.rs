@@ -5,13 +5,11 @@
 //! meanwhile.
 
 use crate::os::OomKill;
-use std::{
-    fs,
-    io::{self, Read},
-    path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
-};
+use std::fs;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 /// How it was when a process began to work.
 #[derive(Debug)]

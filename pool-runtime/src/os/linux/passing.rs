@@ -10,17 +10,13 @@
 
 use super::handle::beyond_standard;
 use crate::os::{Delivery, Handle, Passed};
-use rustix::{
-    io::Errno,
-    net::{
-        AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
-        SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
-    },
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
 };
-use std::{
-    io::{self, IoSlice, IoSliceMut},
-    mem::MaybeUninit,
-};
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
 
 /// The kind, and the number.
 const PACKET: usize = 16;

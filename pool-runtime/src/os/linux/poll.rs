@@ -1,16 +1,12 @@
 //! Waiting for several descriptors at a time.
 
 use crate::os::HandleRef;
-use rustix::{
-    event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll},
-    fs::{OFlags, fcntl_setfl},
-    io::{Errno, ioctl_fionread},
-};
-use std::{
-    io::{self, PipeReader, Read},
-    os::fd::{AsFd, OwnedFd},
-    time::Duration,
-};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::fs::{OFlags, fcntl_setfl};
+use rustix::io::{Errno, ioctl_fionread};
+use std::io::{self, PipeReader, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
 pub(super) fn timespec(patience: Option<Duration>) -> Option<Timespec> {
     patience.map(|patience| Timespec {

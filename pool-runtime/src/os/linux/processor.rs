@@ -1,9 +1,7 @@
 //! Which processors there are, and on which of them a thread runs.
 
-use rustix::{
-    process::setpriority_process,
-    thread::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity},
-};
+use rustix::process::setpriority_process;
+use rustix::thread::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
 use std::io;
 
 /// The processors this process may use: the smaller of its affinity and its cgroup's quota.

@@ -1,6 +1,8 @@
 //! Signals of the calling thread, and of this process.
 
-use std::{cell::Cell, marker::PhantomData, mem::MaybeUninit};
+use std::cell::Cell;
+use std::marker::PhantomData;
+use std::mem::MaybeUninit;
 
 fn set_of(fill: impl FnOnce(*mut libc::sigset_t)) -> libc::sigset_t {
     let mut set = MaybeUninit::uninit();

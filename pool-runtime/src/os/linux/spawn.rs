@@ -4,17 +4,12 @@
 use super::{Child, handle};
 use crate::os::{Io, Spawn};
 use rustix::process::Pid;
-use std::{
-    ffi::{CStr, CString},
-    io,
-    mem::MaybeUninit,
-    os::{
-        fd::{AsRawFd, OwnedFd, RawFd},
-        unix::ffi::{OsStrExt, OsStringExt},
-    },
-    path::PathBuf,
-    ptr,
-};
+use std::ffi::{CStr, CString};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
+use std::{io, ptr};
 
 /// This very program: also after its file was replaced or removed, where there is a `/proc`.
 pub(crate) fn program_path() -> io::Result<PathBuf> {

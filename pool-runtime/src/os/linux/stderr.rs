@@ -1,16 +1,12 @@
 //! The standard streams of this process, past the standard library.
 
 use crate::os::Handle;
-use rustix::{
-    event::{PollFd, PollFlags, poll},
-    fs::{FlockOperation, fcntl_lock},
-    io::Errno,
-};
-use std::{
-    io,
-    os::fd::BorrowedFd,
-    time::{Duration, Instant},
-};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{FlockOperation, fcntl_lock};
+use rustix::io::Errno;
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::time::{Duration, Instant};
 
 /// How long a text for standard error is held back while another process's text is on its way there.
 const TURN: Duration = Duration::from_secs(1);

@@ -1,15 +1,10 @@
 //! What the parent makes of the stream that it reads out of a ring, while the worker writes what it likes.
 
-use crate::{
-    fuzz::{
-        Kind, Plan,
-        rings::{Hostile, acts, stories},
-        run,
-    },
-    memory::Split,
-    peer::ringed::*,
-    protocol::Record,
-};
+use crate::fuzz::rings::{Hostile, acts, stories};
+use crate::fuzz::{Kind, Plan, run};
+use crate::memory::Split;
+use crate::peer::ringed::*;
+use crate::protocol::Record;
 
 /// Calls with these numbers are waited for; the dispatcher would say so.
 const WAITED_FOR: std::ops::Range<u32> = 0..64;

@@ -1,13 +1,9 @@
 //! Events of calls: submitted, cancelled, reported; the pool closed or terminated.
 
-use crate::{
-    dossier::Ran,
-    pool::dispatcher::{
-        events::{Ended, How, Refusal, Report, Ticket, Time, Why, Work},
-        machine::{Dispatcher, LONGEST, Over},
-        seat::{Phase, Seat},
-    },
-};
+use crate::dossier::Ran;
+use crate::pool::dispatcher::events::{Ended, How, Refusal, Report, Ticket, Time, Why, Work};
+use crate::pool::dispatcher::machine::{Dispatcher, LONGEST, Over};
+use crate::pool::dispatcher::seat::{Phase, Seat};
 use std::sync::Arc;
 
 const NOT_SENT: &str = "reports a call that it was not sent";

@@ -1,11 +1,11 @@
 //! What the dispatcher is told, and what it wants done: inputs and effects, as plain data.
 
-use crate::{
-    dossier::{Loss, Ran},
-    policy::Policy,
-    protocol::Failed,
-};
-use std::{ops::Range, sync::Arc, time::Duration};
+use crate::dossier::{Loss, Ran};
+use crate::policy::Policy;
+use crate::protocol::Failed;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
 
 /// Nanoseconds since the pool began.
 pub(crate) type Time = u64;

@@ -5,12 +5,10 @@
 //! What is on its way to a worker is limited in calls, bytes and frames: sending must never wait for a worker that is
 //! busy.
 
-use crate::pool::dispatcher::{
-    events::{Effect, MILLISECOND, Time, Work},
-    machine::Dispatcher,
-    range::Flight,
-    seat::Phase,
-};
+use crate::pool::dispatcher::events::{Effect, MILLISECOND, Time, Work};
+use crate::pool::dispatcher::machine::Dispatcher;
+use crate::pool::dispatcher::range::Flight;
+use crate::pool::dispatcher::seat::Phase;
 
 /// How much work a worker is given ahead, where calls are short: what hides the way there and back.
 pub(super) const AHEAD: Time = 4 * MILLISECOND;

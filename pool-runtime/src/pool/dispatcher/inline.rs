@@ -1,10 +1,8 @@
 //! Calls that run where they are submitted: they pass no queue and no seat, but are counted, and refused, as all
 //! others.
 
-use crate::pool::dispatcher::{
-    events::{Refusal, Work},
-    machine::{Dispatcher, Over},
-};
+use crate::pool::dispatcher::events::{Refusal, Work};
+use crate::pool::dispatcher::machine::{Dispatcher, Over};
 
 impl<W: ?Sized + Work> Dispatcher<W> {
     /// So many calls begin.

@@ -1,20 +1,17 @@
 //! What the dispatcher keeps, and the parts of which its events are made.
 
-use crate::{
-    dossier::Ran,
-    options::RestartPolicy,
-    pool::dispatcher::{
-        durations::Durations,
-        events::{
-            AfterStarts, CallFailure, CallLoss, Effect, Ended, How, MILLISECOND, NEVER, Refusal, Time, Why, Work,
-        },
-        limits::Limits,
-        queue::Queue,
-        range::{CallRange, Flight, Tried},
-        seat::{Phase, Seat},
-    },
+use crate::dossier::Ran;
+use crate::options::RestartPolicy;
+use crate::pool::dispatcher::durations::Durations;
+use crate::pool::dispatcher::events::{
+    AfterStarts, CallFailure, CallLoss, Effect, Ended, How, MILLISECOND, NEVER, Refusal, Time, Why, Work,
 };
-use std::{collections::VecDeque, sync::Arc};
+use crate::pool::dispatcher::limits::Limits;
+use crate::pool::dispatcher::queue::Queue;
+use crate::pool::dispatcher::range::{CallRange, Flight, Tried};
+use crate::pool::dispatcher::seat::{Phase, Seat};
+use std::collections::VecDeque;
+use std::sync::Arc;
 
 /// No call is taken to be longer: enough to be sent singly.
 pub(super) const LONGEST: Time = 1_000_000 * MILLISECOND;

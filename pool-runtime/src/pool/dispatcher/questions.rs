@@ -1,11 +1,9 @@
 //! What others ask the dispatcher: nothing here changes it.
 
-use crate::pool::dispatcher::{
-    events::{Counts, MILLISECOND, Time, Work},
-    machine::{Dispatcher, Over},
-    range::{Flight, is_after},
-    seat::{Phase, Seat},
-};
+use crate::pool::dispatcher::events::{Counts, MILLISECOND, Time, Work};
+use crate::pool::dispatcher::machine::{Dispatcher, Over};
+use crate::pool::dispatcher::range::{Flight, is_after};
+use crate::pool::dispatcher::seat::{Phase, Seat};
 
 impl<W: ?Sized + Work> Dispatcher<W> {
     pub(crate) fn is_over(&self) -> bool {

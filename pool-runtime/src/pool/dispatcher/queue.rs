@@ -8,11 +8,10 @@
 //!
 //! Nothing else of the dispatcher knows how they are kept, so another order fits in here.
 
-use crate::pool::dispatcher::{
-    events::{Ticket, Time},
-    range::CallRange,
-};
-use std::{collections::VecDeque, sync::Arc};
+use crate::pool::dispatcher::events::{Ticket, Time};
+use crate::pool::dispatcher::range::CallRange;
+use std::collections::VecDeque;
+use std::sync::Arc;
 
 #[derive(Debug)]
 pub(super) struct Queue<W: ?Sized> {

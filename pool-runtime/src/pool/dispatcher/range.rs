@@ -1,10 +1,8 @@
 //! Calls that stay together: a range of those that were submitted together, waiting or in flight.
 
-use crate::{
-    dossier::Ran,
-    pool::dispatcher::events::{Ticket, Time, Work},
-    protocol::CallHeader,
-};
+use crate::dossier::Ran;
+use crate::pool::dispatcher::events::{Ticket, Time, Work};
+use crate::protocol::CallHeader;
 use std::sync::Arc;
 
 /// Calls of one submission: those from `next` to `end`.

@@ -10,13 +10,9 @@
 //!
 //! Each transition is a function here, which says whether it took place. Who may call one stands with it.
 
-use crate::{
-    policy::Policy,
-    pool::dispatcher::{
-        events::{Excess, NEVER, Time, Work},
-        range::{Flight, is_after},
-    },
-};
+use crate::policy::Policy;
+use crate::pool::dispatcher::events::{Excess, NEVER, Time, Work};
+use crate::pool::dispatcher::range::{Flight, is_after};
 use std::collections::VecDeque;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -19,25 +19,19 @@
 mod events;
 mod invariants;
 
-use crate::{
-    dossier::{Loss, Ran, Stage},
-    options::RestartPolicy,
-    panic::PanicInfo,
-    policy::Policy,
-    pool::dispatcher::{
-        events::{MILLISECOND, NEVER},
-        range::is_after,
-        seat::Phase,
-        tests::{Calls, LIMITS, Simple, ends, headers},
-        *,
-    },
-    protocol::{CallHeader, Failed},
-};
-use std::{
-    collections::{HashSet, VecDeque},
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use crate::dossier::{Loss, Ran, Stage};
+use crate::options::RestartPolicy;
+use crate::panic::PanicInfo;
+use crate::policy::Policy;
+use crate::pool::dispatcher::events::{MILLISECOND, NEVER};
+use crate::pool::dispatcher::range::is_after;
+use crate::pool::dispatcher::seat::Phase;
+use crate::pool::dispatcher::tests::{Calls, LIMITS, Simple, ends, headers};
+use crate::pool::dispatcher::*;
+use crate::protocol::{CallHeader, Failed};
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 struct Random(u64);
 

@@ -1,12 +1,8 @@
 //! Processes that come to a seat: when one is started, what it means that it could not be, and when that is given up.
 
-use crate::{
-    error::{Error, Kind},
-    pool::dispatcher::{
-        Dispatcher, MILLISECOND, Time,
-        state::{Over, Phase, Seat, Start, Work},
-    },
-};
+use crate::error::{Error, Kind};
+use crate::pool::dispatcher::state::{Over, Phase, Seat, Start, Work};
+use crate::pool::dispatcher::{Dispatcher, MILLISECOND, Time};
 
 /// How many starts may fail one after another before the pool gives up.
 pub(super) const MAX_FAILED_STARTS: u32 = 5;

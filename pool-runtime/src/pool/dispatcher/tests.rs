@@ -1,14 +1,15 @@
 //! Drives the dispatcher through single cases. What is common to all orders of events is for the
 //! [simulation](super::simulation).
 
-use crate::{
-    dossier::{Loss, Ran, Stage},
-    options::RestartPolicy,
-    policy::Policy,
-    pool::dispatcher::{events::MILLISECOND, workers::MAX_DEATHS, *},
-    protocol::{CallHeader, Failed},
-};
-use std::{ops::Range, sync::Arc};
+use crate::dossier::{Loss, Ran, Stage};
+use crate::options::RestartPolicy;
+use crate::policy::Policy;
+use crate::pool::dispatcher::events::MILLISECOND;
+use crate::pool::dispatcher::workers::MAX_DEATHS;
+use crate::pool::dispatcher::*;
+use crate::protocol::{CallHeader, Failed};
+use std::ops::Range;
+use std::sync::Arc;
 
 /// How many starts may fail in a row, and how long each waits at the most.
 const MAX_FAILED_STARTS: u32 = 5;

@@ -11,15 +11,11 @@
 //! page said a moment ago: first nothing more may start there, and only if that very call still runs then, the worker
 //! is killed. A result that comes in the meantime counts.
 
-use crate::{
-    dossier::Ran,
-    policy::Policy,
-    pool::dispatcher::{
-        events::{Effect, Excess, MILLISECOND, NEVER, Observation, Time, Work},
-        machine::Dispatcher,
-        range::{CallRange, Flight},
-    },
-};
+use crate::dossier::Ran;
+use crate::policy::Policy;
+use crate::pool::dispatcher::events::{Effect, Excess, MILLISECOND, NEVER, Observation, Time, Work};
+use crate::pool::dispatcher::machine::Dispatcher;
+use crate::pool::dispatcher::range::{CallRange, Flight};
 
 /// A call waits at most so long until it is tried again.
 const LONGEST_DELAY: Time = 30_000 * MILLISECOND;

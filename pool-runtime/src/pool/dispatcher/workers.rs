@@ -1,16 +1,16 @@
 //! Events of workers: started, failed to start, lost; and when a seat or the pool is given up.
 
-use crate::{
-    dossier::{Loss, Ran},
-    os::End,
-    pool::dispatcher::{
-        events::{AfterStarts, CallLoss, Effect, FailedStart, MILLISECOND, Start, Time, Why, Work},
-        machine::{Dispatcher, Over},
-        range::Flight,
-        seat::{Phase, Seat},
-    },
+use crate::dossier::{Loss, Ran};
+use crate::os::End;
+use crate::pool::dispatcher::events::{
+    AfterStarts, CallLoss, Effect, FailedStart, MILLISECOND, Start, Time, Why, Work,
 };
-use std::{ops::Range, sync::Arc, time::Duration};
+use crate::pool::dispatcher::machine::{Dispatcher, Over};
+use crate::pool::dispatcher::range::Flight;
+use crate::pool::dispatcher::seat::{Phase, Seat};
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
 
 /// How many workers may die before they start a call until it is given up; more if it may be tried again.
 pub(super) const MAX_DEATHS: u32 = 5;

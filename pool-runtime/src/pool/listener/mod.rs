@@ -3,26 +3,18 @@
 
 pub(super) mod state;
 
-use crate::{
-    job::{Awaited, Deferral, SHORT_NAP},
-    memory, os,
-    pool::{
-        dispatcher::Time,
-        inner::{Core, Inner},
-        listener::state::{Listener, Rest, Stations},
-        reports::Heard,
-    },
-    sync::lock,
-    transport::ring::{COLLECTOR, LEADER},
-};
-use std::{
-    sync::{
-        Arc,
-        atomic::{Ordering, fence},
-    },
-    thread::JoinHandle,
-    time::{Duration, Instant},
-};
+use crate::job::{Awaited, Deferral, SHORT_NAP};
+use crate::pool::dispatcher::Time;
+use crate::pool::inner::{Core, Inner};
+use crate::pool::listener::state::{Listener, Rest, Stations};
+use crate::pool::reports::Heard;
+use crate::sync::lock;
+use crate::transport::ring::{COLLECTOR, LEADER};
+use crate::{memory, os};
+use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 /// A shorter nap costs more than it is worth.
 const SHORTEST_NAP: Duration = Duration::from_micros(60);

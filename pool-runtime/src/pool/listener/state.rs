@@ -1,16 +1,12 @@
 //! What the listener keeps: what is read without a lock, and, in [`Listening`], what the core's lock protects.
 
-use crate::{
-    memory, os,
-    peer::Bells,
-    pool::station::Station,
-    sync::lock,
-    transport::ring::{COLLECTOR, LAZY, LEADER, Spin},
-};
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
-};
+use crate::peer::Bells;
+use crate::pool::station::Station;
+use crate::sync::lock;
+use crate::transport::ring::{COLLECTOR, LAZY, LEADER, Spin};
+use crate::{memory, os};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 /// Seats in a word.
 const BITS: usize = u64::BITS as usize;

@@ -1,9 +1,7 @@
 //! Frames that come in fragments, put together again out of whatever a hostile worker sends.
 
-use crate::{
-    fuzz::{Kind, Plan, run},
-    transport::channel::*,
-};
+use crate::fuzz::{Kind, Plan, run};
+use crate::transport::channel::*;
 
 /// The packets that a sender makes of these frames, as they arrive.
 fn packets(frames: &[Vec<u8>]) -> Vec<Vec<u8>> {

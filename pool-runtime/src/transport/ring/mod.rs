@@ -27,20 +27,14 @@ pub(crate) use positions::LAZY;
 pub(crate) use spin::Spin;
 pub(crate) use worker::{CallReceiver, ReportSender, worker_ends};
 
-use crate::{
-    memory::Block,
-    os::{Bell, GRANULE, Handle, Mapping, check_size, sealed_memory},
-};
+use crate::memory::Block;
+use crate::os::{Bell, GRANULE, Handle, Mapping, check_size, sealed_memory};
 use positions::{Apart, Corrupt, Positions, Reading, Writing};
 use processor::Processor;
-use std::{
-    io, ptr,
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
-    time::Duration,
-};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+use std::{io, ptr};
 
 /// How many bytes of calls may be on their way to a worker.
 const CALLS: usize = 1 << 18;

@@ -6,10 +6,8 @@
 //! wake up. In a lively talk, two processors are a good deal faster; and as the scheduler sees two processes that
 //! hardly do anything, the worker moves away by itself.
 
-use std::{
-    sync::atomic::{AtomicU32, Ordering},
-    time::{Duration, Instant},
-};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 /// Where a side runs. Zero at first: nobody knows.
 #[derive(Debug, Default)]

@@ -2,20 +2,17 @@
 //!
 //! The worker has one thread for both, and believes its parent, but for positions that make no sense.
 
-use crate::{
-    os::{self, Handle},
-    transport::ring::{
-        ALIGN, BellPage, CALLS, COLLECTOR, CORRUPT, HEAD, LEADER, REPORTS, RingMemory, WHOLE, copy_in, copy_out, place,
-        positions::{Reading, Writing},
-        processor::Talk,
-        spin::Spin,
-    },
+use crate::os::{self, Handle};
+use crate::transport::ring::positions::{Reading, Writing};
+use crate::transport::ring::processor::Talk;
+use crate::transport::ring::spin::Spin;
+use crate::transport::ring::{
+    ALIGN, BellPage, CALLS, COLLECTOR, CORRUPT, HEAD, LEADER, REPORTS, RingMemory, WHOLE, copy_in, copy_out, place,
 };
-use std::{
-    io,
-    sync::{Arc, atomic::Ordering},
-    time::{Duration, Instant},
-};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 /// What a worker has of both rings.
 pub(crate) fn worker_ends((memory, bells): (Handle, Handle)) -> io::Result<(CallReceiver, ReportSender)> {

@@ -2,7 +2,10 @@
 
 use crate::os::Allowed;
 use rustix::fs::{FileType, Stat, fstat, fstatfs, major, minor};
-use std::{ffi::OsString, io, os::fd::AsFd, path::Path};
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::Path;
 
 use landlock::PathFd;
 

@@ -11,7 +11,8 @@ use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen as Length, SeccompCmpOp as Op, SeccompCondition, SeccompFilter,
     SeccompRule, apply_filter_all_threads, sock_filter,
 };
-use std::{collections::BTreeMap, io};
+use std::collections::BTreeMap;
+use std::io;
 
 /// The highest number of a system call that this list was made with: that of Linux 6.18.
 const LATEST: u32 = 469;

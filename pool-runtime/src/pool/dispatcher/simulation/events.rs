@@ -1,6 +1,7 @@
 //! What happens in a simulated world: to the dispatcher, and because of it.
 
-use crate::{pool::dispatcher::simulation::*, protocol};
+use crate::pool::dispatcher::simulation::*;
+use crate::protocol;
 
 impl World {
     // ---- what the dispatcher wants ----

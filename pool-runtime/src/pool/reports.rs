@@ -57,9 +57,13 @@ impl Sink for Heard<'_> {
         let mut reader = RecordReader::new(stream);
         let (mut runs, mut ended) = (Vec::new(), Vec::new());
         let mut core = lock(&self.inner.core);
+        // Where the latest values begin in the stream.
+        let mut begin = 0;
         let told = loop {
+            let at = reader.position();
             let told = match reader.next() {
                 Ok(Some(Record::Values(values))) => {
+                    begin = at;
                     runs.push(values);
                     let report = Report { first: values.first(), count: values.count(), failed: None };
                     core.dispatcher.reported(seat, epoch, report, &mut ended)
@@ -95,7 +99,9 @@ impl Sink for Heard<'_> {
         let any = !ended.is_empty();
         let whole = match (&ended[..], &runs[..]) {
             // It need not be copied once more.
-            ([Ended { how: How::Values { .. }, first, .. }], [only]) if only.count() == 1 && only.size() >= LARGE => {
+            ([Ended { how: How::Values { .. }, first, .. }], [only])
+                if begin == 0 && only.count() == 1 && only.size() >= LARGE =>
+            {
                 let (first, payload, size) = (*first, only.payload_range(), only.size());
                 let rest = stream.split_off(size.min(stream.len()));
                 let record = std::mem::replace(stream, rest);

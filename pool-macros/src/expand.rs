@@ -5,7 +5,7 @@
 
 use crate::options::{Located, Options};
 use crate::parameter::{Parameter, Passing};
-use crate::signature::Task;
+use crate::signature::TaskFunction;
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
 use std::time::Duration;
@@ -15,8 +15,8 @@ use syn::spanned::Spanned as _;
 use syn::{Attribute, Meta, Token, Type, parse_quote, parse_quote_spanned};
 
 /// The items that replace the annotated function.
-pub fn expand(task: &Task) -> TokenStream {
-    let Task { function, options, parameters, output, text } = task;
+pub fn expand(task: &TaskFunction) -> TokenStream {
+    let TaskFunction { function, options, parameters, output, text } = task;
     let (name, vis) = (&function.sig.ident, &function.vis);
     let plain_name = name.unraw().to_string();
     let krate = &match &options.krate {

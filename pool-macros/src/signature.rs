@@ -12,7 +12,7 @@ use proc_macro2::{Span, TokenStream};
 use syn::{Error, FnArg, GenericParam, Generics, Item, ItemFn, ReturnType, Safety, Signature, Type, parse_quote};
 
 /// A function that can be a task.
-pub struct Task {
+pub struct TaskFunction {
     /// The function as it is emitted: without `#[state]`.
     pub function: ItemFn,
     pub options: Options,
@@ -23,7 +23,7 @@ pub struct Task {
 }
 
 /// Reads the options and the function. If anything is refused, the error is what to emit instead of the expansion.
-pub fn parse(options: TokenStream, item: TokenStream) -> Result<Task, TokenStream> {
+pub fn parse(options: TokenStream, item: TokenStream) -> Result<TaskFunction, TokenStream> {
     let mut refusals = Refusals::default();
     let mut function: ItemFn = match syn::parse2(item.clone()) {
         Ok(function) => function,
@@ -59,7 +59,7 @@ pub fn parse(options: TokenStream, item: TokenStream) -> Result<Task, TokenStrea
     let output = returned(output, position, generics, &mut refusals);
 
     if refusals.is_empty() {
-        Ok(Task { function, options, parameters, output, text })
+        Ok(TaskFunction { function, options, parameters, output, text })
     } else {
         Err(refusals.after(function))
     }

@@ -14,7 +14,7 @@ use crate::identity::{self, ProcessInfo};
 use crate::job::{Decode, decode_value};
 use crate::memory::Hold;
 use crate::options::{Stdio, WorkerOptions, surroundings};
-use crate::os::Child;
+use crate::os::{Child, HandleRef};
 use crate::peer::handshake;
 use crate::peer::spawn::Launch;
 use crate::policy::{Policy, Wish};
@@ -26,7 +26,6 @@ use crate::sync::lock;
 use crate::task::{Body, RawCall, TaskCall};
 use std::fmt;
 use std::io::{PipeReader, PipeWriter};
-use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -369,7 +368,7 @@ impl<R> RunningProcess<R> {
     }
 
     /// A descriptor that becomes readable when the process ends, and stays so: for `poll` and its like.
-    pub fn sentinel(&self) -> BorrowedFd<'_> {
+    pub fn sentinel(&self) -> HandleRef<'_> {
         self.child.process.sentinel()
     }
 

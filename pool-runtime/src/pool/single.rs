@@ -78,9 +78,13 @@ impl Single {
         let end = move || {
             then();
             let returned = lock(&told.returned).take();
-            let returned = returned.unwrap_or_else(|| match process.status() {
-                Some(status) if status.success() => Ok(Vec::new()),
-                _ => Err(lock(&pool.core).trouble.clone().unwrap_or_else(|| Error::invalid("has ended"))),
+            // Without a call, it has done its work if it was ready and left.
+            let returned = returned.unwrap_or_else(|| {
+                let core = lock(&pool.core);
+                match process.status() {
+                    Some(status) if status.success() && core.dispatcher.ever_ready() => Ok(Vec::new()),
+                    _ => Err(core.trouble.clone().unwrap_or_else(|| Error::invalid("has ended"))),
+                }
             });
             *lock(&told.over) = Some(returned);
             told.changed.notify_all();

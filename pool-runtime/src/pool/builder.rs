@@ -343,7 +343,7 @@ impl PoolBuilder {
     /// all: then a file has the report alone. There is none for a call that had not begun.
     ///
     /// `POOL_REPLAY=file program` runs the call of a file again, in one process: see the
-    /// [guide](crate#when-a-worker-dies).
+    /// [guide](crate::guide::deaths).
     ///
     /// ```
     /// # use pool_runtime::{Pool, Result, enter, task};

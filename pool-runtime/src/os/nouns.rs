@@ -53,6 +53,18 @@ pub(crate) fn borrow(handle: &Handle) -> HandleRef<'_> {
     return std::os::windows::io::AsHandle::as_handle(handle);
 }
 
+/// The processors that this process may use: the smaller of its affinity and its control group's quota.
+pub(crate) fn cpu_count() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Removes a variable from this process's environment.
+pub(crate) fn remove_variable(name: &str) {
+    // SAFETY: `enter` calls this first, before the program's own code, in a process of one thread. Where a program calls
+    // `enter` late and has threads by then, the standard library's own lock protects all access from Rust.
+    unsafe { std::env::remove_var(name) };
+}
+
 /// A process to start.
 #[derive(Debug)]
 pub(crate) struct Spawn<'s> {
@@ -76,6 +88,11 @@ pub(crate) enum End {
 }
 
 impl End {
+    /// `SIGKILL`.
+    pub(crate) const KILLED: Self = Self::Signal(9);
+    /// `SIGABRT`.
+    pub(crate) const ABORTED: Self = Self::Signal(6);
+
     /// The exit code, if it exited.
     pub(crate) fn code(self) -> Option<i32> {
         match self {
@@ -95,10 +112,15 @@ impl End {
     pub(crate) fn success(self) -> bool {
         self == Self::Exited(0)
     }
+
+    /// By a signal that others send? `SIGHUP`, `SIGINT`, `SIGKILL` and `SIGTERM` have these numbers on every Unix.
+    pub(crate) fn was_killed(self) -> bool {
+        matches!(self, Self::Signal(1 | 2 | 9 | 15))
+    }
 }
 
 /// What a process has used of the machine, as the system counts it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Usage {
     pub(crate) user: Duration,
     pub(crate) system: Duration,
@@ -151,6 +173,15 @@ pub(crate) enum Delivery {
     Take { id: u64, handle: io::Result<Handle> },
     /// There will be no more talk of `id`.
     Release { id: u64 },
+}
+
+/// The next packet of a [`Link`](super::Link), before it is received.
+#[derive(Debug)]
+pub(crate) struct Peeked {
+    pub(crate) head: [u8; 16],
+    /// Of the whole packet; 0 at the end of the channel.
+    pub(crate) length: usize,
+    pub(crate) has_handles: bool,
 }
 
 /// How sure it is that the kernel's OOM killer has ended a process.

@@ -5,17 +5,6 @@ use std::fmt;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 
-impl End {
-    /// That of a process which was killed outright.
-    pub(crate) const KILLED: Self = Self::Signal(libc::SIGKILL);
-    pub(crate) const ABORTED: Self = Self::Signal(libc::SIGABRT);
-
-    /// By a signal that comes from others?
-    pub(crate) fn was_killed(self) -> bool {
-        matches!(self, Self::Signal(libc::SIGKILL | libc::SIGTERM | libc::SIGINT | libc::SIGHUP))
-    }
-}
-
 /// As the standard library prints an `ExitStatus`.
 impl fmt::Display for End {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

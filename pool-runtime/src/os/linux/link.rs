@@ -1,6 +1,6 @@
 //! The socket inside one end of an ipc-channel, which the crate keeps to itself.
 
-use crate::os::{Handle, HandleRef};
+use crate::os::{Handle, HandleRef, Peeked};
 use rustix::net::sockopt::socket_type;
 use rustix::net::{RecvAncillaryBuffer, RecvFlags, ReturnFlags, SocketType, recvmsg};
 use std::fmt::Debug;
@@ -14,15 +14,6 @@ use std::sync::Arc;
 pub(crate) struct Link<E> {
     end: E,
     number: RawFd,
-}
-
-/// The next packet of a socket, before it is received.
-#[derive(Debug)]
-pub(crate) struct Peeked {
-    pub(crate) head: [u8; 16],
-    /// Of the whole packet; 0 at the end of the channel.
-    pub(crate) length: usize,
-    pub(crate) has_handles: bool,
 }
 
 impl<E: Debug> Link<E> {

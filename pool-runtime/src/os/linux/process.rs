@@ -6,14 +6,6 @@ pub(crate) fn exit_now(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
-/// Removes a variable from this process's environment.
-pub(crate) fn remove_variable(name: &str) {
-    // SAFETY: this is the first thing that `enter` does, before the program's own code, in a process that has one
-    // thread. Where a program calls `enter` late and has threads by then, the standard library's own lock protects all
-    // access from Rust.
-    unsafe { std::env::remove_var(name) };
-}
-
 /// Has this process more rights than the one that has started it, by its file's owner, group or capabilities?
 pub(crate) fn has_more_rights() -> bool {
     // SAFETY: asks for a number.

@@ -4,11 +4,6 @@ use rustix::process::setpriority_process;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
 use std::io;
 
-/// The processors this process may use: the smaller of its affinity and its cgroup's quota.
-pub(crate) fn cpu_count() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
-}
-
 /// The processors on which this thread, and so what it starts, may run.
 pub(crate) fn usable_cpus() -> Vec<usize> {
     let usable = sched_getaffinity(None).unwrap_or_default();

@@ -60,8 +60,8 @@ pub(crate) fn cpu_count() -> usize {
 
 /// Removes a variable from this process's environment.
 pub(crate) fn remove_variable(name: &str) {
-    // SAFETY: `enter` calls this first, before the program's own code, in a process of one thread. Where a program calls
-    // `enter` late and has threads by then, the standard library's own lock protects all access from Rust.
+    // SAFETY: `enter` calls this first, before the program's own code, in a process of one thread. Where a program
+    // calls `enter` late and has threads by then, the standard library's own lock protects all access from Rust.
     unsafe { std::env::remove_var(name) };
 }
 

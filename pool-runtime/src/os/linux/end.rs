@@ -1,4 +1,4 @@
-//! What the signals mean that a process can end by.
+//! How the end of a process is printed.
 
 use crate::os::End;
 use std::fmt;
@@ -18,10 +18,8 @@ impl fmt::Display for End {
 
 /// ` (SIGSEGV)`, or nothing for a number without a name.
 pub(crate) fn signal_name(signal: i32) -> String {
-    // The standard library knows the names, but only prints them inside of a status: "signal: 11 (SIGSEGV)".
+    // The standard library only prints a name as a part of a status: "signal: 11 (SIGSEGV)".
     let status = End::Signal(signal).to_string();
-    match (status.find('('), status.find(')')) {
-        (Some(open), Some(close)) if open < close => format!(" {}", &status[open..=close]),
-        _ => String::new(),
-    }
+    let name = status.split_once('(').and_then(|(_, rest)| rest.split_once(')'));
+    name.map(|(name, _)| format!(" ({name})")).unwrap_or_default()
 }

@@ -1,10 +1,9 @@
 //! The operating system, as the rest of the crate sees it: an interface, and one implementation per system.
 //!
-//! Above this module nothing names a descriptor, a an error number or a page size, and nothing uses `libc`,
-//! `rustix` or `cfg(target_os)`. This file has what every system shares. [`linux`] implements the rest, one file per
-//! role, and the port to another system repeats its file names. Until there is one, `unsupported` stands in: there the
-//! crate compiles, threads run calls, and whatever would start a process is an error of the kind
-//! [`Unsupported`](io::ErrorKind::Unsupported).
+//! Outside of this module nothing names a descriptor, an error number or a page size, and nothing uses `libc`, `rustix`
+//! or `cfg(target_os)`. [`linux`] implements the interface, one file per role, and a port to another system repeats its
+//! file names. On other systems `unsupported` stands in: threads run calls, and starting a process is an error of the
+//! kind [`Unsupported`](std::io::ErrorKind::Unsupported).
 //!
 //! | noun | what it promises | why other systems differ |
 //! |---|---|---|

@@ -26,8 +26,7 @@ pub(crate) struct Files {
 
 /// A path from the root on, and the file or directory to which it led when the sandbox was made.
 ///
-/// A worker that may write above a path could replace it by a link to anything, which the next worker would be allowed.
-/// So each worker compares what it opens.
+/// Each worker compares what it opens: one that may write above a path could have put a link to anything there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Allowed {
     pub(crate) path: OsString,
@@ -50,7 +49,6 @@ pub(crate) struct ResourceLimits {
     pub(crate) open_files: Option<u64>,
 }
 
-/// What a kernel can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Abilities {
     /// The version of Landlock; 0 if there is none.
@@ -58,9 +56,8 @@ pub(crate) struct Abilities {
     pub(crate) seccomp: bool,
 }
 
-/// The version of Landlock that can deny truncating files: Linux 6.2.
+/// The versions of Landlock that can deny truncating files (Linux 6.2), and signals (Linux 6.12).
 const TRUNCATES: i32 = 3;
-/// The one that can deny signals: Linux 6.12.
 pub(super) const SCOPES: i32 = 6;
 
 impl Confinement {

@@ -21,7 +21,6 @@ pub(crate) struct Given<H> {
     /// The two ends of its channels.
     pub(crate) reads: H,
     pub(crate) writes: H,
-    /// Its status page.
     pub(crate) status: H,
     /// The socket through which shared memory arrives.
     pub(crate) passed: H,
@@ -58,14 +57,12 @@ pub(crate) fn cpu_count() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// Removes a variable from this process's environment.
 pub(crate) fn remove_variable(name: &str) {
     // SAFETY: `enter` calls this first, before the program's own code, in a process of one thread. Where a program
     // calls `enter` late and has threads by then, the standard library's own lock protects all access from Rust.
     unsafe { std::env::remove_var(name) };
 }
 
-/// A process to start.
 #[derive(Debug)]
 pub(crate) struct Spawn<'s> {
     pub(crate) program: &'s OsStr,
@@ -86,9 +83,7 @@ pub(crate) enum End {
 }
 
 impl End {
-    /// `SIGKILL`.
     pub(crate) const KILLED: Self = Self::Signal(9);
-    /// `SIGABRT`.
     pub(crate) const ABORTED: Self = Self::Signal(6);
 
     pub(crate) fn code(self) -> Option<i32> {

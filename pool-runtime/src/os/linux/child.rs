@@ -12,14 +12,12 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// A process that this one started and has not forgotten.
 #[derive(Debug)]
 pub(crate) struct Child {
     pid: Pid,
     pidfd: OwnedFd,
     /// Set once, when it is reaped; None in it if something else in this program has taken the status.
     status: OnceLock<Option<(End, Usage)>>,
-    /// This process has sent it `SIGKILL`.
     killed: AtomicBool,
 }
 
@@ -37,7 +35,6 @@ impl Usage {
         }
     }
 
-    /// What this process has used until now.
     pub(crate) fn of_this_process() -> Self {
         let mut raw = MaybeUninit::<libc::rusage>::zeroed();
         // SAFETY: the pointer is that of a usage, for which all zeroes is a value.
@@ -98,7 +95,6 @@ impl Child {
         self.signal(Signal::INT)
     }
 
-    /// Has it ended? Does not wait.
     pub(crate) fn has_ended(&self) -> bool {
         self.wait_timeout(Some(Duration::ZERO))
     }
@@ -125,12 +121,10 @@ impl Child {
         self.status()
     }
 
-    /// How it ended, if it has and is reaped.
     pub(crate) fn status(&self) -> Option<End> {
         self.status.get()?.map(|(end, _)| end)
     }
 
-    /// What it has used, if it has ended and is reaped.
     pub(crate) fn usage(&self) -> Option<Usage> {
         self.status.get()?.map(|(_, usage)| usage)
     }

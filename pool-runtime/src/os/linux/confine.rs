@@ -25,7 +25,6 @@ use rustix::thread::{
 use std::io;
 
 impl Abilities {
-    /// Those of the running kernel.
     pub(crate) fn here() -> Self {
         const VERSION: u32 = 1;
         // SAFETY: without attributes, of length 0, the call only returns the version.
@@ -42,14 +41,11 @@ impl Abilities {
 }
 
 impl Confinement {
-    /// Confines this process, as far as such a kernel can.
+    /// Confines this process, as far as such a kernel can. An error says what was refused or is missing; the process
+    /// has to end then, as it may be half confined.
     ///
     /// Landlock and capabilities belong to a thread, not to a process. So there must be no threads but the calling one
     /// and as many as `wait` and run nothing of the user's.
-    ///
-    /// # Errors
-    ///
-    /// What was refused, or is missing. The process has to end then: it may be half confined.
     pub(crate) fn apply(&self, kernel: Abilities, wait: usize) -> Result<(), String> {
         self.check(kernel)?;
         if self.denies() && !self.best_effort {
@@ -97,7 +93,6 @@ fn keep_capabilities(kept: CapabilitySet) -> rustix::io::Result<()> {
     if next == now { Ok(()) } else { set_capabilities(None, next) }
 }
 
-/// Checks that this process has no other threads but so many.
 fn check_alone(wait: usize) -> Result<(), String> {
     let threads = match std::fs::read_dir("/proc/self/task") {
         Ok(threads) => threads.count(),
@@ -146,7 +141,6 @@ impl Files {
     }
 }
 
-/// Allows this of a file, or of all below a directory.
 fn below(fd: PathFd, kind: FileType, access: BitFlags<AccessFs>, abi: ABI) -> PathBeneath<PathFd> {
     let access = match kind {
         FileType::Directory => access,

@@ -5,9 +5,8 @@
 //!                                                                 └── an alarm ends it if it takes too long
 //! ```
 //!
-//! The process may be in any state, so nothing in the handler may allocate, lock, or wait without a limit. The process
-//! dies of the signal that it would have died of without the handler: the action from before gets it, or the system. A
-//! handler that the program installs later replaces this one.
+//! The process may be in any state, so the handler must not allocate, lock, or wait without a limit. The process dies
+//! of the same signal as without the handler. A handler that the program installs later replaces this one.
 //!
 //! Addresses are noted as distances from an [`anchor`], as the same program has other addresses in another process.
 
@@ -24,12 +23,10 @@ use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Arc, OnceLock};
 
-/// What programs crash with.
 const SIGNALS: [c_int; 5] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGABRT];
 
 impl Crash {
-    /// The address that the process should not have touched, if that is what it died of. A signal that was sent, or one
-    /// for another reason, has none.
+    /// The address that the process should not have touched. None if it did not die of that.
     pub(crate) fn fault_address(&self) -> Option<u64> {
         (self.code > 0 && self.code < 0x80 && matches!(self.signal, libc::SIGSEGV | libc::SIGBUS))
             .then_some(self.address)
@@ -53,7 +50,6 @@ static SCENE: OnceLock<Scene> = OnceLock::new();
 /// The thread that is noting a crash.
 static NOTING: AtomicI32 = AtomicI32::new(0);
 static NOTED: AtomicBool = AtomicBool::new(false);
-/// What the alarm ends the process with.
 static DYING_OF: AtomicI32 = AtomicI32::new(libc::SIGABRT);
 
 /// A place in the program from which others are counted.
@@ -67,8 +63,7 @@ fn ids() -> (c_int, c_int) {
     unsafe { (libc::getpid(), libc::gettid()) }
 }
 
-/// Makes this process note its crashes in `sink`. To be called on its main thread, once; if the system refuses
-/// something, crashes are as they are without it.
+/// Makes this process note its crashes in `sink`, as far as the system lets it. For the main thread, once.
 pub(crate) fn install(sink: Arc<dyn CrashSink>) {
     let before = SIGNALS.map(|signal| action(signal).unwrap_or_else(|| action_of(libc::SIG_DFL, 0, &[])));
     let (pid, main) = ids();
@@ -132,9 +127,8 @@ fn place(context: &libc::ucontext_t) -> (usize, usize) {
     };
 }
 
-/// Was it the guard behind a stack that was touched? Memory near the end of a stack in use exists otherwise: a function
-/// touches its own frame, or, when it is called, what is just below. Beyond the beginning of a stack there may be no
-/// memory either; for the main thread, `origin` tells the two apart.
+/// Was the guard page of a stack touched? Near the end of a stack in use, all other memory exists. Beyond its beginning
+/// there may be none either; for the main thread, `origin` tells the two apart.
 fn is_overflow(
     signal: c_int,
     code: c_int,
@@ -144,7 +138,6 @@ fn is_overflow(
 ) -> bool {
     /// Frames of at most this size are entered without touching each of their pages.
     const FRAME: usize = 1 << 16;
-    /// No stack is shorter.
     const SHORTEST: usize = 1 << 15;
     let (no_memory, no_right) = (1, 2);
     let above = if origin.is_some() { FRAME } else { page_size };
@@ -220,7 +213,7 @@ fn wait_until_noted() {
     }
 }
 
-/// Is there enough stack to follow the frames? The threads of the standard library have little for their handlers.
+/// Is there enough stack to follow the frames? The standard library gives its threads little for their handlers.
 fn has_room() -> bool {
     let mut stack = MaybeUninit::<libc::stack_t>::zeroed();
     // SAFETY: only asks for the stack that the thread's handlers have.
@@ -231,7 +224,6 @@ fn has_room() -> bool {
     stack.ss_flags & libc::SS_ONSTACK == 0 || stack.ss_size >= 48 << 10
 }
 
-/// Ends the process if `work` does not.
 fn with_alarm(signal: c_int, work: impl FnOnce()) {
     extern "C" fn on_alarm(_: c_int) {
         let signal = DYING_OF.load(Ordering::Relaxed);
@@ -258,8 +250,8 @@ fn with_alarm(signal: c_int, work: impl FnOnce()) {
     }
 }
 
-/// Notes where the thread was, and how it got there. A `lost` thread has called an address without a function, where
-/// the unwinder would find nothing.
+/// Notes where the thread was, and who called it. The unwinder finds nothing for a `lost` thread: it has called an
+/// address without a function, and the stack has the return address.
 fn note_frames(sink: &dyn CrashSink, next: usize, stack: usize, lost: bool) {
     let anchor = anchor() as u64;
     let note = |address: usize| sink.note_frame((address as u64).wrapping_sub(anchor));
@@ -268,7 +260,6 @@ fn note_frames(sink: &dyn CrashSink, next: usize, stack: usize, lost: bool) {
         return;
     }
     if lost {
-        // The return address on the stack tells the caller.
         #[cfg(target_arch = "x86_64")]
         if stack != 0 {
             // SAFETY: none is needed: without memory there, the process dies of that instead.
@@ -281,7 +272,6 @@ fn note_frames(sink: &dyn CrashSink, next: usize, stack: usize, lost: bool) {
     unsafe {
         backtrace::trace_unsynchronized(|frame| {
             let address = frame.ip().addr();
-            // The frames before it are the handler's.
             let is_behind = found;
             found |= address == next;
             !is_behind || note(address)
@@ -299,7 +289,6 @@ fn report_overflow(on_main: bool) {
     let _ = writev(stderr(), &text.map(IoSlice::new));
 }
 
-/// Where this program has code, in this process.
 fn code() -> &'static [Range<usize>] {
     extern "C" fn see(info: *mut libc::dl_phdr_info, _: libc::size_t, found: *mut c_void) -> c_int {
         // SAFETY: the loader passes the description of an object, and what was handed to it below.

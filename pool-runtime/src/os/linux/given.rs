@@ -5,7 +5,6 @@ use crate::os::{Given, Handle, Io};
 use std::os::fd::RawFd;
 use std::{fmt, io};
 
-/// The first number.
 const FIRST: RawFd = 3;
 
 /// What a worker was given, as text, for its environment.
@@ -26,8 +25,7 @@ impl<H> Given<H> {
         (FIRST..).zip(always.into_iter().chain(&self.stdout).chain(rings))
     }
 
-    /// Finds what this process was started with besides: nothing where that is closed at the start. Before it opens
-    /// anything.
+    /// Finds what else this process was started with, before it opens anything.
     pub(crate) fn strays(&self) -> io::Result<Strays> {
         if spawn::closes_the_rest() {
             return Ok(Strays(Vec::new()));
@@ -37,7 +35,6 @@ impl<H> Given<H> {
 }
 
 impl Given<Io<'_>> {
-    /// What the worker finds them by.
     pub(crate) fn manifest(&self) -> io::Result<Manifest> {
         let socket = match self.reads {
             Io::Handle(socket) => file::identity(socket)?,
@@ -60,11 +57,7 @@ impl Manifest {
         Some(Self { socket: socket.parse().ok()?, stdout: stdout == "1", rings: rings == "1" })
     }
 
-    /// Takes them. Once, and before this process opens anything.
-    ///
-    /// # Errors
-    ///
-    /// Names the one that is missing.
+    /// Takes them, once, before this process opens anything. An error names what is missing.
     pub(crate) fn take(self) -> Result<Given<Handle>, String> {
         let mut numbers = FIRST..;
         let mut next = |what: &str| {

@@ -9,8 +9,7 @@ pub(super) fn above_standard(fd: impl AsFd, least: RawFd) -> io::Result<OwnedFd>
     Ok(fcntl_dupfd_cloexec(fd, least)?)
 }
 
-/// The same descriptor, under a number that is not one of the standard streams': if the program has closed those,
-/// whatever it prints would go into `fd`.
+/// The same descriptor, under a number that is no standard stream's, so that nothing that is printed goes into it.
 pub(super) fn beyond_standard(fd: OwnedFd) -> io::Result<OwnedFd> {
     if fd.as_raw_fd() > 2 { Ok(fd) } else { above_standard(fd, 3) }
 }
@@ -21,9 +20,7 @@ pub(crate) fn pipe() -> io::Result<(PipeReader, PipeWriter)> {
     Ok((beyond_standard(reader.into())?.into(), beyond_standard(writer.into())?.into()))
 }
 
-/// Takes over a descriptor that this process was started with, and closes it on exec from now on.
-///
-/// Nobody else may know of it; a number that is not open is an error.
+/// Takes over a descriptor that this process was started with and nobody else knows of, and makes it close-on-exec.
 pub(super) fn adopt(number: RawFd) -> io::Result<OwnedFd> {
     // SAFETY: only borrowed for the one call, which fails if the number is not open.
     fcntl_setfd(unsafe { BorrowedFd::borrow_raw(number) }, FdFlags::CLOEXEC)?;

@@ -19,13 +19,8 @@ pub(crate) struct Link<E> {
 }
 
 impl<E: Debug> Link<E> {
-    /// Finds the socket.
-    ///
-    /// ipc-channel prints its number: `…{ fd: SharedFileDescriptor(7) }`, `…{ fd: Cell { value: 8 } }`.
-    ///
-    /// # Errors
-    ///
-    /// It prints something else: a wrong number is never used.
+    /// Finds the socket, whose number ipc-channel prints: `…{ fd: SharedFileDescriptor(7) }`, `…{ fd: Cell { value: 8 }
+    /// }`. An error if it prints something else: a wrong number is never used.
     pub(crate) fn new(end: E) -> io::Result<Self> {
         let shown = format!("{end:?}");
         let numbers: Vec<_> = shown.split(|c: char| !c.is_ascii_digit()).filter(|digits| !digits.is_empty()).collect();
@@ -56,7 +51,6 @@ impl<E> Link<E> {
         unsafe { BorrowedFd::borrow_raw(self.number) }
     }
 
-    /// Another handle of its socket.
     pub(crate) fn duplicate(&self) -> io::Result<Handle> {
         self.handle().try_clone_to_owned()
     }
@@ -87,7 +81,6 @@ impl<E> Deref for Link<E> {
     }
 }
 
-/// The number of a link's socket, for a [`SharedSocket`].
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SocketNumber(RawFd);
 

@@ -1,5 +1,4 @@
-//! Memory that two processes write: a memfd. Its size is sealed, so that no access to it can fault, and it has no name
-//! that could be left behind.
+//! Memory that two processes write: a memfd. Its size is sealed, so that no access to it can fault.
 
 use super::handle::beyond_standard;
 use crate::os::{GRANULE, Handle, MEMORY_ALIGN};
@@ -49,9 +48,7 @@ pub(crate) fn prefer_huge_pages<T>(memory: &mut [MaybeUninit<T>]) {
     }
 }
 
-/// A mapping of memory that another process may write at any time.
-///
-/// It hands out a raw pointer alone: each user has to argue what may be done with it.
+/// A mapping of memory that another process may write at any time, so each user of its pointer has to argue for it.
 #[derive(Debug)]
 pub(crate) struct Mapping {
     start: NonNull<u8>,
@@ -64,7 +61,6 @@ unsafe impl Send for Mapping {}
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
-    /// Takes over a mapping of this size.
     fn own(start: *mut c_void, size: usize) -> io::Result<Self> {
         Ok(Self { start: NonNull::new(start.cast()).ok_or(io::ErrorKind::OutOfMemory)?, size })
     }
@@ -78,7 +74,6 @@ impl Mapping {
         Self::own(unsafe { mmap(ptr::null_mut(), size, protection, flags, fd, 0)? }, size)
     }
 
-    /// Maps the first `size` bytes to read and write.
     pub(crate) fn new(handle: &Handle, size: usize) -> io::Result<Self> {
         Self::of(handle, size, READ_WRITE, MapFlags::SHARED)
     }

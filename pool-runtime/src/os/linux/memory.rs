@@ -1,7 +1,6 @@
 //! Memory that is filled once and then read in place by any number of processes: a memfd.
 //!
-//! It has no name that could be left behind: the kernel frees it with the last descriptor and the last mapping, however
-//! their processes end.
+//! It has no name: the kernel frees it with the last descriptor and the last mapping, however their processes end.
 //!
 //! ```text
 //!   maker     memfd ─▶ filled ─▶ sealed ─▶ mapped ═══ the same pages ═══ mapped ◀─ seals checked ◀─ memfd   receiver
@@ -9,12 +8,11 @@
 //! ```
 //!
 //! Nobody reads it before it is sealed, and nobody writes it afterwards, so it can be borrowed as a slice.
-//! [Reusable](Memory::reusable) memory is for the arena alone: its length is fixed, its maker writes it again and
-//! again, and a reader holds it meanwhile. Memory that could be truncated while it is read is never mapped.
+//! [Reusable](Memory::reusable) memory is for the arena alone: its length is fixed. Its maker writes it before it sends
+//! a call that refers to it, and not again until that call has ended. Memory that could be truncated is never mapped.
 //!
-//! Most of the cost is filling it, as each page is new. `write` takes a new page and copies into it; through a mapping,
-//! the page is zeroed first, and each one faults, which takes half as long again for 64 MiB. So all memory is written,
-//! except what has to be filled in place.
+//! Most of the cost is filling new pages. `write` copies into them; through a mapping, each one faults and is zeroed
+//! first, which takes half as long again for 64 MiB. So only what has to be filled in place is.
 
 use super::mapping::{Mapping, READ_WRITE, memfd};
 use crate::os::{Handle, HandleRef};
@@ -50,11 +48,7 @@ impl Memory {
         draft.seal()
     }
 
-    /// New memory of `length` bytes, which are zero until `fill` has filled them in place.
-    ///
-    /// # Panics
-    ///
-    /// If `fill` does; nothing is left behind.
+    /// New memory of `length` bytes, zero at first, which `fill` fills in place. If it panics, nothing is left behind.
     pub(crate) fn create(length: usize, fill: impl FnOnce(&mut [u8])) -> io::Result<Self> {
         let draft = Draft::new(length)?;
         let mapping = writable(&draft.file, length)?;
@@ -65,11 +59,7 @@ impl Memory {
         draft.seal()
     }
 
-    /// Maps memory that another process made: sealed, or [reusable](Self::reusable).
-    ///
-    /// # Errors
-    ///
-    /// It is not sealed, or no memory at all.
+    /// Maps memory that another process made: sealed, or [reusable](Self::reusable). Anything else is an error.
     pub(crate) fn open(fd: Handle) -> io::Result<Self> {
         // What cannot be sealed, such as a file with a name, has no seals to get.
         let seals = fcntl_get_seals(&fd).unwrap_or(SealFlags::empty());
@@ -78,9 +68,7 @@ impl Memory {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "the memory is not sealed: it could change"));
         }
         let length = usize::try_from(fstat(&fd)?.st_size).map_err(|_| Errno::OVERFLOW)?;
-        // Before Linux 6.7, sealed memory can only be mapped private; that never copies pages which nobody can write.
-        // The maker of reusable memory writes it before it sends a call that refers to it, and not until that has
-        // ended.
+        // Before Linux 6.7, sealed memory can only be mapped private; pages that nobody can write are never copied.
         let flags = if sealed { MapFlags::PRIVATE } else { MapFlags::SHARED };
         Ok(Self { bytes: Mapping::of(&fd, length, ProtFlags::READ, flags)?, fd, sealed })
     }
@@ -92,7 +80,6 @@ impl Memory {
         unsafe { slice::from_raw_parts(self.bytes.start().as_ptr(), self.bytes.size()) }
     }
 
-    /// Will these bytes never change?
     pub(crate) fn is_sealed(&self) -> bool {
         self.sealed
     }
@@ -118,7 +105,6 @@ impl Memory {
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.bytes.start().as_ptr(), bytes.len()) };
     }
 
-    /// To be passed on.
     pub(crate) fn handle(&self) -> HandleRef<'_> {
         self.fd.as_fd()
     }
@@ -131,11 +117,7 @@ pub(crate) struct Draft {
 }
 
 impl Draft {
-    /// Empty memory that is to have `length` bytes.
-    ///
-    /// # Errors
-    ///
-    /// There is not as much memory, or no descriptor.
+    /// Empty memory that is to have `length` bytes. An error if there is not as much memory, or no descriptor.
     pub(crate) fn new(length: usize) -> io::Result<Self> {
         Self::named(c"pool-shared", length)
     }
@@ -145,12 +127,10 @@ impl Draft {
         Ok(Self { file: memfd(name)?.into() })
     }
 
-    /// Copies bytes to the end.
     pub(crate) fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.file.write_all(bytes)
     }
 
-    /// Nobody writes it from now on.
     pub(crate) fn seal(self) -> io::Result<Memory> {
         fcntl_add_seals(&self.file, ALL)?;
         Memory::open(self.file.into())

@@ -1,8 +1,7 @@
 //! Whether the kernel's OOM killer, which ends processes where memory has run out, has ended a process.
 //!
 //! The kernel's log names whom it killed, if this process may read it and shares the kernel's numbering of processes.
-//! Otherwise there are only counters, of the machine and of the process's cgroup: they tell that some process was
-//! killed.
+//! Otherwise, counters of the machine and of the process's cgroup tell that some process was killed.
 
 use crate::os::{OomKill, monotonic};
 use crate::sync::lock;
@@ -13,7 +12,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-/// What was so when a process began to work.
 #[derive(Debug)]
 pub(crate) struct OomWatch {
     pid: u32,
@@ -22,17 +20,14 @@ pub(crate) struct OomWatch {
     counters: Arc<Counters>,
 }
 
-/// Counts for the whole machine.
 const MACHINE: &str = "/proc/vmstat";
 
 /// The clocks of the kernel's log and of this process differ by less.
 const CLOCKS: Duration = Duration::from_secs(5);
 
-/// Files with a counter, and its value.
 type Counters = Vec<(PathBuf, u64)>;
 
-/// Reads the counters, once for all processes that begin to work at about the same time: that takes as long as some of
-/// the work of starting them.
+/// Reads the counters, once for all processes that begin to work at about the same time, as reading takes long.
 fn counters() -> Arc<Counters> {
     const SAME_TIME: Duration = Duration::from_secs(1);
     static LATEST: Mutex<Option<(Instant, Arc<Counters>)>> = Mutex::new(None);
@@ -49,7 +44,6 @@ fn counters() -> Arc<Counters> {
 }
 
 impl OomWatch {
-    /// Of a process that begins to work.
     pub(crate) fn new(pid: u32) -> Self {
         Self { pid, began: Duration::from_nanos(monotonic()), counters: counters() }
     }
@@ -66,13 +60,9 @@ impl OomWatch {
         if possible { verdict(self.is_logged().ok(), group, machine) } else { None }
     }
 
-    /// Does the kernel's log say that it has killed this process?
-    ///
-    /// # Errors
-    ///
-    /// It cannot be read from where the process began, or names processes by other numbers.
+    /// Does the kernel's log say that it has killed this process? An error if the log cannot be read back to when the
+    /// process began, or numbers processes differently.
     fn is_logged(&self) -> io::Result<bool> {
-        // The log has the numbers of the first namespace.
         const FIRST_NAMESPACE: &str = "pid:[4026531836]";
         /// More records than a log has.
         const RECORDS: usize = 1 << 16;

@@ -18,7 +18,6 @@ use rustix::net::{
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 
-/// The kind, and the number.
 const PACKET: usize = 16;
 const TAKE: u64 = 1;
 const RELEASE: u64 = 2;
@@ -32,11 +31,8 @@ pub(crate) fn pair() -> io::Result<(Handle, Handle)> {
     Ok((beyond_standard(one)?, beyond_standard(other)?))
 }
 
-/// Sends, if that can be done without waiting.
-///
-/// # Errors
-///
-/// `WouldBlock`: too much of what was sent is still unread. `BrokenPipe` or `ConnectionReset`: nobody will read it.
+/// Sends, without waiting. `WouldBlock`: too much of what was sent is still unread. `BrokenPipe` or `ConnectionReset`:
+/// nobody will read it.
 pub(crate) fn send(socket: &Handle, passed: &Passed<'_>) -> io::Result<()> {
     let (kind, id, fds) = match passed {
         Passed::Take { id, handle } => (TAKE, id, std::slice::from_ref(handle)),
@@ -54,7 +50,6 @@ pub(crate) fn send(socket: &Handle, passed: &Passed<'_>) -> io::Result<()> {
     });
     match sent {
         Ok(PACKET) => Ok(()),
-        // The kernel never truncates a packet.
         Ok(_) => Err(io::ErrorKind::WriteZero.into()),
         // The second: too many descriptors that this user has sent are still unread.
         Err(Errno::AGAIN | Errno::TOOMANYREFS) => Err(io::ErrorKind::WouldBlock.into()),
@@ -62,11 +57,8 @@ pub(crate) fn send(socket: &Handle, passed: &Passed<'_>) -> io::Result<()> {
     }
 }
 
-/// Waits for the next packet. None: the other end is closed, and all that it sent was received.
-///
-/// # Errors
-///
-/// `InvalidData`: the packet is corrupt. What came with it is closed, and the next one can be received.
+/// Waits for the next packet. None: the other end is closed, and all that it sent was received. `InvalidData`: the
+/// packet is corrupt; its descriptors are closed, and the next one can be received.
 pub(crate) fn receive(socket: &Handle) -> io::Result<Option<Delivery>> {
     let mut packet = [[0; 8]; 2];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];

@@ -6,7 +6,6 @@ use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::ptr;
 
-/// A set of these signals.
 pub(super) fn set_of(signals: &[c_int]) -> libc::sigset_t {
     let mut set = MaybeUninit::uninit();
     // SAFETY: the set is initialised before a member is added.
@@ -27,7 +26,6 @@ pub(super) fn set_mask(how: c_int, set: &libc::sigset_t) -> libc::sigset_t {
     before
 }
 
-/// An action with this handler, flags and blocked signals.
 pub(super) fn action_of(handler: usize, flags: c_int, blocked: &[c_int]) -> libc::sigaction {
     // SAFETY: all zeroes is a value of the structure, of plain numbers and no function.
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
@@ -57,9 +55,8 @@ pub(crate) fn block_all_signals() {
     ALL_BLOCKED.set(true);
 }
 
-/// Keeps Ctrl-C from ending this process, unless its program has installed an action of its own.
-///
-/// By a handler that does nothing: an ignored signal would stay ignored in the programs that this process starts.
+/// Keeps Ctrl-C from ending this process, unless its program has installed an action of its own. With a handler, as an
+/// ignored signal would stay ignored in the programs that this process starts.
 pub(crate) fn outlive_interrupts() {
     extern "C" fn nothing(_: c_int) {}
     if action(libc::SIGINT).is_some_and(|before| before.sa_sigaction == libc::SIG_DFL) {
@@ -70,8 +67,7 @@ pub(crate) fn outlive_interrupts() {
     }
 }
 
-/// While it lives, writing to a peer that is gone is an error for the calling thread, not a signal that ends the
-/// program.
+/// While it lives, writing to a peer that is gone is an error for the calling thread, not a signal to the program.
 ///
 /// ipc-channel sends without `MSG_NOSIGNAL`, and programs that want to die of a closed pipe set `SIGPIPE` to default.
 pub(crate) struct SigpipeHeld {

@@ -28,8 +28,7 @@ fn close_from() -> Option<CloseFrom> {
     }
 }
 
-/// Are descriptors that are neither close-on-exec nor meant for a new process closed when it starts? Otherwise it has
-/// them.
+/// Are descriptors that are neither close-on-exec nor meant for a new process closed when it starts?
 pub(super) fn closes_the_rest() -> bool {
     close_from().is_some()
 }
@@ -94,11 +93,7 @@ fn pointers(strings: &[CString]) -> Vec<*mut c_char> {
 }
 
 impl Spawn<'_> {
-    /// Starts it.
-    ///
-    /// # Errors
-    ///
-    /// What `posix_spawn` returns: no such program or directory, no more processes, memory or descriptors.
+    /// Starts it, or fails as `posix_spawn` does: no such program or directory, no more processes or memory.
     pub(crate) fn start(&self) -> io::Result<Child> {
         let program = c_string(self.program.as_bytes())?;
         let args = self.args.iter().map(|arg| c_string(arg.as_bytes())).collect::<io::Result<Vec<_>>>()?;

@@ -1,8 +1,7 @@
 //! The system calls that a confined process is denied: a seccomp filter.
 //!
-//! The list is of what is denied, as a program may use any of some hundred harmless calls. Calls that are newer than
-//! the list and those of other conventions (32 bits, x32) do not exist for a confined process. A denied call returns
-//! `EPERM`, so that the program can tell.
+//! The list is of what is denied, as a program may use any of some hundred harmless calls; they return `EPERM`. Calls
+//! that are newer than the list or of other conventions (32 bits, x32) do not exist for a confined process.
 
 use crate::os::Confinement;
 use rustix::io::Errno;
@@ -97,7 +96,6 @@ const ATTRIBUTES_BY_PATH: &[sys::c_long] = names! {
     SYS_chmod SYS_chown SYS_lchown SYS_utime SYS_utimes SYS_futimesat
 };
 
-/// Changes to the attributes of a file that is open.
 const ATTRIBUTES: &[sys::c_long] = names! { SYS_fchmod SYS_fchown SYS_fsetxattr SYS_fremovexattr SYS_utimensat };
 const ATTRIBUTE_CONTROLS: &[sys::Ioctl] = names! { FS_IOC_SETFLAGS FS_IOC_FSSETXATTR };
 
@@ -121,27 +119,23 @@ const MODES_OF_NEW: &[(sys::c_long, u8)] = &[
 /// `O_CREAT`; and what is in `O_TMPFILE` alone.
 const MAKING: [sys::c_int; 2] = [sys::O_CREAT, sys::O_TMPFILE & !sys::O_DIRECTORY];
 
-/// Which calls are denied, and when.
 #[derive(Default)]
 struct List(BTreeMap<i64, Vec<SeccompRule>>);
 
 /// What an argument has to be: its index, and how it compares. All are 32 bits, as the kernel takes them.
 type Condition = (u8, Op, u64);
 
-/// An argument has this flag.
 fn flag(index: u8, flag: sys::c_int) -> Condition {
     let flag = flag.cast_unsigned().into();
     (index, Op::MaskedEq(flag), flag)
 }
 
 impl List {
-    /// Whatever the arguments.
     fn deny(&mut self, calls: &[sys::c_long]) {
-        // No rules: always.
+        // No rules: whatever the arguments.
         self.0.extend(calls.iter().map(|call| (*call, Vec::new())));
     }
 
-    /// Where all conditions hold.
     fn deny_if(&mut self, call: sys::c_long, conditions: &[Condition]) -> Result<(), BackendError> {
         if self.0.get(&call).is_some_and(Vec::is_empty) {
             return Ok(());
@@ -227,9 +221,8 @@ impl List {
     }
 }
 
-/// Answers `ENOSYS` for calls that this list does not know, and for those whose arguments a filter cannot see, so that
-/// programs use older ones: `clone3`, whose flags say what is started, and, where files may be written, `openat2`,
-/// whose mode says what is made.
+/// Answers `ENOSYS` for unknown calls, and for those whose arguments a filter cannot see, so that programs use older
+/// ones: `clone3` with its flags and, where files may be written, `openat2` with its mode.
 fn unknown(confinement: &Confinement) -> BpfProgram {
     const LOAD: u16 = 0x20;
     const IF_GREATER: u16 = 0x25;

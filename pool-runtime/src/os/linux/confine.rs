@@ -69,7 +69,7 @@ impl Confinement {
     /// Drops what root could do beyond its files: it would lead out, or lift the limits. No program that is started
     /// gets it back, as the filter and Landlock require a process that gains no privileges by executing.
     fn drop_capabilities(&self) -> rustix::io::Result<()> {
-        // Landlock decides about files, whoever owns them. Without `FSETID`, no file is made or changed that runs with
+        // Landlock decides about files, whatever their owner. Without `FSETID`, no file is made or changed that runs with
         // others' rights. User ids are for becoming a user with fewer rights.
         const KEPT: CapabilitySet = CapabilitySet::DAC_OVERRIDE
             .union(CapabilitySet::DAC_READ_SEARCH)

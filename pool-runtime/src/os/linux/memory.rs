@@ -88,7 +88,7 @@ impl Memory {
     pub(crate) fn reusable(length: usize) -> io::Result<Self> {
         let draft = Draft::named(c"pool-arena", length)?;
         let bytes = writable(&draft.file, length)?;
-        // This mapping stays the only writable one: whoever gets the descriptor can only read.
+        // This mapping stays the only writable one: a process that gets the descriptor can only read.
         fcntl_add_seals(&draft.file, FIXED | SealFlags::FUTURE_WRITE | SealFlags::SEAL)?;
         Ok(Self { bytes, fd: draft.file.into(), sealed: false })
     }

@@ -1,4 +1,4 @@
-//! Linux 5.4 or newer, with glibc or musl. Needs pidfd, memfd and, for a few things, `/proc`.
+//! Linux 5.4 or newer, with glibc or musl. Needs pidfd, memfd and, in some places, `/proc`.
 
 mod barrier;
 mod bell;

@@ -1,4 +1,4 @@
-//! What a process is denied, as plain data, and what a system lacks for it. Carrying it out is the system's.
+//! What a process is denied, as plain data, and what a system lacks for it. Each system carries it out.
 
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
@@ -24,10 +24,9 @@ pub(crate) struct Files {
     pub(crate) executes: Vec<Allowed>,
 }
 
-/// A path from the root on, and what it led to when that was decided.
+/// A path from the root on, and the file or directory to which it led when the sandbox was made.
 ///
-/// A path is only a name: a worker that may write somewhere above it can put a link to anywhere in its place, and the
-/// worker after it would be let there. So each process opens it anew, and refuses what is another file or directory.
+/// Each worker compares what it opens: one that may write above a path could have put a link to anything there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Allowed {
     pub(crate) path: OsString,
@@ -36,7 +35,6 @@ pub(crate) struct Allowed {
 }
 
 impl Allowed {
-    /// The file or directory of this device and inode, to which the path leads now.
     pub(crate) fn new(path: PathBuf, (device, inode): (u64, u64)) -> Self {
         Self { path: path.into_os_string(), device, inode }
     }
@@ -51,7 +49,6 @@ pub(crate) struct ResourceLimits {
     pub(crate) open_files: Option<u64>,
 }
 
-/// What a kernel can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Abilities {
     /// The version of Landlock; 0 if there is none.
@@ -59,9 +56,8 @@ pub(crate) struct Abilities {
     pub(crate) seccomp: bool,
 }
 
-/// The version of Landlock that keeps files from being truncated: Linux 6.2.
+/// The versions of Landlock that can deny truncating files (Linux 6.2), and signals (Linux 6.12).
 const TRUNCATES: i32 = 3;
-/// The one that holds back signals: Linux 6.12.
 pub(super) const SCOPES: i32 = 6;
 
 impl Confinement {
@@ -70,22 +66,21 @@ impl Confinement {
         self.files.is_some() || !self.network || !self.processes
     }
 
-    /// What such a kernel lacks for it, in words; none if nothing.
-    pub(crate) fn missing(&self, kernel: Abilities) -> Vec<&'static str> {
-        let restricted = self.files.is_some();
-        let landlock = (1..TRUNCATES).contains(&kernel.landlock);
+    /// What such a kernel lacks for it, in words.
+    pub(crate) fn missing(&self, Abilities { landlock, seccomp }: Abilities) -> Vec<&'static str> {
+        let files = self.files.is_some();
         let lacks = [
-            (restricted && kernel.landlock < 1, "to deny files, it has no Landlock, or was started without it"),
+            (files && landlock < 1, "to deny files, it has no Landlock, or was started without it"),
             (
-                restricted && landlock,
+                files && (1..TRUNCATES).contains(&landlock),
                 "its Landlock cannot keep who may read a file from cutting it off (Linux 6.2 can)",
             ),
             (
-                restricted && self.processes && kernel.landlock < SCOPES,
-                "with `.processes(true)`, it cannot hold back signals to other processes (Linux 6.12 can)",
+                files && self.processes && landlock < SCOPES,
+                "with `.processes(true)`, it cannot deny signals to other processes (Linux 6.12 can)",
             ),
             (
-                self.denies() && !kernel.seccomp,
+                self.denies() && !seccomp,
                 "to deny network, processes and ways out, it has no seccomp filters, or none are known for this \
                  processor",
             ),
@@ -95,13 +90,12 @@ impl Confinement {
 
     /// Refuses what such a kernel cannot do, unless less is accepted.
     pub(super) fn check(&self, kernel: Abilities) -> Result<(), String> {
-        let missing = self.missing(kernel);
+        let missing = self.missing(kernel).join("; ");
         if missing.is_empty() || self.best_effort {
             return Ok(());
         }
         Err(format!(
-            "its sandbox asks for more than this kernel has: {}; with `Sandbox::best_effort()` it does without",
-            missing.join("; ")
+            "its sandbox asks for more than this kernel has: {missing}; with `Sandbox::best_effort()` it does without"
         ))
     }
 }

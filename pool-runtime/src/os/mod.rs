@@ -1,10 +1,9 @@
 //! The operating system, as the rest of the crate sees it: an interface, and one implementation per system.
 //!
-//! Above this module nothing names a descriptor, a an error number or a page size, and nothing uses `libc`,
-//! `rustix` or `cfg(target_os)`. This file has what every system shares. [`linux`] implements the rest, one file per
-//! role, and the port to another system repeats its file names. Until there is one, `unsupported` stands in: there the
-//! crate compiles, threads run calls, and whatever would start a process is an error of the kind
-//! [`Unsupported`](io::ErrorKind::Unsupported).
+//! Outside of this module nothing names a descriptor, an error number or a page size, and nothing uses `libc`, `rustix`
+//! or `cfg(target_os)`. [`linux`] implements the interface, one file per role, and a port to another system repeats its
+//! file names. On other systems `unsupported` stands in: threads run calls, and starting a process is an error of the
+//! kind [`Unsupported`](std::io::ErrorKind::Unsupported).
 //!
 //! | noun | what it promises | why other systems differ |
 //! |---|---|---|
@@ -42,14 +41,14 @@ use unsupported as system;
 pub(crate) use confinement::{Abilities, Allowed, Confinement, Files, ResourceLimits};
 pub(crate) use system::{
     Bell, Child, Draft, Link, Manifest, Mapping, Memory, OomWatch, PolledPipe, Poller, SharedSocket, SigpipeHeld,
-    Strays, accept_barriers, block_all_signals, check_size, copy_to_stderr, cpu_count, current_cpu, exit_now, fault,
-    file_id, has_more_rights, has_stderr, leave_cpu, monotonic, name_thread, outlive_interrupts, parent_pid, passing,
-    pipe, prefer_huge_pages, private_dir, private_file, private_memory, program_path, remote_barrier, remove_variable,
-    replace_stdout, sealed_memory, set_cpus, set_nice, signal_name, usable_cpus, wait_hung_up, wait_readable,
-    write_stderr,
+    Strays, accept_barriers, block_all_signals, check_size, copy_to_stderr, current_cpu, exit_now, fault, file_id,
+    has_more_rights, has_stderr, leave_cpu, monotonic, name_thread, outlive_interrupts, parent_pid, passing, pipe,
+    prefer_huge_pages, private_dir, private_file, private_memory, program_path, remote_barrier, replace_stdout,
+    sealed_memory, set_cpus, set_nice, signal_name, usable_cpus, wait_hung_up, wait_readable, write_stderr,
 };
 
 pub use nouns::OomKill;
 pub(crate) use nouns::{
-    Crash, CrashSink, Delivery, End, GRANULE, Given, Handle, HandleRef, Io, MEMORY_ALIGN, Passed, Spawn, Usage, borrow,
+    Crash, CrashSink, Delivery, End, GRANULE, Given, Handle, HandleRef, Io, MEMORY_ALIGN, Passed, Peeked, Spawn, Usage,
+    borrow, cpu_count, remove_variable,
 };

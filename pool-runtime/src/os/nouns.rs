@@ -1,4 +1,4 @@
-//! The nouns of the interface: what every system is asked in, and answers in.
+//! The nouns of the interface: what every system takes and returns.
 
 #[cfg(unix)]
 pub(crate) use std::os::fd::{BorrowedFd as HandleRef, OwnedFd as Handle};
@@ -21,9 +21,8 @@ pub(crate) struct Given<H> {
     /// The two ends of its channels.
     pub(crate) reads: H,
     pub(crate) writes: H,
-    /// Its status page.
     pub(crate) status: H,
-    /// Where shared memory arrives.
+    /// The socket through which shared memory arrives.
     pub(crate) passed: H,
     /// The real standard output, where the stream of that name is silent until the worker has started.
     pub(crate) stdout: Option<H>,
@@ -53,7 +52,17 @@ pub(crate) fn borrow(handle: &Handle) -> HandleRef<'_> {
     return std::os::windows::io::AsHandle::as_handle(handle);
 }
 
-/// A process to start.
+/// The processors that this process may use: the smaller of its affinity and its control group's quota.
+pub(crate) fn cpu_count() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+pub(crate) fn remove_variable(name: &str) {
+    // SAFETY: `enter` calls this first, before the program's own code, in a process of one thread. Where a program
+    // calls `enter` late and has threads by then, the standard library's own lock protects all access from Rust.
+    unsafe { std::env::remove_var(name) };
+}
+
 #[derive(Debug)]
 pub(crate) struct Spawn<'s> {
     pub(crate) program: &'s OsStr,
@@ -62,21 +71,21 @@ pub(crate) struct Spawn<'s> {
     pub(crate) current_dir: Option<&'s OsStr>,
     /// Its standard streams; None is this process's.
     pub(crate) stdio: [Option<Io<'s>>; 3],
-    /// It has these, and nothing else of this process, as far as the system can see to that: see [`Given::strays`].
+    /// It inherits these, and nothing else if the system can prevent that: see [`Given::strays`].
     pub(crate) given: &'s Given<Io<'s>>,
 }
 
-/// How a process ended.
+/// How a process ended: with an exit code, or by a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
-    /// By itself, with this code.
     Exited(i32),
-    /// By a signal.
     Signal(i32),
 }
 
 impl End {
-    /// The exit code, if it exited.
+    pub(crate) const KILLED: Self = Self::Signal(9);
+    pub(crate) const ABORTED: Self = Self::Signal(6);
+
     pub(crate) fn code(self) -> Option<i32> {
         match self {
             Self::Exited(code) => Some(code),
@@ -84,7 +93,6 @@ impl End {
         }
     }
 
-    /// The number of the signal, if one ended it.
     pub(crate) fn signal(self) -> Option<i32> {
         match self {
             Self::Exited(_) => None,
@@ -95,14 +103,19 @@ impl End {
     pub(crate) fn success(self) -> bool {
         self == Self::Exited(0)
     }
+
+    /// By a signal that others send? `SIGHUP`, `SIGINT`, `SIGKILL` and `SIGTERM` have these numbers on every Unix.
+    pub(crate) fn was_killed(self) -> bool {
+        matches!(self, Self::Signal(1 | 2 | 9 | 15))
+    }
 }
 
 /// What a process has used of the machine, as the system counts it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Usage {
     pub(crate) user: Duration,
     pub(crate) system: Duration,
-    /// The most memory that it had at a time, in KiB; or its parent's, where that was more when it was started.
+    /// The largest memory that it had, in KiB; or its parent's when it was started, if that was more.
     pub(crate) peak: u64,
     /// Pages that had to be found for it, and those of them that had to be read from a file.
     pub(crate) minor_faults: u64,
@@ -113,15 +126,15 @@ pub(crate) struct Usage {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Crash {
     pub(crate) signal: i32,
-    /// What the system says of the signal's reason.
+    /// The system's reason for the signal.
     pub(crate) code: i32,
     /// Of the memory that the process should not have touched.
     pub(crate) address: u64,
     pub(crate) overflow: bool,
     pub(crate) on_main: bool,
-    /// Where the anchor was in that process.
+    /// The address of the anchor in that process.
     pub(crate) anchor: u64,
-    /// The instruction that failed, and where each function around it goes on: distances from the anchor.
+    /// The instruction that failed, and the return address of each function around it: distances from the anchor.
     pub(crate) frames: Vec<u64>,
 }
 
@@ -130,36 +143,40 @@ pub(crate) trait CrashSink: Send + Sync {
     /// All but the frames, which come later, one by one.
     fn note(&self, crash: &Crash);
 
-    /// One frame more. False if there is no room for it.
+    /// Returns whether there was room for this frame.
     fn note_frame(&self, frame: u64) -> bool;
 }
 
-/// What is sent to another process.
+/// What is sent to another process: from now on, `id` refers to this handle; or `id` is not used again.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Passed<'h> {
-    /// From now on, `id` is what this handle refers to.
     Take { id: u64, handle: HandleRef<'h> },
-    /// There will be no more talk of `id`.
     Release { id: u64 },
 }
 
-/// What arrived from another process.
+/// The same, as it arrives. There is an error in place of the handle if this process has no room for another one.
 #[derive(Debug)]
 pub(crate) enum Delivery {
-    /// From now on, `id` is what this handle refers to. The error is that of this process, if it has no room for
-    /// another one.
     Take { id: u64, handle: io::Result<Handle> },
-    /// There will be no more talk of `id`.
     Release { id: u64 },
 }
 
-/// How sure it is that the kernel's OOM killer has ended a process.
+/// The next packet of a [`Link`](super::Link), before it is received.
+#[derive(Debug)]
+pub(crate) struct Peeked {
+    pub(crate) head: [u8; 16],
+    /// Of the whole packet; 0 at the end of the channel.
+    pub(crate) length: usize,
+    pub(crate) has_handles: bool,
+}
+
+/// How certain it is that the kernel's OOM killer has ended a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum OomKill {
     /// The kernel's log says so.
     Certain,
-    /// The process was killed, not from here, and the kernel has killed for memory since it began to work: one of this
-    /// program's control group, or, where that is not counted, anyone on the machine. Its log cannot be read.
+    /// The log cannot be read. Something other than this program killed the process, and since it began to work the OOM
+    /// killer was active: in this program's control group, or, if that has no counter, on the machine.
     Probable,
 }

@@ -11,26 +11,24 @@ use std::time::Duration;
 pub(crate) struct Bell(AtomicU32);
 
 impl Bell {
-    /// Wakes all who sleep on it, not just one: a process that is not meant to sleep there must not take another's
-    /// wake-up.
+    /// Wakes everyone who sleeps on it, so that a process that should not sleep there cannot take another's wake-up.
     pub(crate) fn ring(&self) {
         self.0.fetch_add(1, Ordering::Release);
         let _ = futex::wake(&self.0, Flags::empty(), i32::MAX as u32);
     }
 
-    /// To be read before looking at what is waited for.
+    /// To be read before checking what is waited for.
     #[inline]
     pub(crate) fn seen(&self) -> u32 {
         self.0.load(Ordering::Acquire)
     }
 
-    /// Sleeps until it is rung, at most for `patience`; not at all if it has been since it was `seen`.
-    ///
-    /// May return for no reason: the caller looks again at what it waits for.
-    pub(crate) fn wait(&self, seen: u32, patience: Option<Duration>) {
-        match futex::wait(&self.0, Flags::empty(), seen, super::poll::timespec(patience).as_ref()) {
+    /// Sleeps until it is rung, at most for `timeout`; not at all if it was rung since it was `seen`. Spurious returns
+    /// are possible: the caller checks again what it waits for.
+    pub(crate) fn wait(&self, seen: u32, timeout: Option<Duration>) {
+        match futex::wait(&self.0, Flags::empty(), seen, super::poll::timespec(timeout).as_ref()) {
             Ok(()) | Err(Errno::AGAIN | Errno::INTR | Errno::TIMEDOUT) => {}
-            // A kernel without futexes, or one that forbids them: slow is better than busy.
+            // The kernel has no futexes, or forbids them: polling slowly is better than spinning.
             Err(_) => std::thread::sleep(Duration::from_millis(1)),
         }
     }

@@ -1,22 +1,23 @@
 //! A child process, held by a pidfd: signals never reach another process that got the same pid.
 
-use crate::os::{End, Usage};
+use super::handle::beyond_standard;
+use super::poll::wait_readable;
+use crate::os::{End, HandleRef, Usage};
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid};
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// A process that this one started and has not forgotten.
 #[derive(Debug)]
 pub(crate) struct Child {
     pid: Pid,
     pidfd: OwnedFd,
     /// Set once, when it is reaped; None in it if something else in this program has taken the status.
     status: OnceLock<Option<(End, Usage)>>,
-    /// Somebody here has sent it `SIGKILL`.
     killed: AtomicBool,
 }
 
@@ -34,7 +35,6 @@ impl Usage {
         }
     }
 
-    /// What this process has used until now.
     pub(crate) fn of_this_process() -> Self {
         let mut raw = MaybeUninit::<libc::rusage>::zeroed();
         // SAFETY: the pointer is that of a usage, for which all zeroes is a value.
@@ -46,42 +46,10 @@ impl Usage {
     }
 }
 
-/// Reaps a child that has ended: how it did, and what it has used. The libraries' `waitid` asks for no usage.
-fn reap(pidfd: BorrowedFd<'_>) -> io::Result<Option<(End, Usage)>> {
-    let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
-    let mut usage = MaybeUninit::<libc::rusage>::zeroed();
-    // SAFETY: the descriptor is open; both pointers lead to memory of the right size.
-    let done = unsafe {
-        libc::syscall(
-            libc::SYS_waitid,
-            libc::P_PIDFD,
-            pidfd.as_raw_fd(),
-            info.as_mut_ptr(),
-            libc::WEXITED,
-            usage.as_mut_ptr(),
-        )
-    };
-    if done != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: all zeroes is a value of both, and the kernel has written more than that. The status is there for a
-    // child.
-    let (code, status, usage) = unsafe {
-        let info = info.assume_init();
-        (info.si_code, info.si_status(), usage.assume_init())
-    };
-    let end = match code {
-        libc::CLD_EXITED => End::Exited(status & 0xff),
-        libc::CLD_DUMPED | libc::CLD_KILLED => End::Signal(status),
-        _ => return Ok(None),
-    };
-    Ok(Some((end, Usage::new(&usage))))
-}
-
 impl Child {
     /// Takes charge of a child that nobody has reaped yet.
     pub(super) fn new(pid: Pid) -> io::Result<Self> {
-        match pidfd_open(pid, PidfdFlags::empty()).map_err(io::Error::from).and_then(super::handle::beyond_standard) {
+        match pidfd_open(pid, PidfdFlags::empty()).map_err(io::Error::from).and_then(beyond_standard) {
             Ok(pidfd) => Ok(Self { pid, pidfd, status: OnceLock::new(), killed: false.into() }),
             Err(error) => {
                 // Without a handle it could neither be watched nor ended later.
@@ -97,14 +65,14 @@ impl Child {
     }
 
     /// Readable as soon as the process has ended, and ever after.
-    pub(crate) fn sentinel(&self) -> BorrowedFd<'_> {
+    pub(crate) fn sentinel(&self) -> HandleRef<'_> {
         self.pidfd.as_fd()
     }
 
     /// Sends a signal; a process that has ended is left alone.
     fn signal(&self, signal: Signal) -> io::Result<()> {
         match pidfd_send_signal(&self.pidfd, signal) {
-            Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+            Ok(()) | Err(Errno::SRCH) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }
@@ -127,64 +95,70 @@ impl Child {
         self.signal(Signal::INT)
     }
 
-    /// Has it ended? Does not wait.
     pub(crate) fn has_ended(&self) -> bool {
         self.wait_timeout(Some(Duration::ZERO))
     }
 
-    /// Waits until it has ended, at most so long; then reaps it. Says whether it has ended.
-    pub(crate) fn wait_timeout(&self, patience: Option<Duration>) -> bool {
-        let deadline = patience.and_then(|patience| Instant::now().checked_add(patience));
-        loop {
-            if self.status.get().is_some() {
-                return true;
-            }
+    /// Waits until it has ended, at most so long; then reaps it. Returns whether it has ended.
+    pub(crate) fn wait_timeout(&self, timeout: Option<Duration>) -> bool {
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        while self.status.get().is_none() {
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-            match super::poll::wait_readable([self.sentinel()], left) {
-                Ok([true]) => break,
+            match wait_readable([self.sentinel()], left) {
+                Ok([true]) => _ = self.status.get_or_init(|| self.reap()),
                 Ok([false]) if left.is_some_and(|left| left.is_zero()) => return false,
                 Ok([false]) => {}
-                // A pidfd can always be polled, but for a lack of kernel memory, which passes.
+                // Polling a pidfd only fails for a lack of kernel memory, which passes.
                 Err(_) => std::thread::sleep(Duration::from_millis(10)),
             }
         }
-        self.reap();
         true
     }
 
-    /// Waits until it has ended, and says how; None if something else in this program took its status.
+    /// Waits until it has ended, and returns how; None if something else in this program took its status.
     pub(crate) fn wait(&self) -> Option<End> {
         self.wait_timeout(None);
         self.status()
     }
 
-    /// How it ended, if it has and is reaped.
     pub(crate) fn status(&self) -> Option<End> {
-        self.status.get().copied().flatten().map(|(end, _)| end)
+        self.status.get()?.map(|(end, _)| end)
     }
 
-    /// What it has used, if it has ended and is reaped.
     pub(crate) fn usage(&self) -> Option<Usage> {
-        self.status.get().copied().flatten().map(|(_, usage)| usage)
+        self.status.get()?.map(|(_, usage)| usage)
     }
 
-    fn reap(&self) {
-        self.status.get_or_init(|| {
-            loop {
-                match reap(self.sentinel()) {
-                    Ok(reaped) => return reaped,
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    // SIGCHLD is ignored, or somebody waited for any child.
-                    Err(_) => return None,
-                }
+    /// Reaps it, as it has ended. None: `SIGCHLD` is ignored, or somebody waited for any child.
+    fn reap(&self) -> Option<(End, Usage)> {
+        let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+        let mut usage = MaybeUninit::<libc::rusage>::zeroed();
+        let (info_at, usage_at) = (info.as_mut_ptr(), usage.as_mut_ptr());
+        let pidfd = self.pidfd.as_raw_fd();
+        // rustix's `waitid` returns no usage.
+        // SAFETY: the descriptor is open; both pointers lead to memory of the right size.
+        while unsafe { libc::syscall(libc::SYS_waitid, libc::P_PIDFD, pidfd, info_at, libc::WEXITED, usage_at) } != 0 {
+            if io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
+                return None;
             }
-        });
+        }
+        // SAFETY: all zeroes is a value of both, and the kernel has written more than that. A child has a status.
+        let (code, status, usage) = unsafe {
+            let info = info.assume_init();
+            (info.si_code, info.si_status(), usage.assume_init())
+        };
+        let end = match code {
+            libc::CLD_EXITED => End::Exited(status & 0xff),
+            libc::CLD_DUMPED | libc::CLD_KILLED => End::Signal(status),
+            _ => return None,
+        };
+        Some((end, Usage::new(&usage)))
     }
 }
 
 impl Drop for Child {
     fn drop(&mut self) {
-        // No zombie stays behind a child that has ended; one that has not is its owner's concern.
+        // A child that has ended leaves no zombie; one that has not is its owner's concern.
         let _ = self.has_ended();
     }
 }

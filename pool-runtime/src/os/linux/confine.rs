@@ -1,13 +1,11 @@
-//! Takes away from this process what it may not do: its files (Landlock), system calls (seccomp), capabilities, and
-//! resources (limits).
+//! Denies this process files (Landlock), system calls (seccomp), capabilities, and resources (limits).
 //!
 //! ```text
 //!   Confinement ─▶ missing? ─▶ Landlock: paths ─▶ seccomp: calls ─▶ capabilities ─▶ limits     for good
 //! ```
 //!
-//! Each of the four closes what the others leave open. Landlock decides by path what may be opened, and knows little
-//! else; the filter sees the numbers of calls and no path; capabilities would lift limits; and limits count what both
-//! allow.
+//! Each of the four closes what the others leave open. Landlock decides by path what may be opened, and little else;
+//! the filter sees the numbers of calls and no path; capabilities would lift limits; limits bound what both allow.
 
 mod allowed;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
@@ -27,14 +25,13 @@ use rustix::thread::{
 use std::io;
 
 impl Abilities {
-    /// Those of the kernel that this process runs on.
     pub(crate) fn here() -> Self {
         const VERSION: u32 = 1;
-        // SAFETY: without attributes, of length 0, the call only says the version.
+        // SAFETY: without attributes, of length 0, the call only returns the version.
         let landlock =
             unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, std::ptr::null::<u8>(), 0_usize, VERSION) };
         let action = libc::SECCOMP_RET_ERRNO;
-        // SAFETY: the call reads the action, and says whether there is such a one.
+        // SAFETY: the call reads the action, and returns whether it is available.
         let seccomp = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_GET_ACTION_AVAIL, 0, &raw const action) };
         Self {
             landlock: landlock.clamp(0, i32::MAX.into()) as i32,
@@ -44,18 +41,15 @@ impl Abilities {
 }
 
 impl Confinement {
-    /// Confines this process, as far as such a kernel can.
+    /// Confines this process, as far as such a kernel can. An error says what was refused or is missing; the process
+    /// has to end then, as it may be half confined.
     ///
-    /// Landlock holds for the calling thread and for those that it will have started: there must be no others, but so
-    /// many that only `wait` and run nothing of the user's.
-    ///
-    /// # Errors
-    ///
-    /// Something was refused, or is missing; what it is. The process is to end then: it may be half confined.
+    /// Landlock and capabilities belong to a thread, not to a process. So there must be no threads but the calling one
+    /// and as many as `wait` and run nothing of the user's.
     pub(crate) fn apply(&self, kernel: Abilities, wait: usize) -> Result<(), String> {
         self.check(kernel)?;
         if self.denies() && !self.best_effort {
-            self.is_alone(wait)?;
+            check_alone(wait)?;
         }
         if let Some(files) = &self.files
             && kernel.landlock > 0
@@ -72,60 +66,57 @@ impl Confinement {
         self.limits.apply()
     }
 
-    /// Landlock and capabilities are of a thread, not of a process.
-    fn is_alone(&self, wait: usize) -> Result<(), String> {
-        let threads = match threads() {
-            // Nobody is kept from a look at oneself but by another sandbox around this one, where the threads that are
-            // there are confined by that.
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(()),
-            threads => threads.map_err(|error| format!("cannot count its threads: {error}"))?,
-        };
-        match threads.saturating_sub(1 + wait) {
-            0 => Ok(()),
-            others => Err(format!(
-                "its sandbox would not reach {others} other threads that run already: start threads after \
-                 `pool_main!` or `enter()`, or accept less with `Sandbox::best_effort()`"
-            )),
-        }
-    }
-
-    /// What root could do beyond its files would lead out, or lift the limits. Nothing started from here gets it back:
-    /// the filter and Landlock need a process that gains no privileges by executing.
+    /// Drops what root could do beyond its files: it would lead out, or lift the limits. No program that is started
+    /// gets it back, as the filter and Landlock require a process that gains no privileges by executing.
     fn drop_capabilities(&self) -> rustix::io::Result<()> {
-        // Landlock says which files; whose they are is none of its concern. But no file that runs with others' rights
-        // is to be made or changed, so not `FSETID`.
-        const FILES: CapabilitySet = CapabilitySet::DAC_OVERRIDE
+        // Landlock decides about files, whatever their owner. Without `FSETID`, no file is made or changed that runs with
+        // others' rights. User ids are for becoming a user with fewer rights.
+        const KEPT: CapabilitySet = CapabilitySet::DAC_OVERRIDE
             .union(CapabilitySet::DAC_READ_SEARCH)
             .union(CapabilitySet::CHOWN)
-            .union(CapabilitySet::FOWNER);
-        // To become somebody with fewer rights.
-        const LESS: CapabilitySet = CapabilitySet::SETUID.union(CapabilitySet::SETGID);
+            .union(CapabilitySet::FOWNER)
+            .union(CapabilitySet::SETUID)
+            .union(CapabilitySet::SETGID);
         const NETWORK: CapabilitySet =
             CapabilitySet::NET_BIND_SERVICE.union(CapabilitySet::NET_RAW).union(CapabilitySet::NET_BROADCAST);
-        let kept = if self.network { FILES | LESS | NETWORK } else { FILES | LESS };
-        let now = capabilities(None)?;
-        let next = CapabilitySets {
-            effective: now.effective & kept,
-            permitted: now.permitted & kept,
-            inheritable: now.inheritable & kept,
-        };
-        if next == now { Ok(()) } else { set_capabilities(None, next) }
+        keep_capabilities(if self.network { KEPT | NETWORK } else { KEPT })
     }
 }
 
-/// How many threads this process has.
-fn threads() -> io::Result<usize> {
-    Ok(std::fs::read_dir("/proc/self/task")?.count())
+fn keep_capabilities(kept: CapabilitySet) -> rustix::io::Result<()> {
+    let now = capabilities(None)?;
+    let next = CapabilitySets {
+        effective: now.effective & kept,
+        permitted: now.permitted & kept,
+        inheritable: now.inheritable & kept,
+    };
+    if next == now { Ok(()) } else { set_capabilities(None, next) }
+}
+
+fn check_alone(wait: usize) -> Result<(), String> {
+    let threads = match std::fs::read_dir("/proc/self/task") {
+        Ok(threads) => threads.count(),
+        // Only a sandbox around this one denies that, and it confines the threads.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(()),
+        Err(error) => return Err(format!("cannot count its threads: {error}")),
+    };
+    match threads.saturating_sub(1 + wait) {
+        0 => Ok(()),
+        others => Err(format!(
+            "its sandbox would not reach {others} other threads that run already: start threads after `pool_main!` or \
+             `enter()`, or accept less with `Sandbox::best_effort()`"
+        )),
+    }
 }
 
 impl Files {
     fn apply(&self, kernel: Abilities) -> Result<(), String> {
-        // Rights of later versions are not asked for: what a sandbox is would depend on the kernel.
+        // The rights of later versions are not handled, so that a sandbox means the same on every kernel.
         let abi = ABI::from(kernel.landlock.min(SCOPES));
         let refused = |error: landlock::RulesetError| format!("cannot restrict its files: {error}");
         let read = make_bitflags!(AccessFs::{ReadFile | ReadDir});
         let execute = read | AccessFs::Execute;
-        // No devices are made: they are ways to what no path says.
+        // No devices are made: they reach what has no path.
         let devices = make_bitflags!(AccessFs::{MakeChar | MakeBlock | IoctlDev});
         let write = (AccessFs::from_all(abi) & !AccessFs::Execute) & !devices;
         let mut rules = Ruleset::default()
@@ -142,7 +133,7 @@ impl Files {
                 rules = rules.add_rule(below(fd, kind, access, abi)).map_err(refused)?;
             }
         }
-        // Programs and libraries take it for granted, and there is nothing in it.
+        // Programs and libraries rely on it, and it holds no data.
         if let Some(null) = allowed::null() {
             rules = rules.add_rule(below(null, FileType::CharacterDevice, write, abi)).map_err(refused)?;
         }
@@ -150,11 +141,10 @@ impl Files {
     }
 }
 
-/// Allows this of a file, or of all below a directory.
 fn below(fd: PathFd, kind: FileType, access: BitFlags<AccessFs>, abi: ABI) -> PathBeneath<PathFd> {
     let access = match kind {
         FileType::Directory => access,
-        // Who names a device wants to use it.
+        // A device that is named is meant to be used.
         FileType::CharacterDevice | FileType::BlockDevice if access.contains(AccessFs::WriteFile) => {
             (access | AccessFs::IoctlDev) & AccessFs::from_file(abi)
         }
@@ -168,21 +158,20 @@ impl ResourceLimits {
         if *self != Self::default() {
             keep_limits().map_err(|error| format!("cannot give up the right to lift its limits: {error}"))?;
         }
-        // Of memory, what the process alone can write (`RLIMIT_DATA`), and not its addresses (`RLIMIT_AS`): among those
-        // are rings, shared slices and large arguments, which are the parent's memory and come and go with its calls,
-        // stacks that are reserved and never used, and the program's own file.
-        for (resource, limit, spare) in [
+        // `RLIMIT_DATA` counts what only this process can write. `RLIMIT_AS` would also count rings, shared slices and
+        // large arguments, which are the parent's memory, unused stacks, and the program's own file.
+        for (resource, limit, grace) in [
             (Resource::Data, self.memory, 0),
-            // After the signal, a second for those who handle it; then the kernel kills.
+            // A second for a handler of the signal; then the kernel kills.
             (Resource::Cpu, self.cpu_time, 1),
             (Resource::Fsize, self.file_size, 0),
             (Resource::Nofile, self.open_files, 0),
         ] {
             let Some(limit) = limit else { continue };
-            // Where less is allowed already, that stays.
+            // A lower limit that is in force stays.
             let most = getrlimit(resource).maximum.unwrap_or(u64::MAX);
             let rlimit =
-                Rlimit { current: Some(limit.min(most)), maximum: Some(limit.saturating_add(spare).min(most)) };
+                Rlimit { current: Some(limit.min(most)), maximum: Some(limit.saturating_add(grace).min(most)) };
             setrlimit(resource, rlimit)
                 .map_err(|error| format!("cannot limit its resources ({resource:?}): {error}"))?;
         }
@@ -190,19 +179,12 @@ impl ResourceLimits {
     }
 }
 
-/// Gives up the right to lift limits, also for what is started from here.
+/// Gives up the right to lift limits, also for programs that are started.
 fn keep_limits() -> rustix::io::Result<()> {
-    const LIFTS: CapabilitySet = CapabilitySet::SYS_RESOURCE;
-    let now = capabilities(None)?;
-    if now.effective.contains(CapabilitySet::SETPCAP) {
-        remove_capability_from_bounding_set(LIFTS)?;
+    if capabilities(None)?.effective.contains(CapabilitySet::SETPCAP) {
+        remove_capability_from_bounding_set(CapabilitySet::SYS_RESOURCE)?;
     }
-    let next = CapabilitySets {
-        effective: now.effective - LIFTS,
-        permitted: now.permitted - LIFTS,
-        inheritable: now.inheritable - LIFTS,
-    };
-    if next == now { Ok(()) } else { set_capabilities(None, next) }
+    keep_capabilities(!CapabilitySet::SYS_RESOURCE)
 }
 
 #[cfg(test)]

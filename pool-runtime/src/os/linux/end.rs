@@ -1,20 +1,9 @@
-//! What the signals mean that a process can end by.
+//! How the end of a process is printed.
 
 use crate::os::End;
 use std::fmt;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
-
-impl End {
-    /// That of a process which was killed outright.
-    pub(crate) const KILLED: Self = Self::Signal(libc::SIGKILL);
-    pub(crate) const ABORTED: Self = Self::Signal(libc::SIGABRT);
-
-    /// By a signal that comes from others?
-    pub(crate) fn was_killed(self) -> bool {
-        matches!(self, Self::Signal(libc::SIGKILL | libc::SIGTERM | libc::SIGINT | libc::SIGHUP))
-    }
-}
 
 /// As the standard library prints an `ExitStatus`.
 impl fmt::Display for End {
@@ -29,10 +18,8 @@ impl fmt::Display for End {
 
 /// ` (SIGSEGV)`, or nothing for a number without a name.
 pub(crate) fn signal_name(signal: i32) -> String {
-    // The standard library knows the names, but only prints them inside of a status: "signal: 11 (SIGSEGV)".
+    // The standard library only prints a name as a part of a status: "signal: 11 (SIGSEGV)".
     let status = End::Signal(signal).to_string();
-    match (status.find('('), status.find(')')) {
-        (Some(open), Some(close)) if open < close => format!(" {}", &status[open..=close]),
-        _ => String::new(),
-    }
+    let name = status.split_once('(').and_then(|(_, rest)| rest.split_once(')'));
+    name.map(|(name, _)| format!(" ({name})")).unwrap_or_default()
 }

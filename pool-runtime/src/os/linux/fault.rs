@@ -5,30 +5,28 @@
 //!                                                                 └── an alarm ends it if it takes too long
 //! ```
 //!
-//! Whatever state the process is in, nothing here may allocate, lock, or wait for a thread without an end. The process
-//! dies of the signal that it would have died of: what was in place before gets it, or the system. A handler that the
-//! program installs later replaces this one.
+//! The process may be in any state, so the handler must not allocate, lock, or wait without a limit. The process dies
+//! of the same signal as without the handler. A handler that the program installs later replaces this one.
 //!
-//! Addresses are noted as distances from an [`anchor`], as the same program lies elsewhere in another process.
+//! Addresses are noted as distances from an [`anchor`], as the same program has other addresses in another process.
 
+use super::signal::{action, action_of, set_mask, set_of};
 use crate::os::{Crash, CrashSink};
+use rustix::io::writev;
+use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect};
+use rustix::stdio::stderr;
 use std::ffi::{c_int, c_void};
+use std::io::IoSlice;
 use std::mem::MaybeUninit;
+use std::ops::Range;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Arc, OnceLock};
 
-/// What programs crash with.
 const SIGNALS: [c_int; 5] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGABRT];
 
-/// How much stack it takes to follow the frames, with some to spare: a quarter of it has been seen.
-const ROOM: usize = 1 << 16;
-/// Less is not tried.
-const LEAST_ROOM: usize = 48 << 10;
-
 impl Crash {
-    /// The address that the process should not have touched, if that is what it died of. Of a signal that was sent, or
-    /// of one for another reason, there is none.
+    /// The address that the process should not have touched. None if it did not die of that.
     pub(crate) fn fault_address(&self) -> Option<u64> {
         (self.code > 0 && self.code < 0x80 && matches!(self.signal, libc::SIGSEGV | libc::SIGBUS))
             .then_some(self.address)
@@ -39,7 +37,7 @@ impl Crash {
 struct Scene {
     sink: Arc<dyn CrashSink>,
     page_size: usize,
-    /// A process that this one forks has the handler, but its notes are nobody's.
+    /// A process that this one forks inherits the handler, but must not write its notes.
     pid: c_int,
     main: c_int,
     /// Where the main thread's stack was when this was made: not far from its beginning.
@@ -50,9 +48,8 @@ struct Scene {
 static SCENE: OnceLock<Scene> = OnceLock::new();
 
 /// The thread that is noting a crash.
-static AT_IT: AtomicI32 = AtomicI32::new(0);
+static NOTING: AtomicI32 = AtomicI32::new(0);
 static NOTED: AtomicBool = AtomicBool::new(false);
-/// What the alarm ends the process with.
 static DYING_OF: AtomicI32 = AtomicI32::new(libc::SIGABRT);
 
 /// A place in the program from which others are counted.
@@ -61,40 +58,29 @@ fn anchor() -> usize {
     anchor as *const () as usize
 }
 
-/// Has this process note its crashes in `sink`. To be called on its main thread, once; if the system refuses something,
-/// crashes are as they are without it.
-pub(crate) fn install(sink: Arc<dyn CrashSink>) {
-    // SAFETY: no handler is asked to be installed; all zeroes is a value.
-    let before = SIGNALS.map(|signal| unsafe {
-        let mut action = MaybeUninit::<libc::sigaction>::zeroed();
-        libc::sigaction(signal, ptr::null(), action.as_mut_ptr());
-        action.assume_init()
-    });
+fn ids() -> (c_int, c_int) {
     // SAFETY: both only return a number.
-    let (pid, main) = unsafe { (libc::getpid(), libc::gettid()) };
+    unsafe { (libc::getpid(), libc::gettid()) }
+}
+
+/// Makes this process note its crashes in `sink`, as far as the system lets it. For the main thread, once.
+pub(crate) fn install(sink: Arc<dyn CrashSink>) {
+    let before = SIGNALS.map(|signal| action(signal).unwrap_or_else(|| action_of(libc::SIG_DFL, 0, &[])));
+    let (pid, main) = ids();
     let origin = (&raw const pid).addr();
     let page_size = rustix::param::page_size();
     if SCENE.set(Scene { sink, page_size, pid, main, origin, before }).is_err() {
         return;
     }
-    take_stack(page_size);
+    let _ = take_stack(page_size);
     // The unwinder prepares itself when it is first used.
     // SAFETY: nobody else traces in this process yet.
     unsafe { backtrace::trace_unsynchronized(|_| false) };
-    for (signal, before) in SIGNALS.iter().zip(&before) {
-        if *signal == libc::SIGABRT && before.sa_sigaction == libc::SIG_IGN {
-            continue;
-        }
-        // SAFETY: the action is initialised, and its function has the signature that its flags promise.
-        unsafe {
-            let mut action = MaybeUninit::<libc::sigaction>::zeroed().assume_init();
-            action.sa_sigaction = on_fault as *const () as usize;
-            action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
-            libc::sigemptyset(&raw mut action.sa_mask);
-            SIGNALS.iter().for_each(|blocked| {
-                libc::sigaddset(&raw mut action.sa_mask, *blocked);
-            });
-            libc::sigaction(*signal, &raw const action, ptr::null_mut());
+    let action = action_of(on_fault as *const () as usize, libc::SA_SIGINFO | libc::SA_ONSTACK, &SIGNALS);
+    for (signal, before) in SIGNALS.into_iter().zip(&before) {
+        if signal != libc::SIGABRT || before.sa_sigaction != libc::SIG_IGN {
+            // SAFETY: the function has the signature that the flags promise.
+            unsafe { libc::sigaction(signal, &raw const action, ptr::null_mut()) };
         }
     }
 }
@@ -107,49 +93,42 @@ pub(crate) fn leave_to_system() {
     }
 }
 
-/// Gives the calling thread a larger stack for its handlers than the standard library has given it.
-fn take_stack(page_size: usize) {
-    /// The kernel's frame on it can be large where the processor has wide registers.
+/// Gives the handlers of the calling thread a larger stack than the standard library does.
+fn take_stack(page_size: usize) -> rustix::io::Result<()> {
+    /// Four times what following the frames was seen to take.
+    const ROOM: usize = 1 << 16;
+    /// The size of the kernel's own frame, which is large where the processor has wide registers.
     const AT_MINSIGSTKSZ: libc::c_ulong = 51;
     // SAFETY: asks for a number.
     let frame = unsafe { libc::getauxval(AT_MINSIGSTKSZ) } as usize;
     let (guard, size) = (page_size, (ROOM + frame).next_multiple_of(page_size));
+    let flags = MapFlags::PRIVATE | MapFlags::STACK | MapFlags::NORESERVE;
     // SAFETY: a new mapping at an address of the kernel's choice, which stays for as long as the process.
     unsafe {
-        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_STACK | libc::MAP_NORESERVE;
-        let memory = libc::mmap(ptr::null_mut(), guard + size, libc::PROT_NONE, flags, -1, 0);
-        if memory == libc::MAP_FAILED {
-            return;
-        }
-        let start = memory.byte_add(guard);
-        if libc::mprotect(start, size, libc::PROT_READ | libc::PROT_WRITE) == 0 {
-            let stack = libc::stack_t { ss_sp: start, ss_flags: 0, ss_size: size };
-            libc::sigaltstack(&raw const stack, ptr::null_mut());
-        }
+        let start = mmap_anonymous(ptr::null_mut(), guard + size, ProtFlags::empty(), flags)?.byte_add(guard);
+        mprotect(start, size, MprotectFlags::READ | MprotectFlags::WRITE)?;
+        let stack = libc::stack_t { ss_sp: start, ss_flags: 0, ss_size: size };
+        libc::sigaltstack(&raw const stack, ptr::null_mut());
     }
+    Ok(())
 }
 
-/// Where the thread was: its next instruction, the end of its stack, and where its function was called from, if that
-/// can be told without a look at memory.
+/// The next instruction of the thread, and the end of its stack; zeroes on other processors.
 fn place(context: &libc::ucontext_t) -> (usize, usize) {
+    let registers = &context.uc_mcontext;
     #[cfg(target_arch = "x86_64")]
-    let place = {
-        let register = |index: c_int| context.uc_mcontext.gregs[index as usize] as usize;
-        (register(libc::REG_RIP), register(libc::REG_RSP))
-    };
+    return (registers.gregs[libc::REG_RIP as usize] as usize, registers.gregs[libc::REG_RSP as usize] as usize);
     #[cfg(target_arch = "aarch64")]
-    let place = (context.uc_mcontext.pc as usize, context.uc_mcontext.sp as usize);
+    return (registers.pc as usize, registers.sp as usize);
     #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-    let place = {
-        let _ = context;
+    return {
+        let _ = registers;
         (0, 0)
     };
-    place
 }
 
-/// Was it the guard behind a stack that was touched? Memory close to the end of a stack in use is there otherwise: a
-/// function reaches for its own frame, or, when it is called, for what is just below. Behind the other end of a stack,
-/// there is nothing either: of the main thread, that is told apart by where its stack began.
+/// Was the guard page of a stack touched? Near the end of a stack in use, all other memory exists. Beyond its beginning
+/// there may be none either; for the main thread, `origin` tells the two apart.
 fn is_overflow(
     signal: c_int,
     code: c_int,
@@ -157,9 +136,8 @@ fn is_overflow(
     (stack, page_size): (usize, usize),
     origin: Option<usize>,
 ) -> bool {
-    /// Frames of this size and less are taken without a look at each of their pages.
+    /// Frames of at most this size are entered without touching each of their pages.
     const FRAME: usize = 1 << 16;
-    /// No stack is as short.
     const SHORTEST: usize = 1 << 15;
     let (no_memory, no_right) = (1, 2);
     let above = if origin.is_some() { FRAME } else { page_size };
@@ -176,71 +154,48 @@ extern "C" fn on_fault(signal: c_int, info: *mut libc::siginfo_t, context: *mut 
     let Some(scene) = SCENE.get() else { return };
     // SAFETY: the thread's own number for errors, which is put back below.
     let errno = unsafe { *libc::__errno_location() };
-    // SAFETY: both only return a number.
-    let (pid, thread) = unsafe { (libc::getpid(), libc::gettid()) };
+    let (pid, thread) = ids();
     let (next, stack) = place(context);
-    let sent = info.si_code <= 0;
-    // SAFETY: of a fault, there is an address.
+    let (code, sent, on_main) = (info.si_code, info.si_code <= 0, thread == scene.main);
+    // SAFETY: a fault has an address.
     let address = if sent { 0 } else { unsafe { info.si_addr() }.addr() };
-    let overflow = is_overflow(
-        signal,
-        info.si_code,
-        address,
-        (stack, scene.page_size),
-        (thread == scene.main).then_some(scene.origin),
-    );
+    let overflow = is_overflow(signal, code, address, (stack, scene.page_size), on_main.then_some(scene.origin));
     if pid == scene.pid {
-        match AT_IT.compare_exchange(0, thread, Ordering::AcqRel, Ordering::Acquire) {
+        match NOTING.compare_exchange(0, thread, Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => {
-                let crash = Crash {
-                    signal,
-                    code: info.si_code,
-                    address: address as u64,
-                    overflow,
-                    on_main: thread == scene.main,
-                    anchor: anchor() as u64,
-                    frames: Vec::new(),
-                };
-                scene.sink.note(&crash);
-                // Nobody may read what standard error leads to, and then that takes without an end, too.
+                let (address, anchor) = (address as u64, anchor() as u64);
+                scene.sink.note(&Crash { signal, code, address, overflow, on_main, anchor, frames: Vec::new() });
+                // Writing to standard error may take without an end too, if nobody reads it.
                 with_alarm(signal, || {
                     if overflow {
-                        say_overflow(thread == scene.main);
+                        report_overflow(on_main);
                     }
-                    if has_room() {
-                        let lost = !sent && address == next;
-                        note_frames(&*scene.sink, next, stack, lost);
-                    } else {
-                        scene.sink.note_frame((next as u64).wrapping_sub(anchor() as u64));
-                    }
+                    note_frames(&*scene.sink, next, stack, !sent && address == next as u64);
                 });
                 NOTED.store(true, Ordering::Release);
             }
             // It has crashed while it noted this.
-            Err(at_it) if at_it == thread => {}
+            Err(noting) if noting == thread => {}
             // The process is about to end; if it does not, this thread ends it.
             Err(_) => wait_until_noted(),
         }
     }
-    pass_on(scene, signal, sent, overflow, pid, thread);
+    pass_on(scene, signal, sent, overflow);
     // SAFETY: as above.
     unsafe { *libc::__errno_location() = errno };
 }
 
-/// What was in place before gets the signal when the handler returns: a fault comes again by itself.
-fn pass_on(scene: &Scene, signal: c_int, sent: bool, overflow: bool, pid: c_int, thread: c_int) {
+/// The action from before gets the signal when the handler returns: a fault comes again by itself.
+fn pass_on(scene: &Scene, signal: c_int, sent: bool, overflow: bool) {
     let memory = signal == libc::SIGSEGV || signal == libc::SIGBUS;
     let before = SIGNALS.iter().zip(&scene.before).find(|(number, _)| **number == signal);
-    // The standard library's handler makes an abort of an overflow, and lets a process live that was sent the signal.
+    // The standard library's handler turns an overflow into an abort, and survives a signal that was sent.
     let before = before.filter(|_| !(overflow || sent && memory));
-    // SAFETY: the action is one that was in place, or all zeroes, which is the default; numbers otherwise.
+    let action = before.map_or_else(|| action_of(libc::SIG_DFL, 0, &[]), |(_, action)| *action);
+    let (pid, thread) = ids();
+    // SAFETY: the action is one that was in place, or the default; numbers otherwise.
     unsafe {
-        let default = MaybeUninit::<libc::sigaction>::zeroed().assume_init();
-        libc::sigaction(
-            signal,
-            before.map_or(&raw const default, |(_, action)| ptr::from_ref(action)),
-            ptr::null_mut(),
-        );
+        libc::sigaction(signal, &raw const action, ptr::null_mut());
         if sent {
             libc::syscall(libc::SYS_tgkill, pid, thread, signal);
         }
@@ -248,17 +203,17 @@ fn pass_on(scene: &Scene, signal: c_int, sent: bool, overflow: bool, pid: c_int,
 }
 
 fn wait_until_noted() {
+    let millisecond = libc::timespec { tv_sec: 0, tv_nsec: 1_000_000 };
     for _ in 0..3000 {
         if NOTED.load(Ordering::Acquire) {
             return;
         }
-        let millisecond = libc::timespec { tv_sec: 0, tv_nsec: 1_000_000 };
         // SAFETY: the time is valid; what is left of it is not asked for.
         unsafe { libc::nanosleep(&raw const millisecond, ptr::null_mut()) };
     }
 }
 
-/// Is there enough stack to follow the frames? The threads of the standard library have little for their handlers.
+/// Is there enough stack to follow the frames? The standard library gives its threads little for their handlers.
 fn has_room() -> bool {
     let mut stack = MaybeUninit::<libc::stack_t>::zeroed();
     // SAFETY: only asks for the stack that the thread's handlers have.
@@ -266,54 +221,48 @@ fn has_room() -> bool {
         libc::sigaltstack(ptr::null(), stack.as_mut_ptr());
         stack.assume_init()
     };
-    stack.ss_flags & libc::SS_ONSTACK == 0 || stack.ss_size >= LEAST_ROOM
+    stack.ss_flags & libc::SS_ONSTACK == 0 || stack.ss_size >= 48 << 10
 }
 
-/// Ends the process if `work` does not.
 fn with_alarm(signal: c_int, work: impl FnOnce()) {
     extern "C" fn on_alarm(_: c_int) {
         let signal = DYING_OF.load(Ordering::Relaxed);
-        // SAFETY: all of these may be called in a handler; the set is initialised before it is used.
+        // SAFETY: both may be called in a handler.
         unsafe {
             libc::signal(signal, libc::SIG_DFL);
-            let mut set = MaybeUninit::uninit();
-            libc::sigemptyset(set.as_mut_ptr());
-            libc::sigaddset(set.as_mut_ptr(), signal);
-            libc::pthread_sigmask(libc::SIG_UNBLOCK, set.as_ptr(), ptr::null_mut());
+            set_mask(libc::SIG_UNBLOCK, &set_of(&[signal]));
             libc::raise(signal);
         }
     }
     /// In seconds. It takes milliseconds on a machine that is overloaded.
-    const LONG: u32 = 3;
+    const LIMIT: u32 = 3;
     DYING_OF.store(signal, Ordering::Relaxed);
+    let action = action_of(on_alarm as *const () as usize, 0, &[]);
+    let mut before = action_of(libc::SIG_DFL, 0, &[]);
     // SAFETY: as above; the mask of the thread is that of the handler, and is restored when it returns.
     unsafe {
-        let mut action = MaybeUninit::<libc::sigaction>::zeroed().assume_init();
-        action.sa_sigaction = on_alarm as *const () as usize;
-        let mut before = MaybeUninit::<libc::sigaction>::zeroed();
-        libc::sigaction(libc::SIGALRM, &raw const action, before.as_mut_ptr());
-        let mut set = MaybeUninit::uninit();
-        libc::sigemptyset(set.as_mut_ptr());
-        libc::sigaddset(set.as_mut_ptr(), libc::SIGALRM);
-        libc::pthread_sigmask(libc::SIG_UNBLOCK, set.as_ptr(), ptr::null_mut());
-        libc::alarm(LONG);
+        libc::sigaction(libc::SIGALRM, &raw const action, &raw mut before);
+        set_mask(libc::SIG_UNBLOCK, &set_of(&[libc::SIGALRM]));
+        libc::alarm(LIMIT);
         work();
         libc::alarm(0);
-        libc::sigaction(libc::SIGALRM, before.as_ptr(), ptr::null_mut());
+        libc::sigaction(libc::SIGALRM, &raw const before, ptr::null_mut());
     }
 }
 
-/// Notes where the thread was, and how it got there. `lost` is a thread that has called what is no function: there the
-/// unwinder finds nothing, and would look for it.
+/// Notes where the thread was, and who called it. The unwinder finds nothing for a `lost` thread: it has called an
+/// address without a function, and the stack has the return address.
 fn note_frames(sink: &dyn CrashSink, next: usize, stack: usize, lost: bool) {
     let anchor = anchor() as u64;
     let note = |address: usize| sink.note_frame((address as u64).wrapping_sub(anchor));
     note(next);
+    if !has_room() {
+        return;
+    }
     if lost {
-        // What the caller has left on the stack says who it was.
         #[cfg(target_arch = "x86_64")]
         if stack != 0 {
-            // SAFETY: none is needed: if nothing is there, the process dies of that in place of what it dies of anyway.
+            // SAFETY: none is needed: without memory there, the process dies of that instead.
             note(unsafe { ptr::with_exposed_provenance::<usize>(stack).read_volatile() });
         }
         return;
@@ -323,7 +272,6 @@ fn note_frames(sink: &dyn CrashSink, next: usize, stack: usize, lost: bool) {
     unsafe {
         backtrace::trace_unsynchronized(|frame| {
             let address = frame.ip().addr();
-            // Before that, there is the handler itself.
             let is_behind = found;
             found |= address == next;
             !is_behind || note(address)
@@ -331,33 +279,20 @@ fn note_frames(sink: &dyn CrashSink, next: usize, stack: usize, lost: bool) {
     }
 }
 
-/// Says what the standard library would have said.
-fn say_overflow(on_main: bool) {
-    let mut text = [0_u8; 80];
-    let mut length = 0;
-    let mut push = |bytes: &[u8]| {
-        for byte in bytes.iter().take_while(|byte| **byte != 0) {
-            if let Some(place) = text.get_mut(length) {
-                *place = *byte;
-                length += 1;
-            }
-        }
-    };
+/// Prints what the standard library would have printed.
+fn report_overflow(on_main: bool) {
     let mut name = [0_u8; 16];
     // SAFETY: the kernel writes a name of at most 16 bytes.
     unsafe { libc::prctl(libc::PR_GET_NAME, name.as_mut_ptr()) };
-    push(b"\nthread '");
-    push(if on_main { b"main" } else { &name });
-    push(b"' has overflowed its stack\n");
-    // SAFETY: the bytes are those of the text; if nobody takes them, nobody reads them.
-    unsafe { libc::write(2, text.as_ptr().cast(), length) };
+    let name = if on_main { &b"main"[..] } else { name.split(|byte| *byte == 0).next().unwrap_or_default() };
+    let text = [&b"\nthread '"[..], name, b"' has overflowed its stack\n"];
+    let _ = writev(stderr(), &text.map(IoSlice::new));
 }
 
-/// Where this program has code, in this process.
-fn code() -> &'static [std::ops::Range<usize>] {
+fn code() -> &'static [Range<usize>] {
     extern "C" fn see(info: *mut libc::dl_phdr_info, _: libc::size_t, found: *mut c_void) -> c_int {
         // SAFETY: the loader passes the description of an object, and what was handed to it below.
-        let (info, found) = unsafe { (&*info, &mut *found.cast::<Vec<std::ops::Range<usize>>>()) };
+        let (info, found) = unsafe { (&*info, &mut *found.cast::<Vec<Range<usize>>>()) };
         for index in 0..info.dlpi_phnum {
             // SAFETY: there are so many headers.
             let header = unsafe { &*info.dlpi_phdr.add(index.into()) };
@@ -369,7 +304,7 @@ fn code() -> &'static [std::ops::Range<usize>] {
         // The first object is the program.
         1
     }
-    static CODE: OnceLock<Vec<std::ops::Range<usize>>> = OnceLock::new();
+    static CODE: OnceLock<Vec<Range<usize>>> = OnceLock::new();
     CODE.get_or_init(|| {
         let mut found = Vec::new();
         // SAFETY: the function has the signature that is asked for, and the vector outlives the call.
@@ -378,14 +313,10 @@ fn code() -> &'static [std::ops::Range<usize>] {
     })
 }
 
-/// The address, if it lies in the code of this program.
-fn here(address: usize) -> Option<usize> {
-    code().iter().any(|code| code.contains(&address)).then_some(address)
-}
-
 /// Where a frame that another process of this program has noted lies in this one. None outside of the program itself.
 pub(crate) fn place_of(frame: u64) -> Option<usize> {
-    here((anchor() as u64).wrapping_add(frame) as usize)
+    let address = (anchor() as u64).wrapping_add(frame) as usize;
+    code().iter().any(|code| code.contains(&address)).then_some(address)
 }
 
 #[cfg(test)]

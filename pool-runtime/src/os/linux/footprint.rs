@@ -1,4 +1,4 @@
-//! What a process uses, and the clock by which two processes agree on how long.
+//! How much memory a process uses, and a clock that all processes share.
 
 use rustix::param::page_size;
 use rustix::time::{ClockId, clock_gettime};
@@ -9,13 +9,12 @@ pub(crate) fn monotonic() -> u64 {
     now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
 }
 
-/// How many bytes of memory are a process's own: in use, and shared with nobody. None if it is gone, or without
-/// `/proc`.
+/// How many bytes of private memory a process has in use. None if it is gone, or without `/proc`.
 pub(crate) fn private_memory(pid: u32) -> Option<u64> {
     private_pages(&std::fs::read_to_string(format!("/proc/{pid}/statm")).ok()?).map(|pages| pages * page_size() as u64)
 }
 
-/// The file says: all pages, those in memory, and those of them that belong to files or are shared.
+/// The file has the numbers of all pages, of those in memory, and of those among them that are of files or shared.
 fn private_pages(statm: &str) -> Option<u64> {
     let mut fields = statm.split_whitespace().skip(1).map(str::parse::<u64>);
     let (resident, shared) = (fields.next()?.ok()?, fields.next()?.ok()?);

@@ -1,11 +1,10 @@
-//! What a worker is started with: descriptors from 3 on, one for each of its names, in their order.
+//! What a worker is started with: descriptors from 3 on, in the order of the fields.
 
 use super::{file, handle, spawn};
 use crate::os::{Given, Handle, Io};
 use std::os::fd::RawFd;
 use std::{fmt, io};
 
-/// The first number.
 const FIRST: RawFd = 3;
 
 /// What a worker was given, as text, for its environment.
@@ -13,25 +12,29 @@ const FIRST: RawFd = 3;
 pub(crate) struct Manifest {
     /// The inode of the first one, a socket: proves that nobody has closed it and opened something else.
     socket: u64,
-    /// Whether those are among them that not every worker has.
+    /// Whether it got those that not every worker has.
     stdout: bool,
     rings: bool,
 }
 
 impl<H> Given<H> {
-    fn iter(&self) -> impl Iterator<Item = &H> {
-        let always = [&self.reads, &self.writes, &self.status, &self.passed];
-        always.into_iter().chain(&self.stdout).chain(self.rings.iter().flat_map(|(memory, bells)| [memory, bells]))
-    }
-
     /// With the number that each has in the worker.
     pub(super) fn numbered(&self) -> impl Iterator<Item = (RawFd, &H)> {
-        (FIRST..).zip(self.iter())
+        let always = [&self.reads, &self.writes, &self.status, &self.passed];
+        let rings = self.rings.iter().flat_map(|(memory, bells)| [memory, bells]);
+        (FIRST..).zip(always.into_iter().chain(&self.stdout).chain(rings))
+    }
+
+    /// Finds what else this process was started with, before it opens anything.
+    pub(crate) fn strays(&self) -> io::Result<Strays> {
+        if spawn::closes_the_rest() {
+            return Ok(Strays(Vec::new()));
+        }
+        handle::open_from(FIRST + self.numbered().count() as RawFd).map(Strays)
     }
 }
 
 impl Given<Io<'_>> {
-    /// What the worker finds them by.
     pub(crate) fn manifest(&self) -> io::Result<Manifest> {
         let socket = match self.reads {
             Io::Handle(socket) => file::identity(socket)?,
@@ -49,17 +52,12 @@ impl fmt::Display for Manifest {
 
 impl Manifest {
     pub(crate) fn parse(text: &str) -> Option<Self> {
-        let mut parts = text.split(':');
-        let manifest =
-            Self { socket: parts.next()?.parse().ok()?, stdout: parts.next()? == "1", rings: parts.next()? == "1" };
-        parts.next().is_none().then_some(manifest)
+        let parts: Vec<_> = text.split(':').collect();
+        let [socket, stdout, rings] = parts[..] else { return None };
+        Some(Self { socket: socket.parse().ok()?, stdout: stdout == "1", rings: rings == "1" })
     }
 
-    /// Takes them. Once, and before this process opens anything.
-    ///
-    /// # Errors
-    ///
-    /// What is not there.
+    /// Takes them, once, before this process opens anything. An error names what is missing.
     pub(crate) fn take(self) -> Result<Given<Handle>, String> {
         let mut numbers = FIRST..;
         let mut next = |what: &str| {
@@ -77,7 +75,7 @@ impl Manifest {
             reads,
             writes: next("its channel was not")?,
             status: next("its status page was not")?,
-            passed: next("its way for shared memory was not")?,
+            passed: next("its socket for shared memory was not")?,
             stdout: self.stdout.then(|| next("its standard output was not")).transpose()?,
             rings: match self.rings {
                 true => Some((next("its rings were not")?, next("its rings were not")?)),
@@ -87,20 +85,9 @@ impl Manifest {
     }
 }
 
-/// What this process has open by chance: its parent had it open, not for anybody.
+/// Open descriptors that the parent did not mean for this process.
 #[derive(Debug)]
 pub(crate) struct Strays(Vec<RawFd>);
-
-impl<H> Given<H> {
-    /// Finds what this process was started with besides: nothing where that is closed at the start. Before it opens
-    /// anything.
-    pub(crate) fn strays(&self) -> io::Result<Strays> {
-        if spawn::closes_the_rest() {
-            return Ok(Strays(Vec::new()));
-        }
-        handle::open_from(FIRST + self.iter().count() as RawFd).map(Strays)
-    }
-}
 
 impl Strays {
     pub(crate) fn close(self) {

@@ -1,8 +1,7 @@
 //! Descriptors by number: those that a process is started with, and those that a library keeps to itself.
 
-use rustix::io::{DupFlags, dup3, fcntl_dupfd_cloexec};
+use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_getfd, fcntl_setfd};
 use std::io::{self, PipeReader, PipeWriter};
-use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 /// A close-on-exec duplicate with a number of at least `least`.
@@ -10,8 +9,7 @@ pub(super) fn above_standard(fd: impl AsFd, least: RawFd) -> io::Result<OwnedFd>
     Ok(fcntl_dupfd_cloexec(fd, least)?)
 }
 
-/// The same descriptor, under a number that is not one of the standard streams': should the program have closed those,
-/// whatever it prints would go into `fd`.
+/// The same descriptor, under a number that is no standard stream's, so that nothing that is printed goes into it.
 pub(super) fn beyond_standard(fd: OwnedFd) -> io::Result<OwnedFd> {
     if fd.as_raw_fd() > 2 { Ok(fd) } else { above_standard(fd, 3) }
 }
@@ -22,44 +20,30 @@ pub(crate) fn pipe() -> io::Result<(PipeReader, PipeWriter)> {
     Ok((beyond_standard(reader.into())?.into(), beyond_standard(writer.into())?.into()))
 }
 
-/// Takes over a descriptor that this process was started with, and closes it on exec from now on.
-///
-/// The caller must be the only one who knows of it; a number that is not open is an error.
+/// Takes over a descriptor that this process was started with and nobody else knows of, and makes it close-on-exec.
 pub(super) fn adopt(number: RawFd) -> io::Result<OwnedFd> {
     // SAFETY: only borrowed for the one call, which fails if the number is not open.
-    let inherited = unsafe { BorrowedFd::borrow_raw(number) };
-    rustix::io::fcntl_setfd(inherited, rustix::io::FdFlags::CLOEXEC)?;
+    fcntl_setfd(unsafe { BorrowedFd::borrow_raw(number) }, FdFlags::CLOEXEC)?;
     // SAFETY: it is open, and was passed to this process for this one use.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
-/// Makes descriptor `number`, which `_owner` owns, another name of what `fd` is.
-pub(super) fn move_into<T: ?Sized>(fd: OwnedFd, _owner: &T, number: RawFd) -> io::Result<()> {
-    // SAFETY: `_owner` owns the descriptor and goes on owning it: `ManuallyDrop` keeps it open here.
-    let mut target = ManuallyDrop::new(unsafe { OwnedFd::from_raw_fd(number) });
-    Ok(dup3(fd, &mut target, DupFlags::CLOEXEC)?)
-}
-
 /// The open descriptors of this process from `least` on.
 pub(super) fn open_from(least: RawFd) -> io::Result<Vec<RawFd>> {
-    let numbers = std::fs::read_dir("/proc/self/fd")?
-        .map(|entry| Ok(entry?.file_name().to_str().and_then(|name| name.parse().ok())))
-        .collect::<io::Result<Vec<Option<RawFd>>>>()?;
-    let open = |number: &RawFd| *number >= least && is_open(*number);
-    // That through which the list was read is closed again.
-    Ok(numbers.into_iter().flatten().filter(open).collect())
-}
-
-fn is_open(number: RawFd) -> bool {
+    let names = std::fs::read_dir("/proc/self/fd")?.map(|entry| Ok(entry?.file_name()));
+    let names = names.collect::<io::Result<Vec<_>>>()?;
+    let numbers = names.iter().filter_map(|name| name.to_str()?.parse().ok());
+    // The one through which the list was read is closed again.
     // SAFETY: only asked whether it is open.
-    rustix::io::fcntl_getfd(unsafe { BorrowedFd::borrow_raw(number) }).is_ok()
+    let is_open = |number: &RawFd| fcntl_getfd(unsafe { BorrowedFd::borrow_raw(*number) }).is_ok();
+    Ok(numbers.filter(|number| *number >= least).filter(is_open).collect())
 }
 
 /// Closes descriptors that nobody in this process is to use.
 pub(super) fn close_all(numbers: &[RawFd]) {
     for number in numbers {
-        // SAFETY: they were open when the process had begun, before this library opened any of its own: nothing of
-        // Rust's owns them. Whatever else has noted such a number finds it closed.
+        // SAFETY: they were open when the process began, before this library opened any of its own, so nothing of
+        // Rust's owns them. Code that has noted such a number finds it closed.
         unsafe { libc::close(*number) };
     }
 }

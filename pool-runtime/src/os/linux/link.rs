@@ -1,12 +1,14 @@
 //! The socket inside one end of an ipc-channel, which the crate keeps to itself.
 
-use crate::os::{Handle, HandleRef};
+use crate::os::{Handle, HandleRef, Peeked};
+use rustix::io::{DupFlags, dup3};
 use rustix::net::sockopt::socket_type;
 use rustix::net::{RecvAncillaryBuffer, RecvFlags, ReturnFlags, SocketType, recvmsg};
 use std::fmt::Debug;
 use std::io::{self, IoSliceMut};
+use std::mem::ManuallyDrop;
 use std::ops::Deref;
-use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
 /// One end of a channel, whose socket is known.
@@ -16,28 +18,15 @@ pub(crate) struct Link<E> {
     number: RawFd,
 }
 
-/// The next packet of a socket, before it is received.
-#[derive(Debug)]
-pub(crate) struct Peeked {
-    pub(crate) head: [u8; 16],
-    /// Of the whole packet; 0 at the end of the channel.
-    pub(crate) length: usize,
-    pub(crate) has_handles: bool,
-}
-
 impl<E: Debug> Link<E> {
-    /// Finds the socket.
-    ///
-    /// ipc-channel shows its number: `…{ fd: SharedFileDescriptor(7) }`, `…{ fd: Cell { value: 8 } }`.
-    ///
-    /// # Errors
-    ///
-    /// It shows something else: nothing is ever done with a wrong number.
+    /// Finds the socket, whose number ipc-channel prints: `…{ fd: SharedFileDescriptor(7) }`, `…{ fd: Cell { value: 8 }
+    /// }`. An error if it prints something else: a wrong number is never used.
     pub(crate) fn new(end: E) -> io::Result<Self> {
         let shown = format!("{end:?}");
-        let mut numbers = shown.split(|c: char| !c.is_ascii_digit()).filter(|digits| !digits.is_empty());
-        let number = numbers.next().and_then(|digits| digits.parse().ok()).filter(|_| numbers.next().is_none());
-        if let Some(number) = number {
+        let numbers: Vec<_> = shown.split(|c: char| !c.is_ascii_digit()).filter(|digits| !digits.is_empty()).collect();
+        if let [number] = numbers[..]
+            && let Ok(number) = number.parse()
+        {
             let link = Self { end, number };
             if socket_type(link.handle()).is_ok_and(|kind| kind == SocketType::SEQPACKET) {
                 return Ok(link);
@@ -48,7 +37,7 @@ impl<E: Debug> Link<E> {
 }
 
 impl<E> Link<E> {
-    /// Has its socket the number of a standard stream, as those were closed? Whatever is printed would go into it.
+    /// Does its socket have the number of a standard stream, as those were closed? What is printed would go into it.
     pub(crate) fn is_standard(&self) -> bool {
         self.number <= 2
     }
@@ -62,32 +51,40 @@ impl<E> Link<E> {
         unsafe { BorrowedFd::borrow_raw(self.number) }
     }
 
-    /// Another handle of its socket.
     pub(crate) fn duplicate(&self) -> io::Result<Handle> {
         self.handle().try_clone_to_owned()
     }
 
-    /// Puts another socket in the place of its own.
+    /// Replaces its socket with another, under the same number.
     pub(crate) fn replace(&self, socket: OwnedFd) -> io::Result<()> {
-        super::handle::move_into(socket, self, self.number)
+        // SAFETY: the end owns the descriptor and goes on owning it: `ManuallyDrop` keeps it open here.
+        let mut target = ManuallyDrop::new(unsafe { OwnedFd::from_raw_fd(self.number) });
+        Ok(dup3(socket, &mut target, DupFlags::CLOEXEC)?)
     }
 
-    /// Looks at the next packet, without waiting for one.
+    /// Reads the beginning of the next packet, which stays to be received. Does not wait.
     pub(crate) fn peek(&self) -> io::Result<Peeked> {
         let mut head = [0; 16];
         let flags = RecvFlags::PEEK | RecvFlags::TRUNC | RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
-        // Descriptors find no room: they stay where they are, and it is said that there were some.
+        // Without room for descriptors, they stay in the packet, and a flag says that there are some.
         let mut none = RecvAncillaryBuffer::default();
         let packet = recvmsg(self.handle(), &mut [IoSliceMut::new(&mut head)], &mut none, flags)?;
         Ok(Peeked { head, length: packet.bytes, has_handles: packet.flags.contains(ReturnFlags::CTRUNC) })
     }
 }
 
-/// The number of a link's socket, for a [`SharedSocket`].
+impl<E> Deref for Link<E> {
+    type Target = E;
+
+    fn deref(&self) -> &E {
+        &self.end
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SocketNumber(RawFd);
 
-/// The socket of a link that is kept by something shared: to wait for what comes there, or for its other side to go.
+/// The socket of a link that something shared owns: to wait until something arrives, or its other side is gone.
 #[derive(Debug)]
 pub(crate) struct SharedSocket<O: ?Sized> {
     owner: Arc<O>,
@@ -104,13 +101,5 @@ impl<O: ?Sized> SharedSocket<O> {
         let _kept_by = &self.owner;
         // SAFETY: the owner keeps the link, and with it the descriptor, as `new` asks for; it is borrowed here.
         unsafe { BorrowedFd::borrow_raw(self.number.0) }
-    }
-}
-
-impl<E> Deref for Link<E> {
-    type Target = E;
-
-    fn deref(&self) -> &E {
-        &self.end
     }
 }

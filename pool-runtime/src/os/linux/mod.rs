@@ -1,4 +1,4 @@
-//! Linux 5.4 or newer, with glibc or musl. Needs pidfd, memfd and, for a few things, `/proc`.
+//! Linux 5.4 or newer, with glibc or musl. Needs pidfd, memfd and, in some places, `/proc`.
 
 mod barrier;
 mod bell;
@@ -35,8 +35,8 @@ pub(crate) use mapping::{Mapping, check_size, prefer_huge_pages, sealed_memory};
 pub(crate) use memory::{Draft, Memory};
 pub(crate) use oom::OomWatch;
 pub(crate) use poll::{PolledPipe, Poller, wait_hung_up, wait_readable};
-pub(crate) use process::{exit_now, has_more_rights, name_thread, parent_pid, remove_variable};
-pub(crate) use processor::{cpu_count, current_cpu, leave_cpu, set_cpus, set_nice, usable_cpus};
+pub(crate) use process::{exit_now, has_more_rights, name_thread, parent_pid};
+pub(crate) use processor::{current_cpu, leave_cpu, set_cpus, set_nice, usable_cpus};
 pub(crate) use signal::{SigpipeHeld, block_all_signals, outlive_interrupts};
 pub(crate) use spawn::program_path;
 pub(crate) use stderr::{copy_to_stderr, has_stderr, replace_stdout, write_stderr};

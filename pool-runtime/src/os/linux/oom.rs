@@ -1,17 +1,17 @@
-//! Was it the kernel's OOM killer, which ends a process of its choice where memory has run out?
+//! Whether the kernel's OOM killer, which ends processes where memory has run out, has ended a process.
 //!
-//! The kernel's log names whom it killed, where this process may read it and counts processes as the kernel does.
-//! Elsewhere there are counters alone, of the machine and of the process's cgroup: they say that somebody was killed
-//! meanwhile.
+//! The kernel's log names whom it killed, if this process may read it and shares the kernel's numbering of processes.
+//! Otherwise, counters of the machine and of the process's cgroup tell that some process was killed.
 
-use crate::os::OomKill;
+use crate::os::{OomKill, monotonic};
+use crate::sync::lock;
 use std::fs;
 use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-/// How it was when a process began to work.
 #[derive(Debug)]
 pub(crate) struct OomWatch {
     pid: u32,
@@ -20,76 +20,58 @@ pub(crate) struct OomWatch {
     counters: Arc<Counters>,
 }
 
-/// Counts for the whole machine.
 const MACHINE: &str = "/proc/vmstat";
 
-/// The files of counters, and what they said.
+/// The clocks of the kernel's log and of this process differ by less.
+const CLOCKS: Duration = Duration::from_secs(5);
+
 type Counters = Vec<(PathBuf, u64)>;
 
-/// Reads the counters, for all processes that begin to work at about the same time: it takes as long as some of what
-/// they wait for.
+/// Reads the counters, once for all processes that begin to work at about the same time, as reading takes long.
 fn counters() -> Arc<Counters> {
     const SAME_TIME: Duration = Duration::from_secs(1);
     static LATEST: Mutex<Option<(Instant, Arc<Counters>)>> = Mutex::new(None);
-    let mut latest = LATEST.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut latest = lock(&LATEST);
     if let Some((_, counters)) = latest.as_ref().filter(|(at, _)| at.elapsed() < SAME_TIME) {
         return counters.clone();
     }
     // Processes are in the cgroup of their parent, or in one below.
     let memberships = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let files = [PathBuf::from(MACHINE)].into_iter().chain(cgroup_files(&memberships));
-    let counters = files.filter_map(|file| Some((count(&fs::read_to_string(&file).ok()?)?, file)));
-    let counters = Arc::new(counters.map(|(count, file)| (file, count)).collect());
+    let counters = Arc::new(files.filter_map(|file| Some((file.clone(), read_count(&file)?))).collect());
     *latest = Some((Instant::now(), Arc::clone(&counters)));
     counters
 }
 
-/// The kernel's clocks, of its log and of this, differ by less.
-const CLOCKS: Duration = Duration::from_secs(5);
-
-/// Records of the log that are looked at, at most: it has a few thousand.
-const RECORDS: usize = 1 << 16;
-
 impl OomWatch {
-    /// Of a process that begins to work.
     pub(crate) fn new(pid: u32) -> Self {
-        let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-        let began = Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec.try_into().unwrap_or(0));
-        Self { pid, began, counters: counters() }
+        Self { pid, began: Duration::from_nanos(monotonic()), counters: counters() }
     }
 
-    /// Asks after the process was killed, by nobody here.
+    /// To be called after something other than this process has killed it.
     pub(crate) fn ask(&self) -> Option<OomKill> {
         let risen = |of_machine: bool| {
             let files = self.counters.iter().filter(|(file, _)| (file.as_path() == Path::new(MACHINE)) == of_machine);
-            files
-                .filter_map(|(file, before)| Some(count(&fs::read_to_string(file).ok()?)? > *before))
-                .reduce(|one, other| one || other)
+            files.filter_map(|(file, before)| Some(read_count(file)? > *before)).reduce(|one, other| one || other)
         };
         let (group, machine) = (risen(false), risen(true));
-        // The machine's counter counts all; to read the log takes a while.
-        if [group, machine].into_iter().flatten().any(|risen| risen) || (group, machine) == (None, None) {
-            verdict(self.is_logged().ok(), group, machine)
-        } else {
-            None
-        }
+        // The machine's counter counts all kills; reading the log takes longer.
+        let possible = group == Some(true) || machine == Some(true) || (group, machine) == (None, None);
+        if possible { verdict(self.is_logged().ok(), group, machine) } else { None }
     }
 
-    /// Does the kernel's log say that it has killed this process?
-    ///
-    /// # Errors
-    ///
-    /// It cannot be read from where the process began, or names processes by other numbers.
+    /// Does the kernel's log say that it has killed this process? An error if the log cannot be read back to when the
+    /// process began, or numbers processes differently.
     fn is_logged(&self) -> io::Result<bool> {
-        use std::os::unix::fs::OpenOptionsExt;
-        // The log has the numbers of the first namespace.
         const FIRST_NAMESPACE: &str = "pid:[4026531836]";
+        /// More records than a log has.
+        const RECORDS: usize = 1 << 16;
         if fs::read_link("/proc/self/ns/pid")?.to_str() != Some(FIRST_NAMESPACE) {
             return Err(io::ErrorKind::Unsupported.into());
         }
         let mut log = fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open("/dev/kmsg")?;
         let mut record = [0; 1 << 13];
-        // Whether there is nothing missing since the process began.
+        // Is nothing missing since the process began?
         let mut whole = None;
         for _ in 0..RECORDS {
             match log.read(&mut record) {
@@ -102,7 +84,7 @@ impl OomWatch {
                     }
                 }
                 Err(error) => match error.raw_os_error() {
-                    // It was overwritten before it was read: the next one is there.
+                    // It was overwritten before it was read: the next one can be read.
                     Some(libc::EPIPE) => whole = Some(false),
                     Some(libc::EINTR) => {}
                     Some(libc::EAGAIN) if whole == Some(true) => return Ok(false),
@@ -114,8 +96,8 @@ impl OomWatch {
     }
 }
 
-/// What follows from what the log says, where all of it could be read, and from whether the counters have risen, of the
-/// cgroup and of the machine, where there are such.
+/// What follows from the log, if all of it could be read, and from whether the counters of the cgroup and of the
+/// machine have risen, if there are any.
 fn verdict(logged: Option<bool>, group: Option<bool>, machine: Option<bool>) -> Option<OomKill> {
     match (logged, group.or(machine)) {
         (Some(true), _) => Some(OomKill::Certain),
@@ -134,40 +116,36 @@ fn reaches_back(record: &str, began: Duration) -> bool {
 /// When and whom the OOM killer has killed, if this record of the log says so.
 fn killed(record: &str) -> Option<(Duration, u32)> {
     let (head, message) = record.split_once(';')?;
-    let micros = head.split(',').nth(2)?.parse().ok()?;
+    let [priority, _, micros, ..] = head.split(',').collect::<Vec<_>>()[..] else { return None };
     let (before, behind) = message.split_once("Killed process ")?;
-    // Nobody but the kernel itself: what programs write into the log has another facility.
-    let facility = head.split(',').next()?.parse::<u32>().ok()? >> 3;
-    if facility != 0 || !before.to_ascii_lowercase().contains("out of memory") {
+    // Only from the kernel itself: what programs write into the log has another facility.
+    if priority.parse::<u32>().ok()? >> 3 != 0 || !before.to_ascii_lowercase().contains("out of memory") {
         return None;
     }
     let digits = behind.split(|c: char| !c.is_ascii_digit()).next()?;
-    Some((Duration::from_micros(micros), digits.parse().ok()?))
+    Some((Duration::from_micros(micros.parse().ok()?), digits.parse().ok()?))
 }
 
-/// How often the OOM killer has killed, in any of the files that count it.
+/// How often the OOM killer has killed, by one of the files that count it.
+fn read_count(file: &Path) -> Option<u64> {
+    count(&fs::read_to_string(file).ok()?)
+}
+
 fn count(text: &str) -> Option<u64> {
-    let count = |line: &str| line.strip_prefix("oom_kill ")?.trim().parse().ok();
-    text.lines().find_map(count)
+    text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
 }
 
 /// The files that count for the cgroups of a process, by what it says of them.
 fn cgroup_files(memberships: &str) -> Vec<PathBuf> {
     let file = |line: &str| {
-        let mut parts = line.splitn(3, ':');
-        let (_, controllers, path) = (parts.next()?, parts.next()?, parts.next()?);
-        let path = path.trim_start_matches('/');
-        let under = |root: &str, name: &str| PathBuf::from(root).join(path).join(name);
-        match controllers {
-            "" => {
-                let unified = under("/sys/fs/cgroup", "memory.events");
-                Some(if unified.exists() { unified } else { under("/sys/fs/cgroup/unified", "memory.events") })
-            }
-            _ if controllers.split(',').any(|name| name == "memory") => {
-                Some(under("/sys/fs/cgroup/memory", "memory.oom_control"))
-            }
-            _ => None,
+        let [_, controllers, path] = line.splitn(3, ':').collect::<Vec<_>>()[..] else { return None };
+        let under = |root: &str, name: &str| PathBuf::from(root).join(path.trim_start_matches('/')).join(name);
+        if controllers.is_empty() {
+            let unified = under("/sys/fs/cgroup", "memory.events");
+            return Some(if unified.exists() { unified } else { under("/sys/fs/cgroup/unified", "memory.events") });
         }
+        let memory = controllers.split(',').any(|name| name == "memory");
+        memory.then(|| under("/sys/fs/cgroup/memory", "memory.oom_control"))
     };
     memberships.lines().filter_map(file).collect()
 }

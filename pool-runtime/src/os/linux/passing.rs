@@ -10,7 +10,7 @@
 
 use super::handle::beyond_standard;
 use crate::os::{Delivery, Handle, Passed};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
@@ -18,7 +18,6 @@ use rustix::net::{
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 
-/// The kind, and the number.
 const PACKET: usize = 16;
 const TAKE: u64 = 1;
 const RELEASE: u64 = 2;
@@ -32,57 +31,46 @@ pub(crate) fn pair() -> io::Result<(Handle, Handle)> {
     Ok((beyond_standard(one)?, beyond_standard(other)?))
 }
 
-/// Sends, if that can be done without waiting.
-///
-/// # Errors
-///
-/// `WouldBlock`: too much of what was sent is still unread. `BrokenPipe` or `ConnectionReset`: nobody will read it.
+/// Sends, without waiting. `WouldBlock`: too much of what was sent is still unread. `BrokenPipe` or `ConnectionReset`:
+/// nobody will read it.
 pub(crate) fn send(socket: &Handle, passed: &Passed<'_>) -> io::Result<()> {
-    let (kind, id, fd) = match passed {
-        Passed::Take { id, handle } => (TAKE, id, Some(*handle)),
-        Passed::Release { id } => (RELEASE, id, None),
+    let (kind, id, fds) = match passed {
+        Passed::Take { id, handle } => (TAKE, id, std::slice::from_ref(handle)),
+        Passed::Release { id } => (RELEASE, id, &[][..]),
     };
-    let mut packet = [0; PACKET];
-    packet[..8].copy_from_slice(&kind.to_le_bytes());
-    packet[8..].copy_from_slice(&id.to_le_bytes());
+    let packet = [kind.to_le_bytes(), id.to_le_bytes()];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    loop {
+    let sent = retry_on_intr(|| {
         let mut control = SendAncillaryBuffer::new(&mut space);
-        if let Some(fd) = &fd
-            && !control.push(SendAncillaryMessage::ScmRights(std::slice::from_ref(fd)))
-        {
-            return Err(Errno::NOBUFS.into());
+        if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
+            return Err(Errno::NOBUFS);
         }
-        match sendmsg(socket, &[IoSlice::new(&packet)], &mut control, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
-            Ok(PACKET) => return Ok(()),
-            // A packet is never cut by the kernel.
-            Ok(_) => return Err(io::ErrorKind::WriteZero.into()),
-            Err(Errno::INTR) => {}
-            // The second: this user has as many descriptors on their way, unread, as a process may have open.
-            Err(Errno::AGAIN | Errno::TOOMANYREFS) => return Err(io::ErrorKind::WouldBlock.into()),
-            Err(error) => return Err(error.into()),
-        }
+        let packet = [IoSlice::new(packet.as_flattened())];
+        sendmsg(socket, &packet, &mut control, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)
+    });
+    match sent {
+        Ok(PACKET) => Ok(()),
+        Ok(_) => Err(io::ErrorKind::WriteZero.into()),
+        // The second: too many descriptors that this user has sent are still unread.
+        Err(Errno::AGAIN | Errno::TOOMANYREFS) => Err(io::ErrorKind::WouldBlock.into()),
+        Err(error) => Err(error.into()),
     }
 }
 
-/// Waits for the next packet. None: the other end is closed, and all that it sent was received.
-///
-/// # Errors
-///
-/// `InvalidData`: the packet makes no sense. What came with it is closed, and the next one can be received.
+/// Waits for the next packet. None: the other end is closed, and all that it sent was received. `InvalidData`: the
+/// packet is corrupt; its descriptors are closed, and the next one can be received.
 pub(crate) fn receive(socket: &Handle) -> io::Result<Option<Delivery>> {
-    let mut packet = [0; PACKET];
+    let mut packet = [[0; 8]; 2];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
     // Closes what is not taken out of it.
     let mut control = RecvAncillaryBuffer::new(&mut space);
-    let received = loop {
-        let mut parts = [IoSliceMut::new(&mut packet)];
-        match recvmsg(socket, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC) {
-            Err(Errno::INTR) => {}
-            // It closed its end before it had read all that it was sent.
-            Err(Errno::CONNRESET) => return Ok(None),
-            received => break received?,
-        }
+    let received = retry_on_intr(|| {
+        recvmsg(socket, &mut [IoSliceMut::new(packet.as_flattened_mut())], &mut control, RecvFlags::CMSG_CLOEXEC)
+    });
+    let received = match received {
+        // It closed its end before it had read all that it was sent.
+        Err(Errno::CONNRESET) => return Ok(None),
+        received => received?,
     };
     let mut fds = Vec::new();
     for message in control.drain() {
@@ -90,30 +78,26 @@ pub(crate) fn receive(socket: &Handle) -> io::Result<Option<Delivery>> {
             fds.extend(rights);
         }
     }
-    let is_cut = received.flags.contains(ReturnFlags::CTRUNC);
-    if received.bytes == 0 && fds.is_empty() && !is_cut {
+    let truncated = received.flags.contains(ReturnFlags::CTRUNC);
+    if received.bytes == 0 && fds.is_empty() && !truncated {
         return Ok(None);
     }
+    let corrupt = |how| {
+        let text = format!("a packet with descriptors {how}");
+        Err(io::Error::new(io::ErrorKind::InvalidData, text))
+    };
     if received.bytes != PACKET || received.flags.contains(ReturnFlags::TRUNC) {
-        return Err(garbled("is of another length"));
+        return corrupt("has the wrong length");
     }
-    let word = |at: usize| u64::from_le_bytes(std::array::from_fn(|index| packet[at + index]));
-    let id = word(8);
-    match (word(0), fds.len(), is_cut) {
-        (TAKE, 1, false) => {
-            let fd = fds.pop().ok_or(Errno::BADF)?;
-            Ok(Some(Delivery::Take { id, handle: beyond_standard(fd) }))
-        }
+    let [kind, id] = packet.map(u64::from_le_bytes);
+    match (kind, fds.pop(), fds.len(), truncated) {
+        (TAKE, Some(fd), 0, false) => Ok(Some(Delivery::Take { id, handle: beyond_standard(fd) })),
         // There was one, and this process may not open another. A call that waits for it has to learn why.
-        (TAKE, 0, true) => Ok(Some(Delivery::Take { id, handle: Err(Errno::MFILE.into()) })),
-        (RELEASE, 0, false) => Ok(Some(Delivery::Release { id })),
-        (TAKE | RELEASE, _, _) => Err(garbled("has another number of descriptors than it should")),
-        _ => Err(garbled("is of no known kind")),
+        (TAKE, None, _, true) => Ok(Some(Delivery::Take { id, handle: Err(Errno::MFILE.into()) })),
+        (RELEASE, None, _, false) => Ok(Some(Delivery::Release { id })),
+        (TAKE | RELEASE, ..) => corrupt("has the wrong number of descriptors"),
+        _ => corrupt("is of no known kind"),
     }
-}
-
-fn garbled(how: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("a packet with descriptors {how}"))
 }
 
 #[cfg(test)]

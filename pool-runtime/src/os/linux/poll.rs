@@ -1,5 +1,6 @@
 //! Waiting for several descriptors at a time.
 
+use super::handle::beyond_standard;
 use crate::os::HandleRef;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::fs::{OFlags, fcntl_setfl};
@@ -8,35 +9,37 @@ use std::io::{self, PipeReader, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-pub(super) fn timespec(patience: Option<Duration>) -> Option<Timespec> {
-    patience.map(|patience| Timespec {
-        tv_sec: patience.as_secs().try_into().unwrap_or(i64::MAX),
-        tv_nsec: patience.subsec_nanos().into(),
+pub(super) fn timespec(timeout: Option<Duration>) -> Option<Timespec> {
+    timeout.map(|timeout| Timespec {
+        tv_sec: timeout.as_secs().try_into().unwrap_or(i64::MAX),
+        tv_nsec: timeout.subsec_nanos().into(),
     })
 }
 
-/// Sleeps until one of them has something to read or its other side is gone, or until `patience` ends.
-///
-/// Returns which are ready.
-pub(crate) fn wait_readable<const N: usize>(
-    handles: [HandleRef<'_>; N],
-    patience: Option<Duration>,
-) -> io::Result<[bool; N]> {
-    let mut polled = handles.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
-    match poll(&mut polled, timespec(patience).as_ref()) {
-        Ok(_) => Ok(polled.map(|fd| !fd.revents().is_empty())),
-        // The caller looks at the clock again and comes back.
-        Err(Errno::INTR) => Ok([false; N]),
+fn wait(polled: &mut [PollFd<'_>], timeout: Option<Duration>) -> io::Result<()> {
+    match poll(polled, timespec(timeout).as_ref()) {
+        // When a signal interrupts it, none is ready: the caller compares its deadline again.
+        Ok(_) | Err(Errno::INTR) => Ok(()),
         Err(error) => Err(error.into()),
     }
 }
 
-/// Sleeps until the other side of a socket is gone, or until the `other` has something to read or its other side is gone.
-/// Data that arrives at the socket meanwhile does not wake the caller. Returns whether the socket's other side is gone.
+/// Sleeps until one of them has something to read or its other side is gone, at most for `timeout`. Returns which are.
+pub(crate) fn wait_readable<const N: usize>(
+    handles: [HandleRef<'_>; N],
+    timeout: Option<Duration>,
+) -> io::Result<[bool; N]> {
+    let mut polled = handles.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
+    wait(&mut polled, timeout)?;
+    Ok(polled.map(|fd| !fd.revents().is_empty()))
+}
+
+/// Sleeps until the other side of a socket is gone, or until `other` has something to read or its other side is gone.
+/// Data that arrives at the socket does not wake the caller. Returns whether the socket's other side is gone.
 pub(crate) fn wait_hung_up(socket: HandleRef<'_>, other: Option<HandleRef<'_>>) -> bool {
     loop {
         let watched = PollFd::from_borrowed_fd(socket, PollFlags::empty());
-        // In place of another one, the socket is watched twice.
+        // Without another one, the socket is watched twice.
         let other = other.map_or(watched.clone(), |other| PollFd::from_borrowed_fd(other, PollFlags::IN));
         let mut polled = [watched, other];
         match poll(&mut polled, None) {
@@ -62,7 +65,7 @@ impl PolledPipe {
         self.0.as_fd()
     }
 
-    /// How many bytes there are to read just now.
+    /// How many bytes can be read now.
     pub(crate) fn unread(&self) -> u64 {
         ioctl_fionread(&self.0).unwrap_or(0)
     }
@@ -82,7 +85,7 @@ pub(crate) struct Poller {
 
 impl Poller {
     pub(crate) fn new() -> io::Result<Self> {
-        Ok(Self { bell: super::handle::beyond_standard(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?)? })
+        Ok(Self { bell: beyond_standard(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?)? })
     }
 
     /// Ends the wait, or the next one.
@@ -92,21 +95,15 @@ impl Poller {
     }
 
     /// Sleeps until the bell is rung, or one of these has something to read or its other side is gone; at most for
-    /// `patience`.
-    ///
-    /// Returns which of them are ready.
+    /// `timeout`. Returns which of them are ready.
     pub(crate) fn wait<'p>(
         &'p self,
         handles: impl Iterator<Item = HandleRef<'p>>,
-        patience: Option<Duration>,
+        timeout: Option<Duration>,
     ) -> io::Result<Vec<bool>> {
         let all = [self.bell.as_fd()].into_iter().chain(handles);
         let mut polled: Vec<_> = all.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
-        match poll(&mut polled, timespec(patience).as_ref()) {
-            Ok(_) => {}
-            Err(Errno::INTR) => return Ok(vec![false; polled.len() - 1]),
-            Err(error) => return Err(error.into()),
-        }
+        wait(&mut polled, timeout)?;
         let mut ready = polled.iter().map(|fd| !fd.revents().is_empty());
         if ready.next() == Some(true) {
             let _ = rustix::io::read(&self.bell, &mut [0; 8]);

@@ -1,4 +1,4 @@
-//! This process: its end, environment, rights, name and parent.
+//! This process: its end, rights, name and parent.
 
 /// Ends this process at once: nothing is flushed, no destructor and no `atexit` handler runs.
 pub(crate) fn exit_now(code: i32) -> ! {
@@ -6,21 +6,13 @@ pub(crate) fn exit_now(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
-/// Removes a variable from this process's environment.
-pub(crate) fn remove_variable(name: &str) {
-    // SAFETY: this is the first thing that `enter` does, before the program's own code, in a process that has one
-    // thread. Where a program calls `enter` late and has threads by then, the standard library's own lock protects all
-    // access from Rust.
-    unsafe { std::env::remove_var(name) };
-}
-
-/// Has this process more rights than the one that has started it, by its file's owner, group or capabilities?
+/// Does this process have more rights than its parent, by its file's owner, group or capabilities?
 pub(crate) fn has_more_rights() -> bool {
     // SAFETY: asks for a number.
     unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
 }
 
-/// Who has started this process, or inherited it.
+/// The process that has started this one, or inherited it.
 pub(crate) fn parent_pid() -> u32 {
     std::os::unix::process::parent_id()
 }
@@ -29,7 +21,7 @@ pub(crate) fn parent_pid() -> u32 {
 pub(crate) fn name_thread(name: &str) {
     let short: Vec<u8> = name.bytes().filter(|byte| *byte != 0).take(15).collect();
     if let Ok(name) = std::ffi::CString::new(short) {
-        // Only cosmetic.
+        // An unnamed thread does no harm.
         let _ = rustix::thread::set_name(&name);
     }
 }

@@ -4,18 +4,13 @@ use rustix::process::setpriority_process;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
 use std::io;
 
-/// The processors this process may use: the smaller of its affinity and its cgroup's quota.
-pub(crate) fn cpu_count() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
-}
-
 /// The processors on which this thread, and so what it starts, may run.
 pub(crate) fn usable_cpus() -> Vec<usize> {
     let usable = sched_getaffinity(None).unwrap_or_default();
     (0..CpuSet::MAX_CPU).filter(|cpu| usable.is_set(*cpu)).collect()
 }
 
-/// Has this thread, and all that it makes later, run on these processors.
+/// Runs this thread, and all that it makes later, on these processors.
 pub(crate) fn set_cpus(cpus: &[usize]) -> io::Result<()> {
     let mut set = CpuSet::new();
     cpus.iter().filter(|cpu| **cpu < CpuSet::MAX_CPU).for_each(|cpu| set.set(*cpu));
@@ -27,20 +22,20 @@ pub(crate) fn set_nice(nice: i32) -> io::Result<()> {
     Ok(setpriority_process(None, nice)?)
 }
 
-/// The processor on which the calling thread runs just now. No system call on most architectures.
+/// The processor on which the calling thread runs now. No system call on most architectures.
 #[inline]
 pub(crate) fn current_cpu() -> u32 {
     sched_getcpu() as u32
 }
 
-/// Moves the calling thread to another processor than this one, if it may use another; it may come back later. What
-/// somebody else says at the same moment about where it may run is lost.
+/// Moves the calling thread to another processor, if it may use another; it may come back later. A change of its
+/// affinity at the same moment is lost.
 pub(crate) fn leave_cpu(cpu: u32) {
     let Ok(usable) = sched_getaffinity(None) else { return };
     let mut others = usable;
     others.unset(cpu as usize);
     if others.count() > 0 && sched_setaffinity(None, &others).is_ok() {
-        // It was allowed a moment ago. If it is not any more, the thread stays on the others.
+        // If this is not allowed any more, the thread stays on the others.
         let _ = sched_setaffinity(None, &usable);
     }
 }

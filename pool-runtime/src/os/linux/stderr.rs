@@ -3,26 +3,17 @@
 use crate::os::Handle;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{FlockOperation, fcntl_lock};
-use rustix::io::Errno;
+use rustix::io::{Errno, fcntl_getfd, write};
+use rustix::stdio::{dup2_stdout, stderr};
 use std::io;
-use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
-/// How long a text for standard error is held back while another process's text is on its way there.
-const TURN: Duration = Duration::from_secs(1);
-
-fn stderr() -> BorrowedFd<'static> {
-    // SAFETY: whatever descriptor 2 is, writing to it is what standard error is for; it is only borrowed, and if it is
-    // closed, whatever is asked of it fails.
-    unsafe { BorrowedFd::borrow_raw(2) }
-}
-
-/// Writes all of `bytes` to standard error, without anything of another process of this library between them.
+/// Writes all of `bytes` to standard error, without output of another process of this library between them.
 ///
-/// A pipe takes longer texts in parts, so the writer holds a record lock, which the system takes back from a process that
-/// dies. A process that holds it too long is not waited for.
+/// A pipe takes longer texts in parts, so the writer holds a record lock, which the system releases when a process
+/// dies. A process that holds it for more than a second is not waited for.
 pub(crate) fn write_stderr(bytes: &[u8]) {
-    let deadline = Instant::now() + TURN;
+    let deadline = Instant::now() + Duration::from_secs(1);
     let locked = loop {
         match fcntl_lock(stderr(), FlockOperation::NonBlockingLockExclusive) {
             Err(Errno::AGAIN | Errno::ACCESS | Errno::INTR) if Instant::now() < deadline => {
@@ -40,18 +31,19 @@ pub(crate) fn write_stderr(bytes: &[u8]) {
 
 /// Writes all of `bytes` to standard error, whatever that is by now; what cannot be written is lost.
 pub(crate) fn copy_to_stderr(bytes: &[u8]) {
-    // Somebody has made it non-blocking, and here there is time to wait.
+    // If it is non-blocking, the caller still has time to wait.
     write_all(bytes, |error| {
-        error == Errno::AGAIN && {
+        let full = error == Errno::AGAIN;
+        if full {
             let _ = poll(&mut [PollFd::from_borrowed_fd(stderr(), PollFlags::OUT)], None);
-            true
         }
+        full
     });
 }
 
 fn write_all(mut bytes: &[u8], again: impl Fn(Errno) -> bool) {
     while !bytes.is_empty() {
-        match rustix::io::write(stderr(), bytes) {
+        match write(stderr(), bytes) {
             Ok(written) => bytes = &bytes[written..],
             Err(Errno::INTR) => {}
             Err(error) if again(error) => {}
@@ -62,10 +54,10 @@ fn write_all(mut bytes: &[u8], again: impl Fn(Errno) -> bool) {
 
 /// Is standard error open?
 pub(crate) fn has_stderr() -> bool {
-    rustix::io::fcntl_getfd(stderr()).is_ok()
+    fcntl_getfd(stderr()).is_ok()
 }
 
-/// From now on, standard output is this.
+/// Makes this the standard output.
 pub(crate) fn replace_stdout(stdout: Handle) -> io::Result<()> {
-    Ok(rustix::stdio::dup2_stdout(stdout)?)
+    Ok(dup2_stdout(stdout)?)
 }

@@ -1,45 +1,40 @@
-//! Opens the paths that a confined process may use, if there still is what was there when that was decided.
+//! Opens the paths that a confined process may use, if they still lead to the same files.
 
 use crate::os::Allowed;
+use landlock::PathFd;
 use rustix::fs::{FileType, Stat, fstat, fstatfs, major, minor};
-use std::ffi::OsString;
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use landlock::PathFd;
-
-/// The inodes of processes differ from one to the next, and nobody can put links there.
-const PROC: &str = "/proc";
-const PROC_MAGIC: u64 = 0x9fa0;
-
 impl Allowed {
-    /// Opens it, if it is still what it was, and says of which kind it is.
+    /// Opens it, if it is still the same, and returns of which kind it is.
     pub(super) fn open(&self) -> Result<(PathFd, FileType), String> {
-        let (fd, found) = open(&self.path).map_err(|why| self.refused(&why))?;
+        let refused = |why: String| format!("cannot give its sandbox `{}`: {why}", self.path.display());
+        let (fd, found) = open(&self.path).map_err(refused)?;
         if !self.is(&fd, &found) {
-            return Err(self.refused(
-                &"another file or directory is there than when the sandbox was made, put there by whoever may write \
-                  above it, perhaps a worker",
+            return Err(refused(
+                "another file or directory is there than when the sandbox was made, put there by whoever may write \
+                 above it, perhaps a worker"
+                    .into(),
             ));
         }
         Ok((fd, FileType::from_raw_mode(found.st_mode)))
     }
 
-    fn refused(&self, why: &dyn std::fmt::Display) -> String {
-        format!("cannot give its sandbox `{}`: {why}", self.path.display())
-    }
-
     fn is(&self, fd: &PathFd, found: &Stat) -> bool {
+        // In `/proc`, inodes differ between processes, and nobody can put links there.
+        const PROC_MAGIC: u64 = 0x9fa0;
         let is_own_process = || {
-            Path::new(&self.path).starts_with(PROC)
+            Path::new(&self.path).starts_with("/proc")
                 && fstatfs(fd.as_fd()).is_ok_and(|system| system.f_type as u64 == PROC_MAGIC)
         };
         found.st_dev == self.device && (found.st_ino == self.inode || is_own_process())
     }
 }
 
-fn open(path: &OsString) -> Result<(PathFd, Stat), String> {
+fn open(path: &OsStr) -> Result<(PathFd, Stat), String> {
     let fd = PathFd::new(path).map_err(|error| error.to_string())?;
     let found = fstat(fd.as_fd()).map_err(|error| io::Error::from(error).to_string())?;
     Ok((fd, found))
@@ -47,7 +42,7 @@ fn open(path: &OsString) -> Result<(PathFd, Stat), String> {
 
 /// `/dev/null`, if that is what is there.
 pub(super) fn null() -> Option<PathFd> {
-    let (fd, found) = open(&"/dev/null".into()).ok()?;
+    let (fd, found) = open("/dev/null".as_ref()).ok()?;
     let is_null = FileType::from_raw_mode(found.st_mode) == FileType::CharacterDevice
         && (major(found.st_rdev), minor(found.st_rdev)) == (1, 3);
     is_null.then_some(fd)

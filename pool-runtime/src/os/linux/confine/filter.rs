@@ -1,322 +1,205 @@
-//! The system calls that a confined process is refused: a seccomp filter.
+//! The system calls that a confined process is denied: a seccomp filter.
 //!
-//! The list is of what is denied, as a program may use any of some hundred harmless calls. For what it promises it is
-//! meant to be whole: calls that are newer than this list, and those of other conventions (32 bits, x32), are not there
-//! for a confined process. Refused calls return `EPERM`, so that the program can tell, and say so.
+//! The list is of what is denied, as a program may use any of some hundred harmless calls; they return `EPERM`. Calls
+//! that are newer than the list or of other conventions (32 bits, x32) do not exist for a confined process.
 
 use crate::os::Confinement;
-use libc::c_long;
 use rustix::io::Errno;
 use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen as Length, SeccompCmpOp as Op, SeccompCondition, SeccompFilter,
-    SeccompRule, apply_filter_all_threads, sock_filter,
+    BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen as Length, SeccompCmpOp as Op, SeccompCondition,
+    SeccompFilter, SeccompRule, apply_filter_all_threads, sock_filter,
 };
 use std::collections::BTreeMap;
 use std::io;
 
-/// The highest number of a system call that this list was made with: that of Linux 6.18.
+/// The highest number of a system call when the list was made: Linux 6.18.
 const LATEST: u32 = 469;
 
-/// Those that have no name in the crate `libc` yet; the same on all architectures.
-mod number {
-    use super::c_long;
-    pub(super) const CLONE3: u32 = 435;
-    pub(super) const OPENAT2: u32 = 437;
-    pub(super) const PIDFD_GETFD: c_long = 438;
-    pub(super) const PROCESS_MADVISE: c_long = 440;
-    pub(super) const MOUNT_SETATTR: c_long = 442;
-    pub(super) const QUOTACTL_FD: c_long = 443;
-    pub(super) const PROCESS_MRELEASE: c_long = 448;
-    pub(super) const FCHMODAT2: c_long = 452;
-    pub(super) const STATMOUNT: c_long = 457;
-    pub(super) const LISTMOUNT: c_long = 458;
-    pub(super) const SETXATTRAT: c_long = 463;
-    pub(super) const REMOVEXATTRAT: c_long = 466;
-    pub(super) const OPEN_TREE_ATTR: c_long = 467;
-    pub(super) const FILE_SETATTR: c_long = 469;
+/// The names of the crate `libc`, and those that it does not have yet; their numbers are the same on all architectures.
+#[expect(non_upper_case_globals, reason = "written as in `libc`")]
+mod sys {
+    pub(super) use libc::*;
+    pub(super) const SYS_fchmodat2: c_long = 452;
+    pub(super) const SYS_statmount: c_long = 457;
+    pub(super) const SYS_listmount: c_long = 458;
+    pub(super) const SYS_setxattrat: c_long = 463;
+    pub(super) const SYS_removexattrat: c_long = 466;
+    pub(super) const SYS_open_tree_attr: c_long = 467;
+    pub(super) const SYS_file_setattr: c_long = 469;
+    pub(super) const F_SETSIG: c_int = 10;
+    pub(super) const F_SETOWN_EX: c_int = 15;
+    pub(super) const FIOSETOWN: Ioctl = 0x8901;
+    pub(super) const SIOCSPGRP: Ioctl = 0x8902;
+    pub(super) const FS_IOC_SETFLAGS: Ioctl = 0x4008_6602;
+    pub(super) const FS_IOC_FSSETXATTR: Ioctl = 0x401c_5820;
+}
+
+/// A list of numbers that have a name in `sys`. Only x86_64 has those after the semicolon.
+macro_rules! names {
+    ($($name:ident)* $(; $($old:ident)*)?) => {
+        &[$(sys::$name,)* $($(#[cfg(target_arch = "x86_64")] sys::$old,)*)?]
+    };
 }
 
 /// What would lead out of any confinement, or is no business of a confined process.
-const NEVER: &[c_long] = &[
-    // Other processes' memory, descriptors and secrets.
-    libc::SYS_ptrace,
-    libc::SYS_process_vm_readv,
-    libc::SYS_process_vm_writev,
-    number::PROCESS_MADVISE,
-    number::PROCESS_MRELEASE,
-    number::PIDFD_GETFD,
-    libc::SYS_kcmp,
-    libc::SYS_move_pages,
-    libc::SYS_migrate_pages,
-    // Whatever is asked for through io_uring, no filter sees.
-    libc::SYS_io_uring_setup,
-    libc::SYS_io_uring_enter,
-    libc::SYS_io_uring_register,
+const NEVER: &[sys::c_long] = names! {
+    // The memory, descriptors and secrets of other processes.
+    SYS_ptrace SYS_process_vm_readv SYS_process_vm_writev SYS_process_madvise SYS_process_mrelease SYS_pidfd_getfd
+    SYS_kcmp SYS_move_pages SYS_migrate_pages
+    // No filter sees what is asked for through io_uring.
+    SYS_io_uring_setup SYS_io_uring_enter SYS_io_uring_register
     // Programs and probes in the kernel.
-    libc::SYS_bpf,
-    libc::SYS_perf_event_open,
-    libc::SYS_userfaultfd,
-    libc::SYS_add_key,
-    libc::SYS_request_key,
-    libc::SYS_keyctl,
-    libc::SYS_lookup_dcookie,
-    libc::SYS_syslog,
-    // What is where in the tree of files, and what it is seen from.
-    libc::SYS_mount,
-    libc::SYS_umount2,
-    libc::SYS_move_mount,
-    libc::SYS_open_tree,
-    number::OPEN_TREE_ATTR,
-    libc::SYS_fsopen,
-    libc::SYS_fsconfig,
-    libc::SYS_fsmount,
-    libc::SYS_fspick,
-    number::MOUNT_SETATTR,
-    number::STATMOUNT,
-    number::LISTMOUNT,
-    libc::SYS_pivot_root,
-    libc::SYS_chroot,
-    libc::SYS_unshare,
-    libc::SYS_setns,
+    SYS_bpf SYS_perf_event_open SYS_userfaultfd SYS_add_key SYS_request_key SYS_keyctl SYS_lookup_dcookie SYS_syslog
+    // Mounts, and the root that paths begin at.
+    SYS_mount SYS_umount2 SYS_move_mount SYS_open_tree SYS_open_tree_attr SYS_fsopen SYS_fsconfig SYS_fsmount
+    SYS_fspick SYS_mount_setattr SYS_statmount SYS_listmount SYS_pivot_root SYS_chroot SYS_unshare SYS_setns
     // Files by handle, and those that others open.
-    libc::SYS_open_by_handle_at,
-    libc::SYS_fanotify_init,
-    libc::SYS_fanotify_mark,
+    SYS_open_by_handle_at SYS_fanotify_init SYS_fanotify_mark
     // The machine.
-    libc::SYS_init_module,
-    libc::SYS_finit_module,
-    libc::SYS_delete_module,
-    libc::SYS_kexec_load,
-    libc::SYS_kexec_file_load,
-    libc::SYS_reboot,
-    libc::SYS_swapon,
-    libc::SYS_swapoff,
-    libc::SYS_acct,
-    libc::SYS_quotactl,
-    number::QUOTACTL_FD,
-    libc::SYS_nfsservctl,
-    libc::SYS_sethostname,
-    libc::SYS_setdomainname,
-    libc::SYS_vhangup,
-    libc::SYS_settimeofday,
-    libc::SYS_clock_settime,
-    libc::SYS_clock_adjtime,
-    libc::SYS_adjtimex,
+    SYS_init_module SYS_finit_module SYS_delete_module SYS_kexec_load SYS_kexec_file_load SYS_reboot SYS_swapon
+    SYS_swapoff SYS_acct SYS_quotactl SYS_quotactl_fd SYS_nfsservctl SYS_sethostname SYS_setdomainname SYS_vhangup
+    SYS_settimeofday SYS_clock_settime SYS_clock_adjtime SYS_adjtimex
     // Memory, locks and messages that any process of this user reaches by a number or a name.
-    libc::SYS_shmget,
-    libc::SYS_shmat,
-    libc::SYS_shmdt,
-    libc::SYS_shmctl,
-    libc::SYS_semget,
-    libc::SYS_semop,
-    libc::SYS_semtimedop,
-    libc::SYS_semctl,
-    libc::SYS_msgget,
-    libc::SYS_msgsnd,
-    libc::SYS_msgrcv,
-    libc::SYS_msgctl,
-    libc::SYS_mq_open,
-    libc::SYS_mq_unlink,
-    libc::SYS_mq_timedsend,
-    libc::SYS_mq_timedreceive,
-    libc::SYS_mq_notify,
-    libc::SYS_mq_getsetattr,
-];
-
-#[cfg(target_arch = "x86_64")]
-const NEVER_HERE: &[c_long] =
-    &[libc::SYS_iopl, libc::SYS_ioperm, libc::SYS_modify_ldt, libc::SYS_uselib, libc::SYS__sysctl];
-#[cfg(not(target_arch = "x86_64"))]
-const NEVER_HERE: &[c_long] = &[];
+    SYS_shmget SYS_shmat SYS_shmdt SYS_shmctl SYS_semget SYS_semop SYS_semtimedop SYS_semctl
+    SYS_msgget SYS_msgsnd SYS_msgrcv SYS_msgctl
+    SYS_mq_open SYS_mq_unlink SYS_mq_timedsend SYS_mq_timedreceive SYS_mq_notify SYS_mq_getsetattr;
+    SYS_iopl SYS_ioperm SYS_modify_ldt SYS_uselib SYS__sysctl
+};
 
 /// Standard output may be a terminal. `TIOCSTI` types into it and `TIOCLINUX` pastes; `TIOCSETD` loads drivers; the
 /// others take it away from those who use it.
-const NEVER_CONTROLS: &[libc::Ioctl] =
-    &[libc::TIOCSTI, libc::TIOCLINUX, libc::TIOCSETD, libc::TIOCSPGRP, libc::TIOCSCTTY, libc::TIOCCONS];
+const NEVER_CONTROLS: &[sys::Ioctl] = names! { TIOCSTI TIOCLINUX TIOCSETD TIOCSPGRP TIOCSCTTY TIOCCONS };
 
-/// A new namespace is a place where a process may do what it may not do here.
-const NAMESPACES: [libc::c_int; 7] = [
-    libc::CLONE_NEWNS,
-    libc::CLONE_NEWCGROUP,
-    libc::CLONE_NEWUTS,
-    libc::CLONE_NEWIPC,
-    libc::CLONE_NEWUSER,
-    libc::CLONE_NEWPID,
-    libc::CLONE_NEWNET,
+/// In a new namespace, a process may do what it may not do outside.
+const NAMESPACES: &[sys::c_int] = names! {
+    CLONE_NEWNS CLONE_NEWCGROUP CLONE_NEWUTS CLONE_NEWIPC CLONE_NEWUSER CLONE_NEWPID CLONE_NEWNET
+};
+
+const STARTING: &[sys::c_long] = names! { SYS_execve SYS_execveat; SYS_fork SYS_vfork };
+
+/// Signals to a process that is given by a handle, or to a thread of any process.
+const SIGNALS_TO_ANYBODY: &[sys::c_long] = names! { SYS_pidfd_open SYS_pidfd_send_signal SYS_tkill };
+
+/// Signals to a process whose number is the first argument.
+const SIGNALS: &[sys::c_long] = names! { SYS_kill SYS_tgkill SYS_rt_sigqueueinfo SYS_rt_tgsigqueueinfo };
+
+/// With these, a descriptor that becomes ready sends a signal to any process.
+const SIGNALLING_FCNTLS: &[sys::c_int] = names! { F_SETOWN F_SETSIG F_SETOWN_EX };
+const SIGNALLING_CONTROLS: &[sys::Ioctl] = names! { FIOSETOWN SIOCSPGRP };
+
+const NETWORK: &[sys::c_long] = names! { SYS_socket SYS_connect SYS_bind SYS_listen SYS_accept SYS_accept4 };
+
+/// Changes to the attributes of a file that is given by its path; and notifications of changes to it.
+const ATTRIBUTES_BY_PATH: &[sys::c_long] = names! {
+    SYS_fchmodat SYS_fchmodat2 SYS_fchownat SYS_setxattr SYS_lsetxattr SYS_removexattr SYS_lremovexattr
+    SYS_setxattrat SYS_removexattrat SYS_file_setattr SYS_inotify_add_watch;
+    SYS_chmod SYS_chown SYS_lchown SYS_utime SYS_utimes SYS_futimesat
+};
+
+const ATTRIBUTES: &[sys::c_long] = names! { SYS_fchmod SYS_fchown SYS_fsetxattr SYS_fremovexattr SYS_utimensat };
+const ATTRIBUTE_CONTROLS: &[sys::Ioctl] = names! { FS_IOC_SETFLAGS FS_IOC_FSSETXATTR };
+
+/// Calls with the mode of a file, and which argument that is.
+const MODES: &[(sys::c_long, u8)] = &[
+    (sys::SYS_fchmod, 1),
+    (sys::SYS_mknodat, 2),
+    #[cfg(target_arch = "x86_64")]
+    (sys::SYS_mknod, 1),
+    #[cfg(target_arch = "x86_64")]
+    (sys::SYS_creat, 1),
 ];
 
-const STARTING: &[c_long] = &[
-    libc::SYS_execve,
-    libc::SYS_execveat,
+/// The same for those that open files, where the flags before the mode say that they make one.
+const MODES_OF_NEW: &[(sys::c_long, u8)] = &[
+    (sys::SYS_openat, 3),
     #[cfg(target_arch = "x86_64")]
-    libc::SYS_fork,
-    #[cfg(target_arch = "x86_64")]
-    libc::SYS_vfork,
+    (sys::SYS_open, 2),
 ];
-
-/// Signals to a process that is given by a handle, or to a thread of whichever process.
-const SIGNALS_TO_ANYBODY: &[c_long] = &[libc::SYS_pidfd_open, libc::SYS_pidfd_send_signal, libc::SYS_tkill];
-
-/// Signals to a process whose number comes first.
-const SIGNALS: &[c_long] = &[libc::SYS_kill, libc::SYS_tgkill, libc::SYS_rt_sigqueueinfo, libc::SYS_rt_tgsigqueueinfo];
-
-/// A descriptor that is ready sends a signal, to whom and whichever one is asked for.
-const SIGNALLING_FCNTLS: [libc::c_int; 3] = [libc::F_SETOWN, F_SETSIG, F_SETOWN_EX];
-const F_SETSIG: libc::c_int = 10;
-const F_SETOWN_EX: libc::c_int = 15;
-/// The same, asked for in another way: `FIOSETOWN`, `SIOCSPGRP`.
-const SIGNALLING_CONTROLS: &[libc::Ioctl] = &[0x8901, 0x8902];
-
-const NETWORK: &[c_long] =
-    &[libc::SYS_socket, libc::SYS_connect, libc::SYS_bind, libc::SYS_listen, libc::SYS_accept, libc::SYS_accept4];
-
-/// Changes of what is said about a file, where the file is given by its path; and news of what happens to it.
-const ATTRIBUTES_BY_PATH: &[c_long] = &[
-    libc::SYS_fchmodat,
-    number::FCHMODAT2,
-    libc::SYS_fchownat,
-    libc::SYS_setxattr,
-    libc::SYS_lsetxattr,
-    libc::SYS_removexattr,
-    libc::SYS_lremovexattr,
-    number::SETXATTRAT,
-    number::REMOVEXATTRAT,
-    number::FILE_SETATTR,
-    libc::SYS_inotify_add_watch,
-    #[cfg(target_arch = "x86_64")]
-    libc::SYS_chmod,
-    #[cfg(target_arch = "x86_64")]
-    libc::SYS_chown,
-    #[cfg(target_arch = "x86_64")]
-    libc::SYS_lchown,
-    #[cfg(target_arch = "x86_64")]
-    libc::SYS_utime,
-    #[cfg(target_arch = "x86_64")]
-    libc::SYS_utimes,
-    #[cfg(target_arch = "x86_64")]
-    libc::SYS_futimesat,
-];
-
-/// The same, where it is open.
-const ATTRIBUTES: &[c_long] =
-    &[libc::SYS_fchmod, libc::SYS_fchown, libc::SYS_fsetxattr, libc::SYS_fremovexattr, libc::SYS_utimensat];
-
-/// `FS_IOC_SETFLAGS`, `FS_IOC_FSSETXATTR`.
-const ATTRIBUTE_CONTROLS: &[libc::Ioctl] = &[0x4008_6602, 0x401c_5820];
-
-/// Calls that say which mode a file is to have, in this argument.
-const MODES: &[(c_long, u8)] = &[
-    (libc::SYS_fchmod, 1),
-    (libc::SYS_mknodat, 2),
-    #[cfg(target_arch = "x86_64")]
-    (libc::SYS_mknod, 1),
-    #[cfg(target_arch = "x86_64")]
-    (libc::SYS_creat, 1),
-];
-
-/// The same for those that open files, where the flags before it say that they make one.
-const MODES_OF_NEW: &[(c_long, u8)] = &[
-    (libc::SYS_openat, 3),
-    #[cfg(target_arch = "x86_64")]
-    (libc::SYS_open, 2),
-];
-
-/// A process that runs such a file has the rights of its owner, or its group.
-const RIGHTS_OF_OTHERS: [u32; 2] = [libc::S_ISUID, libc::S_ISGID];
 
 /// `O_CREAT`; and what is in `O_TMPFILE` alone.
-const MAKING: [libc::c_int; 2] = [libc::O_CREAT, libc::O_TMPFILE & !libc::O_DIRECTORY];
+const MAKING: [sys::c_int; 2] = [sys::O_CREAT, sys::O_TMPFILE & !sys::O_DIRECTORY];
 
-/// Says which calls are refused, and when.
 #[derive(Default)]
 struct List(BTreeMap<i64, Vec<SeccompRule>>);
 
-/// What an argument has to be: its index, and how it compares. All are 32 bits, as
-/// the kernel takes them.
+/// What an argument has to be: its index, and how it compares. All are 32 bits, as the kernel takes them.
 type Condition = (u8, Op, u64);
 
+fn flag(index: u8, flag: sys::c_int) -> Condition {
+    let flag = flag.cast_unsigned().into();
+    (index, Op::MaskedEq(flag), flag)
+}
+
 impl List {
-    /// Whatever the arguments.
-    fn deny(&mut self, calls: &[c_long]) {
-        // No rules: always.
+    fn deny(&mut self, calls: &[sys::c_long]) {
+        // No rules: whatever the arguments.
         self.0.extend(calls.iter().map(|call| (*call, Vec::new())));
     }
 
-    /// Where all these hold.
-    fn deny_if(&mut self, call: c_long, conditions: &[Condition]) -> Result<(), seccompiler::BackendError> {
-        let rules = self.0.entry(call);
-        if let std::collections::btree_map::Entry::Occupied(rules) = &rules
-            && rules.get().is_empty()
-        {
+    fn deny_if(&mut self, call: sys::c_long, conditions: &[Condition]) -> Result<(), BackendError> {
+        if self.0.get(&call).is_some_and(Vec::is_empty) {
             return Ok(());
         }
-        let condition =
-            |(index, op, value): &Condition| SeccompCondition::new(*index, Length::Dword, op.clone(), *value);
-        let conditions = conditions.iter().map(condition).collect::<Result<_, _>>()?;
-        rules.or_default().push(SeccompRule::new(conditions)?);
+        let conditions =
+            conditions.iter().cloned().map(|(index, op, value)| SeccompCondition::new(index, Length::Dword, op, value));
+        self.0.entry(call).or_default().push(SeccompRule::new(conditions.collect::<Result<_, _>>()?)?);
         Ok(())
     }
 
-    /// Makes no file that runs with its owner's rights: outside, somebody may start it.
-    fn deny_rights_of_others(&mut self) -> Result<(), seccompiler::BackendError> {
-        for bit in RIGHTS_OF_OTHERS.map(u64::from) {
+    /// Makes no file that runs with the rights of its owner or group: somebody outside may start it.
+    fn deny_rights_of_others(&mut self) -> Result<(), BackendError> {
+        for bit in [sys::S_ISUID, sys::S_ISGID].map(u32::cast_signed) {
             for (call, mode) in MODES {
-                self.deny_if(*call, &[(*mode, Op::MaskedEq(bit), bit)])?;
+                self.deny_if(*call, &[flag(*mode, bit)])?;
             }
             for (call, mode) in MODES_OF_NEW {
-                for flag in MAKING.map(|flag| u64::from(flag.cast_unsigned())) {
-                    self.deny_if(*call, &[(*mode - 1, Op::MaskedEq(flag), flag), (*mode, Op::MaskedEq(bit), bit)])?;
+                for making in MAKING {
+                    self.deny_if(*call, &[flag(*mode - 1, making), flag(*mode, bit)])?;
                 }
             }
         }
         Ok(())
     }
 
-    fn of(confinement: &Confinement, own: u32) -> Result<Self, seccompiler::BackendError> {
-        let own = u64::from(own);
+    fn of(confinement: &Confinement, own: u64) -> Result<Self, BackendError> {
         let mut list = Self::default();
         list.deny(NEVER);
-        list.deny(NEVER_HERE);
         let mut controls = NEVER_CONTROLS.to_vec();
         for namespace in NAMESPACES {
-            let flag = u64::from(namespace.cast_unsigned());
-            list.deny_if(libc::SYS_clone, &[(0, Op::MaskedEq(flag), flag)])?;
+            list.deny_if(sys::SYS_clone, &[flag(0, *namespace)])?;
         }
-        // Others' limits and places in the queue for a processor; 0 is the caller.
-        for call in [
-            libc::SYS_prlimit64,
-            libc::SYS_sched_setaffinity,
-            libc::SYS_sched_setscheduler,
-            libc::SYS_sched_setparam,
-            libc::SYS_sched_setattr,
-        ] {
-            list.deny_if(call, &[(0, Op::Ne, 0), (0, Op::Ne, own)])?;
+        // The limits and scheduling of other processes; 0 is the caller.
+        let of_process: &[_] = names! {
+            SYS_prlimit64 SYS_sched_setaffinity SYS_sched_setscheduler SYS_sched_setparam SYS_sched_setattr
+        };
+        for call in of_process {
+            list.deny_if(*call, &[(0, Op::Ne, 0), (0, Op::Ne, own)])?;
         }
         // `PRIO_PROCESS` and `IOPRIO_WHO_PROCESS`; the others are of many processes.
-        for (call, process) in [(libc::SYS_setpriority, 0), (libc::SYS_ioprio_set, 1)] {
+        for (call, process) in [(sys::SYS_setpriority, 0), (sys::SYS_ioprio_set, 1)] {
             list.deny_if(call, &[(0, Op::Ne, process)])?;
             list.deny_if(call, &[(1, Op::Ne, 0), (1, Op::Ne, own)])?;
         }
         if !confinement.processes {
             list.deny(STARTING);
-            let thread = u64::from(libc::CLONE_THREAD.cast_unsigned());
-            list.deny_if(libc::SYS_clone, &[(0, Op::MaskedEq(thread), 0)])?;
+            let thread = u64::from(sys::CLONE_THREAD.cast_unsigned());
+            list.deny_if(sys::SYS_clone, &[(0, Op::MaskedEq(thread), 0)])?;
             list.deny(SIGNALS_TO_ANYBODY);
             for call in SIGNALS {
                 list.deny_if(*call, &[(0, Op::Ne, own)])?;
             }
             for command in SIGNALLING_FCNTLS {
-                list.deny_if(libc::SYS_fcntl, &[(1, Op::Eq, u64::from(command.cast_unsigned()))])?;
+                list.deny_if(sys::SYS_fcntl, &[(1, Op::Eq, command.cast_unsigned().into())])?;
             }
             controls.extend(SIGNALLING_CONTROLS);
         }
         if !confinement.network {
             list.deny(NETWORK);
-            // A pair of sockets is no network, unless they can be used to reach a third one: those that send
-            // packets to whom they like can. Streams (1) and streams of packets (5) cannot.
-            list.deny_if(libc::SYS_socketpair, &[(0, Op::Ne, u64::from(libc::AF_UNIX.cast_unsigned()))])?;
+            // A pair of sockets is no network unless one of them can reach a third: those that send packets to any
+            // address can. Streams (1) and streams of packets (5) cannot.
+            list.deny_if(sys::SYS_socketpair, &[(0, Op::Ne, sys::AF_UNIX.cast_unsigned().into())])?;
             for kind in (0..16).filter(|kind| ![1, 5].contains(kind)) {
-                list.deny_if(libc::SYS_socketpair, &[(1, Op::MaskedEq(0xf), kind)])?;
+                list.deny_if(sys::SYS_socketpair, &[(1, Op::MaskedEq(0xf), kind)])?;
             }
         }
         if let Some(files) = &confinement.files {
@@ -326,45 +209,43 @@ impl List {
                 controls.extend(ATTRIBUTE_CONTROLS);
             } else {
                 // With a path; without one it is that of the descriptor. A pointer: either half may be zero.
-                let path = |half| SeccompCondition::new(1, Length::Qword, half, 0);
-                let rules = list.0.entry(libc::SYS_utimensat).or_default();
-                rules.push(SeccompRule::new(vec![path(Op::Ne)?])?);
+                let path = SeccompCondition::new(1, Length::Qword, Op::Ne, 0)?;
+                list.0.entry(sys::SYS_utimensat).or_default().push(SeccompRule::new(vec![path])?);
                 list.deny_rights_of_others()?;
             }
         }
         for control in controls {
-            list.deny_if(libc::SYS_ioctl, &[(1, Op::Eq, control as _)])?;
+            list.deny_if(sys::SYS_ioctl, &[(1, Op::Eq, control as _)])?;
         }
         Ok(list)
     }
 }
 
-/// Answers `ENOSYS` for calls that this list does not know, and for those whose arguments a filter cannot see, so that
-/// programs use older ones: `clone3`, whose flags say what is started, and, where files may be written, `openat2`,
-/// whose mode says what is made.
+/// Answers `ENOSYS` for unknown calls, and for those whose arguments a filter cannot see, so that programs use older
+/// ones: `clone3` with its flags and, where files may be written, `openat2` with its mode.
 fn unknown(confinement: &Confinement) -> BpfProgram {
     const LOAD: u16 = 0x20;
     const IF_GREATER: u16 = 0x25;
     const IF_EQUAL: u16 = 0x15;
     const RETURN: u16 = 0x06;
     let writes = confinement.files.as_ref().is_some_and(|files| !files.writes.is_empty());
-    let opaque = if writes { number::OPENAT2 } else { number::CLONE3 };
+    let opaque = if writes { sys::SYS_openat2 } else { sys::SYS_clone3 };
     let step = |code, jt, jf, k| sock_filter { code, jt, jf, k };
     vec![
         // The number is the first word. Those of x32 have a high bit set.
         step(LOAD, 0, 0, 0),
         step(IF_GREATER, 2, 0, LATEST),
-        step(IF_EQUAL, 1, 0, number::CLONE3),
-        step(IF_EQUAL, 0, 1, opaque),
+        step(IF_EQUAL, 1, 0, sys::SYS_clone3 as u32),
+        step(IF_EQUAL, 0, 1, opaque as u32),
         step(RETURN, 0, 0, SeccompAction::Errno(Errno::NOSYS.raw_os_error().cast_unsigned()).into()),
         step(RETURN, 0, 0, SeccompAction::Allow.into()),
     ]
 }
 
-/// Refuses this process, all of its threads, and all that it starts, what `confinement` denies, for good.
+/// Denies this process, all of its threads, and all that it starts, what `confinement` denies, for good.
 pub(super) fn apply(confinement: &Confinement) -> io::Result<()> {
-    let invalid = |error: seccompiler::BackendError| io::Error::other(error.to_string());
-    let list = List::of(confinement, std::process::id()).map_err(invalid)?;
+    let invalid = |error: BackendError| io::Error::other(error.to_string());
+    let list = List::of(confinement, std::process::id().into()).map_err(invalid)?;
     let denied = SeccompAction::Errno(Errno::PERM.raw_os_error().cast_unsigned());
     let architecture = std::env::consts::ARCH.try_into().map_err(invalid)?;
     let filter = SeccompFilter::new(list.0, SeccompAction::Allow, denied, architecture).map_err(invalid)?;

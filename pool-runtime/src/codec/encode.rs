@@ -1,12 +1,12 @@
 //! The serde serializer: see the table in [`super`] for the format.
 
-use crate::codec::{CodecError, MAX_DEPTH};
+use crate::codec::{CodecError, CodecResult, MAX_DEPTH};
 use crate::hash::name_hash;
 use serde::ser::{self, Serialize};
 
-/// Appends `value` to `out`. After an error, `out` holds a useless beginning of the value.
+/// Appends `value` to `out`. After an error, `out` ends in an incomplete value.
 #[inline]
-pub(super) fn encode<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), CodecError> {
+pub(super) fn encode<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> CodecResult<()> {
     value.serialize(&mut Encoder { out, depth: 0 })
 }
 
@@ -29,14 +29,15 @@ impl Encoder<'_> {
         self.out.extend_from_slice(&name_hash(name).to_le_bytes());
     }
 
-    fn nested<R>(&mut self, write: impl FnOnce(&mut Self) -> Result<R, CodecError>) -> Result<R, CodecError> {
+    /// Writes a value that is inside of another one.
+    fn inner<T: Serialize + ?Sized>(&mut self, value: &T) -> CodecResult<()> {
         self.enter()?;
-        let written = write(self);
+        let written = value.serialize(&mut *self);
         self.depth -= 1;
         written
     }
 
-    fn enter(&mut self) -> Result<(), CodecError> {
+    fn enter(&mut self) -> CodecResult<()> {
         if self.depth == MAX_DEPTH {
             return Err(CodecError::too_deep());
         }
@@ -54,7 +55,7 @@ impl ser::Error for CodecError {
 macro_rules! fixed_width {
     ($($method:ident($type:ty)),* $(,)?) => {$(
         #[inline]
-        fn $method(self, value: $type) -> Result<(), CodecError> {
+        fn $method(self, value: $type) -> CodecResult<()> {
             self.out.extend_from_slice(&value.to_le_bytes());
             Ok(())
         }
@@ -78,49 +79,49 @@ impl<'e, 'o> ser::Serializer for &'e mut Encoder<'o> {
         serialize_f32(f32), serialize_f64(f64),
     }
 
-    fn serialize_bool(self, value: bool) -> Result<(), CodecError> {
+    fn serialize_bool(self, value: bool) -> CodecResult<()> {
         self.out.push(value.into());
         Ok(())
     }
 
-    fn serialize_char(self, value: char) -> Result<(), CodecError> {
+    fn serialize_char(self, value: char) -> CodecResult<()> {
         self.serialize_u32(value.into())
     }
 
-    fn serialize_str(self, value: &str) -> Result<(), CodecError> {
+    fn serialize_str(self, value: &str) -> CodecResult<()> {
         self.serialize_bytes(value.as_bytes())
     }
 
-    fn serialize_bytes(self, value: &[u8]) -> Result<(), CodecError> {
+    fn serialize_bytes(self, value: &[u8]) -> CodecResult<()> {
         self.length(value.len());
         self.out.extend_from_slice(value);
         Ok(())
     }
 
-    fn serialize_none(self) -> Result<(), CodecError> {
+    fn serialize_none(self) -> CodecResult<()> {
         self.serialize_bool(false)
     }
 
-    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), CodecError> {
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> CodecResult<()> {
         self.out.push(1);
-        self.nested(|encoder| value.serialize(encoder))
+        self.inner(value)
     }
 
-    fn serialize_unit(self) -> Result<(), CodecError> {
+    fn serialize_unit(self) -> CodecResult<()> {
         Ok(())
     }
 
-    fn serialize_unit_struct(self, _: &'static str) -> Result<(), CodecError> {
+    fn serialize_unit_struct(self, _: &'static str) -> CodecResult<()> {
         Ok(())
     }
 
-    fn serialize_unit_variant(self, _: &'static str, index: u32, variant: &'static str) -> Result<(), CodecError> {
+    fn serialize_unit_variant(self, _: &'static str, index: u32, variant: &'static str) -> CodecResult<()> {
         self.variant(index, variant);
         Ok(())
     }
 
-    fn serialize_newtype_struct<T: Serialize + ?Sized>(self, _: &'static str, value: &T) -> Result<(), CodecError> {
-        self.nested(|encoder| value.serialize(encoder))
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(self, _: &'static str, value: &T) -> CodecResult<()> {
+        self.inner(value)
     }
 
     fn serialize_newtype_variant<T: Serialize + ?Sized>(
@@ -129,45 +130,47 @@ impl<'e, 'o> ser::Serializer for &'e mut Encoder<'o> {
         index: u32,
         variant: &'static str,
         value: &T,
-    ) -> Result<(), CodecError> {
+    ) -> CodecResult<()> {
         self.variant(index, variant);
-        self.nested(|encoder| value.serialize(encoder))
+        self.inner(value)
     }
 
-    fn serialize_seq(self, length: Option<usize>) -> Result<ElementEncoder<'e, 'o>, CodecError> {
-        let length = length.ok_or_else(CodecError::unknown_length)?;
+    fn serialize_seq(self, length: Option<usize>) -> CodecResult<ElementEncoder<'e, 'o>> {
+        let length = length.ok_or_else(|| {
+            CodecError::new(
+                "the type does not say how many elements it has, which an encoding without names needs: \
+                 `#[serde(flatten)]` does not work in arguments and results",
+            )
+        })?;
         self.length(length);
         ElementEncoder::new(self, length)
     }
 
-    fn serialize_tuple(self, length: usize) -> Result<ElementEncoder<'e, 'o>, CodecError> {
+    fn serialize_tuple(self, length: usize) -> CodecResult<ElementEncoder<'e, 'o>> {
         ElementEncoder::new(self, length)
     }
 
-    fn serialize_tuple_struct(self, _: &'static str, length: usize) -> Result<ElementEncoder<'e, 'o>, CodecError> {
+    fn serialize_tuple_struct(self, _: &'static str, length: usize) -> CodecResult<ElementEncoder<'e, 'o>> {
         self.length(length);
         ElementEncoder::new(self, length)
     }
 
     fn serialize_tuple_variant(
         self,
-        _: &'static str,
+        name: &'static str,
         index: u32,
         variant: &'static str,
         length: usize,
-    ) -> Result<ElementEncoder<'e, 'o>, CodecError> {
+    ) -> CodecResult<ElementEncoder<'e, 'o>> {
         self.variant(index, variant);
-        self.length(length);
-        ElementEncoder::new(self, length)
+        self.serialize_tuple_struct(name, length)
     }
 
-    fn serialize_map(self, length: Option<usize>) -> Result<ElementEncoder<'e, 'o>, CodecError> {
-        let length = length.ok_or_else(CodecError::unknown_length)?;
-        self.length(length);
-        ElementEncoder::new(self, length)
+    fn serialize_map(self, length: Option<usize>) -> CodecResult<ElementEncoder<'e, 'o>> {
+        self.serialize_seq(length)
     }
 
-    fn serialize_struct(self, name: &'static str, length: usize) -> Result<ElementEncoder<'e, 'o>, CodecError> {
+    fn serialize_struct(self, name: &'static str, length: usize) -> CodecResult<ElementEncoder<'e, 'o>> {
         self.serialize_tuple_struct(name, length)
     }
 
@@ -177,7 +180,7 @@ impl<'e, 'o> ser::Serializer for &'e mut Encoder<'o> {
         index: u32,
         variant: &'static str,
         length: usize,
-    ) -> Result<ElementEncoder<'e, 'o>, CodecError> {
+    ) -> CodecResult<ElementEncoder<'e, 'o>> {
         self.serialize_tuple_variant(name, index, variant, length)
     }
 
@@ -186,26 +189,26 @@ impl<'e, 'o> ser::Serializer for &'e mut Encoder<'o> {
     }
 }
 
-/// Writes the elements of anything that has several, and checks that there are as many as were announced.
+/// Writes elements or fields, and checks that there are as many as were announced.
 struct ElementEncoder<'e, 'o> {
     encoder: &'e mut Encoder<'o>,
     missing: usize,
 }
 
 impl<'e, 'o> ElementEncoder<'e, 'o> {
-    fn new(encoder: &'e mut Encoder<'o>, length: usize) -> Result<Self, CodecError> {
+    fn new(encoder: &'e mut Encoder<'o>, length: usize) -> CodecResult<Self> {
         encoder.enter()?;
         Ok(Self { encoder, missing: length })
     }
 
-    fn element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), CodecError> {
+    fn element<T: Serialize + ?Sized>(&mut self, value: &T) -> CodecResult<()> {
         self.missing = self.missing.checked_sub(1).ok_or_else(|| {
             CodecError::new("a type wrote more elements than it announced: its `Serialize` implementation is wrong")
         })?;
         value.serialize(&mut *self.encoder)
     }
 
-    fn end(self) -> Result<(), CodecError> {
+    fn end(self) -> CodecResult<()> {
         if self.missing > 0 {
             return Err(CodecError::new(
                 "a type wrote fewer elements than it announced: its `Serialize` implementation is wrong",
@@ -214,24 +217,23 @@ impl<'e, 'o> ElementEncoder<'e, 'o> {
         self.encoder.depth -= 1;
         Ok(())
     }
-
-    fn skip(&self, field: &'static str) -> Result<(), CodecError> {
-        Err(CodecError::new(format!(
-            "field `{field}` is left out by `#[serde(skip_serializing_if = …)]`, which an encoding without field names \
-             cannot carry: remove the attribute"
-        )))
-    }
 }
 
 macro_rules! elements {
-    ($($trait:ident::$method:ident),* $(,)?) => {$(
+    ($($trait:ident::$method:ident($($field:ty)?)),* $(,)?) => {$(
         impl ser::$trait for ElementEncoder<'_, '_> {
             type Ok = ();
             type Error = CodecError;
-            fn $method<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), CodecError> {
+            fn $method<T: Serialize + ?Sized>(&mut self, $(_: $field,)? value: &T) -> CodecResult<()> {
                 self.element(value)
             }
-            fn end(self) -> Result<(), CodecError> {
+            $(fn skip_field(&mut self, field: $field) -> CodecResult<()> {
+                Err(CodecError::new(format!(
+                    "field `{field}` is left out by `#[serde(skip_serializing_if = …)]`, which an encoding without \
+                     field names cannot carry: remove the attribute"
+                )))
+            })?
+            fn end(self) -> CodecResult<()> {
                 ElementEncoder::end(self)
             }
         }
@@ -239,45 +241,27 @@ macro_rules! elements {
 }
 
 elements! {
-    SerializeSeq::serialize_element,
-    SerializeTuple::serialize_element,
-    SerializeTupleStruct::serialize_field,
-    SerializeTupleVariant::serialize_field,
+    SerializeSeq::serialize_element(),
+    SerializeTuple::serialize_element(),
+    SerializeTupleStruct::serialize_field(),
+    SerializeTupleVariant::serialize_field(),
+    SerializeStruct::serialize_field(&'static str),
+    SerializeStructVariant::serialize_field(&'static str),
 }
-
-macro_rules! fields {
-    ($($trait:ident),* $(,)?) => {$(
-        impl ser::$trait for ElementEncoder<'_, '_> {
-            type Ok = ();
-            type Error = CodecError;
-            fn serialize_field<T: Serialize + ?Sized>(&mut self, _: &'static str, value: &T) -> Result<(), CodecError> {
-                self.element(value)
-            }
-            fn skip_field(&mut self, field: &'static str) -> Result<(), CodecError> {
-                self.skip(field)
-            }
-            fn end(self) -> Result<(), CodecError> {
-                ElementEncoder::end(self)
-            }
-        }
-    )*};
-}
-
-fields! { SerializeStruct, SerializeStructVariant }
 
 impl ser::SerializeMap for ElementEncoder<'_, '_> {
     type Ok = ();
     type Error = CodecError;
 
-    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), CodecError> {
+    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> CodecResult<()> {
         self.element(key)
     }
 
-    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), CodecError> {
+    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> CodecResult<()> {
         value.serialize(&mut *self.encoder)
     }
 
-    fn end(self) -> Result<(), CodecError> {
+    fn end(self) -> CodecResult<()> {
         ElementEncoder::end(self)
     }
 }

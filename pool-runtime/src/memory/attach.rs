@@ -1,15 +1,15 @@
-//! Attaches regions to a process before a call that speaks of them is sent, once, and has them released later.
+//! Sends regions to a process before the first call that refers to them, and has them released later.
 //!
 //! ```text
 //!   a call is about to be sent ─▶ bring ─▶ ledger: has it got this? ─no─▶ backlog ─▶ socket ═══ Take ═══▶ inbox
 //!   a region's last holder goes ─▶ keeper ─▶ ledger: had it got that? ─yes─▶ backlog ─▶ socket ═ Release ═▶ inbox
 //! ```
 //!
-//! Bringing never waits: what the socket has no room for stays in the backlog, in order, and the keeper goes on with
-//! it. The call may arrive before its memory then, and waits for it.
+//! `bring` never waits: what the socket has no room for stays in the backlog, in order, and the keeper sends it. A call
+//! may arrive before its memory, and waits for it.
 //!
-//! The keeper is one thread for the whole process. There is none before the first region is brought, it sleeps while no
-//! region goes and no backlog is left, and it ends with the last process that was brought any.
+//! The keeper is one thread for the whole process. It starts with the first backlog or drop of a region that was sent,
+//! sleeps while there is nothing to do, and ends with the last attacher that has sent anything.
 
 use crate::memory::region::{self, Ledger, Region};
 use crate::os::{self, Handle, Passed, passing};
@@ -19,7 +19,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::time::Duration;
 use std::{fmt, io};
 
-/// Brings regions to one process.
+/// Sends regions to one process.
 pub(crate) struct Attacher {
     socket: Handle,
     state: Mutex<AttachState>,
@@ -30,12 +30,12 @@ struct AttachState {
     ledger: Ledger,
     /// What has not been sent, in order.
     backlog: VecDeque<Parcel>,
-    /// The keeper knows of it.
+    /// The keeper has it in its list.
     is_kept: bool,
 }
 
 enum Parcel {
-    /// What nobody else holds any more is not kept for a process that may never take it.
+    /// Weak, so that a process that never takes it does not keep it alive.
     Take(Weak<Region>),
     Release(u64),
 }
@@ -53,15 +53,15 @@ impl Attacher {
         Arc::new(Self { socket, state: Mutex::default() })
     }
 
-    /// Sees to it that the process gets these regions, if it has not got them. Does not wait.
+    /// Sends the process those of these regions that it does not have. Does not wait.
     ///
-    /// The caller holds them as long as the process may run a call that speaks of them.
+    /// The caller holds them as long as the process may run a call that refers to them.
     pub(crate) fn bring(self: &Arc<Self>, regions: &[Arc<Region>]) {
         if regions.is_empty() {
             return;
         }
         let mut state = lock(&self.state);
-        // What is not needed any more makes room in a process that may have little.
+        // First, so that the process has room for the new ones.
         state.release_dead();
         for region in regions {
             if state.ledger.give(region) {
@@ -82,8 +82,8 @@ impl Attacher {
         }
     }
 
-    /// The process may not have been able to take these regions: they are brought again before the next call that
-    /// speaks of them is sent; at once, if one may be `under_way` already.
+    /// The process may have failed to map these regions: they are sent again before the next call that refers to them;
+    /// at once, if such a call may be `under_way` already.
     pub(crate) fn doubt(self: &Arc<Self>, regions: &[Arc<Region>], under_way: bool) {
         regions.iter().for_each(|region| lock(&self.state).ledger.doubt(region));
         if under_way {
@@ -91,7 +91,6 @@ impl Attacher {
         }
     }
 
-    /// The keeper's.
     fn look_after(&self) -> Shipped {
         let mut state = lock(&self.state);
         state.release_dead();
@@ -116,7 +115,7 @@ impl AttachState {
             };
             match passed.map_err(|error| error.kind()) {
                 Err(io::ErrorKind::WouldBlock | io::ErrorKind::OutOfMemory) => return sent,
-                // The process is gone, or is told by its own patience that something does not arrive.
+                // After any other error, the process is gone, or its calls time out waiting for the memory.
                 Ok(()) | Err(_) => {
                     self.backlog.pop_front();
                     sent = Shipped::Some;
@@ -142,24 +141,24 @@ impl fmt::Debug for Attacher {
 }
 
 struct Keeper {
-    /// Those who have brought something.
+    /// Those that have sent something.
     attachers: Vec<Weak<Attacher>>,
-    /// There is something to see.
+    /// There is something to do.
     is_called: bool,
     /// Its thread exists.
     runs: bool,
 }
 
-/// Locked last of all: while it is, nothing is locked or dropped.
+/// While it is locked, nothing else is locked or dropped.
 static KEEPER: Mutex<Keeper> = Mutex::new(Keeper { attachers: Vec::new(), is_called: false, runs: false });
 static CALLED: Condvar = Condvar::new();
 
-/// Where many regions go one after the other, they are released together.
+/// How long to wait for more, as many regions may be dropped one after the other.
 const PAUSE: Duration = Duration::from_millis(1);
-/// How long a process that receives nothing is left alone, at the most: it is stopped.
+/// The longest time between two attempts to send to a process that receives nothing.
 const LONGEST_NAP: Duration = Duration::from_millis(64);
 
-/// A region has gone, a socket is full, or an attacher is.
+/// Wakes the keeper: a region or an attacher was dropped, or a socket is full.
 fn call_keeper() {
     let mut keeper = lock(&KEEPER);
     if keeper.attachers.is_empty() || keeper.is_called {
@@ -183,7 +182,7 @@ fn keep() {
     let mut nap = None;
     while let Some(attachers) = await_call(nap) {
         let sent: Vec<Shipped> = attachers.iter().map(|attacher| attacher.look_after()).collect();
-        // It may be the last to have one of them.
+        // This may drop the last reference to one of them.
         drop(attachers);
         nap = if sent.contains(&Shipped::Some) {
             Some(PAUSE)
@@ -196,7 +195,7 @@ fn keep() {
     }
 }
 
-/// Waits until there is something to see, at most for so long. None: there never will be.
+/// Waits until there is something to do, or for the time of `nap`. None: no attacher is left.
 fn await_call(nap: Option<Duration>) -> Option<Vec<Arc<Attacher>>> {
     let mut keeper = lock(&KEEPER);
     loop {

@@ -3,13 +3,13 @@
 //! The bytes are not trusted: a length is compared with what is left before memory is reserved, the depth is bounded,
 //! and no more fields are read than were written.
 
-use crate::codec::{CodecError, CodecResult, MAX_DEPTH};
+use crate::codec::{CodecError, Coded, MAX_DEPTH, Name, Names};
 use crate::hash::name_hash;
 use serde::de::{self, DeserializeSeed, IntoDeserializer, Visitor};
 
 /// Reads one value from the start of `bytes`. Returns how many bytes follow it, too.
 #[inline]
-pub(super) fn decode<'de, T: de::Deserialize<'de>>(bytes: &'de [u8]) -> CodecResult<(T, usize)> {
+pub(super) fn decode<'de, T: de::Deserialize<'de>>(bytes: &'de [u8]) -> Coded<(T, usize)> {
     let mut decoder = Decoder { bytes, depth: 0, announced: 0 };
     let value = T::deserialize(&mut decoder)?;
     Ok((value, decoder.bytes.len()))
@@ -24,17 +24,17 @@ struct Decoder<'de> {
 
 impl<'de> Decoder<'de> {
     #[inline]
-    fn array<const N: usize>(&mut self) -> CodecResult<[u8; N]> {
+    fn array<const N: usize>(&mut self) -> Coded<[u8; N]> {
         let (array, rest) = self.bytes.split_first_chunk().ok_or_else(CodecError::truncated)?;
         self.bytes = rest;
         Ok(*array)
     }
 
-    fn byte(&mut self) -> CodecResult<u8> {
+    fn byte(&mut self) -> Coded<u8> {
         self.array().map(|[byte]| byte)
     }
 
-    fn length(&mut self) -> CodecResult<usize> {
+    fn length(&mut self) -> Coded<usize> {
         let mut length = 0u64;
         for shift in (0..u64::BITS).step_by(7) {
             let byte = self.byte()?;
@@ -52,7 +52,7 @@ impl<'de> Decoder<'de> {
 
     /// The number of elements of a sequence or a map. Elements may take no bytes at all, but then their number is
     /// limited: a corrupt one must not cause an endless loop.
-    fn count(&mut self) -> CodecResult<usize> {
+    fn count(&mut self) -> Coded<usize> {
         const EMPTY_ELEMENTS: usize = 1 << 20;
         match self.length()? {
             count if count <= self.bytes.len().max(EMPTY_ELEMENTS) => Ok(count),
@@ -60,18 +60,18 @@ impl<'de> Decoder<'de> {
         }
     }
 
-    fn slice(&mut self) -> CodecResult<&'de [u8]> {
+    fn slice(&mut self) -> Coded<&'de [u8]> {
         let length = self.length()?;
         let (slice, rest) = self.bytes.split_at_checked(length).ok_or_else(CodecError::truncated)?;
         self.bytes = rest;
         Ok(slice)
     }
 
-    fn text(&mut self) -> CodecResult<&'de str> {
+    fn text(&mut self) -> Coded<&'de str> {
         std::str::from_utf8(self.slice()?).map_err(|error| CodecError::new(format!("a string is not UTF-8: {error}")))
     }
 
-    fn flag(&mut self) -> CodecResult<bool> {
+    fn flag(&mut self) -> Coded<bool> {
         match self.byte()? {
             0 => Ok(false),
             1 => Ok(true),
@@ -79,12 +79,12 @@ impl<'de> Decoder<'de> {
         }
     }
 
-    fn character(&mut self) -> CodecResult<char> {
+    fn character(&mut self) -> Coded<char> {
         let code = u32::from_le_bytes(self.array()?);
         char::from_u32(code).ok_or_else(|| CodecError::new(format!("{code:#x} is not a character")))
     }
 
-    fn nested<R>(&mut self, read: impl FnOnce(&mut Self) -> CodecResult<R>) -> CodecResult<R> {
+    fn nested<R>(&mut self, read: impl FnOnce(&mut Self) -> Coded<R>) -> Coded<R> {
         if self.depth == MAX_DEPTH {
             return Err(CodecError::too_deep());
         }
@@ -99,8 +99,8 @@ impl<'de> Decoder<'de> {
         &mut self,
         count: usize,
         strict: bool,
-        visit: impl FnOnce(&mut ElementDecoder<'_, 'de>) -> CodecResult<R>,
-    ) -> CodecResult<R> {
+        visit: impl FnOnce(&mut ElementDecoder<'_, 'de>) -> Coded<R>,
+    ) -> Coded<R> {
         let around = self.announced;
         self.announced = around.saturating_add(count);
         let value = self.nested(|decoder| {
@@ -129,7 +129,7 @@ impl de::Error for CodecError {
 macro_rules! visit {
     ($self:ident, $($method:ident($($name:ty)?) => $visit:ident($($read:expr)?)),* $(,)?) => {$(
         #[inline]
-        fn $method<V: Visitor<'de>>($self, $(_: $name,)? visitor: V) -> CodecResult<V::Value> {
+        fn $method<V: Visitor<'de>>($self, $(_: $name,)? visitor: V) -> Coded<V::Value> {
             visitor.$visit($($read)?)
         }
     )*};
@@ -159,62 +159,52 @@ impl<'de> de::Deserializer<'de> for &mut Decoder<'de> {
         deserialize_bytes() => visit_borrowed_bytes(self.slice()?),
         deserialize_byte_buf() => visit_borrowed_bytes(self.slice()?),
         deserialize_unit() => visit_unit(),
-        deserialize_unit_struct(&'static str) => visit_unit(),
+        deserialize_unit_struct(Name) => visit_unit(),
     }
     serde::forward_to_deserialize_any! { identifier ignored_any }
 
-    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> CodecResult<V::Value> {
+    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Coded<V::Value> {
         Err(CodecError::new(
             "the type asks what comes next, which an encoding without names cannot tell: `#[serde(untagged)]`, \
              `#[serde(tag = …)]` and `#[serde(flatten)]` do not work in arguments and results",
         ))
     }
 
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> CodecResult<V::Value> {
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Coded<V::Value> {
         match self.flag()? {
             false => visitor.visit_none(),
             true => self.nested(|decoder| visitor.visit_some(decoder)),
         }
     }
 
-    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> CodecResult<V::Value> {
+    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: Name, visitor: V) -> Coded<V::Value> {
         self.nested(|decoder| visitor.visit_newtype_struct(decoder))
     }
 
-    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> CodecResult<V::Value> {
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Coded<V::Value> {
         let count = self.count()?;
         self.elements(count, false, |elements| visitor.visit_seq(elements))
     }
 
-    fn deserialize_tuple<V: Visitor<'de>>(self, count: usize, visitor: V) -> CodecResult<V::Value> {
+    fn deserialize_tuple<V: Visitor<'de>>(self, count: usize, visitor: V) -> Coded<V::Value> {
         self.elements(count, false, |elements| visitor.visit_seq(elements))
     }
 
-    fn deserialize_tuple_struct<V: Visitor<'de>>(self, _: &'static str, _: usize, visitor: V) -> CodecResult<V::Value> {
+    fn deserialize_tuple_struct<V: Visitor<'de>>(self, _: Name, _: usize, visitor: V) -> Coded<V::Value> {
         let count = self.count()?;
         self.elements(count, true, |elements| visitor.visit_seq(elements))
     }
 
-    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> CodecResult<V::Value> {
+    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Coded<V::Value> {
         let count = self.count()?;
         self.elements(count, false, |entries| visitor.visit_map(entries))
     }
 
-    fn deserialize_struct<V: Visitor<'de>>(
-        self,
-        name: &'static str,
-        fields: &'static [&'static str],
-        visitor: V,
-    ) -> CodecResult<V::Value> {
+    fn deserialize_struct<V: Visitor<'de>>(self, name: Name, fields: Names, visitor: V) -> Coded<V::Value> {
         self.deserialize_tuple_struct(name, fields.len(), visitor)
     }
 
-    fn deserialize_enum<V: Visitor<'de>>(
-        self,
-        name: &'static str,
-        variants: &'static [&'static str],
-        visitor: V,
-    ) -> CodecResult<V::Value> {
+    fn deserialize_enum<V: Visitor<'de>>(self, name: Name, variants: Names, visitor: V) -> Coded<V::Value> {
         let index = self.length()?;
         let hash = u32::from_le_bytes(self.array()?);
         // The index is only a hint: `#[serde(skip)]` on a variant shifts it on one side, `alias` on the other.
@@ -244,7 +234,7 @@ struct ElementDecoder<'d, 'de> {
 impl<'de> de::SeqAccess<'de> for &mut ElementDecoder<'_, 'de> {
     type Error = CodecError;
 
-    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> CodecResult<Option<T::Value>> {
+    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Coded<Option<T::Value>> {
         match self.left.checked_sub(1) {
             Some(left) => {
                 self.left = left;
@@ -268,11 +258,11 @@ impl<'de> de::SeqAccess<'de> for &mut ElementDecoder<'_, 'de> {
 impl<'de> de::MapAccess<'de> for &mut ElementDecoder<'_, 'de> {
     type Error = CodecError;
 
-    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> CodecResult<Option<K::Value>> {
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Coded<Option<K::Value>> {
         de::SeqAccess::next_element_seed(self, seed)
     }
 
-    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> CodecResult<V::Value> {
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Coded<V::Value> {
         seed.deserialize(&mut *self.decoder)
     }
 
@@ -283,14 +273,14 @@ impl<'de> de::MapAccess<'de> for &mut ElementDecoder<'_, 'de> {
 
 struct Variant<'d, 'de> {
     decoder: &'d mut Decoder<'de>,
-    variant: &'static str,
+    variant: Name,
 }
 
 impl<'de> de::EnumAccess<'de> for Variant<'_, 'de> {
     type Error = CodecError;
     type Variant = Self;
 
-    fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> CodecResult<(V::Value, Self)> {
+    fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> Coded<(V::Value, Self)> {
         let name: de::value::StrDeserializer<'_, CodecError> = self.variant.into_deserializer();
         Ok((seed.deserialize(name)?, self))
     }
@@ -299,20 +289,20 @@ impl<'de> de::EnumAccess<'de> for Variant<'_, 'de> {
 impl<'de> de::VariantAccess<'de> for Variant<'_, 'de> {
     type Error = CodecError;
 
-    fn unit_variant(self) -> CodecResult<()> {
+    fn unit_variant(self) -> Coded<()> {
         Ok(())
     }
 
-    fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> CodecResult<T::Value> {
+    fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Coded<T::Value> {
         seed.deserialize(self.decoder)
     }
 
-    fn tuple_variant<V: Visitor<'de>>(self, _: usize, visitor: V) -> CodecResult<V::Value> {
+    fn tuple_variant<V: Visitor<'de>>(self, _: usize, visitor: V) -> Coded<V::Value> {
         let count = self.decoder.count()?;
         self.decoder.elements(count, true, |elements| visitor.visit_seq(elements))
     }
 
-    fn struct_variant<V: Visitor<'de>>(self, fields: &'static [&'static str], visitor: V) -> CodecResult<V::Value> {
+    fn struct_variant<V: Visitor<'de>>(self, fields: Names, visitor: V) -> Coded<V::Value> {
         self.tuple_variant(fields.len(), visitor)
     }
 }

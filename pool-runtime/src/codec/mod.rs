@@ -41,7 +41,11 @@ pub const MAX_DEPTH: u32 = 256;
 #[error("{0}")]
 pub struct CodecError(String);
 
-type CodecResult<T> = Result<T, CodecError>;
+/// What encoding or decoding results in.
+type Coded<T> = Result<T, CodecError>;
+/// The name of a type, variant or field.
+type Name = &'static str;
+type Names = &'static [Name];
 
 impl CodecError {
     #[inline]
@@ -110,13 +114,13 @@ impl Writer {
 
     /// Encodes a value through serde.
     #[inline]
-    pub(crate) fn value<T: serde::Serialize + ?Sized>(&mut self, value: &T) -> CodecResult<()> {
+    pub(crate) fn value<T: serde::Serialize + ?Sized>(&mut self, value: &T) -> Coded<()> {
         encode::encode(value, &mut self.bytes)
     }
 
     /// Copies plain data: its length in bytes, then the bytes, aligned.
     #[inline]
-    pub(crate) fn bulk<T: bytemuck::NoUninit>(&mut self, values: &[T]) -> CodecResult<()> {
+    pub(crate) fn bulk<T: bytemuck::NoUninit>(&mut self, values: &[T]) -> Coded<()> {
         if size_of::<T>() == 0 && !values.is_empty() {
             return Err(CodecError::new("elements of a zero-sized type cannot be counted in bytes"));
         }
@@ -137,7 +141,7 @@ impl Writer {
 
     /// As [`bulk`](Self::bulk), for the last value: a large vector is not copied.
     #[inline]
-    pub(crate) fn last_bulk<T: bytemuck::NoUninit>(&mut self, values: Vec<T>) -> CodecResult<()> {
+    pub(crate) fn last_bulk<T: bytemuck::NoUninit>(&mut self, values: Vec<T>) -> Coded<()> {
         if size_of_val(values.as_slice()) < arena::LARGE {
             return self.bulk(&values);
         }
@@ -153,14 +157,14 @@ impl Writer {
     }
 
     /// Writes a string; a long one as plain data.
-    pub(crate) fn text(&mut self, text: &str) -> CodecResult<()> {
+    pub(crate) fn text(&mut self, text: &str) -> Coded<()> {
         let long = text.len() >= arena::LARGE;
         self.bytes.push(long.into());
         if long { self.bulk(text.as_bytes()) } else { self.value(text) }
     }
 
     /// As [`text`](Self::text), for the last value: a long string is not copied.
-    pub(crate) fn last_text(&mut self, text: String) -> CodecResult<()> {
+    pub(crate) fn last_text(&mut self, text: String) -> Coded<()> {
         if text.len() < arena::LARGE {
             return self.text(&text);
         }
@@ -204,7 +208,7 @@ impl<'de> Reader<'de> {
 
     /// Decodes a value through serde; it may borrow from the payload.
     #[inline]
-    pub(crate) fn value<T: serde::Deserialize<'de>>(&mut self) -> CodecResult<T> {
+    pub(crate) fn value<T: serde::Deserialize<'de>>(&mut self) -> Coded<T> {
         let (value, left) = decode::decode(self.rest())?;
         self.position = self.payload.len() - left;
         Ok(value)
@@ -234,7 +238,7 @@ impl<'de> Reader<'de> {
 
     /// The bytes of plain data, borrowed from the payload or from shared memory.
     #[inline]
-    pub(crate) fn bulk(&mut self) -> CodecResult<&'de [u8]> {
+    pub(crate) fn bulk(&mut self) -> Coded<&'de [u8]> {
         let (length, rest) = self.rest().split_first_chunk().ok_or_else(CodecError::truncated)?;
         let length = u64::from_le_bytes(*length);
         if length & ELSEWHERE != 0 {
@@ -250,14 +254,14 @@ impl<'de> Reader<'de> {
     }
 
     #[cold]
-    fn elsewhere(&self, id: u64, length: u64) -> CodecResult<&'de [u8]> {
+    fn elsewhere(&self, id: u64, length: u64) -> Coded<&'de [u8]> {
         let hold = self.hold.ok_or_else(|| CodecError::new("only arguments can refer to shared memory"))?;
         let length = usize::try_from(length).map_err(|_| CodecError::truncated())?;
         hold.find(id, length).map_err(|why| CodecError::new(format!("shared memory: {why}")))
     }
 
     /// A string, borrowed if it can be.
-    pub(crate) fn text(&mut self) -> CodecResult<Cow<'de, str>> {
+    pub(crate) fn text(&mut self) -> Coded<Cow<'de, str>> {
         let (long, _) = self.rest().split_first().ok_or_else(CodecError::truncated)?;
         self.position += 1;
         if *long == 0 {
@@ -275,7 +279,7 @@ impl<'de> Reader<'de> {
 
     /// Checks that all bytes were read: if some are left, the two sides disagree about a type.
     #[inline]
-    pub fn finish(&self) -> CodecResult<()> {
+    pub fn finish(&self) -> Coded<()> {
         let behind = |tail: &RefCell<Option<Block>>| tail.borrow().as_ref().map_or(0, |block| block.bytes().len());
         match self.rest().len() + self.tail.map_or(0, behind) {
             0 => Ok(()),

@@ -12,7 +12,7 @@
 //! | 1 | unsized types with such an owned form (`Path`) | serde, borrowed from the owned form |
 //! | 0 | anything else | refused, by the bound of `check` |
 
-use crate::codec::{CodecError, CodecResult, Reader, Writer};
+use crate::codec::{CodecError, Coded, Reader, Writer};
 use crate::memory::cache;
 use crate::os;
 use bytemuck::{AnyBitPattern, NoUninit};
@@ -87,7 +87,7 @@ scalars! {
 }
 
 /// A vector of the elements whose bytes these are.
-fn copied<T: AnyBitPattern>(bytes: &[u8]) -> CodecResult<Vec<T>> {
+fn copied<T: AnyBitPattern>(bytes: &[u8]) -> Coded<Vec<T>> {
     let size = size_of::<T>();
     if bytes.is_empty() {
         return Ok(Vec::new());
@@ -116,20 +116,20 @@ pub trait Value<T> {
     /// Compiles if the type can be a result.
     fn check_returned(&self) {}
     /// Appends the value.
-    fn encode(&self, value: &T, writer: &mut Writer) -> CodecResult<()>;
+    fn encode(&self, value: &T, writer: &mut Writer) -> Coded<()>;
     /// Appends the last value.
     #[inline]
-    fn encode_last(&self, value: T, writer: &mut Writer) -> CodecResult<()> {
+    fn encode_last(&self, value: T, writer: &mut Writer) -> Coded<()> {
         self.encode(&value, writer)
     }
     /// Drops a value that was encoded; its memory may be kept for reuse.
     #[inline]
     fn done(&self, _value: T) {}
     /// Reads the value.
-    fn decode(&self, reader: &mut Reader<'_>) -> CodecResult<T>;
+    fn decode(&self, reader: &mut Reader<'_>) -> Coded<T>;
     /// Reads the value for a parameter that is a reference.
     #[inline]
-    fn lend(&self, reader: &mut Reader<'_>) -> CodecResult<T> {
+    fn lend(&self, reader: &mut Reader<'_>) -> Coded<T> {
         self.decode(reader)
     }
 }
@@ -141,9 +141,9 @@ pub trait Lend<T: ?Sized> {
     /// Compiles if the type can be an argument.
     fn check(&self) {}
     /// Appends the value.
-    fn encode(&self, value: &T, writer: &mut Writer) -> CodecResult<()>;
+    fn encode(&self, value: &T, writer: &mut Writer) -> Coded<()>;
     /// Reads what the value is borrowed from.
-    fn lend<'de>(&self, reader: &mut Reader<'de>) -> CodecResult<Self::Lent<'de>>;
+    fn lend<'de>(&self, reader: &mut Reader<'de>) -> Coded<Self::Lent<'de>>;
 }
 
 /// Rank 4.
@@ -169,11 +169,11 @@ pub mod rank1 {
 impl<T: NoUninit + AnyBitPattern> Lend<[T]> for &&&&Probe<[T]> {
     type Lent<'de> = Cow<'de, [T]>;
     #[inline]
-    fn encode(&self, values: &[T], writer: &mut Writer) -> CodecResult<()> {
+    fn encode(&self, values: &[T], writer: &mut Writer) -> Coded<()> {
         writer.bulk(values)
     }
     #[inline]
-    fn lend<'de>(&self, reader: &mut Reader<'de>) -> CodecResult<Cow<'de, [T]>> {
+    fn lend<'de>(&self, reader: &mut Reader<'de>) -> Coded<Cow<'de, [T]>> {
         let bytes = reader.bulk()?;
         match bytemuck::try_cast_slice(bytes) {
             Ok(values) => Ok(Cow::Borrowed(values)),
@@ -185,11 +185,11 @@ impl<T: NoUninit + AnyBitPattern> Lend<[T]> for &&&&Probe<[T]> {
 
 impl<T: NoUninit + AnyBitPattern> Value<Vec<T>> for &&&&Probe<Vec<T>> {
     #[inline]
-    fn encode(&self, value: &Vec<T>, writer: &mut Writer) -> CodecResult<()> {
+    fn encode(&self, value: &Vec<T>, writer: &mut Writer) -> Coded<()> {
         writer.bulk(value)
     }
     #[inline]
-    fn encode_last(&self, value: Vec<T>, writer: &mut Writer) -> CodecResult<()> {
+    fn encode_last(&self, value: Vec<T>, writer: &mut Writer) -> Coded<()> {
         writer.last_bulk(value)
     }
     #[inline]
@@ -197,7 +197,7 @@ impl<T: NoUninit + AnyBitPattern> Value<Vec<T>> for &&&&Probe<Vec<T>> {
         cache::done(value);
     }
     #[inline]
-    fn decode(&self, reader: &mut Reader<'_>) -> CodecResult<Vec<T>> {
+    fn decode(&self, reader: &mut Reader<'_>) -> Coded<Vec<T>> {
         match reader.tail() {
             Some(block) => block.into_elements().or_else(|block| copied(block.bytes())),
             None => copied(reader.bulk()?),
@@ -207,11 +207,11 @@ impl<T: NoUninit + AnyBitPattern> Value<Vec<T>> for &&&&Probe<Vec<T>> {
 
 impl Value<String> for &&&&Probe<String> {
     #[inline]
-    fn encode(&self, value: &String, writer: &mut Writer) -> CodecResult<()> {
+    fn encode(&self, value: &String, writer: &mut Writer) -> Coded<()> {
         writer.text(value)
     }
     #[inline]
-    fn encode_last(&self, value: String, writer: &mut Writer) -> CodecResult<()> {
+    fn encode_last(&self, value: String, writer: &mut Writer) -> Coded<()> {
         writer.last_text(value)
     }
     #[inline]
@@ -219,7 +219,7 @@ impl Value<String> for &&&&Probe<String> {
         cache::done(value.into_bytes());
     }
     #[inline]
-    fn decode(&self, reader: &mut Reader<'_>) -> CodecResult<String> {
+    fn decode(&self, reader: &mut Reader<'_>) -> Coded<String> {
         let text = match reader.text()? {
             Cow::Owned(text) => return Ok(text),
             Cow::Borrowed(text) => text,
@@ -232,11 +232,11 @@ impl Value<String> for &&&&Probe<String> {
 
 impl<T: NoUninit + AnyBitPattern, const N: usize> Value<[T; N]> for &&&&Probe<[T; N]> {
     #[inline]
-    fn encode(&self, value: &[T; N], writer: &mut Writer) -> CodecResult<()> {
+    fn encode(&self, value: &[T; N], writer: &mut Writer) -> Coded<()> {
         writer.bulk(value)
     }
     #[inline]
-    fn decode(&self, reader: &mut Reader<'_>) -> CodecResult<[T; N]> {
+    fn decode(&self, reader: &mut Reader<'_>) -> Coded<[T; N]> {
         let values: Vec<T> = copied(reader.bulk()?)?;
         let found = values.len();
         values.try_into().map_err(|_| CodecError::new(format!("an array of {N} elements was written with {found}")))
@@ -246,22 +246,22 @@ impl<T: NoUninit + AnyBitPattern, const N: usize> Value<[T; N]> for &&&&Probe<[T
 impl Lend<str> for &&&Probe<str> {
     type Lent<'de> = Cow<'de, str>;
     #[inline]
-    fn encode(&self, value: &str, writer: &mut Writer) -> CodecResult<()> {
+    fn encode(&self, value: &str, writer: &mut Writer) -> Coded<()> {
         writer.text(value)
     }
     #[inline]
-    fn lend<'de>(&self, reader: &mut Reader<'de>) -> CodecResult<Cow<'de, str>> {
+    fn lend<'de>(&self, reader: &mut Reader<'de>) -> Coded<Cow<'de, str>> {
         reader.text()
     }
 }
 
 impl<T: Serialize + DeserializeOwned> Value<T> for &&Probe<T> {
     #[inline]
-    fn encode(&self, value: &T, writer: &mut Writer) -> CodecResult<()> {
+    fn encode(&self, value: &T, writer: &mut Writer) -> Coded<()> {
         writer.value(value)
     }
     #[inline]
-    fn decode(&self, reader: &mut Reader<'_>) -> CodecResult<T> {
+    fn decode(&self, reader: &mut Reader<'_>) -> Coded<T> {
         reader.value()
     }
 }
@@ -269,11 +269,11 @@ impl<T: Serialize + DeserializeOwned> Value<T> for &&Probe<T> {
 impl<T: Serialize + DeserializeOwned> Lend<[T]> for &&Probe<[T]> {
     type Lent<'de> = Vec<T>;
     #[inline]
-    fn encode(&self, values: &[T], writer: &mut Writer) -> CodecResult<()> {
+    fn encode(&self, values: &[T], writer: &mut Writer) -> Coded<()> {
         writer.value(values)
     }
     #[inline]
-    fn lend(&self, reader: &mut Reader<'_>) -> CodecResult<Vec<T>> {
+    fn lend(&self, reader: &mut Reader<'_>) -> Coded<Vec<T>> {
         reader.value()
     }
 }
@@ -281,11 +281,11 @@ impl<T: Serialize + DeserializeOwned> Lend<[T]> for &&Probe<[T]> {
 impl<T: ?Sized + Serialize + ToOwned<Owned: DeserializeOwned>> Lend<T> for &Probe<T> {
     type Lent<'de> = T::Owned;
     #[inline]
-    fn encode(&self, value: &T, writer: &mut Writer) -> CodecResult<()> {
+    fn encode(&self, value: &T, writer: &mut Writer) -> Coded<()> {
         writer.value(value)
     }
     #[inline]
-    fn lend(&self, reader: &mut Reader<'_>) -> CodecResult<T::Owned> {
+    fn lend(&self, reader: &mut Reader<'_>) -> Coded<T::Owned> {
         reader.value()
     }
 }
@@ -308,31 +308,24 @@ pub mod rank0 {
         {
         }
         #[inline]
-        fn encode(&self, _: &T, _: &mut Writer) -> CodecResult<()> {
+        fn encode(&self, _: &T, _: &mut Writer) -> Coded<()> {
             Err(CodecError::new("the type cannot travel"))
         }
         #[inline]
-        fn encode_last(&self, _: T, _: &mut Writer) -> CodecResult<()>
+        fn encode_last<V>(&self, _: V, _: &mut Writer) -> Coded<()> {
+            Err(CodecError::new("the type cannot travel"))
+        }
+        #[inline]
+        fn done<V>(&self, _: V) {}
+        #[inline]
+        fn decode(&self, _: &mut Reader<'_>) -> Coded<T>
         where
             T: Sized,
         {
             Err(CodecError::new("the type cannot travel"))
         }
         #[inline]
-        fn done(&self, _: T)
-        where
-            T: Sized,
-        {
-        }
-        #[inline]
-        fn decode(&self, _: &mut Reader<'_>) -> CodecResult<T>
-        where
-            T: Sized,
-        {
-            Err(CodecError::new("the type cannot travel"))
-        }
-        #[inline]
-        fn lend(&self, _: &mut Reader<'_>) -> CodecResult<Box<T>> {
+        fn lend(&self, _: &mut Reader<'_>) -> Coded<Box<T>> {
             Err(CodecError::new("the type cannot travel"))
         }
     }

@@ -6,7 +6,7 @@
 //! A segment is free when only the arena holds it: a call holds its segments until it has ended. Their number and size
 //! are limited: without a free one, the bytes travel as those of a small argument do.
 
-use crate::memory::janitor::{Kept, Reusable, has_pools};
+use crate::memory::janitor::{Kept, has_pools};
 use crate::memory::region::{self, Region};
 use crate::os::Memory;
 use crate::sync::lock;
@@ -19,17 +19,8 @@ use std::time::Instant;
 pub(crate) const LARGE: usize = 1 << 18;
 
 /// At most 32 segments, as each has a descriptor, with 1 GiB together.
-pub(super) static ARENA: Mutex<Kept<Arc<Region>>> = Mutex::new(Kept::new(32, 1 << 30));
-
-impl Reusable for Arc<Region> {
-    fn size(&self) -> usize {
-        self.memory().as_bytes().len()
-    }
-
-    fn is_free(&self) -> bool {
-        Self::strong_count(self) == 1
-    }
-}
+pub(super) static ARENA: Mutex<Kept<Arc<Region>>> =
+    Mutex::new(Kept::new(32, 1 << 30, |segment| Arc::strong_count(segment) == 1));
 
 /// Copies bytes into a segment, for the call that this thread encodes. None if there is no such call, or no room.
 pub(crate) fn deposit(bytes: &[u8]) -> Option<Arc<Region>> {
@@ -46,17 +37,18 @@ pub(crate) fn deposit(bytes: &[u8]) -> Option<Arc<Region>> {
 /// The smallest free segment that is large enough, or a new one.
 fn take(length: usize) -> Option<Arc<Region>> {
     let mut arena = lock(&ARENA);
-    let fits = |(segment, _): &&mut (Arc<Region>, Instant)| segment.is_free() && segment.size() >= length;
-    if let Some((segment, used)) = arena.pieces.iter_mut().filter(fits).min_by_key(|(segment, _)| segment.size()) {
+    let is_free = arena.is_free;
+    let fitting = arena.pieces.iter_mut().filter(|piece| is_free(&piece.memory) && piece.size >= length);
+    if let Some(segment) = fitting.min_by_key(|piece| piece.size) {
         // Its last holder's reads come before the next writes.
         fence(Ordering::Acquire);
-        *used = Instant::now();
-        return Some(segment.clone());
+        segment.used = Instant::now();
+        return Some(segment.memory.clone());
     }
     let capacity = length.checked_next_power_of_two()?;
     let removed = arena.make_room(capacity)?;
     let segment = region::register(Memory::reusable(capacity).ok()?);
-    arena.add(segment.clone());
+    arena.add(segment.clone(), capacity);
     drop(arena);
     drop(removed);
     Some(segment)

@@ -13,20 +13,19 @@
 
 use crate::memory::region::{self, Ledger, Region};
 use crate::os::{self, Handle, Passed, passing};
-use crate::sync::lock;
+use crate::sync::{lock, sleep_on};
 use std::collections::VecDeque;
+use std::io;
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
-use std::time::Duration;
-use std::{fmt, io};
+use std::time::{Duration, Instant};
 
 /// Sends regions to one process.
-pub(crate) struct Attacher {
-    socket: Handle,
-    state: Mutex<AttachState>,
-}
+#[derive(Debug)]
+pub(crate) struct Attacher(Mutex<AttachState>);
 
-#[derive(Default)]
+#[derive(Debug)]
 struct AttachState {
+    socket: Handle,
     ledger: Ledger,
     /// What has not been sent, in order.
     backlog: VecDeque<Parcel>,
@@ -34,23 +33,25 @@ struct AttachState {
     is_kept: bool,
 }
 
+#[derive(Debug)]
 enum Parcel {
     /// Weak, so that a process that never takes it does not keep it alive.
     Take(Weak<Region>),
     Release(u64),
 }
 
-/// How far a backlog was sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What of a backlog was sent. The greatest says how soon the keeper looks again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Shipped {
     All,
-    Some,
     Nothing,
+    Some,
 }
 
 impl Attacher {
     pub(crate) fn new(socket: Handle) -> Arc<Self> {
-        Arc::new(Self { socket, state: Mutex::default() })
+        let (ledger, backlog) = Default::default();
+        Arc::new(Self(Mutex::new(AttachState { socket, ledger, backlog, is_kept: false })))
     }
 
     /// Sends the process those of these regions that it does not have. Does not wait.
@@ -60,7 +61,7 @@ impl Attacher {
         if regions.is_empty() {
             return;
         }
-        let mut state = lock(&self.state);
+        let mut state = lock(&self.0);
         // First, so that the process has room for the new ones.
         state.release_dead();
         for region in regions {
@@ -71,7 +72,7 @@ impl Attacher {
         if state.backlog.is_empty() {
             return;
         }
-        let sent = state.send(&self.socket);
+        let sent = state.send();
         if !std::mem::replace(&mut state.is_kept, true) {
             region::on_death(call_keeper);
             lock(&KEEPER).attachers.push(Arc::downgrade(self));
@@ -85,16 +86,16 @@ impl Attacher {
     /// The process may have failed to map these regions: they are sent again before the next call that refers to them;
     /// at once, if such a call may be `under_way` already.
     pub(crate) fn doubt(self: &Arc<Self>, regions: &[Arc<Region>], under_way: bool) {
-        regions.iter().for_each(|region| lock(&self.state).ledger.doubt(region));
+        regions.iter().for_each(|region| lock(&self.0).ledger.doubt(region));
         if under_way {
             self.bring(regions);
         }
     }
 
     fn look_after(&self) -> Shipped {
-        let mut state = lock(&self.state);
+        let mut state = lock(&self.0);
         state.release_dead();
-        state.send(&self.socket)
+        state.send()
     }
 }
 
@@ -103,15 +104,17 @@ impl AttachState {
         self.backlog.extend(self.ledger.take_dead().into_iter().map(Parcel::Release));
     }
 
-    fn send(&mut self, socket: &Handle) -> Shipped {
+    fn send(&mut self) -> Shipped {
         let mut sent = Shipped::Nothing;
         while let Some(parcel) = self.backlog.front() {
             let passed = match parcel {
                 Parcel::Take(region) => match region.upgrade() {
-                    Some(region) => passing::send(socket, &Passed::Take { id: region.id(), handle: region.handle() }),
+                    Some(region) => {
+                        passing::send(&self.socket, &Passed::Take { id: region.id(), handle: region.memory().handle() })
+                    }
                     None => Ok(()),
                 },
-                Parcel::Release(id) => passing::send(socket, &Passed::Release { id: *id }),
+                Parcel::Release(id) => passing::send(&self.socket, &Passed::Release { id: *id }),
             };
             match passed.map_err(|error| error.kind()) {
                 Err(io::ErrorKind::WouldBlock | io::ErrorKind::OutOfMemory) => return sent,
@@ -128,15 +131,9 @@ impl AttachState {
 
 impl Drop for Attacher {
     fn drop(&mut self) {
-        if self.state.get_mut().unwrap_or_else(PoisonError::into_inner).is_kept {
+        if self.0.get_mut().unwrap_or_else(PoisonError::into_inner).is_kept {
             call_keeper();
         }
-    }
-}
-
-impl fmt::Debug for Attacher {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Attacher({:?})", self.socket)
     }
 }
 
@@ -181,15 +178,13 @@ fn call_keeper() {
 fn keep() {
     let mut nap = None;
     while let Some(attachers) = await_call(nap) {
-        let sent: Vec<Shipped> = attachers.iter().map(|attacher| attacher.look_after()).collect();
+        let sent = attachers.iter().map(|attacher| attacher.look_after()).max();
         // This may drop the last reference to one of them.
         drop(attachers);
-        nap = if sent.contains(&Shipped::Some) {
-            Some(PAUSE)
-        } else if sent.contains(&Shipped::Nothing) {
-            nap.map_or(Some(PAUSE), |nap| Some(LONGEST_NAP.min(2 * nap)))
-        } else {
-            None
+        nap = match sent {
+            Some(Shipped::Some) => Some(PAUSE),
+            Some(Shipped::Nothing) => Some(nap.map_or(PAUSE, |nap| LONGEST_NAP.min(2 * nap))),
+            Some(Shipped::All) | None => None,
         };
         std::thread::sleep(PAUSE);
     }
@@ -197,26 +192,17 @@ fn keep() {
 
 /// Waits until there is something to do, or for the time of `nap`. None: no attacher is left.
 fn await_call(nap: Option<Duration>) -> Option<Vec<Arc<Attacher>>> {
+    let deadline = nap.map(|nap| Instant::now() + nap);
     let mut keeper = lock(&KEEPER);
-    loop {
-        keeper.attachers.retain(|attacher| attacher.strong_count() > 0);
-        if keeper.attachers.is_empty() {
-            (keeper.runs, keeper.is_called) = (false, false);
-            return None;
-        }
-        let mut is_due = std::mem::take(&mut keeper.is_called);
-        if !is_due {
-            keeper = match nap {
-                Some(nap) => {
-                    let (awake, waited) = CALLED.wait_timeout(keeper, nap).unwrap_or_else(PoisonError::into_inner);
-                    is_due = waited.timed_out();
-                    awake
-                }
-                None => CALLED.wait(keeper).unwrap_or_else(PoisonError::into_inner),
-            };
-        }
-        if is_due {
-            return Some(keeper.attachers.iter().filter_map(Weak::upgrade).collect());
-        }
+    while !keeper.is_called {
+        let Some(awake) = sleep_on(&CALLED, keeper, deadline) else {
+            keeper = lock(&KEEPER);
+            break;
+        };
+        keeper = awake;
     }
+    keeper.is_called = false;
+    keeper.attachers.retain(|attacher| attacher.strong_count() > 0);
+    keeper.runs = !keeper.attachers.is_empty();
+    keeper.runs.then(|| keeper.attachers.iter().filter_map(Weak::upgrade).collect())
 }

@@ -5,7 +5,7 @@
 //! next result or argument is likely to need as much memory.
 
 use crate::memory::arena::LARGE;
-use crate::memory::janitor::{Kept, Reusable, UNUSED, may_keep};
+use crate::memory::janitor::{Kept, UNUSED, may_keep};
 use crate::os;
 use crate::sync::lock;
 use bytemuck::{AnyBitPattern, NoUninit};
@@ -123,18 +123,8 @@ impl Drop for Block {
     }
 }
 
-impl Reusable for Block {
-    fn size(&self) -> usize {
-        self.memory.size()
-    }
-
-    fn is_free(&self) -> bool {
-        true
-    }
-}
-
 /// At most four blocks, of 256 MiB together.
-pub(super) static CACHE: Mutex<Kept<Block>> = Mutex::new(Kept::new(4, 1 << 28));
+pub(super) static CACHE: Mutex<Kept<Block>> = Mutex::new(Kept::new(4, 1 << 28, |_| true));
 /// When memory was last asked for: unless it is, none is kept. Locked after the cache.
 static ASKED: Mutex<Option<Instant>> = Mutex::new(None);
 
@@ -155,11 +145,12 @@ pub(crate) fn keep(block: Block) {
     let mut cache = lock(&CACHE);
     // Looked at under the lock: the end of the last pool empties the cache.
     let is_wanted = may_keep() && lock(&ASKED).is_some_and(|asked| asked.elapsed() < UNUSED);
-    let Some(removed) = is_wanted.then(|| cache.make_room(block.size())).flatten() else {
+    let size = block.memory.size();
+    let Some(removed) = is_wanted.then(|| cache.make_room(size)).flatten() else {
         drop(cache);
         return;
     };
-    cache.add(block);
+    cache.add(block, size);
     drop(cache);
     drop(removed);
 }
@@ -171,15 +162,15 @@ pub(crate) fn take<T: AnyBitPattern>(length: usize) -> Option<Vec<T>> {
     if least < LARGE {
         return None;
     }
-    find(|block| block.fits::<T>() && (least..=least + least / 4).contains(&block.size()))?.into_vec()
+    find(|block| block.fits::<T>() && (least..=least + least / 4).contains(&block.memory.size()))?.into_vec()
 }
 
 fn find(fits: impl Fn(&Block) -> bool) -> Option<Block> {
     let mut cache = lock(&CACHE);
     *lock(&ASKED) = Some(Instant::now());
     // The latest is the most likely to be in the processor's cache.
-    let at = cache.pieces.iter().rposition(|(block, _)| fits(block))?;
-    let (mut block, _) = cache.pieces.remove(at);
+    let at = cache.pieces.iter().rposition(|piece| fits(&piece.memory))?;
+    let mut block = cache.pieces.remove(at).memory;
     drop(cache);
     block.initialized = 0;
     Some(block)
@@ -251,7 +242,7 @@ mod tests {
     fn what_is_asked_for_is_kept_within_limits() {
         // Other tests fill the cache too: a size that only this one has.
         const ODD: usize = (1 << 20) + 12_345;
-        let kept = |size: usize| lock(&CACHE).pieces.iter().filter(|(block, _)| block.size() == size).count();
+        let kept = |size: usize| lock(&CACHE).pieces.iter().filter(|piece| piece.size == size).count();
         set_in_worker(true);
         *lock(&ASKED) = None;
         done(vec![1_u8; ODD]);

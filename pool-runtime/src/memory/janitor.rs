@@ -10,51 +10,49 @@ use std::time::{Duration, Instant};
 /// After this time without use, memory is freed.
 pub(super) const UNUSED: Duration = Duration::from_secs(10);
 
-/// Memory that can be kept for reuse.
-pub(super) trait Reusable {
-    fn size(&self) -> usize;
-    /// Whether nobody uses it.
-    fn is_free(&self) -> bool;
-}
-
-/// Pieces of memory that are kept for reuse, within limits, with the time of their last use; the oldest come first.
+/// Pieces of memory that are kept for reuse, within limits; the oldest come first.
 pub(super) struct Kept<T> {
-    pub(super) pieces: Vec<(T, Instant)>,
+    pub(super) pieces: Vec<Piece<T>>,
     most: usize,
     most_bytes: usize,
+    /// Whether nobody uses it.
+    pub(super) is_free: fn(&T) -> bool,
 }
 
-impl<T: Reusable> Kept<T> {
+pub(super) struct Piece<T> {
+    pub(super) memory: T,
+    pub(super) size: usize,
+    pub(super) used: Instant,
+}
+
+impl<T> Kept<T> {
     /// At most so many pieces, of so many bytes together.
-    pub(super) const fn new(most: usize, most_bytes: usize) -> Self {
-        Self { pieces: Vec::new(), most, most_bytes }
+    pub(super) const fn new(most: usize, most_bytes: usize, is_free: fn(&T) -> bool) -> Self {
+        Self { pieces: Vec::new(), most, most_bytes, is_free }
     }
 
     /// Removes the oldest free pieces until one of this size can be added. None if that is not possible.
     ///
     /// What is removed is to be dropped without the lock.
-    pub(super) fn make_room(&mut self, size: usize) -> Option<Vec<(T, Instant)>> {
-        if size > self.most_bytes {
-            return None;
-        }
+    pub(super) fn make_room(&mut self, size: usize) -> Option<Vec<Piece<T>>> {
+        let left = self.most_bytes.checked_sub(size)?;
         let mut removed = Vec::new();
-        while self.pieces.len() >= self.most
-            || self.pieces.iter().map(|(piece, _)| piece.size()).sum::<usize>() + size > self.most_bytes
-        {
-            let unneeded = self.pieces.iter().position(|(piece, _)| piece.is_free())?;
+        while self.pieces.len() >= self.most || self.pieces.iter().map(|piece| piece.size).sum::<usize>() > left {
+            let unneeded = self.pieces.iter().position(|piece| (self.is_free)(&piece.memory))?;
             removed.push(self.pieces.remove(unneeded));
         }
         Some(removed)
     }
 
-    pub(super) fn add(&mut self, piece: T) {
-        self.pieces.push((piece, Instant::now()));
+    pub(super) fn add(&mut self, memory: T, size: usize) {
+        self.pieces.push(Piece { memory, size, used: Instant::now() });
     }
 
     /// Frees what was not used for so long. Returns whether something is left.
     pub(super) fn trim(kept: &Mutex<Self>, unused: Duration) -> bool {
         let mut kept = lock(kept);
-        let is_old = |(piece, used): &mut (T, Instant)| piece.is_free() && used.elapsed() >= unused;
+        let is_free = kept.is_free;
+        let is_old = |piece: &mut Piece<T>| is_free(&piece.memory) && piece.used.elapsed() >= unused;
         let old: Vec<_> = kept.pieces.extract_if(.., is_old).collect();
         let more = !kept.pieces.is_empty();
         drop(kept);

@@ -154,36 +154,28 @@ pub(crate) struct Slices<'p> {
     left: u32,
     /// Where the next one starts.
     at: usize,
-    lengths: Lengths<'p>,
-}
-
-#[derive(Clone, Debug)]
-enum Lengths<'p> {
-    Every(usize),
-    Differ {
-        /// Where each ends that is left, and what that counts from.
-        ends: &'p [u8],
-        origin: usize,
-    },
+    /// The length of each, if they all have one.
+    every: Option<usize>,
+    /// Where each ends that is left, if not, and what that counts from.
+    ends: &'p [u8],
+    origin: usize,
 }
 
 impl<'p> Slices<'p> {
     /// None if the numbers contradict each other.
     pub(crate) fn new(count: u32, every: Option<u32>, ends: &'p [u8], base: u32, bytes: &'p [u8]) -> Option<Self> {
-        let (lengths, at) = match every {
+        let (base, origin) = (base as usize, origin(base as usize));
+        let slices = Self { bytes, left: count, at: base - origin, every: None, ends, origin };
+        match every {
             // A single one may be longer than `every` can say.
-            Some(_) if count == 1 => (Lengths::Every(bytes.len()), 0),
+            Some(_) if count == 1 => Some(Self { every: Some(bytes.len()), at: 0, ..slices }),
             Some(every) => {
                 let (every, count) = (every as usize, count as usize);
                 let whole = count.checked_sub(1)?.checked_mul(stride(every))?.checked_add(every)?;
-                (whole == bytes.len()).then_some((Lengths::Every(every), 0))?
+                (whole == bytes.len()).then_some(Self { every: Some(every), at: 0, ..slices })
             }
-            None => {
-                let (base, origin) = (base as usize, origin(base as usize));
-                (ends.len() == 4 * count as usize).then_some((Lengths::Differ { ends, origin }, base - origin))?
-            }
-        };
-        Some(Self { bytes, left: count, at, lengths })
+            None => (ends.len() == 4 * count as usize).then_some(slices),
+        }
     }
 }
 
@@ -194,21 +186,16 @@ impl<'p> Iterator for Slices<'p> {
     #[inline]
     fn next(&mut self) -> Option<&'p [u8]> {
         self.left = self.left.checked_sub(1)?;
-        match &mut self.lengths {
-            Lengths::Every(every) => {
-                let start = self.at;
-                self.at = start.saturating_add(stride(*every));
-                Some(self.bytes.get(start..start.saturating_add(*every)).unwrap_or_default())
-            }
-            Lengths::Differ { ends, origin } => {
-                let (first, later) = ends.split_first_chunk()?;
-                *ends = later;
-                let end = (u32::from_le_bytes(*first) as usize).wrapping_sub(*origin);
-                let start = std::mem::replace(&mut self.at, end);
-                let start = if end < start { end } else { self::start(start, end) };
-                Some(self.bytes.get(start..end).unwrap_or_default())
-            }
+        let start = self.at;
+        if let Some(every) = self.every {
+            self.at = start.saturating_add(stride(every));
+            return Some(self.bytes.get(start..start.saturating_add(every)).unwrap_or_default());
         }
+        let (end, later) = self.ends.split_first_chunk()?;
+        let end = (u32::from_le_bytes(*end) as usize).wrapping_sub(self.origin);
+        (self.ends, self.at) = (later, end);
+        let start = if end < start { end } else { self::start(start, end) };
+        Some(self.bytes.get(start..end).unwrap_or_default())
     }
 }
 

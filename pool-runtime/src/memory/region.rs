@@ -14,7 +14,7 @@
 //! No region may be dropped while the table is locked: its `drop` locks it. Pools and workers are unknown in this file:
 //! [`attach`](super::attach) decides what is sent to whom.
 
-use crate::os::{Delivery, Handle, HandleRef, Memory, passing};
+use crate::os::{Delivery, Handle, Memory, passing};
 use crate::sync::lock;
 use std::cell::{Cell, RefCell};
 use std::collections::hash_map::RandomState;
@@ -53,10 +53,6 @@ pub(crate) fn register(memory: Memory) -> Arc<Region> {
 impl Region {
     pub(crate) fn id(&self) -> u64 {
         self.id
-    }
-
-    pub(crate) fn handle(&self) -> HandleRef<'_> {
-        self.memory.handle()
     }
 
     pub(crate) fn memory(&self) -> &Memory {

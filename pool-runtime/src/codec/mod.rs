@@ -41,9 +41,7 @@ pub const MAX_DEPTH: u32 = 256;
 #[error("{0}")]
 pub struct CodecError(String);
 
-/// What encoding or decoding results in.
 type Coded<T> = Result<T, CodecError>;
-/// The name of a type, variant or field.
 type Name = &'static str;
 type Names = &'static [Name];
 
@@ -89,7 +87,7 @@ impl Writer {
         self.bytes.capacity()
     }
 
-    /// Removes what was written: the next values are another payload.
+    /// Starts another payload.
     #[inline]
     pub(crate) fn clear(&mut self) {
         self.bytes.clear();
@@ -180,7 +178,7 @@ pub struct Reader<'de> {
     position: usize,
     /// Holds the segments that the payload refers to. None: it must not refer to any.
     hold: Option<&'de Hold>,
-    /// The last value's bytes, if they are not in the payload, until they are taken.
+    /// The last value's bytes, if they are not in the payload.
     tail: Option<&'de RefCell<Option<Block>>>,
 }
 

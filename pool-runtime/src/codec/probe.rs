@@ -86,7 +86,6 @@ scalars! {
     f32: 4, n => n.to_bits(), f64: 8, n => n.to_bits(),
 }
 
-/// A vector of the elements whose bytes these are.
 fn copied<T: AnyBitPattern>(bytes: &[u8]) -> Coded<Vec<T>> {
     let size = size_of::<T>();
     if bytes.is_empty() {

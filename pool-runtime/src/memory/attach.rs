@@ -27,7 +27,6 @@ pub(crate) struct Attacher(Mutex<AttachState>);
 struct AttachState {
     socket: Handle,
     ledger: Ledger,
-    /// What has not been sent, in order.
     backlog: VecDeque<Parcel>,
     /// The keeper has it in its list.
     is_kept: bool,
@@ -138,9 +137,7 @@ impl Drop for Attacher {
 }
 
 struct Keeper {
-    /// Those that have sent something.
     attachers: Vec<Weak<Attacher>>,
-    /// There is something to do.
     is_called: bool,
     /// Its thread exists.
     runs: bool,
@@ -179,7 +176,7 @@ fn keep() {
     let mut nap = None;
     while let Some(attachers) = await_call(nap) {
         let sent = attachers.iter().map(|attacher| attacher.look_after()).max();
-        // This may drop the last reference to one of them.
+        // Without the lock: it may drop the last reference to one of them.
         drop(attachers);
         nap = match sent {
             Some(Shipped::Some) => Some(PAUSE),

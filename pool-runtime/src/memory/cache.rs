@@ -1,8 +1,7 @@
 //! Memory of large vectors of plain data, kept for the next ones.
 //!
-//! To map new pages takes the kernel several times as long as to write to them, and memory of that size is unmapped as
-//! soon as it is dropped. A caller's argument is dropped once it is encoded, a worker's result once it is sent, and the
-//! next result or argument is likely to need as much memory.
+//! The kernel takes several times as long to map new pages as it takes to write to them, and memory of that size is
+//! unmapped when it is dropped: a caller's argument once it is encoded, a worker's result once it is sent.
 
 use crate::memory::arena::LARGE;
 use crate::memory::janitor::{Kept, UNUSED, may_keep};
@@ -41,8 +40,7 @@ impl Block {
         self.fits::<T>().then(|| {
             let block = ManuallyDrop::new(self);
             // SAFETY: the memory was allocated by the global allocator with this layout, by a vector or in `with_room`;
-            // the alignment is that of the elements, and the size that of so many; nobody else has it. The length is
-            // zero.
+            // the alignment is that of the elements, and the size that of so many; nobody else has it.
             unsafe { Vec::from_raw_parts(block.start.as_ptr().cast(), 0, block.memory.size() / size_of::<T>()) }
         })
     }
@@ -177,7 +175,7 @@ fn find(fits: impl Fn(&Block) -> bool) -> Option<Block> {
 }
 
 thread_local! {
-    /// A buffer for the next call that this thread encodes: to allocate one takes longer than to encode a small call.
+    /// To allocate a buffer takes longer than to encode a small call.
     static RECYCLED: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
@@ -186,7 +184,6 @@ thread_local! {
 pub(crate) fn recycle(mut bytes: Vec<u8>) {
     if bytes.capacity() <= 1 << 12 {
         bytes.clear();
-        // It fails on a thread that ends, which needs none.
         let _ = RECYCLED.try_with(|recycled| recycled.set(bytes));
     }
 }

@@ -12,9 +12,8 @@
 //! both: the first who sets it is right. A worker may be late by any number of generations: each verdict repeats the
 //! number of the one before, so it is still the latest call that has started.
 //!
-//! This takes a full memory barrier on both sides. The worker's would cost more than a short call, and the parent takes
-//! calls back rarely: so the parent has a barrier executed on both sides where the system can do that
-//! ([`os::remote_barrier`]).
+//! This takes a full memory barrier on both sides. The worker's would cost more than a short call, so the parent, which
+//! rarely takes calls back, executes it on both sides where the system can ([`os::remote_barrier`]).
 
 use crate::os;
 
@@ -50,7 +49,7 @@ impl CallId {
     }
 }
 
-/// The words. All zero at first.
+/// All zero at first.
 #[derive(Debug, Default)]
 #[repr(C)]
 pub(super) struct Claim {
@@ -125,7 +124,6 @@ impl Claim {
         (verdict.generation() == next).then(|| verdict.number())
     }
 
-    /// The latest call that has started.
     pub(super) fn latest(&self) -> u32 {
         let verdict = CallId(self.verdict.load(Ordering::Acquire));
         let claimed = CallId(self.claimed.load(Ordering::Acquire));

@@ -1,7 +1,6 @@
 //! Encodings of up to fifteen bytes, which fit in two registers.
 //!
-//! The arguments of most small tasks are a number or two. Their encoding needs no buffer, cannot fail, and runs no code
-//! of the user.
+//! Most small tasks take a number or two: to encode those needs no buffer, cannot fail, and runs no code of the user.
 
 use std::ops::Deref;
 

@@ -15,7 +15,6 @@ pub(super) struct Kept<T> {
     pub(super) pieces: Vec<Piece<T>>,
     most: usize,
     most_bytes: usize,
-    /// Whether nobody uses it.
     pub(super) is_free: fn(&T) -> bool,
 }
 

@@ -70,7 +70,6 @@ impl Packed {
         self.count == 0
     }
 
-    /// In bytes.
     pub(crate) fn size(&self) -> usize {
         self.bytes.len()
     }
@@ -92,7 +91,6 @@ impl Packed {
         }
     }
 
-    /// As [`push`](Self::push).
     #[inline]
     pub(crate) fn push_few(&mut self, payload: &Few) {
         match payload.word() {
@@ -111,7 +109,6 @@ impl Packed {
         self.ends = (0..self.count as usize).map(|index| (index * stride + every) as u32).collect();
     }
 
-    /// Where some of them are in the buffer.
     fn place(&self, range: Range<u32>) -> Range<usize> {
         let (first, last) = (range.start as usize, range.end as usize);
         if range.is_empty() {

@@ -88,7 +88,6 @@ impl StatusPage {
         self.handle.as_ref()
     }
 
-    /// Called once it was passed.
     pub(crate) fn close_handle(&mut self) {
         self.handle = None;
     }
@@ -100,7 +99,6 @@ impl StatusPage {
         unsafe { self.mapping.start().cast().as_ref() }
     }
 
-    /// See [`Claim::claim`].
     #[inline]
     pub(crate) fn claim(&self, call: CallId, before: u32) -> bool {
         self.layout().claim.claim(call, before, self.remote)
@@ -111,12 +109,10 @@ impl StatusPage {
         self.layout().claim.is_over(generation)
     }
 
-    /// See [`Claim::take_back`].
     pub(crate) fn take_back(&self, generation: u32) -> Option<u32> {
         self.layout().claim.take_back(generation)
     }
 
-    /// The latest call that has started.
     pub(crate) fn claimed(&self) -> u32 {
         self.layout().claim.latest()
     }
@@ -138,8 +134,7 @@ impl StatusPage {
     pub(crate) fn running(&self) -> (u32, u64, u64) {
         let layout = self.layout();
         let mut before = self.claimed();
-        // Times of the next call may be there before it is claimed: they are read until no call is claimed meanwhile,
-        // but not for ever, as a worker may claim without end.
+        // Read until no call is claimed meanwhile, whose times may be there already; a worker may claim without end.
         for _ in 0..64 {
             let (started, extended) = (layout.started.load(Ordering::Acquire), layout.extended.load(Ordering::Acquire));
             let claimed = std::mem::replace(&mut before, self.claimed());
@@ -185,7 +180,6 @@ impl StatusPage {
         self.layout().words.store(0, Ordering::Release);
     }
 
-    /// How the worker crashed, if its fault handler noted that.
     pub(crate) fn crash(&self) -> Option<Crash> {
         let note = &self.layout().crash;
         if note.written.load(Ordering::Acquire) == 0 {
@@ -214,7 +208,6 @@ impl StatusPage {
         self.layout().peak.load(Ordering::Relaxed)
     }
 
-    /// What the worker said before it died.
     pub(crate) fn words(&self) -> Vec<u8> {
         let layout = self.layout();
         let length = (layout.words.load(Ordering::Acquire) as usize).min(WORDS);
@@ -222,7 +215,6 @@ impl StatusPage {
     }
 }
 
-/// The worker's side.
 impl CrashSink for StatusPage {
     fn note(&self, crash: &Crash) {
         let note = &self.layout().crash;

@@ -11,8 +11,7 @@
 //! by the table, until the parent releases it. A process's table has what it received, and refers to what else it has.
 //! An id belongs to one region, whichever process made it, so a worker can pass on what it was sent.
 //!
-//! No region may be dropped while the table is locked: its `drop` locks it. Pools and workers are unknown in this file:
-//! [`attach`](super::attach) decides what is sent to whom.
+//! No region may be dropped while the table is locked: its `drop` locks it.
 
 use crate::os::{Delivery, Handle, Memory, passing};
 use crate::sync::lock;
@@ -77,8 +76,7 @@ impl Drop for Region {
 
 static ON_DEATH: OnceLock<fn()> = OnceLock::new();
 
-/// Has `tell` called after each drop of a region in this process, on the thread that drops it. Only the first caller's
-/// is.
+/// Has `tell` called after each drop of a region, on the thread that drops it. Only the first caller's is.
 pub(crate) fn on_death(tell: fn()) {
     let _ = ON_DEATH.set(tell);
 }
@@ -104,7 +102,7 @@ impl Deref for Regions {
     }
 }
 
-/// A number that no other process draws either: a hash of the pid and a counter, with a random key.
+/// A number that is unique across processes: a hash of the pid and a counter, with a random key.
 pub(crate) fn fresh_id() -> u64 {
     static KEY: LazyLock<RandomState> = LazyLock::new(RandomState::new);
     static DRAWN: AtomicU64 = AtomicU64::new(0);
@@ -151,7 +149,6 @@ fn take_found() -> Vec<Arc<Region>> {
     FOUND.with_borrow_mut(|found| found.split_off(found.len() - count))
 }
 
-/// Whether this thread is encoding a call.
 pub(crate) fn is_encoding() -> bool {
     ENCODING.get() != NO_CALL
 }
@@ -175,7 +172,6 @@ pub(crate) fn found(region: &Arc<Region>) -> bool {
 
 struct RegionTable {
     known: BTreeMap<u64, Known>,
-    /// How many sockets there are from which more can arrive.
     inboxes: usize,
 }
 
@@ -201,8 +197,7 @@ impl Known {
 static TABLE: Mutex<RegionTable> = Mutex::new(RegionTable { known: BTreeMap::new(), inboxes: 0 });
 static ARRIVED: Condvar = Condvar::new();
 
-/// How long a call waits for memory that was sent before it, on another socket. It takes that long only if the process
-/// is stopped, or the machine overloaded.
+/// How long a call waits for memory that was sent before it, on another socket.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Finds a region, and waits for one that may still arrive.
@@ -236,8 +231,7 @@ pub(crate) fn find_within(id: u64, patience: Duration) -> Result<Arc<Region>, St
     }
 }
 
-/// Adds memory that was passed to this process, until it is [released](release). If it cannot be mapped,
-/// [`find`] says why.
+/// Adds memory that was passed to this process, until its [`release`]. If that fails, [`find`] says why.
 pub(crate) fn offer(id: u64, handle: io::Result<Handle>) {
     let mut known = match handle.and_then(Memory::open) {
         Ok(memory) => Known::Received(Arc::new(Region { id, memory })),
@@ -272,7 +266,7 @@ pub(crate) fn release(id: u64) {
     drop(released);
 }
 
-/// Where memory arrives in a worker. While there is one, a call waits for memory that has not arrived.
+/// Where memory arrives in a worker. While there is one, calls wait for memory that is not there yet.
 #[derive(Debug)]
 pub(crate) struct Inbox {
     socket: Handle,
@@ -343,9 +337,9 @@ impl Ledger {
 
     /// Removes those that nobody in this process holds any more: the worker is to release them.
     ///
-    /// It costs nothing while no region is dropped in the whole process.
+    /// This reads one number while no region is dropped in the whole process.
     pub(crate) fn take_dead(&mut self) -> Vec<u64> {
-        // Read before the regions are looked at: one that is dropped meanwhile is found now or the next time.
+        // Read first: a region that is dropped meanwhile is found now or the next time.
         let deaths = DEATHS.load(Ordering::Acquire);
         if deaths == self.deaths {
             return Vec::new();

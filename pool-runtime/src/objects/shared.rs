@@ -117,8 +117,7 @@ impl<T> Shared<[T]> {
 
     /// Makes `length` values in new shared memory: `fill` is called with a slice of zeros, to be filled in place.
     ///
-    /// Use it for values that are read from a file, or come in no order; [`from_fn`](Self::from_fn) and
-    /// [`new`](Self::new) are faster.
+    /// For values that come in no order; [`from_fn`](Self::from_fn) and [`new`](Self::new) are faster.
     ///
     /// ```
     /// # use pool_runtime::Shared;
@@ -161,7 +160,6 @@ impl<T: Plain> Shared<[T]> {
     }
 }
 
-/// The size of `length` values, if they can be in shared memory.
 fn bytes_of<T>(length: usize) -> Result<usize> {
     let name = std::any::type_name::<T>();
     if size_of::<T>() == 0 && length > 0 {
@@ -188,7 +186,6 @@ impl<T: ?Sized> AsRef<T> for Shared<T> {
     }
 }
 
-/// Refers to the same memory.
 impl<T: ?Sized> Clone for Shared<T> {
     fn clone(&self) -> Self {
         Self { view: self.view.clone() }
@@ -202,7 +199,6 @@ impl<T> fmt::Debug for Shared<[T]> {
     }
 }
 
-/// Compares the values.
 impl<T: ?Sized + PartialEq> PartialEq for Shared<T> {
     fn eq(&self, other: &Self) -> bool {
         **self == **other
@@ -220,7 +216,6 @@ impl<'s, T> IntoIterator for &'s Shared<[T]> {
     }
 }
 
-/// Copies: see [`Shared::new`].
 impl<T: Plain> TryFrom<&[T]> for Shared<[T]> {
     type Error = Error;
 
@@ -229,7 +224,6 @@ impl<T: Plain> TryFrom<&[T]> for Shared<[T]> {
     }
 }
 
-/// Copies: see [`Shared::new`].
 impl<T: Plain> TryFrom<Vec<T>> for Shared<[T]> {
     type Error = Error;
 

@@ -30,14 +30,10 @@ impl<'de> Decoder<'de> {
         Ok(*array)
     }
 
-    fn byte(&mut self) -> Coded<u8> {
-        self.array().map(|[byte]| byte)
-    }
-
     fn length(&mut self) -> Coded<usize> {
         let mut length = 0u64;
         for shift in (0..u64::BITS).step_by(7) {
-            let byte = self.byte()?;
+            let [byte] = self.array()?;
             let bits = u64::from(byte & 0x7f);
             if (bits << shift) >> shift != bits {
                 break;
@@ -72,10 +68,10 @@ impl<'de> Decoder<'de> {
     }
 
     fn flag(&mut self) -> Coded<bool> {
-        match self.byte()? {
-            0 => Ok(false),
-            1 => Ok(true),
-            other => Err(CodecError::new(format!("{other} is neither true nor false"))),
+        match self.array()? {
+            [0] => Ok(false),
+            [1] => Ok(true),
+            [other] => Err(CodecError::new(format!("{other} is neither true nor false"))),
         }
     }
 

@@ -79,7 +79,7 @@ impl Writer {
 
     /// Uses the buffer that was [recycled](cache::recycle), if there is one.
     #[inline]
-    pub(crate) fn with_spare() -> Self {
+    pub(crate) fn recycled() -> Self {
         Self { bytes: cache::take_recycled(), tail: None }
     }
 

@@ -90,12 +90,6 @@ impl Attacher {
             self.bring(regions);
         }
     }
-
-    fn look_after(&self) -> Shipped {
-        let mut state = lock(&self.0);
-        state.release_dead();
-        state.send()
-    }
 }
 
 impl AttachState {
@@ -175,7 +169,12 @@ fn call_keeper() {
 fn keep() {
     let mut nap = None;
     while let Some(attachers) = await_call(nap) {
-        let sent = attachers.iter().map(|attacher| attacher.look_after()).max();
+        let look_after = |attacher: &Arc<Attacher>| {
+            let mut state = lock(&attacher.0);
+            state.release_dead();
+            state.send()
+        };
+        let sent = attachers.iter().map(look_after).max();
         // Without the lock: it may drop the last reference to one of them.
         drop(attachers);
         nap = match sent {

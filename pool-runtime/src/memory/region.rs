@@ -310,12 +310,12 @@ impl Drop for Inbox {
 /// Which regions one worker has.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
-    given: HashMap<u64, Given>,
+    given: HashMap<u64, GivenRegion>,
     deaths: u64,
 }
 
 #[derive(Debug)]
-struct Given {
+struct GivenRegion {
     region: Weak<Region>,
     /// The worker may have failed to map it.
     is_doubtful: bool,
@@ -324,7 +324,7 @@ struct Given {
 impl Ledger {
     /// Enters a region that the next call refers to. Returns whether the worker has to be sent it first.
     pub(crate) fn give(&mut self, region: &Arc<Region>) -> bool {
-        let given = Given { region: Arc::downgrade(region), is_doubtful: false };
+        let given = GivenRegion { region: Arc::downgrade(region), is_doubtful: false };
         self.given.insert(region.id, given).is_none_or(|before| before.is_doubtful)
     }
 

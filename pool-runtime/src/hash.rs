@@ -1,7 +1,7 @@
-//! The hashes that two processes compare: FNV-1a, which is the same in every process and every build. A leaf: it
-//! imports nothing of the crate.
+//! FNV-1a: unlike the standard library's, this hash is the same in every process and every build. It imports nothing of
+//! the crate.
 
-/// The 64-bit FNV-1a hash: stable between processes, unlike the standard library's.
+/// The 64-bit hash.
 pub(crate) struct Fnv(u64);
 
 impl Fnv {
@@ -17,7 +17,7 @@ impl Fnv {
         }
     }
 
-    /// As `write`, eight bytes at a time: for large inputs, with another result.
+    /// As `write`, but eight bytes at a time, which is faster and has another result.
     pub(crate) fn write_words(&mut self, bytes: &[u8]) {
         let (words, rest) = bytes.as_chunks::<8>();
         for word in words {
@@ -31,7 +31,7 @@ impl Fnv {
     }
 }
 
-/// FNV-1a: tells the variants of an enum apart on the wire.
+/// The 32-bit hash, which tells the variants of an enum apart.
 pub(crate) const fn name_hash(name: &str) -> u32 {
     let bytes = name.as_bytes();
     let mut hash = 0x811c_9dc5_u32;

@@ -1,14 +1,14 @@
-//! Locks and sleeping, the same for the whole crate. A leaf: it imports nothing of the crate.
+//! Locks and condition variables. It imports nothing of the crate.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// No user code runs while one of the library's locks is held, so a poisoned one holds nothing broken.
+/// Ignores poison: no user code runs while one of the library's locks is held, so what it guards is intact.
 pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Sleeps until something has changed, at most until `deadline`; None after that.
+/// Waits for `changed`, at most until `deadline`. Returns None after that.
 pub(crate) fn sleep_on<'g, T>(
     changed: &Condvar,
     guard: MutexGuard<'g, T>,

@@ -1,15 +1,15 @@
 //! The serde deserializer: see the table in [`super`] for the format.
 //!
-//! Nothing here trusts the bytes. Lengths are compared with what is left before anything is reserved, the nesting is
-//! bounded, and fields are handed out only as far as they were written.
+//! The bytes are not trusted: a length is compared with what is left before memory is reserved, the depth is bounded,
+//! and no more fields are read than were written.
 
-use crate::codec::{CodecError, MAX_DEPTH};
+use crate::codec::{CodecError, Coded, MAX_DEPTH, Name, Names};
 use crate::hash::name_hash;
 use serde::de::{self, DeserializeSeed, IntoDeserializer, Visitor};
 
-/// Reads one value from the start of `bytes`, and says how many bytes are left behind it.
+/// Reads one value from the start of `bytes`. Returns how many bytes follow it, too.
 #[inline]
-pub(super) fn decode<'de, T: de::Deserialize<'de>>(bytes: &'de [u8]) -> Result<(T, usize), CodecError> {
+pub(super) fn decode<'de, T: de::Deserialize<'de>>(bytes: &'de [u8]) -> Coded<(T, usize)> {
     let mut decoder = Decoder { bytes, depth: 0, announced: 0 };
     let value = T::deserialize(&mut decoder)?;
     Ok((value, decoder.bytes.len()))
@@ -18,26 +18,22 @@ pub(super) fn decode<'de, T: de::Deserialize<'de>>(bytes: &'de [u8]) -> Result<(
 struct Decoder<'de> {
     bytes: &'de [u8],
     depth: u32,
-    /// How many elements the sequences and maps say to have that are being read, each inside of the one before.
+    /// The sum of the announced lengths of the sequences and maps that are being read, each inside the one before.
     announced: usize,
 }
 
 impl<'de> Decoder<'de> {
     #[inline]
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], CodecError> {
+    fn array<const N: usize>(&mut self) -> Coded<[u8; N]> {
         let (array, rest) = self.bytes.split_first_chunk().ok_or_else(CodecError::truncated)?;
         self.bytes = rest;
         Ok(*array)
     }
 
-    fn byte(&mut self) -> Result<u8, CodecError> {
-        self.array().map(|[byte]| byte)
-    }
-
-    fn length(&mut self) -> Result<usize, CodecError> {
+    fn length(&mut self) -> Coded<usize> {
         let mut length = 0u64;
         for shift in (0..u64::BITS).step_by(7) {
-            let byte = self.byte()?;
+            let [byte] = self.array()?;
             let bits = u64::from(byte & 0x7f);
             if (bits << shift) >> shift != bits {
                 break;
@@ -50,9 +46,9 @@ impl<'de> Decoder<'de> {
         Err(CodecError::new("a length is out of range"))
     }
 
-    /// The number of elements of a sequence or a map. Elements may take no bytes at all, but then there is a limit: a
-    /// damaged length must not keep anybody busy for years.
-    fn count(&mut self) -> Result<usize, CodecError> {
+    /// The number of elements of a sequence or a map. Elements may take no bytes at all, but then their number is
+    /// limited: a corrupt one must not cause an endless loop.
+    fn count(&mut self) -> Coded<usize> {
         const EMPTY_ELEMENTS: usize = 1 << 20;
         match self.length()? {
             count if count <= self.bytes.len().max(EMPTY_ELEMENTS) => Ok(count),
@@ -60,26 +56,31 @@ impl<'de> Decoder<'de> {
         }
     }
 
-    fn slice(&mut self) -> Result<&'de [u8], CodecError> {
+    fn slice(&mut self) -> Coded<&'de [u8]> {
         let length = self.length()?;
         let (slice, rest) = self.bytes.split_at_checked(length).ok_or_else(CodecError::truncated)?;
         self.bytes = rest;
         Ok(slice)
     }
 
-    fn text(&mut self) -> Result<&'de str, CodecError> {
+    fn text(&mut self) -> Coded<&'de str> {
         std::str::from_utf8(self.slice()?).map_err(|error| CodecError::new(format!("a string is not UTF-8: {error}")))
     }
 
-    fn flag(&mut self) -> Result<bool, CodecError> {
-        match self.byte()? {
-            0 => Ok(false),
-            1 => Ok(true),
-            other => Err(CodecError::new(format!("{other} is neither true nor false"))),
+    fn flag(&mut self) -> Coded<bool> {
+        match self.array()? {
+            [0] => Ok(false),
+            [1] => Ok(true),
+            [other] => Err(CodecError::new(format!("{other} is neither true nor false"))),
         }
     }
 
-    fn nested<R>(&mut self, read: impl FnOnce(&mut Self) -> Result<R, CodecError>) -> Result<R, CodecError> {
+    fn character(&mut self) -> Coded<char> {
+        let code = u32::from_le_bytes(self.array()?);
+        char::from_u32(code).ok_or_else(|| CodecError::new(format!("{code:#x} is not a character")))
+    }
+
+    fn nested<R>(&mut self, read: impl FnOnce(&mut Self) -> Coded<R>) -> Coded<R> {
         if self.depth == MAX_DEPTH {
             return Err(CodecError::too_deep());
         }
@@ -89,24 +90,18 @@ impl<'de> Decoder<'de> {
         value
     }
 
-    /// As [`nested`](Self::nested), of what says to have so many elements; says how many those around it have.
-    fn announcing<R>(
+    /// Has `count` elements read, and checks that all of them were.
+    fn elements<R>(
         &mut self,
         count: usize,
-        read: impl FnOnce(&mut Self, usize) -> Result<R, CodecError>,
-    ) -> Result<R, CodecError> {
+        strict: bool,
+        visit: impl FnOnce(&mut ElementDecoder<'_, 'de>) -> Coded<R>,
+    ) -> Coded<R> {
         let around = self.announced;
         self.announced = around.saturating_add(count);
-        let value = self.nested(|decoder| read(decoder, around));
-        self.announced = around;
-        value
-    }
-
-    /// Hands `count` elements to the visitor, and checks that it took them all.
-    fn elements<V: Visitor<'de>>(&mut self, count: usize, strict: bool, visitor: V) -> Result<V::Value, CodecError> {
-        self.announcing(count, |decoder, around| {
+        let value = self.nested(|decoder| {
             let mut elements = ElementDecoder { decoder, left: count, around, strict };
-            let value = visitor.visit_seq(&mut elements)?;
+            let value = visit(&mut elements)?;
             match elements.left {
                 0 => Ok(value),
                 left => Err(CodecError::new(format!(
@@ -115,7 +110,9 @@ impl<'de> Decoder<'de> {
                     count - left
                 ))),
             }
-        })
+        });
+        self.announced = around;
+        value
     }
 }
 
@@ -125,11 +122,11 @@ impl de::Error for CodecError {
     }
 }
 
-macro_rules! fixed_width {
-    ($($method:ident => $visit:ident($type:ty)),* $(,)?) => {$(
+macro_rules! visit {
+    ($self:ident, $($method:ident($($name:ty)?) => $visit:ident($($read:expr)?)),* $(,)?) => {$(
         #[inline]
-        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, CodecError> {
-            visitor.$visit(<$type>::from_le_bytes(self.array()?))
+        fn $method<V: Visitor<'de>>($self, $(_: $name,)? visitor: V) -> Coded<V::Value> {
+            visitor.$visit($($read)?)
         }
     )*};
 }
@@ -137,128 +134,82 @@ macro_rules! fixed_width {
 impl<'de> de::Deserializer<'de> for &mut Decoder<'de> {
     type Error = CodecError;
 
-    fixed_width! {
-        deserialize_i8 => visit_i8(i8), deserialize_i16 => visit_i16(i16), deserialize_i32 => visit_i32(i32),
-        deserialize_i64 => visit_i64(i64), deserialize_i128 => visit_i128(i128),
-        deserialize_u8 => visit_u8(u8), deserialize_u16 => visit_u16(u16), deserialize_u32 => visit_u32(u32),
-        deserialize_u64 => visit_u64(u64), deserialize_u128 => visit_u128(u128),
-        deserialize_f32 => visit_f32(f32), deserialize_f64 => visit_f64(f64),
+    visit! {
+        self,
+        deserialize_i8() => visit_i8(i8::from_le_bytes(self.array()?)),
+        deserialize_i16() => visit_i16(i16::from_le_bytes(self.array()?)),
+        deserialize_i32() => visit_i32(i32::from_le_bytes(self.array()?)),
+        deserialize_i64() => visit_i64(i64::from_le_bytes(self.array()?)),
+        deserialize_i128() => visit_i128(i128::from_le_bytes(self.array()?)),
+        deserialize_u8() => visit_u8(u8::from_le_bytes(self.array()?)),
+        deserialize_u16() => visit_u16(u16::from_le_bytes(self.array()?)),
+        deserialize_u32() => visit_u32(u32::from_le_bytes(self.array()?)),
+        deserialize_u64() => visit_u64(u64::from_le_bytes(self.array()?)),
+        deserialize_u128() => visit_u128(u128::from_le_bytes(self.array()?)),
+        deserialize_f32() => visit_f32(f32::from_le_bytes(self.array()?)),
+        deserialize_f64() => visit_f64(f64::from_le_bytes(self.array()?)),
+        deserialize_bool() => visit_bool(self.flag()?),
+        deserialize_char() => visit_char(self.character()?),
+        deserialize_str() => visit_borrowed_str(self.text()?),
+        deserialize_string() => visit_borrowed_str(self.text()?),
+        deserialize_bytes() => visit_borrowed_bytes(self.slice()?),
+        deserialize_byte_buf() => visit_borrowed_bytes(self.slice()?),
+        deserialize_unit() => visit_unit(),
+        deserialize_unit_struct(Name) => visit_unit(),
     }
+    serde::forward_to_deserialize_any! { identifier ignored_any }
 
-    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, CodecError> {
+    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Coded<V::Value> {
         Err(CodecError::new(
             "the type asks what comes next, which an encoding without names cannot tell: `#[serde(untagged)]`, \
              `#[serde(tag = …)]` and `#[serde(flatten)]` do not work in arguments and results",
         ))
     }
 
-    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, CodecError> {
-        self.deserialize_any(visitor)
-    }
-
-    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, CodecError> {
-        visitor.visit_bool(self.flag()?)
-    }
-
-    fn deserialize_char<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, CodecError> {
-        let code = u32::from_le_bytes(self.array()?);
-        visitor.visit_char(char::from_u32(code).ok_or_else(|| CodecError::new(format!("{code:#x} is no character")))?)
-    }
-
-    fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, CodecError> {
-        visitor.visit_borrowed_str(self.text()?)
-    }
-
-    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, CodecError> {
-        self.deserialize_str(visitor)
-    }
-
-    fn deserialize_bytes<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, CodecError> {
-        visitor.visit_borrowed_bytes(self.slice()?)
-    }
-
-    fn deserialize_byte_buf<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, CodecError> {
-        self.deserialize_bytes(visitor)
-    }
-
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, CodecError> {
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Coded<V::Value> {
         match self.flag()? {
             false => visitor.visit_none(),
             true => self.nested(|decoder| visitor.visit_some(decoder)),
         }
     }
 
-    fn deserialize_unit<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, CodecError> {
-        visitor.visit_unit()
-    }
-
-    fn deserialize_unit_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, CodecError> {
-        visitor.visit_unit()
-    }
-
-    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, CodecError> {
+    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: Name, visitor: V) -> Coded<V::Value> {
         self.nested(|decoder| visitor.visit_newtype_struct(decoder))
     }
 
-    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, CodecError> {
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Coded<V::Value> {
         let count = self.count()?;
-        self.elements(count, false, visitor)
+        self.elements(count, false, |elements| visitor.visit_seq(elements))
     }
 
-    fn deserialize_tuple<V: Visitor<'de>>(self, count: usize, visitor: V) -> Result<V::Value, CodecError> {
-        self.elements(count, false, visitor)
+    fn deserialize_tuple<V: Visitor<'de>>(self, count: usize, visitor: V) -> Coded<V::Value> {
+        self.elements(count, false, |elements| visitor.visit_seq(elements))
     }
 
-    fn deserialize_tuple_struct<V: Visitor<'de>>(
-        self,
-        _: &'static str,
-        _: usize,
-        visitor: V,
-    ) -> Result<V::Value, CodecError> {
+    fn deserialize_tuple_struct<V: Visitor<'de>>(self, _: Name, _: usize, visitor: V) -> Coded<V::Value> {
         let count = self.count()?;
-        self.elements(count, true, visitor)
+        self.elements(count, true, |elements| visitor.visit_seq(elements))
     }
 
-    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, CodecError> {
+    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Coded<V::Value> {
         let count = self.count()?;
-        self.announcing(count, |decoder, around| {
-            let mut entries = ElementDecoder { decoder, left: count, around, strict: false };
-            let value = visitor.visit_map(&mut entries)?;
-            match entries.left {
-                0 => Ok(value),
-                left => Err(CodecError::new(format!("{left} of {count} entries of a map are not read"))),
-            }
-        })
+        self.elements(count, false, |entries| visitor.visit_map(entries))
     }
 
-    fn deserialize_struct<V: Visitor<'de>>(
-        self,
-        name: &'static str,
-        fields: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, CodecError> {
+    fn deserialize_struct<V: Visitor<'de>>(self, name: Name, fields: Names, visitor: V) -> Coded<V::Value> {
         self.deserialize_tuple_struct(name, fields.len(), visitor)
     }
 
-    fn deserialize_enum<V: Visitor<'de>>(
-        self,
-        name: &'static str,
-        variants: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, CodecError> {
+    fn deserialize_enum<V: Visitor<'de>>(self, name: Name, variants: Names, visitor: V) -> Coded<V::Value> {
         let index = self.length()?;
         let hash = u32::from_le_bytes(self.array()?);
         // The index is only a hint: `#[serde(skip)]` on a variant shifts it on one side, `alias` on the other.
-        let hinted = variants.get(index).filter(|variant| name_hash(variant) == hash);
-        let variant =
-            hinted.or_else(|| variants.iter().find(|variant| name_hash(variant) == hash)).ok_or_else(|| {
-                CodecError::new(format!("variant {index} of enum `{name}` is written but cannot be read back"))
-            })?;
+        let is_named = |variant: &&&str| name_hash(variant) == hash;
+        let hinted = variants.get(index).filter(is_named);
+        let variant = hinted.or_else(|| variants.iter().find(is_named)).ok_or_else(|| {
+            CodecError::new(format!("variant {index} of enum `{name}` is written but cannot be read back"))
+        })?;
         self.nested(|decoder| visitor.visit_enum(Variant { decoder, variant }))
-    }
-
-    fn deserialize_identifier<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, CodecError> {
-        self.deserialize_any(visitor)
     }
 
     fn is_human_readable(&self) -> bool {
@@ -266,20 +217,20 @@ impl<'de> de::Deserializer<'de> for &mut Decoder<'de> {
     }
 }
 
-/// The elements of a sequence, a struct or a map, as many as were written.
+/// Reads the elements of a sequence, a struct or a map.
 struct ElementDecoder<'d, 'de> {
     decoder: &'d mut Decoder<'de>,
     left: usize,
-    /// How many elements are announced around these.
+    /// [`Decoder::announced`] outside of these.
     around: usize,
-    /// Asking for more than was written is an error: a default would be a wrong value.
+    /// To ask for more than was written is an error: a default would be a wrong value.
     strict: bool,
 }
 
 impl<'de> de::SeqAccess<'de> for &mut ElementDecoder<'_, 'de> {
     type Error = CodecError;
 
-    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, CodecError> {
+    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Coded<Option<T::Value>> {
         match self.left.checked_sub(1) {
             Some(left) => {
                 self.left = left;
@@ -294,8 +245,8 @@ impl<'de> de::SeqAccess<'de> for &mut ElementDecoder<'_, 'de> {
     }
 
     fn size_hint(&self) -> Option<usize> {
-        // No element is promised that the bytes cannot hold, unless elements take no bytes. They have to hold those
-        // around these too: otherwise each of many nested sequences would be given room for as many as there are bytes.
+        // No more than the bytes can hold, together with the elements of the sequences around this one: otherwise each
+        // of many nested sequences could reserve room for as many elements as there are bytes.
         Some(self.left.min(self.decoder.bytes.len().saturating_sub(self.around)))
     }
 }
@@ -303,11 +254,11 @@ impl<'de> de::SeqAccess<'de> for &mut ElementDecoder<'_, 'de> {
 impl<'de> de::MapAccess<'de> for &mut ElementDecoder<'_, 'de> {
     type Error = CodecError;
 
-    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, CodecError> {
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Coded<Option<K::Value>> {
         de::SeqAccess::next_element_seed(self, seed)
     }
 
-    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, CodecError> {
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Coded<V::Value> {
         seed.deserialize(&mut *self.decoder)
     }
 
@@ -318,14 +269,14 @@ impl<'de> de::MapAccess<'de> for &mut ElementDecoder<'_, 'de> {
 
 struct Variant<'d, 'de> {
     decoder: &'d mut Decoder<'de>,
-    variant: &'static str,
+    variant: Name,
 }
 
 impl<'de> de::EnumAccess<'de> for Variant<'_, 'de> {
     type Error = CodecError;
     type Variant = Self;
 
-    fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, Self), CodecError> {
+    fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> Coded<(V::Value, Self)> {
         let name: de::value::StrDeserializer<'_, CodecError> = self.variant.into_deserializer();
         Ok((seed.deserialize(name)?, self))
     }
@@ -334,24 +285,20 @@ impl<'de> de::EnumAccess<'de> for Variant<'_, 'de> {
 impl<'de> de::VariantAccess<'de> for Variant<'_, 'de> {
     type Error = CodecError;
 
-    fn unit_variant(self) -> Result<(), CodecError> {
+    fn unit_variant(self) -> Coded<()> {
         Ok(())
     }
 
-    fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, CodecError> {
+    fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Coded<T::Value> {
         seed.deserialize(self.decoder)
     }
 
-    fn tuple_variant<V: Visitor<'de>>(self, _: usize, visitor: V) -> Result<V::Value, CodecError> {
+    fn tuple_variant<V: Visitor<'de>>(self, _: usize, visitor: V) -> Coded<V::Value> {
         let count = self.decoder.count()?;
-        self.decoder.elements(count, true, visitor)
+        self.decoder.elements(count, true, |elements| visitor.visit_seq(elements))
     }
 
-    fn struct_variant<V: Visitor<'de>>(
-        self,
-        fields: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, CodecError> {
+    fn struct_variant<V: Visitor<'de>>(self, fields: Names, visitor: V) -> Coded<V::Value> {
         self.tuple_variant(fields.len(), visitor)
     }
 }

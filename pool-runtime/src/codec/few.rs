@@ -1,15 +1,15 @@
-//! Which types are encoded as a [few bytes](Few): those that are numbers.
+//! Which types are encoded [inline](Few): those that are numbers.
 
 use crate::codec::probe::{Probe, Scalar};
 use crate::memory::Few;
 
-/// Picks the types of which a few bytes are the encoding, as [`Probe`] picks the way.
+/// Rank 1.
 pub mod few_rank1 {
     use super::*;
 
-    /// Numbers.
+    /// Types that are encoded inline.
     pub trait IsFew<T> {
-        /// What the value is encoded as.
+        /// The encoding of the value.
         fn few(&self, value: &T) -> Option<Few>;
     }
 
@@ -21,13 +21,13 @@ pub mod few_rank1 {
     }
 }
 
-/// The other types.
+/// Rank 0.
 pub mod few_rank0 {
     use super::*;
 
-    /// Whatever is no number.
+    /// All other types.
     pub trait IsNotFew<T: ?Sized> {
-        /// Nothing.
+        /// None: it needs a buffer.
         #[inline]
         fn few(&self, _: &T) -> Option<Few> {
             None

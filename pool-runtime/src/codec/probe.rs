@@ -1,18 +1,18 @@
-//! Picks the way a type travels, at compile time, without specialization.
+//! Decides at compile time how a type is encoded, without specialization.
 //!
 //! `#[task]` writes `(&&&&&Probe::<T>::new()).encode(…)`. Method look-up tries the receiver type with the most
 //! references first, so an implementation for more references wins over one for fewer, and implementations whose
-//! bounds the type does not meet are passed over. The ranks, highest first:
+//! bounds the type does not meet are skipped. The ranks, highest first:
 //!
-//! | rank | types | way |
+//! | rank | types | encoding |
 //! |---|---|---|
 //! | 4 | slices, vectors and arrays of plain data; `String` | bulk copy |
-//! | 3 | `str` | serde, lent in place |
+//! | 3 | `str` | as `String`, borrowed from the payload |
 //! | 2 | anything `Serialize + DeserializeOwned`, and slices of those | serde |
-//! | 1 | unsized types with such an owned form (`Path`) | serde, lent from the owned form |
+//! | 1 | unsized types with such an owned form (`Path`) | serde, borrowed from the owned form |
 //! | 0 | anything else | refused, by the bound of `check` |
 
-use crate::codec::{CodecError, Reader, Writer};
+use crate::codec::{CodecError, Coded, Reader, Writer};
 use crate::memory::cache;
 use crate::os;
 use bytemuck::{AnyBitPattern, NoUninit};
@@ -21,7 +21,7 @@ use serde::de::DeserializeOwned;
 use std::borrow::{Borrow, Cow};
 use std::marker::PhantomData;
 
-/// Stands for the type `T` while its way is looked up.
+/// Stands for the type `T` in method look-up.
 #[derive(Debug)]
 pub struct Probe<T: ?Sized>(PhantomData<T>);
 
@@ -86,35 +86,14 @@ scalars! {
     f32: 4, n => n.to_bits(), f64: 8, n => n.to_bits(),
 }
 
-/// A slice of plain data that is read where it lies, or copied where it lies unaligned.
-#[derive(Debug)]
-pub enum LentSlice<'de, T> {
-    /// In the payload itself.
-    InPlace(&'de [T]),
-    /// A copy.
-    Copied(Vec<T>),
-}
-
-impl<T> Borrow<[T]> for LentSlice<'_, T> {
-    fn borrow(&self) -> &[T] {
-        match self {
-            Self::InPlace(slice) => slice,
-            Self::Copied(vec) => vec,
-        }
-    }
-}
-
-fn copied<T: AnyBitPattern>(bytes: &[u8]) -> Result<Vec<T>, CodecError> {
+fn copied<T: AnyBitPattern>(bytes: &[u8]) -> Coded<Vec<T>> {
     let size = size_of::<T>();
+    if bytes.is_empty() {
+        return Ok(Vec::new());
+    }
     if size == 0 || !bytes.len().is_multiple_of(size) {
-        return match bytes {
-            [] => Ok(Vec::new()),
-            _ => Err(CodecError::new(format!(
-                "{} bytes are no whole number of `{}`",
-                bytes.len(),
-                std::any::type_name::<T>()
-            ))),
-        };
+        let name = std::any::type_name::<T>();
+        return Err(CodecError::new(format!("{} bytes are not a whole number of `{name}`", bytes.len())));
     }
     let count = bytes.len() / size;
     let mut values = cache::take(count).unwrap_or_else(|| {
@@ -129,236 +108,184 @@ fn copied<T: AnyBitPattern>(bytes: &[u8]) -> Result<Vec<T>, CodecError> {
     Ok(values)
 }
 
+/// How values of a type are written and read.
+pub trait Value<T> {
+    /// Compiles if the type can be an argument.
+    fn check(&self) {}
+    /// Compiles if the type can be a result.
+    fn check_returned(&self) {}
+    /// Appends the value.
+    fn encode(&self, value: &T, writer: &mut Writer) -> Coded<()>;
+    /// Appends the last value.
+    #[inline]
+    fn encode_last(&self, value: T, writer: &mut Writer) -> Coded<()> {
+        self.encode(&value, writer)
+    }
+    /// Drops a value that was encoded; its memory may be kept for reuse.
+    #[inline]
+    fn done(&self, _value: T) {}
+    /// Reads the value.
+    fn decode(&self, reader: &mut Reader<'_>) -> Coded<T>;
+    /// Reads the value for a parameter that is a reference.
+    #[inline]
+    fn lend(&self, reader: &mut Reader<'_>) -> Coded<T> {
+        self.decode(reader)
+    }
+}
+
+/// How unsized values are written, and borrowed from what is read.
+pub trait Lend<T: ?Sized> {
+    /// What is read.
+    type Lent<'de>: Borrow<T>;
+    /// Compiles if the type can be an argument.
+    fn check(&self) {}
+    /// Appends the value.
+    fn encode(&self, value: &T, writer: &mut Writer) -> Coded<()>;
+    /// Reads what the value is borrowed from.
+    fn lend<'de>(&self, reader: &mut Reader<'de>) -> Coded<Self::Lent<'de>>;
+}
+
 /// Rank 4.
 pub mod rank4 {
-    use super::*;
-
-    /// Bulk copies of slices.
-    pub trait BulkSlice<T> {
-        /// Passes: the type can travel.
-        fn check(&self) {}
-        /// Appends the elements.
-        fn encode(&self, values: &[T], writer: &mut Writer) -> Result<(), CodecError>;
-        /// The elements, where they lie if they are aligned.
-        fn lend<'de>(&self, reader: &mut Reader<'de>) -> Result<LentSlice<'de, T>, CodecError>;
-    }
-
-    impl<T: NoUninit + AnyBitPattern> BulkSlice<T> for &&&&Probe<[T]> {
-        #[inline]
-        fn encode(&self, values: &[T], writer: &mut Writer) -> Result<(), CodecError> {
-            writer.bulk(values)
-        }
-        #[inline]
-        fn lend<'de>(&self, reader: &mut Reader<'de>) -> Result<LentSlice<'de, T>, CodecError> {
-            let bytes = reader.bulk()?;
-            match bytemuck::try_cast_slice(bytes) {
-                Ok(values) => Ok(LentSlice::InPlace(values)),
-                Err(_) => copied(bytes).map(LentSlice::Copied),
-            }
-        }
-    }
-
-    /// Bulk copies of values.
-    pub trait BulkValue<T> {
-        /// Passes: the type can travel.
-        fn check(&self) {}
-        /// Passes: the type can travel.
-        fn check_returned(&self) {}
-        /// Appends the value.
-        fn encode(&self, value: &T, writer: &mut Writer) -> Result<(), CodecError>;
-        /// Appends the value, after which nothing is appended.
-        #[inline]
-        fn encode_last(&self, value: T, writer: &mut Writer) -> Result<(), CodecError> {
-            self.encode(&value, writer)
-        }
-        /// The value was encoded, and is not needed any more.
-        #[inline]
-        fn done(&self, _value: T) {}
-        /// Reads the value.
-        fn decode(&self, reader: &mut Reader<'_>) -> Result<T, CodecError>;
-        /// Reads the value, to be lent.
-        #[inline]
-        fn lend(&self, reader: &mut Reader<'_>) -> Result<T, CodecError> {
-            self.decode(reader)
-        }
-    }
-
-    impl<T: NoUninit + AnyBitPattern> BulkValue<Vec<T>> for &&&&Probe<Vec<T>> {
-        #[inline]
-        fn encode(&self, value: &Vec<T>, writer: &mut Writer) -> Result<(), CodecError> {
-            writer.bulk(value)
-        }
-        #[inline]
-        fn encode_last(&self, value: Vec<T>, writer: &mut Writer) -> Result<(), CodecError> {
-            writer.last_bulk(value)
-        }
-        #[inline]
-        fn done(&self, value: Vec<T>) {
-            cache::done(value);
-        }
-        #[inline]
-        fn decode(&self, reader: &mut Reader<'_>) -> Result<Vec<T>, CodecError> {
-            match reader.tail() {
-                Some(block) => block.into_elements().or_else(|block| copied(block.bytes())),
-                None => copied(reader.bulk()?),
-            }
-        }
-    }
-
-    impl BulkValue<String> for &&&&Probe<String> {
-        #[inline]
-        fn encode(&self, value: &String, writer: &mut Writer) -> Result<(), CodecError> {
-            writer.text(value)
-        }
-        #[inline]
-        fn encode_last(&self, value: String, writer: &mut Writer) -> Result<(), CodecError> {
-            writer.last_text(value)
-        }
-        #[inline]
-        fn done(&self, value: String) {
-            cache::done(value.into_bytes());
-        }
-        #[inline]
-        fn decode(&self, reader: &mut Reader<'_>) -> Result<String, CodecError> {
-            let text = match reader.text()? {
-                Cow::Owned(text) => return Ok(text),
-                Cow::Borrowed(text) => text,
-            };
-            let mut owned =
-                cache::take(text.len()).and_then(|memory| String::from_utf8(memory).ok()).unwrap_or_default();
-            owned.push_str(text);
-            Ok(owned)
-        }
-    }
-
-    impl<T: NoUninit + AnyBitPattern, const N: usize> BulkValue<[T; N]> for &&&&Probe<[T; N]> {
-        #[inline]
-        fn encode(&self, value: &[T; N], writer: &mut Writer) -> Result<(), CodecError> {
-            writer.bulk(value)
-        }
-        #[inline]
-        fn decode(&self, reader: &mut Reader<'_>) -> Result<[T; N], CodecError> {
-            let values: Vec<T> = copied(reader.bulk()?)?;
-            let found = values.len();
-            values.try_into().map_err(|_| CodecError::new(format!("an array of {N} elements was written with {found}")))
-        }
-    }
+    pub use super::{Lend as BulkSlice, Value as BulkValue};
 }
 
 /// Rank 3.
 pub mod rank3 {
-    use super::*;
-
-    /// Strings, lent in place.
-    pub trait Text {
-        /// Passes: the type can travel.
-        fn check(&self) {}
-        /// Appends the string.
-        fn encode(&self, value: &str, writer: &mut Writer) -> Result<(), CodecError>;
-        /// The string where it lies.
-        fn lend<'de>(&self, reader: &mut Reader<'de>) -> Result<Cow<'de, str>, CodecError>;
-    }
-
-    impl Text for &&&Probe<str> {
-        #[inline]
-        fn encode(&self, value: &str, writer: &mut Writer) -> Result<(), CodecError> {
-            writer.text(value)
-        }
-        #[inline]
-        fn lend<'de>(&self, reader: &mut Reader<'de>) -> Result<Cow<'de, str>, CodecError> {
-            reader.text()
-        }
-    }
+    pub use super::Lend as Text;
 }
 
 /// Rank 2.
 pub mod rank2 {
-    use super::*;
-
-    /// Values through serde.
-    pub trait Value<T> {
-        /// Passes: the type can travel.
-        fn check(&self) {}
-        /// Passes: the type can travel.
-        fn check_returned(&self) {}
-        /// Appends the value.
-        fn encode(&self, value: &T, writer: &mut Writer) -> Result<(), CodecError>;
-        /// Appends the value, after which nothing is appended.
-        #[inline]
-        fn encode_last(&self, value: T, writer: &mut Writer) -> Result<(), CodecError> {
-            self.encode(&value, writer)
-        }
-        /// The value was encoded, and is not needed any more.
-        #[inline]
-        fn done(&self, _value: T) {}
-        /// Reads the value.
-        fn decode(&self, reader: &mut Reader<'_>) -> Result<T, CodecError>;
-        /// Reads the value, to be lent.
-        #[inline]
-        fn lend(&self, reader: &mut Reader<'_>) -> Result<T, CodecError> {
-            self.decode(reader)
-        }
-    }
-
-    impl<T: Serialize + DeserializeOwned> Value<T> for &&Probe<T> {
-        #[inline]
-        fn encode(&self, value: &T, writer: &mut Writer) -> Result<(), CodecError> {
-            writer.value(value)
-        }
-        #[inline]
-        fn decode(&self, reader: &mut Reader<'_>) -> Result<T, CodecError> {
-            reader.value()
-        }
-    }
-
-    /// Slices through serde, lent from a vector.
-    pub trait ValueSlice<T> {
-        /// Passes: the type can travel.
-        fn check(&self) {}
-        /// Appends the elements.
-        fn encode(&self, values: &[T], writer: &mut Writer) -> Result<(), CodecError>;
-        /// Reads the elements.
-        fn lend(&self, reader: &mut Reader<'_>) -> Result<Vec<T>, CodecError>;
-    }
-
-    impl<T: Serialize + DeserializeOwned> ValueSlice<T> for &&Probe<[T]> {
-        #[inline]
-        fn encode(&self, values: &[T], writer: &mut Writer) -> Result<(), CodecError> {
-            writer.value(values)
-        }
-        #[inline]
-        fn lend(&self, reader: &mut Reader<'_>) -> Result<Vec<T>, CodecError> {
-            reader.value()
-        }
-    }
+    pub use super::{Lend as ValueSlice, Value};
 }
 
 /// Rank 1.
 pub mod rank1 {
-    use super::*;
+    pub use super::Lend as Owned;
+}
 
-    /// Unsized values that are lent from their owned form.
-    pub trait Owned<T: ?Sized> {
-        /// The owned form.
-        type Held: Borrow<T>;
-        /// Passes: the type can travel.
-        fn check(&self) {}
-        /// Appends the value.
-        fn encode(&self, value: &T, writer: &mut Writer) -> Result<(), CodecError>;
-        /// Reads the owned form.
-        fn lend(&self, reader: &mut Reader<'_>) -> Result<Self::Held, CodecError>;
+impl<T: NoUninit + AnyBitPattern> Lend<[T]> for &&&&Probe<[T]> {
+    type Lent<'de> = Cow<'de, [T]>;
+    #[inline]
+    fn encode(&self, values: &[T], writer: &mut Writer) -> Coded<()> {
+        writer.bulk(values)
     }
+    #[inline]
+    fn lend<'de>(&self, reader: &mut Reader<'de>) -> Coded<Cow<'de, [T]>> {
+        let bytes = reader.bulk()?;
+        match bytemuck::try_cast_slice(bytes) {
+            Ok(values) => Ok(Cow::Borrowed(values)),
+            // They are not aligned for the elements.
+            Err(_) => copied(bytes).map(Cow::Owned),
+        }
+    }
+}
 
-    impl<T: ?Sized + Serialize + ToOwned<Owned: DeserializeOwned>> Owned<T> for &Probe<T> {
-        type Held = T::Owned;
-        #[inline]
-        fn encode(&self, value: &T, writer: &mut Writer) -> Result<(), CodecError> {
-            writer.value(value)
+impl<T: NoUninit + AnyBitPattern> Value<Vec<T>> for &&&&Probe<Vec<T>> {
+    #[inline]
+    fn encode(&self, value: &Vec<T>, writer: &mut Writer) -> Coded<()> {
+        writer.bulk(value)
+    }
+    #[inline]
+    fn encode_last(&self, value: Vec<T>, writer: &mut Writer) -> Coded<()> {
+        writer.last_bulk(value)
+    }
+    #[inline]
+    fn done(&self, value: Vec<T>) {
+        cache::done(value);
+    }
+    #[inline]
+    fn decode(&self, reader: &mut Reader<'_>) -> Coded<Vec<T>> {
+        match reader.tail() {
+            Some(block) => block.into_elements().or_else(|block| copied(block.bytes())),
+            None => copied(reader.bulk()?),
         }
-        #[inline]
-        fn lend(&self, reader: &mut Reader<'_>) -> Result<T::Owned, CodecError> {
-            reader.value()
-        }
+    }
+}
+
+impl Value<String> for &&&&Probe<String> {
+    #[inline]
+    fn encode(&self, value: &String, writer: &mut Writer) -> Coded<()> {
+        writer.text(value)
+    }
+    #[inline]
+    fn encode_last(&self, value: String, writer: &mut Writer) -> Coded<()> {
+        writer.last_text(value)
+    }
+    #[inline]
+    fn done(&self, value: String) {
+        cache::done(value.into_bytes());
+    }
+    #[inline]
+    fn decode(&self, reader: &mut Reader<'_>) -> Coded<String> {
+        let text = match reader.text()? {
+            Cow::Owned(text) => return Ok(text),
+            Cow::Borrowed(text) => text,
+        };
+        let mut owned = cache::take(text.len()).and_then(|memory| String::from_utf8(memory).ok()).unwrap_or_default();
+        owned.push_str(text);
+        Ok(owned)
+    }
+}
+
+impl<T: NoUninit + AnyBitPattern, const N: usize> Value<[T; N]> for &&&&Probe<[T; N]> {
+    #[inline]
+    fn encode(&self, value: &[T; N], writer: &mut Writer) -> Coded<()> {
+        writer.bulk(value)
+    }
+    #[inline]
+    fn decode(&self, reader: &mut Reader<'_>) -> Coded<[T; N]> {
+        let values: Vec<T> = copied(reader.bulk()?)?;
+        let found = values.len();
+        values.try_into().map_err(|_| CodecError::new(format!("an array of {N} elements was written with {found}")))
+    }
+}
+
+impl Lend<str> for &&&Probe<str> {
+    type Lent<'de> = Cow<'de, str>;
+    #[inline]
+    fn encode(&self, value: &str, writer: &mut Writer) -> Coded<()> {
+        writer.text(value)
+    }
+    #[inline]
+    fn lend<'de>(&self, reader: &mut Reader<'de>) -> Coded<Cow<'de, str>> {
+        reader.text()
+    }
+}
+
+impl<T: Serialize + DeserializeOwned> Value<T> for &&Probe<T> {
+    #[inline]
+    fn encode(&self, value: &T, writer: &mut Writer) -> Coded<()> {
+        writer.value(value)
+    }
+    #[inline]
+    fn decode(&self, reader: &mut Reader<'_>) -> Coded<T> {
+        reader.value()
+    }
+}
+
+impl<T: Serialize + DeserializeOwned> Lend<[T]> for &&Probe<[T]> {
+    type Lent<'de> = Vec<T>;
+    #[inline]
+    fn encode(&self, values: &[T], writer: &mut Writer) -> Coded<()> {
+        writer.value(values)
+    }
+    #[inline]
+    fn lend(&self, reader: &mut Reader<'_>) -> Coded<Vec<T>> {
+        reader.value()
+    }
+}
+
+impl<T: ?Sized + Serialize + ToOwned<Owned: DeserializeOwned>> Lend<T> for &Probe<T> {
+    type Lent<'de> = T::Owned;
+    #[inline]
+    fn encode(&self, value: &T, writer: &mut Writer) -> Coded<()> {
+        writer.value(value)
+    }
+    #[inline]
+    fn lend(&self, reader: &mut Reader<'_>) -> Coded<T::Owned> {
+        reader.value()
     }
 }
 
@@ -366,51 +293,38 @@ pub mod rank1 {
 pub mod rank0 {
     use super::*;
 
-    /// The end of the look-up: a type that cannot travel is refused by a bound, with a sentence.
+    /// The end of the look-up: the bounds of the checks refuse the type.
+    #[expect(missing_docs, reason = "the checks do not compile, and the rest is never called")]
     pub trait Refused<T: ?Sized> {
-        /// Does not compile.
         fn check(&self)
         where
             T: Argument,
         {
         }
-        /// Does not compile.
         fn check_returned(&self)
         where
             T: Returned,
         {
         }
-        /// Never called, as `check` stands beside it.
         #[inline]
-        fn encode(&self, _: &T, _: &mut Writer) -> Result<(), CodecError> {
+        fn encode(&self, _: &T, _: &mut Writer) -> Coded<()> {
             Err(CodecError::new("the type cannot travel"))
         }
-        /// Never called, as `check` stands beside it.
         #[inline]
-        fn encode_last(&self, _: T, _: &mut Writer) -> Result<(), CodecError>
+        fn encode_last<V>(&self, _: V, _: &mut Writer) -> Coded<()> {
+            Err(CodecError::new("the type cannot travel"))
+        }
+        #[inline]
+        fn done<V>(&self, _: V) {}
+        #[inline]
+        fn decode(&self, _: &mut Reader<'_>) -> Coded<T>
         where
             T: Sized,
         {
             Err(CodecError::new("the type cannot travel"))
         }
-        /// Never called, as `check` stands beside it.
         #[inline]
-        fn done(&self, _: T)
-        where
-            T: Sized,
-        {
-        }
-        /// Never called, as `check` stands beside it.
-        #[inline]
-        fn decode(&self, _: &mut Reader<'_>) -> Result<T, CodecError>
-        where
-            T: Sized,
-        {
-            Err(CodecError::new("the type cannot travel"))
-        }
-        /// Never called, as `check` stands beside it.
-        #[inline]
-        fn lend(&self, _: &mut Reader<'_>) -> Result<Box<T>, CodecError> {
+        fn lend(&self, _: &mut Reader<'_>) -> Coded<Box<T>> {
             Err(CodecError::new("the type cannot travel"))
         }
     }

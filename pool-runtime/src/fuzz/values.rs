@@ -1,13 +1,9 @@
 //! Values: whatever the bytes are, decoding ends in a value or an error, with bounded memory and depth.
 
-use crate::codec::rank2::{Value as _, ValueSlice as _};
-use crate::codec::rank3::Text as _;
-use crate::codec::rank4::{BulkSlice as _, BulkValue as _};
-use crate::codec::{CodecError, LentSlice, Probe, Reader, Writer};
+use crate::codec::{CodecError, Lend as _, Probe, Reader, Value as _, Writer};
 use crate::fuzz::{Kind, Plan, run};
 use crate::memory::{Block, Hold};
 use serde::{Deserialize, Serialize};
-use std::borrow::Borrow;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
@@ -165,18 +161,13 @@ fn trees() {
     assert!(tried.kinds > 8, "{tried:?}");
 }
 
-fn length<T>(lent: &LentSlice<'_, T>) -> usize {
-    let slice: &[T] = lent.borrow();
-    slice.len()
-}
-
 /// The ways that are not serde's. The first byte says which.
 fn plain(input: &[u8]) -> Kind {
     let Some((way, bytes)) = input.split_first() else { return Kind::of("empty") };
     let hold = Hold::default();
     let mut reader = Reader::of_arguments(bytes, &hold);
     let read = match way % 8 {
-        0 => (&&&&Probe::<[f64]>::new()).lend(&mut reader).map(|lent| length(&lent)),
+        0 => (&&&&Probe::<[f64]>::new()).lend(&mut reader).map(|lent| lent.len()),
         1 => (&&&&Probe::<Vec<u8>>::new()).decode(&mut reader).map(|bytes| bytes.len()),
         2 => (&&&&Probe::<String>::new()).decode(&mut reader).map(|text| text.chars().count()),
         3 => (&&&Probe::<str>::new()).lend(&mut reader).map(|text| text.chars().count()),
@@ -186,7 +177,7 @@ fn plain(input: &[u8]) -> Kind {
         // Two parameters: where the second one begins, the first one says.
         _ => (&&&&Probe::<[u16]>::new()).lend(&mut reader).and_then(|first| {
             let second = (&&&&Probe::<[u64]>::new()).lend(&mut reader)?;
-            Ok(length(&first) + length(&second))
+            Ok(first.len() + second.len())
         }),
     };
     let read = read.and_then(|length| reader.finish().map(|()| length));

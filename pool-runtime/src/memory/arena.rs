@@ -1,103 +1,71 @@
-//! Memory for large arguments, in which the worker reads them where they lie.
+//! Shared memory for large arguments, which the worker borrows from it.
 //!
-//! The caller's copy goes straight into a segment of shared memory; what travels is the segment's number. A worker that
-//! has mapped it once finds it again: new memory costs several times as much as to copy into it, so segments are used
-//! again and again.
+//! The arguments are copied into a segment, whose number is sent. Segments are reused: to map new memory costs several
+//! times as much as to copy into it.
 //!
-//! A segment is free when nobody but the arena holds it: every call holds those that it speaks of until it has ended.
-//! How many there are, and how large they are together, is limited; what finds no place travels like anything small.
-//! Free ones are given back when they have not been used for a while.
+//! A segment is free when only the arena holds it: a call holds its segments until it has ended. Their number and size
+//! are limited: without a free one, the bytes travel as those of a small argument do.
 
-use crate::memory::janitor::has_pools;
+use crate::memory::janitor::{Kept, has_pools};
 use crate::memory::region::{self, Region};
 use crate::os::Memory;
 use crate::sync::lock;
+use std::cell::RefCell;
 use std::sync::atomic::{Ordering, fence};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// From this length on, plain data goes into a segment.
 pub(crate) const LARGE: usize = 1 << 18;
-/// How many segments there are at the most: each has a descriptor.
-const MOST: usize = 32;
-/// How many bytes they have together.
-const MOST_BYTES: usize = 1 << 30;
 
-struct Segment {
-    handle: Arc<Region>,
-    capacity: usize,
-    used: Instant,
-}
+/// At most 32 segments, as each has a descriptor, with 1 GiB together.
+pub(super) static ARENA: Mutex<Kept<Arc<Region>>> =
+    Mutex::new(Kept::new(32, 1 << 30, |segment| Arc::strong_count(segment) == 1));
 
-impl Segment {
-    fn is_free(&self) -> bool {
-        Arc::strong_count(&self.handle) == 1
-    }
-}
-
-static ARENA: Mutex<Vec<Segment>> = Mutex::new(Vec::new());
-
-/// Copies bytes into a segment, for the call that is being encoded on this thread. None if there is no such call, or no
-/// room.
+/// Copies bytes into a segment, for the call that this thread encodes. None if there is no such call, or no room.
 pub(crate) fn deposit(bytes: &[u8]) -> Option<Arc<Region>> {
     if !has_pools() || !region::is_encoding() {
         return None;
     }
-    let handle = take(bytes.len())?;
-    // SAFETY: `take` found the segment free, under the arena's lock, and holds it since: it is nobody else's now. A
-    // call that has ended is not run by anybody whose result counts.
-    unsafe { handle.memory().overwrite(bytes) };
-    region::found(&handle).then_some(handle)
+    let segment = take(bytes.len())?;
+    // SAFETY: `take` found the segment free, under the arena's lock, and holds it since: nobody else has it. A worker
+    // that still runs a call that has ended may read it, but the result of that call is discarded.
+    unsafe { segment.memory().overwrite(bytes) };
+    region::found(&segment).then_some(segment)
 }
 
+/// The smallest free segment that is large enough, or a new one.
 fn take(length: usize) -> Option<Arc<Region>> {
-    let mut segments = lock(&ARENA);
-    let fits = |segment: &&mut Segment| segment.is_free() && segment.capacity >= length;
-    // The smallest that is large enough.
-    if let Some(segment) = segments.iter_mut().filter(fits).min_by_key(|segment| segment.capacity) {
-        // What its last holder did with it comes before what is done now.
+    let mut arena = lock(&ARENA);
+    let is_free = arena.is_free;
+    let fitting = arena.pieces.iter_mut().filter(|piece| is_free(&piece.memory) && piece.size >= length);
+    if let Some(segment) = fitting.min_by_key(|piece| piece.size) {
+        // Its last holder's reads come before the next writes.
         fence(Ordering::Acquire);
         segment.used = Instant::now();
-        return Some(segment.handle.clone());
+        return Some(segment.memory.clone());
     }
-    // Those that are free are too small: they make room.
-    let total = |segments: &[Segment]| segments.iter().map(|segment| segment.capacity).sum::<usize>();
-    let capacity = length.checked_next_power_of_two().filter(|capacity| *capacity <= MOST_BYTES)?;
-    let mut dropped = Vec::new();
-    while segments.len() >= MOST || total(&segments) + capacity > MOST_BYTES {
-        let unneeded = segments.iter().position(Segment::is_free)?;
-        dropped.push(segments.swap_remove(unneeded));
-    }
-    let handle = region::register(Memory::reusable(capacity).ok()?);
-    segments.push(Segment { handle: handle.clone(), capacity, used: Instant::now() });
-    drop(segments);
-    drop(dropped);
-    Some(handle)
+    let capacity = length.checked_next_power_of_two()?;
+    let removed = arena.make_room(capacity)?;
+    let segment = region::register(Memory::reusable(capacity).ok()?);
+    arena.add(segment.clone(), capacity);
+    drop(arena);
+    drop(removed);
+    Some(segment)
 }
 
-/// Gives back the free segments that have not been used for so long. Says whether there are more.
-pub(super) fn trim(unused: Duration) -> bool {
-    let mut segments = lock(&ARENA);
-    let old: Vec<_> =
-        segments.extract_if(.., |segment| segment.is_free() && segment.used.elapsed() >= unused).collect();
-    let more = !segments.is_empty();
-    drop(segments);
-    drop(old);
-    more
-}
-
-/// Keeps what a payload speaks of while it is read.
+/// Holds the regions that a payload refers to while it is read.
 #[derive(Debug, Default)]
-pub(crate) struct Hold(std::cell::RefCell<Vec<Arc<Region>>>);
+pub(crate) struct Hold(RefCell<Vec<Arc<Region>>>);
 
 impl Hold {
     /// The first bytes of a segment that was passed to this process.
     pub(crate) fn find(&self, id: u64, length: usize) -> Result<&[u8], String> {
-        let handle = region::find(id)?;
-        let bytes: *const [u8] = handle.memory().as_bytes().get(..length).ok_or("it is shorter than was said")?;
-        self.0.borrow_mut().push(handle);
-        // SAFETY: the memory stays mapped as long as somebody holds the region, which this value does from now on and
-        // until it is dropped: nothing is ever taken out. Its maker leaves the memory alone until the call has ended.
+        let region = region::find(id)?;
+        let bytes: *const [u8] = region.memory().as_bytes().get(..length).ok_or("it is shorter than the call says")?;
+        self.0.borrow_mut().push(region);
+        // SAFETY: the memory stays mapped while the region is held, which this value does until it is dropped: nothing
+        // is ever removed. Its maker does not write to the memory before the call has ended.
         Ok(unsafe { &*bytes })
     }
 }

@@ -1,67 +1,67 @@
-//! Attaches regions to a process before a call that speaks of them is sent, once, and has them released later.
+//! Sends regions to a process before the first call that refers to them, and has them released later.
 //!
 //! ```text
 //!   a call is about to be sent ─▶ bring ─▶ ledger: has it got this? ─no─▶ backlog ─▶ socket ═══ Take ═══▶ inbox
 //!   a region's last holder goes ─▶ keeper ─▶ ledger: had it got that? ─yes─▶ backlog ─▶ socket ═ Release ═▶ inbox
 //! ```
 //!
-//! Bringing never waits: what the socket has no room for stays in the backlog, in order, and the keeper goes on with
-//! it. The call may arrive before its memory then, and waits for it.
+//! `bring` never waits: what the socket has no room for stays in the backlog, in order, and the keeper sends it. A call
+//! may arrive before its memory, and waits for it.
 //!
-//! The keeper is one thread for the whole process. There is none before the first region is brought, it sleeps while no
-//! region goes and no backlog is left, and it ends with the last process that was brought any.
+//! The keeper is one thread for the whole process. It starts with the first backlog or drop of a region that was sent,
+//! sleeps while there is nothing to do, and ends with the last attacher that has sent anything.
 
 use crate::memory::region::{self, Ledger, Region};
 use crate::os::{self, Handle, Passed, passing};
-use crate::sync::lock;
+use crate::sync::{lock, sleep_on};
 use std::collections::VecDeque;
+use std::io;
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
-use std::time::Duration;
-use std::{fmt, io};
+use std::time::{Duration, Instant};
 
-/// Brings regions to one process.
-pub(crate) struct Attacher {
-    socket: Handle,
-    state: Mutex<AttachState>,
-}
+/// Sends regions to one process.
+#[derive(Debug)]
+pub(crate) struct Attacher(Mutex<AttachState>);
 
-#[derive(Default)]
+#[derive(Debug)]
 struct AttachState {
+    socket: Handle,
     ledger: Ledger,
-    /// What has not been sent, in order.
     backlog: VecDeque<Parcel>,
-    /// The keeper knows of it.
+    /// The keeper has it in its list.
     is_kept: bool,
 }
 
+#[derive(Debug)]
 enum Parcel {
-    /// What nobody else holds any more is not kept for a process that may never take it.
+    /// Weak, so that a process that never takes it does not keep it alive.
     Take(Weak<Region>),
     Release(u64),
 }
 
-/// How far a backlog was sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What of a backlog was sent. The greatest says how soon the keeper looks again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Shipped {
     All,
-    Some,
     Nothing,
+    Some,
 }
 
 impl Attacher {
     pub(crate) fn new(socket: Handle) -> Arc<Self> {
-        Arc::new(Self { socket, state: Mutex::default() })
+        let (ledger, backlog) = Default::default();
+        Arc::new(Self(Mutex::new(AttachState { socket, ledger, backlog, is_kept: false })))
     }
 
-    /// Sees to it that the process gets these regions, if it has not got them. Does not wait.
+    /// Sends the process those of these regions that it does not have. Does not wait.
     ///
-    /// The caller holds them as long as the process may run a call that speaks of them.
+    /// The caller holds them as long as the process may run a call that refers to them.
     pub(crate) fn bring(self: &Arc<Self>, regions: &[Arc<Region>]) {
         if regions.is_empty() {
             return;
         }
-        let mut state = lock(&self.state);
-        // What is not needed any more makes room in a process that may have little.
+        let mut state = lock(&self.0);
+        // First, so that the process has room for the new ones.
         state.release_dead();
         for region in regions {
             if state.ledger.give(region) {
@@ -71,7 +71,7 @@ impl Attacher {
         if state.backlog.is_empty() {
             return;
         }
-        let sent = state.send(&self.socket);
+        let sent = state.send();
         if !std::mem::replace(&mut state.is_kept, true) {
             region::on_death(call_keeper);
             lock(&KEEPER).attachers.push(Arc::downgrade(self));
@@ -82,20 +82,13 @@ impl Attacher {
         }
     }
 
-    /// The process may not have been able to take these regions: they are brought again before the next call that
-    /// speaks of them is sent; at once, if one may be `under_way` already.
+    /// The process may have failed to map these regions: they are sent again before the next call that refers to them;
+    /// at once, if such a call may be `under_way` already.
     pub(crate) fn doubt(self: &Arc<Self>, regions: &[Arc<Region>], under_way: bool) {
-        regions.iter().for_each(|region| lock(&self.state).ledger.doubt(region));
+        regions.iter().for_each(|region| lock(&self.0).ledger.doubt(region));
         if under_way {
             self.bring(regions);
         }
-    }
-
-    /// The keeper's.
-    fn look_after(&self) -> Shipped {
-        let mut state = lock(&self.state);
-        state.release_dead();
-        state.send(&self.socket)
     }
 }
 
@@ -104,19 +97,21 @@ impl AttachState {
         self.backlog.extend(self.ledger.take_dead().into_iter().map(Parcel::Release));
     }
 
-    fn send(&mut self, socket: &Handle) -> Shipped {
+    fn send(&mut self) -> Shipped {
         let mut sent = Shipped::Nothing;
         while let Some(parcel) = self.backlog.front() {
             let passed = match parcel {
                 Parcel::Take(region) => match region.upgrade() {
-                    Some(region) => passing::send(socket, &Passed::Take { id: region.id(), handle: region.handle() }),
+                    Some(region) => {
+                        passing::send(&self.socket, &Passed::Take { id: region.id(), handle: region.memory().handle() })
+                    }
                     None => Ok(()),
                 },
-                Parcel::Release(id) => passing::send(socket, &Passed::Release { id: *id }),
+                Parcel::Release(id) => passing::send(&self.socket, &Passed::Release { id: *id }),
             };
             match passed.map_err(|error| error.kind()) {
                 Err(io::ErrorKind::WouldBlock | io::ErrorKind::OutOfMemory) => return sent,
-                // The process is gone, or is told by its own patience that something does not arrive.
+                // After any other error, the process is gone, or its calls time out waiting for the memory.
                 Ok(()) | Err(_) => {
                     self.backlog.pop_front();
                     sent = Shipped::Some;
@@ -129,37 +124,29 @@ impl AttachState {
 
 impl Drop for Attacher {
     fn drop(&mut self) {
-        if self.state.get_mut().unwrap_or_else(PoisonError::into_inner).is_kept {
+        if self.0.get_mut().unwrap_or_else(PoisonError::into_inner).is_kept {
             call_keeper();
         }
     }
 }
 
-impl fmt::Debug for Attacher {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Attacher({:?})", self.socket)
-    }
-}
-
 struct Keeper {
-    /// Those who have brought something.
     attachers: Vec<Weak<Attacher>>,
-    /// There is something to see.
     is_called: bool,
     /// Its thread exists.
     runs: bool,
 }
 
-/// Locked last of all: while it is, nothing is locked or dropped.
+/// While it is locked, nothing else is locked or dropped.
 static KEEPER: Mutex<Keeper> = Mutex::new(Keeper { attachers: Vec::new(), is_called: false, runs: false });
 static CALLED: Condvar = Condvar::new();
 
-/// Where many regions go one after the other, they are released together.
+/// How long to wait for more, as many regions may be dropped one after the other.
 const PAUSE: Duration = Duration::from_millis(1);
-/// How long a process that receives nothing is left alone, at the most: it is stopped.
+/// The longest time between two attempts to send to a process that receives nothing.
 const LONGEST_NAP: Duration = Duration::from_millis(64);
 
-/// A region has gone, a socket is full, or an attacher is.
+/// Wakes the keeper: a region or an attacher was dropped, or a socket is full.
 fn call_keeper() {
     let mut keeper = lock(&KEEPER);
     if keeper.attachers.is_empty() || keeper.is_called {
@@ -182,42 +169,36 @@ fn call_keeper() {
 fn keep() {
     let mut nap = None;
     while let Some(attachers) = await_call(nap) {
-        let sent: Vec<Shipped> = attachers.iter().map(|attacher| attacher.look_after()).collect();
-        // It may be the last to have one of them.
+        let look_after = |attacher: &Arc<Attacher>| {
+            let mut state = lock(&attacher.0);
+            state.release_dead();
+            state.send()
+        };
+        let sent = attachers.iter().map(look_after).max();
+        // Without the lock: it may drop the last reference to one of them.
         drop(attachers);
-        nap = if sent.contains(&Shipped::Some) {
-            Some(PAUSE)
-        } else if sent.contains(&Shipped::Nothing) {
-            nap.map_or(Some(PAUSE), |nap| Some(LONGEST_NAP.min(2 * nap)))
-        } else {
-            None
+        nap = match sent {
+            Some(Shipped::Some) => Some(PAUSE),
+            Some(Shipped::Nothing) => Some(nap.map_or(PAUSE, |nap| LONGEST_NAP.min(2 * nap))),
+            Some(Shipped::All) | None => None,
         };
         std::thread::sleep(PAUSE);
     }
 }
 
-/// Waits until there is something to see, at most for so long. None: there never will be.
+/// Waits until there is something to do, or for the time of `nap`. None: no attacher is left.
 fn await_call(nap: Option<Duration>) -> Option<Vec<Arc<Attacher>>> {
+    let deadline = nap.map(|nap| Instant::now() + nap);
     let mut keeper = lock(&KEEPER);
-    loop {
-        keeper.attachers.retain(|attacher| attacher.strong_count() > 0);
-        if keeper.attachers.is_empty() {
-            (keeper.runs, keeper.is_called) = (false, false);
-            return None;
-        }
-        let mut is_due = std::mem::take(&mut keeper.is_called);
-        if !is_due {
-            keeper = match nap {
-                Some(nap) => {
-                    let (awake, waited) = CALLED.wait_timeout(keeper, nap).unwrap_or_else(PoisonError::into_inner);
-                    is_due = waited.timed_out();
-                    awake
-                }
-                None => CALLED.wait(keeper).unwrap_or_else(PoisonError::into_inner),
-            };
-        }
-        if is_due {
-            return Some(keeper.attachers.iter().filter_map(Weak::upgrade).collect());
-        }
+    while !keeper.is_called {
+        let Some(awake) = sleep_on(&CALLED, keeper, deadline) else {
+            keeper = lock(&KEEPER);
+            break;
+        };
+        keeper = awake;
     }
+    keeper.is_called = false;
+    keeper.attachers.retain(|attacher| attacher.strong_count() > 0);
+    keeper.runs = !keeper.attachers.is_empty();
+    keeper.runs.then(|| keeper.attachers.iter().filter_map(Weak::upgrade).collect())
 }

@@ -1,12 +1,10 @@
-//! Memory of large vectors of plain data that are done with, for the next ones.
+//! Memory of large vectors of plain data, kept for the next ones.
 //!
-//! The kernel takes several times as long to make new pages as it takes to write to them, and what is that large goes
-//! back to it as soon as it is dropped. A caller's argument is done with once it is encoded, a result in a worker once
-//! it is sent; the next result, or argument, is about to need as much. So their memory changes hands here: a few pieces
-//! are kept, for a few seconds.
+//! The kernel takes several times as long to map new pages as it takes to write to them, and memory of that size is
+//! unmapped when it is dropped: a caller's argument once it is encoded, a worker's result once it is sent.
 
 use crate::memory::arena::LARGE;
-use crate::memory::janitor::{UNUSED, may_keep};
+use crate::memory::janitor::{Kept, UNUSED, may_keep};
 use crate::os;
 use crate::sync::lock;
 use bytemuck::{AnyBitPattern, NoUninit};
@@ -15,12 +13,7 @@ use std::cell::Cell;
 use std::mem::{ManuallyDrop, MaybeUninit};
 use std::ptr::NonNull;
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
-
-/// How many pieces are kept at the most.
-const MOST: usize = 4;
-/// How many bytes they have together.
-const MOST_BYTES: usize = 1 << 28;
+use std::time::Instant;
 
 /// Memory of a vector, or for one. Its first bytes are initialized.
 #[derive(Debug)]
@@ -30,11 +23,11 @@ pub(crate) struct Block {
     memory: Layout,
 }
 
-// SAFETY: it owns its memory, in which lie plain bytes that have no ties to a thread.
+// SAFETY: it owns its memory, whose plain bytes may go to any thread.
 unsafe impl Send for Block {}
 
 impl Block {
-    /// Takes a vector's memory over, with the elements as bytes.
+    /// Takes over a vector's memory, with the elements as bytes.
     fn of<T: NoUninit>(values: Vec<T>) -> Option<Self> {
         let memory = Layout::array::<T>(values.capacity()).ok().filter(|memory| memory.size() > 0)?;
         let mut values = ManuallyDrop::new(values);
@@ -42,13 +35,12 @@ impl Block {
         Some(Self { start, initialized: size_of_val(values.as_slice()), memory })
     }
 
-    /// A vector without elements that has this memory. None if it does not fit elements of that type.
+    /// An empty vector with this memory. None if it does not fit elements of that type.
     fn into_vec<T>(self) -> Option<Vec<T>> {
         self.fits::<T>().then(|| {
             let block = ManuallyDrop::new(self);
             // SAFETY: the memory was allocated by the global allocator with this layout, by a vector or in `with_room`;
-            // the alignment is that of the elements, and the size that of so many; nobody else has it. No element is
-            // said to be there.
+            // the alignment is that of the elements, and the size that of so many; nobody else has it.
             unsafe { Vec::from_raw_parts(block.start.as_ptr().cast(), 0, block.memory.size() / size_of::<T>()) }
         })
     }
@@ -56,7 +48,7 @@ impl Block {
     /// A vector of the elements whose bytes these are. The block itself if they do not fit elements of that type.
     pub(crate) fn into_elements<T: AnyBitPattern>(self) -> Result<Vec<T>, Self> {
         let length = self.initialized;
-        if size_of::<T>() == 0 || !length.is_multiple_of(size_of::<T>()) || !self.fits::<T>() {
+        if !self.fits::<T>() || !length.is_multiple_of(size_of::<T>()) {
             return Err(self);
         }
         let mut values = self.into_vec::<T>().unwrap_or_default();
@@ -67,9 +59,9 @@ impl Block {
         Ok(values)
     }
 
-    /// Memory for so many bytes, aligned as said, with nothing in it. None if there is none.
+    /// Memory of this size and alignment, with nothing in it. None if there is none.
     pub(crate) fn with_room(size: usize, align: usize) -> Option<Self> {
-        // Of the same size exactly: nobody knows yet the size of the elements.
+        // Of exactly this size: that of the elements is not known yet.
         if let Some(block) = find(|block| block.memory.size() == size && block.memory.align() == align) {
             return Some(block);
         }
@@ -83,14 +75,14 @@ impl Block {
 
     /// What is not initialized.
     pub(crate) fn room(&mut self) -> &mut [MaybeUninit<u8>] {
-        // SAFETY: the memory is this value's own, which is borrowed exclusively, and has this size.
+        // SAFETY: the memory is this value's own, borrowed exclusively, and has this size.
         unsafe {
             let room = self.start.as_ptr().add(self.initialized).cast();
             std::slice::from_raw_parts_mut(room, self.memory.size() - self.initialized)
         }
     }
 
-    /// The first so many bytes of the [room](Self::room) are initialized.
+    /// Declares the first `length` bytes of the [room](Self::room) initialized.
     ///
     /// # Safety
     ///
@@ -100,20 +92,15 @@ impl Block {
         self.initialized += length;
     }
 
-    /// Copies bytes to the end of what is initialized; there is room for them.
+    /// Copies bytes to the end of what is initialized, where there is room for them.
     pub(crate) fn append(&mut self, bytes: &[u8]) {
         self.room()[..bytes.len()].write_copy_of_slice(bytes);
-        // SAFETY: they have been written just now.
+        // SAFETY: they were written above.
         unsafe { self.advance(bytes.len()) };
     }
 
     pub(crate) fn align(&self) -> usize {
         self.memory.align()
-    }
-
-    /// Has it room for so many bytes, and not much more?
-    fn has(&self, size: usize) -> bool {
-        (size..=size + size / 4).contains(&self.memory.size())
     }
 
     fn fits<T>(&self) -> bool {
@@ -134,99 +121,74 @@ impl Drop for Block {
     }
 }
 
-struct Spare {
-    blocks: Vec<(Block, Instant)>,
-    /// When memory was last asked for. Where nobody does, none is kept.
-    asked: Option<Instant>,
-}
+/// At most four blocks, of 256 MiB together.
+pub(super) static CACHE: Mutex<Kept<Block>> = Mutex::new(Kept::new(4, 1 << 28, |_| true));
+/// When memory was last asked for: unless it is, none is kept. Locked after the cache.
+static ASKED: Mutex<Option<Instant>> = Mutex::new(None);
 
-static SPARE: Mutex<Spare> = Mutex::new(Spare { blocks: Vec::new(), asked: None });
-
-/// The memory of a vector whose elements have gone somewhere else, if it is large.
+/// The memory of a vector, if it is large.
 pub(crate) fn block_of<T: NoUninit>(values: Vec<T>) -> Option<Block> {
-    if size_of::<T>() > 0 && size_of_val(values.as_slice()) >= LARGE { Block::of(values) } else { None }
+    if size_of_val(values.as_slice()) >= LARGE { Block::of(values) } else { None }
 }
 
-/// A vector is done with.
+/// Drops a vector; the memory of a large one is [kept](keep).
 pub(crate) fn done<T: NoUninit>(values: Vec<T>) {
     if let Some(block) = block_of(values) {
         keep(block);
     }
 }
 
-/// Keeps memory for the next large vector, if there have been some lately that needed memory.
+/// Keeps memory for the next large vector, if some was asked for lately.
 pub(crate) fn keep(block: Block) {
-    let mut spare = lock(&SPARE);
-    // Asked while it is locked: with the last pool, all of it goes.
-    let is_looked_after = may_keep();
-    let is_asked_for = spare.asked.is_some_and(|asked| asked.elapsed() < UNUSED);
-    if !is_looked_after || !is_asked_for || block.memory.size() > MOST_BYTES {
-        drop(spare);
-        drop(block);
+    let mut cache = lock(&CACHE);
+    // Looked at under the lock: the end of the last pool empties the cache.
+    let is_wanted = may_keep() && lock(&ASKED).is_some_and(|asked| asked.elapsed() < UNUSED);
+    let size = block.memory.size();
+    let Some(removed) = is_wanted.then(|| cache.make_room(size)).flatten() else {
+        drop(cache);
         return;
-    }
-    spare.blocks.push((block, Instant::now()));
-    let bytes = |blocks: &[(Block, Instant)]| blocks.iter().map(|(block, _)| block.memory.size()).sum::<usize>();
-    let mut unneeded = Vec::new();
-    // The oldest go first.
-    while spare.blocks.len() > MOST || bytes(&spare.blocks) > MOST_BYTES {
-        unneeded.push(spare.blocks.remove(0));
-    }
-    drop(spare);
-    drop(unneeded);
+    };
+    cache.add(block, size);
+    drop(cache);
+    drop(removed);
 }
 
-/// An empty vector for so many elements, if there is memory that fits: it is not to have much more room than it needs,
-/// as its new owner may keep it.
+/// An empty vector for so many elements, if there is memory that fits, with at most a quarter more than is needed: its
+/// owner may keep it.
 pub(crate) fn take<T: AnyBitPattern>(length: usize) -> Option<Vec<T>> {
     let least = size_of::<T>() * length;
     if least < LARGE {
         return None;
     }
-    find(|block| block.fits::<T>() && block.has(least))?.into_vec()
+    find(|block| block.fits::<T>() && (least..=least + least / 4).contains(&block.memory.size()))?.into_vec()
 }
 
 fn find(fits: impl Fn(&Block) -> bool) -> Option<Block> {
-    let mut spare = lock(&SPARE);
-    spare.asked = Some(Instant::now());
-    // The latest is the most likely to be in a cache.
-    let at = spare.blocks.iter().rposition(|(block, _)| fits(block))?;
-    let (mut block, _) = spare.blocks.remove(at);
-    drop(spare);
+    let mut cache = lock(&CACHE);
+    *lock(&ASKED) = Some(Instant::now());
+    // The latest is the most likely to be in the processor's cache.
+    let at = cache.pieces.iter().rposition(|piece| fits(&piece.memory))?;
+    let mut block = cache.pieces.remove(at).memory;
+    drop(cache);
     block.initialized = 0;
     Some(block)
 }
 
-/// Gives back what has not been used for so long. Says whether there is more.
-pub(crate) fn trim(unused: Duration) -> bool {
-    let mut spare = lock(&SPARE);
-    let old: Vec<_> = spare.blocks.extract_if(.., |(_, since)| since.elapsed() >= unused).collect();
-    let more = !spare.blocks.is_empty();
-    drop(spare);
-    drop(old);
-    more
-}
-
 thread_local! {
-    /// Memory for the next call that is encoded on this thread: to allocate it each time would take longer than to
-    /// encode a small call.
+    /// To allocate a buffer takes longer than to encode a small call.
     static RECYCLED: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-/// More is not kept.
-const MOST_RECYCLED: usize = 1 << 12;
-
-/// Keeps the memory of an encoded call for the next one on this thread.
+/// Keeps the buffer of an encoded call for the next one on this thread, unless it is large.
 #[inline]
 pub(crate) fn recycle(mut bytes: Vec<u8>) {
-    if bytes.capacity() <= MOST_RECYCLED {
+    if bytes.capacity() <= 1 << 12 {
         bytes.clear();
-        // A thread that ends needs none.
-        let _ = RECYCLED.try_with(|spare| spare.set(bytes));
+        let _ = RECYCLED.try_with(|recycled| recycled.set(bytes));
     }
 }
 
-/// The memory that was [recycled](recycle), if some was.
+/// The [recycled](recycle) buffer, or a new one.
 #[inline]
 pub(crate) fn take_recycled() -> Vec<u8> {
     RECYCLED.try_with(Cell::take).unwrap_or_default()
@@ -236,6 +198,7 @@ pub(crate) fn take_recycled() -> Vec<u8> {
 mod tests {
     use super::*;
     use crate::memory::janitor::set_in_worker;
+    use std::time::Duration;
 
     #[test]
     fn memory_changes_hands_between_types_that_fit() {
@@ -274,11 +237,11 @@ mod tests {
 
     #[test]
     fn what_is_asked_for_is_kept_within_limits() {
-        // Other tests have spare memory too: sizes that only this one has.
+        // Other tests fill the cache too: a size that only this one has.
         const ODD: usize = (1 << 20) + 12_345;
-        let kept = |size: usize| lock(&SPARE).blocks.iter().filter(|(block, _)| block.memory.size() == size).count();
+        let kept = |size: usize| lock(&CACHE).pieces.iter().filter(|piece| piece.size == size).count();
         set_in_worker(true);
-        lock(&SPARE).asked = None;
+        *lock(&ASKED) = None;
         done(vec![1_u8; ODD]);
         assert_eq!(kept(ODD), 0, "nobody has asked");
         assert!(take::<u8>(ODD).is_none());
@@ -287,14 +250,14 @@ mod tests {
         assert!(take::<u8>(ODD / 2).is_none() && take::<u8>(ODD + 1).is_none() && take::<u64>(ODD / 8).is_none());
         let taken = take::<u8>(ODD - 1).unwrap();
         assert_eq!((taken.len(), taken.capacity(), kept(ODD)), (0, ODD, 0));
-        for _ in 0..2 * MOST {
+        for _ in 0..8 {
             done(vec![1_u8; ODD]);
         }
-        assert!(kept(ODD) <= MOST);
+        assert!(kept(ODD) <= 4);
         done(vec![1_u8; 100]);
         assert_eq!(kept(100), 0, "too little");
-        assert!(trim(UNUSED), "nothing is old");
-        trim(Duration::ZERO);
+        assert!(Kept::trim(&CACHE, UNUSED), "nothing is old");
+        Kept::trim(&CACHE, Duration::ZERO);
         assert_eq!(kept(ODD), 0);
         set_in_worker(false);
     }

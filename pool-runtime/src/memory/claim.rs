@@ -1,20 +1,19 @@
-//! Which calls have started: a worker says so before it starts one, and its parent takes back those that have not.
+//! Which calls have started: a worker claims each before it starts it, and its parent takes back those that have not.
 //!
 //! ```text
 //!   claimed     generation (high 32 bits) | number of the call that is to start (low 32 bits); the worker's
 //!   open        generation, with a check: calls of earlier ones do not start any more; the parent's
-//!   verdict     generation | number of the latest call that started in those before; of whoever comes first
+//!   verdict     generation | number of the latest call that started in those before; the first of the two sets it
 //! ```
 //!
 //! Each side writes its own word and then reads the other's: a worker that finds its generation still open has started
 //! the call, and a parent that has closed a generation finds every call that has. If both do so at the same time, the
-//! worker may find the generation closed behind its back, and the parent a call that is not going to start. Whoever
-//! puts its view into the verdict first is right, for both. A worker may be late by any number of generations: a later
-//! verdict repeats what an earlier one said of those before, so that its number is still the latest that has started.
+//! worker may find the generation closed, and the parent a call that is not going to start. The verdict decides, for
+//! both: the first who sets it is right. A worker may be late by any number of generations: each verdict repeats the
+//! number of the one before, so it is still the latest call that has started.
 //!
-//! That each sees what the other has written before takes a full memory barrier on both sides. The worker's would cost
-//! more than a short call, and the parent hardly ever takes anything back: so the parent's barrier does for both, where
-//! the system can have one executed in other processes ([`os::remote_barrier`]).
+//! This takes a full memory barrier on both sides. The worker's would cost more than a short call, so the parent, which
+//! rarely takes calls back, executes it on both sides where the system can ([`os::remote_barrier`]).
 
 use crate::os;
 
@@ -23,7 +22,7 @@ use loom::sync::atomic::{AtomicU64, Ordering, fence};
 #[cfg(not(all(test, loom)))]
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
-/// A call of a worker: its generation, and its number. One word, as it is written and read as one.
+/// The generation and the number of a worker's call, in one word that is written and read at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct CallId(u64);
 
@@ -43,38 +42,37 @@ impl CallId {
         self.0 as u32
     }
 
-    /// The one behind it.
     #[inline]
     pub(crate) fn next(self) -> Self {
-        // In one piece: a half that was written alone could not be read together with the other one at once.
+        // As one word: a load of both halves after a store of one would have to wait for the store.
         Self(if self.number() == u32::MAX { self.0 & !u64::from(u32::MAX) } else { self.0 + 1 })
     }
 }
 
-/// The words. All zero at first.
+/// All zero at first.
 #[derive(Debug, Default)]
 #[repr(C)]
 pub(super) struct Claim {
     claimed: AtomicU64,
     verdict: AtomicU64,
     open: AtomicU64,
-    /// The parent can have barriers executed: the worker may do without.
+    /// 1 if the parent can have barriers executed in the worker.
     offered: AtomicU64,
 }
 
 impl Claim {
-    /// The parent's side, before there is a worker.
+    /// The parent's side, before the worker starts.
     pub(super) fn offer_barriers(&self) {
         self.offered.store(execute_barriers().into(), Ordering::Release);
     }
 
-    /// The worker's side, before its first call: has the parent's barriers executed here. Returns whether they are.
+    /// The worker's side, before its first call: allows the parent's barriers. Returns whether they are executed here.
     pub(super) fn take_barriers(&self) -> bool {
         self.offered.load(Ordering::Acquire) == 1 && os::accept_barriers()
     }
 
-    /// The worker's side: may this call start? If so, it has. `before` is the latest that has; `remote` says that the
-    /// parent's [barriers are executed](Self::take_barriers) here.
+    /// The worker's side: whether this call may start. If so, it has. `before` is the latest that has; `remote` is the
+    /// result of [`take_barriers`](Self::take_barriers).
     #[inline]
     pub(super) fn claim(&self, call: CallId, before: u32, remote: bool) -> bool {
         self.claimed.store(call.0, Ordering::Release);
@@ -86,7 +84,7 @@ impl Claim {
         self.open.load(Ordering::Acquire) as u32 == call.generation() || self.decide(call, before)
     }
 
-    /// The parent has taken calls back: whether this one started before depends on who is the first to say so.
+    /// The parent has taken calls back: the verdict says whether this one had started.
     #[cold]
     fn decide(&self, call: CallId, before: u32) -> bool {
         if self.conclude(call.generation(), before).number() == call.number() {
@@ -96,7 +94,7 @@ impl Claim {
         false
     }
 
-    /// Says what the latest call of a generation was, if nobody has yet. Returns what was said last.
+    /// Sets the verdict on a generation, unless it is set. Returns the last one.
     fn conclude(&self, generation: u32, latest: u32) -> CallId {
         let verdict = CallId(self.verdict.load(Ordering::Acquire));
         if verdict.generation() != generation {
@@ -107,15 +105,15 @@ impl Claim {
         exchanged.map_or_else(CallId, |_| concluded)
     }
 
-    /// Is this generation over? Not if the word makes no sense.
+    /// Whether this generation is over. False if the word is corrupt.
     pub(super) fn is_over(&self, generation: u32) -> bool {
         let open = self.open.load(Ordering::Acquire);
         open == checked(open as u32) && (open as u32).wrapping_sub(generation).cast_signed() > 0
     }
 
-    /// The parent's side: nothing of this generation starts from now on. Returns the latest call that has.
+    /// The parent's side: no more calls of this generation start. Returns the latest that has started.
     ///
-    /// None if the worker has written over the words, or cannot be relied upon to see them.
+    /// None if the words are corrupt, or the barrier failed that the worker relies on.
     pub(super) fn take_back(&self, generation: u32) -> Option<u32> {
         let next = generation.wrapping_add(1);
         self.open.store(checked(next), Ordering::Release);
@@ -126,23 +124,22 @@ impl Claim {
         (verdict.generation() == next).then(|| verdict.number())
     }
 
-    /// The latest call that was started.
     pub(super) fn latest(&self) -> u32 {
         let verdict = CallId(self.verdict.load(Ordering::Acquire));
         let claimed = CallId(self.claimed.load(Ordering::Acquire));
-        // A claim of an earlier generation is in the verdict, if it counts.
+        // If a claim of an earlier generation counts, it is in the verdict.
         if claimed.generation() == verdict.generation() { claimed.number() } else { verdict.number() }
     }
 }
 
-/// Has the workers that [rely on it](Claim::take_barriers) execute a memory barrier, and this thread. Returns whether
-/// the system can; where it cannot, workers execute their own.
+/// Executes a memory barrier on this thread and in the workers that [allow it](Claim::take_barriers). Returns whether
+/// the system can; if not, workers execute their own.
 pub(crate) fn execute_barriers() -> bool {
     fence(Ordering::SeqCst);
     os::remote_barrier()
 }
 
-/// A generation, and something that no other one has: who writes over it at random is found out.
+/// A generation with a checksum, so that random writes are detected.
 fn checked(generation: u32) -> u64 {
     u64::from(generation.wrapping_mul(0x9e37_79b9)) << 32 | u64::from(generation)
 }

@@ -1,22 +1,19 @@
-//! Encodings of a few bytes, which fit in two registers.
+//! Encodings of up to fifteen bytes, which fit in two registers.
 //!
-//! Most calls of small tasks have a number or two for arguments. What those are encoded as is known when the program is
-//! compiled: no memory is needed for it, nothing can fail, and no code of the user's runs.
+//! Most small tasks take a number or two: to encode those needs no buffer, cannot fail, and runs no code of the user.
 
 use std::ops::Deref;
 
 /// At most fifteen bytes of an encoding.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Few(
-    /// The bytes, in the order in which they lie in memory; the last one says how many there are.
+    /// The bytes in their order in memory; the last one is the length.
     [u64; 2],
 );
 
 impl Few {
-    /// How many bytes there may be.
     pub(crate) const MOST: usize = 15;
 
-    /// No bytes.
     #[doc(hidden)]
     pub const NONE: Self = Self([0; 2]);
 
@@ -36,13 +33,13 @@ impl Few {
         (u64::from_le(self.0[1]) >> 56) as usize
     }
 
-    /// If there are eight bytes, as a word.
+    /// The bytes, if there are eight.
     #[inline]
     pub(crate) fn word(&self) -> Option<[u8; 8]> {
         (self.length() == 8).then(|| self.0[0].to_ne_bytes())
     }
 
-    /// These bytes. None if they are too many.
+    /// None if there are too many bytes.
     #[inline]
     pub(crate) fn copy(bytes: &[u8]) -> Option<Self> {
         if bytes.len() > Self::MOST {
@@ -53,7 +50,7 @@ impl Few {
         Some(Self::new(u128::from_le_bytes(all), bytes.len()))
     }
 
-    /// These and those behind them. None if there are too many.
+    /// These bytes, followed by those of `next`. None if there are too many.
     #[doc(hidden)]
     #[inline]
     pub fn and(self, next: Option<Self>) -> Option<Self> {

@@ -1,20 +1,20 @@
-//! Bytes and the memory that they lie in: what every encoding, transport and call is made of.
+//! Bytes, and the memory that holds them: the base of every encoding, transport and call.
 //!
 //! | file | |
 //! |---|---|
 //! | [`few`] | up to fifteen bytes, in two registers |
 //! | [`payload`] | the bytes of one call's arguments, or of its result |
-//! | [`packed`] | the arguments of many calls, one behind the other |
+//! | [`packed`] | the arguments of many calls in one buffer |
 //! | [`region`] | shared memory that every process knows by a number |
-//! | [`attach`] | what brings regions to a worker and has them released |
-//! | [`arena`] | regions for large arguments, which are used again |
-//! | [`cache`] | memory of large vectors, which is used again |
-//! | [`janitor`] | whether memory is kept for that; [`trim`] gives it back |
+//! | [`attach`] | brings regions to a worker and has them released |
+//! | [`arena`] | regions for large arguments, which are reused |
+//! | [`cache`] | memory of large vectors, which is reused |
+//! | [`janitor`] | how much memory is kept for reuse, and how long; [`trim`] frees it |
 //! | [`page`] | the status page, which a worker shares with its parent |
-//! | [`claim`] | which calls have started, as both agree there |
+//! | [`claim`] | which calls have started, agreed on through the page |
 //! | [`view`] | a reference that keeps alive what it refers to |
 //!
-//! Nothing in it knows how a value is encoded, what a call is, or who runs it.
+//! It must never know how a value is encoded, what a call is, or who runs it.
 
 pub(crate) mod arena;
 pub(crate) mod attach;
@@ -37,23 +37,24 @@ pub(crate) use page::{StatusPage, WORDS};
 pub(crate) use payload::Split;
 pub(crate) use view::View;
 
+use janitor::{Kept, UNUSED};
 use std::time::Duration;
 
 /// Plain data starts at multiples of this many bytes from the start of a payload.
 pub(crate) const ALIGN: usize = 16;
 
-/// Gives back memory that is kept for reuse, and was not used for a while. Says whether there is more.
+/// Frees memory that is kept for reuse and was not used for a while. Returns whether some is left.
 pub(crate) fn trim() -> bool {
-    arena::trim(janitor::UNUSED) | cache::trim(janitor::UNUSED)
+    Kept::trim(&arena::ARENA, UNUSED) | Kept::trim(&cache::CACHE, UNUSED)
 }
 
-/// Gives back all that is kept for reuse.
+/// Frees all memory that is kept for reuse.
 pub(crate) fn release() {
-    arena::trim(Duration::ZERO);
-    cache::trim(Duration::ZERO);
+    Kept::trim(&arena::ARENA, Duration::ZERO);
+    Kept::trim(&cache::CACHE, Duration::ZERO);
 }
 
-/// A pool has ended: with the last one, nothing is kept.
+/// A pool has ended: with the last one, the memory is freed.
 pub(crate) fn pool_ended() {
     if janitor::pool_ended() {
         release();

@@ -1,7 +1,7 @@
-//! Several payloads, one behind the other in one piece of memory.
+//! Several payloads in one buffer.
 //!
-//! A payload of at least [`LARGE`] bytes starts at a multiple of [`ALIGN`], so that plain data in it can be read where
-//! it lies; smaller ones are packed tightly. If all have one length, no ends are kept.
+//! A payload of at least [`LARGE`] bytes starts at a multiple of [`ALIGN`], so that plain data can be borrowed from it;
+//! smaller ones have no padding. If all have one length, their ends are not stored.
 
 use crate::memory::{ALIGN, Few};
 use std::ops::Range;
@@ -9,7 +9,7 @@ use std::ops::Range;
 /// From this length on, a payload is aligned.
 const LARGE: usize = 32;
 
-/// Payloads that are being collected, or lie together.
+/// A buffer of payloads.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Packed {
     bytes: Vec<u8>,
@@ -20,22 +20,21 @@ pub(crate) struct Packed {
     ends: Vec<u32>,
 }
 
-/// Some of them, as they lie.
+/// Some of the payloads of a buffer.
 #[derive(Debug)]
 pub(crate) struct PackedSlice<'p> {
     /// The length of each, if they all have one.
     pub(crate) every: Option<u32>,
     /// Where each ends, if not.
     pub(crate) ends: &'p [u32],
-    /// Where the first one starts, in what the ends count from.
+    /// Where the first one starts, on the scale of the ends.
     pub(crate) base: u32,
     pub(crate) bytes: &'p [u8],
 }
 
 impl<'p> PackedSlice<'p> {
-    /// One payload.
+    /// One payload, whose length is that of `bytes`.
     pub(crate) fn single(bytes: &'p [u8]) -> Self {
-        // Of one alone, the length is that of all bytes.
         Self { every: Some(bytes.len().min(u32::MAX as usize - 1) as u32), ends: &[], base: 0, bytes }
     }
 }
@@ -48,12 +47,12 @@ fn stride(length: usize) -> usize {
 /// Where a payload starts that ends at `end`, behind one that ended at `before`.
 #[inline]
 fn start(before: usize, end: usize) -> usize {
-    // Numbers that make no sense make no payload.
+    // Corrupt numbers must not overflow.
     let aligned = before.checked_next_multiple_of(ALIGN).unwrap_or(before);
     if end.saturating_sub(aligned) >= LARGE { aligned } else { before }
 }
 
-/// Where the bytes of payloads are cut, whose first one starts here.
+/// Where a slice of the buffer starts whose first payload starts at `base`: a multiple, to keep the alignment.
 fn origin(base: usize) -> usize {
     base / ALIGN * ALIGN
 }
@@ -71,12 +70,10 @@ impl Packed {
         self.count == 0
     }
 
-    /// How many bytes they take.
     pub(crate) fn size(&self) -> usize {
         self.bytes.len()
     }
 
-    /// Adds a payload.
     pub(crate) fn push(&mut self, payload: &[u8]) {
         let length = payload.len();
         if self.count == 0 {
@@ -94,11 +91,10 @@ impl Packed {
         }
     }
 
-    /// As [`push`](Self::push).
     #[inline]
     pub(crate) fn push_few(&mut self, payload: &Few) {
         match payload.word() {
-            // As most are, behind some that are like it.
+            // The most frequent case: all payloads have eight bytes.
             Some(word) if self.every == 8 && self.ends.is_empty() && self.count > 0 => {
                 self.bytes.extend_from_slice(&word);
                 self.count += 1;
@@ -113,7 +109,6 @@ impl Packed {
         self.ends = (0..self.count as usize).map(|index| (index * stride + every) as u32).collect();
     }
 
-    /// The place of some of them.
     fn place(&self, range: Range<u32>) -> Range<usize> {
         let (first, last) = (range.start as usize, range.end as usize);
         if range.is_empty() {
@@ -139,19 +134,16 @@ impl Packed {
         &self.bytes[self.place(index..index + 1)]
     }
 
-    /// Some of them, as they lie.
     pub(crate) fn part(&self, range: Range<u32>) -> PackedSlice<'_> {
         let place = self.place(range.clone());
         let every = self.ends.is_empty().then_some(self.every);
         let ends = if every.is_some() { &[] } else { &self.ends[range.start as usize..range.end as usize] };
-        // What is aligned here is to be so there: the bytes are cut at a multiple, which may be before the first
-        // payload.
         let origin = if every.is_some() { place.start } else { origin(place.start) };
         PackedSlice { every, ends, base: place.start as u32, bytes: &self.bytes[origin..place.end] }
     }
 }
 
-/// Payloads that lie in memory that somebody else wrote, one after the other.
+/// Iterates over the payloads of a buffer that another process wrote.
 #[derive(Clone, Debug)]
 pub(crate) struct Slices<'p> {
     bytes: &'p [u8],
@@ -159,62 +151,48 @@ pub(crate) struct Slices<'p> {
     left: u32,
     /// Where the next one starts.
     at: usize,
-    lengths: Lengths<'p>,
-}
-
-#[derive(Clone, Debug)]
-enum Lengths<'p> {
-    Every(usize),
-    Differ {
-        /// Where each ends that is left, and what that counts from.
-        ends: &'p [u8],
-        origin: usize,
-    },
+    /// The length of each, if they all have one.
+    every: Option<usize>,
+    /// Where each ends that is left, if not, and what that counts from.
+    ends: &'p [u8],
+    origin: usize,
 }
 
 impl<'p> Slices<'p> {
-    /// None if they do not fit together.
+    /// None if the numbers contradict each other.
     pub(crate) fn new(count: u32, every: Option<u32>, ends: &'p [u8], base: u32, bytes: &'p [u8]) -> Option<Self> {
-        let (lengths, at) = match every {
-            // One may be longer than the number says.
-            Some(_) if count == 1 => (Lengths::Every(bytes.len()), 0),
+        let (base, origin) = (base as usize, origin(base as usize));
+        let slices = Self { bytes, left: count, at: base - origin, every: None, ends, origin };
+        match every {
+            // A single one may be longer than `every` can say.
+            Some(_) if count == 1 => Some(Self { every: Some(bytes.len()), at: 0, ..slices }),
             Some(every) => {
                 let (every, count) = (every as usize, count as usize);
                 let whole = count.checked_sub(1)?.checked_mul(stride(every))?.checked_add(every)?;
-                (whole == bytes.len()).then_some((Lengths::Every(every), 0))?
+                (whole == bytes.len()).then_some(Self { every: Some(every), at: 0, ..slices })
             }
-            None => {
-                let (base, origin) = (base as usize, origin(base as usize));
-                (ends.len() == 4 * count as usize).then_some((Lengths::Differ { ends, origin }, base - origin))?
-            }
-        };
-        Some(Self { bytes, left: count, at, lengths })
+            None => (ends.len() == 4 * count as usize).then_some(slices),
+        }
     }
 }
 
 impl<'p> Iterator for Slices<'p> {
     type Item = &'p [u8];
 
-    /// One that cannot be there is empty.
+    /// A payload with corrupt ends is empty.
     #[inline]
     fn next(&mut self) -> Option<&'p [u8]> {
         self.left = self.left.checked_sub(1)?;
-        match &mut self.lengths {
-            Lengths::Every(every) => {
-                let start = self.at;
-                self.at = start.saturating_add(stride(*every));
-                Some(self.bytes.get(start..start.saturating_add(*every)).unwrap_or_default())
-            }
-            Lengths::Differ { ends, origin } => {
-                let (first, later) = ends.split_first_chunk()?;
-                *ends = later;
-                let end = (u32::from_le_bytes(*first) as usize).wrapping_sub(*origin);
-                let start = std::mem::replace(&mut self.at, end);
-                // The first one of all starts where it was said to; the origin is a multiple, so alignment is the same.
-                let start = if end < start { end } else { self::start(start, end) };
-                Some(self.bytes.get(start..end).unwrap_or_default())
-            }
+        let start = self.at;
+        if let Some(every) = self.every {
+            self.at = start.saturating_add(stride(every));
+            return Some(self.bytes.get(start..start.saturating_add(every)).unwrap_or_default());
         }
+        let (end, later) = self.ends.split_first_chunk()?;
+        let end = (u32::from_le_bytes(*end) as usize).wrapping_sub(self.origin);
+        (self.ends, self.at) = (later, end);
+        let start = if end < start { end } else { self::start(start, end) };
+        Some(self.bytes.get(start..end).unwrap_or_default())
     }
 }
 

@@ -1,7 +1,7 @@
 //! The status page: one page of memory that a worker shares with its parent.
 //!
-//! After any kind of death it says what messages cannot: which call had started, and how far it was. The two also agree
-//! on it, without a message, on which calls that are already on their way may still start.
+//! After any kind of death it says what messages cannot: which call had started, and how far it was. Through it, the two
+//! agree without a message on which calls that were sent may still start.
 //!
 //! ```text
 //!   claim  = which calls have started, or are about to: see [`claim`](super::claim)
@@ -10,7 +10,7 @@
 //!   crash  = what its fault handler noted before it died: see [`fault`](crate::os::fault)
 //! ```
 //!
-//! The parent never trusts what it reads.
+//! The parent must never trust what it reads.
 
 use crate::memory::claim::{CallId, Claim};
 use crate::os::{Crash, CrashSink, Handle, Mapping, check_size, sealed_memory};
@@ -20,43 +20,33 @@ use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 const SIZE: usize = 4096;
 /// How many return addresses a crash is noted with.
 const FRAMES: usize = 48;
-/// How many bytes of words there is room for.
+/// The capacity for words, in bytes.
 pub(crate) const WORDS: usize = SIZE - 64 - size_of::<Note>();
-
-/// How often to look for a moment in which the worker claims nothing.
-const LOOKS: usize = 64;
 
 #[repr(C, align(64))]
 struct Layout {
     claim: Claim,
     stage: AtomicU32,
     words: AtomicU32,
-    /// When the latest call that is limited in time was taken up, and until when it asks to be let run.
+    /// When the latest call with a timeout started, and until when it asks to run.
     started: AtomicU64,
     extended: AtomicU64,
-    /// The most memory, in KiB, that the system charged to the process when it began: some of it is its parent's.
+    /// The peak memory use, in KiB, at the start of the process: some of it is its parent's.
     peak: AtomicU64,
     text: [AtomicU8; WORDS],
     crash: Note,
 }
 
-/// How the process crashes, as its fault handler notes it.
+/// A [`Crash`], as the fault handler notes it.
 #[repr(C, align(64))]
 struct Note {
-    /// Whether all but the frames is there.
-    written: AtomicU32,
-    signal: AtomicU32,
-    code: AtomicU32,
-    flags: AtomicU32,
-    address: AtomicU64,
-    /// Where the anchor is, from which the frames count.
-    anchor: AtomicU64,
+    /// 1 once the facts are there.
+    written: AtomicU64,
+    /// Signal, code, address, overflow, on_main, anchor.
+    facts: [AtomicU64; 6],
     count: AtomicU64,
     frames: [AtomicU64; FRAMES],
 }
-
-const OVERFLOW: u32 = 1;
-const ON_MAIN: u32 = 2;
 
 #[cfg(not(all(test, loom)))]
 const _: () = assert!(size_of::<Layout>() == SIZE);
@@ -67,7 +57,7 @@ pub(crate) struct StatusPage {
     mapping: Mapping,
     /// In the parent until the worker is started.
     handle: Option<Handle>,
-    /// In the worker: the parent's memory barrier does for both.
+    /// In the worker: whether the parent's [barriers are executed](Claim::take_barriers) there.
     remote: bool,
 }
 
@@ -93,12 +83,11 @@ impl StatusPage {
         Ok(Self { remote, ..page })
     }
 
-    /// To be passed on; None once it was.
+    /// To be passed to the worker; None once it was.
     pub(crate) fn handle(&self) -> Option<&Handle> {
         self.handle.as_ref()
     }
 
-    /// The page was passed on.
     pub(crate) fn close_handle(&mut self) {
         self.handle = None;
     }
@@ -110,59 +99,53 @@ impl StatusPage {
         unsafe { self.mapping.start().cast().as_ref() }
     }
 
-    /// The worker's side: may this call start? If so, it has. `before` is the latest that has.
     #[inline]
     pub(crate) fn claim(&self, call: CallId, before: u32) -> bool {
         self.layout().claim.claim(call, before, self.remote)
     }
 
-    /// The worker's side, when a claim has failed: has the parent taken the generation back? If not, somebody has
-    /// written over the page.
+    /// Whether a claim failed because the parent has taken the generation back. If not, the page is corrupt.
     pub(crate) fn is_taken_back(&self, generation: u32) -> bool {
         self.layout().claim.is_over(generation)
     }
 
-    /// The parent's side: nothing of this generation starts from now on. Returns the latest call that has.
-    ///
-    /// None if the worker has written over the page.
     pub(crate) fn take_back(&self, generation: u32) -> Option<u32> {
         self.layout().claim.take_back(generation)
     }
 
-    /// The latest call that was started.
     pub(crate) fn claimed(&self) -> u32 {
         self.layout().claim.latest()
     }
 
-    /// A call that is limited in time is about to be claimed, at this time of the system's monotonic clock.
+    /// A call with a timeout is about to be claimed, at this time of the system's monotonic clock.
     pub(crate) fn set_started(&self, nanos: u64) {
         let layout = self.layout();
         layout.started.store(nanos, Ordering::Relaxed);
         layout.extended.store(0, Ordering::Relaxed);
     }
 
-    /// The call that runs asks to be let run until this time.
+    /// The call that runs asks to run until this time.
     pub(crate) fn set_extended(&self, nanos: u64) {
         self.layout().extended.store(nanos, Ordering::Relaxed);
     }
 
-    /// The parent's side: the latest call that was started; if it is limited in time, when that was, and until when it
-    /// asks to be let run, or 0.
+    /// The parent's side: the latest call that has started; if it has a timeout, when that was, and until when it asks to
+    /// run, or 0.
     pub(crate) fn running(&self) -> (u32, u64, u64) {
         let layout = self.layout();
-        let look = || {
-            let before = self.claimed();
+        let mut before = self.claimed();
+        // Read until no call is claimed meanwhile, whose times may be there already; a worker may claim without end.
+        for _ in 0..64 {
             let (started, extended) = (layout.started.load(Ordering::Acquire), layout.extended.load(Ordering::Acquire));
-            // Those of the next call may be there before it is claimed: it is looked at again later.
-            let seen = (self.claimed(), started, extended);
-            (seen.0 == before, seen)
-        };
-        // A worker that claims without end, or writes anything else there, is not waited for.
-        let mut looks = (0..LOOKS).map(|_| look());
-        looks.find(|(still, _)| *still).map_or_else(|| look().1, |(_, seen)| seen)
+            let claimed = std::mem::replace(&mut before, self.claimed());
+            if claimed == before {
+                return (claimed, started, extended);
+            }
+        }
+        (before, layout.started.load(Ordering::Acquire), layout.extended.load(Ordering::Acquire))
     }
 
-    /// A call begins: nothing has been said of it.
+    /// A call begins, without words.
     #[inline]
     pub(crate) fn begin(&self, stage: u32) {
         let layout = self.layout();
@@ -179,7 +162,7 @@ impl StatusPage {
         self.layout().stage.load(Ordering::Acquire)
     }
 
-    /// Leaves words for the parent to find after a death; too long ones are not left.
+    /// Leaves words that the parent reads after a death, unless they are too long.
     pub(crate) fn leave_words(&self, words: &[u8]) {
         let layout = self.layout();
         if words.len() > WORDS {
@@ -191,32 +174,32 @@ impl StatusPage {
         layout.words.store(words.len() as u32, Ordering::Release);
     }
 
-    /// Takes the words back: the death did not happen.
+    /// Removes the words: the worker did not die.
     #[inline]
     pub(crate) fn clear_words(&self) {
         self.layout().words.store(0, Ordering::Release);
     }
 
-    /// How the worker crashed, if it noted that.
     pub(crate) fn crash(&self) -> Option<Crash> {
         let note = &self.layout().crash;
         if note.written.load(Ordering::Acquire) == 0 {
             return None;
         }
         let count = (note.count.load(Ordering::Acquire) as usize).min(FRAMES);
-        let flags = note.flags.load(Ordering::Relaxed);
+        let [signal, code, address, overflow, on_main, anchor] =
+            note.facts.each_ref().map(|fact| fact.load(Ordering::Relaxed));
         Some(Crash {
-            signal: note.signal.load(Ordering::Relaxed).cast_signed(),
-            code: note.code.load(Ordering::Relaxed).cast_signed(),
-            address: note.address.load(Ordering::Relaxed),
-            overflow: flags & OVERFLOW != 0,
-            on_main: flags & ON_MAIN != 0,
-            anchor: note.anchor.load(Ordering::Relaxed),
+            signal: signal as i32,
+            code: code as i32,
+            address,
+            overflow: overflow != 0,
+            on_main: on_main != 0,
+            anchor,
             frames: note.frames[..count].iter().map(|frame| frame.load(Ordering::Relaxed)).collect(),
         })
     }
 
-    /// The worker's side: how much memory the system says it has used at most, in KiB, before it has done anything.
+    /// The worker's side: its peak memory use, in KiB, before it has done anything.
     pub(crate) fn set_first_peak(&self, peak: u64) {
         self.layout().peak.store(peak, Ordering::Relaxed);
     }
@@ -225,7 +208,6 @@ impl StatusPage {
         self.layout().peak.load(Ordering::Relaxed)
     }
 
-    /// What the worker said before it died.
     pub(crate) fn words(&self) -> Vec<u8> {
         let layout = self.layout();
         let length = (layout.words.load(Ordering::Acquire) as usize).min(WORDS);
@@ -233,16 +215,14 @@ impl StatusPage {
     }
 }
 
-/// The worker's side.
 impl CrashSink for StatusPage {
     fn note(&self, crash: &Crash) {
         let note = &self.layout().crash;
-        note.signal.store(crash.signal.cast_unsigned(), Ordering::Relaxed);
-        note.code.store(crash.code.cast_unsigned(), Ordering::Relaxed);
-        let flags = u32::from(crash.overflow) * OVERFLOW + u32::from(crash.on_main) * ON_MAIN;
-        note.flags.store(flags, Ordering::Relaxed);
-        note.address.store(crash.address, Ordering::Relaxed);
-        note.anchor.store(crash.anchor, Ordering::Relaxed);
+        let Crash { signal, code, address, overflow, on_main, anchor, .. } = *crash;
+        let facts = [signal as u64, code as u64, address, overflow.into(), on_main.into(), anchor];
+        for (place, fact) in note.facts.iter().zip(facts) {
+            place.store(fact, Ordering::Relaxed);
+        }
         note.count.store(0, Ordering::Relaxed);
         note.written.store(1, Ordering::Release);
     }
@@ -285,7 +265,7 @@ mod tests {
         }
         assert!(!page.note_frame(0));
         assert_eq!(page.crash(), Some(crash));
-        // A page that was written over is not believed.
+        // A corrupt count is not trusted.
         page.layout().crash.count.store(u64::MAX, Ordering::Relaxed);
         assert_eq!(page.crash().unwrap().frames.len(), FRAMES);
     }

@@ -1,4 +1,4 @@
-//! The bytes of one call's arguments or of its result. A small one needs no memory of its own.
+//! The bytes of one call's arguments or of its result. A small one needs no allocation.
 
 use crate::memory::{Block, Few, cache};
 use std::ops::{Deref, Range};
@@ -9,14 +9,14 @@ pub(crate) enum Payload {
     Part(Box<PayloadPart>),
 }
 
-/// A value that ends in much plain data, which was read into memory of its own.
+/// A value that ends in much plain data, which was read into a block.
 #[derive(Debug)]
 pub(crate) struct Split {
     pub(crate) before: Vec<u8>,
     pub(crate) data: Block,
 }
 
-/// A part of some bytes, whose memory is used again.
+/// A part of a buffer, whose memory is reused.
 pub(crate) struct PayloadPart {
     bytes: Vec<u8>,
     range: Range<usize>,
@@ -29,7 +29,7 @@ impl Drop for PayloadPart {
 }
 
 impl Payload {
-    /// A part of some bytes, all of which it keeps.
+    /// A part of a buffer, all of which it keeps.
     pub(crate) fn part(bytes: Vec<u8>, range: Range<usize>) -> Self {
         Self::Part(Box::new(PayloadPart { bytes, range }))
     }
@@ -47,7 +47,7 @@ impl Default for Payload {
 }
 
 impl From<Vec<u8>> for Payload {
-    /// A small one is copied, and its vector kept for the next call that is encoded here.
+    /// A small one is copied, and its vector recycled.
     #[inline]
     fn from(bytes: Vec<u8>) -> Self {
         match Few::copy(&bytes) {

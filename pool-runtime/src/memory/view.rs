@@ -4,22 +4,20 @@ use std::ops::Deref;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-/// A reference into what an `Arc` holds, together with that `Arc`.
-///
-/// It is as cheap as a reference: what it refers to need not be looked up again.
+/// A reference into what an `Arc` holds, together with that `Arc`. To use it costs no more than a reference.
 #[derive(Debug)]
 pub(crate) struct View<T: ?Sized, H> {
     seen: NonNull<T>,
     holder: Arc<H>,
 }
 
-// SAFETY: it is an `Arc<H>` and a `&T`, and can go where both can.
+// SAFETY: it is an `Arc<H>` and a `&T`, and is `Send` and `Sync` if both are.
 unsafe impl<T: ?Sized + Sync, H: Send + Sync> Send for View<T, H> {}
 // SAFETY: as above.
 unsafe impl<T: ?Sized + Sync, H: Send + Sync> Sync for View<T, H> {}
 
 impl<T: ?Sized + 'static, H> View<T, H> {
-    /// A view of what `see` finds in the holder.
+    /// A view of what `see` returns.
     pub(crate) fn new<E>(holder: Arc<H>, see: impl FnOnce(&H) -> Result<&T, E>) -> Result<Self, E> {
         Ok(Self { seen: NonNull::from_ref(see(&holder)?), holder })
     }
@@ -33,8 +31,8 @@ impl<T: ?Sized, H> Deref for View<T, H> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        // SAFETY: `seen` was borrowed from what `holder` holds. That stays where it is and is lent to nobody mutably,
-        // as long as this `Arc` of it exists, which is never handed out but as a reference.
+        // SAFETY: `seen` was borrowed from what `holder` holds, which is neither moved nor mutably borrowed while this
+        // `Arc` of it exists. The `Arc` is never moved out.
         unsafe { self.seen.as_ref() }
     }
 }

@@ -1,4 +1,4 @@
-//! What users share between processes: values that are arguments of calls, and live in memory or in another process.
+//! Values that users share between processes: each is an argument of calls, and is not copied for them.
 
 mod shared;
 

@@ -1,6 +1,5 @@
-//! Values in memory that caller and workers share: made once, sent to any number of calls, read where they lie.
-//!
-//! A [`Shared`] is a view of a [`Region`], which travels by its number.
+//! [`Shared`]: values in shared memory, which calls pass without a copy. It is a view of a [`Region`], which travels by
+//! its number.
 
 use crate::error::{Error, Result};
 use crate::memory::View;
@@ -12,10 +11,9 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::{fmt, io};
 
-/// What can lie in shared memory: plain data, whose bytes mean the same in every process.
+/// Types that can be in shared memory: plain data, whose bytes mean the same in every process.
 ///
-/// Numbers and arrays of numbers are. A type of your own is if it derives `bytemuck`'s `NoUninit` and `AnyBitPattern`;
-/// there is nothing else to implement.
+/// Implemented for numbers, arrays of numbers, and every type that derives `bytemuck`'s `NoUninit` and `AnyBitPattern`.
 ///
 /// ```
 /// use bytemuck::{AnyBitPattern, NoUninit};
@@ -44,14 +42,13 @@ pub trait Plain: NoUninit + AnyBitPattern {}
 #[diagnostic::do_not_recommend]
 impl<T: NoUninit + AnyBitPattern> Plain for T {}
 
-/// A slice in memory that workers read where it lies: made once, and passed to any number of calls without a copy.
+/// An immutable slice in shared memory: made once, and passed to any number of calls without a copy.
 ///
-/// It is an argument as any other, by itself or inside of one, and in the task it is a slice. Whatever its length, a
-/// call with it costs no more than one with a few numbers. Cloning it does not copy the values either.
+/// Use it as any other argument, by itself or inside of one; in the task it is a slice. Whatever its length, a call with
+/// it costs no more than one with a few numbers. A clone refers to the same memory.
 ///
-/// Nobody can change it, neither here nor in a worker. The memory is freed when nobody has it any more: no clone of
-/// it, no call that was submitted with it, and no task that has kept it; also if processes are killed, as it has no
-/// name that could be left behind. Until then it is an open file in each process that has it.
+/// The memory is freed when no clone of it is left, no call that was submitted with it, and no task that has kept it. It
+/// has no name, so it is freed even if processes are killed. Until then it is an open file in each process that has it.
 ///
 /// ```
 /// use pool_runtime::Shared;
@@ -65,16 +62,13 @@ impl<T: NoUninit + AnyBitPattern> Plain for T {}
 /// # Ok::<(), pool_runtime::Error>(())
 /// ```
 ///
-/// What a task returns is sent back by value: a `Shared` in it is an error, and so is serializing one for anything but
-/// a call.
+/// It is an error to return a `Shared` from a task, or to serialize one for anything but a call.
 pub struct Shared<T: ?Sized> {
     view: View<T, Region>,
 }
 
 impl<T> Shared<[T]> {
-    /// Copies values into new shared memory.
-    ///
-    /// It takes as long as a clone of a `Vec` of them.
+    /// Copies values into new shared memory. It takes as long as a clone of a `Vec` of them.
     ///
     /// # Errors
     ///
@@ -87,7 +81,7 @@ impl<T> Shared<[T]> {
         Self::make(length, || Memory::copy(bytemuck::cast_slice(values)))
     }
 
-    /// Makes `length` values in new shared memory, from their indices.
+    /// Makes `length` values in new shared memory: `make` returns the one of each index.
     ///
     /// ```
     /// # use pool_runtime::Shared;
@@ -108,8 +102,8 @@ impl<T> Shared<[T]> {
         T: Plain,
     {
         Self::make(bytes_of::<T>(length)?, || {
-            // Not larger than the processor's cache: from there it costs less than to fill new pages in place.
-            let at_once = (PART / size_of::<T>().max(1)).max(1);
+            // Parts of 64 KiB stay in the processor's cache: to copy one costs less than to fill new pages in place.
+            let at_once = ((1 << 16) / size_of::<T>().max(1)).max(1);
             let mut draft = Draft::new(length * size_of::<T>())?;
             let mut part = Vec::with_capacity(at_once.min(length));
             for start in (0..length).step_by(at_once) {
@@ -121,10 +115,9 @@ impl<T> Shared<[T]> {
         })
     }
 
-    /// Makes new shared memory of `length` values, which are all zero until `fill` has filled them in place.
+    /// Makes `length` values in new shared memory: `fill` is called with a slice of zeros, to be filled in place.
     ///
-    /// For what is read from a file, or comes in no order; where it can be had, [`from_fn`](Self::from_fn) and
-    /// [`new`](Self::new) are faster.
+    /// For values that come in no order; [`from_fn`](Self::from_fn) and [`new`](Self::new) are faster.
     ///
     /// ```
     /// # use pool_runtime::Shared;
@@ -151,40 +144,32 @@ impl<T> Shared<[T]> {
         let length = bytes_of::<T>(length)?;
         Self::make(length, || Memory::create(length, |bytes| fill(bytemuck::cast_slice_mut(bytes))))
     }
+}
 
-    fn make(length: usize, memory: impl FnOnce() -> io::Result<Memory>) -> Result<Self>
-    where
-        T: Plain,
-    {
+impl<T: Plain> Shared<[T]> {
+    fn make(length: usize, memory: impl FnOnce() -> io::Result<Memory>) -> Result<Self> {
         let memory =
             memory().map_err(|error| Error::os(format!("cannot make {length} bytes of shared memory"), error))?;
         Self::of(register(memory)).map_err(Error::invalid)
     }
 
-    fn of(region: Arc<Region>) -> Result<Self, String>
-    where
-        T: Plain,
-    {
+    fn of(region: Arc<Region>) -> Result<Self, String> {
         let view = View::new(region, |region| bytemuck::try_cast_slice(region.memory().as_bytes()));
         let fail = |error| format!("shared memory does not hold values of `{}`: {error}", std::any::type_name::<T>());
         Ok(Self { view: view.map_err(fail)? })
     }
 }
 
-/// How many bytes are written at once where values are made one by one.
-const PART: usize = 1 << 16;
-
 fn bytes_of<T>(length: usize) -> Result<usize> {
     let name = std::any::type_name::<T>();
     if size_of::<T>() == 0 && length > 0 {
-        return Err(Error::invalid(format!("`{name}` has no size: there is nothing to share")));
+        return Err(Error::invalid(format!("`{name}` is a zero-sized type: there is nothing to share")));
     }
     if align_of::<T>() > os::MEMORY_ALIGN {
-        return Err(Error::invalid(format!("`{name}` cannot lie in shared memory: it is aligned beyond a page")));
+        return Err(Error::invalid(format!("`{name}` cannot be in shared memory: its alignment is more than a page")));
     }
-    length
-        .checked_mul(size_of::<T>())
-        .ok_or_else(|| Error::os(format!("cannot make shared memory of {length} `{name}`"), io::ErrorKind::OutOfMemory))
+    let too_much = || Error::os(format!("cannot make shared memory of {length} `{name}`"), io::ErrorKind::OutOfMemory);
+    length.checked_mul(size_of::<T>()).ok_or_else(too_much)
 }
 
 impl<T: ?Sized> Deref for Shared<T> {
@@ -201,21 +186,19 @@ impl<T: ?Sized> AsRef<T> for Shared<T> {
     }
 }
 
-/// Another holder of the same memory.
 impl<T: ?Sized> Clone for Shared<T> {
     fn clone(&self) -> Self {
         Self { view: self.view.clone() }
     }
 }
 
-/// The type and the length, not the values.
+/// Shows the type and the length, not the values.
 impl<T> fmt::Debug for Shared<[T]> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Shared<[{}]>({} values)", std::any::type_name::<T>(), self.len())
     }
 }
 
-/// Are the values equal?
 impl<T: ?Sized + PartialEq> PartialEq for Shared<T> {
     fn eq(&self, other: &Self) -> bool {
         **self == **other
@@ -233,7 +216,6 @@ impl<'s, T> IntoIterator for &'s Shared<[T]> {
     }
 }
 
-/// Copies: see [`Shared::new`].
 impl<T: Plain> TryFrom<&[T]> for Shared<[T]> {
     type Error = Error;
 
@@ -242,7 +224,6 @@ impl<T: Plain> TryFrom<&[T]> for Shared<[T]> {
     }
 }
 
-/// Copies: see [`Shared::new`].
 impl<T: Plain> TryFrom<Vec<T>> for Shared<[T]> {
     type Error = Error;
 
@@ -251,7 +232,7 @@ impl<T: Plain> TryFrom<Vec<T>> for Shared<[T]> {
     }
 }
 
-/// For the arguments of a call only: writes which memory it is, and not the values.
+/// For the arguments of a call only: writes which memory it is, not the values.
 impl<T: Plain> Serialize for Shared<[T]> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let region = self.view.holder();
@@ -279,12 +260,12 @@ impl<'de, T: Plain> Deserialize<'de> for Shared<[T]> {
         if !region.memory().is_sealed() {
             return Err(de::Error::custom("the memory of a `Shared` is not sealed: it could change"));
         }
-        match region.memory().as_bytes().len() as u64 {
-            found if found == length => Self::of(region).map_err(de::Error::custom),
-            found => {
-                Err(de::Error::custom(format!("the memory of a `Shared` has {found} bytes, and {length} were written")))
-            }
+        let found = region.memory().as_bytes().len() as u64;
+        if found != length {
+            let why = format!("the memory of a `Shared` has {found} bytes, and {length} were written");
+            return Err(de::Error::custom(why));
         }
+        Self::of(region).map_err(de::Error::custom)
     }
 }
 

@@ -77,7 +77,7 @@ impl<T: Registered> Call<'_, T> {
     #[inline]
     pub fn encode(write: impl FnOnce(&mut Writer) -> Result<(), (&'static str, CodecError)>) -> Self {
         let encoded = panic::catch(|| {
-            let mut writer = Writer::with_spare();
+            let mut writer = Writer::recycled();
             let (written, regions) = region::collect(|| write(&mut writer));
             written.map(|()| Encoded { bytes: writer.into_bytes().into(), regions })
         });

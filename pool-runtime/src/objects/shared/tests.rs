@@ -32,7 +32,7 @@ fn foreign(id: u64, values: &Shared<[f64]>) -> Vec<u8> {
 }
 
 fn fd(shared: &Shared<[f64]>) -> io::Result<Handle> {
-    shared.view.holder().handle().try_clone_to_owned()
+    shared.view.holder().memory().handle().try_clone_to_owned()
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, NoUninit, AnyBitPattern)]
@@ -203,7 +203,7 @@ fn what_is_received_lives_until_it_is_released_and_dropped() {
         move || decoded::<Shared<[f64]>>(&bytes).unwrap()
     });
     std::thread::sleep(Duration::from_millis(20));
-    passing::send(&here, &Passed::Take { id: 1001, handle: made.view.holder().handle() }).unwrap();
+    passing::send(&here, &Passed::Take { id: 1001, handle: made.view.holder().memory().handle() }).unwrap();
     assert!(inbox.receive().unwrap());
     let first = waits.join().unwrap();
     let second: Shared<[f64]> = decoded(&bytes).unwrap();

@@ -11,15 +11,24 @@
 //!
 //! Each begins at a multiple of 8 from the start of the stream.
 
-use crate::codec::Writer;
 use crate::dossier::Stage;
+use crate::memory::ALIGN;
 use crate::panic::PanicInfo;
-use crate::protocol::{Garbled, content, number, text};
+use crate::protocol::{Garbled, decoded, encoded, frame, tag};
 use crate::transport::Append;
+use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
+/// How many bytes a frame of records has before them.
+pub(crate) const REPORTS_HEAD: usize = ALIGN;
+
+/// A frame of records for transports of frames, without any yet.
+pub(crate) fn reports_frame() -> Vec<u8> {
+    frame(tag::REPORTS, &[])
+}
+
 /// How a call failed in the worker.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Failure {
     /// With a panic.
     Panicked(PanicInfo),
@@ -119,46 +128,25 @@ impl std::ops::Deref for RecordHead {
 impl Failed {
     /// The payload of its record.
     pub(crate) fn to_payload(&self) -> Vec<u8> {
-        let (kind, body): (u8, Vec<u8>) = match &self.failure {
-            Failure::Panicked(panic) => {
-                let mut writer = Writer::new();
-                let encoded = writer.value(panic);
-                debug_assert_eq!(encoded, Ok(()));
-                (1, writer.into_bytes())
-            }
-            Failure::Decode(why) => (2, why.as_bytes().to_vec()),
-            Failure::Encode(why) => (3, why.as_bytes().to_vec()),
-            Failure::Unfit(why) => (4, why.as_bytes().to_vec()),
-        };
-        let mut payload = vec![kind, self.stage as u8, self.leaving.into(), 0];
-        payload.extend_from_slice(&body);
-        payload
+        encoded(&(self.stage as u32, self.leaving, &self.failure))
     }
 
     fn from_payload(payload: &[u8]) -> Result<Self, Garbled> {
-        let [kind, stage, leaving, _] = number(payload, 0)?;
-        let body = &payload[4..];
-        let failure = match kind {
-            1 => Failure::Panicked(content(body)?),
-            2 => Failure::Decode(text(body)?),
-            3 => Failure::Encode(text(body)?),
-            4 => Failure::Unfit(text(body)?),
-            _ => return Err(Garbled("it reports an unknown failure")),
-        };
-        Ok(Self { stage: Stage::from_u32(stage.into()), leaving: leaving != 0, failure })
+        let (stage, leaving, failure) = decoded(payload)?;
+        Ok(Self { stage: Stage::from_u32(stage), leaving, failure })
     }
 }
 
 /// The head of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct ParsedHead {
-    number: u32,
+pub(crate) struct ParsedHead {
+    pub(crate) number: u32,
     kind: u32,
     /// Where the payload begins, from the beginning of the record.
-    payload: usize,
+    pub(crate) payload: usize,
     length: usize,
     /// If the payload ends in plain data.
-    bulk: Option<Bulk>,
+    pub(crate) bulk: Option<Bulk>,
 }
 
 /// The plain data in which a value ends.
@@ -212,7 +200,7 @@ impl ParsedHead {
 
     /// How many bytes the record takes, all in all.
     #[inline]
-    fn size(&self) -> usize {
+    pub(crate) fn size(&self) -> usize {
         (self.payload + self.length).next_multiple_of(8)
     }
 
@@ -267,16 +255,6 @@ pub(crate) struct RecordReader<'s> {
     at: usize,
 }
 
-/// A record of which the end has not arrived.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Unfinished {
-    pub(crate) number: u32,
-    /// How many bytes it takes, all in all, and where its payload begins.
-    pub(crate) size: usize,
-    pub(crate) payload: usize,
-    pub(crate) bulk: Option<Bulk>,
-}
-
 impl<'s> RecordReader<'s> {
     #[inline]
     pub(crate) fn new(stream: &'s [u8]) -> Self {
@@ -304,7 +282,10 @@ impl<'s> RecordReader<'s> {
         let payload = &rest[head.payload()];
         Ok(Some(match head.kind {
             FAILED => Record::Failed { number: head.number, failed: Failed::from_payload(payload)? },
-            _ => Record::Time { calls: head.number, nanos: u64::from_le_bytes(number(payload, 0)?) },
+            _ => Record::Time {
+                calls: head.number,
+                nanos: payload.first_chunk().map_or(0, |nanos| u64::from_le_bytes(*nanos)),
+            },
         }))
     }
 
@@ -330,15 +311,9 @@ impl<'s> RecordReader<'s> {
     /// # Errors
     ///
     /// It makes no sense.
-    pub(crate) fn unfinished(&self) -> Result<Option<Unfinished>, Garbled> {
+    pub(crate) fn unfinished(&self) -> Result<Option<ParsedHead>, Garbled> {
         let rest = &self.stream[self.at..];
-        let head = ParsedHead::first(rest)?.filter(|head| head.size() > rest.len() && head.kind != TIME);
-        Ok(head.map(|head| Unfinished {
-            number: head.number,
-            size: head.size(),
-            payload: head.payload,
-            bulk: head.bulk,
-        }))
+        Ok(ParsedHead::first(rest)?.filter(|head| head.size() > rest.len() && head.kind != TIME))
     }
 }
 
@@ -491,7 +466,7 @@ mod tests {
         let long = RecordHead::value(5, 1 << 40);
         let reader = RecordReader::new(&long);
         let unfinished = reader.unfinished().unwrap().unwrap();
-        assert_eq!((unfinished.number, unfinished.size), (5, 16 + (1 << 40)));
+        assert_eq!((unfinished.number, unfinished.size()), (5, 16 + (1 << 40)));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What runs in a worker: one call ([`Run`]), and many of them one after the other ([`Series`]).
+//! What runs in a worker: one call ([`Run`]), or the calls of a chunk ([`Series`]).
 
 pub(crate) mod current;
 mod reporter;
@@ -20,7 +20,7 @@ use std::fmt;
 pub enum Fault {
     /// The arguments cannot be read.
     Decode(String),
-    /// The worker's state is not what the task asks for.
+    /// The worker does not have the state, or the task, that is asked for.
     State(String),
     /// The result cannot be written.
     Encode(String),
@@ -40,9 +40,9 @@ pub struct Run<'r> {
     pub(crate) arguments: Reader<'r>,
     pub(crate) result: &'r mut Writer,
     pub(crate) state: Option<&'r mut Box<dyn Any>>,
-    /// The result, if it is a few bytes.
+    /// The result, if it is small.
     pub(crate) few: Option<Few>,
-    /// Where to note how far it is.
+    /// Where its stage is noted.
     pub(crate) page: Option<&'r StatusPage>,
 }
 
@@ -53,7 +53,7 @@ impl<'r> Run<'r> {
         self.arguments.clone()
     }
 
-    /// All arguments are read: the task runs next.
+    /// All arguments have been read, and the task runs next.
     #[doc(hidden)]
     #[inline(always)]
     pub fn start(&self, arguments: &Reader<'r>) -> Result<(), Fault> {
@@ -69,14 +69,17 @@ impl<'r> Run<'r> {
         }
     }
 
-    /// The worker's state.
     #[doc(hidden)]
     pub fn state<S: 'static>(&mut self) -> Result<&mut S, Fault> {
-        let state = self.state.as_deref_mut().ok_or_else(|| missing_state::<S>("has none"))?;
-        state.downcast_mut().ok_or_else(|| missing_state::<S>("has another"))
+        let missing = |what| {
+            let wanted = std::any::type_name::<S>();
+            Fault::State(format!("asks for the worker's state `{wanted}`, and this worker {what}"))
+        };
+        let state = self.state.as_deref_mut().ok_or_else(|| missing("has none"))?;
+        state.downcast_mut().ok_or_else(|| missing("has another"))
     }
 
-    /// The result is encoded as these few bytes.
+    /// Sets a result whose encoding is small.
     #[doc(hidden)]
     #[inline]
     pub fn finish_few(&mut self, few: Few) -> Result<(), Fault> {
@@ -84,7 +87,6 @@ impl<'r> Run<'r> {
         Ok(())
     }
 
-    /// Writes the result.
     #[doc(hidden)]
     #[inline]
     pub fn finish(&mut self, write: impl FnOnce(&mut Writer) -> Result<(), CodecError>) -> Result<(), Fault> {
@@ -107,8 +109,4 @@ impl fmt::Debug for Run<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Run")
     }
-}
-
-fn missing_state<S>(what: &str) -> Fault {
-    Fault::State(format!("asks for the worker's state `{}`, and this worker {what}", std::any::type_name::<S>()))
 }

@@ -20,7 +20,6 @@ use crate::transport::Append;
 use bytemuck::{Pod, Zeroable};
 use std::num::NonZero;
 
-/// The longest name of a task on the wire, in bytes.
 const MAX_NAME: usize = 1 << 12;
 
 /// How many bytes a frame has before its first chunk.
@@ -37,11 +36,9 @@ struct ChunkHead {
     count: u32,
     /// The length of the arguments of each call, or [`DIFFER`].
     every: u32,
-    /// The length of the task's name.
     name: u32,
     /// The position from which the ends of the arguments count.
     base: u32,
-    /// The length of all arguments.
     length: u64,
     /// Milliseconds until each call is killed, and until it is told to stop; 0 is never.
     timeout: u32,
@@ -56,7 +53,6 @@ pub(crate) fn chunk_overhead(task: &str) -> usize {
     size_of::<ChunkHead>() + task.len() + 4 * ALIGN
 }
 
-/// One call in a chunk of calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct CallHeader {
     pub(crate) job: u64,
@@ -68,13 +64,11 @@ pub(crate) struct CallHeader {
 
 /// A frame of calls that is about to be sent.
 pub(crate) trait WriteFrame {
-    /// The most bytes that it can have.
     fn most(&self) -> usize;
 
     fn write<A: Append>(&self, to: &mut A);
 }
 
-/// Writes a frame of calls, chunk by chunk.
 pub(crate) struct CallsWriter<'w, A: Append> {
     to: &'w mut A,
     name: &'static str,
@@ -86,7 +80,6 @@ impl<'w, A: Append> CallsWriter<'w, A> {
         Self { to, name: "" }
     }
 
-    /// Adds so many calls with these arguments.
     pub(crate) fn chunk(&mut self, first: CallHeader, count: u32, task: &'static str, part: PackedSlice<'_>) {
         let name = if std::ptr::eq(self.name, task) { "" } else { task };
         self.name = task;
@@ -136,7 +129,7 @@ impl<'f> ToWorker<'f> {
     }
 }
 
-/// The chunks of one frame, in the order in which they are to run.
+/// The chunks of a frame, in the order in which they run.
 #[derive(Debug)]
 pub(crate) struct Chunks<'f> {
     pub(crate) generation: u32,
@@ -144,13 +137,10 @@ pub(crate) struct Chunks<'f> {
     name: &'f str,
 }
 
-/// Calls of one task, in the order in which they are to run.
 #[derive(Debug)]
 pub(crate) struct Chunk<'f> {
     pub(crate) task: &'f str,
-    /// The first call.
     pub(crate) first: CallHeader,
-    /// The arguments of each.
     pub(crate) arguments: Slices<'f>,
 }
 

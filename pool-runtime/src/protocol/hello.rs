@@ -22,11 +22,9 @@ pub(crate) struct Hello {
     pub(crate) table: u64,
     /// The worker's generation at its seat in the pool.
     pub(crate) epoch: u32,
-    /// The name of the process.
     pub(crate) name: String,
     /// Its position in the tree: `2:1` is the first child of the second child of the first process.
     pub(crate) identity: String,
-    /// The name of the process that started it.
     pub(crate) parent_name: String,
     pub(crate) daemon: bool,
     /// How many processes are between it and the first one.
@@ -48,11 +46,7 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// Applies to this thread, and to all that it starts.
-    ///
-    /// # Errors
-    ///
-    /// A text for the parent.
+    /// Applies to this thread, and to all that it starts. The error is a text for the parent.
     pub(crate) fn take(&self) -> Result<(), String> {
         if let Some(nice) = self.nice {
             os::set_nice(nice).map_err(|error| format!("it cannot set its niceness to {nice}: {error}"))?;
@@ -73,9 +67,7 @@ impl Hello {
         frame
     }
 
-    /// # Errors
-    ///
-    /// A text for the parent, if it speaks another version of the protocol or none.
+    /// The error is a text for the parent.
     pub(crate) fn from_frame(frame: &[u8]) -> Result<Self, String> {
         let (head, content) = frame.split_at_checked(ALIGN).ok_or("the first message is too short")?;
         if head[0] != tag::HELLO || head[1..7] != MAGIC {
@@ -109,7 +101,6 @@ impl NamedCall {
     }
 }
 
-/// Why a worker is not ready.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum NotReady {
     Failed(String),

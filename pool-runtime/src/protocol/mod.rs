@@ -73,7 +73,6 @@ mod tag {
     pub(super) const REPORTS: u8 = 16;
 }
 
-/// A frame of this content.
 fn frame(tag: u8, content: &[u8]) -> Vec<u8> {
     let mut frame = Vec::with_capacity((ALIGN + content.len()).max(64));
     frame.push(tag);
@@ -82,7 +81,6 @@ fn frame(tag: u8, content: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// The tag and the content of a frame.
 fn open(frame: &[u8]) -> Result<(u8, &[u8]), Garbled> {
     let tag = *frame.first().ok_or(Garbled("it is empty"))?;
     Ok((tag, frame.get(ALIGN..).ok_or(Garbled::SHORT)?))

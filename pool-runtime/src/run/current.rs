@@ -37,12 +37,10 @@ impl JobClock {
         Self { page, task, first_job, first_number, attempt, timeout, soft_timeout, soft_at, hard_at }
     }
 
-    /// Sets the task of the next calls.
     pub(crate) fn set_task(&self, task: Option<&'static str>) {
         *lock(&self.task) = task;
     }
 
-    /// Sets the next calls.
     pub(crate) fn begin(&self, first: &CallHeader) {
         self.first_job.store(first.job, Relaxed);
         self.first_number.store(first.number, Relaxed);
@@ -77,7 +75,6 @@ impl JobClock {
     }
 }
 
-/// The clock of a worker process.
 static PROCESS: OnceLock<Arc<JobClock>> = OnceLock::new();
 
 thread_local! {
@@ -85,7 +82,6 @@ thread_local! {
     static THREAD: RefCell<Option<Arc<JobClock>>> = const { RefCell::new(None) };
 }
 
-/// Sets the clock of this process.
 pub(crate) fn process_runs(clock: Arc<JobClock>) {
     let _ = PROCESS.set(clock);
 }

@@ -40,7 +40,6 @@ pub struct Run<'r> {
     pub(crate) arguments: Reader<'r>,
     pub(crate) result: &'r mut Writer,
     pub(crate) state: Option<&'r mut Box<dyn Any>>,
-    /// The result, if it is small.
     pub(crate) few: Option<Few>,
     /// Where its stage is noted.
     pub(crate) page: Option<&'r StatusPage>,
@@ -79,7 +78,6 @@ impl<'r> Run<'r> {
         state.downcast_mut().ok_or_else(|| missing("has another"))
     }
 
-    /// Sets a result whose encoding is small.
     #[doc(hidden)]
     #[inline]
     pub fn finish_few(&mut self, few: Few) -> Result<(), Fault> {

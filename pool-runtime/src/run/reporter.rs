@@ -36,7 +36,6 @@ impl Reporter {
         Ok(())
     }
 
-    /// Adds the record of a small value.
     #[inline(always)]
     pub(crate) fn push_few(&mut self, number: u32, value: &Few) -> Result<(), String> {
         if let (Self::Ring(reports), Some(word)) = (&mut *self, value.word())
@@ -52,7 +51,6 @@ impl Reporter {
         self.push(RecordHead::value(number, value.length()), value)
     }
 
-    /// Adds the record of a value that ends in plain data.
     #[cold]
     pub(crate) fn push_bulk(&mut self, number: u32, before: &[u8], data: &Block) -> Result<(), String> {
         let head = RecordHead::bulk(number, before.len(), data.bytes().len(), data.align());

@@ -23,13 +23,10 @@ pub struct Series<'s> {
     /// Told when a call starts, if the calls have time limits.
     pub(crate) timed: Option<&'s JobClock>,
     pub(crate) arguments: Slices<'s>,
-    /// The generation and the number of the next call.
     pub(crate) next: CallId,
-    /// The number of the latest call that was claimed.
     pub(crate) claimed: &'s mut u32,
     pub(crate) page: &'s StatusPage,
     pub(crate) reporter: &'s mut Reporter,
-    /// The result of the latest call.
     pub(crate) result: &'s mut Writer,
     pub(crate) state: Option<&'s mut Box<dyn Any>>,
     /// The task uses the worker's state, which a panic may break: the worker exits after one.
@@ -40,7 +37,6 @@ pub struct Series<'s> {
 
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum SeriesEnd {
-    /// All calls have run; whether the last one returned a value.
     Through(bool),
     /// The parent has taken the remaining calls back.
     TakenBack,
@@ -137,7 +133,6 @@ impl Series<'_> {
         if self.pace.calls < self.pace.limit { Ok(()) } else { self.pace.look(self.reporter) }
     }
 
-    /// Reports that the call that has just run failed.
     #[cold]
     fn failed(&mut self, failure: Failure, leaving: bool) -> Result<(), String> {
         self.end = SeriesEnd::Through(false);

@@ -31,9 +31,7 @@ use std::time::{Duration, Instant};
 
 /// The head of every fragment, after [`MARK`].
 struct Fragment {
-    /// How many bytes of the frame come after this fragment.
     left: u64,
-    /// How many bytes the frame has in all.
     total: u64,
 }
 
@@ -64,7 +62,6 @@ impl Fragment {
     }
 }
 
-/// Both ends of both channels, in the parent.
 #[derive(Debug)]
 pub(crate) struct Pair {
     pub(crate) sender: ChannelSender,
@@ -77,7 +74,7 @@ impl Pair {
     pub(crate) fn new() -> io::Result<Self> {
         let (sender, worker_receiver) = above_standard_channel()?;
         let (worker_sender, receiver) = above_standard_channel()?;
-        let (sender, receiver) = (ChannelSender::new(sender), ChannelReceiver::new(receiver));
+        let (sender, receiver) = (ChannelSender(Mutex::new(sender)), ChannelReceiver::new(receiver));
         Ok(Self { sender, receiver, worker_receiver, worker_sender })
     }
 
@@ -93,11 +90,10 @@ pub(crate) fn inherited(reads: Handle, writes: Handle) -> io::Result<(ChannelSen
     receiver.replace(reads)?;
     let (sender, _) = above_standard_channel()?;
     sender.replace(writes)?;
-    Ok((ChannelSender::new(sender), ChannelReceiver::new(receiver)))
+    Ok((ChannelSender(Mutex::new(sender)), ChannelReceiver::new(receiver)))
 }
 
-/// A channel without the descriptors of the standard streams, which the program may have closed: what is printed would go
-/// into the channel.
+/// A channel not on the descriptors of standard streams that the program has closed: prints would go into it.
 fn above_standard_channel() -> io::Result<(Link<IpcBytesSender>, Link<IpcBytesReceiver>)> {
     let mut below = Vec::new();
     loop {
@@ -110,23 +106,14 @@ fn above_standard_channel() -> io::Result<(Link<IpcBytesSender>, Link<IpcBytesRe
     }
 }
 
-/// The end that sends.
+/// Locked while a frame is sent, so that the fragments of two frames do not mix.
 #[derive(Debug)]
-pub(crate) struct ChannelSender {
-    /// Locked while a frame is sent, so that the fragments of two frames do not mix.
-    channel: Mutex<Link<IpcBytesSender>>,
-}
-
-impl ChannelSender {
-    fn new(channel: Link<IpcBytesSender>) -> Self {
-        Self { channel: Mutex::new(channel) }
-    }
-}
+pub(crate) struct ChannelSender(Mutex<Link<IpcBytesSender>>);
 
 impl Outlet for ChannelSender {
     fn send(&self, frame: &[u8]) -> io::Result<()> {
         let room = *LONGEST - HEAD;
-        let channel = lock(&self.channel);
+        let channel = lock(&self.0);
         let held = os::SigpipeHeld::new();
         let mut fragment = Vec::with_capacity(HEAD + frame.len().min(room));
         let mut rest = frame;
@@ -154,7 +141,6 @@ impl Outlet for ChannelSender {
     }
 }
 
-/// The end that receives.
 #[derive(Debug)]
 pub(crate) struct ChannelReceiver {
     channel: Link<IpcBytesReceiver>,
@@ -163,7 +149,6 @@ pub(crate) struct ChannelReceiver {
     /// The part of a frame that has arrived, and the length of the whole.
     unfinished: Vec<u8>,
     total: u64,
-    /// The longest frame that is accepted.
     most: u64,
 }
 
@@ -178,7 +163,7 @@ impl ChannelReceiver {
         self.most = MOST_OF_AN_ANSWER;
     }
 
-    /// Shares it, and its socket with threads that only wait for something to come, or for the other side to go.
+    /// Shares it, and its socket with threads that only wait for what comes there.
     pub(crate) fn share(self) -> (Arc<Mutex<Box<dyn Inlet>>>, SharedInlet) {
         let number = self.channel.number();
         let owner: Arc<Mutex<Box<dyn Inlet>>> = Arc::new(Mutex::new(Box::new(self)));
@@ -235,8 +220,7 @@ impl ChannelReceiver {
         }
     }
 
-    /// Whether the next packet is one that ipc-channel has sent, and whole: without handles, and with its own length and
-    /// that of the bytes after its head in the head.
+    /// Whether the next packet is as ipc-channel sends it: no handles, and its head has both its lengths right.
     fn is_sound(&self) -> bool {
         match self.channel.peek() {
             Ok(packet) if packet.has_handles => false,
@@ -264,8 +248,7 @@ impl ChannelReceiver {
         }
         if first && head.left == 0 {
             return Ok(Some(Frame::new(fragment, HEAD)));
-        }
-        if rest.is_empty() {
+        } else if rest.is_empty() {
             return Err("sent a part of a message that is empty".into());
         }
         // Not reserved for the length that is announced: the buffer grows with what arrives.

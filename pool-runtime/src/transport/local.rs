@@ -14,9 +14,7 @@ use std::{fmt, io};
 #[derive(Default)]
 struct FrameQueue {
     state: Mutex<QueueState>,
-    /// A frame has come, or the queue was closed.
     changed: Condvar,
-    /// The queue was closed.
     closed: Condvar,
 }
 
@@ -28,15 +26,12 @@ struct QueueState {
     bell: Option<Box<dyn Fn(u32) + Send + Sync>>,
     /// The mark with which the bell is rung when something comes; 0 is none.
     armed: u32,
-    /// The receiver waits for a frame.
     idle: bool,
 }
 
-/// The end that sends.
 #[derive(Clone, Debug)]
 pub(crate) struct LocalSender(Arc<FrameQueue>);
 
-/// The end that receives.
 #[derive(Debug)]
 pub(crate) struct LocalReceiver {
     queue: Arc<FrameQueue>,
@@ -44,7 +39,6 @@ pub(crate) struct LocalReceiver {
     held: Vec<Arc<Region>>,
 }
 
-/// Both ends of a queue.
 pub(crate) fn queue() -> (LocalSender, LocalReceiver) {
     let queue = Arc::new(FrameQueue::default());
     (LocalSender(queue.clone()), LocalReceiver { queue, held: Vec::new() })
@@ -78,7 +72,6 @@ impl LocalSender {
         self.0.close()
     }
 
-    /// Waits until the queue is closed.
     pub(crate) fn await_close(&self) {
         let state = lock(&self.0.state);
         drop(self.0.closed.wait_while(state, |state| !state.closed).unwrap_or_else(PoisonError::into_inner));
@@ -98,7 +91,6 @@ impl LocalSender {
         }
     }
 
-    /// Whether there are frames that were not received.
     pub(crate) fn has_unread(&self) -> bool {
         !lock(&self.0.state).frames.is_empty()
     }
@@ -156,7 +148,6 @@ impl Drop for LocalReceiver {
     fn drop(&mut self) {
         self.queue.close();
         let unread = std::mem::take(&mut lock(&self.queue.state).frames);
-        // Without the lock.
         drop(unread);
     }
 }

@@ -14,7 +14,6 @@ use std::sync::Arc;
 /// The exit code of a process that was meant to be a worker and could not become one.
 pub(super) const CANNOT_WORK: i32 = 70;
 
-/// A worker's side of all that it shares with its parent.
 pub(super) struct ParentLink {
     pub(super) outlet: channel::ChannelSender,
     pub(super) inlet: channel::ChannelReceiver,
@@ -22,15 +21,11 @@ pub(super) struct ParentLink {
     pub(super) rings: Option<(ring::CallReceiver, ring::ReportSender)>,
 }
 
-/// Takes over the handles that this process was given, answers the greeting, and confines itself.
-///
-/// # Errors
-///
-/// Why it cannot be a worker.
+/// Takes over the handles, answers the greeting, and confines this process. The error is why it cannot be a worker.
 pub(super) fn connect(mark: Mark) -> Result<(ParentLink, Hello), String> {
     let fail = |what: &'static str| move |error: io::Error| format!("{what}: {error}");
     let given = mark.given.take()?;
-    // Before any others are opened here.
+    // Before this process opens any descriptor.
     let strays = given.strays();
     let Given { reads, writes, status, passed, stdout, rings } = given;
     // A test harness runs this on a thread of its own, while its first thread waits.

@@ -47,7 +47,6 @@ pub(crate) fn complain(why: &str) {
     os::write_stderr(format!("pool-runtime: process {} cannot work: {why}\n", std::process::id()).as_bytes());
 }
 
-/// Serves a parent. Returns the exit code of the process.
 fn serve(link: ParentLink, hello: &Hello) -> i32 {
     let ParentLink { outlet, mut inlet, page, rings } = link;
     identity::become_worker(hello);
@@ -85,7 +84,6 @@ fn serve(link: ParentLink, hello: &Hello) -> i32 {
     }
 }
 
-/// Makes the worker's state.
 pub(crate) fn initialize(call: &NamedCall, page: &StatusPage) -> Result<Box<dyn Any>, NotReady> {
     let body = match registry::find(&call.task).map(TaskInfo::body) {
         Some(Body::Initializer(body)) => body,
@@ -112,7 +110,6 @@ pub(crate) fn initialize(call: &NamedCall, page: &StatusPage) -> Result<Box<dyn 
     }
 }
 
-/// Whether the loop goes on after a call.
 pub(crate) enum Next {
     Continue,
     Exit(i32),
@@ -129,7 +126,6 @@ pub(crate) struct Duty {
     state: Option<Box<dyn Any>>,
     /// The result of the latest call.
     result: Writer,
-    /// Its task.
     latest: Option<&'static TaskInfo>,
     pace: Pace,
 }
@@ -202,7 +198,6 @@ impl Duty {
         memory::release();
     }
 
-    /// Drops the state. No more calls may come.
     pub(crate) fn drop_state(&mut self) {
         panic::drop_quietly(self.state.take());
     }
@@ -211,12 +206,10 @@ impl Duty {
         &self.page
     }
 
-    /// The stage of the latest call.
     pub(crate) fn stage(&self) -> Stage {
         Stage::from_u32(self.page.stage())
     }
 
-    /// Runs the calls of a frame.
     pub(crate) fn obey(&mut self, frame: &[u8]) -> Result<Next, String> {
         self.obey_with(frame, Self::run)
     }
@@ -256,7 +249,6 @@ impl Duty {
         Ok(next)
     }
 
-    /// Runs the calls of a chunk.
     pub(crate) fn run(&mut self, generation: u32, chunk: Chunk<'_>) -> Result<SeriesEnd, String> {
         self.run_with(generation, chunk, |_, run, series| run(series))
     }

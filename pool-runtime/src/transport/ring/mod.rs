@@ -37,7 +37,6 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use std::{io, ptr};
 
-/// The size of a ring in bytes.
 const CAPACITY: usize = 1 << 18;
 /// The longest frame that goes in one piece, and is read in place.
 pub(crate) const WHOLE: usize = CAPACITY / 4;
@@ -46,7 +45,7 @@ const HEAD: usize = 16;
 /// The most bytes that are read at a time from the stream of reports.
 const GULP: usize = CAPACITY / 2;
 
-/// What a worker did, or its parent, if a position or a frame in a ring is impossible.
+/// What the other side did, if a position or a frame in a ring is impossible.
 pub(crate) const CORRUPT: &str = "wrote nonsense into the memory that it shares with its parent";
 
 impl From<Corrupt> for &'static str {
@@ -78,23 +77,17 @@ pub(crate) struct RingMemory {
     control: Mapping,
     calls: Mapping,
     reports: Mapping,
-    /// In the parent until the worker is started.
     handle: Option<Handle>,
 }
 
 impl RingMemory {
     /// New memory, for the parent.
-    ///
-    /// # Errors
-    ///
-    /// The system has no memory, handles or mappings left.
     pub(crate) fn new() -> io::Result<Self> {
         let handle = sealed_memory(c"pool-rings", SIZE)?;
         let memory = Self::mapped(&handle)?;
         Ok(Self { handle: Some(handle), ..memory })
     }
 
-    /// Maps the memory that was passed to this process.
     pub(crate) fn map(handle: &Handle) -> io::Result<Self> {
         check_size(handle, SIZE)?;
         Self::mapped(handle)
@@ -109,12 +102,11 @@ impl RingMemory {
         })
     }
 
-    /// The handle to pass on, until that is done.
+    /// The handle to pass on; None once that is done.
     pub(crate) fn handle(&self) -> Option<&Handle> {
         self.handle.as_ref()
     }
 
-    /// Closes the handle, as the memory was passed on.
     pub(crate) fn close_handle(&mut self) {
         self.handle = None;
     }
@@ -131,12 +123,10 @@ impl RingMemory {
         self.control().reports.sleep(mark);
     }
 
-    /// Takes the mark back.
     pub(crate) fn disarm(&self) {
         self.control().reports.wake();
     }
 
-    /// Whether there are unread reports.
     pub(crate) fn has_reports(&self) -> bool {
         self.control().reports.has_unread()
     }
@@ -147,7 +137,6 @@ impl RingMemory {
         control.worker.is(cpu) && !control.calls.reader_sleeps()
     }
 
-    /// Tells the worker whether more threads want to run than there are processors.
     pub(crate) fn set_crowded(&self, crowded: bool) {
         let word = &self.control().crowded;
         if word.load(Ordering::Relaxed) != u32::from(crowded) {
@@ -191,7 +180,6 @@ fn copy_out(ring: &Mapping, position: u64, length: usize, to: &mut Vec<u8>) {
     }
 }
 
-/// Free memory in a ring, into which a frame is written.
 #[derive(Debug)]
 pub(crate) struct Space<'r> {
     memory: &'r RingMemory,
@@ -215,9 +203,6 @@ impl Append for Space<'_> {
     }
 }
 
-// ---- the parent's side ----
-
-/// The parent's end of the calls.
 #[derive(Debug)]
 pub(crate) struct CallSender {
     memory: Arc<RingMemory>,
@@ -295,7 +280,6 @@ impl CallSender {
     }
 }
 
-/// The parent's end of the reports.
 #[derive(Debug)]
 pub(crate) struct ReportReceiver {
     memory: Arc<RingMemory>,
@@ -343,7 +327,7 @@ impl ReportReceiver {
     }
 }
 
-/// The words on which the threads of a pool sleep, one page for all its workers.
+/// The words on which the threads of a pool sleep: one page for all its workers.
 ///
 /// A worker that writes them at random can wake a thread for nothing, or at worst hide another worker's wake-up: so
 /// nothing sleeps on them for long while calls are in flight.
@@ -360,7 +344,6 @@ pub(crate) const LEADER: u32 = 2;
 #[repr(C)]
 struct Words {
     bells: [Apart<Bell>; 2],
-    /// Of the current or the latest leader.
     leader: Processor,
 }
 
@@ -391,7 +374,6 @@ impl BellPage {
         &self.words().bells[usize::from(mark & !LAZY == LEADER)].0
     }
 
-    /// A leader listens on this processor.
     pub(crate) fn lead_on(&self, cpu: u32) {
         self.words().leader.set(cpu);
     }

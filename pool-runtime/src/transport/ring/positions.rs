@@ -34,9 +34,7 @@ pub(super) struct Apart<T>(pub(super) T);
 #[derive(Debug, Default)]
 #[repr(C)]
 pub(crate) struct Positions {
-    /// Written by the writer.
     written: Apart<AtomicU64>,
-    /// Written by the reader.
     read: Apart<AtomicU64>,
     /// The mark of a reader that goes to sleep, cleared by the side that wakes it. 0 is none.
     sleeps: Apart<AtomicU32>,
@@ -60,7 +58,6 @@ pub(crate) struct Writing<const CAPACITY: usize> {
 }
 
 impl<const CAPACITY: usize> Writing<CAPACITY> {
-    /// The position of the next byte.
     #[inline]
     pub(crate) fn position(&self) -> u64 {
         self.written
@@ -123,7 +120,6 @@ impl<const CAPACITY: usize> Writing<CAPACITY> {
     }
 }
 
-/// The reader's own position.
 #[derive(Debug, Default)]
 pub(crate) struct Reading<const CAPACITY: usize> {
     read: u64,
@@ -142,7 +138,6 @@ impl<const CAPACITY: usize> Reading<CAPACITY> {
         if self.written == self.read { self.look(ring) } else { Ok((self.written - self.read) as usize) }
     }
 
-    /// How many bytes can be read.
     pub(crate) fn look(&mut self, ring: &Positions) -> Result<usize, Corrupt> {
         let written = ring.written.0.load(Ordering::Acquire);
         if written < self.written || written - self.read > CAPACITY as u64 {

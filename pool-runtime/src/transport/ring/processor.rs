@@ -36,7 +36,6 @@ const LIVELY: u32 = 16;
 /// How long the worker stays after it has moved, as the scheduler may have a reason to move it back.
 const PATIENCE: Duration = Duration::from_millis(20);
 
-/// How a worker has slept of late.
 #[derive(Debug, Default)]
 pub(super) struct Talk {
     short_sleeps: u32,

@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 
 /// About what a wake-up takes.
 const LONGEST: Duration = Duration::from_micros(80);
-/// A shorter spin is not worth it.
 const SHORTEST: Duration = Duration::from_micros(6);
 /// A sleep of this length, the wake-up included, would have been avoided by spinning.
 const SHORT_SLEEP: Duration = Duration::from_micros(160);

@@ -68,7 +68,6 @@ impl WorkerSide {
     }
 }
 
-/// The worker's end of the calls.
 #[derive(Debug)]
 pub(crate) struct CallReceiver {
     side: WorkerSide,
@@ -99,12 +98,10 @@ impl CallReceiver {
         Ok(handled)
     }
 
-    /// Whether there is a frame.
     pub(crate) fn is_ready(&mut self) -> Result<bool, &'static str> {
         Ok(self.reading.available(&self.side.control().calls)? > 0)
     }
 
-    /// Whether there is a frame within `patience`.
     pub(crate) fn is_ready_within(&mut self, patience: Duration) -> Result<bool, &'static str> {
         if self.spin() {
             return self.is_ready();
@@ -119,7 +116,6 @@ impl CallReceiver {
         }
     }
 
-    /// Receives a frame that comes in pieces.
     fn assembled(&mut self, length: usize) -> Result<Vec<u8>, &'static str> {
         let mut frame = Vec::with_capacity(length);
         let mut left = length.next_multiple_of(ALIGN);
@@ -168,7 +164,6 @@ impl CallReceiver {
     }
 }
 
-/// The worker's end of the reports.
 #[derive(Debug)]
 pub(crate) struct ReportSender {
     side: WorkerSide,
@@ -176,8 +171,7 @@ pub(crate) struct ReportSender {
 }
 
 impl ReportSender {
-    /// Adds a record of two parts, padded to a multiple of 8 bytes, and shows it to the parent. Waits while the ring is
-    /// full.
+    /// Adds a record of two parts, padded to a multiple of 8 bytes. Waits while the ring is full.
     #[inline]
     pub(crate) fn push(&mut self, head: &[u8], payload: &[u8]) -> Result<(), &'static str> {
         let length = (head.len() + payload.len()).next_multiple_of(8);
@@ -190,8 +184,7 @@ impl ReportSender {
         Ok(())
     }
 
-    /// As [`push`](Self::push), of a head and a payload of a word each, as most small calls have; only if there is known
-    /// to be room.
+    /// As [`push`](Self::push), of a word each, as for most small calls; false if there is not known to be room.
     #[inline(always)]
     pub(crate) fn push_words(&mut self, head: [u8; 8], payload: [u8; 8]) -> bool {
         if !self.writing.has_room(16) {
@@ -243,7 +236,6 @@ impl ReportSender {
         Ok(())
     }
 
-    /// Waits until there is some room.
     fn await_room(&mut self, wanted: usize) -> Result<usize, &'static str> {
         loop {
             match self.writing.room(&self.side.control().reports, wanted)? {

@@ -13,7 +13,6 @@ use crate::dossier::Stage;
 use crate::memory::{Few, StatusPage};
 use crate::protocol::Failure;
 use std::any::Any;
-use std::fmt;
 
 /// Why a call failed in the worker without a panic.
 #[derive(Debug)]
@@ -100,11 +99,5 @@ impl From<Fault> for Failure {
             Fault::Encode(why) => Self::Encode(why),
             Fault::State(why) | Fault::Initializer(why) => Self::Unfit(why),
         }
-    }
-}
-
-impl fmt::Debug for Run<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Run")
     }
 }

@@ -14,7 +14,6 @@ use crate::run::current::JobClock;
 use crate::run::reporter::Reporter;
 use crate::run::{Fault, Run};
 use std::any::Any;
-use std::fmt;
 use std::io::Write as _;
 use std::time::{Duration, Instant};
 
@@ -152,12 +151,6 @@ impl Series<'_> {
             Ok(()) => return true,
         }
         false
-    }
-}
-
-impl fmt::Debug for Series<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Series")
     }
 }
 

@@ -15,6 +15,7 @@ use std::sync::Arc;
 pub(super) const CANNOT_WORK: i32 = 70;
 
 pub(super) struct ParentLink {
+    pub(super) hello: Hello,
     pub(super) outlet: channel::ChannelSender,
     pub(super) inlet: channel::ChannelReceiver,
     pub(super) page: Arc<StatusPage>,
@@ -22,7 +23,7 @@ pub(super) struct ParentLink {
 }
 
 /// Takes over the handles, answers the greeting, and confines this process. The error is why it cannot be a worker.
-pub(super) fn connect(mark: Mark) -> Result<(ParentLink, Hello), String> {
+pub(super) fn connect(mark: Mark) -> Result<ParentLink, String> {
     let fail = |what: &'static str| move |error: io::Error| format!("{what}: {error}");
     let given = mark.given.take()?;
     // Before this process opens any descriptor.
@@ -34,18 +35,17 @@ pub(super) fn connect(mark: Mark) -> Result<(ParentLink, Hello), String> {
     let page = Arc::new(StatusPage::map(status).map_err(fail("cannot map its status page"))?);
     page.set_first_peak(os::Usage::of_this_process().peak);
     let rings = rings.map(ring::worker_ends).transpose().map_err(fail("cannot map its rings"))?;
-    let (outlet, inlet) = channel::inherited(reads, writes).map_err(fail("cannot open its channel"))?;
-    let mut link = ParentLink { outlet, inlet, page, rings };
-    let hello = greeting(&mut link)?.and_then(|hello| confined(&hello, waiting_threads, strays).map(|()| hello));
+    let (outlet, mut inlet) = channel::inherited(reads, writes).map_err(fail("cannot open its channel"))?;
+    let hello = greeting(&mut inlet)?.and_then(|hello| confined(&hello, waiting_threads, strays).map(|()| hello));
     // From here on, decoding waits for shared memory. Not earlier: Landlock confines the calling thread and those that it
     // starts later, so a thread that runs already would not be confined.
-    watch(link.inlet.duplicate().map_err(fail("cannot watch its parent"))?, Inbox::open(passed))?;
+    watch(inlet.duplicate().map_err(fail("cannot watch its parent"))?, Inbox::open(passed))?;
     if os::parent_pid() != mark.parent {
         return Err("its parent is already gone".into());
     }
     let answer = hello.as_ref().map_or_else(|why| FromWorker::Refused(why.clone()), |_| FromWorker::Welcome);
-    link.outlet.send(&answer.to_frame()).map_err(|error| format!("cannot answer its parent: {error}"))?;
-    Ok((link, hello?))
+    outlet.send(&answer.to_frame()).map_err(|error| format!("cannot answer its parent: {error}"))?;
+    Ok(ParentLink { hello: hello?, outlet, inlet, page, rings })
 }
 
 /// Starts the thread that ends this process when the parent is gone, and takes the memory that the parent shares.
@@ -66,13 +66,13 @@ fn watch(socket: Handle, inbox: Inbox) -> Result<(), String> {
 }
 
 /// Waits for the greeting. The inner error is for the parent.
-fn greeting(link: &mut ParentLink) -> Result<Result<Hello, String>, String> {
-    let frame = match link.inlet.receive(None) {
-        Received::Frame(frame) => frame,
+fn greeting(inlet: &mut channel::ChannelReceiver) -> Result<Result<Hello, String>, String> {
+    let hello = match inlet.receive(None) {
+        Received::Frame(frame) => Hello::from_frame(&frame),
         Received::Gone | Received::Nothing => return Err("its parent is already gone".into()),
         Received::Garbled(fault) => return Err(format!("its parent {fault}")),
     };
-    Ok(Hello::from_frame(&frame).and_then(|hello| {
+    Ok(hello.and_then(|hello| {
         acceptable(&hello)?;
         hello.place.take()?;
         Ok(hello)

@@ -18,7 +18,7 @@ use crate::dossier::Stage;
 use crate::memory::{self, CallId, Hold, StatusPage};
 use crate::panic::{self, PanicInfo};
 use crate::program::Mark;
-use crate::protocol::{Chunk, FromWorker, Hello, NamedCall, NotReady, ToWorker};
+use crate::protocol::{Chunk, FromWorker, NamedCall, NotReady, ToWorker};
 use crate::run::current::{self, JobClock};
 use crate::run::{Fault, Pace, Reporter, Run, Series, SeriesEnd};
 use crate::task::{Body, TaskInfo};
@@ -35,7 +35,7 @@ use std::time::{Duration, Instant};
 
 /// Runs this process as a worker. Returns its exit code.
 pub(crate) fn work(mark: Mark) -> i32 {
-    let worked = panic::catch(|| connect(mark).map(|(link, hello)| serve(link, &hello)));
+    let worked = panic::catch(|| connect(mark).map(serve));
     worked.unwrap_or_else(|panic| Err(format!("panicked {panic}"))).unwrap_or_else(|why| {
         complain(&why);
         CANNOT_WORK
@@ -47,9 +47,9 @@ pub(crate) fn complain(why: &str) {
     os::write_stderr(format!("pool-runtime: process {} cannot work: {why}\n", std::process::id()).as_bytes());
 }
 
-fn serve(link: ParentLink, hello: &Hello) -> i32 {
-    let ParentLink { outlet, mut inlet, page, rings } = link;
-    identity::become_worker(hello);
+fn serve(link: ParentLink) -> i32 {
+    let ParentLink { hello, outlet, mut inlet, page, rings } = link;
+    identity::become_worker(&hello);
     os::name_thread(&hello.name);
     install_hook(&page, hello.single);
     let clock = Arc::new(JobClock::new(page.clone()));
@@ -72,15 +72,10 @@ fn serve(link: ParentLink, hello: &Hello) -> i32 {
         return CANNOT_WORK;
     }
     memory::set_in_worker(true);
+    let duty = |reporter| Duty::new(page, clock, reporter, hello.single, state);
     match rings {
-        Some((mut calls, reports)) => {
-            let duty = Duty::new(page, clock, Reporter::Ring(reports), hello.single, state);
-            duty.work(|duty| duty.next_in_ring(&mut calls))
-        }
-        None => {
-            let duty = Duty::new(page, clock, Reporter::frames(Box::new(outlet)), hello.single, state);
-            duty.work(|duty| duty.next_frame(&mut inlet))
-        }
+        Some((mut calls, reports)) => duty(Reporter::Ring(reports)).work(|duty| duty.next_in_ring(&mut calls)),
+        None => duty(Reporter::frames(Box::new(outlet))).work(|duty| duty.next_frame(&mut inlet)),
     }
 }
 
@@ -230,19 +225,14 @@ impl Duty {
         let mut next = Next::Continue;
         while let Some(chunk) = chunks.next().map_err(garbled)? {
             match run(self, chunks.generation, chunk)? {
-                SeriesEnd::Through(returned) if self.single => {
-                    next = Next::Exit(i32::from(!returned));
-                    break;
-                }
-                SeriesEnd::Through(_) => {}
+                SeriesEnd::Through(_) if !self.single => continue,
+                SeriesEnd::Through(returned) => next = Next::Exit(i32::from(!returned)),
                 // So were all later calls of the frame.
-                SeriesEnd::TakenBack => break,
-                SeriesEnd::Broken => {
-                    next = Next::Exit(i32::from(self.single));
-                    break;
-                }
+                SeriesEnd::TakenBack => {}
+                SeriesEnd::Broken => next = Next::Exit(i32::from(self.single)),
                 SeriesEnd::Fault(fault) => return Err(fault),
             }
+            break;
         }
         self.page.set_stage(Stage::Idle as u32);
         self.pace.look(&mut self.reporter)?;

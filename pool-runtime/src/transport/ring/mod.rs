@@ -304,15 +304,15 @@ impl ReportReceiver {
     /// Moves at most so many bytes of what has come to `to`, which has room for them. Returns how many.
     pub(crate) fn read_bulk(&mut self, most: usize, to: &mut Block) -> Result<usize, Corrupt> {
         let length = self.reading.look(&self.memory.control().reports)?.min(GULP).min(most);
-        let room = &mut to.room()[..length];
-        // SAFETY: a whole capacity is mapped from any place on, and the room has this length; the copy initializes it.
-        // If the other side writes meanwhile, they are any bytes.
-        unsafe {
-            let from = place(&self.memory.reports, self.reading.position());
-            ptr::copy_nonoverlapping(from, room.as_mut_ptr().cast(), length);
-            to.advance(length);
-        }
         if length > 0 {
+            let room = &mut to.room()[..length];
+            // SAFETY: a whole capacity is mapped from any place on, and the room has this length; the copy initializes
+            // it. If the other side writes meanwhile, they are any bytes.
+            unsafe {
+                let from = place(&self.memory.reports, self.reading.position());
+                ptr::copy_nonoverlapping(from, room.as_mut_ptr().cast(), length);
+                to.advance(length);
+            }
             self.release(length);
         }
         Ok(length)

@@ -153,9 +153,9 @@ fn read_records(stream: &[u8]) -> Vec<u32> {
             Ok(None) => match reader.unfinished() {
                 Ok(Some(record)) => {
                     let rest = stream.len() - reader.position();
-                    assert!(record.size > rest);
+                    assert!(record.size() > rest);
                     if let Some(bulk) = record.bulk {
-                        assert!(bulk.align.is_power_of_two() && bulk.at + bulk.length <= record.size);
+                        assert!(bulk.align.is_power_of_two() && bulk.at + bulk.length <= record.size());
                     }
                     seen.push(if record.bulk.is_some_and(|bulk| bulk.at <= rest) { 100 } else { 101 });
                     break;

@@ -93,7 +93,7 @@ impl Inline {
         };
         let state = made.map_err(Error::from)?;
         let records = Records::default();
-        let reporter = Reporter::Channel { outlet: Box::new(records.clone()), frame: Vec::new() };
+        let reporter = Reporter::frames(Box::new(records.clone()));
         let page = Arc::new(page);
         let clock = Arc::new(JobClock::new(page.clone()));
         let duty = Duty::new(page, clock.clone(), reporter, false, state);

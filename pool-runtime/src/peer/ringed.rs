@@ -216,7 +216,7 @@ impl Receiving {
         data.append(&self.stream[bulk.at..]);
         let before = self.stream[record.payload..bulk.at].to_vec();
         let missing = bulk.length - (there - bulk.at);
-        self.filling = record.size - bulk.at - bulk.length;
+        self.filling = record.size() - bulk.at - bulk.length;
         self.stream.clear();
         self.split = Some(SplitUnderWay { number: record.number, missing, split: Split { before, data } });
     }
@@ -227,7 +227,7 @@ impl Receiving {
         let size = match RecordReader::new(&self.stream).unfinished() {
             // For the rest of it, there will be other memory.
             Ok(Some(record)) if record.bulk.filter(is_to_be_split).is_some() => return,
-            Ok(Some(record)) => record.size.min(MOST_BELIEVED),
+            Ok(Some(record)) => record.size().min(MOST_BELIEVED),
             _ => return,
         };
         if size > KEPT && size > self.stream.capacity() {

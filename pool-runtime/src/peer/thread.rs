@@ -175,7 +175,7 @@ impl ThreadWorker {
             Some(faults) => Box::new(faults.gate()),
             None => Box::new(self.reports),
         };
-        let reporter = Reporter::Channel { outlet, frame: Vec::new() };
+        let reporter = Reporter::frames(outlet);
         let clock = Arc::new(JobClock::new(self.page.clone()));
         current::thread_runs(Some(clock.clone()));
         let mut duty = Duty::new(self.page, clock, reporter, false, state);

@@ -1,4 +1,4 @@
-//! What a worker says about its calls: a stream of records, over any transport.
+//! What a worker reports: a stream of records, over any transport.
 //!
 //! A record is 8 bytes, and its payload:
 //!
@@ -11,17 +11,24 @@
 //!
 //! Each begins at a multiple of 8 from the start of the stream.
 
-use crate::codec::Writer;
 use crate::dossier::Stage;
+use crate::memory::ALIGN;
 use crate::panic::PanicInfo;
-use crate::protocol::{Garbled, content, number, text};
+use crate::protocol::{Garbled, decoded, encoded, frame, tag};
 use crate::transport::Append;
+use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
+pub(crate) const REPORTS_HEAD: usize = ALIGN;
+
+/// A frame of records for transports of frames, without any yet.
+pub(crate) fn reports_frame() -> Vec<u8> {
+    frame(tag::REPORTS, &[])
+}
+
 /// How a call failed in the worker.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Failure {
-    /// With a panic.
     Panicked(PanicInfo),
     /// The arguments cannot be read.
     Decode(String),
@@ -31,7 +38,7 @@ pub(crate) enum Failure {
     Unfit(String),
 }
 
-/// What a worker says of a call that has no value.
+/// The end of a call without a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Failed {
     /// How far the call came.
@@ -44,15 +51,14 @@ pub(crate) struct Failed {
 const VALUE: u32 = 0;
 const FAILED: u32 = 1;
 const TIME: u32 = 2;
-/// A value whose payload ends in plain data.
+/// A value that ends in plain data.
 const BULK: u32 = 3;
 
-/// Plain data has no elements that are aligned more than a page is.
+/// The largest alignment of plain data, and the most bytes of its value before it.
 const MOST_ALIGN: usize = 4096;
-/// Before plain data, the payload of its value has no more bytes.
 const MOST_BEFORE: usize = 64;
 
-/// The payload's length follows in 8 bytes.
+/// Instead of a length that follows in 8 bytes.
 const LONG: u32 = (1 << 28) - 1;
 
 /// The beginning of a record: 8 bytes, 16, or 24.
@@ -97,7 +103,6 @@ impl RecordHead {
         (u64::from(VALUE << 28 | 8) << 32 | u64::from(number)).to_le_bytes()
     }
 
-    /// Of a call that failed.
     pub(crate) fn failed(number: u32, payload: usize) -> Self {
         Self::new(number, FAILED, payload)
     }
@@ -117,48 +122,24 @@ impl std::ops::Deref for RecordHead {
 }
 
 impl Failed {
-    /// The payload of its record.
     pub(crate) fn to_payload(&self) -> Vec<u8> {
-        let (kind, body): (u8, Vec<u8>) = match &self.failure {
-            Failure::Panicked(panic) => {
-                let mut writer = Writer::new();
-                let encoded = writer.value(panic);
-                debug_assert_eq!(encoded, Ok(()));
-                (1, writer.into_bytes())
-            }
-            Failure::Decode(why) => (2, why.as_bytes().to_vec()),
-            Failure::Encode(why) => (3, why.as_bytes().to_vec()),
-            Failure::Unfit(why) => (4, why.as_bytes().to_vec()),
-        };
-        let mut payload = vec![kind, self.stage as u8, self.leaving.into(), 0];
-        payload.extend_from_slice(&body);
-        payload
+        encoded(&(self.stage as u32, self.leaving, &self.failure))
     }
 
     fn from_payload(payload: &[u8]) -> Result<Self, Garbled> {
-        let [kind, stage, leaving, _] = number(payload, 0)?;
-        let body = &payload[4..];
-        let failure = match kind {
-            1 => Failure::Panicked(content(body)?),
-            2 => Failure::Decode(text(body)?),
-            3 => Failure::Encode(text(body)?),
-            4 => Failure::Unfit(text(body)?),
-            _ => return Err(Garbled("it reports an unknown failure")),
-        };
-        Ok(Self { stage: Stage::from_u32(stage.into()), leaving: leaving != 0, failure })
+        let (stage, leaving, failure) = decoded(payload)?;
+        Ok(Self { stage: Stage::from_u32(stage), leaving, failure })
     }
 }
 
-/// The head of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct ParsedHead {
-    number: u32,
+pub(crate) struct ParsedHead {
+    pub(crate) number: u32,
     kind: u32,
     /// Where the payload begins, from the beginning of the record.
-    payload: usize,
+    pub(crate) payload: usize,
     length: usize,
-    /// If the payload ends in plain data.
-    bulk: Option<Bulk>,
+    pub(crate) bulk: Option<Bulk>,
 }
 
 /// The plain data in which a value ends.
@@ -166,26 +147,26 @@ struct ParsedHead {
 pub(crate) struct Bulk {
     /// Where it begins, from the beginning of the record.
     pub(crate) at: usize,
-    /// How many bytes it has.
     pub(crate) length: usize,
     pub(crate) align: usize,
+}
+
+#[inline]
+fn word(bytes: &[u8], at: usize) -> Option<u64> {
+    bytes.get(at..)?.first_chunk().map(|word| u64::from_le_bytes(*word))
 }
 
 impl ParsedHead {
     /// The head at the beginning of `stream`. None if it has not arrived.
     #[inline]
     fn first(stream: &[u8]) -> Result<Option<Self>, Garbled> {
-        let Some(head) = stream.first_chunk::<8>() else { return Ok(None) };
-        let [number, word] = bytemuck::cast::<_, [[u8; 4]; 2]>(*head).map(u32::from_le_bytes);
-        let mut head = Self { number, kind: word >> 28, payload: 8, length: (word & LONG) as usize, bulk: None };
-        if head.length == LONG as usize {
-            let Some(length) = stream[8..].first_chunk() else { return Ok(None) };
-            let length = u64::from_le_bytes(*length);
-            head.payload = 16;
-            head.length = usize::try_from(length)
-                .ok()
-                .filter(|length| *length < isize::MAX as usize / 2)
-                .ok_or(Garbled("it is too long"))?;
+        let Some(first) = word(stream, 0) else { return Ok(None) };
+        let (number, length) = (first as u32, (first >> 32) as u32 & LONG);
+        let mut head = Self { number, kind: (first >> 60) as u32, payload: 8, length: length as usize, bulk: None };
+        if length == LONG {
+            let Some(length) = word(stream, 8) else { return Ok(None) };
+            let length = usize::try_from(length).ok().filter(|length| *length < isize::MAX as usize / 2);
+            (head.payload, head.length) = (16, length.ok_or(Garbled("it is too long"))?);
         }
         match head.kind {
             VALUE | FAILED => {}
@@ -196,9 +177,8 @@ impl ParsedHead {
                 if head.payload != 16 {
                     return Err(nonsense);
                 }
-                let Some(words) = stream.get(16..).and_then(|rest| rest.first_chunk::<8>()) else { return Ok(None) };
-                let [before, align] =
-                    bytemuck::cast::<_, [[u8; 4]; 2]>(*words).map(|word| u32::from_le_bytes(word) as usize);
+                let Some(words) = word(stream, 16) else { return Ok(None) };
+                let (before, align) = (words as u32 as usize, (words >> 32) as usize);
                 if before > head.length.min(MOST_BEFORE) || !align.is_power_of_two() || align > MOST_ALIGN {
                     return Err(nonsense);
                 }
@@ -212,7 +192,7 @@ impl ParsedHead {
 
     /// How many bytes the record takes, all in all.
     #[inline]
-    fn size(&self) -> usize {
+    pub(crate) fn size(&self) -> usize {
         (self.payload + self.length).next_multiple_of(8)
     }
 
@@ -226,33 +206,32 @@ impl ParsedHead {
         self.payload..self.payload + self.length
     }
 
-    /// How many values follow on this one, of the next calls and of the same length, whole in the stream that begins
-    /// with this record.
+    /// How many values of the next calls and of the same length follow this one in its stream.
     #[inline]
     fn alike_behind(&self, stream: &[u8]) -> u32 {
         let size = self.size();
-        let word = |at: usize| {
-            stream.get(at..at + 8).and_then(|word| word.first_chunk()).map(|word| u64::from_le_bytes(*word))
-        };
-        let (Some(first), true) = (word(0), self.payload == 8 && self.is_value()) else { return 0 };
+        let (Some(first), true) = (word(stream, 0), self.payload == 8 && self.is_value()) else { return 0 };
         let most = (stream.len() / size).saturating_sub(1).min((u32::MAX - self.number) as usize);
         // The number is the lower half of the word, which for these goes up by one at a time.
-        (1..=most).take_while(|index| word(index * size) == Some(first + *index as u64)).count() as u32
+        (1..=most).take_while(|index| word(stream, index * size) == Some(first + *index as u64)).count() as u32
     }
 }
 
-/// What a worker says, before it starts the next call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Record<'s> {
-    /// Calls have ended with values.
     Values(Values<'s>),
-    /// A call has failed.
-    Failed { number: u32, failed: Failed },
+    Failed {
+        number: u32,
+        failed: Failed,
+    },
     /// So many calls, of which the latest was the last, took so many nanoseconds.
-    Time { calls: u32, nanos: u64 },
+    Time {
+        calls: u32,
+        nanos: u64,
+    },
 }
 
-/// The records of values of calls with consecutive numbers: whole, and checked once.
+/// The records of the values of consecutive calls, whole and checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Values<'s> {
     first: u32,
@@ -267,16 +246,6 @@ pub(crate) struct RecordReader<'s> {
     at: usize,
 }
 
-/// A record of which the end has not arrived.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Unfinished {
-    pub(crate) number: u32,
-    /// How many bytes it takes, all in all, and where its payload begins.
-    pub(crate) size: usize,
-    pub(crate) payload: usize,
-    pub(crate) bulk: Option<Bulk>,
-}
-
 impl<'s> RecordReader<'s> {
     #[inline]
     pub(crate) fn new(stream: &'s [u8]) -> Self {
@@ -288,11 +257,7 @@ impl<'s> RecordReader<'s> {
         self.at
     }
 
-    /// The next record, if all of it has arrived; values of consecutive calls together.
-    ///
-    /// # Errors
-    ///
-    /// It makes no sense.
+    /// The next record, if all of it has arrived; values of consecutive calls together. The error is a malformed one.
     #[inline]
     pub(crate) fn next(&mut self) -> Result<Option<Record<'s>>, Garbled> {
         let rest = &self.stream[self.at..];
@@ -304,7 +269,7 @@ impl<'s> RecordReader<'s> {
         let payload = &rest[head.payload()];
         Ok(Some(match head.kind {
             FAILED => Record::Failed { number: head.number, failed: Failed::from_payload(payload)? },
-            _ => Record::Time { calls: head.number, nanos: u64::from_le_bytes(number(payload, 0)?) },
+            _ => Record::Time { calls: head.number, nanos: word(payload, 0).unwrap_or_default() },
         }))
     }
 
@@ -314,7 +279,7 @@ impl<'s> RecordReader<'s> {
         loop {
             let rest = &self.stream[self.at..];
             let next = first.wrapping_add(count);
-            // What makes no sense is found when it is read for itself.
+            // A malformed record is an error when it is the next one.
             let head = ParsedHead::first(rest).ok().flatten();
             let fits = |head: &ParsedHead| head.is_value() && head.number == next && head.size() <= rest.len();
             let Some(head) = head.filter(fits).filter(|_| count < u32::MAX / 2) else { break };
@@ -325,25 +290,14 @@ impl<'s> RecordReader<'s> {
         Values { first, count, bytes: &self.stream[begin..self.at] }
     }
 
-    /// The record whose end has not arrived, if enough of its beginning has.
-    ///
-    /// # Errors
-    ///
-    /// It makes no sense.
-    pub(crate) fn unfinished(&self) -> Result<Option<Unfinished>, Garbled> {
+    /// The record whose end has not arrived, if its head has. The error is a malformed one.
+    pub(crate) fn unfinished(&self) -> Result<Option<ParsedHead>, Garbled> {
         let rest = &self.stream[self.at..];
-        let head = ParsedHead::first(rest)?.filter(|head| head.size() > rest.len() && head.kind != TIME);
-        Ok(head.map(|head| Unfinished {
-            number: head.number,
-            size: head.size(),
-            payload: head.payload,
-            bulk: head.bulk,
-        }))
+        Ok(ParsedHead::first(rest)?.filter(|head| head.size() > rest.len() && head.kind != TIME))
     }
 }
 
 impl<'s> Values<'s> {
-    /// The number of the first call, and how many they are.
     pub(crate) fn first(&self) -> u32 {
         self.first
     }
@@ -357,13 +311,11 @@ impl<'s> Values<'s> {
         self.bytes.len()
     }
 
-    /// The payloads, in the order of the calls.
     #[inline]
     pub(crate) fn payloads(&self) -> Payloads<'s> {
         Payloads { rest: self.bytes, left: self.count, alike: 0, size: 0, payload: 0..0 }
     }
 
-    /// The payload of the first.
     #[inline]
     pub(crate) fn payload(&self) -> &'s [u8] {
         self.payloads().next().unwrap_or_default()
@@ -434,7 +386,6 @@ pub(crate) struct StoredValues {
 }
 
 impl StoredValues {
-    /// With room for so many bytes of records.
     pub(crate) fn with_capacity(bytes: usize) -> Self {
         Self { count: 0, bytes: Vec::with_capacity(bytes) }
     }
@@ -491,7 +442,7 @@ mod tests {
         let long = RecordHead::value(5, 1 << 40);
         let reader = RecordReader::new(&long);
         let unfinished = reader.unfinished().unwrap().unwrap();
-        assert_eq!((unfinished.number, unfinished.size), (5, 16 + (1 << 40)));
+        assert_eq!((unfinished.number, unfinished.size()), (5, 16 + (1 << 40)));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The job that runs here, as its task can ask: which it is, and how long it may take.
+//! The job that runs on this thread or in this process, as its task sees it: its number, its deadline.
 
 use crate::memory::StatusPage;
 use crate::os;
@@ -13,43 +13,34 @@ use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-/// What a worker knows of the call that it runs. Written by the thread that runs the calls, read by all.
+/// The call that a worker runs, and its deadlines. Written by the thread that runs the calls, read by all.
 pub(crate) struct JobClock {
     page: Arc<StatusPage>,
     task: Mutex<Option<&'static str>>,
-    /// The job of the first call of the chunk, and its number.
+    /// Of the first call of the chunk.
     first_job: AtomicU64,
     first_number: AtomicU32,
     attempt: AtomicU32,
     /// Nanoseconds; 0 if there is no limit.
     timeout: AtomicU64,
     soft_timeout: AtomicU64,
-    /// Of the call that runs: when the task is to be told, and when its worker is killed. 0 is never.
+    /// When the task that runs is told to stop, and when its worker is killed. 0 is never.
     soft_at: AtomicU64,
     hard_at: AtomicU64,
 }
 
 impl JobClock {
     pub(crate) fn new(page: Arc<StatusPage>) -> Self {
-        Self {
-            page,
-            task: Mutex::default(),
-            first_job: AtomicU64::new(0),
-            first_number: AtomicU32::new(0),
-            attempt: AtomicU32::new(0),
-            timeout: AtomicU64::new(0),
-            soft_timeout: AtomicU64::new(0),
-            soft_at: AtomicU64::new(0),
-            hard_at: AtomicU64::new(0),
-        }
+        let [first_job, timeout, soft_timeout, soft_at, hard_at] = [const { AtomicU64::new(0) }; 5];
+        let [first_number, attempt] = [const { AtomicU32::new(0) }; 2];
+        let task = Mutex::default();
+        Self { page, task, first_job, first_number, attempt, timeout, soft_timeout, soft_at, hard_at }
     }
 
-    /// The calls that come next are of this task.
     pub(crate) fn set_task(&self, task: Option<&'static str>) {
         *lock(&self.task) = task;
     }
 
-    /// The calls that come next are these.
     pub(crate) fn begin(&self, first: &CallHeader) {
         self.first_job.store(first.job, Relaxed);
         self.first_number.store(first.number, Relaxed);
@@ -62,7 +53,7 @@ impl JobClock {
         self.hard_at.store(0, Relaxed);
     }
 
-    /// A call that is limited in time is about to start.
+    /// Called before a call that has time limits starts.
     pub(crate) fn start(&self) {
         let now = os::monotonic();
         let at = |limit: &AtomicU64| match limit.load(Relaxed) {
@@ -84,33 +75,31 @@ impl JobClock {
     }
 }
 
-/// Of a worker process.
 static PROCESS: OnceLock<Arc<JobClock>> = OnceLock::new();
 
 thread_local! {
-    /// Of a thread that runs calls in a process that is no worker.
+    /// The clock of a thread that runs calls in a process that is no worker.
     static THREAD: RefCell<Option<Arc<JobClock>>> = const { RefCell::new(None) };
 }
 
-/// This process runs calls.
 pub(crate) fn process_runs(clock: Arc<JobClock>) {
     let _ = PROCESS.set(clock);
 }
 
-/// This thread runs calls, or none any more. Returns what it was before.
+/// Sets or removes the clock of this thread. Returns the previous one.
 pub(crate) fn thread_runs(clock: Option<Arc<JobClock>>) -> Option<Arc<JobClock>> {
     THREAD.try_with(|thread| thread.replace(clock)).ok().flatten()
 }
 
-/// The job that runs here, as its task sees it: see [`current_job`].
+/// The job that is running, as its task sees it: see [`current_job`].
 #[derive(Clone)]
 pub struct CurrentJob {
     running: Option<(Arc<JobClock>, u64)>,
 }
 
-/// The job of which this is a part: which it is, whether it should come to an end, and how to ask for more time.
+/// The job that is running: its number, whether it should stop, and how to ask for more time.
 ///
-/// In a worker it is known to all threads that a task starts; outside of a task there is no job, and nothing to stop.
+/// In a worker process, all threads that a task starts see it. Outside of a task there is no job.
 ///
 /// ```
 /// # use pool_runtime::{Pool, Result, current_job, enter, task};
@@ -118,7 +107,7 @@ pub struct CurrentJob {
 /// #[task(timeout = "10s", soft_timeout = "50ms")]
 /// fn search() -> u64 {
 ///     let mut tried = 0;
-///     // Told to stop, it returns what it has; one that goes on is killed after ten seconds.
+///     // A task that does not stop when it is told to is killed after ten seconds.
 ///     while !current_job().is_cancelled() {
 ///         tried += 1;
 ///     }
@@ -140,7 +129,7 @@ pub fn current_job() -> CurrentJob {
 
 impl CurrentJob {
     /// The job's number in its pool, as [`Job::id`](crate::Job::id); `None` outside of a task. Each call of a `map` has
-    /// one of its own.
+    /// its own number.
     pub fn id(&self) -> Option<u64> {
         self.running.as_ref().map(|(_, job)| *job)
     }
@@ -151,8 +140,7 @@ impl CurrentJob {
         *lock(&clock.task)
     }
 
-    /// Which attempt at it this is: more than 1 if it is [tried again](crate::PoolBuilder::retries). 0 outside of a
-    /// task.
+    /// The number of this attempt: more than 1 if the job is [retried](crate::PoolBuilder::retries), 0 outside of a task.
     pub fn attempt(&self) -> u32 {
         self.running.as_ref().map_or(0, |(clock, _)| clock.attempt.load(Relaxed))
     }
@@ -161,23 +149,22 @@ impl CurrentJob {
         self.running.as_ref().is_some_and(|(clock, job)| !clock.is_running() || clock.job() != *job)
     }
 
-    /// Should it come to an end? True after its soft time-out, and for a handle that is kept longer than the job lasts.
+    /// Whether the job should stop: true after its soft timeout, and when the job has ended.
     pub fn is_cancelled(&self) -> bool {
         let Some((clock, _)) = &self.running else { return false };
         let soft_at = clock.soft_at.load(Relaxed);
         self.is_over() || (soft_at != 0 && os::monotonic() >= soft_at)
     }
 
-    /// How long until its worker is killed; `None` if there is no time-out.
+    /// The time until its worker is killed; `None` without a timeout.
     pub fn remaining(&self) -> Option<Duration> {
         let (clock, _) = self.running.as_ref()?;
         let hard_at = clock.hard_at.load(Relaxed);
         (hard_at != 0).then(|| Duration::from_nanos(hard_at.saturating_sub(os::monotonic())))
     }
 
-    /// Asks to be told to stop no earlier than after `time` from now; the worker is then killed as much later as the
-    /// time-out is longer than the soft one. Returns whether it may: only a call that has a soft time-out can ask for
-    /// more time, and only while it runs.
+    /// Postpones the soft timeout to at least `time` from now; the timeout follows it at the same distance as before.
+    /// Returns false, without any effect, if the job has no soft timeout or does not run any more.
     pub fn extend_deadline(&self, time: Duration) -> bool {
         let Some((clock, _)) = self.running.as_ref().filter(|_| !self.is_over()) else { return false };
         let (soft, hard) = (clock.soft_timeout.load(Relaxed), clock.timeout.load(Relaxed));

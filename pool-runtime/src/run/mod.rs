@@ -1,4 +1,4 @@
-//! What runs in a worker: one call ([`Run`]), and many of them one after the other ([`Series`]).
+//! What runs in a worker: one call ([`Run`]), or the calls of a chunk ([`Series`]).
 
 pub(crate) mod current;
 mod reporter;
@@ -13,14 +13,13 @@ use crate::dossier::Stage;
 use crate::memory::{Few, StatusPage};
 use crate::protocol::Failure;
 use std::any::Any;
-use std::fmt;
 
 /// Why a call failed in the worker without a panic.
 #[derive(Debug)]
 pub enum Fault {
     /// The arguments cannot be read.
     Decode(String),
-    /// The worker's state is not what the task asks for.
+    /// The worker does not have the state, or the task, that is asked for.
     State(String),
     /// The result cannot be written.
     Encode(String),
@@ -40,9 +39,8 @@ pub struct Run<'r> {
     pub(crate) arguments: Reader<'r>,
     pub(crate) result: &'r mut Writer,
     pub(crate) state: Option<&'r mut Box<dyn Any>>,
-    /// The result, if it is a few bytes.
     pub(crate) few: Option<Few>,
-    /// Where to note how far it is.
+    /// Where its stage is noted.
     pub(crate) page: Option<&'r StatusPage>,
 }
 
@@ -53,7 +51,7 @@ impl<'r> Run<'r> {
         self.arguments.clone()
     }
 
-    /// All arguments are read: the task runs next.
+    /// All arguments have been read, and the task runs next.
     #[doc(hidden)]
     #[inline(always)]
     pub fn start(&self, arguments: &Reader<'r>) -> Result<(), Fault> {
@@ -69,14 +67,16 @@ impl<'r> Run<'r> {
         }
     }
 
-    /// The worker's state.
     #[doc(hidden)]
     pub fn state<S: 'static>(&mut self) -> Result<&mut S, Fault> {
-        let state = self.state.as_deref_mut().ok_or_else(|| missing_state::<S>("has none"))?;
-        state.downcast_mut().ok_or_else(|| missing_state::<S>("has another"))
+        let missing = |what| {
+            let wanted = std::any::type_name::<S>();
+            Fault::State(format!("asks for the worker's state `{wanted}`, and this worker {what}"))
+        };
+        let state = self.state.as_deref_mut().ok_or_else(|| missing("has none"))?;
+        state.downcast_mut().ok_or_else(|| missing("has another"))
     }
 
-    /// The result is encoded as these few bytes.
     #[doc(hidden)]
     #[inline]
     pub fn finish_few(&mut self, few: Few) -> Result<(), Fault> {
@@ -84,7 +84,6 @@ impl<'r> Run<'r> {
         Ok(())
     }
 
-    /// Writes the result.
     #[doc(hidden)]
     #[inline]
     pub fn finish(&mut self, write: impl FnOnce(&mut Writer) -> Result<(), CodecError>) -> Result<(), Fault> {
@@ -101,14 +100,4 @@ impl From<Fault> for Failure {
             Fault::State(why) | Fault::Initializer(why) => Self::Unfit(why),
         }
     }
-}
-
-impl fmt::Debug for Run<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Run")
-    }
-}
-
-fn missing_state<S>(what: &str) -> Fault {
-    Fault::State(format!("asks for the worker's state `{}`, and this worker {what}", std::any::type_name::<S>()))
 }

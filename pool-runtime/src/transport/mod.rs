@@ -1,69 +1,80 @@
 //! How frames travel between two processes.
 //!
-//! A transport carries whole frames of any size, in order, each way; it knows nothing of what is in them. Above it
-//! nobody knows which one is used: a worker is reached through an [`Outlet`] and heard through an [`Inlet`].
+//! A transport carries whole frames of any size, in order, each way; it knows nothing of their content. The layers above
+//! do not know which transport is used: they send through an [`Outlet`] and receive through an [`Inlet`].
 //!
 //! | | |
 //! |---|---|
 //! | [`channel`] | ipc-channel: a socket each way |
-//! | [`ring`] | shared memory: a ring of bytes each way |
-//! | [`local`] | no process is left: a queue each way, between two threads |
+//! | [`ring`] | shared memory: a ring of bytes each way, with ends of its own kind |
+//! | [`local`] | two threads of one process: a queue each way |
 
 pub(crate) mod channel;
+#[cfg(all(test, not(loom)))]
+mod conformance;
 pub(crate) mod local;
 pub(crate) mod ring;
-
-pub(crate) use ring::Append;
 
 use crate::memory::region::Region;
 use std::sync::Arc;
 use std::time::Instant;
 use std::{fmt, io};
 
-/// Where frames go in. Shared between threads; the frames of two threads do not mix.
+/// The sending end of a transport.
+///
+/// - A frame arrives whole or not at all, whatever its size: also an empty one.
+/// - The frames of one thread arrive in the order in which they were sent; those of several threads do not mix.
+/// - Sending blocks only while the other side does not read and the transport is full. A few frames of at most
+///   [`unhindered`](Self::unhindered) bytes never fill it.
+/// - Once the other side is gone, sending is an error: never a signal, a panic, or a wait without an end.
+/// - What was sent before this end is closed arrives.
 pub(crate) trait Outlet: Send + Sync + fmt::Debug {
-    /// Sends a frame. Blocks while the other side does not read and what lies between is full.
+    /// Sends a frame.
     ///
     /// # Errors
     ///
-    /// The other side is gone, or the system is out of something.
+    /// The other side is gone, or the system has no resources left.
     fn send(&self, frame: &[u8]) -> io::Result<()>;
 
-    /// As [`send`](Self::send); where the other side is in this process, it keeps `held` for as long as it is busy with
-    /// the frame. Elsewhere there is nothing to keep.
+    /// As [`send`](Self::send). If the other side is in this process, it keeps `held` while it works on the frame.
     fn send_with(&self, frame: Vec<u8>, held: Vec<Arc<Region>>) -> io::Result<()> {
         drop(held);
         self.send(&frame)
     }
 
-    /// How many bytes a frame may have to be sent without waiting for the other side to read, as long as no more than a
-    /// handful of frames are under way.
+    /// The largest frame, in bytes, that is sent without waiting for the other side to read, as long as only a few are
+    /// in flight.
     fn unhindered(&self) -> usize;
 }
 
-/// What comes out of an [`Inlet`].
-#[derive(Debug)]
-pub(crate) enum Received {
-    /// A frame.
-    Frame(Frame),
-    /// Nothing more will come: the other side is gone, and all that it sent has been received.
-    Gone,
-    /// Nothing came in time.
-    Nothing,
-    /// Something came that is no frame.
-    Garbled(String),
-}
-
-/// Where frames come out. For one thread.
+/// The receiving end of a transport, for one thread.
+///
+/// - It returns the frames that were sent, with the same bytes and in the same order.
+/// - It waits for the next frame until the deadline, or for ever without one. A deadline in the past is a mere look,
+///   which does not miss a frame that has arrived.
+/// - [`Gone`](Received::Gone) comes only after all frames that were sent, and then every time.
+/// - No input makes it panic, hang, or allocate much more memory than has arrived.
 pub(crate) trait Inlet: Send + fmt::Debug {
     /// The next frame; waits for it at most until `deadline`.
     fn receive(&mut self, deadline: Option<Instant>) -> Received;
 
-    /// The other side works from now on: what it sends may be of any length.
+    /// The other side is past the handshake: its frames may be of any length.
     fn works(&mut self) {}
 }
 
-/// A frame as it arrived: some bytes of a transport may stand before it.
+/// What an [`Inlet`] has received.
+#[derive(Debug)]
+pub(crate) enum Received {
+    Frame(Frame),
+    /// The other side is gone, and all that it sent has been received.
+    Gone,
+    /// Nothing came in time.
+    Nothing,
+    /// Something that is no frame.
+    Garbled(String),
+}
+
+/// A received frame, behind the bytes that a transport may have put before it.
 #[derive(Debug)]
 pub(crate) struct Frame {
     bytes: Vec<u8>,
@@ -81,5 +92,24 @@ impl std::ops::Deref for Frame {
     type Target = [u8];
     fn deref(&self) -> &[u8] {
         &self.bytes[self.start..]
+    }
+}
+
+/// Where a frame is written: a vector, or the memory of a ring.
+pub(crate) trait Append {
+    fn put(&mut self, bytes: &[u8]);
+    /// Adds zeros up to a multiple of so many bytes.
+    fn pad(&mut self, to: usize);
+}
+
+impl Append for Vec<u8> {
+    #[inline]
+    fn put(&mut self, bytes: &[u8]) {
+        self.extend_from_slice(bytes);
+    }
+
+    #[inline]
+    fn pad(&mut self, to: usize) {
+        self.resize(self.len().next_multiple_of(to), 0);
     }
 }

@@ -6,8 +6,8 @@
 //!                  takes shared memory when it arrives, also while a call waits for it
 //! ```
 //!
-//! The main thread runs the user's code and nothing else runs it. A report leaves before the next call is claimed, so
-//! that a death costs one call. A worker never returns to the program's own `main`: whatever happens, it exits.
+//! Only the main thread runs the user's code. A report leaves before the next call is claimed, so that a death costs one
+//! call. A worker never returns to the program's own `main`: it always exits.
 //!
 //! This module never imports the pool: it knows its parent only by what arrives.
 
@@ -18,11 +18,13 @@ use crate::dossier::Stage;
 use crate::memory::{self, CallId, Hold, StatusPage};
 use crate::panic::{self, PanicInfo};
 use crate::program::Mark;
-use crate::protocol::{Chunk, FromWorker, Hello, NamedCall, NotReady, ToWorker};
+use crate::protocol::{Chunk, FromWorker, NamedCall, NotReady, ToWorker};
 use crate::run::current::{self, JobClock};
 use crate::run::{Fault, Pace, Reporter, Run, Series, SeriesEnd};
 use crate::task::{Body, TaskInfo};
-use crate::transport::{Inlet, Outlet, Received, channel, ring};
+use crate::transport::channel::ChannelReceiver;
+use crate::transport::ring::CallReceiver;
+use crate::transport::{Inlet, Outlet, Received};
 use crate::worker::connect::{CANNOT_WORK, ParentLink, connect};
 use crate::{identity, os, registry};
 use std::any::Any;
@@ -31,79 +33,57 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// Does a worker's whole work. Returns the exit code of the process.
+/// Runs this process as a worker. Returns its exit code.
 pub(crate) fn work(mark: Mark) -> i32 {
-    match panic::catch(|| connect(mark).map(|(link, hello)| Worker { link, hello, state: None }.run())) {
-        Ok(Ok(code)) => code,
-        Ok(Err(why)) => {
-            complain(&why);
-            CANNOT_WORK
-        }
-        Err(panic) => {
-            complain(&format!("panicked {panic}"));
-            CANNOT_WORK
-        }
-    }
+    let worked = panic::catch(|| connect(mark).map(serve));
+    worked.unwrap_or_else(|panic| Err(format!("panicked {panic}"))).unwrap_or_else(|why| {
+        complain(&why);
+        CANNOT_WORK
+    })
 }
 
-/// Tells whoever reads standard error why this process is no worker.
+/// Prints to standard error why this process cannot be a worker.
 pub(crate) fn complain(why: &str) {
     os::write_stderr(format!("pool-runtime: process {} cannot work: {why}\n", std::process::id()).as_bytes());
 }
 
-struct Worker {
-    link: ParentLink,
-    hello: Hello,
-    state: Option<Box<dyn Any>>,
-}
-
-impl Worker {
-    fn run(mut self) -> i32 {
-        identity::become_worker(&self.hello);
-        os::name_thread(&self.hello.name);
-        install_hook(&self.link.page, self.hello.single);
-        let clock = Arc::new(JobClock::new(self.link.page.clone()));
-        current::process_runs(clock.clone());
-        if !self.hello.single {
-            // Ctrl-C reaches every process of the program. Whether that ends it is for the parent to say.
-            os::outlive_interrupts();
+fn serve(link: ParentLink) -> i32 {
+    let ParentLink { hello, outlet, mut inlet, page, rings } = link;
+    identity::become_worker(&hello);
+    os::name_thread(&hello.name);
+    install_hook(&page, hello.single);
+    let clock = Arc::new(JobClock::new(page.clone()));
+    current::process_runs(clock.clone());
+    if !hello.single {
+        // Ctrl-C reaches every process of the program. The parent decides whether it ends this one.
+        os::outlive_interrupts();
+    }
+    os::fault::install(page.clone());
+    let (mut state, mut answer) = (None, FromWorker::Ready);
+    if hello.has_initializer {
+        let Received::Frame(frame) = inlet.receive(None) else { return CANNOT_WORK };
+        let Ok(call) = NamedCall::from_frame(&frame) else { return CANNOT_WORK };
+        match initialize(&call, &page) {
+            Ok(made) => state = Some(made),
+            Err(why) => answer = FromWorker::NotReady(why),
         }
-        os::fault::install(self.link.page.clone());
-        if self.hello.has_initializer {
-            let call = match self.link.inlet.receive(None) {
-                Received::Frame(frame) => NamedCall::from_frame(&frame),
-                _ => return CANNOT_WORK,
-            };
-            let Ok(call) = call else { return CANNOT_WORK };
-            let answer = match initialize(&call, &self.link.page) {
-                Ok(state) => {
-                    self.state = Some(state);
-                    FromWorker::Ready
-                }
-                Err(why) => FromWorker::NotReady(why),
-            };
-            if self.link.outlet.send(&answer.to_frame()).is_err() || answer != FromWorker::Ready {
-                return CANNOT_WORK;
-            }
-        } else if self.link.outlet.send(&FromWorker::Ready.to_frame()).is_err() {
-            return CANNOT_WORK;
-        }
-        let ParentLink { outlet, inlet, page, rings } = self.link;
-        let (calls, reporter) = match rings {
-            Some((incoming, outgoing)) => (Calls::Ring(incoming), Reporter::Ring(outgoing)),
-            None => (Calls::Channel(inlet), Reporter::Channel { outlet: Box::new(outlet), frame: Vec::new() }),
-        };
-        Duty::new(page, clock, reporter, self.hello.single, self.state).do_it(calls)
+    }
+    if outlet.send(&answer.to_frame()).is_err() || answer != FromWorker::Ready {
+        return CANNOT_WORK;
+    }
+    memory::set_in_worker(true);
+    let duty = |reporter| Duty::new(page, clock, reporter, hello.single, state);
+    match rings {
+        Some((mut calls, reports)) => duty(Reporter::Ring(reports)).work(|duty| duty.next_in_ring(&mut calls)),
+        None => duty(Reporter::frames(Box::new(outlet))).work(|duty| duty.next_frame(&mut inlet)),
     }
 }
 
-/// Makes the worker's state.
 pub(crate) fn initialize(call: &NamedCall, page: &StatusPage) -> Result<Box<dyn Any>, NotReady> {
-    let failed = |why: String| NotReady::Failed(why);
-    let info = registry::find(&call.task)
-        .ok_or_else(|| failed(format!("this worker knows no initializer `{}`", call.task)))?;
-    let Body::Initializer(body) = info.body() else {
-        return Err(failed(format!("`{}` is not an initializer", call.task)));
+    let body = match registry::find(&call.task).map(TaskInfo::body) {
+        Some(Body::Initializer(body)) => body,
+        Some(_) => return Err(NotReady::Failed(format!("`{}` is not an initializer", call.task))),
+        None => return Err(NotReady::Failed(format!("this worker knows no initializer `{}`", call.task))),
     };
     let hold = Hold::default();
     let mut run = Run {
@@ -116,7 +96,7 @@ pub(crate) fn initialize(call: &NamedCall, page: &StatusPage) -> Result<Box<dyn 
     match panic::catch(|| body(&mut run)) {
         Ok(Ok(state)) => Ok(state),
         Ok(Err(Fault::Decode(why) | Fault::State(why) | Fault::Encode(why) | Fault::Initializer(why))) => {
-            Err(failed(why))
+            Err(NotReady::Failed(why))
         }
         Err(panic) => {
             page.clear_words();
@@ -125,22 +105,14 @@ pub(crate) fn initialize(call: &NamedCall, page: &StatusPage) -> Result<Box<dyn 
     }
 }
 
-/// Where calls come from.
-enum Calls {
-    Channel(channel::ChannelReceiver),
-    Ring(ring::CallReceiver),
-}
-
-/// Whether the loop goes on after a call.
 pub(crate) enum Next {
     Continue,
     Exit(i32),
 }
 
-/// What a worker does once it is ready: runs calls and reports them.
+/// Runs calls and reports them: what a worker does once it is ready.
 pub(crate) struct Duty {
     page: Arc<StatusPage>,
-    /// What is known of the calls that run.
     clock: Arc<JobClock>,
     /// The number of the latest call that was claimed.
     claimed: u32,
@@ -149,20 +121,19 @@ pub(crate) struct Duty {
     state: Option<Box<dyn Any>>,
     /// The result of the latest call.
     result: Writer,
-    /// The task of the latest call.
     latest: Option<&'static TaskInfo>,
     pace: Pace,
 }
 
-/// What runs one call of a task, and what runs several.
+/// Runs one call of a task, or several.
 pub(crate) type One = fn(&mut Run<'_>) -> Result<(), Fault>;
 pub(crate) type Many = fn(&mut Series<'_>);
 
-/// More memory is not kept for results when there is nothing to do.
+/// The capacity of the result's buffer that an idle worker keeps.
 const KEPT: usize = 1 << 16;
-/// Nor is more kept at any time.
+/// The capacity that any worker keeps.
 const MOST_KEPT: usize = 1 << 27;
-/// There is nothing to do when nothing came for so long.
+/// A worker that has received nothing for so long is idle.
 const IDLE: Duration = Duration::from_secs(5);
 
 impl Duty {
@@ -177,39 +148,51 @@ impl Duty {
         Self { page, clock, claimed: 0, reporter, single, state, result, latest: None, pace }
     }
 
-    /// Runs calls until the parent says that there are no more, or is gone. Returns the exit code.
-    fn do_it(mut self, mut calls: Calls) -> i32 {
-        memory::set_in_worker(true);
-        loop {
-            let next = match &mut calls {
-                Calls::Ring(incoming) => self.next_in_ring(incoming),
-                Calls::Channel(inlet) => match inlet.receive(memory::trim().then(|| Instant::now() + IDLE)) {
-                    Received::Frame(frame) => self.obey(&frame),
-                    Received::Nothing => {
-                        self.give_back();
-                        Ok(Next::Continue)
-                    }
-                    Received::Gone => return 0,
-                    Received::Garbled(fault) => Err(format!("its parent {fault}")),
-                },
-            };
-            match next {
+    /// Runs `next` until the parent says that there are no more calls, or is gone. Returns the exit code.
+    fn work(mut self, mut next: impl FnMut(&mut Self) -> Result<Next, String>) -> i32 {
+        let ended = loop {
+            match next(&mut self) {
                 Ok(Next::Continue) => {}
-                Ok(Next::Exit(code)) => {
-                    let flushed = self.reporter.flush(true);
-                    // What the state closes or writes when it is dropped belongs to an orderly end.
-                    self.drop_state();
-                    return if flushed.is_ok() { code } else { CANNOT_WORK };
-                }
+                Ok(Next::Exit(code)) => break self.reporter.flush(true).map(|()| code),
                 Err(fault) => {
                     complain(&fault);
                     return CANNOT_WORK;
                 }
             }
+        };
+        // An orderly end: what the state closes or writes when it is dropped belongs to it.
+        self.drop_state();
+        ended.unwrap_or(CANNOT_WORK)
+    }
+
+    fn next_frame(&mut self, calls: &mut ChannelReceiver) -> Result<Next, String> {
+        match calls.receive(memory::trim().then(|| Instant::now() + IDLE)) {
+            Received::Frame(frame) => self.obey(&frame),
+            Received::Nothing => {
+                self.release_memory();
+                Ok(Next::Continue)
+            }
+            Received::Gone => Ok(Next::Exit(0)),
+            Received::Garbled(fault) => Err(format!("its parent {fault}")),
         }
     }
 
-    /// Drops the state: no more calls will come.
+    fn next_in_ring(&mut self, calls: &mut CallReceiver) -> Result<Next, String> {
+        if !calls.is_ready()? {
+            self.reporter.flush(true)?;
+            if (self.result.capacity() > KEPT || memory::trim()) && !calls.is_ready_within(IDLE)? {
+                self.release_memory();
+            }
+        }
+        calls.next(|frame| self.obey(frame))?
+    }
+
+    /// Frees cached memory, as the worker is idle.
+    fn release_memory(&mut self) {
+        self.result = Writer::new();
+        memory::release();
+    }
+
     pub(crate) fn drop_state(&mut self) {
         panic::drop_quietly(self.state.take());
     }
@@ -218,25 +201,8 @@ impl Duty {
         &self.page
     }
 
-    /// How far the latest call is.
     pub(crate) fn stage(&self) -> Stage {
         Stage::from_u32(self.page.stage())
-    }
-
-    fn next_in_ring(&mut self, incoming: &mut ring::CallReceiver) -> Result<Next, String> {
-        if !incoming.is_ready()? {
-            self.reporter.flush(true)?;
-            if (self.result.capacity() > KEPT || memory::trim()) && !incoming.is_ready_within(IDLE)? {
-                self.give_back();
-            }
-        }
-        incoming.next(|frame| self.obey(frame))?
-    }
-
-    /// There is nothing to do: memory for large values is not kept.
-    fn give_back(&mut self) {
-        self.result = Writer::new();
-        memory::release();
     }
 
     pub(crate) fn obey(&mut self, frame: &[u8]) -> Result<Next, String> {
@@ -259,31 +225,25 @@ impl Duty {
         let mut next = Next::Continue;
         while let Some(chunk) = chunks.next().map_err(garbled)? {
             match run(self, chunks.generation, chunk)? {
-                SeriesEnd::Through(returned) if self.single => {
-                    next = Next::Exit(i32::from(!returned));
-                    break;
-                }
-                SeriesEnd::Through(_) => {}
-                // All that comes later in the frame was taken back too.
-                SeriesEnd::TakenBack => break,
-                SeriesEnd::Broken => {
-                    next = Next::Exit(i32::from(self.single));
-                    break;
-                }
+                SeriesEnd::Through(_) if !self.single => continue,
+                SeriesEnd::Through(returned) => next = Next::Exit(i32::from(!returned)),
+                // So were all later calls of the frame.
+                SeriesEnd::TakenBack => {}
+                SeriesEnd::Broken => next = Next::Exit(i32::from(self.single)),
                 SeriesEnd::Fault(fault) => return Err(fault),
             }
+            break;
         }
         self.page.set_stage(Stage::Idle as u32);
         self.pace.look(&mut self.reporter)?;
         Ok(next)
     }
 
-    /// Runs the calls of a chunk.
     pub(crate) fn run(&mut self, generation: u32, chunk: Chunk<'_>) -> Result<SeriesEnd, String> {
         self.run_with(generation, chunk, |_, run, series| run(series))
     }
 
-    /// As [`run`](Self::run), where `with` is given what runs one call, what runs all of them, and the calls.
+    /// As [`run`](Self::run), where `with` is given the task, compiled for one call and for many, and the calls.
     #[inline]
     pub(crate) fn run_with(
         &mut self,
@@ -291,16 +251,13 @@ impl Duty {
         chunk: Chunk<'_>,
         with: impl FnOnce(One, Many, &mut Series<'_>),
     ) -> Result<SeriesEnd, String> {
-        let info = match self.latest.filter(|latest| latest.name() == chunk.task) {
-            Some(info) => Some(info),
-            None => {
-                // What a look at the clock says is said of one task.
-                self.pace.look(&mut self.reporter)?;
-                self.latest = registry::find(chunk.task);
-                self.clock.set_task(self.latest.map(TaskInfo::name));
-                self.latest
-            }
-        };
+        if self.latest.is_none_or(|latest| latest.name() != chunk.task) {
+            // A report of time is of calls of one task.
+            self.pace.look(&mut self.reporter)?;
+            self.latest = registry::find(chunk.task);
+            self.clock.set_task(self.latest.map(TaskInfo::name));
+        }
+        let info = self.latest;
         if self.result.capacity() > MOST_KEPT {
             self.result = Writer::new();
         }
@@ -318,19 +275,21 @@ impl Duty {
             pace: &mut self.pace,
             end: SeriesEnd::Through(false),
         };
-        match info.map(TaskInfo::body) {
-            Some(Body::Task(one, many)) => with(*one, *many, &mut series),
-            Some(Body::Initializer(_)) => {
-                series.refuse(&format!("`{}` is an initializer, which cannot be called", chunk.task));
+        let why = match info.map(TaskInfo::body) {
+            Some(Body::Task(one, many)) => {
+                with(*one, *many, &mut series);
+                return Ok(series.end);
             }
-            None => series.refuse(&format!("this worker knows no task `{}`", chunk.task)),
-        }
+            Some(Body::Initializer(_)) => format!("`{}` is an initializer, which cannot be called", chunk.task),
+            None => format!("this worker knows no task `{}`", chunk.task),
+        };
+        series.run(|_| Err(Fault::State(why.clone())));
         Ok(series.end)
     }
 }
 
-/// Panics become values; they are printed only where nobody gets the value at once: in a process of its own, and on the
-/// user's own threads. One panic is one write, so that those of several processes do not mix.
+/// Panics become values. They are printed only where nobody receives the value at once: in a process of its own, and on
+/// threads that the user has started. A panic is one write, so that those of several processes do not mix.
 fn install_hook(page: &Arc<StatusPage>, single: bool) {
     let page = page.clone();
     let main = std::thread::current().id();

@@ -1,25 +1,23 @@
-//! Two that talk to each other on one processor.
+//! On which processors the two sides run.
 //!
-//! The scheduler likes to wake a process on the processor of the one that wakes it. While it does, spinning is worse
-//! than useless: what one waits for cannot happen before it goes to sleep. So each side says where it runs, and sleeps
-//! at once if the other runs there too. That is best for a call now and then, as a processor that sleeps takes long to
-//! wake up. In a lively talk, two processors are a good deal faster; and as the scheduler sees two processes that
-//! hardly do anything, the worker moves away by itself.
+//! The scheduler tends to wake a process on the processor of the one that wakes it. Spinning is useless there: the other
+//! side cannot run before this one sleeps. So each side publishes its processor, and sleeps at once if the other runs
+//! there too. That is best for occasional calls, as an idle processor takes long to wake up. For frequent calls, two
+//! processors are much faster, but the scheduler sees two processes that hardly run: so the worker moves away itself.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-/// Where a side runs. Zero at first: nobody knows.
+/// The processor on which a side runs. Zero at first: unknown.
 #[derive(Debug, Default)]
 #[repr(C, align(128))]
 pub(super) struct Processor(AtomicU32);
 
 impl Processor {
-    /// The calling thread runs there.
     #[inline]
     pub(super) fn set(&self, cpu: u32) {
         let known = cpu.wrapping_add(1);
-        // Reading what others read too costs nothing.
+        // A load keeps the cache line shared, where a store would not.
         if self.0.load(Ordering::Relaxed) != known {
             self.0.store(known, Ordering::Relaxed);
         }
@@ -31,14 +29,13 @@ impl Processor {
     }
 }
 
-/// A sleep in a lively talk is no longer.
+/// The longest of the short sleeps that show frequent calls.
 const PAUSE: Duration = Duration::from_micros(200);
-/// So many short sleeps one after the other make a lively talk.
+/// How many short sleeps in a row show frequent calls.
 const LIVELY: u32 = 16;
-/// The scheduler may have its reasons: moving away is not tried again and again.
+/// How long the worker stays after it has moved, as the scheduler may have a reason to move it back.
 const PATIENCE: Duration = Duration::from_millis(20);
 
-/// What a worker knows of its talk with its parent.
 #[derive(Debug, Default)]
 pub(super) struct Talk {
     short_sleeps: u32,
@@ -46,7 +43,7 @@ pub(super) struct Talk {
 }
 
 impl Talk {
-    /// The worker has slept for so long, and woken up beside its parent, or not. Is it to move away?
+    /// Whether the worker is to move away, after it has slept for so long and woken up `beside` its parent or not.
     pub(super) fn is_to_move(&mut self, beside: bool, slept: Duration) -> bool {
         if !beside || slept > PAUSE {
             self.short_sleeps = 0;

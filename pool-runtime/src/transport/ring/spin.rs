@@ -1,24 +1,23 @@
 //! A short wait without sleeping, which learns whether it pays.
 //!
-//! To be woken takes 30 to 100 µs and a system call on either side; what is waited for often comes within one. Whoever
-//! spins for as long as a wake-up takes, and then sleeps, never loses more than half. Two things make it a loss all the
-//! same: another thread that wants this processor, and a peer that regularly takes longer. The first shows as a gap
-//! between two looks at the clock, and stops all spinning for a while; the second as spins that end for nothing, each
-//! of which makes the next one shorter, down to none. A sleep that turns out to have been short makes them long again.
+//! A wake-up takes 30 to 100 µs and a system call on either side; what is waited for often comes within one. Spinning for
+//! as long as a wake-up takes, and then sleeping, costs at most twice as much as the better choice. It is a loss if
+//! another thread wants this processor, or if the peer regularly takes longer. The first shows as a gap between two reads
+//! of the clock, and stops all spinning for a while; the second as spins that end for nothing, each of which halves the
+//! next one, down to none. A short sleep restores the full length.
 
 use std::time::{Duration, Instant};
 
 /// About what a wake-up takes.
 const LONGEST: Duration = Duration::from_micros(80);
-/// Less is not worth it.
 const SHORTEST: Duration = Duration::from_micros(6);
 /// A sleep of this length, the wake-up included, would have been avoided by spinning.
 const SHORT_SLEEP: Duration = Duration::from_micros(160);
-/// Between two looks at the clock; a longer gap is a time slice of another thread: interrupts take less.
+/// A longer gap between two reads of the clock is a time slice of another thread: interrupts take less.
 const GAP: Duration = Duration::from_micros(300);
-/// How long not to spin once another thread was found to want the processor.
+/// How long not to spin after another thread was found to want the processor.
 const CROWDED: Duration = Duration::from_millis(2);
-/// How many looks at the memory come between two at the clock.
+/// How many looks at the memory come between two reads of the clock.
 const LOOKS: u32 = 40;
 
 #[derive(Debug)]
@@ -40,44 +39,45 @@ impl Spin {
         if self.limit.is_zero() {
             return false;
         }
-        // What is about to come comes before the clock is worth a look.
-        for _ in 0..LOOKS {
-            std::hint::spin_loop();
-            if ready() {
-                self.limit = LONGEST;
-                return true;
-            }
+        let mut looks = || {
+            (0..LOOKS).any(|_| {
+                std::hint::spin_loop();
+                ready()
+            })
+        };
+        // Before the clock is read, which takes longer than what is about to come.
+        let found = looks() || self.wait_by_clock(looks);
+        if found {
+            self.limit = LONGEST;
         }
-        let begun = Instant::now();
-        if self.crowded_until.is_some_and(|until| begun < until) {
+        found
+    }
+
+    fn wait_by_clock(&mut self, mut looks: impl FnMut() -> bool) -> bool {
+        let began = Instant::now();
+        if self.crowded_until.is_some_and(|until| began < until) {
             return false;
         }
-        let mut last = begun;
-        loop {
-            for _ in 0..LOOKS {
-                std::hint::spin_loop();
-                if ready() {
-                    self.limit = LONGEST;
-                    return true;
-                }
-            }
+        let mut last = began;
+        while !looks() {
             let now = Instant::now();
             if now - last > GAP {
                 self.crowded_until = Some(now + CROWDED);
                 return false;
             }
-            if now - begun > self.limit {
+            if now - began > self.limit {
                 self.limit = if self.limit > SHORTEST { self.limit / 2 } else { Duration::ZERO };
                 return false;
             }
             last = now;
         }
+        true
     }
 
-    /// A sleep took so long.
+    /// Learns from a sleep that took so long.
     pub(crate) fn slept(&mut self, time: Duration) {
         if time < SHORT_SLEEP {
-            // At once: where both sides spin too briefly, each finds the other asleep, for ever.
+            // At once: if both sides spun too briefly, each would always find the other asleep.
             self.limit = LONGEST;
         }
     }

@@ -1,34 +1,8 @@
 //! Both ends of the rings in one process, beside a plain queue.
 
+use crate::transport::conformance::Random;
 use crate::transport::ring::*;
 use std::collections::VecDeque;
-
-struct Random(u64);
-
-impl Random {
-    fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
-    }
-
-    fn below(&mut self, limit: usize) -> usize {
-        // xorshift64*
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 16) as usize % limit.max(1)
-    }
-
-    /// Mostly short, sometimes longer than a ring.
-    fn bytes(&mut self) -> Vec<u8> {
-        let length = match self.below(40) {
-            0 => self.below(3 * CALLS),
-            1..=4 => self.below(WHOLE + 1),
-            _ => self.below(200),
-        };
-        let first = self.below(256);
-        (0..length).map(|at| (first + at) as u8).collect()
-    }
-}
 
 fn ends() -> (CallSender, ReportReceiver, CallReceiver, ReportSender, Arc<BellPage>) {
     let memory = RingMemory::new().unwrap();
@@ -39,44 +13,6 @@ fn ends() -> (CallSender, ReportReceiver, CallReceiver, ReportSender, Arc<BellPa
     };
     let memory = Arc::new(memory);
     (CallSender::new(memory.clone()), ReportReceiver::new(memory), incoming, outgoing, Arc::new(bells))
-}
-
-/// Sends, waiting for the bell while there is no room.
-fn send(calls: &mut CallSender, bells: &BellPage, frame: &[u8]) {
-    loop {
-        let seen = bells.seen(LEADER);
-        let sent = |calls: &mut CallSender| match frame.len() <= WHOLE {
-            true => calls.send(frame.len(), |space| space.put(frame)).unwrap(),
-            false => calls.send_in_pieces(frame).unwrap(),
-        };
-        if sent(calls) {
-            return;
-        }
-        calls.await_room();
-        if sent(calls) {
-            return;
-        }
-        bells.wait(LEADER, seen, None);
-    }
-}
-
-#[test]
-fn frames_arrive_as_from_a_queue() {
-    for seed in 1..8 {
-        let (mut calls, _, mut incoming, _, bells) = ends();
-        let mut random = Random::new(seed);
-        let frames: Vec<_> = (0..400).map(|_| random.bytes()).collect();
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                for frame in &frames {
-                    assert_eq!(incoming.next(|arrived| arrived == frame), Ok(true));
-                }
-            });
-            for frame in &frames {
-                send(&mut calls, &bells, frame);
-            }
-        });
-    }
 }
 
 #[test]
@@ -92,7 +28,7 @@ fn whatever_order_writer_and_reader_take_turns_in() {
                 if calls.send(frame.len(), |space| space.put(&frame)).unwrap() {
                     queue.push_back(frame);
                 } else {
-                    assert!(queue.iter().map(Vec::len).sum::<usize>() + WHOLE + 4 * 16 * queue.len() > CALLS / 2);
+                    assert!(queue.iter().map(Vec::len).sum::<usize>() + WHOLE + 4 * 16 * queue.len() > CAPACITY / 2);
                 }
             } else if let Some(frame) = queue.pop_front() {
                 assert_eq!(incoming.next(|arrived| arrived == frame), Ok(true));

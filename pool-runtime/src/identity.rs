@@ -34,7 +34,7 @@ pub(crate) fn build() -> Option<u64> {
     })
 }
 
-/// A process of the tree that this library started, as that process or its child sees it.
+/// The name, pid and kind of a process that this library started, or of the first one.
 ///
 /// ```
 /// # use pool_runtime::{Process, Result, current_process, enter, task};
@@ -59,7 +59,7 @@ pub struct ProcessInfo {
 }
 
 impl ProcessInfo {
-    /// The name that it was started with; `MainProcess` for the first one.
+    /// The name; `MainProcess` for the first process.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -69,7 +69,7 @@ impl ProcessInfo {
         self.pid
     }
 
-    /// Was it started as a daemonic process, which ends when its parent's `main` returns?
+    /// Whether it is daemonic: it ends when its parent's `main` returns.
     pub fn daemon(&self) -> bool {
         self.daemon
     }
@@ -112,7 +112,7 @@ pub(crate) fn become_worker(hello: &Hello) {
     });
 }
 
-/// This process, as the one who started it named it.
+/// This process.
 pub fn current_process() -> &'static ProcessInfo {
     &identity().own
 }
@@ -132,9 +132,8 @@ pub(crate) fn next_identity() -> String {
     }
 }
 
-/// How many processors this process may use: the machine's, less what its CPU affinity or its cgroup's quota forbid.
-///
-/// This is how many workers a [`Pool`](crate::Pool) has if nobody says otherwise. At least 1.
+/// How many processors this process may use by its CPU affinity and its cgroup's quota, at least 1: the default number
+/// of workers of a [`Pool`](crate::Pool).
 pub fn cpu_count() -> usize {
     os::cpu_count()
 }

@@ -1,4 +1,4 @@
-//! How a process starts: its environment, directory, processors, niceness and standard streams; and how often.
+//! How a process starts: environment, directory, processors, niceness and standard streams. And how often.
 
 use crate::error::{Error, Result};
 use crate::os;
@@ -7,9 +7,8 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// The options of one worker's process: see [`PoolBuilder::each_worker`](crate::PoolBuilder::each_worker).
-///
-/// They begin as the pool's builder sets them for all workers.
+/// The options of one worker's process, which begin as the pool's builder sets them: see
+/// [`PoolBuilder::each_worker`](crate::PoolBuilder::each_worker).
 #[derive(Clone, Debug, Default)]
 #[must_use = "what is chosen counts only if it is returned"]
 pub struct WorkerOptions {

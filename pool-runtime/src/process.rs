@@ -26,7 +26,6 @@ use crate::sync::lock;
 use crate::task::{Body, RawCall, TaskCall};
 use std::fmt;
 use std::io::{PipeReader, PipeWriter};
-use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -163,15 +162,9 @@ impl<R> Process<R> {
         let Body::Task(body, _) = call.task.body() else {
             return Err(Error::invalid("is an initializer, which cannot be called").of_task(call.task.name()));
         };
-        let mut result = Writer::new();
-        let hold = Hold::default();
-        let mut run = Run {
-            arguments: Reader::of_arguments(&arguments.bytes, &hold),
-            result: &mut result,
-            state: None,
-            few: None,
-            page: None,
-        };
+        let (mut result, hold) = (Writer::new(), Hold::default());
+        let arguments = Reader::of_arguments(&arguments.bytes, &hold);
+        let mut run = Run { arguments, result: &mut result, state: None, few: None, page: None };
         let returned = body(&mut run);
         let few = run.few;
         let failure = match returned {
@@ -180,8 +173,7 @@ impl<R> Process<R> {
             Err(fault) => fault.into(),
         };
         let stage = if matches!(failure, Failure::Encode(_)) { Stage::Encoding } else { Stage::Decoding };
-        let failed = Error::from(Failed { stage, leaving: false, failure });
-        Err(failed.of_task(call.task.name()))
+        Err(Error::from(Failed { stage, leaving: false, failure }).of_task(call.task.name()))
     }
 
     /// Starts the process.
@@ -230,7 +222,7 @@ impl<R> Process<R> {
                 return Err(Error::os("cannot start the thread that attends to a process", error));
             }
         }
-        Ok(RunningProcess { child, decode: self.decode, pipes, value: PhantomData })
+        Ok(RunningProcess { child, decode: self.decode, pipes })
     }
 }
 
@@ -268,7 +260,6 @@ pub struct RunningProcess<R> {
     child: Arc<Running>,
     decode: Decode<R>,
     pipes: StdPipes,
-    value: PhantomData<fn() -> R>,
 }
 
 impl<R> RunningProcess<R> {
@@ -296,7 +287,8 @@ impl<R> RunningProcess<R> {
     /// `None` while it runs, or if something else in this program took its exit status.
     pub fn exit_code(&self) -> Option<i32> {
         self.child.process.has_ended();
-        exit_code(&self.child.process)
+        let status = self.child.process.status()?;
+        status.code().or_else(|| status.signal().map(|signal| -signal))
     }
 
     /// Waits until the process has ended, and returns the target's result. It can be called more than once, and from
@@ -366,24 +358,19 @@ impl<R> RunningProcess<R> {
 
     /// Takes the pipe from its standard output, if it was started with [`Stdio::piped`].
     pub fn take_stdout(&mut self) -> Option<PipeReader> {
-        self.pipes.stdout.take()
+        self.pipes.outputs[0].take()
     }
 
     /// Takes the pipe from its standard error, if it was started with [`Stdio::piped`].
     pub fn take_stderr(&mut self) -> Option<PipeReader> {
-        self.pipes.stderr.take()
+        self.pipes.outputs[1].take()
     }
-}
-
-fn exit_code(child: &Child) -> Option<i32> {
-    let status = child.status()?;
-    status.code().or_else(|| status.signal().map(|signal| -signal))
 }
 
 impl<R> fmt::Display for RunningProcess<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "<Process {} ", self.name())?;
-        match (self.is_alive(), exit_code(&self.child.process)) {
+        match (self.is_alive(), self.exit_code()) {
             (true, _) => f.write_str("started")?,
             (false, None | Some(0)) => f.write_str("stopped")?,
             (false, Some(code)) => write!(f, "stopped[{code}]")?,

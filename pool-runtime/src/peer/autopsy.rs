@@ -10,7 +10,7 @@ use std::time::Duration;
 pub(crate) const LAST_BREATH: Duration = Duration::from_secs(2);
 
 impl Launched {
-    /// Waits until everything that the process printed has been passed on. The process has ended.
+    /// Waits until everything that the process, which has ended, printed is passed on.
     pub(crate) fn drain(&self) {
         if let Some(relay) = &self.relay {
             self.strands.iter().flatten().for_each(|strand| relay.drain(strand, self.launch.is_in_test()));

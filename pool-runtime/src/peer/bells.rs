@@ -18,11 +18,7 @@ pub(crate) enum Bells {
 }
 
 impl Bells {
-    /// For workers that are reached through sockets.
-    ///
-    /// # Errors
-    ///
-    /// The system has no descriptors left.
+    /// For workers that are reached through sockets. Fails if the system has no descriptors left.
     pub(crate) fn of_sockets() -> io::Result<Self> {
         Ok(Self::Sockets([Poller::new()?, Poller::new()?]))
     }
@@ -32,7 +28,6 @@ impl Bells {
         matches!(self, Self::Sockets(_))
     }
 
-    /// Wakes the thread that sleeps with this mark.
     pub(crate) fn ring(&self, mark: u32) {
         match self {
             Self::Words(bells) => bells.ring(mark),

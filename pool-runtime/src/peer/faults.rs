@@ -1,11 +1,11 @@
 //! Injects faults into calls: drawn from a seed, and carried out around the worker's own loop.
 //!
-//! A call's fate is a hash of the seed, its job, and how many workers this job has lost so far. That count takes the
-//! place of the attempt, which does not change when a worker is lost before the call starts: the same fate would be
-//! drawn for ever. Time has no part in it, so the same seed and submissions make the same faults.
+//! A call's fate is a hash of the seed, its job, and how many workers the job has lost so far. (The attempt does not
+//! count those that were lost before the call started.) So the same seed and submissions make the same faults, at any
+//! speed.
 //!
-//! A worker is lost as a thread is: the [`Gate`] holds back its report, and the thread ends after it has noted the stage
-//! at which a process would have been killed. The attendant finds out as it does of any other.
+//! To lose a worker, the [`Gate`] holds back its report, and the thread notes the stage at which a process would have
+//! been killed, and ends.
 
 use crate::dossier::Stage;
 use crate::memory::packed::Slices;
@@ -25,7 +25,6 @@ use std::time::Duration;
 /// The longest delay, in milliseconds.
 const LATEST: u64 = 5;
 
-/// What becomes of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
     Fine,
@@ -69,7 +68,6 @@ impl Fate {
     }
 }
 
-/// What the faults of a pool are drawn from.
 #[derive(Debug)]
 pub(crate) struct Plan {
     seed: u64,
@@ -101,25 +99,20 @@ fn mixed(number: u64) -> u64 {
 }
 
 /// Where reports pass: late, or not at all.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Gate {
     reports: LocalSender,
-    state: Arc<GateState>,
-}
-
-#[derive(Debug, Default)]
-struct GateState {
     shut: AtomicBool,
     /// The delay of the next report, in milliseconds.
     delay: AtomicU64,
 }
 
-impl Outlet for Gate {
+impl Outlet for Arc<Gate> {
     fn send(&self, frame: &[u8]) -> io::Result<()> {
-        if self.state.shut.load(Ordering::Relaxed) {
+        if self.shut.load(Ordering::Relaxed) {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
-        std::thread::sleep(Duration::from_millis(self.state.delay.swap(0, Ordering::Relaxed)));
+        std::thread::sleep(Duration::from_millis(self.delay.swap(0, Ordering::Relaxed)));
         self.reports.send(frame)
     }
 
@@ -128,21 +121,19 @@ impl Outlet for Gate {
     }
 }
 
-/// The faults of one thread.
 pub(super) struct Faults {
     plan: Arc<Plan>,
     thread: Arc<Lifeline>,
-    gate: Gate,
+    gate: Arc<Gate>,
 }
 
 impl Faults {
     pub(super) fn new(plan: Arc<Plan>, thread: Arc<Lifeline>) -> Self {
-        let gate = Gate { reports: thread.reports.clone(), state: Arc::default() };
-        Self { plan, thread, gate }
+        let gate = Gate { reports: thread.reports.clone(), shut: AtomicBool::new(false), delay: AtomicU64::new(0) };
+        Self { plan, thread, gate: Arc::new(gate) }
     }
 
-    /// Where the thread has to send its reports.
-    pub(super) fn gate(&self) -> Gate {
+    pub(super) fn gate(&self) -> Arc<Gate> {
         self.gate.clone()
     }
 
@@ -176,7 +167,7 @@ impl Faults {
             _ => None,
         };
         let is_lost = stage.is_some() || fate == Fate::LostReport;
-        let gate = &self.gate.state;
+        let gate = &self.gate;
         gate.shut.store(is_lost, Ordering::Relaxed);
         if let Fate::LateReport(delay) = fate {
             gate.delay.store(delay.as_millis() as u64, Ordering::Relaxed);

@@ -1,7 +1,7 @@
 //! A peer that is reached through whole frames: over ipc-channel's sockets, or a queue between two threads.
 //!
-//! Frames leave in the order in which they are put into the backlog, under the pool's lock. They are sent later, without
-//! that lock, by any thread, as a socket may be full. What arrives are frames of records.
+//! Frames are put into the backlog under the pool's lock, and sent later without it, by any thread, as a socket may be
+//! full.
 
 use crate::memory::region::Region;
 use crate::os;
@@ -14,11 +14,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+/// Frames, and the memory that a thread has to keep while it is busy with each.
+type Backlog = VecDeque<(Vec<u8>, Vec<Arc<Region>>)>;
+
 #[derive(Debug)]
 pub(crate) struct Framed {
     /// Locked while a thread sends.
     outlet: Mutex<Arc<dyn Outlet>>,
-    backlog: Mutex<VecDeque<(Vec<u8>, Vec<Arc<Region>>)>>,
+    backlog: Mutex<Backlog>,
     /// Locked while a thread reads.
     inlet: Arc<Mutex<Box<dyn Inlet>>>,
     /// Whether reports may come: from the greeting until the worker's end or a fault.
@@ -33,7 +36,6 @@ impl Framed {
         Arc::new(Self { outlet, backlog: Mutex::default(), inlet, open, fault: Mutex::default() })
     }
 
-    /// Reports may come from now on.
     pub(super) fn open(&self) {
         self.open.store(true, Ordering::Release);
     }
@@ -66,13 +68,12 @@ impl Framed {
 
     /// Returns false, with the work undone, if it would have to wait for the worker to read.
     fn try_flush(&self, may_wait: bool) -> bool {
-        loop {
-            // The thread that sends looks into the backlog again before it leaves.
+        while !lock(&self.backlog).is_empty() {
+            // The thread that sends looks into the backlog again after it has released the lock.
             let Some(outlet) = try_lock(&self.outlet) else { return true };
             loop {
                 let mut backlog = lock(&self.backlog);
-                let Some((frame, _)) = backlog.front() else { break };
-                if !may_wait && frame.len() > outlet.unhindered() {
+                if !may_wait && backlog.front().is_some_and(|(frame, _)| frame.len() > outlet.unhindered()) {
                     return false;
                 }
                 let Some((frame, held)) = backlog.pop_front() else { break };
@@ -80,19 +81,11 @@ impl Framed {
                 // If this fails, the worker is gone: its attendant notices, and no call is lost.
                 let _ = outlet.send_with(frame, held);
             }
-            drop(outlet);
-            if lock(&self.backlog).is_empty() {
-                return true;
-            }
         }
+        true
     }
 
-    /// Reads what has come, and passes it on. Returns whether there was anything. While another thread reads, `waits`
-    /// decides between waiting for it and leaving it to that thread.
-    ///
-    /// # Errors
-    ///
-    /// What the worker says is corrupt: [`take_fault`](Self::take_fault) tells.
+    /// As [`Peer::serve`](crate::peer::Peer::serve); fails if what the worker says is corrupt.
     pub(super) fn serve(&self, sink: &mut dyn Sink, waits: bool) -> Result<bool, Unusable> {
         let mut any = false;
         if let Some(mut inlet) = try_lock(&self.inlet).or_else(|| waits.then(|| lock(&self.inlet))) {
@@ -106,8 +99,7 @@ impl Framed {
         if self.has_fault() { Err(Unusable) } else { Ok(any) }
     }
 
-    /// As [`serve`](Self::serve), until the worker's end. Returns what is wrong with it, if it has to be killed. For an
-    /// attendant without a listener.
+    /// As [`Peer::listen`](crate::peer::Peer::listen).
     pub(super) fn listen(&self, sink: &mut dyn Sink) -> Option<String> {
         let mut inlet = lock(&self.inlet);
         while self.is_open() {
@@ -146,7 +138,6 @@ impl Framed {
         lock(&self.fault).take()
     }
 
-    /// Whether the worker has a fault, for which it has to be killed.
     pub(super) fn has_fault(&self) -> bool {
         lock(&self.fault).is_some()
     }

@@ -1,7 +1,5 @@
-//! Takes a new process through the handshake, until it is a worker whose initializer has run.
-//!
-//! Nothing in this file waits without a deadline or without watching the child: if the process dies, hangs or is another
-//! program, the error says so.
+//! Takes a new process through the handshake, until it is a worker whose initializer has run. Every wait has a deadline
+//! or watches the child: if the process dies, hangs or is another program, the error says so.
 
 use crate::dossier::Dossier;
 use crate::error::{Error, Kind};
@@ -59,11 +57,7 @@ impl StartFailure {
 const BEFORE: &str = "before it became a worker: does code that runs before `pool_main!` or `enter()` exit or panic?";
 
 impl Launched {
-    /// Greets the process, and waits until it agrees to work and its initializer has run.
-    ///
-    /// # Errors
-    ///
-    /// The process died, did not answer in time, is of another build, or its initializer failed. It is dead by then.
+    /// As [`Peer::greet`](crate::peer::Peer::greet).
     pub(crate) fn greet(
         &self,
         mut hello: Hello,

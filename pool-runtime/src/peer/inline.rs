@@ -1,11 +1,10 @@
 //! Calls that run at once, on the thread that submits them.
 //!
-//! Each thread that does so has a *desk* for each such pool: a [`Duty`] with the state that the pool's initializer made,
-//! and a buffer for its records. A desk is taken out of the thread-local list while a call runs, so that a task may
-//! submit to the same pool: that call gets another desk.
+//! Each such thread has a *desk* for each pool: a [`Duty`] with the state that the initializer made, and a buffer for
+//! its records. A desk leaves the thread's list while a call runs, so a nested call of the same pool gets another desk.
 //!
-//! A desk is dropped with its pool or its thread. As states need not be `Send`, those of other threads than the one that
-//! ends the pool are dropped when those threads next use such a pool, or end.
+//! A desk is dropped with its pool or its thread. As states need not be `Send`, a thread other than the one that ends
+//! the pool drops its desk when it next uses an inline pool, or ends.
 
 use crate::error::{Error, Kind, Result};
 use crate::memory::{ALIGN, StatusPage};
@@ -53,12 +52,11 @@ thread_local! {
     static DESKS: RefCell<Vec<Desk>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Takes desks of this thread out of the list, which is gone when the thread is about to end.
+/// Takes desks out of this thread's list. It is empty when the thread is about to end.
 fn take(which: impl Fn(&Desk) -> bool) -> Vec<Desk> {
     DESKS.try_with(|desks| desks.borrow_mut().extract_if(.., |desk| which(desk)).collect()).unwrap_or_default()
 }
 
-/// Collects the records of a call.
 #[derive(Clone, Debug, Default)]
 struct Records(Arc<Mutex<Vec<u8>>>);
 
@@ -74,9 +72,7 @@ impl Outlet for Records {
 }
 
 impl Inline {
-    /// # Errors
-    ///
-    /// The initializer fails.
+    /// Fails if the initializer does.
     pub(crate) fn new(initializer: Option<NamedCall>, tasks_per_child: u64) -> Result<Self> {
         let inline = Self { open: Arc::new(AtomicBool::new(true)), initializer, tasks_per_child };
         // An initializer that fails has to fail now, as with processes.
@@ -112,12 +108,8 @@ impl Inline {
         }
     }
 
-    /// Runs a call, which `write` writes as a frame under the number that it is given. Returns its records, of which the
-    /// first is that of its end.
-    ///
-    /// # Errors
-    ///
-    /// This thread has no state for the call, as the initializer fails.
+    /// Runs a call, which `write` writes as a frame under the number that it is given. Returns its records, that of its
+    /// end first. Fails if this thread has no state yet and the initializer fails.
     pub(crate) fn run(&self, write: impl FnOnce(CallsWriter<'_, Vec<u8>>, u32)) -> Result<Vec<u8>> {
         drop(take(|desk| !desk.open.load(Ordering::Acquire) && !self.owns(desk)));
         let mut desk = take(|desk| self.owns(desk)).pop().map_or_else(|| self.new_desk(), Ok)?;

@@ -15,7 +15,7 @@ pub(crate) struct Lifeline {
     pub(super) calls: LocalSender,
     pub(super) reports: LocalSender,
     pub(super) abandoned: AtomicBool,
-    /// It was idle when it was abandoned, and so ends at once.
+    /// Whether it was idle then, and so ends at once.
     pub(super) was_idle: AtomicBool,
     /// It has ended in a way that stands for the death of a process.
     pub(super) lost: AtomicBool,

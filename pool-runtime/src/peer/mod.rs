@@ -13,10 +13,8 @@
 //! | none | the thread that submits, for debuggers | `inline.rs` |
 //!
 //! A process is started in `spawn.rs`, greeted in `handshake.rs` and examined after its death in `autopsy.rs`. A thread
-//! runs the same [`Duty`](crate::worker::Duty) as a worker process, so what cannot be sent fails there, too.
-//!
-//! A peer answers questions about its worker with an [`Answer`]: at once where it shares a status page, later where it
-//! does not. Nothing in this folder knows the pool, decides which call goes where, or waits for a user's task.
+//! runs the same [`Duty`](crate::worker::Duty), so what cannot be sent fails there, too. Nothing in this folder knows
+//! the pool, decides which call goes where, or waits for a user's task.
 
 pub(crate) mod autopsy;
 mod bells;
@@ -25,6 +23,7 @@ mod framed;
 pub(crate) mod handshake;
 mod inline;
 mod lifeline;
+#[expect(clippy::module_inception, reason = "it has `Peer`")]
 mod peer;
 pub(crate) mod relay;
 mod ringed;

@@ -16,7 +16,7 @@ use crate::sync::lock;
 use crate::transport::Received;
 use std::sync::Arc;
 
-/// How this side reaches a worker.
+#[expect(clippy::large_enum_variant, reason = "a pool has hundreds at most, mostly rings")]
 #[derive(Debug)]
 pub(crate) enum Peer {
     Ring(Launched, Ringed),
@@ -37,7 +37,6 @@ impl From<Launched> for Peer {
 }
 
 impl Peer {
-    /// The process; None for a thread.
     pub(crate) fn process(&self) -> Option<&Launched> {
         match self {
             Self::Ring(process, _) | Self::Channel(process, _) => Some(process),
@@ -45,7 +44,6 @@ impl Peer {
         }
     }
 
-    /// The rings; None for a worker that is reached through whole frames.
     #[inline]
     fn rings(&self) -> Option<&Ringed> {
         match self {
@@ -54,7 +52,6 @@ impl Peer {
         }
     }
 
-    /// The way for whole frames; None for a worker that is reached through rings.
     #[inline]
     fn frames(&self) -> Option<&Arc<Framed>> {
         match self {
@@ -76,11 +73,8 @@ impl Peer {
 
     // ---- its beginning and its end ----
 
-    /// Waits until the worker is ready: it agreed to work, and its initializer has run.
-    ///
-    /// # Errors
-    ///
-    /// The worker died, did not answer in time, is of another build, or its initializer failed. It is dead by then.
+    /// Waits until the worker agrees to work and its initializer has run. Fails if it died, did not answer in time, is
+    /// of another build, or if its initializer failed. It is dead by then.
     pub(crate) fn greet(
         &self,
         hello: Hello,

@@ -6,11 +6,9 @@
 //!   orders ────────▶ bell ─┘        └──▶ strand: the last 4 KiB, for a report of the worker's death
 //! ```
 //!
-//! Only the thread reads the pipes and prints. It sleeps until something arrives, and no process waits until a line of
-//! another ends. The output of a process that has ended is [drained](Relay::drain), though processes that it has started
-//! may hold its pipe open. What those write later is passed on too, except in a test, which may be over by then.
-//!
-//! Other threads never wait long for this one, as its own output may be blocked.
+//! Only the thread reads the pipes and prints. The output of a process that has ended is [drained](Relay::drain),
+//! though processes that it has started may hold its pipe open. What those write later is passed on too, except in a
+//! test, which may be over by then. Other threads never wait long for this one, as its own output may be blocked.
 
 use crate::os::{self, PolledPipe, Poller};
 use crate::sync::lock;
@@ -29,7 +27,6 @@ const HELD: Duration = Duration::from_millis(50);
 /// Where text goes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum To {
-    /// To standard error, unchanged.
     Stderr,
     /// To the test on whose thread the relay was made, with `print!` or `eprint!`.
     Test(fn(&str)),
@@ -37,7 +34,7 @@ pub(crate) enum To {
     Nowhere,
 }
 
-/// The relay's thread, which ends when there is nothing left to pass on.
+/// The thread, which ends when there is nothing left to pass on.
 #[derive(Debug)]
 pub(crate) struct Relay {
     state: Arc<RelayState>,
@@ -56,7 +53,7 @@ struct Orders {
     drain: Vec<Arc<Strand>>,
     /// How many streams there are.
     open: usize,
-    /// No more streams will be added.
+    /// No more will be added.
     over: bool,
 }
 
@@ -121,7 +118,6 @@ impl Relay {
         open
     }
 
-    /// Passes on what comes out of a pipe.
     pub(crate) fn add(&self, pipe: PipeReader, to: To) -> io::Result<Arc<Strand>> {
         let pipe = PolledPipe::new(pipe)?;
         let strand = Arc::new(Strand::default());
@@ -159,7 +155,6 @@ impl Drop for Relay {
 }
 
 impl RelayState {
-    /// All that the thread does.
     fn pass_on(&self) {
         let mut streams: Vec<RelayedStream> = Vec::new();
         let mut buffer = vec![0; 1 << 16];
@@ -216,7 +211,6 @@ impl RelayState {
     }
 }
 
-/// One stream of one process.
 #[derive(Debug)]
 struct RelayedStream {
     pipe: PolledPipe,
@@ -229,8 +223,8 @@ struct RelayedStream {
 }
 
 impl RelayedStream {
-    /// Reads once, and prints the lines that are whole by now. Returns the number of bytes, 0 at the end; None if nothing
-    /// is there yet.
+    /// Reads once, and prints the lines that are whole by now. Returns the number of bytes, 0 at the end; None if
+    /// nothing is there yet.
     fn read(&mut self, buffer: &mut [u8]) -> Option<usize> {
         let length = match self.pipe.read(buffer) {
             Ok(length) => length,

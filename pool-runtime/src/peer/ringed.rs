@@ -1,7 +1,7 @@
 //! A peer that is reached through rings of shared memory: frames on their way out, records on their way in.
 //!
-//! Sending never waits. A frame that finds no room stays in a backlog, and the listener goes on with it when the worker
-//! has made room. Frames are sent under the pool's lock, in the order of their numbers.
+//! Frames are sent under the pool's lock, in the order of their numbers, and sending never waits: a frame that finds no
+//! room stays in a backlog, and the listener goes on with it when the worker has made room.
 
 use crate::memory::{Block, Split, cache};
 use crate::os;
@@ -18,7 +18,7 @@ pub(crate) struct Ringed {
     pub(super) memory: Arc<ring::RingMemory>,
     sending: Mutex<Sending>,
     receiving: Mutex<Receiving>,
-    /// Whether the backlog has frames.
+    /// Whether `backlog` has frames, without its lock.
     blocked: AtomicBool,
 }
 
@@ -45,7 +45,6 @@ struct Receiving {
 #[derive(Debug)]
 struct SplitUnderWay {
     number: u32,
-    /// How many bytes are missing.
     missing: usize,
     split: Split,
 }
@@ -84,7 +83,6 @@ impl Ringed {
         self.put(&mut sending, bytes)
     }
 
-    /// Makes the worker exit when it has run what it was sent.
     pub(super) fn stop(&self) -> Result<(), Unusable> {
         self.put(&mut lock(&self.sending), stop_frame())
     }
@@ -116,12 +114,7 @@ impl Ringed {
         self.blocked.load(Ordering::Acquire)
     }
 
-    /// Sends as much of the backlog as there is room for, and reads and passes on reports. Returns whether there were
-    /// any. While another thread reads, `waits` decides between waiting for it and leaving it to that thread.
-    ///
-    /// # Errors
-    ///
-    /// The memory, or what the worker says, is corrupt: [`take_fault`](Self::take_fault) tells.
+    /// As [`Peer::serve`](crate::peer::Peer::serve); fails if the memory, or what the worker says, is corrupt.
     pub(super) fn serve(&self, sink: &mut dyn Sink, waits: bool) -> Result<bool, Unusable> {
         if self.is_blocked() {
             self.pump(&mut lock(&self.sending))?;
@@ -191,8 +184,8 @@ impl Receiving {
         Ok(true)
     }
 
-    /// Where large plain data is on its way, makes memory of its own for it, which the waiting caller can take over. The
-    /// stream begins with its record then, and the sink has checked that a caller waits for it.
+    /// Where large plain data is on its way, makes memory of its own for it, which the waiting caller can take over.
+    /// The stream begins with its record then, and the sink has checked that a caller waits for it.
     fn split(&mut self) {
         let Ok(Some(record)) = RecordReader::new(&self.stream).unfinished() else { return };
         let Some(bulk) = record.bulk.filter(is_to_be_split) else { return };

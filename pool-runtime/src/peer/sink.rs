@@ -2,7 +2,7 @@
 
 use crate::memory::Split;
 
-/// What became of a frame that was sent.
+/// What became of a frame.
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sent {
@@ -45,17 +45,9 @@ pub(crate) struct Glance {
 /// Receives the reports of a worker.
 pub(crate) trait Sink {
     /// Takes records from the beginning of the stream. Returns how many bytes of the remaining stream are records that
-    /// were taken.
-    ///
-    /// # Errors
-    ///
-    /// A record makes no sense: the worker has to be killed for this.
+    /// were taken. Fails if a record makes no sense: the worker has to be killed for this.
     fn records(&mut self, stream: &mut Vec<u8>) -> Result<usize, String>;
 
-    /// Takes the value of the call of this number.
-    ///
-    /// # Errors
-    ///
-    /// As [`records`](Self::records).
+    /// Takes the value of the call of this number. Fails as [`records`](Self::records).
     fn split(&mut self, number: u32, split: Split) -> Result<(), String>;
 }

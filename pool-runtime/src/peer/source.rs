@@ -1,4 +1,4 @@
-//! Where workers come from: processes, threads, or none.
+//! Where the workers of a pool come from.
 
 use crate::error::Error;
 use crate::options::WorkerOptions;
@@ -11,7 +11,6 @@ use crate::protocol::NamedCall;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Where the workers of a pool come from.
 pub(crate) enum Source {
     Processes(Arc<Launch>),
     Threads {
@@ -24,12 +23,8 @@ pub(crate) enum Source {
 }
 
 impl Source {
-    /// Starts a worker, which has yet to be [greeted](Peer::greet). A thread gets this name and initializer, and rings
-    /// these bells.
-    ///
-    /// # Errors
-    ///
-    /// The system refuses.
+    /// Starts a worker, which has yet to be [greeted](Peer::greet). Fails if the system refuses. The name, the
+    /// initializer and the bells are for a thread; a process gets them otherwise.
     pub(crate) fn start(
         &self,
         name: String,

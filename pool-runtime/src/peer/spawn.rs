@@ -36,12 +36,8 @@ pub(crate) struct Launch {
 }
 
 impl Launch {
-    /// The defaults: empty standard input, and this process's output and environment.
-    ///
-    /// # Errors
-    ///
-    /// This process may not start any: it has no way in for workers, has two tasks of one name, is daemonic, or is
-    /// nested too deeply.
+    /// The defaults: empty standard input, and this process's output. Fails if this process may not start others: it
+    /// has no way in for workers, has two tasks of one name, is daemonic, or is nested too deeply.
     pub(crate) fn new() -> Result<Self> {
         let way_in = program::way_in()?;
         registry::check()?;
@@ -91,9 +87,12 @@ impl Launch {
 #[derive(Debug, Default)]
 pub(crate) struct StdPipes {
     pub(crate) stdin: Option<PipeWriter>,
-    pub(crate) stdout: Option<PipeReader>,
-    pub(crate) stderr: Option<PipeReader>,
+    /// Standard output and standard error.
+    pub(crate) outputs: [Option<PipeReader>; 2],
 }
+
+/// Standard output and standard error, where they are relayed.
+type Strands = [Option<Arc<Strand>>; 2];
 
 /// A process that was started, and this side's ends of its connections.
 #[derive(Debug)]
@@ -110,8 +109,7 @@ pub(crate) struct Launched {
     pub(crate) attacher: Arc<Attacher>,
     pub(crate) pipes: StdPipes,
     pub(super) relay: Option<Arc<Relay>>,
-    /// Standard output and standard error, where they are relayed.
-    pub(super) strands: [Option<Arc<Strand>>; 2],
+    pub(super) strands: Strands,
     /// Set once the process is a worker: tells whether the kernel killed it for want of memory.
     pub(super) oom: OnceLock<OomWatch>,
     /// When it must have answered; None is never.
@@ -119,11 +117,8 @@ pub(crate) struct Launched {
 }
 
 impl Launch {
-    /// Starts a process, which has yet to be [greeted](Launched::greet).
-    ///
-    /// # Errors
-    ///
-    /// The system refuses: no more processes, handles or memory, or no such directory.
+    /// Starts a process, which has yet to be [greeted](Launched::greet). Fails if the system refuses: no more
+    /// processes, handles or memory, or no such directory.
     pub(crate) fn start(self: &Arc<Self>, options: &WorkerOptions) -> Result<Launched> {
         let _permit = StartPermit::take();
         self.try_start(options).map_err(|error| {
@@ -190,7 +185,7 @@ impl Launch {
         })
     }
 
-    /// Makes the pipes for the standard streams that need one: this side's ends, and the process's.
+    /// Makes pipes for the standard streams that need one. Returns this side's ends, and the process's.
     fn pipes(&self) -> io::Result<(StdPipes, [Option<Handle>; 3])> {
         let (mut pipes, mut theirs) = (StdPipes::default(), [None, None, None]);
         for (index, end) in theirs.iter_mut().enumerate() {
@@ -203,12 +198,8 @@ impl Launch {
                     pipes.stdin = Some(writer);
                     Handle::from(reader)
                 }
-                1 => {
-                    pipes.stdout = Some(reader);
-                    Handle::from(writer)
-                }
                 _ => {
-                    pipes.stderr = Some(reader);
+                    pipes.outputs[index - 1] = Some(reader);
                     Handle::from(writer)
                 }
             });
@@ -216,8 +207,8 @@ impl Launch {
         Ok((pipes, theirs))
     }
 
-    /// Hands the pipes whose output is passed on to the relay.
-    fn relay(&self, pipes: &mut StdPipes) -> io::Result<(Option<Arc<Relay>>, [Option<Arc<Strand>>; 2])> {
+    /// Hands output that is passed on to the relay.
+    fn relay(&self, pipes: &mut StdPipes) -> io::Result<(Option<Arc<Relay>>, Strands)> {
         if !self.is_relayed(1) && !self.is_relayed(2) {
             return Ok((None, [None, None]));
         }
@@ -230,12 +221,13 @@ impl Launch {
             false if os::has_stderr() => To::Stderr,
             false => To::Nowhere,
         };
-        let pass_on = |index, pipe: &mut Option<PipeReader>, to| {
-            pipe.take_if(|_| self.is_relayed(index)).map(|pipe| relay.add(pipe, to)).transpose()
-        };
-        let stdout = pass_on(1, &mut pipes.stdout, To::Test(|text| print!("{text}")))?;
-        let stderr = pass_on(2, &mut pipes.stderr, to_stderr)?;
-        Ok((Some(relay), [stdout, stderr]))
+        let mut strands = [None, None];
+        for (index, to) in [To::Test(|text| print!("{text}")), to_stderr].into_iter().enumerate() {
+            if let Some(pipe) = pipes.outputs[index].take_if(|_| self.is_relayed(index + 1)) {
+                strands[index] = Some(relay.add(pipe, to)?);
+            }
+        }
+        Ok((Some(relay), strands))
     }
 
     fn spawn(&self, options: &WorkerOptions, stdio: [Option<Io<'_>>; 3], given: &Given<Io<'_>>) -> io::Result<Child> {
@@ -260,7 +252,6 @@ const STARTS: usize = 8;
 static STARTING: Mutex<usize> = Mutex::new(0);
 static STARTED: Condvar = Condvar::new();
 
-/// The right to start a process.
 struct StartPermit;
 
 impl StartPermit {

@@ -6,9 +6,9 @@
 //!                                        └── killed: its queues are closed, and nothing waits for it any more
 //! ```
 //!
-//! A thread cannot be killed, so it is *abandoned* instead: its reports reach nobody, no further call starts there, and
-//! it ends when its current task returns. A closed queue and a status page whose generation is over are enough for that:
-//! the task's path has no extra lock or flag.
+//! A thread cannot be killed, so it is *abandoned*: its reports reach nobody, no further call starts there, and it ends
+//! when its task returns. Closed queues and a status page whose generation is over are enough for that: the task's path
+//! has no extra lock or flag.
 
 use crate::dossier::{Loss, Stage};
 use crate::error::{Error, Kind};
@@ -34,7 +34,6 @@ use std::time::{Duration, Instant};
 /// The usual stack of a process's main thread.
 const STACK: usize = 1 << 23;
 
-/// A worker thread, as the pool sees it.
 #[derive(Debug)]
 pub(crate) struct WorkerThread {
     pub(super) lifeline: Arc<Lifeline>,
@@ -46,11 +45,7 @@ pub(crate) struct WorkerThread {
 }
 
 impl WorkerThread {
-    /// Starts a thread; it has yet to be [heard](Self::greet).
-    ///
-    /// # Errors
-    ///
-    /// The system is out of memory, descriptors or threads.
+    /// Starts a thread, which has yet to be [greeted](Self::greet). Fails if the system is out of memory or threads.
     pub(super) fn hire(
         name: String,
         initializer: Option<NamedCall>,
@@ -79,11 +74,7 @@ impl WorkerThread {
         Ok(Self { lifeline, page, link, inlet, initializer_timeout, handle: Mutex::new(Some(handle)) })
     }
 
-    /// Waits until its initializer has run.
-    ///
-    /// # Errors
-    ///
-    /// The initializer failed or took too long, or the thread was abandoned meanwhile.
+    /// Waits until its initializer has run. Fails if that failed or took too long, or if the thread was abandoned.
     pub(super) fn greet(&self) -> Result<(), StartFailure> {
         let limit = self.initializer_timeout;
         let deadline = limit.and_then(|limit| Instant::now().checked_add(limit));

@@ -5,8 +5,7 @@ use std::process::{ExitCode, Termination};
 
 /// Makes this process a worker if it was started as one; then it does not return.
 ///
-/// [`pool_main!`](crate::pool_main) calls it. A program with its own `main` calls it first: code before it runs in
-/// every worker, too.
+/// [`pool_main!`](crate::pool_main) calls it. A `main` without that calls it first: code before it runs in each worker.
 ///
 /// In the program's first process it only notes that workers can be started. Unlike with `pool_main!`, processes that
 /// still run when `main` returns are not joined: they end with the program.

@@ -99,7 +99,6 @@ pub(crate) fn identity() -> &'static Identity {
     })
 }
 
-/// Takes over what the parent says in its greeting.
 pub(crate) fn become_worker(hello: &Hello) {
     let own = ProcessInfo { name: hello.name.clone(), pid: std::process::id(), daemon: hello.daemon };
     let parent = ProcessInfo { name: hello.parent_name.clone(), pid: os::parent_pid(), daemon: false };

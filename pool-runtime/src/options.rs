@@ -132,9 +132,8 @@ impl<T: Into<os::Handle>> From<T> for Stdio {
 ///
 /// After a failed start, the next one at that place in the pool waits for [`backoff`](Self::backoff), doubled with each
 /// failure. After [`intensity`](Self::intensity) failures in a row, starts there end; if no other worker is left, the
-/// pool fails, and so do the waiting calls. For causes that may pass (the system was short of processes or memory, or
-/// the worker was killed from outside), starts go on for at least [`period`](Self::period). A finished call resets the
-/// count.
+/// pool fails, and so do the waiting calls. A finished call ends the row. If the cause may pass (a shortage of
+/// processes or memory, or a kill from outside), starts go on for at least [`period`](Self::period).
 ///
 /// A worker that is lost during a call is always replaced, without waiting.
 ///

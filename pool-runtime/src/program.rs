@@ -50,7 +50,6 @@ pub(crate) fn way_in() -> Result<WayIn> {
 }
 
 impl WayIn {
-    /// The command line of a worker.
     pub(crate) fn args(&self) -> Vec<OsString> {
         let own = std::env::args_os();
         match self {

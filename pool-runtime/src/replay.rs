@@ -1,5 +1,4 @@
-//! Runs a call again that was lost with its worker: from its [record](crate::dossier::file), in this process, on this
-//! thread.
+//! Runs a lost call again: from its [record](crate::dossier::file), in this process, on this thread.
 //!
 //! Nothing stands between the crash and a debugger: no other process, no fault handler, no handling of signals. The
 //! call repeats its effects; if it ran in a sandbox, it runs in the same one. The file chooses task, bytes and sandbox:

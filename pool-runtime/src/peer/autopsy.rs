@@ -7,7 +7,7 @@ use crate::peer::spawn::Launched;
 use std::time::Duration;
 
 /// How long a process may live on after its channel has closed.
-pub(crate) const LAST_BREATH: Duration = Duration::from_secs(2);
+pub(crate) const TIME_TO_EXIT: Duration = Duration::from_secs(2);
 
 impl Launched {
     /// Waits until everything that the process, which has ended, printed is passed on.

@@ -13,7 +13,7 @@ use std::time::Duration;
 #[derive(Debug)]
 pub(crate) enum Bells {
     Words(Arc<ring::BellPage>),
-    /// The alarms of the collector and of the leader.
+    /// For the collector and for the leader.
     Sockets([Poller; 2]),
 }
 

@@ -1,8 +1,7 @@
 //! Injects faults into calls: drawn from a seed, and carried out around the worker's own loop.
 //!
-//! A call's fate is a hash of the seed, its job, and how many workers the job has lost so far. (The attempt does not
-//! count those that were lost before the call started.) So the same seed and submissions make the same faults, at any
-//! speed.
+//! A call's fate is a hash of the seed, its job, and how many workers the job has lost so far. (Its attempt does not
+//! count those that were lost before it started.) So the same seed and submissions always make the same faults.
 //!
 //! To lose a worker, the [`Gate`] holds back its report, and the thread notes the stage at which a process would have
 //! been killed, and ends.
@@ -154,7 +153,6 @@ impl Faults {
         })
     }
 
-    /// Runs the one call of a chunk.
     fn run(&mut self, duty: &mut Duty, generation: u32, chunk: Chunk<'_>) -> Result<SeriesEnd, String> {
         let job = chunk.first.job;
         let fate = self.plan.fate(job);

@@ -1,7 +1,6 @@
 //! A peer that is reached through whole frames: over ipc-channel's sockets, or a queue between two threads.
 //!
-//! Frames are put into the backlog under the pool's lock, and sent later without it, by any thread, as a socket may be
-//! full.
+//! Frames enter the backlog under the pool's lock, and any thread sends them later without it, as a socket may be full.
 
 use crate::memory::region::Region;
 use crate::os;
@@ -26,7 +25,6 @@ pub(crate) struct Framed {
     inlet: Arc<Mutex<Box<dyn Inlet>>>,
     /// Whether reports may come: from the greeting until the worker's end or a fault.
     open: AtomicBool,
-    /// What is wrong with the worker.
     fault: Mutex<Option<String>>,
 }
 

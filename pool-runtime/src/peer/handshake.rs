@@ -5,7 +5,7 @@ use crate::dossier::Dossier;
 use crate::error::{Error, Kind};
 use crate::memory::region::Region;
 use crate::os::End;
-use crate::peer::autopsy::LAST_BREATH;
+use crate::peer::autopsy::TIME_TO_EXIT;
 use crate::peer::spawn::Launched;
 use crate::protocol::{FromWorker, Hello, NamedCall, Place};
 use crate::sync::lock;
@@ -14,7 +14,6 @@ use crate::{identity, registry};
 use std::sync::Arc;
 use std::time::Instant;
 
-/// The greeting for a process of this build.
 pub(crate) fn hello(name: String, daemon: bool, epoch: u32, single: bool, place: Place) -> Hello {
     Hello {
         file: identity::file(),
@@ -132,7 +131,7 @@ impl Launched {
 
     fn died(&self, when: &str) -> StartFailure {
         // Its sockets are closed, so it is dead or about to be: wait, so that its own end is not mistaken for a kill.
-        let died = self.child.wait_timeout(Some(LAST_BREATH));
+        let died = self.child.wait_timeout(Some(TIME_TO_EXIT));
         if !died {
             let _ = self.child.kill();
         }

@@ -20,7 +20,6 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-/// What a pool's desks have in common.
 #[derive(Debug)]
 pub(crate) struct Inline {
     /// Whether the pool takes calls, and so keeps desks. Its address identifies the pool.
@@ -29,7 +28,6 @@ pub(crate) struct Inline {
     tasks_per_child: u64,
 }
 
-/// What a thread needs to run the calls of a pool.
 struct Desk {
     open: Arc<AtomicBool>,
     clock: Arc<JobClock>,
@@ -37,7 +35,6 @@ struct Desk {
     records: Records,
     /// The number of the latest call.
     number: u32,
-    /// How many calls it has run.
     calls: u64,
 }
 
@@ -57,12 +54,11 @@ fn take(which: impl Fn(&Desk) -> bool) -> Vec<Desk> {
     DESKS.try_with(|desks| desks.borrow_mut().extract_if(.., |desk| which(desk)).collect()).unwrap_or_default()
 }
 
-#[derive(Clone, Debug, Default)]
-struct Records(Arc<Mutex<Vec<u8>>>);
+type Records = Arc<Mutex<Vec<u8>>>;
 
 impl Outlet for Records {
     fn send(&self, frame: &[u8]) -> io::Result<()> {
-        lock(&self.0).extend_from_slice(frame.get(ALIGN..).unwrap_or_default());
+        lock(self).extend_from_slice(frame.get(ALIGN..).unwrap_or_default());
         Ok(())
     }
 
@@ -124,7 +120,7 @@ impl Inline {
             current::thread_runs(outer);
             next
         };
-        let records = std::mem::take(&mut *lock(&desk.records.0));
+        let records = std::mem::take(&mut *lock(&desk.records));
         match next {
             Ok(Next::Continue) => self.put_back(desk),
             // After a panic the state may be broken: the next call gets another one.

@@ -4,7 +4,7 @@ use crate::dossier::Loss;
 use crate::memory::StatusPage;
 use crate::memory::region::Region;
 use crate::os::{self, HandleRef, OomWatch};
-use crate::peer::autopsy::LAST_BREATH;
+use crate::peer::autopsy::TIME_TO_EXIT;
 use crate::peer::framed::Framed;
 use crate::peer::handshake::StartFailure;
 use crate::peer::ringed::Ringed;
@@ -92,8 +92,7 @@ impl Peer {
         Ok(())
     }
 
-    /// Waits until the worker ends, or until nothing more can come from it. Returns what is wrong with it, if it has to
-    /// be killed.
+    /// Waits until the worker ends, or nothing more can come from it. Returns its fault, if it has to be killed.
     pub(crate) fn await_end(&self) -> Option<String> {
         match self {
             // Of a ready worker, the channel carries nothing but the end.
@@ -110,8 +109,7 @@ impl Peer {
         None
     }
 
-    /// As [`await_end`](Self::await_end), and passes on what the worker reports until then: for an attendant without a
-    /// listener.
+    /// As [`await_end`](Self::await_end), and passes on reports until then: for an attendant without a listener.
     pub(crate) fn listen(&self, sink: &mut dyn Sink) -> Option<String> {
         self.frames().map_or_else(|| self.await_end(), |link| link.listen(sink))
     }
@@ -124,7 +122,7 @@ impl Peer {
             Self::Ring(process, _) | Self::Channel(process, _) => {
                 // Its connection is closed: the process is exiting, or has closed descriptors that are not its own.
                 let fault = fault.or_else(|| {
-                    let ended = leaving || has_fault() || process.child.wait_timeout(Some(LAST_BREATH));
+                    let ended = leaving || has_fault() || process.child.wait_timeout(Some(TIME_TO_EXIT));
                     (!ended).then(|| "closed its connection".to_owned())
                 });
                 if fault.is_some() || has_fault() {
@@ -151,8 +149,7 @@ impl Peer {
 
     // ---- calls ----
 
-    /// Sends a frame of calls. Never waits. A thread keeps `held`, the memory that the calls refer to, while it is busy
-    /// with them.
+    /// Sends a frame of calls. Never waits. A thread keeps `held`, the memory that they refer to, while it runs them.
     pub(crate) fn send(&self, frame: &impl WriteFrame, held: Vec<Arc<Region>>) -> Sent {
         match self {
             Self::Ring(_, link) => link.send(frame).map_or(Sent::Corrupt, |()| Sent::Done),

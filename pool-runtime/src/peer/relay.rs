@@ -24,7 +24,6 @@ const LONGEST_LINE: usize = 1 << 20;
 /// How long the beginning of a line waits for its end.
 const HELD: Duration = Duration::from_millis(50);
 
-/// Where text goes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum To {
     Stderr,
@@ -51,7 +50,6 @@ struct RelayState {
 struct Orders {
     new: Vec<RelayedStream>,
     drain: Vec<Arc<Strand>>,
-    /// How many streams there are.
     open: usize,
     /// No more will be added.
     over: bool,
@@ -190,7 +188,6 @@ impl RelayState {
         strand.set_drained();
     }
 
-    /// Sleeps until something has come, and passes that on.
     fn look(&self, streams: &mut Vec<RelayedStream>, buffer: &mut [u8]) {
         let held = streams.iter().filter_map(|stream| stream.held).min();
         let left = held.map(|until| until.saturating_duration_since(Instant::now()));

@@ -36,12 +36,11 @@ struct Receiving {
     /// A value with large plain data, of which a part has arrived.
     split: Option<SplitUnderWay>,
     /// How many bytes of the stream to skip: the padding of the record before them.
-    filling: usize,
+    padding: usize,
     /// What is wrong with the worker, which is not read any more then.
     fault: Option<String>,
 }
 
-/// A value while its plain data arrives.
 #[derive(Debug)]
 struct SplitUnderWay {
     number: u32,
@@ -63,7 +62,7 @@ impl Ringed {
         Self {
             memory,
             sending: Mutex::new(Sending { calls, backlog: VecDeque::new() }),
-            receiving: Mutex::new(Receiving { reports, stream: Vec::new(), split: None, filling: 0, fault: None }),
+            receiving: Mutex::new(Receiving { reports, stream: Vec::new(), split: None, padding: 0, fault: None }),
             blocked: AtomicBool::new(false),
         }
     }
@@ -173,9 +172,9 @@ impl Receiving {
         if !self.reports.read(&mut self.stream).map_err(|_| ring::CORRUPT)? {
             return Ok(false);
         }
-        let filling = self.filling.min(self.stream.len());
-        self.filling -= filling;
-        self.stream.drain(..filling);
+        let padding = self.padding.min(self.stream.len());
+        self.padding -= padding;
+        self.stream.drain(..padding);
         let whole = sink.records(&mut self.stream)?;
         self.stream.drain(..whole);
         if self.stream.is_empty() && self.stream.capacity() > KEPT {
@@ -196,7 +195,7 @@ impl Receiving {
         let Some(mut data) = Block::with_room(bulk.length, bulk.align) else { return };
         data.append(&self.stream[bulk.at..]);
         let before = self.stream[record.payload..bulk.at].to_vec();
-        self.filling = record.size - end;
+        self.padding = record.size - end;
         self.stream.clear();
         self.split = Some(SplitUnderWay { number: record.number, missing: end - there, split: Split { before, data } });
     }

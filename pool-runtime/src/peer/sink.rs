@@ -2,7 +2,6 @@
 
 use crate::memory::Split;
 
-/// What became of a frame.
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sent {
@@ -18,7 +17,6 @@ pub(crate) enum Sent {
 #[derive(Debug)]
 pub(super) struct Unusable;
 
-/// The answer to a question to a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Answer<T> {
     Now(T),

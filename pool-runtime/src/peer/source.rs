@@ -61,7 +61,6 @@ impl Source {
         }
     }
 
-    /// What its workers are not allowed to do.
     pub(crate) fn confinement(&self) -> Option<os::Confinement> {
         match self {
             Self::Processes(launch) => launch.confinement.clone(),

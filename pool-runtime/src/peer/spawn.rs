@@ -18,7 +18,6 @@ use std::time::{Duration, Instant};
 /// How long a new process may take to answer, by default. Generous, for overloaded machines.
 pub(crate) const START_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How to start processes.
 #[derive(Debug)]
 pub(crate) struct Launch {
     pub(crate) way_in: WayIn,
@@ -65,8 +64,8 @@ impl Launch {
         matches!(self.way_in, WayIn::Test { .. })
     }
 
-    /// Is this standard stream read by this process and passed on? In a test all output is: it is printed from one of
-    /// the test's threads, so that the test harness captures it.
+    /// Whether this process reads that stream and passes it on. In a test all output is printed from one of the test's
+    /// threads, so that the test harness captures it.
     fn is_relayed(&self, index: usize) -> bool {
         matches!(self.stdio[index].0, StdioKind::Inherit)
             && (self.is_in_test() && index > 0 || self.capture && index == 2)

@@ -122,7 +122,6 @@ impl WorkerThread {
     }
 }
 
-/// What the thread does: runs the initializer, and then calls until it is told to stop.
 fn work(
     lifeline: &Arc<Lifeline>,
     page: Arc<StatusPage>,

@@ -98,7 +98,7 @@ pub fn expand(task: &TaskFunction) -> TokenStream {
             use #private::rank2::{Value as _, ValueSlice as _};
             use #private::rank3::Text as _;
             use #private::rank4::{BulkSlice as _, BulkValue as _};
-            use #private::{StateItself as _, StateOrDebug as _, StateOrError as _};
+            use #private::ToState as _;
 
             impl #name {
                 #[doc = #call_doc]
@@ -229,8 +229,17 @@ fn limits(options: &Options, private: &TokenStream) -> Option<TokenStream> {
         options.memory.as_ref().map(|Located { value, .. }| quote!(#value)),
     ];
     let any = limits.iter().any(Option::is_some);
-    let limits = limits.into_iter().map(quote_option);
-    any.then(|| quote!(.wishes(#private::Wish::declared(#(#limits),*))))
+    let [timeout, soft_timeout, retries, memory] = limits.map(quote_option);
+    any.then(|| {
+        quote! {
+            .wishes(#private::Wish {
+                timeout: #timeout,
+                soft_timeout: #soft_timeout,
+                retries: #retries,
+                memory: #memory,
+            })
+        }
+    })
 }
 
 fn quote_option(value: Option<TokenStream>) -> TokenStream {

@@ -1,16 +1,14 @@
-//! The way in: what a process does before anything else, which makes it a worker or lets it be the program.
+//! The way in: what a process does before anything else, which makes it a worker or lets it run the program.
 
-use crate::program::{self, Marked};
-use crate::{process, replay, worker};
+use crate::{process, program, replay, worker};
 use std::process::{ExitCode, Termination};
 
-/// Makes this process a worker, if it was started as one; then it does not return.
+/// Makes this process a worker if it was started as one; then it does not return.
 ///
-/// [`pool_main!`](crate::pool_main) calls it. A program that builds its own `main` calls it first thing there: all that
-/// stands before it runs in every worker too.
+/// [`pool_main!`](crate::pool_main) calls it. A `main` without that calls it first: code before it runs in each worker.
 ///
-/// In the program's first process it only notes that workers can be started. Processes that are still running when
-/// `main` returns are then not joined, unlike with `pool_main!`: they end with the program.
+/// In the program's first process it only notes that workers can be started. Unlike with `pool_main!`, processes that
+/// still run when `main` returns are not joined: they end with the program.
 ///
 /// ```
 /// # use pool_runtime::{Pool, Result, enter, task};
@@ -33,30 +31,25 @@ pub fn enter() {
 /// Or runs a call again, if the environment asks for that.
 fn become_worker_if_marked() {
     let code = match program::take_mark() {
-        Marked::No => {
-            let Some((file, unconfined)) = program::take_replay() else { return };
-            let code = replay::run(&file, unconfined);
-            process::finish();
-            code
-        }
-        Marked::Worker(mark) => {
-            let code = worker::work(mark);
-            process::finish();
-            code
-        }
-        Marked::Damaged(mark) => {
+        Some(Ok(mark)) => worker::work(mark),
+        Some(Err(mark)) => {
             worker::complain(&format!("its mark {mark:?} cannot be read"));
             70
         }
+        None => {
+            let Some((file, unconfined)) = program::take_replay() else { return };
+            replay::run(&file, unconfined)
+        }
     };
-    // Whatever happened: neither a worker nor a call that is run again goes on into the program.
+    process::finish();
+    // Neither a worker nor a call that is run again goes on into the program, whatever happened.
     std::process::exit(code);
 }
 
 /// What `pool_main!` makes `main` do.
 #[doc(hidden)]
 pub fn main<T: Termination>(run: impl FnOnce() -> T) -> ExitCode {
-    /// Also when `run` panics.
+    // Also when `run` panics.
     struct Finish;
     impl Drop for Finish {
         fn drop(&mut self) {
@@ -68,7 +61,7 @@ pub fn main<T: Termination>(run: impl FnOnce() -> T) -> ExitCode {
     run().report()
 }
 
-/// What the hidden test of `pool_main!();` does: in a worker it is the way in, elsewhere nothing.
+/// The hidden test of `pool_main!();`: the way in of a worker. Does nothing elsewhere.
 #[doc(hidden)]
 pub fn enter_from_test() {
     become_worker_if_marked();
@@ -76,14 +69,13 @@ pub fn enter_from_test() {
 
 /// Makes `main`, and with it the way in for workers.
 ///
-/// - `pool_main!(run);` makes a `main` that calls `run`, a function without parameters that returns anything a `main`
-///   can return.
-/// - `pool_main! { fn main() -> … { … } }` does the same around a body; attributes such as `#[tokio::main]` work on it.
-/// - `pool_main!();` stands at the top of a test file, or in a module of unit tests: pools and processes work under
+/// - `pool_main!(run);` makes a `main` that calls `run`, a function without parameters that returns what `main` may.
+/// - `pool_main! { fn main() -> … { … } }` wraps a `main`, which may have attributes such as `#[tokio::main]`.
+/// - `pool_main!();` at the top of a test file, or in a module of unit tests, makes pools and processes work under
 ///   `cargo test` and nextest.
 ///
-/// In a worker process, `main` becomes the worker's loop and never reaches `run`. When `run` returns, daemonic
-/// processes are terminated and the others joined.
+/// In a worker process, `main` is the worker's loop and never reaches `run`. When `run` returns, daemonic processes are
+/// terminated and the others joined.
 ///
 /// ```
 /// use pool_runtime::{Pool, Result, pool_main, task};

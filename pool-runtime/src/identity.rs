@@ -8,17 +8,17 @@ use std::io::Read;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// How many processes may stand between the first process and one that it led to.
+/// How deeply processes may be nested.
 pub(crate) const MAX_DEPTH: u32 = 16;
 
-/// The file that this process runs, as the system tells files apart. The kernel refuses to write to it while it runs, so that two
+/// The device and inode of the file that this process runs. The kernel refuses to write to it while it runs, so two
 /// processes of one file are of one build.
 pub(crate) fn file() -> (u64, u64) {
     static FILE: OnceLock<(u64, u64)> = OnceLock::new();
     *FILE.get_or_init(|| os::program_path().and_then(|path| os::file_id(&path)).unwrap_or((0, 0)))
 }
 
-/// A hash of the content of that file; None if it cannot be read any more.
+/// A hash of the content of that file; None if it cannot be read.
 pub(crate) fn build() -> Option<u64> {
     static BUILD: OnceLock<Option<u64>> = OnceLock::new();
     *BUILD.get_or_init(|| {
@@ -34,7 +34,7 @@ pub(crate) fn build() -> Option<u64> {
     })
 }
 
-/// A process of the tree that this library started, as that process or its child sees it.
+/// The name, pid and kind of a process that this library started, or of the first one.
 ///
 /// ```
 /// # use pool_runtime::{Process, Result, current_process, enter, task};
@@ -53,13 +53,13 @@ pub(crate) fn build() -> Option<u64> {
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProcessInfo {
-    name: String,
-    pid: u32,
-    daemon: bool,
+    pub(crate) name: String,
+    pub(crate) pid: u32,
+    pub(crate) daemon: bool,
 }
 
 impl ProcessInfo {
-    /// The name that it was started with; `MainProcess` for the first one.
+    /// The name; `MainProcess` for the first process.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -69,46 +69,49 @@ impl ProcessInfo {
         self.pid
     }
 
-    /// Was it started as a daemonic process, which ends when its parent's `main` returns?
+    /// Whether it is daemonic: it ends when its parent's `main` returns.
     pub fn daemon(&self) -> bool {
         self.daemon
     }
 }
 
-struct Identity {
+/// What the parent says of this process.
+pub(crate) struct Identity {
     own: ProcessInfo,
     parent: Option<ProcessInfo>,
-    identity: String,
-    depth: u32,
-    confined: bool,
+    /// Its place in the tree, as in `2:1`.
+    path: String,
+    /// How many processes stand between the first one and this one.
+    pub(crate) depth: u32,
+    /// Whether it is in a sandbox.
+    pub(crate) confined: bool,
 }
 
 static IDENTITY: OnceLock<Identity> = OnceLock::new();
 
-fn identity() -> &'static Identity {
+pub(crate) fn identity() -> &'static Identity {
     IDENTITY.get_or_init(|| Identity {
         own: ProcessInfo { name: "MainProcess".into(), pid: std::process::id(), daemon: false },
         parent: None,
-        identity: String::new(),
+        path: String::new(),
         depth: 0,
         confined: false,
     })
 }
 
-/// This process was greeted: from now on it is what the parent says.
 pub(crate) fn become_worker(hello: &Hello) {
     let own = ProcessInfo { name: hello.name.clone(), pid: std::process::id(), daemon: hello.daemon };
     let parent = ProcessInfo { name: hello.parent_name.clone(), pid: os::parent_pid(), daemon: false };
     let _ = IDENTITY.set(Identity {
         own,
         parent: Some(parent),
-        identity: hello.identity.clone(),
+        path: hello.identity.clone(),
         depth: hello.depth,
         confined: hello.confinement.is_some(),
     });
 }
 
-/// This process, as the one who started it named it.
+/// This process.
 pub fn current_process() -> &'static ProcessInfo {
     &identity().own
 }
@@ -118,33 +121,18 @@ pub fn parent_process() -> Option<&'static ProcessInfo> {
     identity().parent.as_ref()
 }
 
-/// How many processes stand between the first one and this one.
-pub(crate) fn depth() -> u32 {
-    identity().depth
-}
-
-/// Was this process put into a sandbox?
-pub(crate) fn is_confined() -> bool {
-    identity().confined
-}
-
-/// The place in the tree of the next child.
+/// The place of the next child in the tree of processes.
 pub(crate) fn next_identity() -> String {
     static CHILDREN: AtomicU64 = AtomicU64::new(0);
     let number = CHILDREN.fetch_add(1, Ordering::Relaxed) + 1;
-    match identity().identity.as_str() {
+    match identity().path.as_str() {
         "" => number.to_string(),
         parent => format!("{parent}:{number}"),
     }
 }
 
-pub(crate) fn process_info(name: String, pid: u32, daemon: bool) -> ProcessInfo {
-    ProcessInfo { name, pid, daemon }
-}
-
-/// How many processors this process may use: the machine's, less what its CPU affinity or its cgroup's quota forbid.
-///
-/// This is how many workers a [`Pool`](crate::Pool) has if nobody says otherwise. At least 1.
+/// How many processors this process may use by its CPU affinity and its cgroup's quota, at least 1: the default number
+/// of workers of a [`Pool`](crate::Pool).
 pub fn cpu_count() -> usize {
     os::cpu_count()
 }

@@ -105,6 +105,6 @@ pub mod __private {
     pub use crate::program::TestEntry;
     pub use crate::registry::Registration;
     pub use crate::run::{Fault, Run, Series};
-    pub use crate::task::{Body, Registered, StateItself, StateOrDebug, StateOrError, StateProbe, StateType};
+    pub use crate::task::{Body, Registered, StateProbe, StateType, ToState};
     pub use inventory;
 }

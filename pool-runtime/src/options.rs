@@ -1,4 +1,4 @@
-//! In what surroundings a process starts: its environment, directory, processors and priority.
+//! How a process starts: environment, directory, processors, niceness and standard streams. And how often.
 
 use crate::error::{Error, Result};
 use crate::os;
@@ -7,9 +7,8 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// What the process of one worker is started with: see [`PoolBuilder::each_worker`](crate::PoolBuilder::each_worker).
-///
-/// It begins as what the pool's builder says for all workers.
+/// The options of one worker's process, which begin as the pool's builder sets them: see
+/// [`PoolBuilder::each_worker`](crate::PoolBuilder::each_worker).
 #[derive(Clone, Debug, Default)]
 #[must_use = "what is chosen counts only if it is returned"]
 pub struct WorkerOptions {
@@ -19,38 +18,41 @@ pub struct WorkerOptions {
     pub(crate) cpus: Option<Vec<usize>>,
 }
 
-/// The same choices as methods of a builder that keeps them in a field `options`: what its processes are called in the
-/// documentation, and the verbs that go with that.
+/// The methods that set these options, for [`WorkerOptions`] and for builders that keep them in a field `options`. The
+/// literals are what the documentation calls the processes, and the verb that goes with that.
 macro_rules! surroundings {
-    ($whose:literal, $start:literal, $stand:literal) => {
+    ($whose:literal, $start:literal) => {
+        surroundings!($whose, $start, options.);
+    };
+    ($whose:literal, $start:literal, $($options:tt)*) => {
         #[doc = concat!("Sets an environment variable of ", $whose, ".")]
         pub fn env(mut self, name: impl Into<std::ffi::OsString>, value: impl Into<std::ffi::OsString>) -> Self {
-            self.options = self.options.env(name, value);
+            self.$($options)*env.push((name.into(), Some(value.into())));
             self
         }
 
         #[doc = concat!("Removes an environment variable of ", $whose, ".")]
         pub fn env_remove(mut self, name: impl Into<std::ffi::OsString>) -> Self {
-            self.options = self.options.env_remove(name);
+            self.$($options)*env.push((name.into(), None));
             self
         }
 
         #[doc = concat!("The directory in which ", $whose, " ", $start, ".")]
         pub fn current_dir(mut self, dir: impl Into<std::path::PathBuf>) -> Self {
-            self.options = self.options.current_dir(dir);
+            self.$($options)*current_dir = Some(dir.into());
             self
         }
 
-        #[doc = concat!("How far ", $whose, " ", $stand, " back for others: from −20 to 19; what is")]
-        /// less than this process's own takes privileges.
+        #[doc = concat!("The niceness with which ", $whose, " ", $start, ", from −20 to 19. Less than that of this")]
+        /// process takes privileges.
         pub fn nice(mut self, nice: i32) -> Self {
-            self.options = self.options.nice(nice);
+            self.$($options)*nice = Some(nice);
             self
         }
 
         #[doc = concat!("The processors on which ", $whose, " may run, counted from 0 as the system does.")]
         pub fn cpus(mut self, cpus: impl IntoIterator<Item = usize>) -> Self {
-            self.options = self.options.cpus(cpus);
+            self.$($options)*cpus = Some(cpus.into_iter().collect());
             self
         }
     };
@@ -58,45 +60,16 @@ macro_rules! surroundings {
 pub(crate) use surroundings;
 
 impl WorkerOptions {
-    /// Sets an environment variable.
-    pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
-        self.env.push((name.into(), Some(value.into())));
-        self
-    }
+    surroundings!("the process", "starts",);
 
-    /// Removes an environment variable.
-    pub fn env_remove(mut self, name: impl Into<OsString>) -> Self {
-        self.env.push((name.into(), None));
-        self
-    }
-
-    /// The directory in which the process starts.
-    pub fn current_dir(mut self, dir: impl Into<PathBuf>) -> Self {
-        self.current_dir = Some(dir.into());
-        self
-    }
-
-    /// How far the process stands back for others: from −20, which takes privileges as all that are less than this
-    /// process's own, to 19.
-    pub fn nice(mut self, nice: i32) -> Self {
-        self.nice = Some(nice);
-        self
-    }
-
-    /// The processors on which the process may run, counted from 0 as the system does.
-    pub fn cpus(mut self, cpus: impl IntoIterator<Item = usize>) -> Self {
-        self.cpus = Some(cpus.into_iter().collect());
-        self
-    }
-
-    /// Refuses what cannot be had, before anything is started.
+    /// Refuses impossible options before anything is started.
     pub(crate) fn check(&self) -> Result<()> {
         if let Some(nice) = self.nice.filter(|nice| !(-20..=19).contains(nice)) {
-            return Err(Error::invalid(format!("a process is as nice as -20 to 19, and {nice} was asked for")));
+            return Err(Error::invalid(format!("niceness must be between -20 and 19, got {nice}")));
         }
         let Some(cpus) = &self.cpus else { return Ok(()) };
         if cpus.is_empty() {
-            return Err(Error::invalid("a worker runs on at least 1 processor, and none were given"));
+            return Err(Error::invalid("a worker needs at least 1 processor, got none"));
         }
         let usable = os::usable_cpus();
         match cpus.iter().find(|cpu| !usable.contains(cpu)) {
@@ -107,18 +80,18 @@ impl WorkerOptions {
         }
     }
 
-    /// Do they give the process something of its own that a thread shares with all others?
+    /// Whether they change what all threads of a process share.
     pub(crate) fn change_the_process(&self) -> bool {
         !self.env.is_empty() || self.current_dir.is_some()
     }
 
-    /// What the process does itself, as soon as it is greeted.
+    /// What the process sets itself, as soon as it is greeted.
     pub(crate) fn place(&self) -> Place {
         Place { nice: self.nice, cpus: self.cpus.clone() }
     }
 }
 
-/// What a standard stream of a process is.
+/// A standard stream of a process.
 #[derive(Debug, Default)]
 pub struct Stdio(pub(crate) StdioKind);
 
@@ -137,12 +110,12 @@ impl Stdio {
         Self(StdioKind::Inherit)
     }
 
-    /// Reads nothing; writes are discarded.
+    /// Empty to read; writes are discarded.
     pub fn null() -> Self {
         Self(StdioKind::Null)
     }
 
-    /// A pipe, whose other end the running process hands out.
+    /// A pipe, whose other end is taken from the running process.
     pub fn piped() -> Self {
         Self(StdioKind::Piped)
     }
@@ -155,15 +128,14 @@ impl<T: Into<os::Handle>> From<T> for Stdio {
     }
 }
 
-/// When a worker that could not be started, or died young, is started again, and when that is given up.
+/// How often a worker is started again after it failed to start or died before it finished a call.
 ///
-/// After a start that failed, the next one at that place in the pool waits: [`backoff`](Self::backoff), doubled with
-/// each failure. After [`intensity`](Self::intensity) failures in a row the place is given up; if no other worker is
-/// left, the pool fails, and so do the calls that wait. Where what is wrong may pass (the system was short of processes
-/// or memory, or somebody killed the worker), starts are tried for at least [`period`](Self::period). A call that
-/// finishes ends the row.
+/// After a failed start, the next one at that place in the pool waits for [`backoff`](Self::backoff), doubled with each
+/// failure. After [`intensity`](Self::intensity) failures in a row, starts there end; if no other worker is left, the
+/// pool fails, and so do the waiting calls. A finished call ends the row. If the cause may pass (a shortage of
+/// processes or memory, or a kill from outside), starts go on for at least [`period`](Self::period).
 ///
-/// A worker that is lost with a call is always replaced, without waiting.
+/// A worker that is lost during a call is always replaced, without waiting.
 ///
 /// ```
 /// # use pool_runtime::{Pool, RestartPolicy, Result, enter};
@@ -185,7 +157,7 @@ pub struct RestartPolicy {
 }
 
 impl RestartPolicy {
-    /// Nothing is started again after a failure or an unexpected death.
+    /// No worker is started again after a failure or an unexpected death.
     pub const NEVER: Self =
         Self { intensity: 0, period: Duration::ZERO, first_backoff: Duration::ZERO, longest_backoff: Duration::ZERO };
 
@@ -194,13 +166,12 @@ impl RestartPolicy {
         Self { intensity: failures, ..self }
     }
 
-    /// For how long starts are tried at least, where what is wrong may pass; the default is 10 s.
+    /// How long starts go on at least when the cause may pass; the default is 10 s.
     pub fn period(self, period: Duration) -> Self {
         Self { period, ..self }
     }
 
-    /// How long the first start after a failure waits, and how long any of them waits at the most; the defaults are
-    /// 10 ms and 2 s.
+    /// How long the first start after a failure waits, and the longest wait; the defaults are 10 ms and 2 s.
     pub fn backoff(self, first: Duration, longest: Duration) -> Self {
         Self { first_backoff: first, longest_backoff: longest, ..self }
     }

@@ -1,4 +1,4 @@
-//! Panics as values: what was said, where, and the way there.
+//! Panics as values: message, location and backtrace.
 
 use crate::codec::{Reader, Writer};
 use crate::os::End;
@@ -10,7 +10,7 @@ use std::marker::PhantomData;
 use std::panic::PanicHookInfo;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// What a panic in a task had to say.
+/// The message, location and backtrace of a panic in a task.
 ///
 /// ```
 /// # use pool_runtime::{Pool, Result, enter, task};
@@ -38,12 +38,12 @@ pub struct PanicInfo {
 }
 
 impl PanicInfo {
-    /// The text of the panic; `Box<dyn Any>` where the payload is not a string.
+    /// The message; `Box<dyn Any>` if the payload is not a string.
     pub fn message(&self) -> &str {
         &self.message
     }
 
-    /// The source file of the panic, as the compiler knows it.
+    /// The source file, as the compiler knows it.
     pub fn file(&self) -> Option<&str> {
         self.location.as_ref().map(|(file, ..)| file.as_str())
     }
@@ -58,7 +58,7 @@ impl PanicInfo {
         self.location.as_ref().map(|(.., column)| *column)
     }
 
-    /// The backtrace at the place of the panic, if the environment asks for one with `RUST_BACKTRACE=1`.
+    /// The backtrace, if `RUST_BACKTRACE=1` is in the environment.
     pub fn backtrace(&self) -> Option<&str> {
         self.backtrace.as_deref()
     }
@@ -76,10 +76,8 @@ impl PanicInfo {
                 .then(|| backtrace.to_string()),
         }
     }
-}
 
-impl PanicInfo {
-    /// As bytes, to be read after this process has died; without the backtrace if that does not fit.
+    /// Encodes it for the parent to read after this process has died; without the backtrace if that does not fit.
     pub(crate) fn last_words(&self, room: usize) -> Vec<u8> {
         let encoded = |info: &Self| {
             let mut writer = Writer::new();
@@ -93,7 +91,7 @@ impl PanicInfo {
         encoded(&Self { message: self.message[..end].to_owned(), backtrace: None, ..self.clone() })
     }
 
-    /// What a process said before it died, if that is what it died of: a panic that cannot be caught ends in an abort.
+    /// The panic of which a process died: one that cannot be caught ends in an abort.
     pub(crate) fn from_last_words(words: &[u8], end: Option<End>) -> Option<Self> {
         (end == Some(End::ABORTED) && !words.is_empty()).then(|| Reader::new(words).value().ok())?
     }
@@ -109,22 +107,17 @@ impl fmt::Display for PanicInfo {
 }
 
 fn payload_text(payload: &(dyn Any + Send)) -> &str {
-    if let Some(text) = payload.downcast_ref::<&str>() {
-        text
-    } else if let Some(text) = payload.downcast_ref::<String>() {
-        text
-    } else {
-        "Box<dyn Any>"
-    }
+    let text = payload.downcast_ref::<&str>().copied();
+    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("Box<dyn Any>")
 }
 
 thread_local! {
     static LATEST: RefCell<Option<PanicInfo>> = const { RefCell::new(None) };
-    /// How many [`Quiet`] there are on this thread.
+    /// How many [`Quiet`] exist on this thread.
     static QUIET: Cell<u32> = const { Cell::new(0) };
 }
 
-/// While there is one, panics on this thread are remembered for [`catch`] and not printed, as in a worker process.
+/// While one exists, panics on this thread are remembered for [`catch`] and not printed, as in a worker process.
 #[derive(Debug)]
 pub(crate) struct Quiet(PhantomData<*const ()>);
 
@@ -142,11 +135,11 @@ impl Drop for Quiet {
     }
 }
 
-/// Puts a hook before the program's that takes the panics of quiet threads and leaves all others to it. One that the
-/// program sets later goes before this one, and prints them all.
+/// Puts a hook before the program's that takes the panics of quiet threads and leaves the others to it. A hook that the
+/// program sets later comes first, and prints all.
 fn chain_hook() {
     static CHAINED: AtomicBool = AtomicBool::new(false);
-    // Hooks cannot be changed by a thread that panics.
+    // A thread that panics cannot change hooks.
     if std::thread::panicking() || CHAINED.swap(true, Ordering::AcqRel) {
         return;
     }
@@ -157,17 +150,13 @@ fn chain_hook() {
     }));
 }
 
-/// Called by the worker's panic hook: keeps the story of the panic for [`catch`] on the same thread.
+/// Keeps a panic for [`catch`] on the same thread. Called by the panic hook.
 pub(crate) fn remember(info: PanicInfo) {
-    // On a thread that is about to end, there may be nowhere to keep it.
-    let _ = LATEST.try_with(|latest| {
-        if let Ok(mut latest) = latest.try_borrow_mut() {
-            *latest = Some(info);
-        }
-    });
+    // A thread that is about to end may have nowhere to keep it.
+    let _ = LATEST.try_with(|latest| latest.try_borrow_mut().map(|mut latest| *latest = Some(info)));
 }
 
-/// Runs user code; a panic becomes a value, even if dropping the payload panics again.
+/// Runs user code. A panic becomes a value, even if dropping its payload panics again.
 #[inline]
 pub(crate) fn catch<R>(run: impl FnOnce() -> R) -> Result<R, PanicInfo> {
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).map_err(|payload| {
@@ -178,11 +167,10 @@ pub(crate) fn catch<R>(run: impl FnOnce() -> R) -> Result<R, PanicInfo> {
     })
 }
 
-/// Drops a value of the user's; a panic while it is dropped goes nowhere.
+/// Drops a value of the user's, and ignores a panic in its destructor.
 pub(crate) fn drop_quietly<T>(value: T) {
-    let dropped = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(value)));
-    if let Err(payload) = dropped {
-        // Its destructor would run user code once more, and so on without end.
+    if let Err(payload) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(value))) {
+        // Its destructor is user code, which may panic again, and so on without end.
         std::mem::forget(payload);
     }
 }

@@ -1,14 +1,13 @@
-//! What a call may take, and what happens when it takes more: declared with the task, chosen for the pool, or for one
-//! call.
+//! The limits of a call: declared with the task, or set for the pool or for one call.
 //!
-//! The call's own wish goes before the task's, and the task's before the pool's. A [`Wish`] is what one of the three
-//! says; a [`Policy`] is what comes of them, and what the dispatcher acts upon.
+//! The call's own limits take precedence over the task's, and those over the pool's. A [`Wish`] is what one of the
+//! three says; a [`Policy`] is the result, which the dispatcher acts upon.
 
 use std::num::NonZero;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What a call, a task or a pool asks for; None is nothing.
+/// The limits that a call, a task or a pool sets.
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Wish {
@@ -22,19 +21,7 @@ impl Wish {
     #[doc(hidden)]
     pub const NONE: Self = Self { timeout: None, soft_timeout: None, retries: None, memory: None };
 
-    /// As the attribute declares it; memory in bytes.
-    #[doc(hidden)]
-    #[must_use]
-    pub const fn declared(
-        timeout: Option<Duration>,
-        soft_timeout: Option<Duration>,
-        retries: Option<u32>,
-        memory: Option<u64>,
-    ) -> Self {
-        Self { timeout, soft_timeout, retries, memory }
-    }
-
-    /// This wish, and where it says nothing, the `other`.
+    /// These limits, and where they say nothing, the `other`.
     fn or(self, other: Self) -> Self {
         Self {
             timeout: self.timeout.or(other.timeout),
@@ -45,24 +32,23 @@ impl Wish {
     }
 }
 
-/// What a call may take. Times are nanoseconds, and as other limits `u64::MAX` where there is none.
+/// The limits of a call. Times are in nanoseconds; `u64::MAX` is no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Policy {
-    /// From when its worker takes the call up; then the worker is killed.
+    /// When the worker is killed, counted from when it starts the call.
     pub(crate) timeout: u64,
-    /// From when its worker takes the call up; then the task is told.
+    /// When the task is told, counted likewise.
     pub(crate) soft_timeout: u64,
-    /// How often it is tried again after its worker was lost, or killed because of the time-out.
+    /// How often the call is retried after its worker was lost, or killed for the timeout.
     pub(crate) retries: u32,
-    /// How many bytes its worker may use.
+    /// How many bytes the worker may use.
     pub(crate) memory: u64,
 }
 
 impl Policy {
-    /// Nothing is limited, nothing repeated.
+    /// No limits and no retries.
     pub(crate) const NONE: Self = Self { timeout: u64::MAX, soft_timeout: u64::MAX, retries: 0, memory: u64::MAX };
 
-    /// What comes of the three.
     pub(crate) fn of(call: Option<&Wish>, task: &Wish, pool: &Wish) -> Self {
         let wish = call.copied().unwrap_or_default().or(*task).or(*pool);
         let nanos =
@@ -75,12 +61,11 @@ impl Policy {
         }
     }
 
-    /// Has its worker to be looked at while the call runs?
+    /// Whether the worker has to be sampled while the call runs.
     pub(crate) fn is_watched(&self) -> bool {
         self.timeout != u64::MAX || self.memory != u64::MAX
     }
 
-    /// What the worker is told.
     pub(crate) fn timing(&self) -> Timing {
         let rounded = |nanos: u64| match nanos {
             u64::MAX => None,
@@ -105,7 +90,7 @@ impl SharedPolicy {
     }
 }
 
-/// How long a call may take, as its worker is told: milliseconds, rounded up.
+/// The times that the worker is told: milliseconds, rounded up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Timing {
     pub(crate) timeout: Option<NonZero<u32>>,
@@ -128,7 +113,7 @@ mod tests {
 
     #[test]
     fn the_call_goes_before_the_task_and_the_task_before_the_pool() {
-        let pool = Wish::declared(seconds(1), seconds(1), Some(1), Some(1));
+        let pool = Wish { timeout: seconds(1), soft_timeout: seconds(1), retries: Some(1), memory: Some(1) };
         let task = Wish { timeout: seconds(2), retries: Some(2), ..Wish::NONE };
         let call = Wish { timeout: seconds(3), ..Wish::NONE };
         let policy = Policy::of(Some(&call), &task, &pool);
@@ -140,7 +125,7 @@ mod tests {
     #[test]
     fn the_longest_of_all_times_is_no_limit() {
         let call = Wish { timeout: Some(Duration::MAX), memory: Some(u64::MAX), ..Wish::NONE };
-        let pool = Wish::declared(seconds(1), None, None, Some(1));
+        let pool = Wish { timeout: seconds(1), memory: Some(1), ..Wish::NONE };
         assert_eq!(Policy::of(Some(&call), &Wish::NONE, &pool), Policy::NONE);
     }
 

@@ -4,8 +4,8 @@
 //!   start ──▶ process ◀──greet, call── attendant thread ──report, death──▶ outcome ◀── join, from any thread
 //! ```
 //!
-//! Each running process has an attendant thread, which greets it, sends the call, takes its result as soon as it comes
-//! (so that a large one never blocks the process), and reaps it. Nobody has to join a process for it to be cleaned up.
+//! Each running process has an attendant thread, which greets it, sends the call, reads its result at once (so that a
+//! large one never blocks the process), and reaps it, whether or not it is joined.
 
 use crate::codec::{Reader, Writer};
 use crate::dossier::Stage;
@@ -16,7 +16,7 @@ use crate::memory::Hold;
 use crate::options::{Stdio, WorkerOptions, surroundings};
 use crate::os::{Child, HandleRef};
 use crate::peer::handshake;
-use crate::peer::spawn::Launch;
+use crate::peer::spawn::{Launch, StdPipes};
 use crate::policy::{Policy, Wish};
 use crate::pool::Single;
 use crate::protocol::{Failed, Failure};
@@ -33,15 +33,15 @@ use std::time::{Duration, Instant};
 ///
 /// | option | default |
 /// |---|---|
-/// | [`name`](Self::name) | `Process-1`, `Process-2`, …, whatever the others are named; `Process-1:1` for the first one that `Process-1` starts |
-/// | [`daemon`](Self::daemon) | as the process that starts it: false |
+/// | [`name`](Self::name) | `Process-1`, `Process-2`, …; `Process-1:1` for the first one that `Process-1` starts |
+/// | [`daemon`](Self::daemon) | that of this process; false in the first process |
 /// | [`env`](Self::env), [`current_dir`](Self::current_dir), [`nice`](Self::nice), [`cpus`](Self::cpus) | those of this process |
-/// | [`sandbox`](Self::sandbox) | none: it may do what this process may |
+/// | [`sandbox`](Self::sandbox) | none: it has the rights of this process |
 /// | [`stdin`](Self::stdin) | empty |
 /// | [`stdout`](Self::stdout), [`stderr`](Self::stderr) | those of this process |
 ///
-/// Time-outs and limits of memory, declared with the task or chosen for [the call](crate::Call::timeout), hold for its
-/// process as for a worker of a pool. It is started once: retries mean nothing to it.
+/// Timeouts and memory limits, declared with the task or set for [the call](crate::Call::timeout), apply as in a pool.
+/// The process is started once: retries have no effect.
 ///
 /// ```
 /// # use pool_runtime::{Process, Result, enter, task};
@@ -70,14 +70,14 @@ pub struct Process<R> {
 }
 
 impl Process<()> {
-    /// A process without a target: it starts, does nothing, and ends with exit code 0.
+    /// A process without a target, which ends at once with exit code 0.
     pub fn idle() -> Self {
         Self::with(None, |_| Ok(()))
     }
 }
 
 impl<R> Process<R> {
-    /// A process that will run `call`.
+    /// A process that runs `call` once it is started.
     pub fn new<C: TaskCall<Output = R>>(call: C) -> Self {
         Self::with(Some(call.into_raw()), <C::Task as crate::Task>::decode)
     }
@@ -94,21 +94,21 @@ impl<R> Process<R> {
         }
     }
 
-    /// The name by which the process and its messages are known.
+    /// The name of the process, also in its messages.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
     }
 
-    /// A daemonic process is terminated when `main` returns, where others are joined; it cannot start processes.
+    /// A daemonic process is terminated when `main` returns, while others are joined. It cannot start processes.
     pub fn daemon(mut self, daemon: bool) -> Self {
         self.daemon = daemon;
         self
     }
 
-    surroundings!("the process", "starts", "stands");
+    surroundings!("the process", "starts");
 
-    /// What the process may do: which files, the network, how much memory.
+    /// What the process may use: files, the network, memory.
     ///
     /// ```
     /// # use pool_runtime::{Process, Result, Sandbox, enter, task};
@@ -129,26 +129,25 @@ impl<R> Process<R> {
         self
     }
 
-    /// What it reads: by default, nothing.
+    /// Its standard input; empty by default.
     pub fn stdin(mut self, stdin: impl Into<Stdio>) -> Self {
         self.stdio[0] = stdin.into();
         self
     }
 
-    /// Where it writes: by default, where this process does.
+    /// Its standard output; that of this process by default.
     pub fn stdout(mut self, stdout: impl Into<Stdio>) -> Self {
         self.stdio[1] = stdout.into();
         self
     }
 
-    /// Where its panics and complaints go: by default, where this process's do.
+    /// Its standard error, to which its panics are printed; that of this process by default.
     pub fn stderr(mut self, stderr: impl Into<Stdio>) -> Self {
         self.stdio[2] = stderr.into();
         self
     }
 
-    /// Runs the target here, in this process, on this thread; arguments and result are encoded and decoded all the
-    /// same.
+    /// Runs the target in this process, on this thread. Arguments and result are encoded and decoded all the same.
     ///
     /// # Errors
     ///
@@ -163,15 +162,9 @@ impl<R> Process<R> {
         let Body::Task(body, _) = call.task.body() else {
             return Err(Error::invalid("is an initializer, which cannot be called").of_task(call.task.name()));
         };
-        let mut result = Writer::new();
-        let hold = Hold::default();
-        let mut run = Run {
-            arguments: Reader::of_arguments(&arguments.bytes, &hold),
-            result: &mut result,
-            state: None,
-            few: None,
-            page: None,
-        };
+        let (mut result, hold) = (Writer::new(), Hold::default());
+        let arguments = Reader::of_arguments(&arguments.bytes, &hold);
+        let mut run = Run { arguments, result: &mut result, state: None, few: None, page: None };
         let returned = body(&mut run);
         let few = run.few;
         let failure = match returned {
@@ -180,8 +173,7 @@ impl<R> Process<R> {
             Err(fault) => fault.into(),
         };
         let stage = if matches!(failure, Failure::Encode(_)) { Stage::Encoding } else { Stage::Decoding };
-        let failed = Error::from(Failed { stage, leaving: false, failure });
-        Err(failed.of_task(call.task.name()))
+        Err(Error::from(Failed { stage, leaving: false, failure }).of_task(call.task.name()))
     }
 
     /// Starts the process.
@@ -189,44 +181,39 @@ impl<R> Process<R> {
     /// # Errors
     ///
     /// There is no way in for it (see [`pool_main!`](crate::pool_main)), two tasks have one name, this process is
-    /// daemonic or nested too deeply, an argument cannot be encoded, the sandbox names a path that leads nowhere, or
-    /// the system cannot start it. That the sandbox asks for more than the kernel can do,
-    /// [`join`](RunningProcess::join) says.
+    /// daemonic or nested too deeply, an argument cannot be encoded, the sandbox names a path that does not exist, or
+    /// the system cannot start it. If the kernel does not support the sandbox, [`join`](RunningProcess::join) says so.
     pub fn start(self) -> Result<RunningProcess<R>> {
         self.options.check()?;
         let confinement = self.sandbox.as_ref().map(Sandbox::resolve).transpose()?;
-        let launch = Launch { stdio: self.stdio, confinement, ..Launch::new()? };
-        let call = match self.target {
-            Some(call) => {
-                let arguments = call.arguments?;
-                if let Some(state) = call.task.state() {
-                    return Err(Error::invalid(format!(
-                        "asks for a worker state `{}`, which only workers of a pool with an initializer have",
-                        state.name()
-                    ))
-                    .of_task(call.task.name()));
-                }
-                let policy = Policy::of(call.wish.as_deref(), call.task.wish(), &Wish::NONE);
-                Some((call.task, arguments, policy))
+        let launch = Arc::new(Launch { stdio: self.stdio, confinement, ..Launch::new()? });
+        let prepare = |call: RawCall| {
+            let arguments = call.arguments?;
+            if let Some(state) = call.task.state() {
+                return Err(Error::invalid(format!(
+                    "asks for a worker state `{}`, which only workers of a pool with an initializer have",
+                    state.name()
+                ))
+                .of_task(call.task.name()));
             }
-            None => None,
+            let policy = Policy::of(call.wish.as_deref(), call.task.wish(), &Wish::NONE);
+            Ok((call.task, arguments, policy))
         };
+        let call = self.target.map(prepare).transpose()?;
         let mut hello = handshake::hello(String::new(), self.daemon, 1, true, self.options.place());
         hello.name = self.name.unwrap_or_else(|| format!("Process-{}", hello.identity));
         let mut launched = launch.start(&self.options)?;
-        let pipes =
-            Pipes { stdin: launched.stdin.take(), stdout: launched.stdout.take(), stderr: launched.stderr.take() };
+        let (process, pipes) = (launched.child.clone(), std::mem::take(&mut launched.pipes));
         let child = Arc::new(Running {
-            name: hello.name.clone(),
-            daemon: self.daemon,
+            info: ProcessInfo { name: hello.name.clone(), pid: process.pid(), daemon: self.daemon },
             task: call.as_ref().map_or("", |(task, ..)| task.name()),
-            process: launched.child.clone(),
+            process: process.clone(),
             single: OnceLock::new(),
         });
         lock(&CHILDREN).push(child.clone());
-        let (itself, process) = (child.clone(), launched.child.clone());
+        let itself = child.clone();
         let forget = move || lock(&CHILDREN).retain(|child| !Arc::ptr_eq(child, &itself));
-        match Single::attend(launched, launch, hello, call, forget.clone()) {
+        match Single::attend(launched, hello, call, forget.clone()) {
             Ok(single) => drop(child.single.set(single)),
             Err(error) => {
                 let _ = process.kill();
@@ -235,7 +222,7 @@ impl<R> Process<R> {
                 return Err(Error::os("cannot start the thread that attends to a process", error));
             }
         }
-        Ok(RunningProcess { child, decode: self.decode, pipes, value: std::marker::PhantomData })
+        Ok(RunningProcess { child, decode: self.decode, pipes })
     }
 }
 
@@ -252,77 +239,69 @@ impl<R> fmt::Debug for Process<R> {
     }
 }
 
-/// A process that was started, as long as somebody wants to know of it.
+/// What a [`RunningProcess`] and [`CHILDREN`] share.
 struct Running {
-    name: String,
-    daemon: bool,
-    /// Empty if there is none.
+    info: ProcessInfo,
+    /// The name of the target; empty if there is none.
     task: &'static str,
     process: Arc<Child>,
-    /// Set before anybody else knows of it.
+    /// Set before [`Process::start`] returns.
     single: OnceLock<Single>,
 }
 
-/// All processes that were started with [`Process::start`] and have not been reaped.
+/// The processes that [`Process::start`] has started and that have not been reaped.
 static CHILDREN: Mutex<Vec<Arc<Running>>> = Mutex::new(Vec::new());
-
-#[derive(Debug)]
-struct Pipes {
-    stdin: Option<PipeWriter>,
-    stdout: Option<PipeReader>,
-    stderr: Option<PipeReader>,
-}
 
 /// A process that was started.
 ///
-/// It goes on if this handle is dropped, and is reaped when it ends; when `main` returns, it is joined, or terminated
-/// if it is daemonic (see [`pool_main!`](crate::pool_main)).
+/// Dropping this handle does not end the process, which is reaped when it ends. When `main` returns, it is joined, or
+/// terminated if it is daemonic (see [`pool_main!`](crate::pool_main)).
 pub struct RunningProcess<R> {
     child: Arc<Running>,
     decode: Decode<R>,
-    pipes: Pipes,
-    value: std::marker::PhantomData<fn() -> R>,
+    pipes: StdPipes,
 }
 
 impl<R> RunningProcess<R> {
     /// The process id.
     pub fn pid(&self) -> u32 {
-        self.child.process.pid()
+        self.child.info.pid()
     }
 
     /// The name.
     pub fn name(&self) -> &str {
-        &self.child.name
+        self.child.info.name()
     }
 
-    /// Is it daemonic?
+    /// Whether it is daemonic.
     pub fn daemon(&self) -> bool {
-        self.child.daemon
+        self.child.info.daemon()
     }
 
-    /// Does it still run?
+    /// Whether it still runs.
     pub fn is_alive(&self) -> bool {
         !self.child.process.has_ended()
     }
 
     /// How it ended: 0 if the target returned, 1 if it panicked, n if it exited with n, −N if signal N killed it.
-    /// `None` while it runs, and if something else in this program took its exit status.
+    /// `None` while it runs, or if something else in this program took its exit status.
     pub fn exit_code(&self) -> Option<i32> {
         self.child.process.has_ended();
-        exit_code(&self.child.process)
+        let status = self.child.process.status()?;
+        status.code().or_else(|| status.signal().map(|signal| -signal))
     }
 
-    /// Waits until the process has ended, and returns what its target returned. Can be called again, and from several
-    /// threads.
+    /// Waits until the process has ended, and returns the target's result. It can be called more than once, and from
+    /// several threads.
     ///
     /// # Errors
     ///
-    /// The target did not return: it panicked, or the process ended before. Or a value cannot be encoded or decoded.
+    /// The target panicked, the process ended before it returned, or a value cannot be encoded or decoded.
     pub fn join(&self) -> Result<R> {
         self.await_outcome(None).unwrap_or_else(|| Err(Error::invalid("the wait for a process ended early")))
     }
 
-    /// Waits for at most `patience` until the process has ended. `Ok(None)` if it has not; zero does not wait.
+    /// As [`join`](Self::join), but waits for at most `patience`: `Ok(None)` if the process has not ended by then.
     ///
     /// # Errors
     ///
@@ -336,7 +315,7 @@ impl<R> RunningProcess<R> {
         Some(returned.and_then(|bytes| decode_value(self.decode, self.child.task, &bytes)))
     }
 
-    /// Asks it to end, with `SIGTERM`. One that has ended is left alone.
+    /// Sends `SIGTERM`. Has no effect on a process that has ended.
     ///
     /// # Errors
     ///
@@ -345,7 +324,7 @@ impl<R> RunningProcess<R> {
         self.child.process.terminate().map_err(|error| self.cannot("terminate", error))
     }
 
-    /// Ends it, with `SIGKILL`. One that has ended is left alone.
+    /// Sends `SIGKILL`. Has no effect on a process that has ended.
     ///
     /// # Errors
     ///
@@ -354,7 +333,7 @@ impl<R> RunningProcess<R> {
         self.child.process.kill().map_err(|error| self.cannot("kill", error))
     }
 
-    /// Interrupts it, with `SIGINT`, as Ctrl-C does. One that has ended is left alone.
+    /// Sends `SIGINT`, as Ctrl-C does. Has no effect on a process that has ended.
     ///
     /// # Errors
     ///
@@ -367,36 +346,31 @@ impl<R> RunningProcess<R> {
         Error::os(format!("cannot {what} process `{}` ({})", self.name(), self.pid()), error)
     }
 
-    /// A descriptor that becomes readable when the process ends, and stays so: for `poll` and its like.
+    /// A descriptor that becomes readable when the process ends, and stays so, for `poll` and similar calls.
     pub fn sentinel(&self) -> HandleRef<'_> {
         self.child.process.sentinel()
     }
 
-    /// Our end of the pipe that the process reads, if it was started with [`Stdio::piped`]. Once.
+    /// Takes the pipe to its standard input, if it was started with [`Stdio::piped`].
     pub fn take_stdin(&mut self) -> Option<PipeWriter> {
         self.pipes.stdin.take()
     }
 
-    /// Our end of the pipe to which the process prints, if it was started with [`Stdio::piped`]. Once.
+    /// Takes the pipe from its standard output, if it was started with [`Stdio::piped`].
     pub fn take_stdout(&mut self) -> Option<PipeReader> {
-        self.pipes.stdout.take()
+        self.pipes.outputs[0].take()
     }
 
-    /// Our end of the pipe to which the process complains, if it was started with [`Stdio::piped`]. Once.
+    /// Takes the pipe from its standard error, if it was started with [`Stdio::piped`].
     pub fn take_stderr(&mut self) -> Option<PipeReader> {
-        self.pipes.stderr.take()
+        self.pipes.outputs[1].take()
     }
-}
-
-fn exit_code(child: &Child) -> Option<i32> {
-    let status = child.status()?;
-    status.code().or_else(|| status.signal().map(|signal| -signal))
 }
 
 impl<R> fmt::Display for RunningProcess<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "<Process {} ", self.name())?;
-        match (self.is_alive(), exit_code(&self.child.process)) {
+        match (self.is_alive(), self.exit_code()) {
             (true, _) => f.write_str("started")?,
             (false, None | Some(0)) => f.write_str("stopped")?,
             (false, Some(code)) => write!(f, "stopped[{code}]")?,
@@ -411,27 +385,23 @@ impl<R> fmt::Debug for RunningProcess<R> {
     }
 }
 
-/// The processes that this one started with [`Process::start`] and that still run; those that have ended are reaped.
+/// The processes that this one started with [`Process::start`] and that still run.
 pub fn active_children() -> Vec<ProcessInfo> {
-    lock(&CHILDREN)
-        .iter()
-        .filter(|child| !child.process.has_ended())
-        .map(|child| identity::process_info(child.name.clone(), child.process.pid(), child.daemon))
-        .collect()
+    lock(&CHILDREN).iter().filter(|child| !child.process.has_ended()).map(|child| child.info.clone()).collect()
 }
 
-/// How long a daemonic process may take to obey `SIGTERM` when the program ends.
+/// How long a daemonic process may take to end after `SIGTERM`.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// The end of the program: daemonic processes are terminated, the others joined.
+/// At the end of the program: terminates daemonic processes, and joins the others.
 pub(crate) fn finish() {
-    // Whoever is joined may start others meanwhile: no, that is their own affair; but a thread of ours may.
+    // Other threads of this program may start processes meanwhile.
     loop {
         let children = lock(&CHILDREN).clone();
         if children.is_empty() {
             return;
         }
-        let (daemons, others): (Vec<_>, Vec<_>) = children.into_iter().partition(|child| child.daemon);
+        let (daemons, others): (Vec<_>, Vec<_>) = children.into_iter().partition(|child| child.info.daemon());
         for daemon in &daemons {
             let _ = daemon.process.terminate();
         }
@@ -445,7 +415,7 @@ pub(crate) fn finish() {
         for child in daemons.iter().chain(&others) {
             match child.single.get() {
                 Some(single) => drop(single.await_end(None)),
-                // It is just being started, by another thread.
+                // Another thread is starting it.
                 None => std::thread::yield_now(),
             }
         }

@@ -1,6 +1,4 @@
-//! The way in for workers, the mark that makes a process a worker, and the environment of one.
-//!
-//! The only reader of the environment and of the command line.
+//! The way in for workers, and the variable that makes a process one. Only this file reads the environment.
 
 use crate::error::{Error, Kind, Result};
 use crate::os::{self, Manifest};
@@ -9,37 +7,29 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-/// The variable that makes a process a worker. It is removed before anything else happens there.
+/// Makes a process a worker. A worker removes it before anything else.
 const MARK: &str = "POOL_RUNTIME_WORKER";
 
-/// The variable that has a program run one call again, in place of all else: it names the file with the call.
+/// Names a file with a call, which the program runs again in place of everything else.
 const REPLAY: &str = "POOL_REPLAY";
 
-/// With it, a call that ran in a sandbox is run again without: set to 1.
+/// If it is 1, that call runs without the sandbox in which it ran.
 const UNCONFINED: &str = "POOL_REPLAY_UNCONFINED";
 
-// ---- the way in ----
-
-/// How a process started from this binary gets to the worker's loop.
+/// How a process of this program gets to the worker's loop.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum WayIn {
     /// Through `main`, which calls `enter`.
     Main,
     /// Through a hidden test, as `main` belongs to the test harness.
-    Test {
-        /// The test's full name.
-        name: String,
-    },
+    Test { name: String },
 }
 
-/// What `pool_main!();` registers in a test program: the module in which it stands.
+/// The module in which `pool_main!();` stands in a test program.
 #[derive(Debug)]
 pub struct TestEntry(pub &'static str);
 
 inventory::collect!(TestEntry);
-
-/// The name of the hidden test.
-const HIDDEN_TEST: &str = "pool_main_way_in_for_workers";
 
 static ENTERED: OnceLock<()> = OnceLock::new();
 
@@ -48,22 +38,18 @@ pub(crate) fn entered() {
     let _ = ENTERED.set(());
 }
 
-/// The way in, if there is one.
 pub(crate) fn way_in() -> Result<WayIn> {
     // In a test program `main` is the harness's, whoever calls `enter`.
     let Some(entry) = inventory::iter::<TestEntry>.into_iter().next() else {
         return ENTERED.get().map(|()| WayIn::Main).ok_or_else(|| Error::new(Kind::NoEntry));
     };
     // The harness names tests by their path inside the crate.
-    let name = match entry.0.split_once("::") {
-        Some((_, module)) => format!("{module}::{HIDDEN_TEST}"),
-        None => HIDDEN_TEST.to_owned(),
-    };
-    Ok(WayIn::Test { name })
+    let path = format!("{}::pool_main_way_in_for_workers", entry.0);
+    let (_, name) = path.split_once("::").unwrap_or(("", &path));
+    Ok(WayIn::Test { name: name.to_owned() })
 }
 
 impl WayIn {
-    /// The command line of a worker.
     pub(crate) fn args(&self) -> Vec<OsString> {
         let own = std::env::args_os();
         match self {
@@ -75,7 +61,7 @@ impl WayIn {
     }
 }
 
-/// The environment of a worker: ours, with changes, and with its mark.
+/// The environment of a worker: that of this process with changes and the mark.
 pub(crate) fn environment(changes: &[(OsString, Option<OsString>)], mark: &Mark) -> Vec<(OsString, OsString)> {
     let changed = |name: &OsStr| name == MARK || name == REPLAY || changes.iter().any(|(changed, _)| changed == name);
     std::env::vars_os()
@@ -85,9 +71,7 @@ pub(crate) fn environment(changes: &[(OsString, Option<OsString>)], mark: &Mark)
         .collect()
 }
 
-// ---- the mark ----
-
-/// What the variable says: whose worker it is, and what it was given.
+/// The value of the variable [`MARK`]: whose worker the process is, and what it was given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Mark {
     pub(crate) parent: u32,
@@ -107,52 +91,36 @@ impl Mark {
     }
 }
 
-/// What the environment says this process is.
-#[derive(Debug)]
-pub(crate) enum Marked {
-    /// An ordinary process.
-    No,
-    /// A worker.
-    Worker(Mark),
-    /// A worker whose mark cannot be read.
-    Damaged(OsString),
-}
-
-/// Reads the mark and removes it, so that no process started from here takes it for its own.
-pub(crate) fn take_mark() -> Marked {
-    let Some(value) = std::env::var_os(MARK) else { return Marked::No };
+/// Reads the mark and removes it, so that no process started from this one takes it for its own. None in an ordinary
+/// process; an error is a mark that cannot be read.
+pub(crate) fn take_mark() -> Option<std::result::Result<Mark, OsString>> {
+    let value = std::env::var_os(MARK)?;
     os::remove_variable(MARK);
-    match value.to_str().and_then(Mark::parse) {
-        Some(mark) => Marked::Worker(mark),
-        None => Marked::Damaged(value),
-    }
+    Some(value.to_str().and_then(Mark::parse).ok_or(value))
 }
 
-/// The file whose call is to be run again, if one is, and whether that is to be without the sandbox in which it ran. It
-/// is read once.
+/// The file of the call to run again, if there is one, and whether to leave out the sandbox. Works once.
 pub(crate) fn take_replay() -> Option<(PathBuf, bool)> {
     let file = std::env::var_os(REPLAY)?;
     let unconfined = std::env::var_os(UNCONFINED).is_some_and(|value| value == "1");
     os::remove_variable(REPLAY);
     os::remove_variable(UNCONFINED);
-    // A program with more rights than its caller takes no orders from it.
+    // A program with more rights than its caller does not obey it.
     (!os::has_more_rights()).then(|| (file.into(), unconfined))
 }
 
-/// What to type to have the call in a file run again.
+/// The shell command that runs the call in a file again.
 pub(crate) fn replay_command(file: &Path) -> String {
     let program = std::env::current_exe().unwrap_or_else(|_| "the program".into());
-    let mut command = format!("{REPLAY}={} {}", quoted(file), quoted(&program));
-    if let Ok(way_in @ WayIn::Test { .. }) = way_in() {
-        for argument in way_in.args().iter().skip(1) {
-            command.push(' ');
-            command.push_str(&quoted(Path::new(argument)));
-        }
-    }
-    command
+    let args = match way_in() {
+        Ok(way_in @ WayIn::Test { .. }) => way_in.args().split_off(1),
+        _ => Vec::new(),
+    };
+    let words = [quoted(&program)].into_iter().chain(args.iter().map(|arg| quoted(Path::new(arg))));
+    format!("{REPLAY}={} {}", quoted(file), words.collect::<Vec<_>>().join(" "))
 }
 
-/// As a shell reads it.
+/// Quotes for a shell.
 fn quoted(path: &Path) -> String {
     let text = path.to_string_lossy();
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:=@%,".contains(c);

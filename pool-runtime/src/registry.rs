@@ -1,8 +1,7 @@
-//! The table of tasks: every `#[task]` of the program and its dependencies, collected before `main` by `inventory`.
+//! The table of tasks: every `#[task]` of the program and its dependencies, which `inventory` collects before `main`.
 
 use crate::hash::Fnv;
 use crate::task::TaskInfo;
-use std::collections::HashMap;
 use std::sync::OnceLock;
 
 /// What `#[task]` submits.
@@ -11,7 +10,7 @@ pub struct Registration(pub &'static TaskInfo);
 
 inventory::collect!(Registration);
 
-/// All tasks of this program, in the order of their names.
+/// All tasks of this program, sorted by name.
 ///
 /// ```
 /// # use pool_runtime::{task, tasks};
@@ -31,7 +30,6 @@ pub fn tasks() -> impl Iterator<Item = &'static TaskInfo> {
 
 struct TaskTable {
     in_order: Vec<&'static TaskInfo>,
-    by_name: HashMap<&'static str, &'static TaskInfo>,
     digest: u64,
 }
 
@@ -39,31 +37,27 @@ fn table() -> &'static TaskTable {
     static TABLE: OnceLock<TaskTable> = OnceLock::new();
     TABLE.get_or_init(|| {
         let mut in_order: Vec<_> = inventory::iter::<Registration>.into_iter().map(|entry| entry.0).collect();
-        // The collection has no order of its own: it differs between linkers and their settings.
+        // The order of the collection depends on the linker and its settings.
         in_order.sort_by_key(|task| (task.name(), task.file(), task.line()));
         let mut digest = Fnv::new();
         for task in &in_order {
             digest.write(&task.signature_hash().to_le_bytes());
         }
-        TaskTable {
-            by_name: in_order.iter().map(|task| (task.name(), *task)).collect(),
-            in_order,
-            digest: digest.finish(),
-        }
+        TaskTable { in_order, digest: digest.finish() }
     })
 }
 
-/// The task of that name.
 pub(crate) fn find(name: &str) -> Option<&'static TaskInfo> {
-    table().by_name.get(name).copied()
+    let tasks = &table().in_order;
+    tasks.binary_search_by_key(&name, |task| task.name()).ok().map(|at| tasks[at])
 }
 
-/// Identifies the whole table: names and signatures.
+/// A hash of all names and signatures.
 pub(crate) fn digest() -> u64 {
     table().digest
 }
 
-/// Two tasks of one name: where each of them is.
+/// Two tasks of one name, and where each is defined.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Twice {
     pub(crate) name: &'static str,
@@ -71,7 +65,7 @@ pub(crate) struct Twice {
     pub(crate) second: String,
 }
 
-/// Refuses a table in which a name stands for two tasks.
+/// Refuses a table with two tasks of one name.
 pub(crate) fn check() -> Result<(), Twice> {
     let twice = table().in_order.windows(2).find(|pair| pair[0].name() == pair[1].name());
     let Some([first, second]) = twice else { return Ok(()) };

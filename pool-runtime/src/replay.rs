@@ -1,8 +1,8 @@
-//! Runs a call again that was lost with its worker: from its [record](crate::dossier::file), in this process, on this thread.
+//! Runs a lost call again: from its [record](crate::dossier::file), in this process, on this thread.
 //!
-//! Nothing stands between the crash and a debugger: no other process, no fault handler, no net for signals. What the
-//! call does to the world, it does again; but where it ran in a sandbox, it runs in the same one. A file from somebody
-//! else says which task runs on which bytes, and without which sandbox: it is to be trusted as a program is.
+//! Nothing stands between the crash and a debugger: no other process, no fault handler, no handling of signals. The
+//! call repeats its effects; if it ran in a sandbox, it runs in the same one. The file chooses task, bytes and sandbox:
+//! trust it as you would trust a program from the same source.
 
 use crate::codec::{Reader, Writer};
 use crate::dossier::file::{LostCall, Recorded};
@@ -16,23 +16,27 @@ use crate::{identity, panic, registry};
 use std::any::Any;
 use std::path::Path;
 
-/// The exit code where the call could not be run.
-const CANNOT_REPLAY: i32 = 70;
-/// And where it panicked, as that of a program whose `main` does.
+/// The exit code of a program whose `main` panics.
 const PANICKED: i32 = 101;
 
-/// Runs the call in a file, without the sandbox in which it ran if that is asked for. Returns the exit code of the
-/// process.
+/// Runs the call in a file, without its sandbox if `unconfined` is set. Returns the exit code of the process.
 pub(crate) fn run(file: &Path, unconfined: bool) -> i32 {
-    let bytes = match std::fs::read(file) {
-        Ok(bytes) => bytes,
-        Err(error) => return refuse(file, &error.to_string()),
-    };
-    let prepared = LostCall::read(&bytes).and_then(|(_, record)| prepare(record));
-    let Replay { record, task, initializer } = match prepared {
-        Ok(replay) => replay,
-        Err(why) => return refuse(file, &why),
-    };
+    match replay(file, unconfined) {
+        Ok((how, code)) => {
+            say(how);
+            code
+        }
+        Err(why) => {
+            say(&format!("cannot run the call in {} again: {why}", file.display()));
+            70
+        }
+    }
+}
+
+/// What the call came to, and the exit code for that.
+fn replay(file: &Path, unconfined: bool) -> Result<(&'static str, i32), String> {
+    let bytes = std::fs::read(file).map_err(|error| error.to_string())?;
+    let Replay { record, task, initializer } = LostCall::read(&bytes).and_then(|(_, record)| prepare(record))?;
     say(&format!(
         "runs `{}` ({}:{}) again, with {} bytes of arguments: job {}, attempt {}, of process {}",
         task.name(),
@@ -46,30 +50,48 @@ pub(crate) fn run(file: &Path, unconfined: bool) -> i32 {
     if record.build.is_some() && record.build != identity::build() {
         say("this is another build of the program than the one that lost the call: it may behave differently");
     }
-    if let Some(confinement) = &record.confinement {
-        if unconfined {
-            say("the call ran in a sandbox; now it runs without, as asked for");
-        } else if let Err(why) = confine(confinement) {
-            return refuse(file, &why);
-        } else {
+    match &record.confinement {
+        Some(_) if unconfined => say("the call ran in a sandbox; now it runs without, as asked for"),
+        Some(confinement) => {
+            confine(confinement)?;
             say("it runs in a sandbox, as it did");
         }
+        None => {}
     }
     os::fault::leave_to_system();
     let mut state = None;
     if let Some((info, call)) = initializer {
         say(&format!("runs the initializer `{}` first", info.name()));
-        match panic::catch(|| initialize(info, &call)) {
-            Ok(Ok(made)) => state = Some(made),
-            Ok(Err(why)) => return refuse(file, &format!("the initializer failed: {why}")),
-            Err(_) => return end("the initializer panicked", PANICKED),
+        let Body::Initializer(body) = info.body() else {
+            return Err(format!("the initializer failed: `{}` is no initializer", info.name()));
+        };
+        match attempt(&call, None, body) {
+            Ok(made) => state = Some(made.map_err(|why| format!("the initializer failed: {why}"))?),
+            Err(_) => return Ok(("the initializer panicked", PANICKED)),
         }
     }
-    match panic::catch(|| call(task, &record.call, state.as_mut())) {
-        Ok(Ok(())) => end("the task returned", 0),
-        Ok(Err(why)) => refuse(file, &why),
-        Err(_) => end("the task panicked", PANICKED),
+    let Body::Task(body, _) = task.body() else { return Err(format!("`{}` is no task", task.name())) };
+    match attempt(&record.call, state.as_mut(), body) {
+        Ok(returned) => returned.map(|()| ("the task returned", 0)),
+        Err(_) => Ok(("the task panicked", PANICKED)),
     }
+}
+
+/// Runs a task or an initializer. The outer error is a panic.
+fn attempt<R>(
+    call: &Recorded<'_>,
+    state: Option<&mut Box<dyn Any>>,
+    body: impl FnOnce(&mut Run<'_>) -> Result<R, Fault>,
+) -> Result<Result<R, String>, panic::PanicInfo> {
+    let (hold, mut result) = (Hold::default(), Writer::new());
+    let arguments = Reader::of_arguments(call.arguments, &hold);
+    let mut run = Run { arguments, result: &mut result, state, few: None, page: None };
+    let returned = panic::catch(|| body(&mut run))?;
+    Ok(returned.map_err(|fault| match fault {
+        Fault::Decode(why) => format!("its arguments cannot be read: {why}"),
+        Fault::Encode(why) => format!("the task returned, and its result cannot be sent back: {why}"),
+        Fault::State(why) | Fault::Initializer(why) => why,
+    }))
 }
 
 /// A call that this program can run again, and the initializer before it.
@@ -79,7 +101,7 @@ struct Replay<'r> {
     initializer: Option<(&'static TaskInfo, Recorded<'r>)>,
 }
 
-/// Checks that this program can run it, and brings the memory back of which its arguments speak.
+/// Checks that this program can run the call, and restores the memory that its arguments refer to.
 fn prepare(record: LostCall<'_>) -> Result<Replay<'_>, String> {
     registry::check().map_err(|twice| Error::from(twice).to_string())?;
     if record.left_out {
@@ -97,7 +119,7 @@ fn prepare(record: LostCall<'_>) -> Result<Replay<'_>, String> {
 }
 
 fn confine(confinement: &Confinement) -> Result<(), String> {
-    // A test harness waits on its first thread.
+    // The first thread of a test harness waits.
     let wait = usize::from(matches!(program::way_in(), Ok(WayIn::Test { .. })));
     confinement.apply(Abilities::here(), wait).map_err(|why| {
         format!("it ran in a sandbox, and {why} (with POOL_REPLAY_UNCONFINED=1 in the environment, it runs without)")
@@ -117,42 +139,8 @@ fn known(call: &Recorded<'_>) -> Result<&'static TaskInfo, String> {
     }
 }
 
-fn initialize(info: &TaskInfo, call: &Recorded<'_>) -> Result<Box<dyn Any>, String> {
-    let Body::Initializer(body) = info.body() else { return Err(format!("`{}` is no initializer", info.name())) };
-    let (hold, mut result) = (Hold::default(), Writer::new());
-    body(&mut of(call, &hold, &mut result, None)).map_err(reason)
-}
-
-fn call(info: &TaskInfo, call: &Recorded<'_>, state: Option<&mut Box<dyn Any>>) -> Result<(), String> {
-    let Body::Task(body, _) = info.body() else { return Err(format!("`{}` is no task", info.name())) };
-    let (hold, mut result) = (Hold::default(), Writer::new());
-    body(&mut of(call, &hold, &mut result, state)).map_err(reason)
-}
-
-fn of<'r>(call: &Recorded<'r>, hold: &'r Hold, result: &'r mut Writer, state: Option<&'r mut Box<dyn Any>>) -> Run<'r> {
-    Run { arguments: Reader::of_arguments(call.arguments, hold), result, state, few: None, page: None }
-}
-
-fn reason(fault: Fault) -> String {
-    match fault {
-        Fault::Decode(why) => format!("its arguments cannot be read: {why}"),
-        Fault::Encode(why) => format!("the task returned, and its result cannot be sent back: {why}"),
-        Fault::State(why) | Fault::Initializer(why) => why,
-    }
-}
-
 fn say(what: &str) {
     os::write_stderr(format!("pool-runtime: replay: {what}\n").as_bytes());
-}
-
-fn end(how: &str, code: i32) -> i32 {
-    say(how);
-    code
-}
-
-fn refuse(file: &Path, why: &str) -> i32 {
-    say(&format!("cannot run the call in {} again: {why}", file.display()));
-    CANNOT_REPLAY
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
-//! How the threads of a pool sleep until a worker has something to say.
+//! How the threads of a pool sleep until a worker reports.
 //!
-//! Workers that share memory with this process, and threads of it, ring a word of memory. Behind sockets nobody rings:
-//! whoever sleeps does so on the sockets themselves, and on an alarm for all else.
+//! Threads, and workers that share memory with this process, ring a word of memory. Workers behind sockets do not ring:
+//! a thread sleeps on the sockets themselves, and on an alarm for everything else.
 
 use crate::os::Poller;
 use crate::peer::Peer;
@@ -13,26 +13,21 @@ use std::time::Duration;
 #[derive(Debug)]
 pub(crate) enum Bells {
     Words(Arc<ring::BellPage>),
-    /// Of the collector, and of the leader.
+    /// For the collector and for the leader.
     Sockets([Poller; 2]),
 }
 
 impl Bells {
-    /// For workers that are reached through sockets.
-    ///
-    /// # Errors
-    ///
-    /// The system has no descriptors left.
+    /// For workers that are reached through sockets. Fails if the system has no descriptors left.
     pub(crate) fn of_sockets() -> io::Result<Self> {
         Ok(Self::Sockets([Poller::new()?, Poller::new()?]))
     }
 
-    /// Does whoever sleeps have to know all workers that may say something?
+    /// Whether a thread that sleeps has to name all workers that may report.
     pub(crate) fn are_sockets(&self) -> bool {
         matches!(self, Self::Sockets(_))
     }
 
-    /// Wakes whoever sleeps by this mark.
     pub(crate) fn ring(&self, mark: u32) {
         match self {
             Self::Words(bells) => bells.ring(mark),
@@ -40,7 +35,7 @@ impl Bells {
         }
     }
 
-    /// To be read before looking at what is waited for.
+    /// A count for [`wait`](Self::wait), to be read before looking for reports.
     pub(crate) fn seen(&self, mark: u32) -> u32 {
         match self {
             Self::Words(bells) => bells.seen(mark),
@@ -49,15 +44,14 @@ impl Bells {
         }
     }
 
-    /// Somebody listens, on this processor.
+    /// A thread listens on this processor.
     pub(crate) fn lead_on(&self, cpu: u32) {
         if let Self::Words(bells) = self {
             bells.lead_on(cpu);
         }
     }
 
-    /// Sleeps until the bell is rung, or one of these peers has something to say, at most for `patience`; may return
-    /// early.
+    /// Sleeps until the bell is rung or one of these peers reports, at most for `patience`. May return early.
     pub(crate) fn wait<'p>(
         &'p self,
         mark: u32,

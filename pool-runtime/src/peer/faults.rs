@@ -1,48 +1,44 @@
-//! What goes wrong with calls on purpose: drawn from a seed, and carried out around the worker's own loop.
+//! Injects faults into calls: drawn from a seed, and carried out around the worker's own loop.
 //!
-//! A call's fate is a hash of the seed, its job, and how many workers this job has already lost here. The last one
-//! takes the place of the attempt, which does not change when a worker is lost before the call starts: it would be lost
-//! again, and again. Nothing in that is a matter of time, so the same seed and the same submissions make the same
-//! faults, whoever runs what when.
+//! A call's fate is a hash of the seed, its job, and how many workers the job has lost so far. (Its attempt does not
+//! count those that were lost before it started.) So the same seed and submissions always make the same faults.
 //!
-//! A worker is lost in the way of a thread: its report is held back by the [`Gate`], and the thread ends, having noted
-//! the stage at which a process would have been killed. The attendant finds out as it does of any other.
+//! To lose a worker, the [`Gate`] holds back its report, and the thread notes the stage at which a process would have
+//! been killed, and ends.
 
 use crate::dossier::Stage;
 use crate::memory::packed::Slices;
 use crate::peer::lifeline::Lifeline;
 use crate::protocol::{CallHeader, Chunk};
-use crate::run::{Fault, Series, SeriesEnd};
+use crate::run::{Fault, SeriesEnd};
 use crate::sync::lock;
 use crate::transport::Outlet;
 use crate::transport::local::LocalSender;
-use crate::worker::{Duty, Next, One};
+use crate::worker::{Duty, Next};
 use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// The longest delay.
+/// The longest delay, in milliseconds.
 const LATEST: u64 = 5;
 
-/// What becomes of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
     Fine,
-    /// It starts late.
+    /// The task starts late.
     Late(Duration),
-    /// Its report comes late.
     LateReport(Duration),
     /// The worker is lost before it starts the call,
     LostBefore,
-    /// or while it decodes the arguments,
+    /// while it decodes the arguments,
     LostDecoding,
-    /// or at the task's first instruction,
+    /// at the task's first instruction,
     LostAtOnce,
-    /// or at the task's last one,
+    /// at the task's last one,
     LostRunning,
-    /// or while it encodes the result,
+    /// while it encodes the result,
     LostEncoding,
     /// or before the report has left.
     LostReport,
@@ -51,13 +47,10 @@ enum Fate {
     Unencodable,
 }
 
-/// One in so many attempts, times what is said in [`Fate::of`].
-const OUT_OF: u64 = 64;
-
 impl Fate {
     fn of(drawn: u64) -> Self {
         let delay = Duration::from_millis(1 + (drawn >> 32) % LATEST);
-        match drawn % OUT_OF {
+        match drawn % 64 {
             0..3 => Self::Late(delay),
             3..6 => Self::LateReport(delay),
             6 => Self::LostBefore,
@@ -74,11 +67,10 @@ impl Fate {
     }
 }
 
-/// What a pool's faults are drawn from.
 #[derive(Debug)]
 pub(crate) struct Plan {
     seed: u64,
-    /// How many workers jobs have lost, those that have lost any.
+    /// How many workers a job has lost, by its number.
     losses: Mutex<HashMap<u64, u64>>,
 }
 
@@ -95,10 +87,6 @@ impl Plan {
     fn has_lost(&self, job: u64) {
         *lock(&self.losses).entry(job).or_default() += 1;
     }
-
-    fn text(&self) -> String {
-        format!("injected by Backend::Faults({})", self.seed)
-    }
 }
 
 /// SplitMix64's step and finalizer (Steele, Lea and Flood, 2014).
@@ -109,26 +97,21 @@ fn mixed(number: u64) -> u64 {
     mixed ^ (mixed >> 31)
 }
 
-/// Reports pass here: late, or not at all.
-#[derive(Clone, Debug)]
+/// Where reports pass: late, or not at all.
+#[derive(Debug)]
 pub(super) struct Gate {
     reports: LocalSender,
-    state: Arc<GateState>,
-}
-
-#[derive(Debug, Default)]
-struct GateState {
     shut: AtomicBool,
-    /// In milliseconds, of the next one.
+    /// The delay of the next report, in milliseconds.
     delay: AtomicU64,
 }
 
-impl Outlet for Gate {
+impl Outlet for Arc<Gate> {
     fn send(&self, frame: &[u8]) -> io::Result<()> {
-        if self.state.shut.load(Ordering::Relaxed) {
+        if self.shut.load(Ordering::Relaxed) {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
-        std::thread::sleep(Duration::from_millis(self.state.delay.swap(0, Ordering::Relaxed)));
+        std::thread::sleep(Duration::from_millis(self.delay.swap(0, Ordering::Relaxed)));
         self.reports.send(frame)
     }
 
@@ -137,20 +120,19 @@ impl Outlet for Gate {
     }
 }
 
-/// The faults of one thread.
 pub(super) struct Faults {
     plan: Arc<Plan>,
     thread: Arc<Lifeline>,
-    gate: Gate,
+    gate: Arc<Gate>,
 }
 
 impl Faults {
-    pub(super) fn new(plan: Arc<Plan>, thread: Arc<Lifeline>, reports: LocalSender) -> Self {
-        Self { plan, thread, gate: Gate { reports, state: Arc::default() } }
+    pub(super) fn new(plan: Arc<Plan>, thread: Arc<Lifeline>) -> Self {
+        let gate = Gate { reports: thread.reports.clone(), shut: AtomicBool::new(false), delay: AtomicU64::new(0) };
+        Self { plan, thread, gate: Arc::new(gate) }
     }
 
-    /// What the thread's reports are to pass.
-    pub(super) fn gate(&self) -> Gate {
+    pub(super) fn gate(&self) -> Arc<Gate> {
         self.gate.clone()
     }
 
@@ -171,70 +153,53 @@ impl Faults {
         })
     }
 
-    /// Runs the one call of a chunk.
     fn run(&mut self, duty: &mut Duty, generation: u32, chunk: Chunk<'_>) -> Result<SeriesEnd, String> {
         let job = chunk.first.job;
         let fate = self.plan.fate(job);
-        let injected = || self.plan.text();
-        match fate {
-            Fate::Fine => duty.run(generation, chunk),
-            // Once it is claimed: before, it would be given to another worker each time, and never start.
-            Fate::Late(delay) => duty.run_with(generation, chunk, |one, _, series| {
-                series.run(|run| {
+        let stage = match fate {
+            Fate::Fine => return duty.run(generation, chunk),
+            Fate::LostBefore => return self.lose(duty, job, Stage::Idle),
+            Fate::LostDecoding => Some(Stage::Decoding),
+            Fate::LostAtOnce | Fate::LostRunning => Some(Stage::Running),
+            Fate::LostEncoding => Some(Stage::Encoding),
+            _ => None,
+        };
+        let is_lost = stage.is_some() || fate == Fate::LostReport;
+        let gate = &self.gate;
+        gate.shut.store(is_lost, Ordering::Relaxed);
+        if let Fate::LateReport(delay) = fate {
+            gate.delay.store(delay.as_millis() as u64, Ordering::Relaxed);
+        }
+        let injected = || format!("injected by Backend::Faults({})", self.plan.seed);
+        // Delays come after the claim: before it, the call would move to another worker each time, and never start.
+        let end = duty.run_with(generation, chunk, |one, _, series| {
+            series.run(|run| match fate {
+                Fate::Late(delay) => {
                     std::thread::sleep(delay);
                     one(run)
-                });
-            }),
-            Fate::LateReport(delay) => {
-                self.gate.state.delay.store(delay.as_millis() as u64, Ordering::Relaxed);
-                let end = duty.run(generation, chunk);
-                // Where it was taken back, there was no report.
-                self.gate.state.delay.store(0, Ordering::Relaxed);
-                end
-            }
-            Fate::LostBefore => self.lose(duty, job, Stage::Idle),
-            Fate::LostDecoding => self.lose_in(duty, generation, chunk, Some(Stage::Decoding), without),
-            Fate::LostAtOnce => self.lose_in(duty, generation, chunk, Some(Stage::Running), without),
-            Fate::LostRunning => self.lose_in(duty, generation, chunk, Some(Stage::Running), with),
-            Fate::LostEncoding => self.lose_in(duty, generation, chunk, Some(Stage::Encoding), with),
-            Fate::LostReport => self.lose_in(duty, generation, chunk, None, with),
-            Fate::Panic => duty.run_with(generation, chunk, |_, _, series| {
-                series.run(|run| {
+                }
+                // The gate holds back this report.
+                Fate::LostDecoding | Fate::LostAtOnce => Err(Fault::Decode(String::new())),
+                Fate::Undecodable => Err(Fault::Decode(injected())),
+                Fate::Panic => {
                     run.enter(Stage::Running);
                     panic!("{}", injected());
-                });
-            }),
-            Fate::Undecodable => duty.run_with(generation, chunk, |_, _, series| {
-                series.run(|_| Err(Fault::Decode(injected())));
-            }),
-            Fate::Unencodable => duty.run_with(generation, chunk, |one, _, series| {
-                series.run(|run| {
+                }
+                Fate::Unencodable => {
                     one(run)?;
                     run.enter(Stage::Encoding);
                     Err(Fault::Encode(injected()))
-                });
-            }),
+                }
+                _ => one(run),
+            });
+        })?;
+        // A call that was taken back left no report.
+        gate.delay.store(0, Ordering::Relaxed);
+        if is_lost && !matches!(end, SeriesEnd::TakenBack) {
+            return self.lose(duty, job, stage.unwrap_or(duty.stage()));
         }
-    }
-
-    /// Loses the worker at a stage of this call, or where that leads to if none is said.
-    fn lose_in(
-        &mut self,
-        duty: &mut Duty,
-        generation: u32,
-        chunk: Chunk<'_>,
-        stage: Option<Stage>,
-        lead_on: fn(One, &mut Series<'_>),
-    ) -> Result<SeriesEnd, String> {
-        let job = chunk.first.job;
-        self.gate.state.shut.store(true, Ordering::Relaxed);
-        match duty.run_with(generation, chunk, |one, _, series| lead_on(one, series))? {
-            SeriesEnd::TakenBack => {
-                self.gate.state.shut.store(false, Ordering::Relaxed);
-                Ok(SeriesEnd::TakenBack)
-            }
-            _ => self.lose(duty, job, stage.unwrap_or(duty.stage())),
-        }
+        gate.shut.store(false, Ordering::Relaxed);
+        Ok(end)
     }
 
     fn lose(&self, duty: &Duty, job: u64, stage: Stage) -> Result<SeriesEnd, String> {
@@ -242,16 +207,6 @@ impl Faults {
         self.thread.lose(duty.page(), stage);
         Ok(SeriesEnd::Fault("is lost".to_owned()))
     }
-}
-
-/// The task runs, to its end.
-fn with(one: One, series: &mut Series<'_>) {
-    series.run(one);
-}
-
-/// The task does not run.
-fn without(_: One, series: &mut Series<'_>) {
-    series.run(|_| Err(Fault::Decode(String::new())));
 }
 
 #[cfg(test)]

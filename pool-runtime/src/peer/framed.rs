@@ -1,63 +1,54 @@
 //! A peer that is reached through whole frames: over ipc-channel's sockets, or a queue between two threads.
 //!
-//! Frames leave in the order in which they were put in, which happens while the pool decides; they are sent later, by
-//! whoever comes first, as a socket may be full. What arrives are frames of records.
+//! Frames enter the backlog under the pool's lock, and any thread sends them later without it, as a socket may be full.
 
 use crate::memory::region::Region;
 use crate::os;
-use crate::peer::sink::Sink;
+use crate::peer::sink::{Sink, Unusable};
 use crate::protocol::{FromWorker, Garbled};
-use crate::sync::lock;
+use crate::sync::{lock, try_lock};
 use crate::transport::{Inlet, Outlet, Received};
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, TryLockError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-const GREETING: u8 = 0;
-const OPEN: u8 = 1;
-const CLOSED: u8 = 2;
+/// Frames, and the memory that a thread has to keep while it is busy with each.
+type Backlog = VecDeque<(Vec<u8>, Vec<Arc<Region>>)>;
 
 #[derive(Debug)]
 pub(crate) struct Framed {
-    /// Locked by whoever sends.
+    /// Locked while a thread sends.
     outlet: Mutex<Arc<dyn Outlet>>,
-    backlog: Mutex<VecDeque<(Vec<u8>, Vec<Arc<Region>>)>>,
-    /// Locked by whoever reads.
+    backlog: Mutex<Backlog>,
+    /// Locked while a thread reads.
     inlet: Arc<Mutex<Box<dyn Inlet>>>,
-    /// Whether reports may come: not before it was greeted, nor after its end was heard.
-    state: AtomicU8,
-    /// What is wrong with the worker. It is not listened to any more.
+    /// Whether reports may come: from the greeting until the worker's end or a fault.
+    open: AtomicBool,
     fault: Mutex<Option<String>>,
 }
 
 impl Framed {
     pub(super) fn new(outlet: Arc<dyn Outlet>, inlet: Arc<Mutex<Box<dyn Inlet>>>) -> Arc<Self> {
-        Arc::new(Self {
-            outlet: Mutex::new(outlet),
-            backlog: Mutex::default(),
-            inlet,
-            state: AtomicU8::new(GREETING),
-            fault: Mutex::default(),
-        })
+        let (outlet, open) = (Mutex::new(outlet), AtomicBool::new(false));
+        Arc::new(Self { outlet, backlog: Mutex::default(), inlet, open, fault: Mutex::default() })
     }
 
-    /// Reports may come from now on.
     pub(super) fn open(&self) {
-        self.state.store(OPEN, Ordering::Release);
+        self.open.store(true, Ordering::Release);
     }
 
     pub(super) fn is_open(&self) -> bool {
-        self.state.load(Ordering::Acquire) == OPEN
+        self.open.load(Ordering::Acquire)
     }
 
-    /// Puts a frame behind all others; [`flush`](Self::flush) is to follow.
+    /// Puts a frame behind all others; [`flush`](Self::flush) has to follow.
     pub(super) fn put(&self, frame: Vec<u8>, held: Vec<Arc<Region>>) {
         lock(&self.backlog).push_back((frame, held));
     }
 
-    /// Sends what is there, unless somebody else is just doing so. A frame for which the worker has to read first is
-    /// sent by a thread of its own: the caller may be the one who listens to all others.
+    /// Sends the backlog, unless another thread is sending it. A frame for which the worker has to read first gets a
+    /// thread of its own, as the caller may be the one that listens to all other workers.
     pub(super) fn flush(self: &Arc<Self>) {
         if self.try_flush(false) {
             return;
@@ -73,54 +64,40 @@ impl Framed {
         }
     }
 
-    /// False, with the work undone, if it would have to wait for the worker to read.
+    /// Returns false, with the work undone, if it would have to wait for the worker to read.
     fn try_flush(&self, may_wait: bool) -> bool {
-        loop {
-            let outlet = match self.outlet.try_lock() {
-                Ok(outlet) => outlet,
-                Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-                // Whoever is sending looks again before leaving.
-                Err(TryLockError::WouldBlock) => return true,
-            };
+        while !lock(&self.backlog).is_empty() {
+            // The thread that sends looks into the backlog again after it has released the lock.
+            let Some(outlet) = try_lock(&self.outlet) else { return true };
             loop {
                 let mut backlog = lock(&self.backlog);
-                let Some((frame, _)) = backlog.front() else { break };
-                if !may_wait && frame.len() > outlet.unhindered() {
+                if !may_wait && backlog.front().is_some_and(|(frame, _)| frame.len() > outlet.unhindered()) {
                     return false;
                 }
                 let Some((frame, held)) = backlog.pop_front() else { break };
                 drop(backlog);
-                // The worker is gone if this fails; its attendant notices, and nothing is lost.
+                // If this fails, the worker is gone: its attendant notices, and no call is lost.
                 let _ = outlet.send_with(frame, held);
             }
-            drop(outlet);
-            if lock(&self.backlog).is_empty() {
-                return true;
-            }
         }
+        true
     }
 
-    /// Reads what has come, and passes it on. Returns whether there was anything. If somebody else reads just now, it
-    /// waits for them, or leaves it to them.
-    pub(super) fn serve(&self, sink: &mut dyn Sink, waits: bool) -> bool {
-        let mut inlet = match self.inlet.try_lock() {
-            Ok(inlet) => inlet,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) if waits => lock(&self.inlet),
-            Err(TryLockError::WouldBlock) => return false,
-        };
+    /// As [`Peer::serve`](crate::peer::Peer::serve); fails if what the worker says is corrupt.
+    pub(super) fn serve(&self, sink: &mut dyn Sink, waits: bool) -> Result<bool, Unusable> {
         let mut any = false;
-        while self.is_open() {
-            match inlet.receive(Some(Instant::now())) {
-                Received::Nothing => break,
-                received => any |= self.hear(received, sink),
+        if let Some(mut inlet) = try_lock(&self.inlet).or_else(|| waits.then(|| lock(&self.inlet))) {
+            while self.is_open() {
+                match inlet.receive(Some(Instant::now())) {
+                    Received::Nothing => break,
+                    received => any |= self.hear(received, sink),
+                }
             }
         }
-        any
+        if self.has_fault() { Err(Unusable) } else { Ok(any) }
     }
 
-    /// As [`serve`](Self::serve), until the worker's end. Returns what is wrong with it, if it has to be killed. For an
-    /// attendant to which nobody else listens.
+    /// As [`Peer::listen`](crate::peer::Peer::listen).
     pub(super) fn listen(&self, sink: &mut dyn Sink) -> Option<String> {
         let mut inlet = lock(&self.inlet);
         while self.is_open() {
@@ -148,7 +125,7 @@ impl Framed {
             Received::Gone => None,
             Received::Garbled(fault) => Some(fault),
         };
-        self.state.store(CLOSED, Ordering::Release);
+        self.open.store(false, Ordering::Release);
         if fault.is_some() {
             *lock(&self.fault) = fault;
         }
@@ -159,7 +136,6 @@ impl Framed {
         lock(&self.fault).take()
     }
 
-    /// Is there a fault for which the worker is to be killed?
     pub(super) fn has_fault(&self) -> bool {
         lock(&self.fault).is_some()
     }

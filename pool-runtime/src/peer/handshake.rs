@@ -1,13 +1,11 @@
-//! Brings a new process through the handshake, until it is a worker whose initializer has run.
-//!
-//! Nothing here waits without a deadline or without watching the child: a process that dies, hangs or is another
-//! program before it has answered is an error that says so.
+//! Takes a new process through the handshake, until it is a worker whose initializer has run. Every wait has a deadline
+//! or watches the child: if the process dies, hangs or is another program, the error says so.
 
 use crate::dossier::Dossier;
 use crate::error::{Error, Kind};
 use crate::memory::region::Region;
 use crate::os::End;
-use crate::peer::autopsy::LAST_BREATH;
+use crate::peer::autopsy::TIME_TO_EXIT;
 use crate::peer::spawn::Launched;
 use crate::protocol::{FromWorker, Hello, NamedCall, Place};
 use crate::sync::lock;
@@ -16,7 +14,6 @@ use crate::{identity, registry};
 use std::sync::Arc;
 use std::time::Instant;
 
-/// The greeting for a process of this build.
 pub(crate) fn hello(name: String, daemon: bool, epoch: u32, single: bool, place: Place) -> Hello {
     Hello {
         file: identity::file(),
@@ -27,7 +24,7 @@ pub(crate) fn hello(name: String, daemon: bool, epoch: u32, single: bool, place:
         identity: identity::next_identity(),
         parent_name: identity::current_process().name().to_owned(),
         daemon,
-        depth: identity::depth() + 1,
+        depth: identity::identity().depth + 1,
         single,
         place,
         has_initializer: false,
@@ -39,124 +36,115 @@ pub(crate) fn hello(name: String, daemon: bool, epoch: u32, single: bool, place:
 #[derive(Debug)]
 pub(crate) struct StartFailure {
     pub(crate) error: Error,
-    /// It would fail the same way again.
+    /// Another start would fail the same way.
     pub(crate) for_good: bool,
-    /// It ended by itself, or somebody else ended it: its status says how.
+    /// The process ended, and this side did not end it: its status says how.
     pub(crate) died: bool,
+}
+
+impl StartFailure {
+    pub(super) fn for_good(error: impl Into<Error>) -> Self {
+        Self { error: error.into(), for_good: true, died: false }
+    }
+
+    pub(super) fn may_pass(kind: Kind) -> Self {
+        Self { error: Error::new(kind), for_good: false, died: false }
+    }
 }
 
 /// When a process died that did not answer.
 const BEFORE: &str = "before it became a worker: does code that runs before `pool_main!` or `enter()` exit or panic?";
 
 impl Launched {
-    /// Greets the process, and waits until it agrees to work and its initializer has run.
-    ///
-    /// # Errors
-    ///
-    /// It died, did not answer in time, is of another build, or its initializer failed. It is dead by then.
+    /// As [`Peer::greet`](crate::peer::Peer::greet).
     pub(crate) fn greet(
         &self,
         mut hello: Hello,
         initializer: Option<(&NamedCall, &[Arc<Region>])>,
     ) -> Result<(), StartFailure> {
         hello.has_initializer = initializer.is_some();
-        hello.confinement = self.confinement.clone();
-        hello.build = if self.is_other_file { identity::build() } else { None };
-        // The greeting is small: it fits into the channel, whether or not anybody reads.
-        let met = self.outlet.send(&hello.to_frame()).map_err(|_| self.died(BEFORE));
-        let met = met.and_then(|()| self.welcome(initializer));
-        met.inspect_err(|_| {
+        hello.confinement = self.launch.confinement.clone();
+        hello.build = self.launch.program.as_ref().and_then(|_| identity::build());
+        self.exchange(&hello, initializer).inspect_err(|_| {
             let _ = self.child.kill();
             self.child.wait();
         })
     }
 
-    fn welcome(&self, initializer: Option<(&NamedCall, &[Arc<Region>])>) -> Result<(), StartFailure> {
-        let late = |pid, timeout| {
-            format!(
-                "process {pid} did not become a worker within {timeout:?}: does the program do something long before \
-                 `pool_main!` or `enter()`?"
-            )
-        };
-        match self.answer(self.deadline, BEFORE, || again(Kind::Invalid(late(self.child.pid(), self.timeout))))? {
-            FromWorker::Welcome => {}
-            FromWorker::Refused(why) => return Err(for_good(Kind::Refused(why))),
-            _ => return Err(self.nonsense("answered a greeting with something else")),
+    fn exchange(&self, hello: &Hello, initializer: Option<(&NamedCall, &[Arc<Region>])>) -> Result<(), StartFailure> {
+        // The greeting is small: it fits into the channel, whether or not the process reads.
+        self.outlet.send(&hello.to_frame()).map_err(|_| self.died(BEFORE))?;
+        self.expect(FromWorker::Welcome, self.deadline, BEFORE, "answered a greeting with something else", || {
+            StartFailure::may_pass(Kind::Invalid(format!(
+                "process {} did not become a worker within {:?}: does the program do something long before \
+                 `pool_main!` or `enter()`?",
+                self.child.pid(),
+                self.launch.start_timeout
+            )))
+        })?;
+        let mut when = "when it was about to work".to_owned();
+        // Without a limit, an initializer may take as long as it needs.
+        let mut limit = None;
+        if let Some((call, regions)) = initializer {
+            when = format!("in the initializer `{}`", call.task);
+            limit = self.launch.initializer_timeout;
+            self.attacher.bring(regions);
+            self.outlet.send(&call.to_frame()).map_err(|_| self.died(&when))?;
         }
-        let when = match initializer {
-            Some((call, regions)) => {
-                let when = format!("in the initializer `{}`", call.task);
-                self.attacher.bring(regions);
-                self.outlet.send(&call.to_frame()).map_err(|_| self.died(&when))?;
-                when
-            }
-            None => "when it was about to work".to_owned(),
-        };
-        // An initializer may take as long as it needs, if nobody says otherwise.
-        let limit = self.initializer_timeout.filter(|_| initializer.is_some());
-        let late = || for_good(Kind::Initializer(format!("it took longer than {:?}", limit.unwrap_or_default())));
-        match self.answer(limit.and_then(|limit| Instant::now().checked_add(limit)), &when, late)? {
-            FromWorker::Ready => {
-                lock(&self.inlet).works();
-                Ok(())
-            }
-            FromWorker::NotReady(why) => Err(StartFailure { error: why.into(), for_good: true, died: false }),
-            _ => Err(self.nonsense("went to work before it was ready")),
-        }
+        let deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
+        self.expect(FromWorker::Ready, deadline, &when, "went to work before it was ready", || {
+            let late = format!("it took longer than {:?}", limit.unwrap_or_default());
+            StartFailure::for_good(Error::new(Kind::Initializer(late)))
+        })?;
+        lock(&self.inlet).works();
+        Ok(())
     }
 
-    fn answer(
+    /// Waits for this answer. `when` is what the process is doing, `wrong` what it did if it gives another answer.
+    fn expect(
         &self,
+        wanted: FromWorker<'_>,
         deadline: Option<Instant>,
         when: &str,
+        wrong: &str,
         late: impl FnOnce() -> StartFailure,
-    ) -> Result<FromWorker<'static>, StartFailure> {
-        match lock(&self.inlet).receive(deadline) {
-            Received::Frame(frame) => match FromWorker::from_frame(&frame) {
-                Ok(FromWorker::Welcome) => Ok(FromWorker::Welcome),
-                Ok(FromWorker::Refused(why)) => Ok(FromWorker::Refused(why)),
-                Ok(FromWorker::Ready) => Ok(FromWorker::Ready),
-                Ok(FromWorker::NotReady(why)) => Ok(FromWorker::NotReady(why)),
-                Ok(FromWorker::Reports(_)) => Err(self.nonsense("reported a call that it was not sent")),
-                Err(garbled) => Err(self.nonsense(&garbled.to_string())),
-            },
-            Received::Gone => Err(self.died(when)),
-            Received::Garbled(fault) => Err(self.nonsense(&fault)),
-            Received::Nothing => Err(late()),
+    ) -> Result<(), StartFailure> {
+        let nonsense =
+            |fault: &str| Err(StartFailure::may_pass(Kind::Invalid(format!("process {} {fault}", self.child.pid()))));
+        let frame = match lock(&self.inlet).receive(deadline) {
+            Received::Frame(frame) => frame,
+            Received::Gone => return Err(self.died(when)),
+            Received::Garbled(fault) => return nonsense(&fault),
+            Received::Nothing => return Err(late()),
+        };
+        match (FromWorker::from_frame(&frame), &wanted) {
+            (Ok(answer), wanted) if answer == *wanted => Ok(()),
+            (Ok(FromWorker::Refused(why)), FromWorker::Welcome) => {
+                Err(StartFailure::for_good(Error::new(Kind::Refused(why))))
+            }
+            (Ok(FromWorker::NotReady(why)), FromWorker::Ready) => Err(StartFailure::for_good(why)),
+            (Ok(FromWorker::Reports(_)), _) => nonsense("reported a call that it was not sent"),
+            (Ok(_), _) => nonsense(wrong),
+            (Err(garbled), _) => nonsense(&garbled.to_string()),
         }
-    }
-
-    fn nonsense(&self, fault: &str) -> StartFailure {
-        again(Kind::Invalid(format!("process {} {fault}", self.child.pid())))
     }
 
     fn died(&self, when: &str) -> StartFailure {
-        // Its sockets are closed, so it is dead or about to be; how it ends is not to be mistaken for our doing.
-        let died = self.child.wait_timeout(Some(LAST_BREATH));
+        // Its sockets are closed, so it is dead or about to be: wait, so that its own end is not mistaken for a kill.
+        let died = self.child.wait_timeout(Some(TIME_TO_EXIT));
         if !died {
             let _ = self.child.kill();
         }
         let status = self.child.wait();
-        let how = status.map_or_else(|| "ended".into(), describe);
+        let how = match status.map(|end| (end, end.code())) {
+            None => "ended".to_owned(),
+            Some((_, Some(code))) => format!("exited with code {code}"),
+            Some((end, None)) => format!("was killed ({end})"),
+        };
         let text = format!("process {} {how} {when}", self.child.pid());
-        // Where it was let in and died by itself, there is more to tell: its initializer has crashed, say.
+        // A process that was let in and died by itself, as in a crash of its initializer, has more to tell.
         let dossier = (died && when != BEFORE).then(|| Dossier::of_process(self.examine(None)));
-        let failure = again(Kind::DiedStarting { text, killed: died && status.is_some_and(End::was_killed), dossier });
-        StartFailure { died, ..failure }
+        let killed = died && status.is_some_and(End::was_killed);
+        StartFailure { died, ..StartFailure::may_pass(Kind::DiedStarting { text, killed, dossier }) }
     }
-}
-
-fn describe(end: End) -> String {
-    match end.code() {
-        Some(code) => format!("exited with code {code}"),
-        None => format!("was killed ({end})"),
-    }
-}
-
-fn for_good(kind: Kind) -> StartFailure {
-    StartFailure { error: Error::new(kind), for_good: true, died: false }
-}
-
-fn again(kind: Kind) -> StartFailure {
-    StartFailure { error: Error::new(kind), for_good: false, died: false }
 }

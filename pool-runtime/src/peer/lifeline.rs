@@ -1,4 +1,4 @@
-//! What others may know of a thread that works in a worker's place, and do about it.
+//! What a thread that works in a worker's place shares with the other threads of the pool.
 
 use crate::dossier::Stage;
 use crate::memory::StatusPage;
@@ -6,34 +6,45 @@ use crate::transport::local::LocalSender;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// What others may know of a thread that works, and do about it.
+/// | field | set by |
+/// |---|---|
+/// | `abandoned`, `was_idle` | [`kill`](Self::kill), from any thread |
+/// | `lost`, `fault` | the thread itself |
 #[derive(Debug)]
 pub(crate) struct Lifeline {
     pub(super) calls: LocalSender,
     pub(super) reports: LocalSender,
     pub(super) abandoned: AtomicBool,
-    /// It had nothing to do when it was abandoned, and so ends at once.
+    /// Whether it was idle then, and so ends at once.
     pub(super) was_idle: AtomicBool,
-    /// It has come to an end that stands for the death of a process.
+    /// It has ended in a way that stands for the death of a process.
     pub(super) lost: AtomicBool,
-    /// What is wrong with it.
     pub(super) fault: OnceLock<String>,
 }
 
 impl Lifeline {
-    /// Nobody waits for it any more.
+    pub(super) fn new(calls: LocalSender, reports: LocalSender) -> Self {
+        let [abandoned, was_idle, lost] = [const { AtomicBool::new(false) }; 3];
+        Self { calls, reports, abandoned, was_idle, lost, fault: OnceLock::new() }
+    }
+
+    /// Abandons the thread.
     pub(crate) fn kill(&self) {
         self.abandoned.store(true, Ordering::Release);
-        // Before anybody hears of the end.
+        // Before closing `reports`, which tells other threads of the end.
         if self.calls.close() {
             self.was_idle.store(true, Ordering::Release);
         }
         self.reports.close();
     }
 
-    /// As if its process had been killed, at this stage of its call.
+    /// Makes it look as if a process had been killed at this stage of its call.
     pub(super) fn lose(&self, page: &StatusPage, stage: Stage) {
         page.set_stage(stage as u32);
         self.lost.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.abandoned.load(Ordering::Acquire)
     }
 }

@@ -1,5 +1,5 @@
-//! What stands at a seat, and how this side reaches it: the one place that tells a process from a thread, and rings from
-//! a channel.
+//! Workers, and how this side reaches them. Nothing outside of this folder distinguishes a process from a thread, or
+//! rings from a channel.
 //!
 //! ```text
 //!   Source ──start──▶ Peer ──greet──▶ send, stop, take back, look, kill, bring, serve … ──await_end──▶ bury ──▶ Loss
@@ -12,15 +12,9 @@
 //! | [`Peer::Thread`] | a thread of this process, through queues; for tests | `framed.rs`, `thread.rs`, `faults.rs` |
 //! | none | the thread that submits, for debuggers | `inline.rs` |
 //!
-//! A process is started in `spawn.rs`, greeted in `handshake.rs` and examined after its death in `autopsy.rs`.
-//!
-//! What runs the calls in a thread is the very [`Duty`](crate::worker::Duty) of a worker process: it is given frames,
-//! claims each call on a page, and writes records. Nothing of the calls takes another way than with processes, so what
-//! cannot travel fails there, too.
-//!
-//! A peer answers questions about what its worker is doing with an [`Answer`]: at once where it shares a status page,
-//! later where it does not. Nothing in this folder knows the pool, decides which call goes where, or waits for a user's
-//! task.
+//! A process is started in `spawn.rs`, greeted in `handshake.rs` and examined after its death in `autopsy.rs`. A thread
+//! runs the same [`Duty`](crate::worker::Duty), so what cannot be sent fails there, too. Nothing in this folder knows
+//! the pool, decides which call goes where, or waits for a user's task.
 
 pub(crate) mod autopsy;
 mod bells;
@@ -29,6 +23,7 @@ mod framed;
 pub(crate) mod handshake;
 mod inline;
 mod lifeline;
+#[expect(clippy::module_inception, reason = "it has `Peer`")]
 mod peer;
 pub(crate) mod relay;
 mod ringed;

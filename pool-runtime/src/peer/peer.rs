@@ -1,14 +1,14 @@
-//! The one enum that tells the kinds of workers apart: a match for each thing that a pool asks of a worker.
+//! The one enum that distinguishes the kinds of workers, with a method for each thing that a pool asks of a worker.
 
 use crate::dossier::Loss;
 use crate::memory::StatusPage;
 use crate::memory::region::Region;
-use crate::os::{self, HandleRef};
-use crate::peer::autopsy::LAST_BREATH;
+use crate::os::{self, HandleRef, OomWatch};
+use crate::peer::autopsy::TIME_TO_EXIT;
 use crate::peer::framed::Framed;
 use crate::peer::handshake::StartFailure;
 use crate::peer::ringed::Ringed;
-use crate::peer::sink::{Answer, Glance, Sent, Sink};
+use crate::peer::sink::{Answer, Glance, Sent, Sink, Unusable};
 use crate::peer::spawn::Launched;
 use crate::peer::thread::WorkerThread;
 use crate::protocol::{Hello, NamedCall, WriteFrame, stop_frame};
@@ -16,7 +16,7 @@ use crate::sync::lock;
 use crate::transport::Received;
 use std::sync::Arc;
 
-/// How this side reaches a worker.
+#[expect(clippy::large_enum_variant, reason = "a pool has hundreds at most, mostly rings")]
 #[derive(Debug)]
 pub(crate) enum Peer {
     Ring(Launched, Ringed),
@@ -37,11 +37,26 @@ impl From<Launched> for Peer {
 }
 
 impl Peer {
-    /// The process, if it is one.
     pub(crate) fn process(&self) -> Option<&Launched> {
         match self {
             Self::Ring(process, _) | Self::Channel(process, _) => Some(process),
             Self::Thread(_) => None,
+        }
+    }
+
+    #[inline]
+    fn rings(&self) -> Option<&Ringed> {
+        match self {
+            Self::Ring(_, link) => Some(link),
+            Self::Channel(..) | Self::Thread(_) => None,
+        }
+    }
+
+    #[inline]
+    fn frames(&self) -> Option<&Arc<Framed>> {
+        match self {
+            Self::Ring(..) => None,
+            Self::Channel(_, link) | Self::Thread(WorkerThread { link, .. }) => Some(link),
         }
     }
 
@@ -58,11 +73,8 @@ impl Peer {
 
     // ---- its beginning and its end ----
 
-    /// Waits until it works: it agrees to, and its initializer has run.
-    ///
-    /// # Errors
-    ///
-    /// It died, did not answer in time, is of another build, or its initializer failed. It is dead by then.
+    /// Waits until the worker agrees to work and its initializer has run. Fails if it died, did not answer in time, is
+    /// of another build, or if its initializer failed. It is dead by then.
     pub(crate) fn greet(
         &self,
         hello: Hello,
@@ -71,88 +83,63 @@ impl Peer {
         match self {
             Self::Ring(process, _) | Self::Channel(process, _) => {
                 process.greet(hello, initializer).inspect_err(|_| process.drain())?;
-                process.works();
+                // From here on, the kernel's kills for want of memory are counted.
+                let _ = process.oom.set(OomWatch::new(process.child.pid()));
             }
             Self::Thread(thread) => thread.greet()?,
         }
-        match self {
-            Self::Ring(..) => {}
-            Self::Channel(_, link) | Self::Thread(WorkerThread { link, .. }) => link.open(),
-        }
+        self.frames().inspect(|link| link.open());
         Ok(())
     }
 
-    /// Waits until it ends, or until nothing more can come from it. Returns what is wrong with it, if it has to be
-    /// killed.
+    /// Waits until the worker ends, or nothing more can come from it. Returns its fault, if it has to be killed.
     pub(crate) fn await_end(&self) -> Option<String> {
         match self {
-            // Once it works, nothing travels there but the end.
+            // Of a ready worker, the channel carries nothing but the end.
             Self::Ring(process, _) => match lock(&process.inlet).receive(None) {
-                Received::Gone => None,
-                Received::Garbled(fault) => Some(fault),
-                Received::Frame(_) | Received::Nothing => Some("sent a message out of turn".into()),
+                Received::Gone => return None,
+                Received::Garbled(fault) => return Some(fault),
+                Received::Frame(_) | Received::Nothing => return Some("sent a message out of turn".into()),
             },
             Self::Channel(process, _) => {
                 os::wait_hung_up(process.socket.handle(), Some(process.child.sentinel()));
-                None
             }
-            Self::Thread(thread) => {
-                thread.await_end();
-                None
-            }
+            Self::Thread(thread) => thread.lifeline.reports.await_close(),
         }
+        None
     }
 
-    /// As [`await_end`](Self::await_end), and passes on what it says until then. For an attendant to which no listener
-    /// belongs.
+    /// As [`await_end`](Self::await_end), and passes on reports until then: for an attendant without a listener.
     pub(crate) fn listen(&self, sink: &mut dyn Sink) -> Option<String> {
-        match self {
-            Self::Ring(..) => self.await_end(),
-            Self::Channel(_, link) | Self::Thread(WorkerThread { link, .. }) => link.listen(sink),
-        }
+        self.frames().map_or_else(|| self.await_end(), |link| link.listen(sink))
     }
 
-    /// Waits for the end of a worker that is not heard any more, reads the rest of what it said, and finds out how it
-    /// ended. One that is `leaving` by itself may take its time. Nothing more starts there: its calls of this
-    /// `generation` are over.
+    /// Waits for the end of a worker that is not heard any more, reads the rest of its reports, and finds out how it
+    /// ended. One that is `leaving` may take its time. No call of this `generation` starts there any more.
     pub(crate) fn bury(&self, fault: Option<String>, leaving: bool, generation: u32, sink: &mut dyn Sink) -> Loss {
+        let has_fault = || self.frames().is_some_and(|link| link.has_fault());
         let mut loss = match self {
             Self::Ring(process, _) | Self::Channel(process, _) => {
-                // Its connection is closed: it is exiting, or it has closed descriptors that are not its own.
+                // Its connection is closed: the process is exiting, or has closed descriptors that are not its own.
                 let fault = fault.or_else(|| {
-                    let ended = leaving || self.has_fault() || process.child.wait_timeout(Some(LAST_BREATH));
+                    let ended = leaving || has_fault() || process.child.wait_timeout(Some(TIME_TO_EXIT));
                     (!ended).then(|| "closed its connection".to_owned())
                 });
-                if fault.is_some() || self.has_fault() {
+                if fault.is_some() || has_fault() {
                     self.kill();
                 }
                 process.examine(fault)
             }
             Self::Thread(thread) => thread.bury(fault, generation),
         };
-        // What it wrote before its end counts; and what was wrong with that says why it was killed.
-        let own = match self {
-            Self::Ring(_, link) => {
-                let _ = link.serve(sink, true);
-                link.take_fault()
-            }
-            Self::Channel(_, link) | Self::Thread(WorkerThread { link, .. }) => {
-                link.serve(sink, true);
-                link.take_fault()
-            }
-        };
+        // What it wrote before its end counts. What is wrong with that is why it was killed.
+        let _ = self.read(sink, true);
+        let own = self.rings().map_or_else(|| self.frames()?.take_fault(), Ringed::take_fault);
         loss.fault = own.or(loss.fault);
         loss
     }
 
-    fn has_fault(&self) -> bool {
-        match self {
-            Self::Ring(..) => false,
-            Self::Channel(_, link) | Self::Thread(WorkerThread { link, .. }) => link.has_fault(),
-        }
-    }
-
-    /// Kills it. A thread is abandoned: what it says from now on reaches nobody.
+    /// Kills the worker. A thread is abandoned: what it reports from now on reaches nobody.
     pub(crate) fn kill(&self) {
         match self {
             Self::Ring(process, _) | Self::Channel(process, _) => drop(process.child.kill()),
@@ -162,7 +149,7 @@ impl Peer {
 
     // ---- calls ----
 
-    /// Sends a frame of calls, which speak of memory that is `held` as long as a thread is busy with them. Never waits.
+    /// Sends a frame of calls. Never waits. A thread keeps `held`, the memory that they refer to, while it runs them.
     pub(crate) fn send(&self, frame: &impl WriteFrame, held: Vec<Arc<Region>>) -> Sent {
         match self {
             Self::Ring(_, link) => link.send(frame).map_or(Sent::Corrupt, |()| Sent::Done),
@@ -175,7 +162,7 @@ impl Peer {
         }
     }
 
-    /// Has it exit when it is through with what it was sent.
+    /// Makes the worker exit when it has run what it was sent.
     pub(crate) fn stop(&self) -> Sent {
         match self {
             Self::Ring(_, link) => link.stop().map_or(Sent::Corrupt, |()| Sent::Done),
@@ -188,46 +175,44 @@ impl Peer {
 
     /// Sends what is in the backlog. Does not wait for the worker to read.
     pub(crate) fn flush(&self) {
-        match self {
-            Self::Ring(..) => {}
-            Self::Channel(_, link) | Self::Thread(WorkerThread { link, .. }) => link.flush(),
+        if let Some(link) = self.frames() {
+            link.flush();
         }
     }
 
-    /// A call that speaks of these regions is about to be sent there. What a thread is to hold meanwhile is added to
-    /// `held`.
+    /// Prepares for a call that refers to these regions. What a thread has to keep meanwhile is added to `held`.
     pub(crate) fn bring(&self, regions: &[Arc<Region>], held: &mut Vec<Arc<Region>>) {
-        match self {
-            Self::Ring(process, _) | Self::Channel(process, _) => process.attacher.bring(regions),
-            Self::Thread(_) => held.extend_from_slice(regions),
+        match self.process() {
+            Some(process) => process.attacher.bring(regions),
+            None => held.extend_from_slice(regions),
         }
     }
 
-    /// It could not read the arguments of a call that speaks of these regions; others that do may be under way.
+    /// The worker could not read the arguments of a call that refers to these regions. Other such calls may be
+    /// `under_way`.
     pub(crate) fn doubt(&self, regions: &[Arc<Region>], under_way: bool) {
-        match self {
-            Self::Ring(process, _) | Self::Channel(process, _) => process.attacher.doubt(regions, under_way),
-            Self::Thread(_) => {}
+        if let Some(process) = self.process() {
+            process.attacher.doubt(regions, under_way);
         }
     }
 
     // ---- questions ----
 
-    /// The number of the latest call that it has started.
+    /// The number of the latest call that the worker has started.
     pub(crate) fn claimed(&self) -> u32 {
         self.page().claimed()
     }
 
-    /// Nothing of this generation starts there from now on. What is it doing?
+    /// Prevents calls of this generation from starting from now on, and asks what the worker is doing.
     pub(crate) fn take_back(&self, generation: u32) -> Answer<Glance> {
         let Some(claimed) = self.page().take_back(generation) else { return Answer::Corrupt };
-        // Of another call, its times are of no interest.
+        // Times of another call are left out.
         let (running, started, extended) = self.page().running();
         let times = if running == claimed { (started, extended) } else { (0, 0) };
         Answer::Now(Glance { claimed, started: times.0, extended: times.1, memory: None })
     }
 
-    /// What is it doing, and, if that is asked for, how much memory has it?
+    /// Asks what the worker is doing and, if `memory` is set, how much memory it has.
     pub(crate) fn look(&self, memory: bool) -> Answer<Glance> {
         let (claimed, started, extended) = self.page().running();
         let memory = self.process().filter(|_| memory).and_then(|process| os::private_memory(process.child.pid()));
@@ -236,90 +221,80 @@ impl Peer {
 
     // ---- listening ----
 
-    /// Reads what it has said, and passes it on; sends what there is room for again. Returns whether there was anything
-    /// to read. If somebody else does so just now, it waits for them, or leaves it to them.
+    /// Reads and passes on reports, and sends as much of the backlog as there is room for. Returns whether there were
+    /// reports. While another thread does this, `waits` decides between waiting for it and leaving it to that thread.
     pub(crate) fn serve(&self, sink: &mut dyn Sink, waits: bool) -> bool {
+        // The attendant hears of the end, and why.
+        self.read(sink, waits).unwrap_or_else(|Unusable| {
+            self.kill();
+            false
+        })
+    }
+
+    fn read(&self, sink: &mut dyn Sink, waits: bool) -> Result<bool, Unusable> {
         match self {
-            // Its attendant hears of its end, and why.
-            Self::Ring(process, link) => link.serve(sink, waits).unwrap_or_else(|_| {
-                drop(process.child.kill());
-                false
-            }),
-            Self::Channel(_, link) | Self::Thread(WorkerThread { link, .. }) => {
-                let any = link.serve(sink, waits);
-                if link.has_fault() {
-                    self.kill();
-                }
-                any
-            }
+            Self::Ring(_, link) => link.serve(sink, waits),
+            Self::Channel(_, link) | Self::Thread(WorkerThread { link, .. }) => link.serve(sink, waits),
         }
     }
 
-    /// Has it said something that nobody has read? Of one behind a socket, nobody knows before reading.
+    /// Whether there are unread reports. False for a socket, which tells only when it is read.
     pub(crate) fn has_reports(&self) -> bool {
         match self {
-            Self::Ring(_, link) => link.memory().has_reports(),
+            Self::Ring(_, link) => link.memory.has_reports(),
             Self::Channel(..) => false,
             Self::Thread(thread) => thread.link.is_open() && thread.lifeline.reports.has_unread(),
         }
     }
 
-    /// May it have said something, or is there something to be sent on?
+    /// Whether [`serve`](Self::serve) may find something to do.
     pub(crate) fn wants_service(&self) -> bool {
         match self {
-            Self::Ring(_, link) => link.memory().has_reports() || link.is_blocked(),
             Self::Channel(_, link) => link.is_open(),
-            Self::Thread(_) => self.has_reports(),
+            Self::Ring(..) | Self::Thread(_) => self.has_reports() || self.is_blocked(),
         }
     }
 
-    /// Does something wait for room?
+    /// Whether a part of the backlog waits for room.
     pub(crate) fn is_blocked(&self) -> bool {
-        match self {
-            Self::Ring(_, link) => link.is_blocked(),
-            Self::Channel(..) | Self::Thread(_) => false,
-        }
+        self.rings().is_some_and(Ringed::is_blocked)
     }
 
-    /// Has the bell of this mark rung when it says something. Look once more after this.
+    /// Makes the worker's next report ring the bell of this mark. Look for reports once more after this.
     pub(crate) fn arm(&self, mark: u32) {
         match self {
-            Self::Ring(_, link) => link.memory().arm(mark),
+            Self::Ring(_, link) => link.memory.arm(mark),
             Self::Channel(..) => {}
             Self::Thread(thread) => thread.lifeline.reports.arm(mark),
         }
     }
 
-    /// No bell is to be rung.
+    /// Undoes [`arm`](Self::arm).
     pub(crate) fn disarm(&self) {
         match self {
-            Self::Ring(_, link) => link.memory().disarm(),
+            Self::Ring(_, link) => link.memory.disarm(),
             Self::Channel(..) => {}
             Self::Thread(thread) => thread.lifeline.reports.arm(0),
         }
     }
 
-    /// The socket on which it is heard, if that is how.
+    /// The socket on which reports arrive, if they arrive on one.
     pub(crate) fn socket(&self) -> Option<HandleRef<'_>> {
         match self {
-            Self::Channel(process, link) if link.is_open() => Some(process.socket.handle()),
-            Self::Ring(..) | Self::Channel(..) | Self::Thread(_) => None,
+            Self::Channel(process, link) => link.is_open().then(|| process.socket.handle()),
+            Self::Ring(..) | Self::Thread(_) => None,
         }
     }
 
-    /// Is it awake, or being woken, on this processor? It cannot run before the calling thread leaves it.
+    /// Whether the worker is awake, or being woken, on this processor: it cannot run before the calling thread leaves.
     pub(crate) fn is_on(&self, cpu: u32) -> bool {
-        match self {
-            Self::Ring(_, link) => link.memory().worker_is_on(cpu),
-            Self::Channel(..) | Self::Thread(_) => false,
-        }
+        self.rings().is_some_and(|link| link.memory.worker_is_on(cpu))
     }
 
-    /// Says whether more threads want to run than there are processors.
+    /// Tells the worker whether more threads want to run than there are processors.
     pub(crate) fn set_crowded(&self, crowded: bool) {
-        match self {
-            Self::Ring(_, link) => link.memory().set_crowded(crowded),
-            Self::Channel(..) | Self::Thread(_) => {}
+        if let Some(link) = self.rings() {
+            link.memory.set_crowded(crowded);
         }
     }
 }

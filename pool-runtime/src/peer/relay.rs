@@ -1,17 +1,14 @@
-//! What processes print, passed on by one thread for all of them, which keeps the last of it.
+//! Passes on what processes print: one thread for all of them, which also keeps the end of it.
 //!
 //! ```text
 //!   worker ─stderr─▶ pipe ─┐
 //!   worker ─stderr─▶ pipe ─┼─▶ pool-relay ─▶ standard error of this process, or what captures it in a test
-//!   orders ────────▶ bell ─┘        └──▶ strand: the last few KiB, for whoever asks why the worker died
+//!   orders ────────▶ bell ─┘        └──▶ strand: the last 4 KiB, for a report of the worker's death
 //! ```
 //!
-//! Only the thread reads the pipes and prints. It sleeps until something comes; no process waits for another's line to
-//! end. A process that has ended is [drained](Relay::drain): what it wrote is passed on, though others may hold its
-//! pipe open. Others, which it has started, may do so and go on to write: they are passed on until they are through, except
-//! in a test, which is not to be shown what comes after its end.
-//!
-//! Nothing else waits long for the thread, as the reader of its output may have stopped.
+//! Only the thread reads the pipes and prints. The output of a process that has ended is [drained](Relay::drain),
+//! though processes that it has started may hold its pipe open. What those write later is passed on too, except in a
+//! test, which may be over by then. Other threads never wait long for this one, as its own output may be blocked.
 
 use crate::os::{self, PolledPipe, Poller};
 use crate::sync::lock;
@@ -20,29 +17,23 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// How much is kept of the end of what a process printed.
+/// How much is kept of the end of a stream.
 const KEPT: usize = 1 << 12;
-/// A line that is longer is passed on in parts.
+/// Longer lines are passed on in parts.
 const LONGEST_LINE: usize = 1 << 20;
-/// The beginning of a line waits no longer for its end.
+/// How long the beginning of a line waits for its end.
 const HELD: Duration = Duration::from_millis(50);
-/// How long somebody waits until what a process has printed is passed on; in a test, where nobody could hold it up,
-/// longer.
-const PATIENCE: Duration = Duration::from_secs(2);
-const PATIENCE_IN_TEST: Duration = Duration::from_secs(60);
 
-/// Where text goes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum To {
-    /// To standard error, as it is.
     Stderr,
-    /// To the test that runs on the thread that made the relay: with `print!`, or `eprint!`.
+    /// To the test on whose thread the relay was made, with `print!` or `eprint!`.
     Test(fn(&str)),
-    /// Nowhere: there is no standard error.
+    /// There is no standard error.
     Nowhere,
 }
 
-/// The thread, for as long as there is something for it to do.
+/// The thread, which ends when there is nothing left to pass on.
 #[derive(Debug)]
 pub(crate) struct Relay {
     state: Arc<RelayState>,
@@ -59,13 +50,12 @@ struct RelayState {
 struct Orders {
     new: Vec<RelayedStream>,
     drain: Vec<Arc<Strand>>,
-    /// How many streams there are.
     open: usize,
-    /// There will be no more.
+    /// No more will be added.
     over: bool,
 }
 
-/// One stream of one process, as others see it.
+/// One stream of one process, as other threads see it.
 #[derive(Debug, Default)]
 pub(crate) struct Strand {
     seen: Mutex<StrandState>,
@@ -75,20 +65,18 @@ pub(crate) struct Strand {
 #[derive(Debug, Default)]
 struct StrandState {
     last: Vec<u8>,
-    /// There is no more of it, or what there was when somebody asked has been passed on.
+    /// Everything that was there when the stream was last drained has been passed on.
     drained: bool,
 }
 
 impl Strand {
     fn keep(&self, bytes: &[u8]) {
         let last = &mut lock(&self.seen).last;
-        let bytes = &bytes[bytes.len().saturating_sub(KEPT)..];
-        let over = (last.len() + bytes.len()).saturating_sub(KEPT);
-        last.drain(..over);
-        last.extend_from_slice(bytes);
+        last.extend_from_slice(&bytes[bytes.len().saturating_sub(KEPT)..]);
+        last.drain(..last.len().saturating_sub(KEPT));
     }
 
-    /// The last that came: some KiB, from the beginning of a line if there is one in it.
+    /// The last 4 KiB, from the beginning of a line if they contain one.
     pub(crate) fn last(&self) -> Vec<u8> {
         let mut last = lock(&self.seen).last.clone();
         if last.len() == KEPT
@@ -106,7 +94,7 @@ impl Strand {
 }
 
 impl Relay {
-    /// Starts the thread. In a test, what it prints belongs to the test on whose thread this is called.
+    /// Starts the thread. In a test, its output belongs to the test on whose thread this is called.
     pub(crate) fn new() -> io::Result<Self> {
         let state = Arc::new(RelayState { poller: Poller::new()?, orders: Mutex::default() });
         let its = state.clone();
@@ -117,39 +105,41 @@ impl Relay {
         Ok(Self { state, thread: Mutex::new(Some(thread)) })
     }
 
-    /// Passes on what comes out of a pipe.
+    /// Gives the thread an order. Returns how many streams there are.
+    fn order(&self, change: impl FnOnce(&mut Orders)) -> usize {
+        let open = {
+            let mut orders = lock(&self.state.orders);
+            change(&mut orders);
+            orders.open
+        };
+        self.state.poller.ring();
+        open
+    }
+
     pub(crate) fn add(&self, pipe: PipeReader, to: To) -> io::Result<Arc<Strand>> {
         let pipe = PolledPipe::new(pipe)?;
         let strand = Arc::new(Strand::default());
         let stream = RelayedStream { pipe, to, unprinted: Vec::new(), held: None, strand: strand.clone() };
-        let mut orders = lock(&self.state.orders);
-        orders.new.push(stream);
-        orders.open += 1;
-        drop(orders);
-        self.state.poller.ring();
+        self.order(|orders| {
+            orders.new.push(stream);
+            orders.open += 1;
+        });
         Ok(strand)
     }
 
-    /// Waits until all has been passed on that a process has printed, which has ended.
+    /// Waits until everything that a process has printed, which has ended, is passed on. Gives up after a while, as the
+    /// output may be blocked; in a test, where that cannot happen, later.
     pub(crate) fn drain(&self, strand: &Arc<Strand>, in_test: bool) {
-        lock(&self.state.orders).drain.push(strand.clone());
-        self.state.poller.ring();
-        let patience = if in_test { PATIENCE_IN_TEST } else { PATIENCE };
-        let seen = lock(&strand.seen);
-        let waited = strand.changed.wait_timeout_while(seen, patience, |seen| !seen.drained);
+        self.order(|orders| orders.drain.push(strand.clone()));
+        let patience = Duration::from_secs(if in_test { 60 } else { 2 });
+        let waited = strand.changed.wait_timeout_while(lock(&strand.seen), patience, |seen| !seen.drained);
         drop(waited.unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// Nothing more is added. Waits for the thread, unless somebody still holds a pipe that a process had.
+    /// Adds no more streams. Waits for the thread, unless another process still holds a pipe open.
     pub(crate) fn finish(&self) {
-        let mut orders = lock(&self.state.orders);
-        orders.over = true;
-        let open = orders.open;
-        drop(orders);
-        self.state.poller.ring();
-        if let Some(thread) = lock(&self.thread).take()
-            && open == 0
-        {
+        let open = self.order(|orders| orders.over = true);
+        if let Some(thread) = lock(&self.thread).take().filter(|_| open == 0) {
             // Nothing in it panics.
             let _ = thread.join();
         }
@@ -163,7 +153,6 @@ impl Drop for Relay {
 }
 
 impl RelayState {
-    /// The whole work of the thread.
     fn pass_on(&self) {
         let mut streams: Vec<RelayedStream> = Vec::new();
         let mut buffer = vec![0; 1 << 16];
@@ -193,23 +182,21 @@ impl RelayState {
         let mut stream = streams.swap_remove(at);
         stream.print_all();
         let strand = stream.strand.clone();
-        // Closed before anybody is told: who is told finds it so.
+        // The pipe is closed before any waiting thread is told.
         drop(stream);
         lock(&self.orders).open -= 1;
         strand.set_drained();
     }
 
-    /// Sleeps until something has come, and passes that on.
     fn look(&self, streams: &mut Vec<RelayedStream>, buffer: &mut [u8]) {
-        let now = Instant::now();
         let held = streams.iter().filter_map(|stream| stream.held).min();
-        let left = held.map(|until| until.saturating_duration_since(now));
+        let left = held.map(|until| until.saturating_duration_since(Instant::now()));
         let Ok(ready) = self.poller.wait(streams.iter().map(|stream| stream.pipe.handle()), left) else {
-            // For a lack of kernel memory, which passes.
+            // The kernel is short of memory, which passes.
             return std::thread::sleep(Duration::from_millis(10));
         };
         let now = Instant::now();
-        // From the last, as one that is removed has the last one in its place.
+        // Backwards, as the last stream takes the place of one that is removed.
         for at in (0..streams.len()).rev() {
             let stream = &mut streams[at];
             if ready[at] && stream.read(buffer) == Some(0) {
@@ -221,22 +208,20 @@ impl RelayState {
     }
 }
 
-/// One stream of one process.
 #[derive(Debug)]
 struct RelayedStream {
     pipe: PolledPipe,
     to: To,
-    /// The beginning of a line: what several processes print, and what this one prints, is not to be found inside of
-    /// one.
+    /// The beginning of a line, held back so that no other output ends up inside of a line.
     unprinted: Vec<u8>,
-    /// When that is to be printed as it is.
+    /// When that is printed as it is.
     held: Option<Instant>,
     strand: Arc<Strand>,
 }
 
 impl RelayedStream {
-    /// Takes some of what there is, and prints the lines that are whole by now. Returns how much it was: none at the
-    /// end, None if nothing is there yet.
+    /// Reads once, and prints the lines that are whole by now. Returns the number of bytes, 0 at the end; None if
+    /// nothing is there yet.
     fn read(&mut self, buffer: &mut [u8]) -> Option<usize> {
         let length = match self.pipe.read(buffer) {
             Ok(length) => length,
@@ -249,31 +234,27 @@ impl RelayedStream {
         self.strand.keep(new);
         let before = self.unprinted.len();
         self.unprinted.extend_from_slice(new);
-        let end = new.iter().rposition(|byte| *byte == b'\n').map(|at| before + at + 1);
-        match end {
-            Some(end) => {
-                self.print(end);
-                self.held = None;
-            }
-            None if self.unprinted.len() > LONGEST_LINE => self.print_all(),
-            None => {}
+        if let Some(end) = new.iter().rposition(|byte| *byte == b'\n') {
+            self.print(before + end + 1);
+            self.held = None;
+        } else if self.unprinted.len() > LONGEST_LINE {
+            self.print_all();
         }
-        // A test sees its output when it has ended: there it need not be at once.
+        // Counted from the line's beginning, so that dots printed one by one appear. A test sees its output at its end.
         let waits = !self.unprinted.is_empty() && matches!(self.to, To::Stderr);
-        // From when it began: who prints a dot now and then is to be seen.
         self.held = waits.then(|| self.held.unwrap_or_else(|| Instant::now() + HELD));
         Some(length)
     }
 
-    /// Passes on all that is there just now. Says whether there may be more to come.
+    /// Passes on everything that is there now. Returns whether there may be more to come.
     fn drain(&mut self, buffer: &mut [u8]) -> bool {
-        // What others write meanwhile is not waited for.
+        // What other processes write meanwhile is not waited for.
         let mut left = self.pipe.unread();
         let more = loop {
             match self.read(buffer) {
                 Some(0) => break false,
                 None => break true,
-                // One look more, for the end.
+                // One more read, for the end.
                 Some(_) if left == 0 => break true,
                 Some(length) => left = left.saturating_sub(length as u64),
             }
@@ -293,9 +274,9 @@ impl RelayedStream {
         }
         match self.to {
             To::Stderr => os::copy_to_stderr(&self.unprinted[..end]),
-            // It panics where it cannot print, as where standard output was closed.
             To::Test(print) => {
                 let text = String::from_utf8_lossy(&self.unprinted[..end]);
+                // `print!` panics where standard output is closed.
                 if std::panic::catch_unwind(|| print(&text)).is_err() {
                     self.to = To::Nowhere;
                 }

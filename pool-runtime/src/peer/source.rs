@@ -1,4 +1,4 @@
-//! What brings workers about.
+//! Where the workers of a pool come from.
 
 use crate::error::Error;
 use crate::options::WorkerOptions;
@@ -11,25 +11,20 @@ use crate::protocol::NamedCall;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What brings workers about.
 pub(crate) enum Source {
-    Processes(Box<Launch>),
+    Processes(Arc<Launch>),
     Threads {
-        /// What goes wrong on purpose, if anything.
+        /// The faults to inject.
         plan: Option<Arc<Plan>>,
         initializer_timeout: Option<Duration>,
     },
-    /// None: whoever submits a call runs it.
+    /// There are no workers: the thread that submits a call runs it.
     Inline(Inline),
 }
 
 impl Source {
-    /// Starts a worker, which has yet to be [greeted](Peer::greet). It is known by `name`, rings these bells, and, if
-    /// it is a thread, runs the initializer.
-    ///
-    /// # Errors
-    ///
-    /// The system refuses.
+    /// Starts a worker, which has yet to be [greeted](Peer::greet). Fails if the system refuses. The name, the
+    /// initializer and the bells are for a thread; a process gets them otherwise.
     pub(crate) fn start(
         &self,
         name: String,
@@ -50,11 +45,10 @@ impl Source {
         }
     }
 
-    /// No call comes any more from this thread.
+    /// No more calls come from this thread.
     pub(crate) fn leave(&self) {
-        match self {
-            Self::Inline(inline) => inline.leave(),
-            Self::Processes(_) | Self::Threads { .. } => {}
+        if let Self::Inline(inline) = self {
+            inline.leave();
         }
     }
 
@@ -67,7 +61,6 @@ impl Source {
         }
     }
 
-    /// What its workers may not do.
     pub(crate) fn confinement(&self) -> Option<os::Confinement> {
         match self {
             Self::Processes(launch) => launch.confinement.clone(),

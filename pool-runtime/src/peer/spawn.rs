@@ -1,4 +1,4 @@
-//! Starts a process of this program; the same for pools and for processes.
+//! Starts processes of this program, for pools and for [`Process`](crate::Process).
 
 use crate::error::{Error, Kind, Result};
 use crate::memory::StatusPage;
@@ -11,46 +11,41 @@ use crate::sync::lock;
 use crate::transport::{Inlet, Outlet, channel, ring};
 use crate::{identity, registry};
 use std::io::{self, PipeReader, PipeWriter};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long a new process may take to answer, if nobody says otherwise. Generous, for a machine that is overloaded.
+/// How long a new process may take to answer, by default. Generous, for overloaded machines.
 pub(crate) const START_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// All that a new process is made from.
 #[derive(Debug)]
 pub(crate) struct Launch {
     pub(crate) way_in: WayIn,
     pub(crate) program: Option<PathBuf>,
     pub(crate) stdio: [Stdio; 3],
     pub(crate) start_timeout: Duration,
-    /// How long its initializer may take.
     pub(crate) initializer_timeout: Option<Duration>,
-    /// The bells that it rings, if it is to be reached through rings.
+    /// The bells that the processes ring, if they are reached through rings.
     pub(crate) bells: Option<Arc<ring::BellPage>>,
-    /// What it may not do.
     pub(crate) confinement: Option<Confinement>,
-    /// What passes on their output, if there is one for several processes; and whether it keeps the last of it.
+    /// Passes on the output of several processes.
     pub(crate) relay: Option<Arc<Relay>>,
+    /// Whether the end of their standard error is kept.
     pub(crate) capture: bool,
 }
 
 impl Launch {
-    /// What a process gets if nobody says otherwise: nothing to read, our output, our environment.
-    ///
-    /// # Errors
-    ///
-    /// This process may not start any: it has no way in for workers, has two tasks of one name, is daemonic, or is
-    /// nested too deeply.
+    /// The defaults: empty standard input, and this process's output. Fails if this process may not start others: it
+    /// has no way in for workers, has two tasks of one name, is daemonic, or is nested too deeply.
     pub(crate) fn new() -> Result<Self> {
         let way_in = program::way_in()?;
         registry::check()?;
         if identity::current_process().daemon() {
             return Err(Error::new(Kind::Daemonic));
         }
-        if identity::depth() >= identity::MAX_DEPTH {
-            return Err(Error::new(Kind::TooDeep(identity::depth())));
+        let depth = identity::identity().depth;
+        if depth >= identity::MAX_DEPTH {
+            return Err(Error::new(Kind::TooDeep(depth)));
         }
         Ok(Self {
             way_in,
@@ -65,116 +60,68 @@ impl Launch {
         })
     }
 
-    /// Is the output of processes to be captured with that of a test?
-    fn is_in_test(&self) -> bool {
+    pub(super) fn is_in_test(&self) -> bool {
         matches!(self.way_in, WayIn::Test { .. })
     }
 
-    /// From now on, what these processes print passes through one thread, if it passes through any. In a test, it
-    /// belongs to the one on whose thread this is called.
+    /// Whether this process reads that stream and passes it on. In a test all output is printed from one of the test's
+    /// threads, so that the test harness captures it.
+    fn is_relayed(&self, index: usize) -> bool {
+        matches!(self.stdio[index].0, StdioKind::Inherit)
+            && (self.is_in_test() && index > 0 || self.capture && index == 2)
+    }
+
+    /// Makes one thread pass on the output of all these processes, if it is passed on at all. In a test, the output
+    /// belongs to the test on whose thread this is called.
     pub(crate) fn share_relay(&mut self) -> Result<()> {
         if self.capture || self.is_in_test() {
-            let made = Relay::new();
             let failed = |error| Error::os("cannot start the thread that passes on what workers print", error);
-            self.relay = Some(Arc::new(made.map_err(failed)?));
+            self.relay = Some(Arc::new(Relay::new().map_err(failed)?));
         }
         Ok(())
     }
 }
 
-/// A process that was started, and the ends of what leads to it.
+/// This side's ends of the pipes to a process.
+#[derive(Debug, Default)]
+pub(crate) struct StdPipes {
+    pub(crate) stdin: Option<PipeWriter>,
+    /// Standard output and standard error.
+    pub(crate) outputs: [Option<PipeReader>; 2],
+}
+
+/// Standard output and standard error, where they are relayed.
+type Strands = [Option<Arc<Strand>>; 2];
+
+/// A process that was started, and this side's ends of its connections.
 #[derive(Debug)]
 pub(crate) struct Launched {
+    pub(crate) launch: Arc<Launch>,
     pub(crate) child: Arc<Child>,
     pub(crate) page: Arc<StatusPage>,
     pub(crate) outlet: Arc<dyn Outlet>,
     pub(crate) inlet: Arc<Mutex<Box<dyn Inlet>>>,
-    /// Where it is heard over its channel.
+    /// The socket of `inlet`, for those who only wait.
     pub(crate) socket: channel::SharedInlet,
-    /// The memory of its rings, if there are any.
     pub(crate) rings: Option<Arc<ring::RingMemory>>,
-    /// How shared memory gets there.
+    /// Passes shared memory to the process.
     pub(crate) attacher: Arc<Attacher>,
-    pub(crate) stdin: Option<PipeWriter>,
-    pub(crate) stdout: Option<PipeReader>,
-    pub(crate) stderr: Option<PipeReader>,
+    pub(crate) pipes: StdPipes,
     pub(super) relay: Option<Arc<Relay>>,
-    /// What passes through it, and whether it is to be kept.
-    pub(super) strands: [Option<Arc<Strand>>; 2],
-    pub(super) captured: bool,
-    pub(super) in_test: bool,
-    /// What is needed to find out whether it was killed for want of memory, once it works.
+    pub(super) strands: Strands,
+    /// Set once the process is a worker: tells whether the kernel killed it for want of memory.
     pub(super) oom: OnceLock<OomWatch>,
-    pub(super) is_other_file: bool,
-    pub(super) confinement: Option<Confinement>,
-    /// None is never.
+    /// When it must have answered; None is never.
     pub(super) deadline: Option<Instant>,
-    pub(super) timeout: Duration,
-    pub(super) initializer_timeout: Option<Duration>,
-}
-
-/// One standard stream of a process that is about to start: what it gets, and our end of a pipe.
-#[derive(Default)]
-struct StreamSetup {
-    given: Option<Handle>,
-    null: bool,
-    reader: Option<PipeReader>,
-    writer: Option<PipeWriter>,
-    /// What it prints is read here, and passed on.
-    is_relayed: bool,
-}
-
-impl StreamSetup {
-    fn new(stream: &StdioKind, is_input: bool) -> io::Result<Self> {
-        let mut setup = Self::default();
-        match stream {
-            StdioKind::Inherit => {}
-            StdioKind::Null => setup.null = true,
-            StdioKind::Handle(handle) => setup.given = Some(handle.try_clone()?),
-            StdioKind::Piped => {
-                let (reader, writer) = os::pipe()?;
-                if is_input {
-                    (setup.given, setup.writer) = (Some(reader.into()), Some(writer));
-                } else {
-                    (setup.given, setup.reader) = (Some(writer.into()), Some(reader));
-                }
-            }
-        }
-        Ok(setup)
-    }
-
-    /// What the process gets; None is what this one has.
-    fn io(&self) -> Option<Io<'_>> {
-        let null = self.null.then_some(Io::Null);
-        self.given.as_ref().map(Io::from).or(null)
-    }
-
-    /// The process has its end.
-    fn close_given(&mut self) {
-        self.given = None;
-    }
-}
-
-/// All that will lead to a process, with both ends.
-struct LaunchEnds {
-    pair: channel::Pair,
-    passes: Handle,
-    passed: Handle,
-    page: StatusPage,
-    rings: Option<ring::RingMemory>,
-    streams: [StreamSetup; 3],
 }
 
 impl Launch {
-    /// Starts the process; it has yet to be [greeted](Launched::greet).
-    ///
-    /// # Errors
-    ///
-    /// The system refuses: no more processes, handles or memory, or no such directory.
-    pub(crate) fn start(&self, options: &WorkerOptions) -> Result<Launched> {
+    /// Starts a process, which has yet to be [greeted](Launched::greet). Fails if the system refuses: no more
+    /// processes, handles or memory, or no such directory.
+    pub(crate) fn start(self: &Arc<Self>, options: &WorkerOptions) -> Result<Launched> {
         let _permit = StartPermit::take();
         self.try_start(options).map_err(|error| {
-            let action = if error.kind() == io::ErrorKind::PermissionDenied && identity::is_confined() {
+            let action = if error.kind() == io::ErrorKind::PermissionDenied && identity::identity().confined {
                 "cannot start a process of this program, as this one is in a sandbox (let that `execute` this program, \
                  its loader and its libraries)"
             } else {
@@ -184,56 +131,44 @@ impl Launch {
         })
     }
 
-    /// Under a test harness the output of workers is read here and printed from a thread of the test's, so that it is
-    /// captured with the test's own.
-    fn stream(&self, index: usize) -> io::Result<StreamSetup> {
-        let stream = &self.stdio[index].0;
-        let is_captured = self.is_in_test() && index > 0 || self.capture && index == 2;
-        match stream {
-            StdioKind::Inherit if is_captured => {
-                Ok(StreamSetup { is_relayed: true, ..StreamSetup::new(&StdioKind::Piped, false)? })
-            }
-            _ => StreamSetup::new(stream, index == 0),
-        }
-    }
-
-    fn try_start(&self, options: &WorkerOptions) -> io::Result<Launched> {
+    /// Everything that can fail comes before the process exists.
+    fn try_start(self: &Arc<Self>, options: &WorkerOptions) -> io::Result<Launched> {
         let (passes, passed) = os::passing::pair()?;
-        let mut ends = LaunchEnds {
-            pair: channel::Pair::new()?,
-            passes,
-            passed,
-            page: StatusPage::new()?,
-            rings: self.bells.as_ref().map(|_| ring::RingMemory::new()).transpose()?,
-            streams: [self.stream(0)?, self.stream(1)?, self.stream(2)?],
+        let pair = channel::Pair::new()?;
+        let mut page = StatusPage::new()?;
+        let mut rings = self.bells.as_ref().map(|_| ring::RingMemory::new()).transpose()?;
+        let (mut pipes, theirs) = self.pipes()?;
+        let (relay, strands) = self.relay(&mut pipes)?;
+
+        let io = |index: usize| match (&theirs[index], &self.stdio[index].0) {
+            (Some(handle), _) | (None, StdioKind::Handle(handle)) => Some(Io::from(handle)),
+            (None, StdioKind::Null) => Some(Io::Null),
+            (None, StdioKind::Inherit | StdioKind::Piped) => None,
         };
-        let relay = match &self.relay {
-            Some(relay) => Some(relay.clone()),
-            None if ends.streams.iter().any(|stream| stream.is_relayed) => Some(Arc::new(Relay::new()?)),
-            None => None,
+        // The worker's test harness must not print: the worker replaces standard output once it runs.
+        let (stdout, later) = match self.is_in_test() {
+            true => (Some(Io::Null), Some(io(1).unwrap_or(Io::Null))),
+            false => (io(1), None),
         };
-        let child = Arc::new(self.spawn(options, &ends)?);
-        let guard = KillOnDrop(Some(&child));
-        ends.streams.iter_mut().for_each(StreamSetup::close_given);
-        ends.page.close_handle();
-        ends.rings.iter_mut().for_each(ring::RingMemory::close_handle);
-        let LaunchEnds { pair: channel::Pair { sender, mut receiver, .. }, passes, page, rings, streams, .. } = ends;
+        let [reads, writes] = pair.worker_ends().map(Io::Handle);
+        let bells = self.bells.as_ref().and_then(|bells| bells.handle());
+        let given = Given {
+            reads,
+            writes,
+            status: page.handle().map_or(Io::Null, Io::from),
+            passed: Io::from(&passed),
+            stdout: later,
+            rings: rings.as_ref().and_then(ring::RingMemory::handle).map(Io::from).zip(bells.map(Io::from)),
+        };
+        let child = Arc::new(self.spawn(options, [io(0), stdout, io(2)], &given)?);
+
+        page.close_handle();
+        rings.iter_mut().for_each(ring::RingMemory::close_handle);
+        let channel::Pair { sender, mut receiver, .. } = pair;
         receiver.watch(child.clone());
-        let [stdin, mut stdout, mut stderr] = streams;
-        let in_test = self.is_in_test();
-        let to_stderr = match in_test {
-            true => To::Test(|text| eprint!("{text}")),
-            false if os::has_stderr() => To::Stderr,
-            false => To::Nowhere,
-        };
-        let pass_on = |stream: &mut StreamSetup, to: To| {
-            let reader = stream.reader.take_if(|_| stream.is_relayed);
-            reader.zip(relay.as_ref()).map(|(reader, relay)| relay.add(reader, to)).transpose()
-        };
-        let strands = [pass_on(&mut stdout, To::Test(|text| print!("{text}")))?, pass_on(&mut stderr, to_stderr)?];
-        guard.disarm();
         let (inlet, socket) = receiver.share();
         Ok(Launched {
+            launch: self.clone(),
             child,
             page: Arc::new(page),
             outlet: Arc::new(sender),
@@ -241,73 +176,87 @@ impl Launch {
             socket,
             rings: rings.map(Arc::new),
             attacher: Attacher::new(passes),
-            stdin: stdin.writer,
-            stdout: stdout.reader,
-            stderr: stderr.reader,
+            pipes,
             relay,
             strands,
-            captured: self.capture,
-            in_test,
             oom: OnceLock::new(),
-            is_other_file: self.program.is_some(),
-            confinement: self.confinement.clone(),
             deadline: Instant::now().checked_add(self.start_timeout),
-            timeout: self.start_timeout,
-            initializer_timeout: self.initializer_timeout,
         })
     }
 
-    fn spawn(&self, options: &WorkerOptions, ends: &LaunchEnds) -> io::Result<Child> {
-        let [stdin, stdout, stderr] = ends.streams.each_ref().map(StreamSetup::io);
-        // The harness in a worker must not print its own lines: the worker puts the real one in place.
-        let (stdout, later) = match self.is_in_test() {
-            true => (Some(Io::Null), Some(stdout.unwrap_or(Io::Null))),
-            false => (stdout, None),
+    /// Makes pipes for the standard streams that need one. Returns this side's ends, and the process's.
+    fn pipes(&self) -> io::Result<(StdPipes, [Option<Handle>; 3])> {
+        let (mut pipes, mut theirs) = (StdPipes::default(), [None, None, None]);
+        for (index, end) in theirs.iter_mut().enumerate() {
+            if !self.is_relayed(index) && !matches!(self.stdio[index].0, StdioKind::Piped) {
+                continue;
+            }
+            let (reader, writer) = os::pipe()?;
+            *end = Some(match index {
+                0 => {
+                    pipes.stdin = Some(writer);
+                    Handle::from(reader)
+                }
+                _ => {
+                    pipes.outputs[index - 1] = Some(reader);
+                    Handle::from(writer)
+                }
+            });
+        }
+        Ok((pipes, theirs))
+    }
+
+    /// Hands output that is passed on to the relay.
+    fn relay(&self, pipes: &mut StdPipes) -> io::Result<(Option<Arc<Relay>>, Strands)> {
+        if !self.is_relayed(1) && !self.is_relayed(2) {
+            return Ok((None, [None, None]));
+        }
+        let relay = match &self.relay {
+            Some(relay) => relay.clone(),
+            None => Arc::new(Relay::new()?),
         };
-        let [reads, writes] = ends.pair.worker_ends().map(Io::Handle);
-        let bells = self.bells.as_ref().and_then(|bells| bells.handle());
-        let given = Given {
-            reads,
-            writes,
-            status: ends.page.handle().map_or(Io::Null, Io::from),
-            passed: Io::from(&ends.passed),
-            stdout: later,
-            rings: ends.rings.as_ref().and_then(ring::RingMemory::handle).map(Io::from).zip(bells.map(Io::from)),
+        let to_stderr = match self.is_in_test() {
+            true => To::Test(|text| eprint!("{text}")),
+            false if os::has_stderr() => To::Stderr,
+            false => To::Nowhere,
         };
+        let mut strands = [None, None];
+        for (index, to) in [To::Test(|text| print!("{text}")), to_stderr].into_iter().enumerate() {
+            if let Some(pipe) = pipes.outputs[index].take_if(|_| self.is_relayed(index + 1)) {
+                strands[index] = Some(relay.add(pipe, to)?);
+            }
+        }
+        Ok((Some(relay), strands))
+    }
+
+    fn spawn(&self, options: &WorkerOptions, stdio: [Option<Io<'_>>; 3], given: &Given<Io<'_>>) -> io::Result<Child> {
         let mark = Mark { parent: std::process::id(), given: given.manifest()? };
-        let program = match &self.program {
-            Some(program) => program.clone(),
-            None => os::program_path()?,
-        };
+        let program = self.program.clone().map_or_else(os::program_path, Ok)?;
         let spawn = Spawn {
             program: program.as_os_str(),
             args: &self.way_in.args(),
             env: &program::environment(&options.env, &mark),
-            current_dir: options.current_dir.as_ref().map(|dir| dir.as_os_str()),
-            stdio: [stdin, stdout, stderr],
-            given: &given,
+            current_dir: options.current_dir.as_deref().map(Path::as_os_str),
+            stdio,
+            given,
         };
         spawn.start()
     }
 }
 
-/// How many processes are started at the same time. While one is, twice as many descriptors are open for it as later:
-/// those of a large pool must not run out because all its workers start at once.
+/// How many processes are started at the same time. A process that is being started takes twice as many descriptors as
+/// one that runs, so a large pool that started all workers at once could run out of them.
 const STARTS: usize = 8;
 
 static STARTING: Mutex<usize> = Mutex::new(0);
 static STARTED: Condvar = Condvar::new();
 
-/// The right to start a process.
 struct StartPermit;
 
 impl StartPermit {
     fn take() -> Self {
-        let mut starting = lock(&STARTING);
-        while *starting >= STARTS {
-            starting = STARTED.wait(starting).unwrap_or_else(PoisonError::into_inner);
-        }
-        *starting += 1;
+        let free = STARTED.wait_while(lock(&STARTING), |starting| *starting >= STARTS);
+        *free.unwrap_or_else(PoisonError::into_inner) += 1;
         Self
     }
 }
@@ -316,23 +265,5 @@ impl Drop for StartPermit {
     fn drop(&mut self) {
         *lock(&STARTING) -= 1;
         STARTED.notify_one();
-    }
-}
-
-/// A child that is not handed out is not left behind.
-struct KillOnDrop<'c>(Option<&'c Child>);
-
-impl KillOnDrop<'_> {
-    fn disarm(mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for KillOnDrop<'_> {
-    fn drop(&mut self) {
-        if let Some(child) = self.0 {
-            let _ = child.kill();
-            child.wait();
-        }
     }
 }

@@ -208,7 +208,7 @@ impl PoolBuilder {
                         (Bells::of_sockets().map_err(failed)?, CHANNEL)
                     }
                 };
-                Ok(Staff { source: Source::Processes(Box::new(launch)), seats, bells: Some(bells), limits })
+                Ok(Staff { source: Source::Processes(Arc::new(launch)), seats, bells: Some(bells), limits })
             }
             Backend::Inline => {
                 let inline = Inline::new(initializer.cloned(), self.tasks_per_child).map_err(|error| {

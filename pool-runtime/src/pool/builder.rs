@@ -236,7 +236,7 @@ impl PoolBuilder {
         self
     }
 
-    surroundings!("the workers", "start", "stand");
+    surroundings!("the workers", "start");
 
     /// Gives each worker its own environment, directory, processors or priority. `choose` is given the worker's place
     /// in the pool, from 0, and what is chosen for all; a worker that replaces another has its place.

@@ -7,7 +7,7 @@ use crate::memory::payload::Payload;
 use crate::memory::region::Region;
 use crate::options::{RestartPolicy, WorkerOptions};
 use crate::peer::Source;
-use crate::peer::spawn::{Launch, Launched};
+use crate::peer::spawn::Launched;
 use crate::policy::Policy;
 use crate::pool::attendant;
 use crate::pool::build::limits_of_one;
@@ -56,7 +56,6 @@ impl Single {
     /// The system has no threads left.
     pub(crate) fn attend(
         launched: Launched,
-        launch: Launch,
         hello: Hello,
         call: Option<(&'static TaskInfo, Encoded, Policy)>,
         then: impl FnOnce() + Send + 'static,
@@ -64,7 +63,7 @@ impl Single {
         let (process, name) = (launched.child.clone(), format!("pool-{}", hello.name));
         let outcome = Arc::new(Outcome::default());
         let dispatcher = Dispatcher::new(1, limits_of_one(), RestartPolicy::NEVER);
-        let source = Source::Processes(Box::new(launch));
+        let source = Source::Processes(launched.launch.clone());
         let inner = Inner::new(source, vec![WorkerOptions::default()], move |_, _| hello.clone(), dispatcher);
         let inner = Arc::new_cyclic(|itself| Inner { single: true, itself: itself.clone(), ..inner });
         if let Some((task, arguments, policy)) = call {

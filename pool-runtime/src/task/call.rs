@@ -1,6 +1,4 @@
-//! What `#[task]` makes of a function: an entry for the table, a type that stands for the task, and calls of it.
-//!
-//! The traits here carry the texts that a user reads who hands something else to a pool.
+//! Tasks as types, and calls of them. The traits carry the error texts for a user who passes something else.
 
 use crate::codec::{CodecError, Reader, Writer};
 use crate::error::{Error, Kind};
@@ -14,9 +12,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::time::Duration;
 
-/// A task: the type beside a function that has `#[task]`.
-///
-/// It is implemented by the attribute alone.
+/// A task: the type beside a function that has `#[task]`. Only the attribute implements it.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a task that can be called in another process",
     label = "not a task",
@@ -30,9 +26,7 @@ pub trait Task: Registered {
     fn decode(result: &mut Reader<'_>) -> Result<Self::Output, CodecError>;
 }
 
-/// An initializer: the type beside a function that has `#[task(initializer)]`.
-///
-/// It is implemented by the attribute alone.
+/// An initializer: the type beside a function that has `#[task(initializer)]`. Only the attribute implements it.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not an initializer",
     label = "not an initializer",
@@ -42,8 +36,8 @@ pub trait Initializer: Registered {}
 
 /// A task with its arguments: a call that has not run yet.
 ///
-/// `name::call(arguments…)` makes one; a [`Pool`](crate::Pool) or a [`Process`](crate::Process) runs it. What it may
-/// take can be chosen for it alone.
+/// `name::call(arguments…)` makes one; a [`Pool`](crate::Pool) or a [`Process`](crate::Process) runs it. Its own limits
+/// take precedence over those of the task and of the pool.
 ///
 /// ```
 /// # use pool_runtime::{Pool, Result, enter, task};
@@ -66,7 +60,6 @@ pub trait Initializer: Registered {}
 #[must_use = "a call does nothing until a pool or a process runs it"]
 pub struct Call<'a, T> {
     arguments: Result<Encoded, Error>,
-    /// What is asked for this call alone.
     wish: Option<Box<Wish>>,
     lent: PhantomData<&'a ()>,
     task: PhantomData<fn() -> T>,
@@ -96,7 +89,7 @@ impl<T: Registered> Call<'_, T> {
         }
     }
 
-    /// A call whose arguments are a few bytes.
+    /// A call whose arguments are small enough to be stored inline.
     #[doc(hidden)]
     #[inline]
     pub fn few(arguments: Few) -> Self {
@@ -109,20 +102,19 @@ impl<T: Registered> Call<'_, T> {
         T::info().name()
     }
 
-    /// How long this call may take, from when a worker takes it up, whatever the task or the pool says; then its worker
-    /// is killed and replaced, and the job fails with an error that [`is_timeout`](Error::is_timeout). `Duration::MAX`
-    /// is no limit.
+    /// How long this call may take once a worker has started it. Then its worker is killed and replaced, and the job
+    /// fails with an error that [`is_timeout`](Error::is_timeout). `Duration::MAX` is no limit.
     pub fn timeout(self, limit: Duration) -> Self {
         self.with(|wish| wish.timeout = Some(limit))
     }
 
-    /// After how long this call is told to come to an end, from when a worker takes it up: see
-    /// [`current_job`](crate::current_job). `Duration::MAX` is never.
+    /// After how long this call, once a worker has started it, is told to end: see [`current_job`](crate::current_job).
+    /// `Duration::MAX` is never.
     pub fn soft_timeout(self, limit: Duration) -> Self {
         self.with(|wish| wish.soft_timeout = Some(limit))
     }
 
-    /// How often this call may be tried again if its worker is lost, or killed because the call took too long.
+    /// How often this call is retried if its worker is lost, or killed because the call took too long.
     pub fn retries(self, retries: u32) -> Self {
         self.with(|wish| wish.retries = Some(retries))
     }
@@ -154,7 +146,7 @@ impl<T: Registered> fmt::Debug for Call<'_, T> {
 #[derive(Debug)]
 pub(crate) struct Encoded {
     pub(crate) bytes: Payload,
-    /// The shared memory of which the bytes speak: to be held as long as the call may run.
+    /// The shared memory that the bytes refer to: kept as long as the call may run.
     pub(crate) regions: Regions,
 }
 
@@ -162,7 +154,6 @@ pub(crate) struct Encoded {
 pub struct RawCall {
     pub(crate) task: &'static TaskInfo,
     pub(crate) arguments: Result<Encoded, Error>,
-    /// What is asked for this call alone.
     pub(crate) wish: Option<Box<Wish>>,
 }
 

@@ -1,4 +1,4 @@
-//! The table's entry for a task: its name, its place in the source, and what runs it.
+//! The table's entry for a task.
 
 use crate::hash::Fnv;
 use crate::policy::Wish;
@@ -6,7 +6,7 @@ use crate::run::{Fault, Run, Series};
 use std::any::{Any, TypeId};
 use std::fmt;
 
-/// One registered task: an entry of the table that [`tasks`](crate::tasks) lists.
+/// A registered task, as [`tasks`](crate::tasks) lists them.
 pub struct TaskInfo {
     name: &'static str,
     file: &'static str,
@@ -37,7 +37,6 @@ impl TaskInfo {
         Self { name, file, line, signature, body, state, wish: Wish::NONE }
     }
 
-    /// As the attribute declares it.
     #[doc(hidden)]
     #[must_use]
     pub const fn wishes(mut self, wish: Wish) -> Self {
@@ -45,12 +44,11 @@ impl TaskInfo {
         self
     }
 
-    /// What the attribute asks for.
     pub(crate) fn wish(&self) -> &Wish {
         &self.wish
     }
 
-    /// The name by which a worker finds the task: `module_path::function`, or what `#[task(name = "…")]` says.
+    /// The name by which a worker finds the task: `module_path::function`, or that of `#[task(name = "…")]`.
     pub fn name(&self) -> &'static str {
         self.name
     }
@@ -70,12 +68,12 @@ impl TaskInfo {
         self.signature
     }
 
-    /// Is it a `#[task(initializer)]`?
+    /// Whether it is a `#[task(initializer)]`.
     pub fn is_initializer(&self) -> bool {
         matches!(self.body, Body::Initializer(_))
     }
 
-    /// A hash of the name and the signature: two builds that disagree about a task do not work together.
+    /// A hash of the name and the signature: two builds that differ in it do not work together.
     pub(crate) fn signature_hash(&self) -> u64 {
         let mut hash = Fnv::new();
         hash.write(self.name.as_bytes());
@@ -126,7 +124,7 @@ impl StateType {
     }
 }
 
-/// Anything that stands in the table.
+/// Anything in the table.
 pub trait Registered: 'static {
     #[doc(hidden)]
     fn info() -> &'static TaskInfo;

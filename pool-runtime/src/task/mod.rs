@@ -1,5 +1,4 @@
-//! What `#[task]` makes of a function: an entry for the table ([`TaskInfo`]), a type that stands for the task ([`Task`]),
-//! and calls of it ([`Call`]).
+//! What `#[task]` makes of a function: an entry for the table ([`TaskInfo`]), a type ([`Task`]), and calls ([`Call`]).
 
 mod call;
 mod info;
@@ -8,4 +7,4 @@ mod state;
 pub(crate) use call::Encoded;
 pub use call::{Call, Initializer, RawCall, Task, TaskCall};
 pub use info::{Body, Registered, StateType, TaskInfo};
-pub use state::{StateItself, StateOrDebug, StateOrError, StateProbe};
+pub use state::{StateProbe, ToState};

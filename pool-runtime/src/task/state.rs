@@ -6,7 +6,8 @@ use std::any::Any;
 use std::fmt;
 use std::marker::PhantomData;
 
-/// Picks how the value of an initializer becomes a state, as [`Probe`](crate::codec::Probe) does for values.
+/// Picks how the value of an initializer becomes a state, as [`Probe`](crate::codec::Probe) does for values: the
+/// implementation of [`ToState`] with the most references that applies.
 #[derive(Debug)]
 pub struct StateProbe<T>(PhantomData<T>);
 
@@ -18,53 +19,43 @@ impl<T> StateProbe<T> {
     }
 }
 
-/// A `Result` whose error can be displayed.
-pub trait StateOrError<T> {
+/// Makes a state of a `T`.
+pub trait ToState<T> {
+    /// The type of the state.
+    type State: 'static;
+
     /// The state, or the error's text.
     fn state(&self, value: T) -> Result<Box<dyn Any>, Fault>;
-    /// Its type.
-    fn state_type(&self) -> StateType;
+
+    /// The type of the state.
+    fn state_type(&self) -> StateType {
+        StateType::of::<Self::State>()
+    }
 }
 
-impl<S: 'static, E: fmt::Display> StateOrError<Result<S, E>> for &&StateProbe<Result<S, E>> {
+/// A `Result` whose error can be displayed.
+impl<S: 'static, E: fmt::Display> ToState<Result<S, E>> for &&StateProbe<Result<S, E>> {
+    type State = S;
+
     fn state(&self, value: Result<S, E>) -> Result<Box<dyn Any>, Fault> {
-        value.map(|state| Box::new(state) as Box<dyn Any>).map_err(|error| Fault::Initializer(error.to_string()))
-    }
-    fn state_type(&self) -> StateType {
-        StateType::of::<S>()
+        value.map(|state| Box::new(state) as _).map_err(|error| Fault::Initializer(error.to_string()))
     }
 }
 
 /// A `Result` whose error can only be debugged.
-pub trait StateOrDebug<T> {
-    /// The state, or the error's text.
-    fn state(&self, value: T) -> Result<Box<dyn Any>, Fault>;
-    /// Its type.
-    fn state_type(&self) -> StateType;
-}
+impl<S: 'static, E: fmt::Debug> ToState<Result<S, E>> for &StateProbe<Result<S, E>> {
+    type State = S;
 
-impl<S: 'static, E: fmt::Debug> StateOrDebug<Result<S, E>> for &StateProbe<Result<S, E>> {
     fn state(&self, value: Result<S, E>) -> Result<Box<dyn Any>, Fault> {
-        value.map(|state| Box::new(state) as Box<dyn Any>).map_err(|error| Fault::Initializer(format!("{error:?}")))
-    }
-    fn state_type(&self) -> StateType {
-        StateType::of::<S>()
+        value.map(|state| Box::new(state) as _).map_err(|error| Fault::Initializer(format!("{error:?}")))
     }
 }
 
 /// Any other value is the state itself.
-pub trait StateItself<T> {
-    /// The state.
-    fn state(&self, value: T) -> Result<Box<dyn Any>, Fault>;
-    /// Its type.
-    fn state_type(&self) -> StateType;
-}
+impl<S: 'static> ToState<S> for StateProbe<S> {
+    type State = S;
 
-impl<S: 'static> StateItself<S> for StateProbe<S> {
     fn state(&self, value: S) -> Result<Box<dyn Any>, Fault> {
         Ok(Box::new(value))
-    }
-    fn state_type(&self) -> StateType {
-        StateType::of::<S>()
     }
 }

@@ -64,7 +64,7 @@ fn a_stream_out_of_memory_that_is_written_over() {
     let tried = run(Plan { name: "a stream out of a ring", corpus, memory }, |input| {
         hostile.reset();
         let reports = ring::ReportReceiver::new(hostile.memory.clone());
-        let mut receiving = Receiving { reports, stream: Vec::new(), split: None, filling: 0, fault: None };
+        let mut receiving = Receiving { reports, stream: Vec::new(), split: None, padding: 0, fault: None };
         let mut heard = Heard::default();
         for act in acts(input) {
             hostile.act(&act);

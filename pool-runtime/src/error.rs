@@ -131,6 +131,12 @@ impl Error {
         Self::new(Kind::Os { action: action.into(), source: Arc::new(source.into()) })
     }
 
+    /// The pool has failed because of this error, after so many tries.
+    pub(crate) fn pool_failed(tries: u32, cause: Self) -> Self {
+        let reason = if tries == 1 { cause.to_string() } else { format!("{cause} ({tries} tries)") };
+        Self::new(Kind::PoolFailed { reason, cause: Some(Box::new(cause)) })
+    }
+
     pub(crate) fn of_task(mut self, task: impl Into<Cow<'static, str>>) -> Self {
         let task = self.0.task.get_or_insert(task.into()).clone();
         if let Some(dossier) = self.dossier_mut() {

@@ -27,7 +27,7 @@ use crate::memory::region::{Region, Regions};
 use crate::panic;
 use crate::policy::SharedPolicy;
 use crate::sync::{lock, sleep_on};
-use crate::task::TaskInfo;
+use crate::task::{Encoded, TaskInfo};
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -102,9 +102,8 @@ pub(crate) fn sleep_until<T>(
 }
 
 thread_local! {
-    /// The number of [`Deferral`]s on this thread.
+    /// The number of [`Deferral`]s on this thread, and what is woken when there are none.
     static DEFERRALS: Cell<usize> = const { Cell::new(0) };
-    /// To be woken when there are none.
     static DEFERRED: RefCell<Vec<Waker>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -211,17 +210,12 @@ type Callback = Box<dyn FnOnce(Raw) + Send>;
 
 impl Slot {
     /// The slot of a call that a worker runs.
-    pub(crate) fn of_call(
-        task: &'static TaskInfo,
-        job: u64,
-        arguments: Payload,
-        regions: Regions,
-        policy: SharedPolicy,
-    ) -> Self {
-        let size = u32::try_from(arguments.len()).unwrap_or(u32::MAX);
+    pub(crate) fn of_call(task: &'static TaskInfo, job: u64, arguments: Encoded, policy: SharedPolicy) -> Self {
+        let Encoded { bytes, regions } = arguments;
+        let size = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         let shares = !regions.is_empty();
-        let state = SlotInner { progress: SlotState::Pending(arguments, regions), ..SlotInner::default() };
-        Self { state: Mutex::new(state), finished: Condvar::new(), size, shares, policy, job, task: Some(task) }
+        let state = SlotInner { progress: SlotState::Pending(bytes, regions), ..SlotInner::default() };
+        Self { state: state.into(), finished: Condvar::new(), size, shares, policy, job, task: Some(task) }
     }
 
     /// Shows the arguments; none of a call that has ended.
@@ -322,13 +316,6 @@ impl Tickets {
     pub(crate) fn none() -> Self {
         Self::Many(Box::default())
     }
-
-    fn all(&self) -> &[u64] {
-        match self {
-            Self::One(ticket) => std::slice::from_ref(ticket),
-            Self::Many(tickets) => tickets,
-        }
-    }
 }
 
 /// A call that was submitted to a [`Pool`](crate::Pool): wait for its result, poll it, or await it.
@@ -359,14 +346,16 @@ impl Tickets {
 /// ```
 pub struct Job<R> {
     slot: Arc<Slot>,
-    decode: fn(Raw, &'static str) -> Result<R>,
+    decode: DecodeRaw<R>,
     home: Arc<dyn Home>,
     origin: Origin,
     /// A callback gets its result first.
     called_back: bool,
 }
 
-fn decode_one<T: crate::Task>(raw: Raw, task: &'static str) -> Result<T::Output> {
+type DecodeRaw<R> = fn(Raw, &'static str) -> Result<R>;
+
+pub(crate) fn decode_one<T: crate::Task>(raw: Raw, task: &'static str) -> Result<T::Output> {
     match raw {
         Raw::One(result) => decode_value(T::decode, task, &result?),
         Raw::Split(split) => {
@@ -378,7 +367,7 @@ fn decode_one<T: crate::Task>(raw: Raw, task: &'static str) -> Result<T::Output>
     }
 }
 
-fn decode_many<T: crate::Task>(raw: Raw, task: &'static str) -> Result<Vec<T::Output>> {
+pub(crate) fn decode_many<T: crate::Task>(raw: Raw, task: &'static str) -> Result<Vec<T::Output>> {
     let batches = match raw {
         Raw::Many(batches) => batches,
         Raw::One(Err(error)) => return Err(error),
@@ -408,12 +397,9 @@ fn mismatch(task: &'static str) -> Error {
 }
 
 impl<R> Job<R> {
-    pub(crate) fn one<T: crate::Task<Output = R>>(slot: Arc<Slot>, home: Arc<dyn Home>, origin: Origin) -> Self {
-        Self { slot, decode: decode_one::<T>, home, origin, called_back: false }
-    }
-
-    pub(crate) fn many<T: crate::Task>(slot: Arc<Slot>, home: Arc<dyn Home>, origin: Origin) -> Job<Vec<T::Output>> {
-        Job { slot, decode: decode_many::<T>, home, origin, called_back: false }
+    /// `decode` is [`decode_one`] or [`decode_many`] of its task.
+    pub(crate) fn new(slot: Arc<Slot>, decode: DecodeRaw<R>, home: Arc<dyn Home>, origin: Origin) -> Self {
+        Self { slot, decode, home, origin, called_back: false }
     }
 
     fn take(&self, mut state: MutexGuard<'_, SlotInner>) -> Result<R> {
@@ -484,7 +470,10 @@ impl<R> Job<R> {
     /// Cancels the job: a waiting one never runs, and the worker of a running one is killed and replaced. No other job
     /// is affected. Returns whether the job had not ended.
     pub fn cancel(&self) -> bool {
-        self.home.cancel(self.origin.tickets.all())
+        self.home.cancel(match &self.origin.tickets {
+            Tickets::One(ticket) => std::slice::from_ref(ticket),
+            Tickets::Many(tickets) => tickets,
+        })
     }
 
     /// The number of the job: unique in its pool, and increasing.
@@ -518,7 +507,7 @@ impl<R> Job<R> {
                 slot.finish(Raw::Decoded(Box::new(result), is_value));
             }));
         }));
-        Self { slot: next, decode: decode_seen::<R>, home: self.home, origin: self.origin, called_back: true }
+        Self { called_back: true, ..Self::new(next, decode_seen::<R>, self.home, self.origin) }
     }
 }
 

@@ -1,12 +1,10 @@
 //! The handle of a pool, as users hold it.
 
 use crate::error::{Error, Result};
-use crate::job::{Job, Origin, Raw, Slot, Tickets};
+use crate::job::{Job, Origin, Raw, Slot, Tickets, decode_one};
 use crate::pool::builder::PoolBuilder;
 use crate::pool::dispatcher::{Counts, Dispatcher};
-use crate::pool::imap::Imap;
 use crate::pool::inner::Inner;
-use crate::pool::map;
 use crate::pool::station::Station;
 use crate::sync::lock;
 use crate::task::TaskCall;
@@ -112,7 +110,7 @@ impl Pool {
         let slot = self.inner.slot(call)?;
         self.inner.run(&slot).map_err(|error| error.of_task(task.name()))?;
         let origin = Origin { id: slot.job, task, tickets: Tickets::none() };
-        Job::one::<C::Task>(slot, self.inner.clone(), origin).get()
+        Job::new(slot, decode_one::<C::Task>, self.inner.clone(), origin).get()
     }
 
     /// Submits a call, and returns at once. If it cannot be submitted, the job has failed.
@@ -120,80 +118,20 @@ impl Pool {
         let call = call.into_raw();
         let task = call.task;
         let submitted = self.inner.slot(call).and_then(|slot| Ok((self.inner.submit_all(slot.clone(), 1)?, slot)));
-        let (slot, origin) = match submitted {
+        let (id, slot, tickets) = match submitted {
             Ok((ticket, slot)) => {
                 if slot.job.is_multiple_of(HELP_EVERY) {
                     self.inner.help();
                 }
-                let origin = Origin { id: slot.job, task, tickets: Tickets::One(ticket) };
-                (slot, origin)
+                (slot.job, slot, Tickets::One(ticket))
             }
             Err(error) => {
                 let slot = Arc::new(Slot::default());
                 slot.finish(Raw::One(Err(error.of_task(task.name()))));
-                let id = self.inner.jobs.fetch_add(1, Ordering::Relaxed);
-                (slot, Origin { id, task, tickets: Tickets::none() })
+                (self.inner.jobs.fetch_add(1, Ordering::Relaxed), slot, Tickets::none())
             }
         };
-        Job::one::<C::Task>(slot, self.inner.clone(), origin)
-    }
-
-    /// Makes a call of each input with `f`, on this thread, runs them all, and returns their results in the order of the
-    /// inputs.
-    ///
-    /// `f` is `name::call` for a task with one parameter, or a closure that returns a call.
-    ///
-    /// # Errors
-    ///
-    /// The first failure in the order of the inputs. The other calls run in any case.
-    ///
-    /// # Panics
-    ///
-    /// If `inputs` or `f` panics. Waiting calls are then cancelled.
-    pub fn map<I, F, C>(&self, f: F, inputs: I) -> Result<Vec<C::Output>>
-    where
-        I: IntoIterator,
-        F: FnMut(I::Item) -> C,
-        C: TaskCall,
-    {
-        map::map(&self.inner, f, inputs)
-    }
-
-    /// As [`map`](Self::map), but returns as soon as all inputs were read. The job has the result of `map`.
-    ///
-    /// # Panics
-    ///
-    /// If `inputs` or `f` panics. Waiting calls are then cancelled.
-    pub fn map_async<I, F, C>(&self, f: F, inputs: I) -> Job<Vec<C::Output>>
-    where
-        I: IntoIterator,
-        F: FnMut(I::Item) -> C,
-        C: TaskCall,
-    {
-        map::map_async(&self.inner, f, inputs)
-    }
-
-    /// An iterator over the results, in the order of the inputs. It reads `inputs` a little ahead of the results that
-    /// are taken, so they may be infinite.
-    ///
-    /// A panic of `inputs` or `f` is resumed after all results before it. Dropping the iterator cancels waiting calls.
-    pub fn imap<I, F, C>(&self, f: F, inputs: I) -> Imap<'_, I::IntoIter, F, C>
-    where
-        I: IntoIterator,
-        F: FnMut(I::Item) -> C,
-        C: TaskCall,
-    {
-        Imap::new(&self.inner, f, inputs.into_iter(), true)
-    }
-
-    /// As [`imap`](Self::imap), but results come in the order in which they arrive.
-    pub fn imap_unordered<I, F, C>(&self, f: F, inputs: I) -> Imap<'_, I::IntoIter, F, C>
-    where
-        I: IntoIterator,
-        F: FnMut(I::Item) -> C,
-        C: TaskCall,
-    {
-        Imap::new(&self.inner, f, inputs.into_iter(), false)
+        Job::new(slot, decode_one::<C::Task>, self.inner.clone(), Origin { id, task, tickets })
     }
 
     /// Takes no more calls. Submitted ones still run; then the workers exit.

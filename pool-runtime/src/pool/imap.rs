@@ -5,6 +5,7 @@ use crate::job::{Awaited, Home, decode_value, sleep_until};
 use crate::memory::payload::Payload;
 use crate::panic;
 use crate::pool::batch::Gatherer;
+use crate::pool::handle::Pool;
 use crate::pool::inner::Inner;
 use crate::pool::submission::Outcome;
 use crate::sync::lock;
@@ -132,8 +133,31 @@ pub struct Imap<'p, I, F, C: TaskCall> {
     call: std::marker::PhantomData<fn() -> C>,
 }
 
+impl Pool {
+    /// An iterator over the results, in the order of the inputs. It reads `inputs` a little ahead of the results that
+    /// are taken, so they may be infinite.
+    ///
+    /// A panic of `inputs` or `f` is resumed after all results before it. Dropping the iterator cancels waiting calls.
+    pub fn imap<I: IntoIterator, F: FnMut(I::Item) -> C, C: TaskCall>(
+        &self,
+        f: F,
+        inputs: I,
+    ) -> Imap<'_, I::IntoIter, F, C> {
+        Imap::new(&self.inner, f, inputs.into_iter(), true)
+    }
+
+    /// As [`imap`](Self::imap), but results come in the order in which they arrive.
+    pub fn imap_unordered<I: IntoIterator, F: FnMut(I::Item) -> C, C: TaskCall>(
+        &self,
+        f: F,
+        inputs: I,
+    ) -> Imap<'_, I::IntoIter, F, C> {
+        Imap::new(&self.inner, f, inputs.into_iter(), false)
+    }
+}
+
 impl<'p, I, F, C: TaskCall> Imap<'p, I, F, C> {
-    pub(super) fn new(inner: &'p Arc<Inner>, f: F, inputs: I, ordered: bool) -> Self {
+    fn new(inner: &'p Arc<Inner>, f: F, inputs: I, ordered: bool) -> Self {
         Self {
             gatherer: Gatherer::of::<C>(inner),
             inputs: Some(inputs),

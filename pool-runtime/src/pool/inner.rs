@@ -178,7 +178,7 @@ impl Inner {
         self.check(call.task)?;
         let job = self.jobs.fetch_add(1, Ordering::Relaxed);
         let policy = self.policy(call.wish.as_deref(), call.task);
-        Ok(Arc::new(Slot::of_call(call.task, job, arguments.bytes, arguments.regions, policy)))
+        Ok(Arc::new(Slot::of_call(call.task, job, arguments, policy)))
     }
 
     /// Submits calls. All but those of [`run`](Self::run) enter through this.

@@ -1,9 +1,10 @@
 //! `map` and `map_async`: make calls of many inputs, on the caller's thread, and gather their results into a vector.
 
 use crate::error::{Error, Result};
-use crate::job::{Awaited, Home, Job, Origin, Raw, Results, Slot, Tickets, sleep_until};
+use crate::job::{Awaited, Home, Job, Origin, Raw, Results, Slot, Tickets, decode_many, sleep_until};
 use crate::os;
 use crate::pool::batch::Gatherer;
+use crate::pool::handle::Pool;
 use crate::pool::inner::Inner;
 use crate::pool::submission::Outcome;
 use crate::sync::lock;
@@ -99,76 +100,93 @@ fn batch_size(inner: &Inner, inputs: usize) -> u32 {
     (inputs / (16 * inner.seats)).clamp(1, BATCH_CALLS) as u32
 }
 
-pub(super) fn map_async<I, F, C>(inner: &Arc<Inner>, mut f: F, inputs: I) -> Job<Vec<C::Output>>
-where
-    I: IntoIterator,
-    F: FnMut(I::Item) -> C,
-    C: TaskCall,
-{
-    let slot = Arc::new(Slot::default());
-    let id = inner.jobs.fetch_add(1, Ordering::Relaxed);
-    let inputs = inputs.into_iter();
-    let mut mapper = Mapper::new::<C>(inner, Some(slot.clone()), inputs.size_hint().0);
-    for input in inputs {
-        if mapper.add(f(input).into_raw()) {
+impl Pool {
+    /// Makes a call of each input with `f`, on this thread, runs them all, and returns their results in the order of the
+    /// inputs.
+    ///
+    /// `f` is `name::call` for a task with one parameter, or a closure that returns a call.
+    ///
+    /// # Errors
+    ///
+    /// The first failure in the order of the inputs. The other calls run in any case.
+    ///
+    /// # Panics
+    ///
+    /// If `inputs` or `f` panics. Waiting calls are then cancelled.
+    pub fn map<I: IntoIterator, F: FnMut(I::Item) -> C, C: TaskCall>(
+        &self,
+        mut f: F,
+        inputs: I,
+    ) -> Result<Vec<C::Output>> {
+        // Reads inputs no faster than results arrive, and decodes those meanwhile: neither takes more memory than the
+        // window.
+        let inputs = inputs.into_iter();
+        let expected = inputs.size_hint().0;
+        let mut mapper = Mapper::new::<C>(&self.inner, None, expected);
+        let (task, gathering) = (mapper.gatherer.task.name(), mapper.gathering.clone());
+        // Some iterators promise more than there is memory for.
+        let mut values = Vec::new();
+        let _ = values.try_reserve(expected.min(MOST_RESERVED / size_of::<C::Output>().max(1)));
+        os::prefer_huge_pages(values.spare_capacity_mut());
+        let mut outcome = Ok(());
+        let mut decode = |whole: Vec<Results>| {
+            for results in whole {
+                if outcome.is_ok() {
+                    outcome = results.decode_into(<C::Task as Task>::decode, task, &mut values);
+                }
+            }
+        };
+        let (inner, seats) = (&*self.inner, self.inner.seats);
+        let progress = |calls, bytes| MapProgress { gathering: &gathering, calls, bytes, seats };
+        for input in inputs {
+            if !mapper.add(f(input).into_raw()) {
+                continue;
+            }
             inner.help();
+            if !progress(WINDOW_CALLS * seats, WINDOW_BYTES).is_done() {
+                // Half of the window, so that it does not wait for each batch.
+                inner.wait(&progress(WINDOW_CALLS / 2 * seats, WINDOW_BYTES / 2), None);
+            }
+            decode(gathering.take_whole());
         }
+        mapper.submit();
+        loop {
+            decode(gathering.take_whole());
+            let missing = match &*lock(&gathering.state) {
+                state if state.batches.is_empty() => break,
+                state => state.missing,
+            };
+            inner.wait(&progress(missing.saturating_sub(WINDOW_CALLS / 2), usize::MAX), None);
+        }
+        mapper.gatherer.submitted.clear();
+        outcome.map(|()| values)
     }
-    mapper.submit();
-    mapper.gathering.update(|gathered| gathered.all_submitted = true);
-    let tickets = Tickets::Many(mapper.gatherer.submitted.drain(..).map(|(ticket, _)| ticket).collect());
-    let origin = Origin { id, task: mapper.gatherer.task, tickets };
-    Job::<C::Output>::many::<C::Task>(slot, inner.clone(), origin)
-}
 
-/// As `map_async`, but reads inputs no faster than results arrive, and decodes those meanwhile: neither takes more
-/// memory than the window.
-pub(super) fn map<I, F, C>(inner: &Arc<Inner>, mut f: F, inputs: I) -> Result<Vec<C::Output>>
-where
-    I: IntoIterator,
-    F: FnMut(I::Item) -> C,
-    C: TaskCall,
-{
-    let inputs = inputs.into_iter();
-    let expected = inputs.size_hint().0;
-    let mut mapper = Mapper::new::<C>(inner, None, expected);
-    let (task, gathering) = (mapper.gatherer.task.name(), mapper.gathering.clone());
-    // Some iterators promise more than there is memory for.
-    let mut values = Vec::new();
-    let _ = values.try_reserve(expected.min(MOST_RESERVED / size_of::<C::Output>().max(1)));
-    os::prefer_huge_pages(values.spare_capacity_mut());
-    let mut outcome = Ok(());
-    let mut decode = |whole: Vec<Results>| {
-        for results in whole {
-            if outcome.is_ok() {
-                outcome = results.decode_into(<C::Task as Task>::decode, task, &mut values);
+    /// As [`map`](Self::map), but returns as soon as all inputs were read. The job has the result of `map`.
+    ///
+    /// # Panics
+    ///
+    /// If `inputs` or `f` panics. Waiting calls are then cancelled.
+    pub fn map_async<I: IntoIterator, F: FnMut(I::Item) -> C, C: TaskCall>(
+        &self,
+        mut f: F,
+        inputs: I,
+    ) -> Job<Vec<C::Output>> {
+        let (inner, slot) = (&self.inner, Arc::new(Slot::default()));
+        let id = inner.jobs.fetch_add(1, Ordering::Relaxed);
+        let inputs = inputs.into_iter();
+        let mut mapper = Mapper::new::<C>(inner, Some(slot.clone()), inputs.size_hint().0);
+        for input in inputs {
+            if mapper.add(f(input).into_raw()) {
+                inner.help();
             }
         }
-    };
-    let seats = inner.seats;
-    let progress = |calls, bytes| MapProgress { gathering: &gathering, calls, bytes, seats };
-    for input in inputs {
-        if !mapper.add(f(input).into_raw()) {
-            continue;
-        }
-        inner.help();
-        if !progress(WINDOW_CALLS * seats, WINDOW_BYTES).is_done() {
-            // Half of the window, so that it does not wait for each batch.
-            inner.wait(&progress(WINDOW_CALLS / 2 * seats, WINDOW_BYTES / 2), None);
-        }
-        decode(gathering.take_whole());
+        mapper.submit();
+        mapper.gathering.update(|gathered| gathered.all_submitted = true);
+        let tickets = Tickets::Many(mapper.gatherer.submitted.drain(..).map(|(ticket, _)| ticket).collect());
+        let origin = Origin { id, task: mapper.gatherer.task, tickets };
+        Job::new(slot, decode_many::<C::Task>, inner.clone(), origin)
     }
-    mapper.submit();
-    loop {
-        decode(gathering.take_whole());
-        let missing = match &*lock(&gathering.state) {
-            state if state.batches.is_empty() => break,
-            state => state.missing,
-        };
-        inner.wait(&progress(missing.saturating_sub(WINDOW_CALLS / 2), usize::MAX), None);
-    }
-    mapper.gatherer.submitted.clear();
-    outcome.map(|()| values)
 }
 
 /// The results of all batches of a map.

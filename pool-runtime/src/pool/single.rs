@@ -47,7 +47,7 @@ impl Single {
         let inner = Arc::new_cyclic(|itself| Inner { single: true, itself: itself.clone(), ..inner });
         let slot = call.map(|(task, arguments, policy)| {
             let policy = SharedPolicy::new(Policy { retries: 0, ..policy });
-            Arc::new(Slot::of_call(task, 1, arguments.bytes, arguments.regions, policy))
+            Arc::new(Slot::of_call(task, 1, arguments, policy))
         });
         if let Some(slot) = &slot {
             // The pool takes calls until its worker is ready.

@@ -60,7 +60,7 @@ pub(crate) enum Kind {
     Lost(Dossier),
     #[error("took longer than {limit:?}, and its worker was killed")]
     TimedOut { limit: Duration, dossier: Dossier },
-    #[error("used more memory than it may, {}, of {}, and its worker was killed", mebibytes(*.used), mebibytes(*.limit))]
+    #[error("used {} of memory, and its limit is {}: its worker was killed", mebibytes(*.used), mebibytes(*.limit))]
     OverMemory { limit: u64, used: u64, dossier: Dossier },
     #[error("has no result yet: waited {0:?}; it goes on, and can be waited for again")]
     NotYet(Duration),

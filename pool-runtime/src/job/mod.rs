@@ -71,7 +71,7 @@ impl Raw {
 /// later.
 pub(crate) const SHORT_NAP: Duration = Duration::from_micros(300);
 
-/// Something that a thread can wait for.
+/// What a thread can wait for.
 pub(crate) trait Awaited {
     fn is_done(&self) -> bool;
 
@@ -84,8 +84,8 @@ pub(crate) trait Awaited {
     }
 }
 
-/// Sleeps on `changed` until `is_done`, at most until `deadline`. `sleepers` is counted up meanwhile: notifying nobody
-/// would still be a system call.
+/// Sleeps on `changed` until `is_done`, at most until `deadline`. `sleepers` is counted, as notifying none is a system
+/// call too.
 pub(crate) fn sleep_until<T>(
     (state, changed): (&Mutex<T>, &Condvar),
     deadline: Option<Instant>,
@@ -107,8 +107,8 @@ thread_local! {
     static DEFERRED: RefCell<Vec<Waker>> = const { RefCell::new(Vec::new()) };
 }
 
-/// While one exists, jobs that this thread finishes wake no `Waker`: an async runtime may poll the next call at once,
-/// which may need what this thread holds.
+/// While one exists on a thread, its `Waker`s are woken later: an async runtime may poll the next call at once, which may
+/// need what the thread holds.
 pub(crate) struct Deferral(());
 
 impl Deferral {
@@ -137,7 +137,7 @@ fn with_deferred<R>(look: impl FnOnce(&mut Vec<Waker>) -> R) -> Option<R> {
     DEFERRED.try_with(|deferred| look(&mut deferred.borrow_mut())).ok()
 }
 
-/// Wakes now, or later if that is deferred. A panic of the async runtime is ignored.
+/// Wakes, unless that is deferred. A panic of the async runtime is ignored.
 fn wake(waker: Waker) {
     let mut waker = Some(waker);
     if DEFERRALS.get() > 0 {
@@ -153,9 +153,9 @@ fn wake(waker: Waker) {
 pub(crate) struct Slot {
     state: Mutex<SlotInner>,
     finished: Condvar,
-    /// The size of the arguments in bytes.
+    /// Of the arguments, in bytes.
     pub(crate) size: u32,
-    /// Whether the arguments refer to shared memory.
+    /// The arguments refer to regions.
     shares: bool,
     pub(crate) policy: SharedPolicy,
     pub(crate) job: u64,
@@ -209,7 +209,6 @@ impl Default for SlotState {
 type Callback = Box<dyn FnOnce(Raw) + Send>;
 
 impl Slot {
-    /// The slot of a call that a worker runs.
     pub(crate) fn of_call(task: &'static TaskInfo, job: u64, arguments: Encoded, policy: SharedPolicy) -> Self {
         let Encoded { bytes, regions } = arguments;
         let size = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
@@ -261,7 +260,6 @@ impl Slot {
         }
     }
 
-    /// The result, once it has arrived and was not taken.
     pub(crate) fn take(&self) -> Option<Raw> {
         lock(&self.state).take()
     }

@@ -106,9 +106,17 @@ impl PoolBuilder {
         let weigh_every = WEIGH_EVERY.max(WEIGH_ONE * processes as u64);
         let limits =
             Limits { tasks_per_child, memory_per_child, age_per_child, retry_delay, weigh_every, ..staff.limits };
-        let keeper = self.dossiers.map(keeper_in).transpose()?;
-        let name = self.name.unwrap_or_else(default_name);
-        let hello = hello_for(&name, &options);
+        let keep_in = |dir: PathBuf| {
+            let failed = |error| Error::os(format!("cannot keep dossiers in {:?}", dir.display()), error);
+            DossierKeeper::new(&dir, program::replay_command).map_err(failed)
+        };
+        let keeper = self.dossiers.map(keep_in).transpose()?;
+        static POOLS: AtomicU64 = AtomicU64::new(1);
+        let name = self.name.unwrap_or_else(|| format!("Pool-{}", POOLS.fetch_add(1, Ordering::Relaxed)));
+        let (pool, places) = (name.clone(), options.iter().map(WorkerOptions::place).collect::<Vec<_>>());
+        let hello = move |seat: usize, epoch| {
+            handshake::hello(format!("{pool}-{}", seat + 1), false, epoch, false, places[seat].clone())
+        };
         let dispatcher = Dispatcher::new(seats, limits, self.restarts);
         let inner = Inner::new(staff.source, options, hello, dispatcher);
         let inner = Arc::new_cyclic(|itself| Inner {
@@ -259,12 +267,6 @@ impl Pool {
     }
 }
 
-fn hello_for(name: &str, options: &[WorkerOptions]) -> impl Fn(usize, u32) -> Hello + Send + Sync + 'static {
-    let name = name.to_owned();
-    let places: Vec<_> = options.iter().map(WorkerOptions::place).collect();
-    move |seat, epoch| handshake::hello(format!("{name}-{}", seat + 1), false, epoch, false, places[seat].clone())
-}
-
 /// The bells of workers behind rings. None if rings are not wanted, or not possible.
 fn some_bells(transport: Option<Transport>) -> Result<Option<Arc<ring::BellPage>>> {
     let bells = match transport {
@@ -278,19 +280,9 @@ fn some_bells(transport: Option<Transport>) -> Result<Option<Arc<ring::BellPage>
     Ok(bells.map(Arc::new))
 }
 
-fn keeper_in(dir: PathBuf) -> Result<DossierKeeper> {
-    let failed = |error| Error::os(format!("cannot keep dossiers in {:?}", dir.display()), error);
-    DossierKeeper::new(&dir, program::replay_command).map_err(failed)
-}
-
 fn prelude(call: RawCall) -> Result<Prelude> {
     let state = call.task.state().unwrap_or_else(StateType::of::<()>);
     let arguments = call.arguments?;
     let call = NamedCall { task: call.task.name().to_owned(), arguments: arguments.bytes.to_vec() };
     Ok(Prelude { call, regions: arguments.regions, state })
-}
-
-fn default_name() -> String {
-    static POOLS: AtomicU64 = AtomicU64::new(0);
-    format!("Pool-{}", POOLS.fetch_add(1, Ordering::Relaxed) + 1)
 }

@@ -3,7 +3,7 @@
 
 use crate::dossier::Dossier;
 use crate::error::{Error, Kind};
-use crate::peer::{Answer, Glance, Sent};
+use crate::peer::{Answer, Glance, Peer, Sent};
 use crate::pool::dispatcher::{
     AfterStarts, CallFailure, CallLoss, Dispatcher, Effect, Ended, Excess, How, Observation, Time, Why,
 };
@@ -117,42 +117,33 @@ impl Inner {
         let mut ended = Vec::new();
         loop {
             while let Some(effect) = todo.effects.pop_front() {
-                let more = match effect {
-                    Effect::Ended(end) => {
-                        ended.push(end);
-                        continue;
-                    }
-                    Effect::TakeBack { seat, epoch, generation } => self.ask(
-                        seat,
-                        epoch,
-                        |station| station.peer.take_back(generation),
-                        |core, glance, now| {
+                match effect {
+                    Effect::Ended(end) => ended.push(end),
+                    Effect::TakeBack { seat, epoch, generation } => {
+                        let question = |peer: &Peer| peer.take_back(generation);
+                        self.ask((seat, epoch), &mut todo, question, |core, glance, now| {
                             let extended = glance.extended.saturating_sub(self.began);
                             core.dispatcher.extended(seat, epoch, glance.claimed, extended, now);
                             core.dispatcher.taken_back(seat, epoch, glance.claimed, now);
-                        },
-                    ),
-                    Effect::Look { seat, epoch, memory } => self.ask(
-                        seat,
-                        epoch,
-                        |station| station.peer.look(memory),
-                        |core, glance, now| core.dispatcher.seen(seat, epoch, self.observation(glance), now),
-                    ),
+                        });
+                    }
+                    Effect::Look { seat, epoch, memory } => {
+                        let question = |peer: &Peer| peer.look(memory);
+                        self.ask((seat, epoch), &mut todo, question, |core, glance, now| {
+                            core.dispatcher.seen(seat, epoch, self.observation(glance), now);
+                        });
+                    }
                     Effect::Kill { seat, epoch } => {
                         self.station(seat, epoch).inspect(|station| station.peer.kill());
-                        continue;
                     }
                     Effect::Hold { seat, epoch, work } => {
                         if let Some(station) = self.station(seat, epoch) {
                             work.with_regions(&mut |regions| station.hold(regions));
                         }
-                        continue;
                     }
                     // Done while the core was locked.
-                    Effect::Send { .. } | Effect::Stop { .. } | Effect::StartsFailed { .. } => continue,
-                };
-                todo.effects.extend(more.effects);
-                todo.unflushed.extend(more.unflushed);
+                    Effect::Send { .. } | Effect::Stop { .. } | Effect::StartsFailed { .. } => {}
+                }
             }
             let Some(station) = todo.unflushed.pop() else { break };
             station.peer.flush();
@@ -176,18 +167,21 @@ impl Inner {
     /// Asks a peer a question, and tells the dispatcher the answer.
     fn ask(
         &self,
-        seat: usize,
-        epoch: u32,
-        question: impl FnOnce(&Station) -> Answer<Glance>,
+        (seat, epoch): (usize, u32),
+        todo: &mut Todo,
+        question: impl FnOnce(&Peer) -> Answer<Glance>,
         tell: impl FnOnce(&mut Core, Glance, Time),
-    ) -> Todo {
-        let Some(station) = self.station(seat, epoch) else { return Todo::default() };
-        match question(&station) {
-            Answer::Now(glance) => return self.decide(|core, now| tell(core, glance, now)).1,
+    ) {
+        let Some(station) = self.station(seat, epoch) else { return };
+        match question(&station.peer) {
+            Answer::Now(glance) => {
+                let ((), more) = self.decide(|core, now| tell(core, glance, now));
+                todo.effects.extend(more.effects);
+                todo.unflushed.extend(more.unflushed);
+            }
             Answer::Later => {}
             Answer::Corrupt => station.peer.kill(),
         }
-        Todo::default()
     }
 
     fn observation(&self, glance: Glance) -> Observation {

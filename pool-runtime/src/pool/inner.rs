@@ -24,7 +24,7 @@ use std::time::Instant;
 
 pub(crate) struct Inner {
     pub(super) name: String,
-    /// How many workers the user asked for.
+    /// How many workers the user asked for; there are none where calls run at once.
     pub(super) seats: usize,
     /// Has one seat and one job, and is closed as soon as its worker is ready.
     pub(super) single: bool,
@@ -81,7 +81,7 @@ impl Core {
     pub(super) fn new(dispatcher: Dispatcher<dyn Submission>, seats: usize) -> Self {
         Self {
             dispatcher,
-            stations: (0..seats).map(|_| None).collect(),
+            stations: vec![None; seats],
             listening: Listening::default(),
             has_clock: false,
             clock_at: None,
@@ -223,9 +223,7 @@ impl Inner {
 
 impl Home for Inner {
     fn cancel(&self, tickets: &[u64]) -> bool {
-        self.tell(|dispatcher, now| {
-            tickets.iter().fold(false, |any, ticket| dispatcher.cancel(*ticket, true, now) || any)
-        })
+        self.tell(|dispatcher, now| tickets.iter().filter(|ticket| dispatcher.cancel(**ticket, true, now)).count() > 0)
     }
 
     fn wait(&self, what: &dyn Awaited, deadline: Option<Instant>) {

@@ -52,14 +52,12 @@ fn serve(inner: &Inner, listener: &Listener, stations: &Stations, listens: bool)
     any
 }
 
-/// How long a listener may nap; None if it has to sleep until its bell rings.
-fn nap_within(core: &Core, inner: &Inner, patience: Duration) -> Option<Duration> {
-    let rest = core.dispatcher.rest(inner.now(), patience.as_nanos() as Time)?;
-    Some(Duration::from_nanos(rest).max(SHORTEST_NAP))
-}
-
-fn rest_of(nap: Option<Duration>) -> Rest {
-    if nap.is_some() { Rest::Naps } else { Rest::Sleeps }
+/// How a listener with this patience may rest, and how long at most.
+fn rest_within(core: &Core, inner: &Inner, patience: Duration) -> (Rest, Duration) {
+    match core.dispatcher.rest(inner.now(), patience.as_nanos() as Time) {
+        Some(nap) => (Rest::Naps, Duration::from_nanos(nap).max(SHORTEST_NAP)),
+        None => (Rest::Sleeps, LONGEST_SLEEP),
+    }
 }
 
 fn collect(inner: &Inner, listener: &Listener) {
@@ -82,14 +80,14 @@ fn collect(inner: &Inner, listener: &Listener) {
                 // More will follow soon, and a bell for each would cost more than they do.
                 patience = Some(SHORT_NAP * (1 << unneeded));
             } else {
-                let nap = nap_within(&core, inner, SHORT_NAP);
                 watches = !leads && core.dispatcher.any_in_flight();
-                core.listening.collector = if watches { rest_of(nap) } else { Rest::Sleeps };
+                core.listening.collector = Rest::Sleeps;
                 core.listening.collector_watches = !leads;
                 if watches {
+                    let (rest, longest) = rest_within(&core, inner, SHORT_NAP);
+                    (core.listening.collector, patience) = (rest, Some(longest));
                     bells.lead_on(os::current_cpu());
-                    patience = Some(nap.unwrap_or(LONGEST_SLEEP));
-                    listener.arm(&stations, COLLECTOR | core.listening.collector.laziness());
+                    listener.arm(&stations, COLLECTOR | rest.laziness());
                 }
             }
         }
@@ -198,28 +196,26 @@ impl Lead<'_> {
     fn sleep(&self, over: &dyn Fn() -> bool, patience: Duration, deadline: Option<Instant>) -> bool {
         let (inner, listener) = (self.inner, self.listener);
         let seen = listener.bells.seen(LEADER);
-        let (stations, nap);
+        let (stations, rest, longest);
         {
             let mut core = lock(&inner.core);
             stations = listener.stations();
             let alone = listener.followers.load(Ordering::Relaxed) == 0;
-            nap = nap_within(&core, inner, if alone { patience } else { SHORT_NAP });
-            core.listening.leader = rest_of(nap);
-            listener.arm(&stations, LEADER | core.listening.leader.laziness());
+            (rest, longest) = rest_within(&core, inner, if alone { patience } else { SHORT_NAP });
+            core.listening.leader = rest;
+            listener.arm(&stations, LEADER | rest.laziness());
         }
         fence(Ordering::SeqCst);
         if !listener.has_work(&stations) && !over() {
-            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-            let patience = nap.unwrap_or(LONGEST_SLEEP);
-            let patience = left.map_or(patience, |left| left.min(patience));
+            let left = deadline.map_or(longest, |deadline| deadline.saturating_duration_since(Instant::now()));
             let peers = listener.busy(&stations).map(|station| &station.peer);
-            listener.bells.wait(LEADER, seen, Some(patience), peers);
+            listener.bells.wait(LEADER, seen, Some(left.min(longest)), peers);
         }
         let mut core = lock(&inner.core);
         core.listening.leader = Rest::Awake;
         listener.busy(&stations).for_each(|station| station.peer.disarm());
         drop(core);
-        nap.is_none()
+        rest == Rest::Sleeps
     }
 }
 

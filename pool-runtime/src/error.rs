@@ -1,7 +1,6 @@
-//! The one error of the library: opaque, with questions.
+//! The error of the library: opaque, with methods that tell failures apart.
 //!
-//! The private [`Kind`] has a variant for each failure a user can meet. Its text says what happened and, where
-//! something can be done, what to do; [`Error`] puts the task's name in front.
+//! The private [`Kind`] has a variant for each failure. Its text says what happened and, where possible, what to do.
 
 use crate::dossier::{CalledTask, Dossier, Loss, Ran, Stage};
 use crate::os::{End, OomKill};
@@ -13,15 +12,13 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::{fmt, io};
 
-/// The result of almost everything here.
+/// The result of most functions of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What went wrong with a call, a process or a pool.
 ///
-/// It prints as a sentence fragment that names the task. To react to a failure, ask: [`is_panic`](Self::is_panic),
-/// [`is_worker_lost`](Self::is_worker_lost), [`is_timeout`](Self::is_timeout), [`is_cancelled`](Self::is_cancelled),
-/// [`is_closed`](Self::is_closed), [`is_encode`](Self::is_encode), [`is_decode`](Self::is_decode), and, before a call
-/// is made again, [`ran`](Self::ran).
+/// It prints as a sentence fragment that names the task. Methods such as [`is_panic`](Self::is_panic) and
+/// [`is_worker_lost`](Self::is_worker_lost) tell failures apart. Before making a call again, check [`ran`](Self::ran).
 ///
 /// ```
 /// # use pool_runtime::{Pool, Ran, Result, enter, task};
@@ -47,7 +44,6 @@ pub struct Error(Box<ErrorInner>);
 struct ErrorInner {
     task: Option<Cow<'static, str>>,
     ran: Ran,
-    /// How often it was tried.
     attempts: u32,
     kind: Kind,
 }
@@ -64,7 +60,7 @@ pub(crate) enum Kind {
     Lost(Dossier),
     #[error("took longer than {limit:?}, and its worker was killed")]
     TimedOut { limit: Duration, dossier: Dossier },
-    #[error("used more memory than it may, {}, of {}, and its worker was killed", mebibytes(*.used), mebibytes(*.limit))]
+    #[error("used {} of memory, and its limit is {}: its worker was killed", mebibytes(*.used), mebibytes(*.limit))]
     OverMemory { limit: u64, used: u64, dossier: Dossier },
     #[error("has no result yet: waited {0:?}; it goes on, and can be waited for again")]
     NotYet(Duration),
@@ -131,6 +127,12 @@ impl Error {
         Self::new(Kind::Os { action: action.into(), source: Arc::new(source.into()) })
     }
 
+    /// The pool has failed because of this error, after so many tries.
+    pub(crate) fn pool_failed(tries: u32, cause: Self) -> Self {
+        let reason = if tries == 1 { cause.to_string() } else { format!("{cause} ({tries} tries)") };
+        Self::new(Kind::PoolFailed { reason, cause: Some(Box::new(cause)) })
+    }
+
     pub(crate) fn of_task(mut self, task: impl Into<Cow<'static, str>>) -> Self {
         let task = self.0.task.get_or_insert(task.into()).clone();
         if let Some(dossier) = self.dossier_mut() {
@@ -152,11 +154,10 @@ impl Error {
         self
     }
 
-    /// Of a start: may the next one succeed though nothing changes in the program? Something was short, or somebody has
-    /// killed the process.
+    /// Whether the start of a worker may succeed when tried again, as resources were short or the process was killed.
     pub(crate) fn may_pass(&self) -> bool {
         match &self.0.kind {
-            // Not there, not allowed, not a program, or not on this system: it stays so.
+            // These errors are permanent.
             Kind::Os { source, .. } => !matches!(
                 source.kind(),
                 io::ErrorKind::NotFound
@@ -170,7 +171,6 @@ impl Error {
         }
     }
 
-    /// What is known of the death of the worker, if the call was lost with it.
     pub(crate) fn dossier_mut(&mut self) -> Option<&mut Dossier> {
         match &mut self.0.kind {
             Kind::Lost(dossier) | Kind::TimedOut { dossier, .. } | Kind::OverMemory { dossier, .. } => Some(dossier),
@@ -186,8 +186,8 @@ impl Error {
         }
     }
 
-    /// What is known of the death of the worker, if the call was lost with it: also where it was killed because the
-    /// call took too long, or too much memory, and where it died in the pool's initializer.
+    /// What is known of the death of the worker, if the call was lost with it. This includes workers that were killed
+    /// because of a call's limits, or died in the pool's initializer.
     pub fn dossier(&self) -> Option<&Dossier> {
         match &self.0.kind {
             Kind::Lost(dossier)
@@ -199,22 +199,22 @@ impl Error {
         }
     }
 
-    /// How often the call was tried: more than once if it may be [retried](crate::PoolBuilder::retries).
+    /// The number of attempts at the call: more than one only with [retries](crate::PoolBuilder::retries).
     pub fn attempts(&self) -> u32 {
         self.0.attempts
     }
 
-    /// The name of the task, where the error belongs to a call.
+    /// The name of the task, if the error belongs to a call.
     pub fn task_name(&self) -> Option<&str> {
         self.0.task.as_deref()
     }
 
-    /// Did the task panic?
+    /// Whether the task panicked.
     pub fn is_panic(&self) -> bool {
         self.panic().is_some()
     }
 
-    /// What the panic said, and where.
+    /// The message and place of the panic.
     pub fn panic(&self) -> Option<&PanicInfo> {
         match &self.0.kind {
             Kind::Panicked { panic, .. }
@@ -227,7 +227,7 @@ impl Error {
         }
     }
 
-    /// Did the process that ran the task end before the task did?
+    /// Whether the worker ended before the task did.
     pub fn is_worker_lost(&self) -> bool {
         self.loss().is_some()
     }
@@ -242,56 +242,54 @@ impl Error {
         self.loss()?.status?.signal()
     }
 
-    /// Was the wait, or the task, too long? [`is_pending`](Self::is_pending) tells which.
+    /// Whether the wait or the task took too long. [`is_pending`](Self::is_pending) tells which.
     pub fn is_timeout(&self) -> bool {
         matches!(self.0.kind, Kind::NotYet(_) | Kind::TimedOut { .. })
     }
 
-    /// Was the wait too short? The job goes on then, and can be waited for again.
+    /// Whether only the wait ended. The job goes on, and can be waited for again.
     pub fn is_pending(&self) -> bool {
         matches!(self.0.kind, Kind::NotYet(_))
     }
 
-    /// Was the worker killed because the call used more memory than it may, or, as the kernel's log says, because the
-    /// machine or the container had none left? Where that is only probable, as the log cannot be read, this is false,
-    /// and [`Dossier::oom_killer`] says so.
+    /// Whether the worker was killed because the call exceeded its memory limit, or by the kernel's OOM killer. False if
+    /// the latter is only probable, as the kernel's log cannot be read: see [`Dossier::oom_killer`].
     pub fn is_out_of_memory(&self) -> bool {
         matches!(self.0.kind, Kind::OverMemory { .. })
             || self.loss().is_some_and(|loss| loss.oom == Some(OomKill::Certain))
     }
 
-    /// Did the task, or a thread that it has started, use up its stack, and end the worker by that?
+    /// Whether the worker ended because the task, or a thread that it had started, overflowed its stack.
     pub fn is_stack_overflow(&self) -> bool {
         self.loss().is_some_and(Loss::is_stack_overflow)
     }
 
-    /// Was the job cancelled, or its pool terminated?
+    /// Whether the job was cancelled, or its pool terminated.
     pub fn is_cancelled(&self) -> bool {
         matches!(self.0.kind, Kind::Cancelled | Kind::Terminated)
     }
 
-    /// Was the pool closed or terminated before the job was submitted, or terminated before it was done?
+    /// Whether the pool was closed before the job was submitted, or terminated before it ended.
     pub fn is_closed(&self) -> bool {
         matches!(self.0.kind, Kind::Closed(_) | Kind::Terminated)
     }
 
-    /// Could a value not be turned into bytes: an argument, or the result?
+    /// Whether an argument or the result could not be encoded.
     pub fn is_encode(&self) -> bool {
         matches!(self.0.kind, Kind::EncodeArgument(_) | Kind::EncodeResult(_) | Kind::PanickedEncoding { .. })
     }
 
-    /// Could a value not be read back from its bytes?
+    /// Whether an argument or the result could not be decoded.
     pub fn is_decode(&self) -> bool {
         matches!(self.0.kind, Kind::DecodeArgument(_) | Kind::DecodeResult(_) | Kind::PanickedDecoding { .. })
     }
 
-    /// Did the task start? A call that did not can be made again without doing anything twice.
+    /// Whether the task started. If it did not, the call can safely be made again.
     pub fn ran(&self) -> Ran {
         self.0.ran
     }
 }
 
-/// What the user of a call is told that failed in its worker.
 impl From<Failed> for Error {
     fn from(Failed { stage, failure, .. }: Failed) -> Self {
         match failure {
@@ -303,7 +301,6 @@ impl From<Failed> for Error {
     }
 }
 
-/// Why a worker is not ready.
 impl From<NotReady> for Error {
     fn from(why: NotReady) -> Self {
         Self::new(match why {
@@ -335,7 +332,7 @@ impl fmt::Display for Error {
     }
 }
 
-/// As `Display`, and then the causes: this is what a `main` that returns the error prints.
+/// As `Display`, followed by the causes: a `main` that returns the error prints this.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)?;

@@ -149,7 +149,7 @@ mod tests {
 
     #[test]
     fn what_was_left_out_is_not_run() {
-        let call = Recorded { task: "a::b", signature: 5, arguments: b"" };
+        let call: Recorded<'_> = Recorded { task: "a::b", signature: 5, arguments: b"" };
         let record = LostCall {
             build: None,
             pid: 2,

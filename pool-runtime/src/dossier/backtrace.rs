@@ -1,15 +1,14 @@
-//! The addresses that a process noted when it crashed, as names of functions.
+//! Turns the addresses of a crash into names of functions.
 //!
-//! The process is dead, and another lies in memory as it did nowhere: only what lies in the program itself can be found
-//! again, in this process's own copy of it. To read the program's debug information takes a while, and much memory, so
-//! nobody does it before it is asked for.
+//! The process is dead, so only addresses in the program itself can be resolved, in this process's own copy of it.
+//! Reading debug information is slow and takes much memory, so it happens only on demand.
 
 use crate::os::{Crash, fault};
 use std::ffi::c_void;
 use std::fmt::Write as _;
 use std::ptr;
 
-/// As a text, from the innermost function on to the task, of what there is.
+/// The frames as text, from the innermost function to the task.
 pub(crate) fn describe(crash: &Crash) -> String {
     let mut text = String::new();
     let mut number = 0;
@@ -20,12 +19,12 @@ pub(crate) fn describe(crash: &Crash) -> String {
             number += 1;
             continue;
         };
-        // Of a call, where it goes on is noted, and one is subtracted for that; of the first one, the very place.
+        // `resolve` takes return addresses, and subtracts one; the first frame is an exact address.
         let place = if index == 0 { place + 1 } else { place };
         let (mut any, mut through) = (false, false);
         backtrace::resolve(ptr::without_provenance_mut::<c_void>(place), |symbol| {
             let Some(name) = symbol.name().map(|name| format!("{name:#}")) else { return };
-            // What is below the task is the library's own affair.
+            // Frames below the task are the library's.
             through |= name.ends_with(ENTRY) || BELOW.iter().any(|below| name.contains(below));
             if through {
                 return;
@@ -48,7 +47,7 @@ pub(crate) fn describe(crash: &Crash) -> String {
     text
 }
 
-/// What the macro makes around a task, however much of its name is known.
+/// The function that the macro generates around a task.
 const ENTRY: &str = "__invoke";
-/// Parts of the names of the library's functions in which a task runs.
+/// Parts of the names of the library's functions that run a task.
 const BELOW: [&str; 3] = ["pool_runtime::run::series::Series", "pool_runtime::worker::", "pool_runtime::panic::catch"];

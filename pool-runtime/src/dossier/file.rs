@@ -1,5 +1,4 @@
-//! A call that was lost with its worker, as a file: what is known of the death, for people, and then all that it takes
-//! to run the call again.
+//! The file format of a lost call: a report for people, then what it takes to run the call again.
 //!
 //! ```text
 //!   pool-runtime dossier 2
@@ -8,7 +7,7 @@
 //!   … the call: length of the head, head, arguments, arguments of the initializer, regions of shared memory …
 //! ```
 //!
-//! A reader trusts nothing in it: what is cut off, damaged or of another version is an error that says so.
+//! A reader trusts nothing in it: a truncated or damaged file, or one of another version, is an error.
 
 use crate::codec::{Reader, Writer};
 use crate::hash::Fnv;
@@ -16,64 +15,49 @@ use crate::os::Confinement;
 use serde::{Deserialize, Serialize};
 use std::io::{self, Write};
 
-/// Raised with every change of the format.
 const VERSION: u32 = 2;
 const MAGIC: &str = "pool-runtime dossier ";
-/// The first two lines are shorter.
 const LONGEST_LINE: usize = 128;
 
-/// A task, its signature, and its arguments as they are encoded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Recorded<'r> {
+/// A task, its signature, and its encoded arguments: bytes, or their length in the head of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Recorded<'r, B = &'r [u8]> {
     pub(crate) task: &'r str,
     pub(crate) signature: u64,
-    pub(crate) arguments: &'r [u8],
+    pub(crate) arguments: B,
 }
 
-/// What it takes to run a call again.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct LostCall<'r> {
+/// What it takes to run a call again. With lengths in place of bytes, it is the head of a file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LostCall<'r, B = &'r [u8]> {
     /// A hash of the program.
     pub(crate) build: Option<u64>,
     pub(crate) pid: u32,
     pub(crate) job: u64,
     pub(crate) attempt: u32,
-    pub(crate) call: Recorded<'r>,
+    #[serde(borrow)]
+    pub(crate) call: Recorded<'r, B>,
     /// What the worker had run before its first call.
-    pub(crate) initializer: Option<Recorded<'r>>,
-    /// The shared memory of which the arguments speak, by number.
-    pub(crate) regions: Vec<(u64, &'r [u8])>,
-    /// What the worker was not allowed to do.
+    pub(crate) initializer: Option<Recorded<'r, B>>,
+    /// The regions that the arguments refer to, by number.
+    pub(crate) regions: Vec<(u64, B)>,
     pub(crate) confinement: Option<Confinement>,
-    /// Neither arguments nor regions are in it, as that would have been too much.
+    /// Arguments and regions were too large to be kept.
     pub(crate) left_out: bool,
 }
 
-/// How the rest is cut.
-#[derive(Debug, Serialize, Deserialize)]
-struct FileHead<'r> {
-    build: Option<u64>,
-    pid: u32,
-    job: u64,
-    attempt: u32,
-    #[serde(borrow)]
-    call: HeadOfCall<'r>,
-    initializer: Option<HeadOfCall<'r>>,
-    regions: Vec<(u64, u64)>,
-    confinement: Option<Confinement>,
-    left_out: bool,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-struct HeadOfCall<'r> {
-    task: &'r str,
-    signature: u64,
-    length: u64,
-}
-
-impl<'r> HeadOfCall<'r> {
-    fn of(call: &Recorded<'r>) -> Self {
-        Self { task: call.task, signature: call.signature, length: call.arguments.len() as u64 }
+impl<'r, B> LostCall<'r, B> {
+    /// Maps all bytes, in the order in which they lie in a file.
+    fn map<C>(self, mut f: impl FnMut(B) -> C) -> LostCall<'r, C> {
+        let mut recorded = |Recorded { task, signature, arguments }: Recorded<'r, B>| Recorded {
+            task,
+            signature,
+            arguments: f(arguments),
+        };
+        let (call, initializer) = (recorded(self.call), self.initializer.map(&mut recorded));
+        let regions = self.regions.into_iter().map(|(id, bytes)| (id, f(bytes))).collect();
+        let Self { build, pid, job, attempt, confinement, left_out, .. } = self;
+        LostCall { build, pid, job, attempt, call, initializer, regions, confinement, left_out }
     }
 }
 
@@ -84,49 +68,33 @@ fn checksum<'p>(parts: impl Iterator<Item = &'p [u8]>) -> u64 {
 }
 
 impl<'r> LostCall<'r> {
-    /// Leaves out all that takes much room: the call can be told of, and not be run again.
+    /// Leaves out arguments and regions: the call can then be reported, but not run again.
     pub(crate) fn leave_out(&mut self) {
         (self.call.arguments, self.initializer, self.left_out) = (&[], None, true);
         self.regions.clear();
     }
 
-    /// Writes the text and the call.
     pub(crate) fn write(&self, text: &str, to: &mut impl Write) -> io::Result<()> {
-        let head = FileHead {
-            build: self.build,
-            pid: self.pid,
-            job: self.job,
-            attempt: self.attempt,
-            call: HeadOfCall::of(&self.call),
-            initializer: self.initializer.as_ref().map(HeadOfCall::of),
-            regions: self.regions.iter().map(|(id, bytes)| (*id, bytes.len() as u64)).collect(),
-            confinement: self.confinement.clone(),
-            left_out: self.left_out,
-        };
         let mut writer = Writer::new();
-        writer.value(&head).map_err(io::Error::other)?;
+        writer.value(&self.clone().map(|bytes| bytes.len() as u64)).map_err(io::Error::other)?;
         let head = writer.into_bytes();
         let head_length = (head.len() as u64).to_le_bytes();
         let initializer = self.initializer.map_or(&[][..], |initializer| initializer.arguments);
         let first: [&[u8]; 4] = [&head_length, &head, self.call.arguments, initializer];
         let parts = || first.into_iter().chain(self.regions.iter().map(|(_, bytes)| *bytes));
         let length: usize = parts().map(<[u8]>::len).sum();
+        let sum = checksum(parts().chain([text.as_bytes()]));
         writeln!(to, "{MAGIC}{VERSION}")?;
-        writeln!(
-            to,
-            "{} bytes of text, {length} bytes of the call, checksum {:016x}",
-            text.len(),
-            checksum(parts().chain([text.as_bytes()]))
-        )?;
+        writeln!(to, "{} bytes of text, {length} bytes of the call, checksum {sum:016x}", text.len())?;
         to.write_all(text.as_bytes())?;
         parts().try_for_each(|part| to.write_all(part))
     }
 
-    /// Reads what was written, and gives the text with it.
+    /// Reads a file: its text and the call.
     ///
     /// # Errors
     ///
-    /// What is wrong with it.
+    /// What is wrong with the file.
     pub(crate) fn read(file: &'r [u8]) -> Result<(&'r str, Self), String> {
         const CUT_OFF: &str = "it is cut off";
         let (first, rest) = line(file).ok_or("it is not a dossier of pool-runtime")?;
@@ -142,15 +110,13 @@ impl<'r> LostCall<'r> {
             Some((text.parse::<usize>().ok()?, call.parse::<usize>().ok()?, sum))
         };
         let (text, length, sum) = numbers().ok_or("its second line is damaged")?;
-        if text.checked_add(length) != Some(rest.len()) {
-            return Err(match text.checked_add(length) {
-                Some(whole) if whole < rest.len() => "there is more behind it".into(),
-                _ => CUT_OFF.into(),
-            });
+        match text.checked_add(length) {
+            Some(whole) if whole == rest.len() => {}
+            Some(whole) if whole < rest.len() => return Err("there is more behind it".into()),
+            _ => return Err(CUT_OFF.into()),
         }
         let (text, call) = rest.split_at(text);
-        let (head_length, behind) = call.split_first_chunk::<8>().ok_or(CUT_OFF)?;
-        let mut rest = behind;
+        let (head_length, mut rest) = call.split_first_chunk::<8>().ok_or(CUT_OFF)?;
         let mut take = |length: u64| {
             let (taken, left) = rest.split_at_checked(usize::try_from(length).ok()?)?;
             rest = left;
@@ -158,29 +124,26 @@ impl<'r> LostCall<'r> {
         };
         let damaged = "what is in it does not fit together";
         let head_bytes = take(u64::from_le_bytes(*head_length)).ok_or(damaged)?;
-        let head: FileHead<'r> = Reader::new(head_bytes).value().map_err(|error| format!("{damaged}: {error}"))?;
-        let mut recorded = |head: &HeadOfCall<'r>| {
-            Some(Recorded { task: head.task, signature: head.signature, arguments: take(head.length)? })
-        };
-        let call = recorded(&head.call).ok_or(damaged)?;
-        let initializer = head.initializer.as_ref().map(|head| recorded(head).ok_or(damaged)).transpose()?;
-        let regions = head.regions.iter().map(|(id, length)| take(*length).map(|bytes| (*id, bytes)).ok_or(damaged));
-        let regions = regions.collect::<Result<Vec<_>, _>>()?;
-        if !rest.is_empty() {
+        let head: LostCall<'r, u64> = Reader::new(head_bytes).value().map_err(|error| format!("{damaged}: {error}"))?;
+        let mut parts = vec![&head_length[..], head_bytes];
+        let mut whole = true;
+        let call = head.map(|length| {
+            let part = take(length);
+            whole &= part.is_some();
+            parts.extend(part);
+            part.unwrap_or_default()
+        });
+        if !whole || !rest.is_empty() {
             return Err(damaged.into());
         }
-        let before = [&head_length[..], head_bytes, call.arguments, initializer.map_or(&[][..], |call| call.arguments)];
-        let parts = before.into_iter().chain(regions.iter().map(|(_, bytes)| *bytes)).chain([text]);
-        if checksum(parts) != sum {
+        if checksum(parts.into_iter().chain([text])) != sum {
             return Err("it is damaged: its checksum is another".into());
         }
-        let text = std::str::from_utf8(text).map_err(|_| "its text is damaged")?;
-        let FileHead { build, pid, job, attempt, confinement, left_out, .. } = head;
-        Ok((text, Self { build, pid, job, attempt, call, initializer, regions, confinement, left_out }))
+        Ok((std::str::from_utf8(text).map_err(|_| "its text is damaged")?, call))
     }
 }
 
-/// The first line, and what is behind it.
+/// The first line, and the rest.
 fn line(bytes: &[u8]) -> Option<(&str, &[u8])> {
     let end = bytes.iter().take(LONGEST_LINE).position(|byte| *byte == b'\n')?;
     Some((std::str::from_utf8(&bytes[..end]).ok()?, &bytes[end + 1..]))

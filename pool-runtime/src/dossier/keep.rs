@@ -1,6 +1,6 @@
-//! Keeps calls that were lost with their workers, each in a [file](LostCall) of its own, before their jobs are told.
+//! Writes each call that was lost with its worker to a [file](LostCall), before its job fails.
 //!
-//! It never makes another failure of one: what cannot be written is a warning.
+//! A file that cannot be written is a warning, never another failure.
 
 use crate::dossier::Dossier;
 use crate::dossier::file::LostCall;
@@ -12,27 +12,26 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-/// A program whose every call crashes is not to fill the disk.
+/// A program whose every call crashes must not fill the disk.
 const MOST: u32 = 1000;
-/// Nor are its arguments: from there on, the files say how it died, and no more.
+/// Files beyond this limit have the report alone, without arguments.
 const MOST_BYTES: u64 = 1 << 30;
-/// More of one name there are not.
 const MOST_OF_A_NAME: u32 = 100;
 
 pub(crate) struct DossierKeeper {
     dir: PathBuf,
-    /// What to type to have the call in a file run again.
+    /// The command that runs the call in a file again.
     replay: fn(&Path) -> String,
     kept: AtomicU32,
-    /// How many bytes of arguments are in files, and how many may be.
+    /// Bytes of arguments in files, and their limit.
     bytes: AtomicU64,
     most_bytes: u64,
-    /// One at a time: names are looked up in the program's debug information, which takes memory.
+    /// One at a time: looking up names in debug information takes much memory.
     writing: Mutex<()>,
 }
 
 impl DossierKeeper {
-    /// Keeps them in `dir`, which is made when the first one is.
+    /// Keeps files in `dir`, which is created with the first.
     ///
     /// # Errors
     ///
@@ -42,7 +41,7 @@ impl DossierKeeper {
         Ok(Self { dir, replay, kept: 0.into(), bytes: 0.into(), most_bytes: MOST_BYTES, writing: Mutex::new(()) })
     }
 
-    /// Keeps a call of this pool, and notes the file in its dossier.
+    /// Writes a call of this pool to a file, which its dossier then names.
     pub(crate) fn keep(&self, pool: &str, call: LostCall<'_>, dossier: &mut Dossier) {
         let kept = self.kept.fetch_add(1, Ordering::Relaxed);
         if kept >= MOST {
@@ -54,7 +53,7 @@ impl DossierKeeper {
             return;
         }
         let _turn = lock(&self.writing);
-        // With a thread's usual stack, unlike an attendant: debug information is read for the names in a backtrace.
+        // An attendant's stack is too small for reading debug information.
         let write = || {
             os::block_all_signals();
             self.write(call, dossier)
@@ -76,26 +75,25 @@ impl DossierKeeper {
         }
         let (path, file) = self.create(call.call.task, call.pid, call.job)?;
         let replay = (self.replay)(&path);
-        let text = dossier.clone().kept_in(path.clone(), replay.clone());
+        let text = Dossier { saved: Some((path.clone(), replay)), ..dossier.clone() };
         let note = match call.left_out {
             true => "\n  left out   the arguments: this pool has kept too many bytes of them",
             false => "",
         };
         let mut file = BufWriter::new(file);
         let written = call.write(&format!("{text}{note}\n"), &mut file).and_then(|()| file.flush());
-        // Half a file is of no use to anybody.
         written.inspect_err(|_| drop(std::fs::remove_file(&path)))?;
         *dossier = text;
         Ok(())
     }
 
-    /// Whether so many bytes more may be kept. If so, they are counted.
+    /// Whether so many more bytes may be kept. If so, they are counted.
     fn has_room(&self, more: u64) -> bool {
         let room = |kept: u64| kept.checked_add(more).filter(|kept| *kept <= self.most_bytes);
         self.bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).is_ok()
     }
 
-    /// A new file, which nobody but its owner can read: the arguments may be anything.
+    /// A new file that only its owner can read, as the arguments may be secret.
     fn create(&self, task: &str, pid: u32, job: u64) -> io::Result<(PathBuf, File)> {
         os::private_dir(&self.dir)?;
         let stem = format!("{}-{pid}-{job}", file_name(task));
@@ -104,7 +102,7 @@ impl DossierKeeper {
             let path = self.dir.join(Path::new(&name));
             match os::private_file(&path) {
                 Ok(file) => return Ok((path, file)),
-                // Another program's, whose process had the same number.
+                // Written by a process that had the same pid.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(error),
             }
@@ -113,7 +111,6 @@ impl DossierKeeper {
     }
 }
 
-/// A task's name as a part of a file's.
 fn file_name(task: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() || c == '_' { c } else { '.' };
     let name: String = task.replace("::", ".").chars().map(plain).collect();

@@ -1,5 +1,5 @@
-//! What is known of a worker that died, and of the call that it took along: the facts ([`loss`]), the report that users
-//! read ([`report`]), and the file that has all of it and can be run again ([`mod@file`], written by [`keep`]).
+//! A dead worker and its lost call: the facts ([`loss`]), the report for users ([`report`]), and the file from which the
+//! call can be run again ([`mod@file`], written by [`keep`]).
 
 mod backtrace;
 pub(crate) mod file;

@@ -1,7 +1,7 @@
-//! What is known of a worker that died, and of the call that it took along.
+//! The report of a worker's death and of the call that was lost with it.
 //!
-//! It is gathered where the process is reaped ([`Launched::examine`](crate::peer::spawn::Launched::examine)), and told to
-//! users in their own time: names for the addresses of a backtrace are looked up when somebody asks.
+//! Its facts come from [`Launched::examine`](crate::peer::spawn::Launched::examine), where the process is reaped. Names
+//! for the addresses of a backtrace are looked up only on demand.
 
 use crate::dossier::{Loss, backtrace};
 use crate::os::{OomKill, signal_name};
@@ -12,9 +12,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What is known of the death of a worker, and of the call that it took along.
+/// What is known of the death of a worker and of the call that was lost with it.
 ///
-/// It prints as a report of several lines. [`Error::dossier`](crate::Error::dossier) has it.
+/// It prints as a report of several lines. [`Error::dossier`](crate::Error::dossier) returns it.
 ///
 /// ```
 /// # use pool_runtime::{Pool, Result, enter, task};
@@ -38,17 +38,15 @@ use std::time::Duration;
 #[derive(Clone, Debug)]
 pub struct Dossier {
     pub(crate) loss: Arc<Loss>,
-    /// The job's number and the attempt at it, if it was a call of a pool that was lost.
+    /// The job and the attempt, if a pool's call was lost.
     pub(crate) call: Option<(u64, u32)>,
-    /// How long the call had been running, about.
     pub(crate) time: Option<Duration>,
-    /// Where all this was written to, with the arguments, and what to type to have the call run again.
-    saved: Option<(PathBuf, String)>,
-    /// What was called.
+    /// The file that has all this and the arguments, and the command that runs the call again.
+    pub(super) saved: Option<(PathBuf, String)>,
     pub(crate) task: Option<CalledTask>,
 }
 
-/// A task by its name, and where its function is, if this program has it.
+/// A task by its name, and the file and line of its function, if this program has it.
 #[derive(Clone, Debug)]
 pub(crate) struct CalledTask {
     pub(crate) name: Cow<'static, str>,
@@ -56,24 +54,18 @@ pub(crate) struct CalledTask {
 }
 
 impl Dossier {
-    /// Of a process that was lost with no call of a pool.
+    /// Of a process that was lost without a pool's call.
     pub(crate) fn of_process(loss: impl Into<Arc<Loss>>) -> Self {
         Self { loss: loss.into(), call: None, time: None, saved: None, task: None }
     }
 
-    /// Of a call that was lost with its worker.
     pub(crate) fn of_call(loss: &Arc<Loss>, job: u64, attempt: u32, time: Option<Duration>) -> Self {
         Self { loss: loss.clone(), call: Some((job, attempt)), time, saved: None, task: None }
     }
 
-    /// The process that died.
+    /// The process id of the process that died.
     pub fn pid(&self) -> u32 {
         self.loss.pid
-    }
-
-    /// The same, kept in a file, whose call `replay` runs again.
-    pub(crate) fn kept_in(self, file: PathBuf, replay: String) -> Self {
-        Self { saved: Some((file, replay)), ..self }
     }
 
     /// The name of the task that was called.
@@ -91,18 +83,18 @@ impl Dossier {
         self.task.as_ref()?.place.map(|(_, line)| line)
     }
 
-    /// The number of the job, as [`Job::id`](crate::Job::id) has it; each call of a `map` has one of its own. None if
-    /// it was a [`Process`](crate::Process).
+    /// The number of the job, as of [`Job::id`](crate::Job::id); each call of a `map` has its own. None for a
+    /// [`Process`](crate::Process).
     pub fn job(&self) -> Option<u64> {
         self.call.map(|(job, _)| job)
     }
 
-    /// Which attempt at the call it was, from 1.
+    /// Which attempt at the call it was, counted from 1.
     pub fn attempt(&self) -> Option<u32> {
         self.call.map(|(_, attempt)| attempt)
     }
 
-    /// For how long the call had been running, about.
+    /// About how long the call had been running.
     pub fn duration(&self) -> Option<Duration> {
         self.time
     }
@@ -117,74 +109,72 @@ impl Dossier {
         self.loss.status?.signal()
     }
 
-    /// The panic that ended the process, where one did: in a program built with `panic = "abort"`, or while another
-    /// panic was under way.
+    /// The panic that ended the process, if one did: in a program built with `panic = "abort"`, or a panic while
+    /// panicking.
     pub fn panic(&self) -> Option<&PanicInfo> {
         self.loss.panic.as_ref()
     }
 
-    /// Did a thread of the process use up its stack?
+    /// Whether a thread of the process overflowed its stack.
     pub fn is_stack_overflow(&self) -> bool {
         self.loss.is_stack_overflow()
     }
 
-    /// The address that the process should not have touched, if it crashed in doing so and its fault handler ran.
+    /// The invalid address whose access crashed the process, if its fault handler ran.
     pub fn fault_address(&self) -> Option<u64> {
         self.loss.crash.as_ref()?.fault_address()
     }
 
-    /// Did the process crash on its main thread, which runs the tasks? False: on one that a task has started. None if
-    /// its fault handler did not run.
+    /// Whether the process crashed on its main thread, which runs the tasks, and not on one that a task had started.
+    /// None if its fault handler did not run.
     pub fn on_main_thread(&self) -> Option<bool> {
         self.loss.crash.as_ref().map(|crash| crash.on_main)
     }
 
-    /// Whether the kernel's OOM killer has ended the process, as memory had run out.
+    /// Whether the kernel's OOM killer ended the process.
     pub fn oom_killer(&self) -> Option<OomKill> {
         self.loss.oom
     }
 
-    /// How long the process used a processor for its own code, from its start, for all calls that it ran.
+    /// The processor time of the process's own code, from its start, for all calls that it ran.
     pub fn user_time(&self) -> Option<Duration> {
         self.loss.usage.map(|usage| usage.user)
     }
 
-    /// How long the system worked for the process.
+    /// The processor time of the system for the process.
     pub fn system_time(&self) -> Option<Duration> {
         self.loss.usage.map(|usage| usage.system)
     }
 
-    /// The most memory that the process had at a time, in bytes, of what is in the machine's main memory. None if it
-    /// never had more than the program that started it: then the system knows only of that.
+    /// The peak resident memory of the process, in bytes. None if it never exceeded that of the program that started it,
+    /// which is then all that the system reports.
     pub fn peak_memory(&self) -> Option<u64> {
         let usage = self.loss.usage.filter(|usage| usage.peak > self.loss.first_peak)?;
         usage.peak.checked_mul(1024)
     }
 
-    /// How often the process touched memory that was not there yet: in all, and those of them for which something had
-    /// to be read from a file.
+    /// The number of page faults: all, and the major ones, which read from a file.
     pub fn page_faults(&self) -> Option<(u64, u64)> {
         let usage = self.loss.usage?;
         Some((usage.minor_faults.saturating_add(usage.major_faults), usage.major_faults))
     }
 
-    /// The last lines that the process wrote to its standard error, up to 4 KiB; of another call, maybe, or of a
+    /// The last lines of the process's standard error, up to 4 KiB. They may come from an earlier call, or from a
     /// process that it started. None if they were [not captured](crate::PoolBuilder::capture_stderr), and for a
     /// [`Process`](crate::Process).
     pub fn stderr(&self) -> Option<&str> {
         let bytes = self.loss.stderr.as_ref()?;
-        Some(self.loss.rendered.stderr.get_or_init(|| String::from_utf8_lossy(bytes).into_owned()))
+        Some(self.loss.stderr_text.get_or_init(|| String::from_utf8_lossy(bytes).into_owned()))
     }
 
-    /// The functions in which the process crashed, from the innermost one, if it crashed with `SIGSEGV`, `SIGBUS`,
-    /// `SIGILL`, `SIGFPE` or `SIGABRT`, and had no handler of its own for that.
+    /// The functions in which the process crashed, innermost first, if it crashed with `SIGSEGV`, `SIGBUS`, `SIGILL`,
+    /// `SIGFPE` or `SIGABRT` and had no handler of its own for that.
     ///
-    /// Names are found for what is in the program itself; lines, if it has debug information. At most 48 frames are
-    /// noted, and of a thread that a task has started, the innermost one alone. To look them up takes a while, the
-    /// first time.
+    /// Functions of the program itself have names, and lines if it has debug information. At most 48 frames are noted,
+    /// and only the innermost one of a thread that a task has started. The first look-up is slow.
     pub fn backtrace(&self) -> Option<&str> {
         let describe = || self.loss.crash.as_ref().map(backtrace::describe).filter(|text| !text.is_empty());
-        self.loss.rendered.backtrace.get_or_init(describe).as_deref()
+        self.loss.backtrace.get_or_init(describe).as_deref()
     }
 
     /// The file that has all this and the call's arguments, if the pool was told to
@@ -192,22 +182,8 @@ impl Dossier {
     pub fn saved(&self) -> Option<&Path> {
         self.saved.as_ref().map(|(file, _)| file.as_path())
     }
-
-    fn signal_line(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(signal) = self.signal() else { return Ok(()) };
-        write!(f, "\n  signal     {signal}{}", signal_name(signal))?;
-        if let Some(address) = self.fault_address() {
-            write!(f, " at address {address:#x}")?;
-        }
-        match self.on_main_thread() {
-            Some(true) => write!(f, ", on the main thread"),
-            Some(false) => write!(f, ", on a thread that a task has started"),
-            None => Ok(()),
-        }
-    }
 }
 
-/// As a report of several lines.
 impl fmt::Display for Dossier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let loss = &self.loss;
@@ -224,7 +200,15 @@ impl fmt::Display for Dossier {
                 write!(f, ", after about {time:.1?}")?;
             }
         }
-        self.signal_line(f)?;
+        if let Some(signal) = self.signal() {
+            let address = self.fault_address().map_or(String::new(), |address| format!(" at address {address:#x}"));
+            let thread = match self.on_main_thread() {
+                Some(true) => ", on the main thread",
+                Some(false) => ", on a thread that a task has started",
+                None => "",
+            };
+            write!(f, "\n  signal     {signal}{}{address}{thread}", signal_name(signal))?;
+        }
         if let Some(usage) = loss.usage {
             let (all, read) = self.page_faults().unwrap_or_default();
             write!(f, "\n  used       {:.2?} of its own time, {:.2?} of the system's, ", usage.user, usage.system)?;
@@ -240,8 +224,7 @@ impl fmt::Display for Dossier {
             indented(f, "backtrace", text.trim_end())?;
         }
         if let Some((file, replay)) = &self.saved {
-            write!(f, "\n  saved      {}", file.display())?;
-            write!(f, "\n  run again  {replay}")?;
+            write!(f, "\n  saved      {}\n  run again  {replay}", file.display())?;
         }
         Ok(())
     }
@@ -250,7 +233,7 @@ impl fmt::Display for Dossier {
 fn indented(f: &mut fmt::Formatter<'_>, name: &str, text: &str) -> fmt::Result {
     let mut name = name;
     for line in text.lines() {
-        // What a terminal would take for an order is not passed on.
+        // Terminals would execute control characters.
         let line: String = line.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect();
         write!(f, "\n  {name:<10} {line}")?;
         name = "";

@@ -1,5 +1,4 @@
-//! Results out of their bytes, on the thread that asked for them. A panic in the user's `Deserialize` is the failure of
-//! that call.
+//! Decodes results, on the thread that asked for them. A panic in the user's `Deserialize` is the error of its job.
 
 use crate::codec::{CodecError, Reader};
 use crate::dossier::Ran;
@@ -8,7 +7,6 @@ use crate::panic::{self, PanicInfo};
 
 pub(crate) type Decode<R> = fn(&mut Reader<'_>) -> Result<R, CodecError>;
 
-/// Decodes a result on the thread that asked for it. A panic in the user's `Deserialize` is this job's error.
 pub(crate) fn decode_value<R>(decode: Decode<R>, task: &'static str, bytes: &[u8]) -> Result<R> {
     decode_all(decode, task, Reader::new(bytes))
 }
@@ -25,8 +23,7 @@ pub(super) fn decode_all<'b, R>(
     decoding(decoded, task)
 }
 
-/// What became of decoding a result.
-pub(crate) fn decoding<R>(decoded: Result<Result<R, CodecError>, PanicInfo>, task: &'static str) -> Result<R> {
+pub(super) fn decoding<R>(decoded: Result<Result<R, CodecError>, PanicInfo>, task: &'static str) -> Result<R> {
     let kind = match decoded {
         Ok(Ok(value)) => return Ok(value),
         Ok(Err(reason)) => Kind::DecodeResult(reason.to_string()),

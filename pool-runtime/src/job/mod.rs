@@ -1,13 +1,13 @@
 //! The handle of a submitted call, and the slot in which its result arrives.
 //!
 //! ```text
-//!   who listens ─────────── finish ──▶ Slot ◀── get / wait / poll ── any user's thread or executor
-//!                                     │
-//!                                     └── on_done ──▶ callback thread: decode, user's function ──▶ next Slot
+//!   listener ── finish ──▶ Slot ◀── get / wait / poll ── any user's thread or async runtime
+//!                           │
+//!                           └── on_done ──▶ callback thread: decode, user's function ──▶ next Slot
 //! ```
 //!
-//! A slot is finished exactly once; what comes later is ignored. Results stay bytes until a user's thread asks: user
-//! code (decoding, callbacks) never runs on a thread that others wait for, but for an executor's `Waker`.
+//! A slot is finished exactly once; later results are ignored. Results stay bytes until a user's thread asks for them:
+//! user code (decoding, callbacks) never runs on a thread that others wait for. A `Waker` is the exception.
 
 mod callbacks;
 mod decode;
@@ -25,9 +25,9 @@ use crate::memory::Split;
 use crate::memory::payload::Payload;
 use crate::memory::region::{Region, Regions};
 use crate::panic;
-use crate::policy::{Policy, SharedPolicy};
+use crate::policy::SharedPolicy;
 use crate::sync::{lock, sleep_on};
-use crate::task::TaskInfo;
+use crate::task::{Encoded, TaskInfo};
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -36,20 +36,18 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-/// A result before it is asked for.
+/// A result that is not decoded yet.
 pub(crate) enum Raw {
-    /// Of one call: bytes to decode.
     One(Result<Payload>),
-    /// Of one call: bytes to decode, and plain data to be taken over.
+    /// One value whose plain data is in memory of its own.
     Split(Box<Split>),
-    /// Of many calls.
     Many(Box<[Results]>),
-    /// A `Result<R>` that a callback has already seen, and whether it is a value.
+    /// A `Result<R>` that a callback has seen, and whether it is a value.
     Decoded(Box<dyn Any + Send>, bool),
 }
 
 impl Raw {
-    /// Is it no failure? Whether it can be decoded is not known before it is.
+    /// Whether the call succeeded. Decoding may still fail.
     fn is_value(&self) -> bool {
         match self {
             Self::One(result) => result.is_ok(),
@@ -58,34 +56,59 @@ impl Raw {
             Self::Decoded(_, value) => *value,
         }
     }
+
+    /// The encoded value of one call.
+    pub(crate) fn into_bytes(self, task: &'static str) -> Result<Vec<u8>> {
+        match self {
+            Self::One(result) => result.map(|payload| payload.to_vec()),
+            Self::Split(split) => Ok([&split.before, split.data.bytes()].concat()),
+            _ => Err(mismatch(task)),
+        }
+    }
 }
 
-/// A thread that waits for one of many short calls is late by no more, about; futures and callbacks by a few times
-/// that.
+/// About the longest delay of a thread that waits for one of many short calls. Futures and callbacks may be a few times
+/// later.
 pub(crate) const SHORT_NAP: Duration = Duration::from_micros(300);
 
-/// Something that a thread can wait for.
+/// What a thread can wait for.
 pub(crate) trait Awaited {
     fn is_done(&self) -> bool;
 
-    /// Sleeps until it is done, at most until `deadline`; may return before. For a thread that others do the work for.
+    /// Sleeps until another thread reports that it is done, at most until `deadline`; may return early.
     fn sleep(&self, deadline: Option<Instant>);
 
-    /// How late it may be noticed that it is done, where many short calls are under way.
+    /// How late the end may be noticed while many short calls are in flight.
     fn patience(&self) -> Duration {
         SHORT_NAP
     }
 }
 
-thread_local! {
-    /// How many [`Deferral`]s there are on this thread.
-    static DEFERRALS: Cell<usize> = const { Cell::new(0) };
-    /// Whom to wake when there are none.
-    static DEFERRED: Cell<Vec<Waker>> = const { Cell::new(Vec::new()) };
+/// Sleeps on `changed` until `is_done`, at most until `deadline`. `sleepers` is counted, as notifying none is a system
+/// call too.
+pub(crate) fn sleep_until<T>(
+    (state, changed): (&Mutex<T>, &Condvar),
+    deadline: Option<Instant>,
+    is_done: impl Fn(&T) -> bool,
+    sleepers: impl Fn(&mut T) -> &mut u32,
+) {
+    let mut state = lock(state);
+    while !is_done(&state) {
+        *sleepers(&mut state) += 1;
+        let Some(awake) = sleep_on(changed, state, deadline) else { return };
+        state = awake;
+        *sleepers(&mut state) -= 1;
+    }
 }
 
-/// While there is one, jobs that this thread finishes wake no executor: its code may poll the next call at once, and
-/// that may want what this thread holds just now.
+thread_local! {
+    /// The number of [`Deferral`]s on this thread, and what is woken when there are none.
+    static DEFERRALS: Cell<usize> = const { Cell::new(0) };
+    static DEFERRED: RefCell<Vec<Waker>> = const { RefCell::new(Vec::new()) };
+}
+
+/// While one exists on a thread, its `Waker`s are woken later: an async runtime may poll the next call at once, which may
+/// need what the thread holds.
 pub(crate) struct Deferral(());
 
 impl Deferral {
@@ -94,7 +117,7 @@ impl Deferral {
         Self(())
     }
 
-    /// Does anybody wait to be woken?
+    /// Whether any `Waker` was deferred.
     pub(crate) fn has_any() -> bool {
         with_deferred(|wakers| !wakers.is_empty()).unwrap_or_default()
     }
@@ -111,16 +134,10 @@ impl Drop for Deferral {
 
 /// None on a thread that is about to end.
 fn with_deferred<R>(look: impl FnOnce(&mut Vec<Waker>) -> R) -> Option<R> {
-    let looked = DEFERRED.try_with(|deferred| {
-        let mut wakers = deferred.take();
-        let looked = look(&mut wakers);
-        deferred.set(wakers);
-        looked
-    });
-    looked.ok()
+    DEFERRED.try_with(|deferred| look(&mut deferred.borrow_mut())).ok()
 }
 
-/// Runs an executor's code, now or later: its panic is not ours.
+/// Wakes, unless that is deferred. A panic of the async runtime is ignored.
 fn wake(waker: Waker) {
     let mut waker = Some(waker);
     if DEFERRALS.get() > 0 {
@@ -131,43 +148,56 @@ fn wake(waker: Waker) {
     }
 }
 
-/// Where the result of a job arrives; before that, where its arguments lie.
+/// The place of a job's arguments, and then of its result.
 #[derive(Default)]
 pub(crate) struct Slot {
     state: Mutex<SlotInner>,
     finished: Condvar,
-    /// How many bytes the arguments take.
-    size: u32,
-    /// Do they speak of shared memory?
+    /// Of the arguments, in bytes.
+    pub(crate) size: u32,
+    /// The arguments refer to regions.
     shares: bool,
-    /// What the call may take.
-    policy: SharedPolicy,
+    pub(crate) policy: SharedPolicy,
     pub(crate) job: u64,
-    /// None if no worker is to run it: where it gathers what others have.
-    task: Option<&'static TaskInfo>,
+    /// None if no worker runs it, as it gathers other results.
+    pub(crate) task: Option<&'static TaskInfo>,
 }
 
 #[derive(Default)]
 struct SlotInner {
     progress: SlotState,
-    /// Somebody sleeps.
-    slept_for: bool,
-    /// Who else wants to know. Most jobs have nobody.
-    heirs: Option<Box<Heirs>>,
+    sleepers: u32,
+    /// Most jobs have none, so they are behind a pointer.
+    listeners: Option<Box<SlotListeners>>,
 }
 
 #[derive(Default)]
-struct Heirs {
+struct SlotListeners {
     waker: Option<Waker>,
     callback: Option<Callback>,
 }
 
 enum SlotState {
-    /// Not ended: the arguments, and what they speak of.
+    /// The arguments, and the regions that they refer to.
     Pending(Payload, Regions),
     Finished(Raw),
-    /// The result was handed out; it was a value, or not.
+    /// The result was handed out, and whether it was a value.
     Taken(bool),
+}
+
+impl SlotInner {
+    fn is_pending(&self) -> bool {
+        matches!(self.progress, SlotState::Pending(..))
+    }
+
+    fn take(&mut self) -> Option<Raw> {
+        let SlotState::Finished(raw) = &self.progress else { return None };
+        let taken = SlotState::Taken(raw.is_value());
+        match std::mem::replace(&mut self.progress, taken) {
+            SlotState::Finished(raw) => Some(raw),
+            SlotState::Pending(..) | SlotState::Taken(_) => None,
+        }
+    }
 }
 
 impl Default for SlotState {
@@ -179,35 +209,15 @@ impl Default for SlotState {
 type Callback = Box<dyn FnOnce(Raw) + Send>;
 
 impl Slot {
-    /// The slot of a call that is submitted.
-    pub(crate) fn of_call(
-        task: &'static TaskInfo,
-        job: u64,
-        arguments: Payload,
-        regions: Regions,
-        policy: SharedPolicy,
-    ) -> Self {
-        let size = u32::try_from(arguments.len()).unwrap_or(u32::MAX);
+    pub(crate) fn of_call(task: &'static TaskInfo, job: u64, arguments: Encoded, policy: SharedPolicy) -> Self {
+        let Encoded { bytes, regions } = arguments;
+        let size = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         let shares = !regions.is_empty();
-        let state = SlotInner { progress: SlotState::Pending(arguments, regions), ..SlotInner::default() };
-        Self { state: Mutex::new(state), finished: Condvar::new(), size, shares, policy, job, task: Some(task) }
+        let state = SlotInner { progress: SlotState::Pending(bytes, regions), ..SlotInner::default() };
+        Self { state: state.into(), finished: Condvar::new(), size, shares, policy, job, task: Some(task) }
     }
 
-    /// The name of its task.
-    pub(crate) fn task(&self) -> &'static str {
-        self.task.map_or("", TaskInfo::name)
-    }
-
-    pub(crate) fn size(&self) -> usize {
-        self.size as usize
-    }
-
-    /// What the call may take.
-    pub(crate) fn policy(&self) -> &Policy {
-        self.policy.get()
-    }
-
-    /// Shows the arguments of a call that has not ended; of one that has, nobody needs any.
+    /// Shows the arguments; none of a call that has ended.
     pub(crate) fn with_arguments<R>(&self, see: impl FnOnce(&[u8]) -> R) -> R {
         match &lock(&self.state).progress {
             SlotState::Pending(arguments, _) => see(arguments),
@@ -215,7 +225,7 @@ impl Slot {
         }
     }
 
-    /// Shows the shared memory of which the arguments of a call that has not ended speak, if they do.
+    /// Shows the regions that the arguments refer to, if they do and the call has not ended.
     pub(crate) fn with_regions(&self, see: impl FnOnce(&[Arc<Region>])) {
         if self.shares
             && let SlotState::Pending(_, regions) = &lock(&self.state).progress
@@ -224,19 +234,14 @@ impl Slot {
         }
     }
 
-    /// The call has failed.
-    pub(crate) fn fail(&self, error: Error) {
-        self.finish(Raw::One(Err(error)));
-    }
-
-    /// The result is there. Only the first one counts.
+    /// Stores the result. Only the first one counts.
     pub(crate) fn finish(&self, raw: Raw) {
         let mut state = lock(&self.state);
-        if !matches!(state.progress, SlotState::Pending(..)) {
+        if !state.is_pending() {
             return;
         }
-        let heirs = state.heirs.take().map_or_else(Heirs::default, |heirs| *heirs);
-        if let Some(callback) = heirs.callback {
+        let listeners = state.listeners.take().map_or_else(SlotListeners::default, |listeners| *listeners);
+        if let Some(callback) = listeners.callback {
             let arguments = std::mem::replace(&mut state.progress, SlotState::Taken(raw.is_value()));
             drop(state);
             drop(arguments);
@@ -244,40 +249,29 @@ impl Slot {
             return;
         }
         let arguments = std::mem::replace(&mut state.progress, SlotState::Finished(raw));
-        let slept_for = state.slept_for;
+        let sleepers = state.sleepers;
         drop(state);
         drop(arguments);
-        if slept_for {
+        if sleepers > 0 {
             self.finished.notify_all();
         }
-        if let Some(waker) = heirs.waker {
+        if let Some(waker) = listeners.waker {
             wake(waker);
         }
     }
 
-    pub(crate) fn is_finished(&self) -> bool {
-        !matches!(lock(&self.state).progress, SlotState::Pending(..))
+    pub(crate) fn take(&self) -> Option<Raw> {
+        lock(&self.state).take()
     }
 
-    fn take(state: &mut SlotInner) -> Option<Raw> {
-        let SlotState::Finished(raw) = &state.progress else { return None };
-        let taken = SlotState::Taken(raw.is_value());
-        match std::mem::replace(&mut state.progress, taken) {
-            SlotState::Finished(raw) => Some(raw),
-            SlotState::Pending(..) | SlotState::Taken(_) => None,
-        }
-    }
-
-    /// Has `callback` called with the result: now, if it is there.
+    /// Calls `callback` with the result, at once if it has arrived.
     fn then(&self, callback: Callback) {
         let mut state = lock(&self.state);
-        let raw = match state.progress {
-            SlotState::Pending(..) => {
-                state.heirs.get_or_insert_default().callback = Some(callback);
-                return;
-            }
-            _ => Self::take(&mut state).unwrap_or_else(|| Raw::One(Err(already_taken()))),
-        };
+        if state.is_pending() {
+            state.listeners.get_or_insert_default().callback = Some(callback);
+            return;
+        }
+        let raw = state.take().unwrap_or_else(|| Raw::One(Err(already_taken())));
         drop(state);
         callback(raw);
     }
@@ -285,36 +279,28 @@ impl Slot {
 
 impl Awaited for Slot {
     fn is_done(&self) -> bool {
-        self.is_finished()
+        !lock(&self.state).is_pending()
     }
 
     fn sleep(&self, deadline: Option<Instant>) {
-        let mut state = lock(&self.state);
-        while matches!(state.progress, SlotState::Pending(..)) {
-            state.slept_for = true;
-            match sleep_on(&self.finished, state, deadline) {
-                Some(awake) => state = awake,
-                None => return,
-            }
-        }
+        sleep_until((&self.state, &self.finished), deadline, |s| !s.is_pending(), |s| &mut s.sleepers);
     }
 }
 
 /// What a job needs of its pool.
 pub(crate) trait Home: Send + Sync {
-    /// Cancels what was submitted under these tickets; says whether it had no result yet.
+    /// Cancels these submissions; returns whether any of them had not ended.
     fn cancel(&self, tickets: &[u64]) -> bool;
-    /// Waits until something is done, at most until `deadline`.
+    /// Waits until `what` is done, at most until `deadline`.
     fn wait(&self, what: &dyn Awaited, deadline: Option<Instant>);
     fn callbacks(&self) -> &Arc<Callbacks>;
 }
 
-/// Where a job comes from.
+/// What was submitted for a job.
 #[derive(Clone, Debug)]
 pub(crate) struct Origin {
     pub(crate) id: u64,
     pub(crate) task: &'static TaskInfo,
-    /// What was submitted for it.
     pub(crate) tickets: Tickets,
 }
 
@@ -328,16 +314,9 @@ impl Tickets {
     pub(crate) fn none() -> Self {
         Self::Many(Box::default())
     }
-
-    fn all(&self) -> &[u64] {
-        match self {
-            Self::One(ticket) => std::slice::from_ref(ticket),
-            Self::Many(tickets) => tickets,
-        }
-    }
 }
 
-/// A call that was submitted to a [`Pool`](crate::Pool): wait for its result, ask for it, or await it.
+/// A call that was submitted to a [`Pool`](crate::Pool): wait for its result, poll it, or await it.
 ///
 /// A job goes on if its handle is dropped. It ends exactly once, with a value or an error, whatever dies.
 ///
@@ -365,14 +344,16 @@ impl Tickets {
 /// ```
 pub struct Job<R> {
     slot: Arc<Slot>,
-    decode: fn(Raw, &'static str) -> Result<R>,
+    decode: DecodeRaw<R>,
     home: Arc<dyn Home>,
     origin: Origin,
-    /// Its result has to pass a callback first.
+    /// A callback gets its result first.
     called_back: bool,
 }
 
-fn decode_one<T: crate::Task>(raw: Raw, task: &'static str) -> Result<T::Output> {
+type DecodeRaw<R> = fn(Raw, &'static str) -> Result<R>;
+
+pub(crate) fn decode_one<T: crate::Task>(raw: Raw, task: &'static str) -> Result<T::Output> {
     match raw {
         Raw::One(result) => decode_value(T::decode, task, &result?),
         Raw::Split(split) => {
@@ -380,15 +361,15 @@ fn decode_one<T: crate::Task>(raw: Raw, task: &'static str) -> Result<T::Output>
             let tail = RefCell::new(Some(data));
             decode_all(T::decode, task, Reader::of_split(&before, &tail))
         }
-        Raw::Many(_) | Raw::Decoded(..) => Err(mismatch(task)),
+        _ => Err(mismatch(task)),
     }
 }
 
-fn decode_many<T: crate::Task>(raw: Raw, task: &'static str) -> Result<Vec<T::Output>> {
+pub(crate) fn decode_many<T: crate::Task>(raw: Raw, task: &'static str) -> Result<Vec<T::Output>> {
     let batches = match raw {
         Raw::Many(batches) => batches,
         Raw::One(Err(error)) => return Err(error),
-        Raw::One(Ok(_)) | Raw::Split(_) | Raw::Decoded(..) => return Err(mismatch(task)),
+        _ => return Err(mismatch(task)),
     };
     let mut values = Vec::with_capacity(batches.iter().map(Results::len).sum());
     for batch in batches {
@@ -401,7 +382,7 @@ fn decode_seen<R: 'static>(raw: Raw, task: &'static str) -> Result<R> {
     match raw {
         Raw::Decoded(seen, _) => *seen.downcast::<Result<R>>().map_err(|_| mismatch(task))?,
         Raw::One(Err(error)) => Err(error),
-        Raw::One(Ok(_)) | Raw::Split(_) | Raw::Many(_) => Err(mismatch(task)),
+        _ => Err(mismatch(task)),
     }
 }
 
@@ -414,43 +395,36 @@ fn mismatch(task: &'static str) -> Error {
 }
 
 impl<R> Job<R> {
-    pub(crate) fn one<T: crate::Task<Output = R>>(slot: Arc<Slot>, home: Arc<dyn Home>, origin: Origin) -> Self {
-        Self { slot, decode: decode_one::<T>, home, origin, called_back: false }
-    }
-
-    pub(crate) fn many<T: crate::Task>(slot: Arc<Slot>, home: Arc<dyn Home>, origin: Origin) -> Job<Vec<T::Output>> {
-        Job { slot, decode: decode_many::<T>, home, origin, called_back: false }
+    /// `decode` is [`decode_one`] or [`decode_many`] of its task.
+    pub(crate) fn new(slot: Arc<Slot>, decode: DecodeRaw<R>, home: Arc<dyn Home>, origin: Origin) -> Self {
+        Self { slot, decode, home, origin, called_back: false }
     }
 
     fn take(&self, mut state: MutexGuard<'_, SlotInner>) -> Result<R> {
-        let raw = Slot::take(&mut state);
+        let raw = state.take();
         drop(state);
-        match raw {
-            Some(raw) => (self.decode)(raw, self.origin.task.name()),
-            None => Err(already_taken().of_task(self.origin.task.name())),
-        }
+        raw.map_or_else(|| Err(already_taken().of_task(self.task_name())), |raw| (self.decode)(raw, self.task_name()))
     }
 
     /// Waits for the result.
     ///
     /// # Errors
     ///
-    /// What became of the call: the task panicked, its worker was lost, it was cancelled, its pool was terminated, or a
+    /// The failure of the call: the task panicked, its worker was lost, it was cancelled, its pool was terminated, or a
     /// value could not be encoded or decoded.
     pub fn get(self) -> Result<R> {
         self.take(self.wait_until(None))
     }
 
-    /// Waits until the result is there, at most until `deadline`.
     fn wait_until(&self, deadline: Option<Instant>) -> MutexGuard<'_, SlotInner> {
         loop {
             let state = lock(&self.slot.state);
             let past = || deadline.is_some_and(|deadline| deadline <= Instant::now());
-            if !matches!(state.progress, SlotState::Pending(..)) || past() {
+            if !state.is_pending() || past() {
                 return state;
             }
             drop(state);
-            // A job that a callback has yet to see ends on the thread of the callbacks, whoever listens to the workers.
+            // A job with a callback ends on the callbacks' thread, so leading the pool would not help.
             match self.called_back {
                 true => self.slot.sleep(deadline),
                 false => self.home.wait(&*self.slot, deadline),
@@ -458,31 +432,31 @@ impl<R> Job<R> {
         }
     }
 
-    /// Waits for the result for at most `patience`; the job goes on if that is not long enough, and can be asked again.
+    /// Waits for the result for at most `patience`. If that is too short, the job goes on, and can be waited for again.
     ///
     /// # Errors
     ///
-    /// As [`get`](Self::get), and one that [`is_timeout`](Error::is_timeout) when there is no result yet. After the
-    /// result has been handed out, an error that says so.
+    /// As [`get`](Self::get), and one that [`is_timeout`](Error::is_timeout) if there is no result yet. Calling this
+    /// again after it returned a result is an error.
     pub fn get_timeout(&mut self, patience: Duration) -> Result<R> {
         let state = self.wait_until(Instant::now().checked_add(patience));
-        if matches!(state.progress, SlotState::Pending(..)) {
-            return Err(Error::new(Kind::NotYet(patience)).with_ran(Ran::Maybe).of_task(self.origin.task.name()));
+        if state.is_pending() {
+            return Err(Error::new(Kind::NotYet(patience)).with_ran(Ran::Maybe).of_task(self.task_name()));
         }
         self.take(state)
     }
 
-    /// Waits until the job has ended, at most for `patience`. Says whether it has.
+    /// Waits until the job has ended, for at most `patience`. Returns whether it has.
     pub fn wait(&self, patience: Duration) -> bool {
-        !matches!(self.wait_until(Instant::now().checked_add(patience)).progress, SlotState::Pending(..))
+        !self.wait_until(Instant::now().checked_add(patience)).is_pending()
     }
 
-    /// Has the job ended?
+    /// Whether the job has ended.
     pub fn is_ready(&self) -> bool {
-        self.slot.is_finished()
+        self.slot.is_done()
     }
 
-    /// Did the job end with a value? `None` while it has not ended.
+    /// Whether the job ended with a value. `None` while it has not ended.
     pub fn is_successful(&self) -> Option<bool> {
         match &lock(&self.slot.state).progress {
             SlotState::Pending(..) => None,
@@ -491,13 +465,16 @@ impl<R> Job<R> {
         }
     }
 
-    /// Cancels the job, if it has not ended: a waiting one never runs, and a running one has its worker killed and
-    /// replaced. Never does it hit another job. Says whether there was anything to cancel.
+    /// Cancels the job: a waiting one never runs, and the worker of a running one is killed and replaced. No other job
+    /// is affected. Returns whether the job had not ended.
     pub fn cancel(&self) -> bool {
-        self.home.cancel(self.origin.tickets.all())
+        self.home.cancel(match &self.origin.tickets {
+            Tickets::One(ticket) => std::slice::from_ref(ticket),
+            Tickets::Many(tickets) => tickets,
+        })
     }
 
-    /// The number of the job, unique in its pool and rising.
+    /// The number of the job: unique in its pool, and increasing.
     pub fn id(&self) -> u64 {
         self.origin.id
     }
@@ -507,17 +484,16 @@ impl<R> Job<R> {
         self.origin.task.name()
     }
 
-    /// Has `f` called once with the result, as soon as it is there, before [`is_ready`](Self::is_ready) turns true.
+    /// Calls `f` once with the result when it arrives, before [`is_ready`](Self::is_ready) turns true.
     ///
-    /// Callbacks run on a thread of the pool's that does nothing else, one after the other, in the order in which jobs
-    /// end. They may use the pool, and even terminate it. If one panics, nothing else is harmed; if one blocks, those
-    /// after it wait.
+    /// Callbacks run one after the other on a thread of the pool of their own, in the order in which jobs end. They may
+    /// use the pool, and even terminate it. One that panics harms nothing else; one that blocks delays those after it.
     pub fn on_done(self, f: impl FnOnce(&Result<R>) + Send + 'static) -> Self
     where
         R: Send + 'static,
     {
         let next = Arc::new(Slot::default());
-        let (slot, decode, task) = (next.clone(), self.decode, self.origin.task.name());
+        let (slot, decode, task) = (next.clone(), self.decode, self.task_name());
         let callbacks = self.home.callbacks().clone();
         self.slot.then(Box::new(move |raw| {
             callbacks.run(Box::new(move || {
@@ -529,7 +505,7 @@ impl<R> Job<R> {
                 slot.finish(Raw::Decoded(Box::new(result), is_value));
             }));
         }));
-        Self { slot: next, decode: decode_seen::<R>, home: self.home, origin: self.origin, called_back: true }
+        Self { called_back: true, ..Self::new(next, decode_seen::<R>, self.home, self.origin) }
     }
 }
 
@@ -538,15 +514,15 @@ impl<R> Future for Job<R> {
 
     /// # Panics
     ///
-    /// When it is polled again after it was ready.
+    /// If it is polled again after it was ready.
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<R>> {
-        // The executor's code, as is the drop of the old one: not while the slot is locked.
+        // Cloning and dropping a waker run code of the async runtime, so the slot must not be locked.
         let waker = context.waker().clone();
         let mut state = lock(&self.slot.state);
         match state.progress {
             SlotState::Pending(..) => {
-                // Whoever polled last is woken.
-                let before = state.heirs.get_or_insert_default().waker.replace(waker);
+                // The latest waker counts.
+                let before = state.listeners.get_or_insert_default().waker.replace(waker);
                 drop(state);
                 drop(before);
                 Poll::Pending
@@ -561,7 +537,7 @@ impl<R> fmt::Debug for Job<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Job")
             .field("id", &self.origin.id)
-            .field("task", &self.origin.task.name())
+            .field("task", &self.task_name())
             .field("ready", &self.is_ready())
             .finish()
     }
@@ -573,7 +549,7 @@ mod tests {
 
     #[test]
     fn a_slot_is_small() {
-        // With the counts of its `Arc`, and what the allocator adds, it fits into 128 bytes: a million may wait.
+        // With the counts of its `Arc` and the allocator's overhead, it fits into 128 bytes: a million may wait.
         assert!(size_of::<Slot>() <= 104);
     }
 }

@@ -1,4 +1,4 @@
-//! The results of calls that were submitted together, as the workers' records, until somebody asks for them.
+//! The results of a batch, kept as the workers' records until they are asked for.
 
 use crate::codec::{CodecError, Reader};
 use crate::error::{Error, Kind, Result};
@@ -6,15 +6,15 @@ use crate::job::decode::decoding;
 use crate::panic;
 use crate::protocol::{StoredValues, Values};
 
-/// Room for more is not made before there is something for it.
+/// No more bytes are reserved before they arrive.
 const MOST_RESERVED: usize = 1 << 17;
 
-/// What has arrived of the results of a batch.
+/// The results of a batch that have arrived.
 #[derive(Debug, Default)]
 pub(crate) struct Results {
     length: u32,
     missing: u32,
-    /// Values that came together: the index of the first, and all of them.
+    /// Values that arrived together, with the index of the first.
     runs: Vec<(u32, StoredValues)>,
     failures: Vec<(u32, Error)>,
 }
@@ -24,7 +24,7 @@ impl Results {
         Self { length, missing: length, ..Self::default() }
     }
 
-    /// A single failure of something that never was submitted.
+    /// The failure of a call that was never submitted.
     pub(crate) fn failed(error: Error) -> Self {
         Self { length: 1, missing: 0, runs: Vec::new(), failures: vec![(0, error)] }
     }
@@ -33,7 +33,6 @@ impl Results {
         self.length as usize
     }
 
-    /// Has everything arrived?
     pub(crate) fn are_whole(&self) -> bool {
         self.missing == 0
     }
@@ -42,14 +41,14 @@ impl Results {
         self.failures.is_empty()
     }
 
-    /// Adds values; the first is that of the call of this index.
+    /// Adds the values of the calls from index `first` on.
     pub(crate) fn values(&mut self, first: u32, values: Values<'_>) {
         self.missing -= values.count();
-        // Most come in the order of the calls, in a few parts.
+        // Most arrive in order, in a few parts.
         match self.runs.last_mut() {
             Some((start, stored)) if *start + stored.count() == first => stored.push(values),
             _ => {
-                // The others will be as long.
+                // Expects the other values to be as long.
                 let room = values.size() / values.count().max(1) as usize * (self.length - first) as usize;
                 let mut stored = StoredValues::with_capacity(room.min(MOST_RESERVED).max(values.size()));
                 stored.push(values);
@@ -58,7 +57,7 @@ impl Results {
         }
     }
 
-    /// Adds one value, whose payload these parts are.
+    /// Adds one value, whose payload is in these parts.
     pub(crate) fn value(&mut self, index: u32, payload: &[&[u8]]) {
         self.missing -= 1;
         self.runs.push((index, StoredValues::of_parts(payload)));
@@ -69,7 +68,7 @@ impl Results {
         self.failures.push((index, error));
     }
 
-    /// Decodes them all, in the order of the calls.
+    /// Decodes all values, in the order of the calls.
     ///
     /// # Errors
     ///
@@ -98,7 +97,6 @@ impl Results {
     }
 }
 
-/// Decodes stored values; a panic in the user's `Deserialize` is the failure of its call.
 fn decode_stored<R>(
     decode: &impl Fn(&mut Reader<'_>) -> Result<R, CodecError>,
     task: &'static str,
@@ -106,7 +104,7 @@ fn decode_stored<R>(
     values: &mut Vec<R>,
 ) -> Result<()> {
     values.reserve(stored.count() as usize);
-    // One `catch_unwind` for all of them: setting it up costs as much as to decode a number.
+    // One `catch_unwind` for all: setting it up costs as much as decoding a number.
     let decoded = panic::catch(|| {
         for payload in stored.values().payloads() {
             let mut reader = Reader::new(payload);

@@ -1,13 +1,12 @@
-//! The attendants: one thread for each seat, which sees to it that there is a worker. A [`Process`](crate::Process) is a
-//! seat with one job.
+//! The attendants: one thread for each seat, which keeps a worker there.
 //!
 //! ```text
 //!   may start? ──▶ start ──▶ greet ──▶ wait for its end ──▶ bury ──▶ tell the dispatcher ──▶ may start? …
 //!        └── wait: back-off
 //! ```
 //!
-//! An attendant only waits for its own worker. It never runs user code, and never blocks on sending. Where a pool has no
-//! listener, it hears its worker meanwhile.
+//! An attendant only waits for its own worker. It never runs user code, and never blocks on sending. In a pool without a
+//! listener, it also reads its worker's reports.
 
 use crate::dossier::{Dossier, Loss, Stage};
 use crate::error::{Error, Kind};
@@ -15,6 +14,7 @@ use crate::job::Deferral;
 use crate::os;
 use crate::peer::Peer;
 use crate::peer::handshake::StartFailure;
+use crate::peer::spawn::Launched;
 use crate::pool::dispatcher::{FailedStart, Start};
 use crate::pool::inner::Inner;
 use crate::pool::reports::Heard;
@@ -25,12 +25,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// Nothing deep happens on these threads, and a pool may have hundreds.
-const STACK: usize = 1 << 18;
-
-/// Starts the attendant of a seat. Its first worker may be on its way already.
-///
-/// `then` is called when no worker will be there any more.
+/// Starts the attendant of a seat, whose `first` worker may exist already. `then` is called when no more workers follow.
 pub(super) fn spawn(
     inner: Arc<Inner>,
     seat: usize,
@@ -38,7 +33,8 @@ pub(super) fn spawn(
     first: Option<Peer>,
     then: impl FnOnce() + Send + 'static,
 ) -> io::Result<JoinHandle<()>> {
-    std::thread::Builder::new().name(name).stack_size(STACK).spawn(move || {
+    // A pool may have hundreds of these threads, and none needs a deep stack.
+    std::thread::Builder::new().name(name).stack_size(1 << 18).spawn(move || {
         os::block_all_signals();
         inner.guard("attends to a worker", seat..seat + 1, || attend(&inner, seat, first));
         then();
@@ -47,11 +43,7 @@ pub(super) fn spawn(
 
 fn attend(inner: &Inner, seat: usize, mut first: Option<Peer>) {
     while let Some(epoch) = next_epoch(inner, seat) {
-        let started = match first.take() {
-            Some(peer) => Ok(peer),
-            None => start(inner, seat),
-        };
-        match started {
+        match first.take().map_or_else(|| start(inner, seat), Ok) {
             Ok(peer) => accompany(inner, &Station::new(seat, epoch, peer)),
             Err(error) => start_failed(inner, seat, epoch, error, false),
         }
@@ -77,21 +69,16 @@ fn start_failed(inner: &Inner, seat: usize, epoch: u32, error: Error, for_good: 
 fn accompany(inner: &Inner, station: &Arc<Station>) {
     let (seat, epoch, peer) = (station.seat, station.epoch, &station.peer);
     inner.seat(seat, Some(station.clone()));
-    // A pool that was terminated before there was a worker had nobody to kill.
+    // Terminating the pool killed only the workers that existed then.
     if !lock(&inner.core).dispatcher.is_starting(seat) {
         peer.kill();
     }
     let initializer = inner.initializer.as_ref().map(|prelude| (&prelude.call, &*prelude.regions));
     if let Err(StartFailure { mut error, for_good, died }) = peer.greet((inner.hello)(seat, epoch), initializer) {
         inner.seat(seat, None);
-        // A process that was signalled meanwhile did not fail to start: it was told to end.
-        let signalled = inner.single
-            && died
-            && peer
-                .process()
-                .and_then(|process| process.child.status())
-                .is_some_and(|status| status.signal().is_some());
-        if let Some(process) = peer.process().filter(|_| signalled) {
+        // A process that was killed by a signal did not fail to start.
+        let killed = |process: &&Launched| process.child.status().is_some_and(|status| status.signal().is_some());
+        if let Some(process) = peer.process().filter(|_| inner.single && died).filter(killed) {
             let loss = Loss { stage: Stage::Idle, ..process.examine(None) };
             error = Error::new(Kind::Lost(Dossier::of_process(loss)));
         }
@@ -119,17 +106,13 @@ fn accompany(inner: &Inner, station: &Arc<Station>) {
     };
     let claimed = peer.claimed();
     inner.seat(seat, None);
-    lost(inner, station, &loss, claimed);
-}
-
-fn lost(inner: &Inner, station: &Station, loss: &Arc<Loss>, claimed: u32) {
     inner.tell_core(|core, now| {
         core.trouble = Some(Error::new(Kind::Lost(Dossier::of_process(loss.clone()))));
-        core.dispatcher.lost(station.seat, station.epoch, loss, claimed, now);
+        core.dispatcher.lost(seat, epoch, &loss, claimed, now);
     });
 }
 
-/// Waits until a worker may be started at the seat. None when none ever will be.
+/// Waits until a worker may be started at the seat. None if no more workers follow.
 fn next_epoch(inner: &Inner, seat: usize) -> Option<u32> {
     let mut core = lock(&inner.core);
     loop {

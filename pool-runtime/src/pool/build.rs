@@ -1,7 +1,7 @@
-//! How a pool is made from its options.
+//! Makes a pool from its options.
 
 use crate::dossier::keep::DossierKeeper;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::job::Callbacks;
 use crate::options::WorkerOptions;
 use crate::peer::faults::Plan;
@@ -19,7 +19,7 @@ use crate::pool::listener::state::Listener;
 use crate::pool::submission::Submission;
 use crate::protocol::{Hello, NamedCall};
 use crate::sandbox::Sandbox;
-use crate::sync::{lock, sleep_on};
+use crate::sync::lock;
 use crate::task::{RawCall, StateType};
 use crate::transport::{channel, ring};
 use crate::{identity, os, program, registry};
@@ -28,10 +28,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, Weak};
 use std::time::Duration;
 
-/// More processes than this are a mistake, whatever the machine.
+/// More processes are a mistake on any machine.
 const MAX_PROCESSES: usize = 1 << 13;
 
-/// Half of what a ring holds may be on its way; a frame is read where it lies.
+/// How often the memory of a worker is sampled, in nanoseconds, where that matters; and per worker, as one sample takes
+/// about 5 µs.
+const WEIGH_EVERY: u64 = 10_000_000;
+const WEIGH_ONE: u64 = 250_000;
+
+/// Half of a ring may be in flight. A frame is read in place.
 const RING: Limits = Limits {
     unhindered: 1 << 17,
     frame: ring::WHOLE - (1 << 13),
@@ -41,57 +46,43 @@ const RING: Limits = Limits {
     ..Limits::NONE
 };
 
-/// A socket holds a few hundred packets, however small they are, and whoever sends one more waits for the worker to
-/// read, which it may not do before somebody reads its reports.
-const CHANNEL: Limits = Limits {
+/// A socket holds a few hundred packets of any size. Sending one more would wait for the worker, which may itself wait
+/// until its reports are read.
+pub(super) const CHANNEL: Limits = Limits {
     unhindered: channel::UNHINDERED,
     frame: channel::UNHINDERED,
     frames: 16,
     calls: 1 << 10,
     shortest: 2_000,
+    weigh_every: WEIGH_EVERY,
     ..Limits::NONE
 };
 
 /// A queue between threads holds anything.
 const LOCAL: Limits = Limits { unhindered: usize::MAX, frame: usize::MAX, ..CHANNEL };
 
-/// As many calls as a worker may have where workers are lost all the time: every loss counts against all that it had,
-/// and what has lost too many is given up.
+/// Workers are lost all the time. Each loss counts against all calls that the worker had, and a call that has lost too
+/// many workers fails, so a worker has only a few.
 const FAULTY: Limits = Limits { calls: 4, ..LOCAL };
-
-/// How often the memory of a worker is looked at, where that matters; and how long all workers together must not take
-/// to be looked at, which takes some 5 µs for each.
-const WEIGH_EVERY: Duration = Duration::from_millis(10);
-const WEIGH_ONE: Duration = Duration::from_micros(250);
-
-fn nanos(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
-}
-
-/// The limits of a process that runs one call.
-pub(super) fn limits_of_one() -> Limits {
-    Limits { weigh_every: nanos(WEIGH_EVERY), ..CHANNEL }
-}
 
 /// What is different for each backend.
 struct Staff {
     source: Source,
-    /// How many seats there are.
-    seats: usize,
+    /// None if there are no workers.
     bells: Option<Bells>,
     limits: Limits,
 }
 
 impl PoolBuilder {
-    /// Starts the workers; returns when the first of them takes calls.
+    /// Starts the workers, and returns when the first of them takes calls.
     ///
     /// # Errors
     ///
-    /// No or no sensible number of workers; no way in for them (see [`pool_main!`](crate::pool_main)); two tasks of
-    /// one name; a daemonic process, or too deep a nesting of processes; the workers cannot start, or their initializer
-    /// fails; the sandbox names a path that leads nowhere, or asks for more than the kernel can do; a
-    /// [backend](Self::backend) without processes, and what only processes have: [`env`](Self::env),
-    /// [`current_dir`](Self::current_dir), [`sandbox`](Self::sandbox).
+    /// No workers, or too many; no entry point for them (see [`pool_main!`](crate::pool_main)); two tasks with one name;
+    /// a daemonic process, or processes nested too deep; workers that cannot start, or whose initializer fails; a
+    /// sandbox with a path that does not exist, or one that the kernel cannot enforce; [`env`](Self::env),
+    /// [`current_dir`](Self::current_dir) or [`sandbox`](Self::sandbox) with a [backend](Self::backend) without
+    /// processes.
     pub fn build(mut self) -> Result<Pool> {
         let processes = self.processes.unwrap_or_else(identity::cpu_count);
         self.check(processes)?;
@@ -106,21 +97,27 @@ impl PoolBuilder {
         let initializer = self.initializer.take().map(prelude).transpose()?;
         if self.backend != Backend::Processes {
             self.check_in_process(&options)?;
-        }
-        let staff = self.staff(processes, initializer.as_ref().map(|prelude| &prelude.call), initializer_timeout)?;
-        let limits = Limits {
-            tasks_per_child: self.tasks_per_child,
             // The memory of threads cannot be told apart.
-            memory_per_child: if self.backend == Backend::Processes { self.memory_per_child } else { u64::MAX },
-            age_per_child: nanos(self.age_per_child),
-            retry_delay: nanos(self.retry_delay),
-            weigh_every: nanos(WEIGH_EVERY).max(nanos(WEIGH_ONE) * processes as u64),
-            ..staff.limits
+            self.limits.memory_per_child = u64::MAX;
+        }
+        let staff = self.staff(initializer.as_ref().map(|prelude| &prelude.call), initializer_timeout)?;
+        let seats = if staff.bells.is_some() { processes } else { 0 };
+        let Limits { tasks_per_child, memory_per_child, age_per_child, retry_delay, .. } = self.limits;
+        let weigh_every = WEIGH_EVERY.max(WEIGH_ONE * processes as u64);
+        let limits =
+            Limits { tasks_per_child, memory_per_child, age_per_child, retry_delay, weigh_every, ..staff.limits };
+        let keep_in = |dir: PathBuf| {
+            let failed = |error| Error::os(format!("cannot keep dossiers in {:?}", dir.display()), error);
+            DossierKeeper::new(&dir, program::replay_command).map_err(failed)
         };
-        let keeper = self.dossiers.map(keeper_in).transpose()?;
-        let name = self.name.unwrap_or_else(default_name);
-        let hello = hello_for(&name, &options);
-        let dispatcher = Dispatcher::new(staff.seats, limits, self.restarts);
+        let keeper = self.dossiers.map(keep_in).transpose()?;
+        static POOLS: AtomicU64 = AtomicU64::new(1);
+        let name = self.name.unwrap_or_else(|| format!("Pool-{}", POOLS.fetch_add(1, Ordering::Relaxed)));
+        let (pool, places) = (name.clone(), options.iter().map(WorkerOptions::place).collect::<Vec<_>>());
+        let hello = move |seat: usize, epoch| {
+            handshake::hello(format!("{pool}-{}", seat + 1), false, epoch, false, places[seat].clone())
+        };
+        let dispatcher = Dispatcher::new(seats, limits, self.restarts);
         let inner = Inner::new(staff.source, options, hello, dispatcher);
         let inner = Arc::new_cyclic(|itself| Inner {
             name,
@@ -133,9 +130,9 @@ impl PoolBuilder {
         });
         // From here on, dropping the pool cleans up.
         let pool = Pool { inner, threads: Mutex::default() };
-        pool.start_threads(staff.seats)?;
-        if staff.seats > 0 {
-            pool.await_first_worker()?;
+        pool.start_threads(seats)?;
+        if seats > 0 {
+            pool.inner.await_phase(|dispatcher| dispatcher.ever_ready() || dispatcher.is_over())?;
         }
         Ok(pool)
     }
@@ -148,10 +145,9 @@ impl PoolBuilder {
         if processes > MAX_PROCESSES {
             return refuse(format!("a pool has at most {MAX_PROCESSES} processes, and {processes} were asked for"));
         }
-        if self.tasks_per_child == 0 {
-            return refuse(
-                "a worker that is replaced after 0 calls never runs any: max_tasks_per_child is at least 1".into(),
-            );
+        if self.limits.tasks_per_child == 0 {
+            let why = "a worker that is replaced after 0 calls never runs any: max_tasks_per_child is at least 1";
+            return refuse(why.into());
         }
         if let Wish { timeout: Some(timeout), soft_timeout: Some(soft), .. } = self.wish
             && soft >= timeout
@@ -168,7 +164,7 @@ impl PoolBuilder {
         Ok(())
     }
 
-    /// Refuses what only processes have.
+    /// Refuses options that only processes have.
     fn check_in_process(&self, options: &[WorkerOptions]) -> Result<()> {
         registry::check()?;
         if options.iter().any(WorkerOptions::change_the_process) || self.sandbox.is_some() {
@@ -181,22 +177,21 @@ impl PoolBuilder {
         Ok(())
     }
 
-    fn staff(&self, seats: usize, initializer: Option<&NamedCall>, timeout: Option<Duration>) -> Result<Staff> {
+    fn staff(&self, initializer: Option<&NamedCall>, timeout: Option<Duration>) -> Result<Staff> {
         let threads = |plan, limits| {
             let bells = ring::BellPage::new().map_err(|error| Error::os("cannot start threads that work", error))?;
             let source = Source::Threads { plan, initializer_timeout: timeout };
-            Ok(Staff { source, seats, bells: Some(Bells::Words(Arc::new(bells))), limits })
+            Ok(Staff { source, bells: Some(Bells::Words(Arc::new(bells))), limits })
         };
         match self.backend {
             Backend::Processes => {
-                let confinement = self.sandbox.as_ref().map(Sandbox::resolve).transpose()?;
                 let words = some_bells(self.transport)?;
                 let mut launch = Launch {
                     program: self.executable.clone(),
                     start_timeout: self.start_timeout,
                     initializer_timeout: timeout,
                     bells: words.clone(),
-                    confinement,
+                    confinement: self.sandbox.as_ref().map(Sandbox::resolve).transpose()?,
                     capture: self.capture_stderr,
                     ..Launch::new()?
                 };
@@ -208,14 +203,12 @@ impl PoolBuilder {
                         (Bells::of_sockets().map_err(failed)?, CHANNEL)
                     }
                 };
-                Ok(Staff { source: Source::Processes(Arc::new(launch)), seats, bells: Some(bells), limits })
+                Ok(Staff { source: Source::Processes(Arc::new(launch)), bells: Some(bells), limits })
             }
             Backend::Inline => {
-                let inline = Inline::new(initializer.cloned(), self.tasks_per_child).map_err(|error| {
-                    let reason = error.to_string();
-                    Error::new(Kind::PoolFailed { reason, cause: Some(Box::new(error)) })
-                })?;
-                Ok(Staff { source: Source::Inline(inline), seats: 0, bells: None, limits: LOCAL })
+                let failed = |error| Error::pool_failed(1, error);
+                let inline = Inline::new(initializer.cloned(), self.limits.tasks_per_child).map_err(failed)?;
+                Ok(Staff { source: Source::Inline(inline), bells: None, limits: LOCAL })
             }
             Backend::Threads => threads(None, LOCAL),
             Backend::Faults(seed) => threads(Some(Arc::new(Plan::new(seed))), FAULTY),
@@ -224,7 +217,7 @@ impl PoolBuilder {
 }
 
 impl Inner {
-    /// What pools and single processes have in common; all else is at its default.
+    /// What pools and single processes share. The rest has its default.
     pub(super) fn new(
         source: Source,
         options: Vec<WorkerOptions>,
@@ -272,39 +265,19 @@ impl Pool {
         }
         Ok(())
     }
-
-    fn await_first_worker(&self) -> Result<()> {
-        let mut core = lock(&self.inner.core);
-        while !core.dispatcher.ever_ready() && !core.dispatcher.is_over() {
-            core = sleep_on(&self.inner.changed, core, None).unwrap_or_else(|| lock(&self.inner.core));
-        }
-        core.failure.clone().map_or(Ok(()), Err)
-    }
 }
 
-/// How workers of a pool are greeted.
-fn hello_for(name: &str, options: &[WorkerOptions]) -> impl Fn(usize, u32) -> Hello + Send + Sync + 'static {
-    let name = name.to_owned();
-    let places: Vec<_> = options.iter().map(WorkerOptions::place).collect();
-    move |seat, epoch| handshake::hello(format!("{name}-{}", seat + 1), false, epoch, false, places[seat].clone())
-}
-
-/// What workers behind rings ring; None if there are to be no rings, or cannot be.
+/// The bells of workers behind rings. None if rings are not wanted, or not possible.
 fn some_bells(transport: Option<Transport>) -> Result<Option<Arc<ring::BellPage>>> {
     let bells = match transport {
         Some(Transport::Channel) => None,
         Some(Transport::Ring) => {
             Some(ring::BellPage::new().map_err(|error| Error::os("cannot share memory with workers", error))?)
         }
-        // The other way works also where memory is short, or comes in pages of another size.
+        // A channel also works where memory is short, or pages have another size.
         None => ring::BellPage::new().and_then(|bells| ring::RingMemory::new().map(|_| bells)).ok(),
     };
     Ok(bells.map(Arc::new))
-}
-
-fn keeper_in(dir: PathBuf) -> Result<DossierKeeper> {
-    let failed = |error| Error::os(format!("cannot keep dossiers in {:?}", dir.display()), error);
-    DossierKeeper::new(&dir, program::replay_command).map_err(failed)
 }
 
 fn prelude(call: RawCall) -> Result<Prelude> {
@@ -312,9 +285,4 @@ fn prelude(call: RawCall) -> Result<Prelude> {
     let arguments = call.arguments?;
     let call = NamedCall { task: call.task.name().to_owned(), arguments: arguments.bytes.to_vec() };
     Ok(Prelude { call, regions: arguments.regions, state })
-}
-
-fn default_name() -> String {
-    static POOLS: AtomicU64 = AtomicU64::new(0);
-    format!("Pool-{}", POOLS.fetch_add(1, Ordering::Relaxed) + 1)
 }

@@ -4,25 +4,26 @@ use crate::options::{RestartPolicy, WorkerOptions, surroundings};
 use crate::peer::spawn::START_TIMEOUT;
 use crate::policy::Wish;
 use crate::pool::Backend;
+use crate::pool::dispatcher::Limits;
 use crate::sandbox::Sandbox;
 use crate::task::{Call, Initializer, RawCall};
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// How calls and results get to the workers and back.
+/// How calls and results travel between this process and the workers.
 ///
-/// What a program sees is the same with each; a call over shared memory takes a fraction of the time.
+/// Results are the same with each; a call over shared memory takes a fraction of the time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Transport {
-    /// Rings of bytes in memory that both processes share: no system call while both are busy.
+    /// Ring buffers in shared memory: no system call while both processes are busy.
     Ring,
-    /// Messages of ipc-channel: a system call or two and a wake-up for each.
+    /// Messages of ipc-channel: one or two system calls and a wake-up for each.
     Channel,
 }
 
-/// Chooses what one worker is started with.
+/// Chooses the options of one worker.
 pub(super) struct EachWorker(pub(super) Box<dyn Fn(usize, WorkerOptions) -> WorkerOptions + Send + Sync>);
 
 impl fmt::Debug for EachWorker {
@@ -46,7 +47,7 @@ impl fmt::Debug for EachWorker {
 /// | [`restarts`](Self::restarts) | given up after 5 failures in a row |
 /// | [`executable`](Self::executable) | this program |
 /// | [`backend`](Self::backend) | [`Processes`](Backend::Processes) |
-/// | [`sandbox`](Self::sandbox) | none: workers may do what this process may |
+/// | [`sandbox`](Self::sandbox) | none: workers have the rights of this process |
 /// | [`capture_stderr`](Self::capture_stderr) | true |
 /// | [`dossiers`](Self::dossiers) | none are written |
 /// | [`transport`](Self::transport) | [`Ring`](Transport::Ring), or [`Channel`](Transport::Channel) if memory cannot be shared |
@@ -55,7 +56,7 @@ impl fmt::Debug for EachWorker {
 pub struct PoolBuilder {
     pub(super) processes: Option<usize>,
     pub(super) name: Option<String>,
-    pub(super) tasks_per_child: u64,
+    pub(super) limits: Limits,
     pub(super) initializer: Option<RawCall>,
     pub(super) options: WorkerOptions,
     pub(super) each_worker: Vec<EachWorker>,
@@ -64,9 +65,6 @@ pub struct PoolBuilder {
     pub(super) transport: Option<Transport>,
     pub(super) backend: Backend,
     pub(super) wish: Wish,
-    pub(super) retry_delay: Duration,
-    pub(super) memory_per_child: u64,
-    pub(super) age_per_child: Duration,
     pub(super) sandbox: Option<Sandbox>,
     pub(super) capture_stderr: bool,
     pub(super) dossiers: Option<PathBuf>,
@@ -78,7 +76,7 @@ impl PoolBuilder {
         Self {
             processes: None,
             name: None,
-            tasks_per_child: u64::MAX,
+            limits: Limits { retry_delay: 100_000_000, ..Limits::NONE },
             initializer: None,
             options: WorkerOptions::default(),
             each_worker: Vec::new(),
@@ -87,9 +85,6 @@ impl PoolBuilder {
             transport: None,
             backend: Backend::Processes,
             wish: Wish::NONE,
-            retry_delay: Duration::from_millis(100),
-            memory_per_child: u64::MAX,
-            age_per_child: Duration::MAX,
             sandbox: None,
             capture_stderr: true,
             dossiers: None,
@@ -97,45 +92,42 @@ impl PoolBuilder {
         }
     }
 
-    /// How many workers; at least 1.
+    /// The number of workers; at least 1.
     pub fn processes(mut self, processes: usize) -> Self {
         self.processes = Some(processes);
         self
     }
 
-    /// The pool's name, from which the workers have theirs.
+    /// The pool's name, with which the names of its workers begin.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
     }
 
-    /// After how many calls a worker is replaced by a new one; at least 1. Keeps a leak small.
+    /// After how many calls a worker is replaced; at least 1. Limits leaks.
     pub fn max_tasks_per_child(mut self, tasks: u64) -> Self {
-        self.tasks_per_child = tasks;
+        self.limits.tasks_per_child = tasks;
         self
     }
 
-    /// A worker that has more bytes of memory of its own than this is replaced by a new one as soon as it is through
-    /// with its call. Keeps a leak small, whatever leaks.
+    /// A worker with more bytes of private memory than this is replaced after its current call. Limits leaks of any kind.
     pub fn max_memory_per_child(mut self, bytes: u64) -> Self {
-        self.memory_per_child = bytes;
+        self.limits.memory_per_child = bytes;
         self
     }
 
-    /// A worker that is older than this is replaced by a new one as soon as it is through with its call. One that has
-    /// had no call yet is left alone.
+    /// A worker that is older than this is replaced after its current call, but not before its first one.
     pub fn max_age_per_child(mut self, age: Duration) -> Self {
-        self.age_per_child = age;
+        self.limits.age_per_child = nanos(age);
         self
     }
 
-    /// How long a call may take, from when a worker takes it up. Then its worker is killed and replaced, whatever the
-    /// task is doing, and the job fails with an error that [`is_timeout`](Error::is_timeout), unless it may be [tried
-    /// again](Self::retries).
+    /// How long a call may take in its worker. Then the worker is killed and replaced, and the job fails with an error
+    /// that [`is_timeout`](Error::is_timeout), unless it is [retried](Self::retries).
     ///
-    /// This, [`soft_timeout`](Self::soft_timeout), [`retries`](Self::retries) and [`memory`](Self::memory) hold for
-    /// calls that ask for nothing else: `#[task(timeout = "30s", retries = 2, memory = "512MiB")]` goes before what the
-    /// pool says, and [`call.timeout(…)`](Call::timeout) and its like before both.
+    /// This, [`soft_timeout`](Self::soft_timeout), [`retries`](Self::retries) and [`memory`](Self::memory) are defaults:
+    /// `#[task(timeout = "30s", retries = 2, memory = "512MiB")]` overrides the pool, and
+    /// [`call.timeout(…)`](Call::timeout) and the like override both.
     ///
     /// ```
     /// # use pool_runtime::{Pool, Result, enter, task};
@@ -152,7 +144,7 @@ impl PoolBuilder {
     ///     assert_eq!(pool.apply(sleep::call(1))?, 1);
     ///     let error = pool.apply(sleep::call(60_000)).unwrap_err();
     ///     assert!(error.is_timeout());
-    ///     // This one has its own limit.
+    ///     // This call has its own limit.
     ///     assert_eq!(pool.apply(sleep::call(300).timeout(Duration::MAX))?, 300);
     ///     Ok(())
     /// }
@@ -162,51 +154,46 @@ impl PoolBuilder {
         self
     }
 
-    /// After how long a call is told to come to an end:
-    /// [`current_job().is_cancelled()`](crate::CurrentJob::is_cancelled) turns true. One that is not shorter than the
-    /// time-out means nothing. A task that makes progress can ask for more time, with
-    /// [`extend_deadline`](crate::CurrentJob::extend_deadline). One that goes on is killed by its
-    /// [`timeout`](Self::timeout), if there is one.
+    /// After how long a call is asked to stop: [`current_job().is_cancelled()`](crate::CurrentJob::is_cancelled) turns
+    /// true. It must be shorter than the [`timeout`](Self::timeout), which kills a call that goes on. A task that makes
+    /// progress can ask for more time with [`extend_deadline`](crate::CurrentJob::extend_deadline).
     pub fn soft_timeout(mut self, limit: Duration) -> Self {
         self.wish.soft_timeout = Some(limit);
         self
     }
 
-    /// How often a call may be tried again after its worker was lost, or killed because the call took too long. It must
-    /// then do no harm to run it twice. A call that returned an error, panicked, or used too much memory is not tried
-    /// again.
+    /// How often a call is retried after its worker was lost, or killed because the call took too long. It must be safe
+    /// to run twice. A call that returned an error, panicked, or used too much memory is not retried.
     pub fn retries(mut self, retries: u32) -> Self {
         self.wish.retries = Some(retries);
         self
     }
 
-    /// How long a call waits before it is [tried again](Self::retries) the first time; then twice as long each time, up
-    /// to 30 s.
+    /// How long a call waits before its first [retry](Self::retries); then twice as long each time, up to 30 s.
     pub fn retry_delay(mut self, delay: Duration) -> Self {
-        self.retry_delay = delay;
+        self.limits.retry_delay = nanos(delay);
         self
     }
 
-    /// How many bytes of memory a worker may have while it runs a call: then it is killed and replaced, and the job
-    /// fails with an error that [`is_out_of_memory`](Error::is_out_of_memory) and has the figure.
+    /// How many bytes of memory a worker may use while it runs a call. Beyond that, the worker is killed and replaced,
+    /// and the job fails with an error that [`is_out_of_memory`](Error::is_out_of_memory).
     ///
-    /// It is the worker as a whole that is looked at: what calls before this one and the initializer have left there
-    /// counts, too, so that a limit should be well above that; [`max_memory_per_child`](Self::max_memory_per_child)
-    /// keeps it small. What counts is memory in use that is the worker's own: not what it shares with others, such as
-    /// the program itself, arguments in shared memory and [`Shared`](crate::Shared) slices, nor what was allocated and
-    /// never touched. It is looked at some hundred times a second, less often with more than 40 workers: a call can
-    /// have more for a moment. A limit without such a moment, which counts what is allocated, is that of a sandbox.
+    /// The limit is for the whole worker, including what earlier calls and the initializer have left in memory, so it
+    /// should be well above that; [`max_memory_per_child`](Self::max_memory_per_child) keeps it small. Only private
+    /// memory in use counts: not the program itself, arguments in shared memory or [`Shared`](crate::Shared) slices, nor
+    /// memory that was never touched. It is sampled about 100 times a second, less often with more than 40 workers, so a
+    /// call can exceed it briefly. For a hard limit, which counts allocated memory, use
+    /// [`Sandbox::memory`](crate::Sandbox::memory).
     pub fn memory(mut self, bytes: u64) -> Self {
         self.wish.memory = Some(bytes);
         self
     }
 
-    /// A call that each worker makes once, before all others. What it returns is the worker's state: it stays there,
-    /// and tasks with a `#[state]` parameter use it.
+    /// A call that each worker makes once, before all others. It returns the worker's state, which tasks with a
+    /// `#[state]` parameter use.
     ///
-    /// It may take as long as it likes, unless it is given a [`timeout`](Call::timeout).
-    ///
-    /// If a task with a `#[state]` parameter panics, the state may be broken: the worker is replaced by a new one.
+    /// It has no time limit, unless it is given a [`timeout`](Call::timeout). If a task with a `#[state]` parameter
+    /// panics, the state may be corrupt, so the worker is replaced.
     ///
     /// ```
     /// # use pool_runtime::{Pool, Result, enter, task};
@@ -238,8 +225,8 @@ impl PoolBuilder {
 
     surroundings!("the workers", "start");
 
-    /// Gives each worker its own environment, directory, processors or priority. `choose` is given the worker's place
-    /// in the pool, from 0, and what is chosen for all; a worker that replaces another has its place.
+    /// Gives each worker its own environment, directory, processors or priority. `choose` gets the worker's seat in the
+    /// pool, counted from 0, and the options of all workers. A worker that replaces another has its seat.
     ///
     /// ```
     /// # use pool_runtime::{Pool, Result, enter, task};
@@ -267,32 +254,31 @@ impl PoolBuilder {
         self
     }
 
-    /// When a worker that could not be started is started again, and when that is given up.
+    /// When a worker that could not be started is tried again, and when the pool gives up.
     pub fn restarts(mut self, policy: RestartPolicy) -> Self {
         self.restarts = policy;
         self
     }
 
-    /// How long a new process may take until it has become a worker. Its initializer may take longer.
+    /// How long a new process may take to become a worker, not counting its initializer.
     pub fn start_timeout(mut self, timeout: Duration) -> Self {
         self.start_timeout = timeout;
         self
     }
 
-    /// The file to start as a worker, in place of this program's: a copy of it, say, or a wrapper that executes it.
-    /// What comes to life there must be this very build.
+    /// The file to start as a worker: a copy of this program, or a wrapper that executes it. It must be the same build.
     pub fn executable(mut self, path: impl Into<PathBuf>) -> Self {
         self.executable = Some(path.into());
         self
     }
 
-    /// What the workers may do, their initializer included: which files, the network, how much memory.
+    /// What the workers and their initializer may access: files, the network, how much memory.
     ///
     /// ```
     /// # use pool_runtime::{Pool, Result, Sandbox, enter, task};
     /// #[task]
     /// fn decode(image: &[u8]) -> usize {
-    ///     // A parser in which there may be a hole: whoever gets in finds no file and no network.
+    ///     // If the parser is exploited, no file and no network is in reach.
     ///     image.len()
     /// }
     ///
@@ -314,33 +300,31 @@ impl PoolBuilder {
         self
     }
 
-    /// What runs the calls: worker processes, or, for tests and debuggers, this process.
+    /// What runs the calls: worker processes, or this process, for tests and debuggers.
     pub fn backend(mut self, backend: Backend) -> Self {
         self.backend = backend;
         self
     }
 
-    /// Whether what workers write to standard error passes through a pipe, so that the last of it is found in the
-    /// [`Dossier`](crate::Dossier) of a worker that died.
+    /// Whether the standard error of workers passes through a pipe, so that the [`Dossier`](crate::Dossier) of a dead
+    /// worker has its last lines.
     ///
-    /// It arrives at this process's standard error a moment later, so that a line may come behind one that this process
-    /// has printed after it, and whole lines stay whole. What nobody has read by then is lost where the program ends by
-    /// [`exit`](std::process::exit) or a signal, without dropping the pool. To a worker its standard error is
-    /// no terminal then: what would be coloured there is not. With `false`, workers have this process's own standard
-    /// error, and there is nothing of it in a dossier.
+    /// Whole lines then arrive at this process's standard error a moment later, perhaps after newer lines of this
+    /// process. If the program ends by [`exit`](std::process::exit) or a signal, without dropping the pool, unread output
+    /// is lost. The pipe is no terminal, so workers print no colours. With `false`, workers inherit standard error, and
+    /// dossiers have nothing of it.
     pub fn capture_stderr(mut self, capture: bool) -> Self {
         self.capture_stderr = capture;
         self
     }
 
-    /// For each call that is lost with its worker, writes a file into this directory: all that the
-    /// [`Dossier`](crate::Dossier) has to say, and the call with its arguments, so that it can be run again, under a
-    /// debugger if need be.
+    /// Writes a file into this directory for each call that is lost with its worker: the report of its
+    /// [`Dossier`](crate::Dossier), and the call with its arguments, so that it can be run again, even in a debugger.
     ///
-    /// The directory is made if it is not there, for its owner alone, and so are the files: whatever was in the
-    /// arguments is in them, and in [`Shared`](crate::Shared) slices of which they speak. A file that cannot be written
-    /// is a warning in the log, and no more than 1000 are written by one pool, with no more than 1 GiB of arguments in
-    /// all: then a file has the report alone. There is none for a call that had not begun.
+    /// The directory is created if it does not exist. Only its owner can read it and the files, which have all arguments
+    /// and the [`Shared`](crate::Shared) slices that they refer to. A file that cannot be written is a warning in the
+    /// log. A pool writes at most 1000 files, with at most 1 GiB of arguments; beyond that, a file has the report alone.
+    /// A call that had not begun gets no file.
     ///
     /// `POOL_REPLAY=file program` runs the call of a file again, in one process: see the
     /// [guide](crate::guide::deaths).
@@ -368,4 +352,8 @@ impl PoolBuilder {
         self.dossiers = Some(dir.into());
         self
     }
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -1,4 +1,4 @@
-//! What a pool hands to the [keeper](DossierKeeper) of dossiers when a call was lost with its worker.
+//! Hands a call that was lost with its worker to the [keeper](DossierKeeper) of dossiers.
 
 use crate::dossier::Dossier;
 use crate::dossier::file::{LostCall, Recorded};
@@ -12,9 +12,9 @@ use crate::task::TaskInfo;
 use crate::{identity, registry};
 use std::sync::Arc;
 
-/// Keeps the call, if it was lost with its worker, and notes the file in the error.
+/// Keeps the call if it was lost with its worker. The error's dossier then names the file.
 pub(super) fn keep(keeper: &DossierKeeper, inner: &Inner, work: &dyn Submission, index: u32, error: &mut Error) {
-    // One that never began to run is not to blame, and there is nothing to look for in it.
+    // A call that had not begun is not to blame.
     let began = |dossier: &&mut Dossier| dossier.call.is_some() && dossier.time.is_some();
     let (Some(dossier), Some(info)) = (error.dossier_mut().filter(began), registry::find(work.task())) else { return };
     let mut arguments = Vec::new();
@@ -24,7 +24,7 @@ pub(super) fn keep(keeper: &DossierKeeper, inner: &Inner, work: &dyn Submission,
         arguments.extend_from_slice(only.unwrap_or_default());
     });
     let mut regions: Vec<Arc<Region>> = Vec::new();
-    // Those of all calls that were submitted together: what this one speaks of is in its bytes.
+    // The submission has the regions of all its calls; the bytes of this one have the numbers of its own.
     work.with_regions(&mut |all| regions.extend(all.iter().filter(|region| speaks(&arguments, region)).cloned()));
     let initializer = inner.initializer.as_ref().and_then(|prelude| {
         let call = &prelude.call;
@@ -48,7 +48,7 @@ pub(super) fn keep(keeper: &DossierKeeper, inner: &Inner, work: &dyn Submission,
     keeper.keep(&inner.name, call, dossier);
 }
 
-/// Do these bytes speak of the region? If so, its number is somewhere in them.
+/// Whether these bytes may refer to the region: its number is somewhere in them.
 fn speaks(arguments: &[u8], region: &Region) -> bool {
     let id = region.id().to_le_bytes();
     arguments.windows(id.len()).any(|bytes| bytes == id)

@@ -1,31 +1,31 @@
-//! What is done about what the dispatcher decides: the one place that knows all [effects](Effect), and what a user is
-//! told of a call that has failed.
+//! Carries out what the dispatcher decides: the only place that matches all [effects](Effect). It also makes the error of
+//! a failed call.
 
 use crate::dossier::Dossier;
 use crate::error::{Error, Kind};
-use crate::peer::{Answer, Glance, Sent};
+use crate::peer::{Answer, Glance, Peer, Sent};
 use crate::pool::dispatcher::{
     AfterStarts, CallFailure, CallLoss, Dispatcher, Effect, Ended, Excess, How, Observation, Time, Why,
 };
 use crate::pool::dossiers;
 use crate::pool::inner::{Core, Inner};
 use crate::pool::station::Station;
-use crate::pool::submission::{CallsFrame, Submission};
+use crate::pool::submission::{CallsFrame, Outcome, Submission};
 use crate::sync::lock;
 use std::collections::VecDeque;
 use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
-/// What is left to do once the core is unlocked.
+/// What is left to do after the core is unlocked.
 #[derive(Default)]
 pub(super) struct Todo {
     effects: VecDeque<Effect<dyn Submission>>,
-    /// Those with something to send.
+    /// Their peers have frames to send.
     unflushed: Vec<Arc<Station>>,
 }
 
 impl Inner {
-    /// Brings an event to the dispatcher, and carries out what it decides.
+    /// Tells the dispatcher an event, and carries out what it decides.
     pub(super) fn tell<R>(&self, event: impl FnOnce(&mut Dispatcher<dyn Submission>, Time) -> R) -> R {
         self.tell_core(|core, now| event(&mut core.dispatcher, now))
     }
@@ -36,8 +36,8 @@ impl Inner {
         told
     }
 
-    /// Lets the dispatcher decide. What is to be sent is put into the peers' hands while the core is locked, so that it
-    /// leaves in the order in which the dispatcher numbered the calls.
+    /// Tells the dispatcher an event. Frames are handed to the peers while the core is locked, so that they leave in the
+    /// order in which the dispatcher numbered the calls.
     #[must_use]
     pub(super) fn decide<R>(&self, event: impl FnOnce(&mut Core, Time) -> R) -> (R, Todo) {
         let mut core = lock(&self.core);
@@ -45,7 +45,7 @@ impl Inner {
         (told, self.settle(core))
     }
 
-    /// What was decided while the core was locked: does what has to be done before it is unlocked.
+    /// Carries out those effects that need the core locked, and unlocks it.
     #[must_use]
     pub(super) fn settle(&self, mut core: MutexGuard<'_, Core>) -> Todo {
         let mut todo = Todo::default();
@@ -56,7 +56,7 @@ impl Inner {
                 other => todo.effects.push_back(other),
             }
         }
-        // Whoever waits for the end, or for a seat to be filled, is told of each step of it.
+        // Threads may wait for the pool's end, or for a seat to open.
         let is_over = core.dispatcher.is_over();
         let phase = (is_over, if is_over { core.dispatcher.open_seats() } else { self.seats });
         if std::mem::replace(&mut core.phase, phase) != phase {
@@ -93,7 +93,7 @@ impl Inner {
         match sent {
             Sent::Done => {}
             Sent::Unflushed => todo.unflushed.push(station),
-            // Its attendant finds out why.
+            // The attendant finds out why.
             Sent::Corrupt => station.peer.kill(),
         }
     }
@@ -108,60 +108,42 @@ impl Inner {
                 tracing::warn!("a worker is given up after {tries} starts that failed, the last one so: {error}");
             }
             AfterStarts::GiveUpPool if self.single => core.failure = Some(error),
-            AfterStarts::GiveUpPool => {
-                let reason = match tries {
-                    1 => error.to_string(),
-                    tries => format!("{error} ({tries} tries)"),
-                };
-                core.failure = Some(Error::new(Kind::PoolFailed { reason, cause: Some(Box::new(error)) }));
-            }
+            AfterStarts::GiveUpPool => core.failure = Some(Error::pool_failed(tries, error)),
         }
     }
 
-    /// Does what was left to do.
     pub(super) fn carry_out(&self, mut todo: Todo) {
-        // Last, as it wakes others, and may run an executor's code: the workers do not wait for that.
+        // Told last, as that wakes threads and may run code of an async runtime, for which no worker must wait.
         let mut ended = Vec::new();
         loop {
             while let Some(effect) = todo.effects.pop_front() {
-                let more = match effect {
-                    Effect::Ended(end) => {
-                        ended.push(end);
-                        continue;
-                    }
-                    Effect::TakeBack { seat, epoch, generation } => self.ask(
-                        seat,
-                        epoch,
-                        |station| station.peer.take_back(generation),
-                        |core, glance, now| {
+                match effect {
+                    Effect::Ended(end) => ended.push(end),
+                    Effect::TakeBack { seat, epoch, generation } => {
+                        let question = |peer: &Peer| peer.take_back(generation);
+                        self.ask((seat, epoch), &mut todo, question, |core, glance, now| {
                             let extended = glance.extended.saturating_sub(self.began);
                             core.dispatcher.extended(seat, epoch, glance.claimed, extended, now);
                             core.dispatcher.taken_back(seat, epoch, glance.claimed, now);
-                        },
-                    ),
-                    Effect::Look { seat, epoch, memory } => self.ask(
-                        seat,
-                        epoch,
-                        |station| station.peer.look(memory),
-                        |core, glance, now| core.dispatcher.seen(seat, epoch, self.observation(glance), now),
-                    ),
+                        });
+                    }
+                    Effect::Look { seat, epoch, memory } => {
+                        let question = |peer: &Peer| peer.look(memory);
+                        self.ask((seat, epoch), &mut todo, question, |core, glance, now| {
+                            core.dispatcher.seen(seat, epoch, self.observation(glance), now);
+                        });
+                    }
                     Effect::Kill { seat, epoch } => {
-                        if let Some(station) = self.station(seat, epoch) {
-                            station.peer.kill();
-                        }
-                        continue;
+                        self.station(seat, epoch).inspect(|station| station.peer.kill());
                     }
                     Effect::Hold { seat, epoch, work } => {
                         if let Some(station) = self.station(seat, epoch) {
                             work.with_regions(&mut |regions| station.hold(regions));
                         }
-                        continue;
                     }
                     // Done while the core was locked.
-                    Effect::Send { .. } | Effect::Stop { .. } | Effect::StartsFailed { .. } => continue,
-                };
-                todo.effects.extend(more.effects);
-                todo.unflushed.extend(more.unflushed);
+                    Effect::Send { .. } | Effect::Stop { .. } | Effect::StartsFailed { .. } => {}
+                }
             }
             let Some(station) = todo.unflushed.pop() else { break };
             station.peer.flush();
@@ -170,35 +152,35 @@ impl Inner {
             return;
         }
         for Ended { work, first, how, .. } in ended {
-            match how {
-                How::Failed(failure) => self.fail(&work, first, failure),
-                // Values are told where they are read.
-                How::Values { .. } => {}
+            // Values are told where reports are read.
+            if let How::Failed(failure) = how {
+                self.fail(&work, first, failure);
             }
         }
-        self.ended();
+        self.wake_leader();
     }
 
     fn station(&self, seat: usize, epoch: u32) -> Option<Arc<Station>> {
         lock(&self.core).station(seat, epoch).cloned()
     }
 
-    /// Asks a worker's peer something, and tells the dispatcher the answer.
+    /// Asks a peer a question, and tells the dispatcher the answer.
     fn ask(
         &self,
-        seat: usize,
-        epoch: u32,
-        question: impl FnOnce(&Station) -> Answer<Glance>,
+        (seat, epoch): (usize, u32),
+        todo: &mut Todo,
+        question: impl FnOnce(&Peer) -> Answer<Glance>,
         tell: impl FnOnce(&mut Core, Glance, Time),
-    ) -> Todo {
-        let Some(station) = self.station(seat, epoch) else { return Todo::default() };
-        match question(&station) {
-            Answer::Now(glance) => self.decide(|core, now| tell(core, glance, now)).1,
-            Answer::Later => Todo::default(),
-            Answer::Corrupt => {
-                station.peer.kill();
-                Todo::default()
+    ) {
+        let Some(station) = self.station(seat, epoch) else { return };
+        match question(&station.peer) {
+            Answer::Now(glance) => {
+                let ((), more) = self.decide(|core, now| tell(core, glance, now));
+                todo.effects.extend(more.effects);
+                todo.unflushed.extend(more.unflushed);
             }
+            Answer::Later => {}
+            Answer::Corrupt => station.peer.kill(),
         }
     }
 
@@ -208,16 +190,15 @@ impl Inner {
         Observation { claimed, started: time(started), extended: time(extended), memory }
     }
 
-    /// Tells whoever waits for a call that it has failed.
+    /// Tells a submission that one of its calls has failed.
     pub(super) fn fail(&self, work: &Arc<dyn Submission>, index: u32, failure: CallFailure) {
         let mut error = self.error_of(failure).of_task(work.task());
         if let Some(keeper) = &self.keeper {
             dossiers::keep(keeper, self, &**work, index, &mut error);
         }
-        work.fail(index, error);
+        work.end(index, Outcome::Failed(error));
     }
 
-    /// What the user of a call is told that has failed.
     fn error_of(&self, failure: CallFailure) -> Error {
         let error = match failure.why {
             Why::Reported(failed) => failed.into(),
@@ -234,12 +215,5 @@ impl Inner {
             }
         };
         error.with_ran(failure.ran).with_attempts(failure.attempts)
-    }
-
-    /// Calls have ended: if whoever waits for one of them listens, they listen in vain.
-    pub(super) fn ended(&self) {
-        if self.listener.is_some() {
-            self.wake_leader();
-        }
     }
 }

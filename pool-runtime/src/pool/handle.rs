@@ -1,12 +1,10 @@
-//! The pool's handle, as users hold it.
+//! The handle of a pool, as users hold it.
 
 use crate::error::{Error, Result};
-use crate::job::{Job, Origin, Raw, Slot, Tickets};
+use crate::job::{Job, Origin, Raw, Slot, Tickets, decode_one};
 use crate::pool::builder::PoolBuilder;
-use crate::pool::dispatcher::Counts;
-use crate::pool::imap::Imap;
+use crate::pool::dispatcher::{Counts, Dispatcher};
 use crate::pool::inner::Inner;
-use crate::pool::map;
 use crate::pool::station::Station;
 use crate::sync::lock;
 use crate::task::TaskCall;
@@ -15,9 +13,9 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-/// Workers: processes of this program that run the calls given to them.
+/// A pool of workers: processes of this program that run calls.
 ///
-/// All methods take `&self`; a pool can be shared between threads. Dropping it terminates it.
+/// All methods take `&self`, so threads can share a pool. Dropping it terminates it.
 ///
 /// ```
 /// # use pool_runtime::{Pool, Result, enter, task};
@@ -43,15 +41,15 @@ pub struct Pool {
     pub(super) threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
-/// What a worker is doing.
+/// The state of a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum WorkerState {
-    /// Its process is on its way.
+    /// It is being started.
     Starting,
-    /// It waits for work.
+    /// It waits for calls.
     Idle,
-    /// It has work.
+    /// It has calls.
     Busy,
     /// It is about to end.
     Stopping,
@@ -63,13 +61,13 @@ pub enum WorkerState {
 pub struct WorkerInfo {
     /// Its process id.
     pub pid: u32,
-    /// What it is doing.
+    /// Its state.
     pub state: WorkerState,
-    /// How many calls were finished at its place in the pool, by it and by those before it.
+    /// How many calls have ended at its seat, including those of workers before it.
     pub jobs_done: u64,
 }
 
-/// How many calls are where, as [`Pool::stats`] counts them.
+/// Numbers of calls, as [`Pool::stats`] returns them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PoolStats {
@@ -82,6 +80,9 @@ pub struct PoolStats {
     /// Calls that ended with an error.
     pub failed: u64,
 }
+
+/// A thread that submits calls one by one reads reports once for so many.
+const HELP_EVERY: u64 = 32;
 
 impl Pool {
     /// A pool of `processes` workers.
@@ -102,101 +103,43 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// What became of the call; see [`Error`].
+    /// The failure of the call; see [`Error`].
     pub fn apply<C: TaskCall>(&self, call: C) -> Result<C::Output> {
         let call = call.into_raw();
         let task = call.task;
         let slot = self.inner.slot(call)?;
         self.inner.run(&slot).map_err(|error| error.of_task(task.name()))?;
         let origin = Origin { id: slot.job, task, tickets: Tickets::none() };
-        Job::one::<C::Task>(slot, self.inner.clone(), origin).get()
+        Job::new(slot, decode_one::<C::Task>, self.inner.clone(), origin).get()
     }
 
-    /// Submits a call, and returns at once. A call that cannot be submitted is a job that has failed.
+    /// Submits a call, and returns at once. If it cannot be submitted, the job has failed.
     pub fn apply_async<C: TaskCall>(&self, call: C) -> Job<C::Output> {
         let call = call.into_raw();
         let task = call.task;
-        let submitted = self.inner.slot(call).and_then(|slot| Ok((self.inner.submit(&slot)?, slot)));
-        let (slot, origin) = match submitted {
+        let submitted = self.inner.slot(call).and_then(|slot| Ok((self.inner.submit_all(slot.clone(), 1)?, slot)));
+        let (id, slot, tickets) = match submitted {
             Ok((ticket, slot)) => {
-                let origin = Origin { id: slot.job, task, tickets: Tickets::One(ticket) };
-                (slot, origin)
+                if slot.job.is_multiple_of(HELP_EVERY) {
+                    self.inner.help();
+                }
+                (slot.job, slot, Tickets::One(ticket))
             }
             Err(error) => {
                 let slot = Arc::new(Slot::default());
                 slot.finish(Raw::One(Err(error.of_task(task.name()))));
-                let id = self.inner.jobs.fetch_add(1, Ordering::Relaxed);
-                (slot, Origin { id, task, tickets: Tickets::none() })
+                (self.inner.jobs.fetch_add(1, Ordering::Relaxed), slot, Tickets::none())
             }
         };
-        Job::one::<C::Task>(slot, self.inner.clone(), origin)
+        Job::new(slot, decode_one::<C::Task>, self.inner.clone(), Origin { id, task, tickets })
     }
 
-    /// Makes a call of each input with `f`, here, runs them all, and waits for their results, which come in the order
-    /// of the inputs.
-    ///
-    /// `f` is `name::call` for a task with one parameter, or a closure that returns a call.
-    ///
-    /// # Errors
-    ///
-    /// The failure of the first input, in their order, whose call failed. The other calls run all the same.
-    ///
-    /// # Panics
-    ///
-    /// If `inputs` or `f` panics. Calls that wait are cancelled then.
-    pub fn map<I, F, C>(&self, f: F, inputs: I) -> Result<Vec<C::Output>>
-    where
-        I: IntoIterator,
-        F: FnMut(I::Item) -> C,
-        C: TaskCall,
-    {
-        map::map(&self.inner, f, inputs)
-    }
-
-    /// As [`map`](Self::map), but returns as soon as all inputs have been read. The job's result is that of `map`.
-    ///
-    /// # Panics
-    ///
-    /// If `inputs` or `f` panics. Calls that wait are cancelled then.
-    pub fn map_async<I, F, C>(&self, f: F, inputs: I) -> Job<Vec<C::Output>>
-    where
-        I: IntoIterator,
-        F: FnMut(I::Item) -> C,
-        C: TaskCall,
-    {
-        map::map_async(&self.inner, f, inputs)
-    }
-
-    /// An iterator over the results, in the order of the inputs. It reads `inputs` as results are taken, a little
-    /// ahead: an input without end works.
-    ///
-    /// An input or a closure that panics does so again when all results before it have been taken. What still waits
-    /// when the iterator is dropped is cancelled.
-    pub fn imap<I, F, C>(&self, f: F, inputs: I) -> Imap<'_, I::IntoIter, F, C>
-    where
-        I: IntoIterator,
-        F: FnMut(I::Item) -> C,
-        C: TaskCall,
-    {
-        Imap::new(&self.inner, f, inputs.into_iter(), true)
-    }
-
-    /// As [`imap`](Self::imap), but the results come in the order in which they are ready.
-    pub fn imap_unordered<I, F, C>(&self, f: F, inputs: I) -> Imap<'_, I::IntoIter, F, C>
-    where
-        I: IntoIterator,
-        F: FnMut(I::Item) -> C,
-        C: TaskCall,
-    {
-        Imap::new(&self.inner, f, inputs.into_iter(), false)
-    }
-
-    /// Takes no more work. What was submitted is finished; then the workers exit.
+    /// Takes no more calls. Submitted ones still run; then the workers exit.
     pub fn close(&self) {
         self.inner.tell(|dispatcher, _| dispatcher.close());
     }
 
-    /// Stops now: workers are killed, and jobs that have not ended end with an error that says so.
+    /// Kills all workers at once. Jobs that have not ended fail.
     pub fn terminate(&self) {
         self.inner.tell(|dispatcher, _| dispatcher.terminate());
     }
@@ -205,12 +148,12 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// The pool was neither closed nor terminated, and so would never end; or its workers could not start.
+    /// The pool was neither closed nor terminated, or its workers could not start.
     pub fn join(&self) -> Result<()> {
         if !lock(&self.inner.core).dispatcher.is_over() {
             return Err(Error::invalid("cannot join a pool that takes work: close or terminate it first"));
         }
-        let joined = self.inner.join();
+        let joined = self.inner.await_phase(Dispatcher::is_finished);
         self.join_threads();
         self.inner.source.leave();
         self.inner.callbacks.wait_idle();
@@ -219,7 +162,7 @@ impl Pool {
 
     fn join_threads(&self) {
         for thread in std::mem::take(&mut *lock(&self.threads)) {
-            // It runs no user code that could panic.
+            // These threads catch their panics.
             let _ = thread.join();
         }
         self.inner.source.finish();
@@ -230,25 +173,23 @@ impl Pool {
         self.inner.seats
     }
 
-    /// The workers whose processes exist just now.
+    /// The workers that exist at present.
     pub fn workers(&self) -> Vec<WorkerInfo> {
         let core = lock(&self.inner.core);
-        let dispatcher = &core.dispatcher;
-        let worker = |(seat, station): (usize, &Option<Arc<Station>>)| {
-            let station = station.as_ref()?;
-            let (ready, busy, jobs_done) = dispatcher.seat(seat);
+        let worker = |station: &Arc<Station>| {
+            let (ready, busy, jobs_done) = core.dispatcher.seat(station.seat);
             let state = match (ready, busy) {
                 (true, true) => WorkerState::Busy,
                 (true, false) => WorkerState::Idle,
-                (false, _) if dispatcher.is_starting(seat) => WorkerState::Starting,
+                (false, _) if core.dispatcher.is_starting(station.seat) => WorkerState::Starting,
                 (false, _) => WorkerState::Stopping,
             };
-            Some(WorkerInfo { pid: station.peer.pid(), state, jobs_done })
+            WorkerInfo { pid: station.peer.pid(), state, jobs_done }
         };
-        core.stations.iter().enumerate().filter_map(worker).collect()
+        core.stations.iter().flatten().map(worker).collect()
     }
 
-    /// How many calls are where.
+    /// How many calls wait, run, and have ended.
     pub fn stats(&self) -> PoolStats {
         let Counts { waiting, running, done, failed } = lock(&self.inner.core).dispatcher.counts();
         PoolStats { waiting, running, done, failed }

@@ -1,50 +1,60 @@
-//! The iterators `imap` and `imap_unordered`: they read their inputs a little ahead of the results that are taken.
+//! The iterators `imap` and `imap_unordered`, which read their inputs a little ahead of the results that are taken.
 
-use crate::error::{Error, Result};
-use crate::job::{Awaited, Home, decode_value};
+use crate::error::Result;
+use crate::job::{Awaited, Home, decode_value, sleep_until};
 use crate::memory::payload::Payload;
 use crate::panic;
-use crate::pool::batch::{BatchSink, Gatherer, Submitted, decode_of, task_of, withdraw};
+use crate::pool::batch::Gatherer;
+use crate::pool::handle::Pool;
 use crate::pool::inner::Inner;
-use crate::pool::submission::Submission;
-use crate::protocol::Values;
-use crate::sync::{lock, sleep_on};
-use crate::task::TaskCall;
+use crate::pool::submission::Outcome;
+use crate::sync::lock;
+use crate::task::{Task, TaskCall};
 use std::any::Any;
 use std::collections::VecDeque;
 use std::fmt;
+use std::iter::once;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::{Arc, Condvar, Mutex, Weak};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Instant;
 
-/// Results on their way to an iterator.
-#[derive(Default)]
+/// Results that were not taken yet.
 struct ImapResults {
+    ordered: bool,
     arrived: Mutex<Arrived>,
     changed: Condvar,
 }
 
 #[derive(Default)]
 struct Arrived {
-    /// In order of the inputs: what has arrived of those from `first` on. Else: just what has arrived.
+    /// Ordered: the results of the inputs from `first` on, with gaps. Unordered: what has arrived.
     results: VecDeque<Option<Result<Payload>>>,
     first: u64,
-    /// Somebody sleeps.
-    slept_for: bool,
+    sleepers: u32,
 }
 
-/// Where the results of a batch go in an iterator.
-struct ImapEnds {
-    results: Arc<ImapResults>,
-    first: u64,
-    ordered: bool,
+impl Arrived {
+    fn has_next(&self) -> bool {
+        matches!(self.results.front(), Some(Some(_)))
+    }
 }
 
 impl ImapResults {
-    fn put(&self, index: u64, ordered: bool, results: impl Iterator<Item = Result<Payload>>) {
+    fn end(&self, index: u64, outcome: Outcome<'_>) {
+        match outcome {
+            Outcome::Values(values) => {
+                self.put(index, values.payloads().map(|payload| Ok(Payload::copy(payload))));
+            }
+            Outcome::Large(payload) => self.put(index, once(Ok(payload))),
+            Outcome::Split(split) => self.put(index, once(Ok([&split.before, split.data.bytes()].concat().into()))),
+            Outcome::Failed(error) => self.put(index, once(Err(error))),
+        }
+    }
+
+    fn put(&self, index: u64, results: impl Iterator<Item = Result<Payload>>) {
         let mut arrived = lock(&self.arrived);
         for (index, result) in (index..).zip(results) {
-            if !ordered {
+            if !self.ordered {
                 arrived.results.push_back(Some(result));
                 continue;
             }
@@ -55,9 +65,9 @@ impl ImapResults {
             }
             arrived.results[position] = Some(result);
         }
-        let slept_for = arrived.slept_for;
+        let sleepers = arrived.sleepers;
         drop(arrived);
-        if slept_for {
+        if sleepers > 0 {
             self.changed.notify_one();
         }
     }
@@ -66,11 +76,9 @@ impl ImapResults {
     fn take(&self, inner: &Inner) -> Result<Payload> {
         loop {
             let mut arrived = lock(&self.arrived);
-            if let Some(Some(_)) = arrived.results.front() {
+            if let Some(result) = arrived.results.pop_front_if(|result| result.is_some()).flatten() {
                 arrived.first += 1;
-                if let Some(Some(result)) = arrived.results.pop_front() {
-                    return result;
-                }
+                return result;
             }
             drop(arrived);
             inner.wait(self, None);
@@ -80,35 +88,11 @@ impl ImapResults {
 
 impl Awaited for ImapResults {
     fn is_done(&self) -> bool {
-        matches!(lock(&self.arrived).results.front(), Some(Some(_)))
+        lock(&self.arrived).has_next()
     }
 
     fn sleep(&self, deadline: Option<Instant>) {
-        let mut arrived = lock(&self.arrived);
-        while !matches!(arrived.results.front(), Some(Some(_))) {
-            arrived.slept_for = true;
-            match sleep_on(&self.changed, arrived, deadline) {
-                Some(awake) => arrived = awake,
-                None => return,
-            }
-            // To tell somebody who is awake is a system call for nothing.
-            arrived.slept_for = false;
-        }
-    }
-}
-
-impl BatchSink for ImapEnds {
-    fn values(&self, first: u32, values: Values<'_>) {
-        let payloads = values.payloads().map(|payload| Ok(Payload::copy(payload)));
-        self.results.put(self.first + u64::from(first), self.ordered, payloads);
-    }
-
-    fn value(&self, index: u32, payload: &[&[u8]]) {
-        self.results.put(self.first + u64::from(index), self.ordered, std::iter::once(Ok(payload.concat().into())));
-    }
-
-    fn fail(&self, index: u32, error: Error) {
-        self.results.put(self.first + u64::from(index), self.ordered, std::iter::once(Err(error)));
+        sleep_until((&self.arrived, &self.changed), deadline, Arrived::has_next, |arrived| &mut arrived.sleepers);
     }
 }
 
@@ -131,39 +115,56 @@ impl BatchSink for ImapEnds {
 /// ```
 #[must_use = "nothing is submitted until results are taken"]
 pub struct Imap<'p, I, F, C: TaskCall> {
-    inner: &'p Arc<Inner>,
+    /// The first field, so that calls are cancelled before user code runs in `drop`.
+    gatherer: Gatherer<'p>,
     inputs: Option<I>,
     f: F,
-    ordered: bool,
     chunk_size: u32,
     look_ahead: usize,
-    gatherer: Gatherer,
     results: Arc<ImapResults>,
-    /// Of the batches that may not have ended; the sink of one that has is gone.
-    tickets: Vec<(u64, Weak<dyn Submission>)>,
     /// Inputs that were read.
     read: u64,
     /// Inputs whose calls were submitted, or failed before.
     submitted: u64,
     /// Results that were handed out.
     taken: u64,
-    /// What reading the inputs ended with, if that was a panic.
+    /// The panic of the inputs or of `f`.
     panicked: Option<Box<dyn Any + Send>>,
     call: std::marker::PhantomData<fn() -> C>,
 }
 
+impl Pool {
+    /// An iterator over the results, in the order of the inputs. It reads `inputs` a little ahead of the results that
+    /// are taken, so they may be infinite.
+    ///
+    /// A panic of `inputs` or `f` is resumed after all results before it. Dropping the iterator cancels waiting calls.
+    pub fn imap<I: IntoIterator, F: FnMut(I::Item) -> C, C: TaskCall>(
+        &self,
+        f: F,
+        inputs: I,
+    ) -> Imap<'_, I::IntoIter, F, C> {
+        Imap::new(&self.inner, f, inputs.into_iter(), true)
+    }
+
+    /// As [`imap`](Self::imap), but results come in the order in which they arrive.
+    pub fn imap_unordered<I: IntoIterator, F: FnMut(I::Item) -> C, C: TaskCall>(
+        &self,
+        f: F,
+        inputs: I,
+    ) -> Imap<'_, I::IntoIter, F, C> {
+        Imap::new(&self.inner, f, inputs.into_iter(), false)
+    }
+}
+
 impl<'p, I, F, C: TaskCall> Imap<'p, I, F, C> {
-    pub(super) fn new(inner: &'p Arc<Inner>, f: F, inputs: I, ordered: bool) -> Self {
+    fn new(inner: &'p Arc<Inner>, f: F, inputs: I, ordered: bool) -> Self {
         Self {
-            inner,
+            gatherer: Gatherer::of::<C>(inner),
             inputs: Some(inputs),
             f,
-            ordered,
             chunk_size: 1,
             look_ahead: 16 * inner.seats,
-            gatherer: Gatherer::new(task_of::<C>()),
-            results: Arc::new(ImapResults::default()),
-            tickets: Vec::new(),
+            results: Arc::new(ImapResults { ordered, arrived: Mutex::default(), changed: Condvar::new() }),
             read: 0,
             submitted: 0,
             taken: 0,
@@ -172,14 +173,13 @@ impl<'p, I, F, C: TaskCall> Imap<'p, I, F, C> {
         }
     }
 
-    /// How many inputs are submitted together; at least, and by default, 1. Small calls are sent together all the same.
+    /// How many inputs are submitted together; at least, and by default, 1. Small calls are sent together in any case.
     pub fn chunk_size(mut self, inputs: usize) -> Self {
         self.chunk_size = u32::try_from(inputs.max(1)).unwrap_or(u32::MAX);
         self
     }
 
-    /// How many inputs are read before the result of the first of them has been taken; at least 1. The default is 16
-    /// for each worker.
+    /// How many inputs are read ahead of the results that are taken; at least 1. The default is 16 for each worker.
     pub fn look_ahead(mut self, inputs: usize) -> Self {
         self.look_ahead = inputs.max(1);
         self
@@ -187,16 +187,16 @@ impl<'p, I, F, C: TaskCall> Imap<'p, I, F, C> {
 }
 
 impl<I: Iterator, F: FnMut(I::Item) -> C, C: TaskCall> Imap<'_, I, F, C> {
-    /// Reads inputs until enough are on their way.
+    /// Reads inputs up to the look-ahead.
     fn read_ahead(&mut self) {
         if self.read - self.taken >= self.look_ahead as u64 {
             return;
         }
-        let fit = self.inner.check(self.gatherer.task);
+        let fit = self.gatherer.inner.check(self.gatherer.task);
         while self.read - self.taken < self.look_ahead as u64 {
             let Some(inputs) = &mut self.inputs else { break };
             let f = &mut self.f;
-            // A panic in there is the user's, and its time has come when the results before it have been taken.
+            // A panic of the user's code is resumed when the results before it were taken.
             let (arguments, wish) =
                 match catch_unwind(AssertUnwindSafe(|| inputs.next().map(|input| f(input).into_raw()))) {
                     Ok(Some(call)) => (call.arguments.and_then(|arguments| fit.clone().map(|()| arguments)), call.wish),
@@ -216,44 +216,34 @@ impl<I: Iterator, F: FnMut(I::Item) -> C, C: TaskCall> Imap<'_, I, F, C> {
                     if self.gatherer.ends_before(&arguments, wish.as_deref()) {
                         self.submit();
                     }
-                    self.gatherer.set_wish(wish);
-                    if self.gatherer.push(arguments, self.chunk_size) {
+                    if self.gatherer.push(arguments, wish, self.chunk_size) {
                         self.submit();
                     }
                 }
                 Err(error) => {
                     self.submit();
-                    self.results.put(self.submitted, self.ordered, std::iter::once(Err(error)));
+                    self.results.end(self.submitted, Outcome::Failed(error));
                     self.submitted += 1;
                 }
             }
         }
-        // What is no whole chunk goes when nothing else is to come, or is under way.
+        // An incomplete chunk is submitted if no other input follows, or no call is in flight.
         if self.inputs.is_none() || self.submitted == self.taken {
             self.submit();
         }
     }
 
     fn submit(&mut self) {
-        if self.gatherer.arguments.is_empty() {
-            return;
+        // No more than the look-ahead are in flight: an endless input must not make an endless list.
+        if self.gatherer.submitted.len() / 2 >= self.look_ahead {
+            self.gatherer.submitted.retain(|(_, batch)| batch.strong_count() > 0);
         }
-        let inner = self.inner;
-        let batch = self.gatherer.take(inner);
-        let length = batch.len();
-        let ends = ImapEnds { results: self.results.clone(), first: self.submitted, ordered: self.ordered };
-        let submission: Arc<dyn Submission> = Arc::new(Submitted { batch, ends });
-        self.submitted += u64::from(length);
-        match inner.submit_all(submission.clone(), length) {
-            Ok(ticket) => {
-                // No more than the look-ahead are under way: an endless input must not leave an endless list.
-                if self.tickets.len() / 2 >= self.look_ahead {
-                    self.tickets.retain(|(_, sink)| sink.strong_count() > 0);
-                }
-                self.tickets.push((ticket, Arc::downgrade(&submission)));
-            }
-            Err(error) => (0..length).for_each(|index| submission.fail(index, error.clone())),
-        }
+        let (results, begin) = (&self.results, self.submitted);
+        self.gatherer.submit(|arguments, _| {
+            self.submitted += u64::from(arguments.len());
+            let results = results.clone();
+            move |first: u32, outcome: Outcome<'_>| results.end(begin + u64::from(first), outcome)
+        });
     }
 }
 
@@ -268,24 +258,16 @@ impl<I: Iterator, F: FnMut(I::Item) -> C, C: TaskCall> Iterator for Imap<'_, I, 
             }
             return None;
         }
-        let result = self.results.take(self.inner);
+        let result = self.results.take(self.gatherer.inner);
         self.taken += 1;
         let task = self.gatherer.task.name();
-        Some(result.and_then(|bytes| decode_value(decode_of::<C>(), task, &bytes)))
+        Some(result.and_then(|bytes| decode_value(<C::Task as Task>::decode, task, &bytes)))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        let under_way = (self.read - self.taken) as usize;
-        match self.inputs.as_ref().map(Iterator::size_hint) {
-            None => (under_way, Some(under_way)),
-            Some((_, most)) => (under_way, most.and_then(|most| most.checked_add(under_way))),
-        }
-    }
-}
-
-impl<I, F, C: TaskCall> Drop for Imap<'_, I, F, C> {
-    fn drop(&mut self) {
-        withdraw(self.inner, self.tickets.drain(..).map(|(ticket, _)| ticket));
+        let read = (self.read - self.taken) as usize;
+        let most = self.inputs.as_ref().map_or(Some(0), |inputs| inputs.size_hint().1);
+        (read, most.and_then(|most| most.checked_add(read)))
     }
 }
 

@@ -1,4 +1,4 @@
-//! The pool: the handle that users hold, and what its threads share.
+//! The pool: its handle, and what its threads share.
 //!
 //! ```text
 //!  any user's thread                                                        worker process
@@ -11,16 +11,16 @@
 //!
 //! | file | |
 //! |---|---|
-//! | [`handle`] | `Pool`, as users hold it; [`builder`] its options, [`build`] how it is made, [`backend`] what runs calls |
-//! | [`inner`] | what the threads share; the one lock; the ways in |
+//! | [`handle`] | `Pool`; its options ([`builder`]), how it is made ([`build`]), what runs its calls ([`backend`]) |
+//! | [`map`], [`imap`] | `Pool`'s methods for many inputs |
+//! | [`inner`] | what the threads share, behind one lock; the entry points for calls |
 //! | [`dispatcher`] | decides, as a state machine without I/O |
-//! | [`effects`] | does what was decided |
-//! | [`reports`] | what workers say, on its way to the dispatcher and to those who wait |
-//! | [`listener`] | the one that hears all workers: a caller that waits, or the collector's thread |
+//! | [`effects`] | carries out what was decided |
+//! | [`reports`] | brings reports to the dispatcher and to submissions |
+//! | [`listener`] | reads from all workers: a caller that waits, or the collector's thread |
 //! | [`attendant`] | the thread of each seat: starts its worker, waits for its end, replaces it |
 //! | [`submission`], [`batch`] | calls that were submitted together |
-//! | [`map`], [`imap`] | many inputs to calls, and their results back |
-//! | [`clock`], [`inline`], [`station`], [`dossiers`] | the time; calls that run at once; who sits where; lost calls |
+//! | [`clock`], [`inline`], [`station`], [`dossiers`] | time; calls that run at once; the worker at a seat; lost calls |
 
 mod attendant;
 mod backend;

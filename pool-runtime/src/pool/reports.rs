@@ -1,16 +1,18 @@
-//! What workers say: told to the dispatcher, and how calls have ended to those who wait.
+//! Brings the reports of workers to the dispatcher, and the ends of calls to their submissions.
 
 use crate::memory::Split;
 use crate::memory::payload::Payload;
 use crate::peer::Sink;
 use crate::pool::dispatcher::{Ended, How, Report};
+use crate::pool::effects::Todo;
 use crate::pool::inner::{Core, Inner};
 use crate::pool::station::Station;
-use crate::pool::submission::Submission;
+use crate::pool::submission::{Outcome, Submission};
 use crate::protocol::{Failure, Record, RecordReader, Values};
 use crate::sync::lock;
+use std::sync::MutexGuard;
 
-/// From this size on, a result is not copied out of the stream that it came in.
+/// A result of at least this size takes over the buffer of the stream.
 const LARGE: usize = 1 << 16;
 
 /// The reports of one worker on their way into the pool.
@@ -19,7 +21,7 @@ pub(super) struct Heard<'p> {
     pub(super) station: &'p Station,
 }
 
-/// Tells those who wait how their calls have ended, in the order in which they did: `runs` has the values.
+/// Tells submissions how their calls have ended, in the order in which they did; `runs` has the values.
 fn tell_ends(inner: &Inner, ended: Vec<Ended<dyn Submission>>, runs: &[Values<'_>]) {
     let mut runs = runs.iter().copied();
     let mut run = runs.next();
@@ -31,17 +33,17 @@ fn tell_ends(inner: &Inner, ended: Vec<Ended<dyn Submission>>, runs: &[Values<'_
             }
             How::Values { number } => number,
         };
-        // Some values may be of no interest to anybody.
+        // Nothing waits for the values of calls that had ended before.
         while run.is_some_and(|run| number.wrapping_sub(run.first()) >= run.count()) {
             run = runs.next();
         }
         let Some(run) = &mut run else { return };
         run.skip_to(number);
-        work.values(first, run.take(count));
+        work.end(first, Outcome::Values(run.take(count)));
     }
 }
 
-/// A worker could not read the arguments of a call: maybe it could not take the memory that they speak of.
+/// A worker could not read the arguments of a call: it may have failed to map the regions that they refer to.
 fn not_taken(core: &Core, station: &Station, number: u32) {
     let mut flights = core.dispatcher.flights(station.seat, number, number.wrapping_add(u32::MAX / 4));
     let Some(failed) = flights.next() else { return };
@@ -51,7 +53,6 @@ fn not_taken(core: &Core, station: &Station, number: u32) {
 }
 
 impl Sink for Heard<'_> {
-    /// A large value takes its bytes out of the stream.
     fn records(&mut self, stream: &mut Vec<u8>) -> Result<usize, String> {
         let (seat, epoch) = (self.station.seat, self.station.epoch);
         let mut reader = RecordReader::new(stream);
@@ -59,53 +60,49 @@ impl Sink for Heard<'_> {
         let mut core = lock(&self.inner.core);
         // Where the latest values begin in the stream.
         let mut begin = 0;
+        let corrupt = Err("sent a report that makes no sense");
         let told = loop {
             let at = reader.position();
-            let told = match reader.next() {
+            let report = match reader.next() {
                 Ok(Some(Record::Values(values))) => {
                     begin = at;
                     runs.push(values);
-                    let report = Report { first: values.first(), count: values.count(), failed: None };
-                    core.dispatcher.reported(seat, epoch, report, &mut ended)
+                    Report { first: values.first(), count: values.count(), failed: None }
                 }
                 Ok(Some(Record::Failed { number, failed })) => {
                     if matches!(failed.failure, Failure::Decode(_)) {
                         not_taken(&core, self.station, number);
                     }
-                    let report = Report { first: number, count: 1, failed: Some(failed) };
-                    core.dispatcher.reported(seat, epoch, report, &mut ended)
+                    Report { first: number, count: 1, failed: Some(failed) }
                 }
                 Ok(Some(Record::Time { calls, nanos })) => {
                     core.dispatcher.timed(seat, calls, nanos);
-                    Ok(())
+                    continue;
                 }
-                // However long the next one says to be, somebody has to be waiting for it.
+                // Room is made for a large record only if its call is in flight.
                 Ok(None) => match reader.unfinished() {
                     Ok(Some(record)) => break core.dispatcher.begins(seat, epoch, record.number),
                     Ok(None) => break Ok(()),
-                    Err(_) => Err("sent a report that makes no sense"),
+                    Err(_) => break corrupt,
                 },
-                Err(_) => Err("sent a report that makes no sense"),
+                Err(_) => break corrupt,
             };
+            let told = core.dispatcher.reported(seat, epoch, report, &mut ended);
             if told.is_err() {
                 break told;
             }
         };
         let whole = reader.position();
-        let now = self.inner.now();
-        core.dispatcher.progressed(seat, epoch, now);
-        self.may_be_through(&core);
-        let todo = self.inner.settle(core);
+        let todo = self.settle(core);
         let any = !ended.is_empty();
         let whole = match (&ended[..], &runs[..]) {
-            // It need not be copied once more.
             ([Ended { how: How::Values { .. }, first, .. }], [only])
                 if begin == 0 && only.count() == 1 && only.size() >= LARGE =>
             {
                 let (first, payload, size) = (*first, only.payload_range(), only.size());
                 let rest = stream.split_off(size.min(stream.len()));
                 let record = std::mem::replace(stream, rest);
-                ended[0].work.large_value(first, Payload::part(record, payload));
+                ended[0].work.end(first, Outcome::Large(Payload::part(record, payload)));
                 whole - size
             }
             _ => {
@@ -115,40 +112,40 @@ impl Sink for Heard<'_> {
         };
         self.inner.carry_out(todo);
         if any {
-            self.inner.ended();
+            self.inner.wake_leader();
         }
         told.map(|()| whole).map_err(str::to_owned)
     }
 
     fn split(&mut self, number: u32, split: Split) -> Result<(), String> {
-        let (seat, epoch) = (self.station.seat, self.station.epoch);
         let mut ended = Vec::new();
         let mut core = lock(&self.inner.core);
         let report = Report { first: number, count: 1, failed: None };
-        let told = core.dispatcher.reported(seat, epoch, report, &mut ended);
-        let now = self.inner.now();
-        core.dispatcher.progressed(seat, epoch, now);
-        self.may_be_through(&core);
-        let todo = self.inner.settle(core);
+        let told = core.dispatcher.reported(self.station.seat, self.station.epoch, report, &mut ended);
+        let todo = self.settle(core);
         match ended.pop() {
-            Some(Ended { work, first, how: How::Values { .. }, .. }) => work.split_value(first, split),
+            Some(Ended { work, first, how: How::Values { .. }, .. }) => work.end(first, Outcome::Split(split)),
             Some(Ended { work, first, how: How::Failed(failure), .. }) => self.inner.fail(&work, first, failure),
             None => {}
         }
         self.inner.carry_out(todo);
-        self.inner.ended();
+        self.inner.wake_leader();
         told.map_err(str::to_owned)
     }
 }
 
 impl Heard<'_> {
-    /// A worker that has nothing to do is not listened to.
-    fn may_be_through(&self, core: &Core) {
+    /// What follows a report while the core is locked.
+    fn settle(&self, mut core: MutexGuard<'_, Core>) -> Todo {
+        let (seat, epoch) = (self.station.seat, self.station.epoch);
+        core.dispatcher.progressed(seat, epoch, self.inner.now());
+        // Nobody listens to an idle worker.
         if let Some(listener) = &self.inner.listener
-            && core.station(self.station.seat, self.station.epoch).is_some()
-            && !core.dispatcher.is_busy(self.station.seat)
+            && core.station(seat, epoch).is_some()
+            && !core.dispatcher.is_busy(seat)
         {
             listener.is_through(self.station);
         }
+        self.inner.settle(core)
     }
 }

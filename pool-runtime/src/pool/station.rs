@@ -1,4 +1,4 @@
-//! What leads to the worker at a seat.
+//! The worker at a seat.
 
 use crate::memory::region::Region;
 use crate::peer::Peer;
@@ -10,8 +10,7 @@ pub(crate) struct Station {
     pub(super) seat: usize,
     pub(super) epoch: u32,
     pub(super) peer: Peer,
-    /// What calls lend the worker that it may still run, though they have ended. It goes with the station, when the
-    /// worker is gone.
+    /// Regions of calls that have ended here, but may still run in the worker. Freed with the station, after its death.
     held: Mutex<Vec<Arc<Region>>>,
 }
 
@@ -20,7 +19,6 @@ impl Station {
         Arc::new(Self { seat, epoch, peer, held: Mutex::default() })
     }
 
-    /// Keeps these as long as the worker may be there.
     pub(super) fn hold(&self, regions: &[Arc<Region>]) {
         lock(&self.held).extend_from_slice(regions);
     }

@@ -1,4 +1,4 @@
-//! Calls that were submitted together, as the pool sees them: what they are made of, and whom to tell how they end.
+//! Calls that were submitted together: their arguments, and who is told how they ended.
 
 use crate::error::Error;
 use crate::job::{Raw, Slot};
@@ -9,32 +9,35 @@ use crate::memory::region::Region;
 use crate::policy::Policy;
 use crate::pool::dispatcher::{Dispatcher, Flight, Work};
 use crate::protocol::{CALLS_HEAD, CallsWriter, Values, WriteFrame, chunk_overhead};
+use crate::task::TaskInfo;
 use crate::transport::Append;
 use std::ops::Range;
 use std::sync::Arc;
 
 pub(crate) trait Submission: Work + Send + Sync {
-    /// Shows the arguments of some of them.
     fn with_arguments(&self, calls: Range<u32>, see: &mut dyn FnMut(PackedSlice<'_>));
 
-    /// Shows the shared memory of which the arguments speak, if they do.
+    /// Shows the regions that the arguments refer to, if they do.
     fn with_regions(&self, see: &mut dyn FnMut(&[Arc<Region>]));
 
-    /// Calls have ended with these values; the first is that of the call of this index.
-    fn values(&self, first: u32, values: Values<'_>);
+    /// The calls from index `first` on have ended.
+    fn end(&self, first: u32, outcome: Outcome<'_>);
+}
 
-    /// One has ended with a large value.
-    fn large_value(&self, index: u32, payload: Payload);
-
-    /// One has ended with a value whose plain data is in memory of its own.
-    fn split_value(&self, index: u32, split: Split);
-
-    fn fail(&self, index: u32, error: Error);
+/// How calls that were submitted together have ended.
+pub(crate) enum Outcome<'v> {
+    /// Calls with consecutive indices have these values.
+    Values(Values<'v>),
+    /// One call has a large value.
+    Large(Payload),
+    /// One call has a value whose plain data is in memory of its own.
+    Split(Split),
+    Failed(Error),
 }
 
 impl Work for Slot {
     fn task(&self) -> &'static str {
-        Slot::task(self)
+        self.task.map_or("", TaskInfo::name)
     }
 
     fn first_job(&self) -> u64 {
@@ -42,11 +45,11 @@ impl Work for Slot {
     }
 
     fn size(&self, calls: Range<u32>) -> usize {
-        Slot::size(self) * calls.len()
+        self.size as usize * calls.len()
     }
 
     fn policy(&self) -> &Policy {
-        Slot::policy(self)
+        self.policy.get()
     }
 }
 
@@ -59,24 +62,17 @@ impl Submission for Slot {
         Slot::with_regions(self, see);
     }
 
-    fn values(&self, _: u32, values: Values<'_>) {
-        self.finish(Raw::One(Ok(Payload::copy(values.payload()))));
-    }
-
-    fn large_value(&self, _: u32, payload: Payload) {
-        self.finish(Raw::One(Ok(payload)));
-    }
-
-    fn split_value(&self, _: u32, split: Split) {
-        self.finish(Raw::Split(Box::new(split)));
-    }
-
-    fn fail(&self, _: u32, error: Error) {
-        Slot::fail(self, error);
+    fn end(&self, _: u32, outcome: Outcome<'_>) {
+        self.finish(match outcome {
+            Outcome::Values(values) => Raw::One(Ok(Payload::copy(values.payload()))),
+            Outcome::Large(payload) => Raw::One(Ok(payload)),
+            Outcome::Split(split) => Raw::Split(Box::new(split)),
+            Outcome::Failed(error) => Raw::One(Err(error)),
+        });
     }
 }
 
-/// A frame of calls that the dispatcher has sent to a seat: those of these numbers.
+/// A frame of the calls with these numbers, which the dispatcher sends to a seat.
 pub(super) struct CallsFrame<'d> {
     pub(super) dispatcher: &'d Dispatcher<dyn Submission>,
     pub(super) seat: usize,
@@ -94,7 +90,7 @@ impl<'d> CallsFrame<'d> {
 impl WriteFrame for CallsFrame<'_> {
     fn most(&self) -> usize {
         let of = |flight: &Flight<dyn Submission>| {
-            let Flight { calls, .. } = flight;
+            let calls = &flight.calls;
             chunk_overhead(calls.work.task()) + calls.work.size(calls.next..calls.end)
         };
         CALLS_HEAD + self.flights().map(of).sum::<usize>()

@@ -1,5 +1,5 @@
-//! The one listener, which hears every worker of a pool: a caller that waits for a result, or, if none does, the
-//! collector's thread. States, counters, protocol and proof are in the README beside this file.
+//! The listener, which reads from all workers of a pool: a caller that waits for a result, or else the collector's
+//! thread. The README beside this file has its states, counters, protocol and proof.
 
 pub(super) mod state;
 
@@ -16,12 +16,11 @@ use std::sync::atomic::{Ordering, fence};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// A shorter nap costs more than it is worth.
+/// Waking from a shorter nap costs more than it gains.
 const SHORTEST_NAP: Duration = Duration::from_micros(60);
-/// So many calls that ended since the collector looked are many.
+/// The collector naps if so many calls have ended since it last looked.
 const MANY: u64 = 16;
-/// No listener sleeps longer while calls are on their way: should a corrupt worker have kept its bell from ringing for
-/// others, they are late, not lost.
+/// The longest sleep while calls are in flight: a corrupt worker that suppresses a bell delays others, but loses nothing.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 
 /// A caller that listens.
@@ -31,7 +30,6 @@ pub(super) struct Lead<'p> {
     listener: &'p Listener,
 }
 
-/// Starts the collector's thread.
 pub(super) fn spawn_collector(inner: Arc<Inner>) -> std::io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name("pool-collector".into()).stack_size(1 << 18).spawn(move || {
         os::block_all_signals();
@@ -41,8 +39,8 @@ pub(super) fn spawn_collector(inner: Arc<Inner>) -> std::io::Result<JoinHandle<(
     })
 }
 
-/// Reads what the workers have said, and sends what there is room for again. Returns whether there was anything to read.
-/// A listener waits for somebody else who reads just now; who merely helps does not.
+/// Reads reports, and sends frames that there is room for again. Returns whether there was anything to read. If another
+/// thread is reading, a listener waits for it, and a helper does not.
 fn serve(inner: &Inner, listener: &Listener, stations: &Stations, listens: bool) -> bool {
     let _deferral = Deferral::new();
     let mut any = false;
@@ -54,24 +52,21 @@ fn serve(inner: &Inner, listener: &Listener, stations: &Stations, listens: bool)
     any
 }
 
-/// How long a listener may sleep while nobody wakes it.
-fn nap_within(core: &Core, inner: &Inner, patience: Duration) -> Option<Duration> {
-    let rest = core.dispatcher.rest(inner.now(), patience.as_nanos() as Time)?;
-    Some(Duration::from_nanos(rest).max(SHORTEST_NAP))
+/// How a listener with this patience may rest, and how long at most.
+fn rest_within(core: &Core, inner: &Inner, patience: Duration) -> (Rest, Duration) {
+    match core.dispatcher.rest(inner.now(), patience.as_nanos() as Time) {
+        Some(nap) => (Rest::Naps, Duration::from_nanos(nap).max(SHORTEST_NAP)),
+        None => (Rest::Sleeps, LONGEST_SLEEP),
+    }
 }
 
-fn rest_of(nap: Option<Duration>) -> Rest {
-    if nap.is_some() { Rest::Naps } else { Rest::Sleeps }
-}
-
-/// The collector's thread.
 fn collect(inner: &Inner, listener: &Listener) {
     let bells = &listener.bells;
     let (mut ended, mut unneeded) = (0, 0);
     loop {
         let seen = bells.seen(COLLECTOR);
         let stations = listener.stations();
-        // Where those who submit look after the workers themselves, there is nothing left to do here.
+        // Submitters that help may leave nothing to read.
         unneeded = if serve(inner, listener, &stations, true) { 0 } else { (unneeded + 1).min(2) };
         let (mut patience, mut watches) = (None, false);
         {
@@ -82,17 +77,17 @@ fn collect(inner: &Inner, listener: &Listener) {
             let before = std::mem::replace(&mut ended, core.dispatcher.ended());
             let leads = core.listening.leads;
             if ended - before >= MANY && !leads {
-                // There will be more in no time: a bell for each would cost more than they do.
+                // More will follow soon, and a bell for each would cost more than they do.
                 patience = Some(SHORT_NAP * (1 << unneeded));
             } else {
-                let nap = nap_within(&core, inner, SHORT_NAP);
                 watches = !leads && core.dispatcher.any_in_flight();
-                core.listening.collector = if watches { rest_of(nap) } else { Rest::Sleeps };
+                core.listening.collector = Rest::Sleeps;
                 core.listening.collector_watches = !leads;
                 if watches {
+                    let (rest, longest) = rest_within(&core, inner, SHORT_NAP);
+                    (core.listening.collector, patience) = (rest, Some(longest));
                     bells.lead_on(os::current_cpu());
-                    patience = Some(nap.unwrap_or(LONGEST_SLEEP));
-                    listener.arm(&stations, COLLECTOR | core.listening.collector.laziness());
+                    listener.arm(&stations, COLLECTOR | rest.laziness());
                 }
             }
         }
@@ -104,21 +99,20 @@ fn collect(inner: &Inner, listener: &Listener) {
             let sockets = listener.busy(&stations).filter(|_| watched && bells.are_sockets());
             bells.wait(COLLECTOR, seen, patience, sockets.map(|station| &station.peer));
         }
-        // Those that have gone meanwhile are not to be kept by somebody who sleeps.
+        // Frees workers that have ended meanwhile.
         drop(stations);
         lock(&inner.core).listening.collector = Rest::Awake;
     }
 }
 
 impl Inner {
-    /// The calling thread listens from now on, if nobody else does. What is returned is not to be dropped while the
-    /// core is locked.
+    /// The calling thread leads from now on, if no other does. The result must not be dropped while the core is locked.
     pub(super) fn lead(&self, core: &mut Core) -> Option<Lead<'_>> {
         let listener = self.listener.as_ref()?;
         (!std::mem::replace(&mut core.listening.leads, true)).then(|| Lead { inner: self, listener })
     }
 
-    /// A thread that submits many calls looks after the workers itself, if no other caller does.
+    /// Reads reports, unless another caller leads. For threads that submit many calls.
     pub(super) fn help(&self) {
         if let Some(listener) = &self.listener
             && !lock(&self.core).listening.leads
@@ -127,7 +121,7 @@ impl Inner {
         }
     }
 
-    /// The leader is to see whether what it waits for is done.
+    /// Has a sleeping leader check whether what it waits for is done.
     pub(super) fn wake_leader(&self) {
         if let Some(listener) = &self.listener
             && lock(&self.core).listening.leader != Rest::Awake
@@ -136,12 +130,11 @@ impl Inner {
         }
     }
 
-    /// Waits until `what` is done, at most until `deadline`: listens to the workers, or sleeps while somebody else
-    /// does.
+    /// Waits until `what` is done, at most until `deadline`: leads, or sleeps while another thread does.
     pub(super) fn wait_for(&self, what: &dyn Awaited, deadline: Option<Instant>) {
         let Some(listener) = &self.listener else { return what.sleep(deadline) };
         while !what.is_done() {
-            // Wakes others when this thread does not lead any more.
+            // Wakers run when this thread does not lead any more.
             let _deferral = Deferral::new();
             let lead = self.lead(&mut lock(&self.core));
             match lead {
@@ -154,11 +147,10 @@ impl Inner {
         }
     }
 
-    /// Sleeps until another thread has found what this one waits for.
     fn follow(&self, listener: &Listener, what: &dyn Awaited, deadline: Option<Instant>) {
         listener.followers.fetch_add(1, Ordering::Relaxed);
         if lock(&self.core).listening.leader == Rest::Naps {
-            // It may be taking a longer nap than suits this thread.
+            // Its nap may be longer than this thread's patience.
             listener.bells.ring(LEADER);
         }
         what.sleep(deadline);
@@ -167,8 +159,8 @@ impl Inner {
 }
 
 impl Lead<'_> {
-    /// Listens until `what` is done, at most until `deadline`; or until there are others whom this thread has to wake,
-    /// which it cannot while it leads.
+    /// Listens until `what` is done, at most until `deadline`, or until a `Waker` was deferred, which cannot run while this
+    /// thread leads.
     pub(super) fn until(self, what: &dyn Awaited, deadline: Option<Instant>) {
         let (inner, listener) = (self.inner, self.listener);
         let mut spin = lock(&listener.spin);
@@ -200,37 +192,35 @@ impl Lead<'_> {
         }
     }
 
-    /// The leader's sleep. Returns whether it was one without a nap.
+    /// Sleeps or naps. Returns whether it slept.
     fn sleep(&self, over: &dyn Fn() -> bool, patience: Duration, deadline: Option<Instant>) -> bool {
         let (inner, listener) = (self.inner, self.listener);
         let seen = listener.bells.seen(LEADER);
-        let (stations, nap);
+        let (stations, rest, longest);
         {
             let mut core = lock(&inner.core);
             stations = listener.stations();
             let alone = listener.followers.load(Ordering::Relaxed) == 0;
-            nap = nap_within(&core, inner, if alone { patience } else { SHORT_NAP });
-            core.listening.leader = rest_of(nap);
-            listener.arm(&stations, LEADER | core.listening.leader.laziness());
+            (rest, longest) = rest_within(&core, inner, if alone { patience } else { SHORT_NAP });
+            core.listening.leader = rest;
+            listener.arm(&stations, LEADER | rest.laziness());
         }
         fence(Ordering::SeqCst);
         if !listener.has_work(&stations) && !over() {
-            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-            let patience = nap.unwrap_or(LONGEST_SLEEP);
-            let patience = left.map_or(patience, |left| left.min(patience));
+            let left = deadline.map_or(longest, |deadline| deadline.saturating_duration_since(Instant::now()));
             let peers = listener.busy(&stations).map(|station| &station.peer);
-            listener.bells.wait(LEADER, seen, Some(patience), peers);
+            listener.bells.wait(LEADER, seen, Some(left.min(longest)), peers);
         }
         let mut core = lock(&inner.core);
         core.listening.leader = Rest::Awake;
         listener.busy(&stations).for_each(|station| station.peer.disarm());
         drop(core);
-        nap.is_none()
+        rest == Rest::Sleeps
     }
 }
 
 impl Drop for Lead<'_> {
-    /// The leader leaves: where something is on its way and the collector sleeps, it is the collector's now.
+    /// Hands over to the collector if calls are in flight and it sleeps.
     fn drop(&mut self) {
         let (inner, listener) = (self.inner, self.listener);
         let (stations, unwatched) = {

@@ -1,4 +1,4 @@
-//! What the listener keeps: what is read without a lock, and, in [`Listening`], what the core's lock protects.
+//! The listener's state: what is read without a lock, and in [`Listening`] what the core's lock protects.
 
 use crate::peer::Bells;
 use crate::pool::station::Station;
@@ -11,30 +11,30 @@ use std::sync::{Arc, Mutex};
 /// Seats in a word.
 const BITS: usize = u64::BITS as usize;
 
-/// Who listens, and who of them sleeps. Part of the core: read and written under its lock alone.
+/// Who listens, and who of them sleeps. Part of the core, under its lock.
 #[derive(Debug, Default)]
 pub(in crate::pool) struct Listening {
     /// A caller leads.
     pub(super) leads: bool,
     pub(super) leader: Rest,
     pub(super) collector: Rest,
-    /// The collector sleeps on the sockets, where there are any.
+    /// The collector sleeps on the workers' sockets.
     pub(super) collector_watches: bool,
 }
 
-/// What a listener does just now.
+/// How a listener rests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Rest {
     #[default]
     Awake,
-    /// It sleeps, or is about to, until it is rung for.
+    /// It sleeps, or is about to, until its bell rings.
     Sleeps,
-    /// It sleeps for a while: workers ring for it only when they run dry.
+    /// It sleeps for a limited time; workers ring only when they run dry.
     Naps,
 }
 
 impl Rest {
-    /// The flag in a mark for somebody who rests in this way.
+    /// The flag of a mark for this rest.
     pub(super) fn laziness(self) -> u32 {
         if self == Self::Naps { LAZY } else { 0 }
     }
@@ -42,18 +42,17 @@ impl Rest {
 
 pub(in crate::pool) struct Listener {
     pub(super) bells: Arc<Bells>,
-    /// All workers there are, by seat; and how often that has changed.
+    /// All workers by seat, and how often that has changed.
     stations: Mutex<Stations>,
     pub(super) changes: AtomicU64,
-    /// For each seat a bit: there are calls in flight, or frames that wait for room. It may be set for nothing, but is
-    /// never missing. A copy for those who look without the core's lock, under which alone it changes.
+    /// A bit for each seat: calls are in flight, or frames wait for room. It may be set without need, but never missing.
+    /// It changes under the core's lock, and is read without.
     busy: Box<[AtomicU64]>,
     /// How many threads wait while another one leads.
     pub(super) followers: AtomicUsize,
-    /// The leader's patience.
     pub(super) spin: Mutex<Spin>,
     processors: usize,
-    /// More threads want to run than there are processors: nobody is to spin. A copy, as `busy`.
+    /// More threads want to run than there are processors, so none may spin. Changes and is read as `busy`.
     pub(super) crowded: AtomicBool,
 }
 
@@ -74,12 +73,10 @@ impl Listener {
         }
     }
 
-    /// What the workers are to ring.
     pub(in crate::pool) fn bells(&self) -> &Arc<Bells> {
         &self.bells
     }
 
-    /// The workers have changed.
     pub(in crate::pool) fn set_stations(&self, stations: &[Option<Arc<Station>>]) {
         for station in stations.iter().flatten() {
             station.peer.set_crowded(self.crowded.load(Ordering::Relaxed));
@@ -93,13 +90,13 @@ impl Listener {
         lock(&self.stations).clone()
     }
 
-    /// Something else than a report is to be looked at: the pool is over, say, or a worker is new.
+    /// Wakes the listeners, as the pool is over or its workers have changed.
     pub(in crate::pool) fn wake_all(&self) {
         self.bells.ring(COLLECTOR);
         self.bells.ring(LEADER);
     }
 
-    /// Called under the core's lock, before something is sent to a worker: whoever sleeps is to be woken by its answer.
+    /// Called under the core's lock, before a frame is sent: the worker's reports are to wake a sleeping listener.
     pub(in crate::pool) fn before_sending(&self, listening: &mut Listening, station: &Station) {
         let (word, bit) = (&self.busy[station.seat / BITS], 1 << (station.seat % BITS));
         if word.load(Ordering::Relaxed) & bit == 0 {
@@ -118,14 +115,14 @@ impl Listener {
         }
     }
 
-    /// Called under the core's lock: no call is in flight at a seat any more.
+    /// Called under the core's lock when no call is in flight at a seat any more.
     pub(in crate::pool) fn is_through(&self, station: &Station) {
         if !station.peer.is_blocked() {
             self.busy[station.seat / BITS].fetch_and(!(1 << (station.seat % BITS)), Ordering::Relaxed);
         }
     }
 
-    /// Called under the core's lock, after something has changed: are there more threads than processors?
+    /// Called under the core's lock when the number of busy seats may have changed.
     pub(in crate::pool) fn adapt(&self, busy_seats: usize, stations: &[Option<Arc<Station>>]) {
         let crowded = self.processors == 1 || busy_seats + 1 > self.processors;
         if self.crowded.load(Ordering::Relaxed) != crowded {
@@ -134,9 +131,9 @@ impl Listener {
         }
     }
 
-    /// The workers that have something to say, or may have.
+    /// The workers that may have reports.
     pub(super) fn busy<'s>(&'s self, stations: &'s Stations) -> impl Iterator<Item = &'s Station> {
-        // Behind a socket, the end of an idle worker is to be heard too: it would be told again and again.
+        // Polling would report the closed socket of an idle worker again and again, unless it is read.
         let all = if self.bells.are_sockets() { u64::MAX } else { 0 };
         let seats = self.busy.iter().enumerate().flat_map(move |(word, bits)| {
             let mut left = bits.load(Ordering::Relaxed) | all;
@@ -149,11 +146,11 @@ impl Listener {
         seats.filter_map(|seat| stations.get(seat)?.as_deref())
     }
 
-    /// Has the bell of this mark rung when a worker says something.
+    /// Has workers ring the bell of this mark when they report.
     pub(super) fn arm(&self, stations: &Stations, mark: u32) {
         self.busy(stations).for_each(|station| station.peer.arm(mark));
         if mark & LAZY == 0 && !self.bells.are_sockets() {
-            // A worker that has just said something looks for a mark without a barrier of its own.
+            // Workers check for a mark after a report without a barrier of their own.
             memory::execute_barriers();
         }
     }
@@ -162,7 +159,7 @@ impl Listener {
         self.busy(stations).any(|station| station.peer.has_reports())
     }
 
-    /// Is there certainly something to read, or to be sent on?
+    /// Whether there is something to read or to send.
     pub(super) fn has_work(&self, stations: &Stations) -> bool {
         self.busy(stations).any(|station| station.peer.has_reports() || station.peer.is_blocked())
     }

@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::job::{Job, Origin, Raw, Slot, Tickets};
 use crate::pool::builder::PoolBuilder;
-use crate::pool::dispatcher::Counts;
+use crate::pool::dispatcher::{Counts, Phase};
 use crate::pool::imap::Imap;
 use crate::pool::inner::Inner;
 use crate::pool::map;
@@ -236,14 +236,14 @@ impl Pool {
         let dispatcher = &core.dispatcher;
         let worker = |(seat, station): (usize, &Option<Arc<Station>>)| {
             let station = station.as_ref()?;
-            let (ready, busy, jobs_done) = dispatcher.seat(seat);
-            let state = match (ready, busy) {
-                (true, true) => WorkerState::Busy,
-                (true, false) => WorkerState::Idle,
-                (false, _) if dispatcher.is_starting(seat) => WorkerState::Starting,
-                (false, _) => WorkerState::Stopping,
+            let seat = dispatcher.seat(seat);
+            let state = match seat.phase() {
+                Phase::Ready if seat.is_busy() => WorkerState::Busy,
+                Phase::Ready => WorkerState::Idle,
+                Phase::Starting => WorkerState::Starting,
+                _ => WorkerState::Stopping,
             };
-            Some(WorkerInfo { pid: station.peer.pid(), state, jobs_done })
+            Some(WorkerInfo { pid: station.peer.pid(), state, jobs_done: seat.done })
         };
         core.stations.iter().enumerate().filter_map(worker).collect()
     }

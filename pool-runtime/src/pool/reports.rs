@@ -140,7 +140,7 @@ impl Heard<'_> {
     fn may_be_through(&self, core: &Core) {
         if let Some(listener) = &self.inner.listener
             && core.station(self.station.seat, self.station.epoch).is_some()
-            && !core.dispatcher.is_busy(self.station.seat)
+            && !core.dispatcher.seat(self.station.seat).is_busy()
         {
             listener.is_through(self.station);
         }

@@ -124,7 +124,6 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         (calls > 0).then_some(calls as u32)
     }
 
-    /// The task of the next call.
     fn next_task(&self) -> Option<&'static str> {
         self.queue.front().map(|range| range.work.task())
     }

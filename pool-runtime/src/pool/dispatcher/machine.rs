@@ -140,10 +140,9 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         self.queue.len() > 0 || self.seats.iter().any(Seat::has_calls_behind)
     }
 
-    /// Removes all calls from a seat.
-    pub(super) fn empty(&mut self, seat: usize) -> VecDeque<Flight<W>> {
+    pub(super) fn take_all(&mut self, seat: usize) -> VecDeque<Flight<W>> {
         self.in_flight_calls -= self.seats[seat].calls;
-        self.seats[seat].empty()
+        self.seats[seat].take_all()
     }
 
     /// Removes the calls after the one of this number from a seat.
@@ -209,7 +208,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
 
     /// Fails all calls of a seat, and kills its worker.
     pub(super) fn fail_seat(&mut self, seat: usize, why: &Why) {
-        for flight in self.empty(seat) {
+        for flight in self.take_all(seat) {
             self.fail_running(seat, &flight.calls, why);
         }
         self.kill(seat);

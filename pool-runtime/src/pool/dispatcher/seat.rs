@@ -19,10 +19,10 @@ use std::collections::VecDeque;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
     /// No worker. One may be started from this time on.
-    Empty {
-        not_before: Time,
-    },
+    Empty { not_before: Time },
+    /// A worker is being started.
     Starting,
+    /// Takes calls.
     Ready,
     /// Takes no more calls, and exits after its last one.
     Leaving,
@@ -211,7 +211,7 @@ impl<W: ?Sized> Seat<W> {
         }
     }
 
-    pub(super) fn empty(&mut self) -> VecDeque<Flight<W>> {
+    pub(super) fn take_all(&mut self) -> VecDeque<Flight<W>> {
         (self.unread_bytes, self.ahead, self.calls, self.recalling) = (0, 0, 0, false);
         self.unread.clear();
         std::mem::take(&mut self.in_flight)

@@ -67,7 +67,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
     pub(crate) fn lost(&mut self, seat: usize, epoch: u32, loss: &Arc<Loss>, claimed: u32, now: Time) {
         let state = &self.seats[seat];
         if state.epoch() != epoch || matches!(state.phase(), Phase::Empty { .. } | Phase::Closed) {
-            // Already known.
+            // A death may be told twice.
             return;
         }
         let expected = matches!(state.phase(), Phase::Leaving | Phase::Killed);
@@ -77,7 +77,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         // The call began when the one before it was reported, or when it was sent.
         let time = Duration::from_nanos(now.saturating_sub(state.worker.progress));
         let back = self.take_behind(seat, claimed);
-        let started = self.empty(seat);
+        let started = self.take_all(seat);
         let nothing_started = started.is_empty();
         let lost = |call: CallHeader, time, condemned| {
             Why::Lost(CallLoss { loss: loss.clone(), job: call.job, attempt: call.attempt, time, condemned })

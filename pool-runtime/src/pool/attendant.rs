@@ -15,7 +15,7 @@ use crate::os;
 use crate::peer::Peer;
 use crate::peer::handshake::StartFailure;
 use crate::peer::spawn::Launched;
-use crate::pool::dispatcher::{FailedStart, Start};
+use crate::pool::dispatcher::{FailedStart, Phase, Start};
 use crate::pool::inner::Inner;
 use crate::pool::reports::Heard;
 use crate::pool::station::Station;
@@ -70,7 +70,7 @@ fn accompany(inner: &Inner, station: &Arc<Station>) {
     let (seat, epoch, peer) = (station.seat, station.epoch, &station.peer);
     inner.seat(seat, Some(station.clone()));
     // Terminating the pool killed only the workers that existed then.
-    if !lock(&inner.core).dispatcher.is_starting(seat) {
+    if lock(&inner.core).dispatcher.seat(seat).phase() != Phase::Starting {
         peer.kill();
     }
     let initializer = inner.initializer.as_ref().map(|prelude| (&prelude.call, &*prelude.regions));
@@ -98,7 +98,8 @@ fn accompany(inner: &Inner, station: &Arc<Station>) {
     };
     let (leaving, generation) = {
         let core = lock(&inner.core);
-        (core.dispatcher.is_leaving(seat), core.dispatcher.generation(seat))
+        let seat = core.dispatcher.seat(seat);
+        (seat.phase() == Phase::Leaving, seat.worker.generation)
     };
     let loss = {
         let _deferral = Deferral::new();

@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::job::{Job, Origin, Raw, Slot, Tickets, decode_one};
 use crate::pool::builder::PoolBuilder;
-use crate::pool::dispatcher::{Counts, Dispatcher};
+use crate::pool::dispatcher::{Counts, Dispatcher, Phase};
 use crate::pool::inner::Inner;
 use crate::pool::station::Station;
 use crate::sync::lock;
@@ -177,14 +177,14 @@ impl Pool {
     pub fn workers(&self) -> Vec<WorkerInfo> {
         let core = lock(&self.inner.core);
         let worker = |station: &Arc<Station>| {
-            let (ready, busy, jobs_done) = core.dispatcher.seat(station.seat);
-            let state = match (ready, busy) {
-                (true, true) => WorkerState::Busy,
-                (true, false) => WorkerState::Idle,
-                (false, _) if core.dispatcher.is_starting(station.seat) => WorkerState::Starting,
-                (false, _) => WorkerState::Stopping,
+            let seat = core.dispatcher.seat(station.seat);
+            let state = match seat.phase() {
+                Phase::Ready if seat.is_busy() => WorkerState::Busy,
+                Phase::Ready => WorkerState::Idle,
+                Phase::Starting => WorkerState::Starting,
+                _ => WorkerState::Stopping,
             };
-            WorkerInfo { pid: station.peer.pid(), state, jobs_done }
+            WorkerInfo { pid: station.peer.pid(), state, jobs_done: seat.done }
         };
         core.stations.iter().flatten().map(worker).collect()
     }

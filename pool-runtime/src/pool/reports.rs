@@ -142,7 +142,7 @@ impl Heard<'_> {
         // Nobody listens to an idle worker.
         if let Some(listener) = &self.inner.listener
             && core.station(seat, epoch).is_some()
-            && !core.dispatcher.is_busy(seat)
+            && !core.dispatcher.seat(seat).is_busy()
         {
             listener.is_through(self.station);
         }

@@ -1,19 +1,22 @@
-//! Events of calls: submitted, cancelled, reported; the pool closed or terminated.
+//! Events of calls: submitted, cancelled, run inline, reported; the pool closed or terminated.
 
 use crate::dossier::Ran;
 use crate::pool::dispatcher::events::{Ended, How, Refusal, Report, Ticket, Time, Why, Work};
-use crate::pool::dispatcher::machine::{Dispatcher, LONGEST, Over};
+use crate::pool::dispatcher::machine::Dispatcher;
 use crate::pool::dispatcher::seat::{Phase, Seat};
 use std::sync::Arc;
 
+/// The error says why the worker is corrupt: its report is not about the calls that come next.
+type Checked = Result<(), &'static str>;
+
 const NOT_SENT: &str = "reports a call that it was not sent";
+
+/// The longest expected duration, in nanoseconds: calls are sent singly long before.
+const LONGEST: Time = 1_000_000_000_000;
 
 impl<W: ?Sized + Work> Dispatcher<W> {
     // ---- from users ----
 
-    /// # Errors
-    ///
-    /// The pool is closed, terminated or failed.
     pub(crate) fn submit(&mut self, work: Arc<W>, calls: u32, now: Time) -> Result<Ticket, Refusal> {
         self.accepts()?;
         let ticket = self.queue.push(work, calls);
@@ -24,35 +27,27 @@ impl<W: ?Sized + Work> Dispatcher<W> {
     }
 
     pub(crate) fn close(&mut self) {
-        if self.over == Over::No {
-            self.over = Over::Closed;
-        }
+        self.over.get_or_insert(Refusal::Closed);
         for seat in 0..self.seats.len() {
             self.leave_if_through(seat);
         }
     }
 
-    /// Ends everything: what waits and what runs fails, every worker is killed. Returns how many calls that hit.
+    /// Fails all calls and kills every worker. Returns how many calls failed.
     pub(crate) fn terminate(&mut self) -> usize {
-        if self.over == Over::Terminated {
+        if self.over.replace(Refusal::Terminated) == Some(Refusal::Terminated) {
             return 0;
         }
-        self.over = Over::Terminated;
         let hit = self.queue.len() + self.in_flight_calls + self.inline_calls;
         self.fail_waiting(&Why::Terminated);
         for seat in 0..self.seats.len() {
-            for flight in self.empty(seat) {
-                // Nobody asks the worker whether the latest one has started: it makes no difference.
-                self.fail_running(seat, &flight.calls, &Why::Terminated);
-            }
-            self.kill(seat);
+            self.fail_seat(seat, &Why::Terminated);
         }
         hit
     }
 
-    /// Cancels what has no result yet of a submission: what waits never runs. If `running` says so, what was sent to a
-    /// worker is taken back, and if it turns out to run there, the worker is killed. Returns whether there was anything
-    /// to cancel.
+    /// Cancels the calls of a submission that have no result yet. Waiting ones never run. If `running`, those sent to a
+    /// worker are taken back, and a worker that runs one is killed. Returns whether there was anything to cancel.
     pub(crate) fn cancel(&mut self, ticket: Ticket, running: bool, now: Time) -> bool {
         let waiting = self.queue.cancel(ticket);
         let mut any = !waiting.is_empty();
@@ -61,42 +56,54 @@ impl<W: ?Sized + Work> Dispatcher<W> {
             let hit = flights.filter(|flight| flight.calls.ticket == ticket && !flight.cancelled);
             if hit.map(|flight| flight.cancelled = true).count() > 0 {
                 any = true;
-                // None is killed before it is known which call runs there.
+                // No worker is killed before it is known which call it runs.
                 self.recall(seat);
             }
         }
         for range in waiting {
-            self.fail_range(&range, range.tried_before(), Ran::No, &Why::Cancelled);
+            self.fail_unstarted(&range, &Why::Cancelled);
         }
         self.feed_idle(now);
         any
     }
 
+    // ---- inline calls, which run on the thread that submits them ----
+
+    pub(crate) fn begin_inline(&mut self, calls: u32) -> Result<(), Refusal> {
+        self.accepts()?;
+        self.inline_calls += calls as usize;
+        Ok(())
+    }
+
+    pub(crate) fn goes_on_inline(&self) -> bool {
+        self.over != Some(Refusal::Terminated)
+    }
+
+    /// One has ended. Returns whether its result counts: not once the pool was terminated.
+    pub(crate) fn ended_inline(&mut self, is_value: bool) -> bool {
+        self.inline_calls -= 1;
+        let counts = self.goes_on_inline();
+        match is_value && counts {
+            true => self.done += 1,
+            false => self.failed += 1,
+        }
+        counts
+    }
+
     // ---- from workers ----
 
-    /// A worker reports how calls have ended. Whom to tell is added to `ended`. When all that it has to say is told,
-    /// [`progressed`](Self::progressed) is to follow.
-    ///
-    /// # Errors
-    ///
-    /// The report is not about the calls that come next: the worker is corrupt.
-    pub(crate) fn reported(
-        &mut self,
-        seat: usize,
-        epoch: u32,
-        report: Report,
-        ended: &mut Vec<Ended<W>>,
-    ) -> Result<(), &'static str> {
+    /// A worker reports how calls have ended; their ends are appended to `ended`. After the last report that is
+    /// available, [`progressed`](Self::progressed) must be called.
+    pub(crate) fn reported(&mut self, seat: usize, epoch: u32, report: Report, ended: &mut Vec<Ended<W>>) -> Checked {
         let Report { first: mut number, mut count, mut failed } = report;
         while count > 0 {
             let state = &mut self.seats[seat];
             let known = state.works(epoch);
             let Some(flight) = state.in_flight.front_mut().filter(|flight| flight.number == number) else {
-                // What a worker has to say that was given up is of no interest.
+                // Reports of a worker that is being killed no longer matter.
                 return if known { Err(NOT_SENT) } else { Ok(()) };
             };
-            let through = flight.len().min(count);
-            let cancelled = flight.cancelled;
+            let (through, cancelled) = (flight.len().min(count), flight.cancelled);
             let range = flight.take(through);
             if flight.len() == 0 {
                 state.in_flight.pop_front();
@@ -105,25 +112,22 @@ impl<W: ?Sized + Work> Dispatcher<W> {
             state.calls -= through as usize;
             state.has_read(range.last_number());
             (state.failures, state.relieved) = (0, 0);
-            state.finished += u64::from(through);
+            state.worker.finished += u64::from(through);
             state.done += u64::from(through);
             state.task = range.calls.work.task();
             self.futile_starts = 0;
             self.in_flight_calls -= through as usize;
             let calls = range.calls;
-            let tried = calls.tried();
             if let Some(failed) = failed.take() {
                 if failed.leaving {
-                    // Told to go already, it takes no more calls all the same.
                     let _ = self.transit(seat, Seat::leave);
                 }
                 let ran = failed.stage.ran();
                 let why = if cancelled { Why::Cancelled } else { Why::Reported(failed) };
-                ended.push(self.failure(&calls.work, calls.next, tried, ran, why));
+                ended.push(self.failure(&calls, calls.next, calls.attempt, ran, why));
             } else if cancelled {
-                for index in calls.next..calls.end {
-                    ended.push(self.failure(&calls.work, index, tried, Ran::Yes, Why::Cancelled));
-                }
+                let cancelled = |index| self.failure(&calls, index, calls.attempt, Ran::Yes, Why::Cancelled);
+                ended.extend((calls.next..calls.end).map(cancelled));
             } else {
                 self.done += u64::from(through);
                 ended.push(Ended { work: calls.work, first: calls.next, count: through, how: How::Values { number } });
@@ -134,18 +138,14 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         Ok(())
     }
 
-    /// A worker has begun to report a call, at some length.
-    ///
-    /// # Errors
-    ///
-    /// Nobody waits for that call.
-    pub(crate) fn begins(&self, seat: usize, epoch: u32, number: u32) -> Result<(), &'static str> {
+    /// A worker has sent the beginning of a long report about a call.
+    pub(crate) fn begins(&self, seat: usize, epoch: u32, number: u32) -> Checked {
         let state = &self.seats[seat];
         let sent = state.in_flight.front().is_some_and(|flight| flight.number == number);
         if state.works(epoch) && !sent { Err(NOT_SENT) } else { Ok(()) }
     }
 
-    /// The latest calls of a worker, so many, took so long, all in all.
+    /// The latest `calls` of a worker took `nanos` in all.
     pub(crate) fn timed(&mut self, seat: usize, calls: u32, nanos: u64) {
         let each = (nanos / u64::from(calls.max(1))).clamp(self.limits.shortest, LONGEST);
         let task = self.seats[seat].task;
@@ -154,27 +154,25 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         }
     }
 
-    /// A worker has reported all that it had to say until now.
+    /// All reports of a worker that were available have been told.
     pub(crate) fn progressed(&mut self, seat: usize, epoch: u32, now: Time) {
         if self.seats[seat].epoch() == epoch {
-            self.seats[seat].progress = now;
+            self.seats[seat].worker.progress = now;
             self.after_progress(seat, now);
         }
     }
 
-    /// What had not started at a seat was taken back; `claimed` is the number of the latest call that had.
+    /// The calls that had not started at a seat were taken back; `claimed` is the number of the latest that had.
     pub(crate) fn taken_back(&mut self, seat: usize, epoch: u32, claimed: u32, now: Time) {
         let state = &mut self.seats[seat];
         if state.epoch() != epoch || !state.recalling {
             return;
         }
         state.recalling = false;
-        state.started = claimed;
-        state.generation = state.generation.wrapping_add(1);
-        let back = state.take_behind(claimed);
-        self.in_flight_calls -= back.iter().map(|flight| flight.len() as usize).sum::<usize>();
+        state.worker.started = claimed;
+        state.worker.generation = state.worker.generation.wrapping_add(1);
         // In reverse, as each goes to the front.
-        for flight in back.into_iter().rev() {
+        for flight in self.take_behind(seat, claimed).into_iter().rev() {
             self.send_back(flight);
         }
         self.kill_if_cancelled(seat, claimed);
@@ -185,21 +183,15 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         }
     }
 
-    /// Kills the worker if the latest call that it started was cancelled. What it has not started has been taken back,
-    /// so no other call is hit; what it finished before is reported, or will be.
+    /// Kills the worker if the latest call that it started was cancelled. The calls behind that one have been taken
+    /// back and those before it have finished, so no other call is lost.
     fn kill_if_cancelled(&mut self, seat: usize, claimed: u32) {
-        let state = &mut self.seats[seat];
-        let last = state.in_flight.back_mut();
-        let Some(flight) = last.filter(|flight| flight.cancelled && flight.last_number() == claimed) else { return };
-        let before = flight.take(flight.len() - 1);
-        let last = std::mem::replace(flight, before);
-        if flight.len() == 0 {
-            state.in_flight.pop_back();
+        let last = self.seats[seat].in_flight.back();
+        if last.is_some_and(|flight| flight.cancelled && flight.last_number() == claimed) {
+            for last in self.take_behind(seat, claimed.wrapping_sub(1)) {
+                self.fail_running(seat, &last.calls, &Why::Cancelled);
+            }
+            self.kill(seat);
         }
-        state.ahead -= last.expected;
-        state.calls -= 1;
-        self.in_flight_calls -= 1;
-        self.fail_running(seat, &last.calls, &Why::Cancelled);
-        self.kill(seat);
     }
 }

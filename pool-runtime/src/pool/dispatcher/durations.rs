@@ -1,17 +1,17 @@
-//! How long calls of each task take: moving averages.
+//! How long calls of each task take, as moving averages.
 
 use crate::pool::dispatcher::events::Time;
 
 #[derive(Debug, Default)]
 pub(super) struct Durations {
     averages: Vec<(&'static str, Time)>,
-    /// Where the latest one was found; most look-ups are for the same task as the one before.
+    /// The index found last: most look-ups are for the same task as the one before.
     latest: usize,
 }
 
 impl Durations {
     fn find(&mut self, task: &'static str) -> Option<&mut Time> {
-        // One place in memory is one task; one that has several is found several times, which does no harm.
+        // By address, which is faster. A name at several addresses has several averages, which does no harm.
         let is_it = |entry: &(&'static str, Time)| std::ptr::eq(entry.0, task);
         if !self.averages.get(self.latest).is_some_and(is_it) {
             self.latest = self.averages.iter().position(is_it)?;

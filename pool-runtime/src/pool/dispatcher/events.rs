@@ -1,4 +1,4 @@
-//! What the dispatcher is told, and what it wants done: inputs and effects, as plain data.
+//! Inputs and effects of the dispatcher, as plain data.
 
 use crate::dossier::{Loss, Ran};
 use crate::policy::Policy;
@@ -7,35 +7,31 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Nanoseconds since the pool began.
+/// Nanoseconds since the pool was created.
 pub(crate) type Time = u64;
 
 pub(crate) const MILLISECOND: Time = 1_000_000;
-
-/// No time: never.
 pub(crate) const NEVER: Time = Time::MAX;
 
-/// Names calls that were submitted together.
+/// Identifies calls that were submitted together.
 pub(crate) type Ticket = u64;
 
 /// Calls of one task that were submitted together.
 pub(crate) trait Work {
-    /// The task's name.
     fn task(&self) -> &'static str;
 
-    /// The job of the first call; those of the others follow it.
+    /// The job of the first call. The jobs of the others follow it.
     fn first_job(&self) -> u64;
 
     /// About how many bytes these calls take in a frame.
     fn size(&self, calls: Range<u32>) -> usize;
 
-    /// The limits of each of them.
     fn policy(&self) -> &Policy;
 }
 
 // ---- inputs ----
 
-/// What a worker reports of calls with consecutive numbers: that all have a value, or that one has failed.
+/// A worker's report on consecutive calls: all have a value, or the only one failed.
 #[derive(Clone, Debug)]
 pub(crate) struct Report {
     pub(crate) first: u32,
@@ -43,31 +39,28 @@ pub(crate) struct Report {
     pub(crate) failed: Option<Failed>,
 }
 
-/// What a look at a worker has shown.
+/// What a [look](Effect::Look) at a worker has shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Observation {
-    /// The number of the latest call that it has started.
+    /// The number of the latest call that it started.
     pub(crate) claimed: u32,
-    /// When it started that, if the worker says so.
+    /// When that call started, if known.
     pub(crate) started: Option<Time>,
-    /// Until when the task asks to be let run, if it does.
+    /// The task's deadline, if it asked for a later one.
     pub(crate) extended: Option<Time>,
-    /// How many bytes of memory are its own.
+    /// The worker's memory in bytes, if it was measured.
     pub(crate) memory: Option<u64>,
 }
 
-/// How a start has failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FailedStart {
     /// Every start of this program would fail in this way.
     pub(crate) for_good: bool,
-    /// The next one may succeed though nothing changes in the program.
+    /// A retry may succeed without any change to the program.
     pub(crate) may_pass: bool,
 }
 
-// ---- answers ----
-
-/// What an attendant of a seat is to do.
+/// What the attendant of a seat is to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Start {
     /// Start a worker of this epoch.
@@ -78,16 +71,17 @@ pub(crate) enum Start {
     Never,
 }
 
-/// Why no more work is taken.
+/// Why the pool takes no more work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
+    /// What was submitted before is still done.
     Closed,
     Terminated,
     /// The workers cannot start.
     Failed,
 }
 
-/// What the public `PoolStats` tells.
+/// The numbers behind the public `PoolStats`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     pub(crate) waiting: usize,
@@ -98,44 +92,42 @@ pub(crate) struct Counts {
 
 // ---- effects ----
 
-/// What is to be done. An effect that names an epoch is void once the seat has another.
+/// What the caller is to do. An effect that names an epoch is void once the seat has another.
 #[derive(Debug)]
 pub(crate) enum Effect<W: ?Sized> {
-    /// Send the calls of these numbers, which [`flights`](super::Dispatcher::flights) tells, after all that was sent to
-    /// the seat before.
+    /// Send the calls of these numbers, found by [`flights`](super::Dispatcher::flights), after all earlier ones.
     Send { seat: usize, epoch: u32, generation: u32, first: u32, last: u32 },
-    /// Take back what has not started, and answer with [`taken_back`](super::Dispatcher::taken_back).
+    /// Take back the calls that have not started, and answer with [`taken_back`](super::Dispatcher::taken_back).
     TakeBack { seat: usize, epoch: u32, generation: u32 },
     /// Let the worker finish and exit.
     Stop { seat: usize, epoch: u32 },
     /// Kill the worker.
     Kill { seat: usize, epoch: u32 },
-    /// Look what the worker is doing, and answer with [`seen`](super::Dispatcher::seen). Its memory too?
+    /// Look at what the worker runs, and at its `memory` if asked; answer with [`seen`](super::Dispatcher::seen).
     Look { seat: usize, epoch: u32, memory: bool },
-    /// The worker may still run these calls, which end without it: keep what they lend it until it is gone.
+    /// These calls end, but the worker may still run them: keep the memory they share with it until it is gone.
     Hold { seat: usize, epoch: u32, work: Arc<W> },
     /// Calls have ended.
     Ended(Ended<W>),
-    /// Starts have failed so often at a seat that something was decided about it.
+    /// Starts failed so often at a seat that a decision was made.
     StartsFailed { tries: u32, then: AfterStarts },
 }
 
 /// What becomes of a seat where starts fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AfterStarts {
-    /// Others work, and what is wrong may pass: it is tried on.
+    /// Other workers exist and the cause may pass: starts go on.
     TryOn,
-    /// Others work: the seat is given up.
+    /// Other workers exist: the seat is closed.
     GiveUpSeat,
-    /// Nobody works: the pool has failed.
+    /// No other worker exists: the pool has failed.
     GiveUpPool,
 }
 
-/// Calls of one submission that have ended, and how.
+/// Calls of one submission that have ended: `count` of them, from index `first`.
 #[derive(Debug)]
 pub(crate) struct Ended<W: ?Sized> {
     pub(crate) work: Arc<W>,
-    /// The index of the first one, and how many they are.
     pub(crate) first: u32,
     pub(crate) count: u32,
     pub(crate) how: How,
@@ -143,31 +135,25 @@ pub(crate) struct Ended<W: ?Sized> {
 
 #[derive(Debug)]
 pub(crate) enum How {
-    /// With values: those of the reports from this number on.
-    Values {
-        number: u32,
-    },
+    /// With the values reported from this number on.
+    Values { number: u32 },
+    /// Without a value.
     Failed(CallFailure),
 }
 
-/// How a call has ended without a value.
 #[derive(Clone, Debug)]
 pub(crate) struct CallFailure {
     pub(crate) why: Why,
     pub(crate) ran: Ran,
-    /// How often it was tried.
     pub(crate) attempts: u32,
 }
 
 #[derive(Clone, Debug)]
 pub(crate) enum Why {
-    /// Its worker says why.
     Reported(Failed),
-    /// It was lost with its worker.
     Lost(CallLoss),
     Cancelled,
     Terminated,
-    /// The workers cannot start.
     PoolFailed,
 }
 
@@ -177,13 +163,13 @@ pub(crate) struct CallLoss {
     pub(crate) loss: Arc<Loss>,
     pub(crate) job: u64,
     pub(crate) attempt: u32,
-    /// For how long it had been running, if it had begun.
+    /// How long it had been running, if it had started.
     pub(crate) time: Option<Duration>,
-    /// Why the worker was killed, if that was for this call.
+    /// The limit it exceeded, if the worker was killed for that.
     pub(crate) condemned: Option<Excess>,
 }
 
-/// What a call has taken too much of.
+/// The limit that a call exceeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Excess {
     Time { limit: Time },

@@ -1,24 +1,22 @@
-//! How much each worker is given, and when what it was given is taken back.
+//! How many calls each worker is given, and when they are taken back.
 //!
-//! Calls of unknown or long duration go singly to workers that have nothing; short ones are sent ahead, so that the way
-//! there and back is hidden, and are taken back when one of them turns out to be slow while another worker is idle.
-//! What is on its way to a worker is limited in calls, bytes and frames: sending must never wait for a worker that is
-//! busy.
+//! Calls of unknown or long duration go singly to idle workers. Short ones are sent ahead, which hides the latency of
+//! the transport, and are taken back when one of them is slow while another worker is idle. The calls, bytes and frames
+//! on their way to a worker are limited: sending must never wait for a busy worker.
 
-use crate::pool::dispatcher::events::{Effect, MILLISECOND, Time, Work};
+use crate::pool::dispatcher::events::{Effect, MILLISECOND, NEVER, Time, Work};
 use crate::pool::dispatcher::machine::Dispatcher;
-use crate::pool::dispatcher::range::Flight;
 use crate::pool::dispatcher::seat::Phase;
 
-/// How much work a worker is given ahead, where calls are short: what hides the way there and back.
+/// How much work a worker is given ahead if calls are short: enough to hide the latency of the transport.
 pub(super) const AHEAD: Time = 4 * MILLISECOND;
-/// A seat that has less than this left gets more.
-pub(super) const LOW: Time = 2 * MILLISECOND;
-/// How long a worker may show no progress until what waits behind its call is given to an idle one.
-pub(super) const STALLED: Time = MILLISECOND;
-/// So much work is not shared among workers: to wake one more would take about as long.
-pub(super) const GRAIN: Time = 100_000;
-/// How much a chunk of calls takes in a frame beside their arguments, about.
+/// A seat with less expected work than this gets more.
+const LOW: Time = 2 * MILLISECOND;
+/// If a worker shows no progress for so long, the calls behind its current one are given to an idle worker.
+const STALLED: Time = MILLISECOND;
+/// Less work than this is not shared: waking another worker would take about as long.
+const GRAIN: Time = 100_000;
+/// The approximate size of a chunk of calls in a frame, without the arguments.
 pub(super) const CHUNK_BYTES: usize = 128;
 
 impl<W: ?Sized + Work> Dispatcher<W> {
@@ -32,61 +30,66 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         self.leave_if_idle();
     }
 
-    /// Gives what waits to the worker that was given something last, if that is busy with little: it gets to it sooner
-    /// than one that has to be woken. Says whether that was all.
+    /// Gives the waiting calls to the seat that was fed last, if it is busy with little: that is sooner than waking an
+    /// idle worker. Returns whether no call waits any more.
     pub(super) fn append(&mut self, now: Time) -> bool {
         let seat = self.latest;
         let Some(duration) = self.next_task().and_then(|task| self.durations.get(task)) else { return false };
         let state = &self.seats[seat];
         let more = duration.saturating_mul(self.queue.ready() as Time);
-        if state.calls == 0 || state.ahead.saturating_add(more) > GRAIN || now.saturating_sub(state.progress) > GRAIN {
+        if state.calls == 0
+            || state.ahead.saturating_add(more) > GRAIN
+            || now.saturating_sub(state.worker.progress) > GRAIN
+        {
             return false;
         }
         self.feed(seat, usize::MAX, now);
-        // If its call turns out to be a slow one, it is taken back.
-        if !self.idle.is_empty() {
-            self.look_again.get_or_insert(now + STALLED);
+        // If its current call is slow after all, these calls are taken back.
+        if !self.idle.is_empty() && self.look_again == NEVER {
+            self.look_again = now + STALLED;
         }
         self.queue.ready() == 0
     }
 
-    /// How many of the waiting calls one worker gets at the most: no worker is to have what another could be doing.
+    /// The most waiting calls that one worker gets, so that it has none that another could run.
     pub(super) fn share(&self) -> usize {
         self.queue.ready().div_ceil(self.ready_seats.max(1))
     }
 
-    /// Gives a worker what it should have: something if it has nothing; more if what it has is soon done.
+    /// Gives calls to a worker that has none, or will soon have finished those that it has.
     pub(super) fn feed(&mut self, seat: usize, share: usize, now: Time) {
         let (state, limits) = (&self.seats[seat], self.limits);
-        if state.phase() != Phase::Ready || state.recalling || state.watch.worn || self.queue.ready() == 0 {
+        if state.phase() != Phase::Ready || state.recalling || state.worker.retiring || self.queue.ready() == 0 {
             return;
         }
         let enough = state.ahead > LOW
             || state.calls > limits.calls / 2
             || state.unread_bytes > limits.unhindered / 2
-            || now.saturating_sub(state.progress) > STALLED;
+            || now.saturating_sub(state.worker.progress) > STALLED;
         if (state.calls > 0 && enough) || state.unread.len() >= limits.frames {
             return;
         }
-        let first = state.sent.wrapping_add(1);
+        let first = state.worker.sent.wrapping_add(1);
         let (mut given, mut size) = (0, 0);
         while let Some(task) = self.next_task() {
             let duration = self.durations.get(task).unwrap_or(AHEAD);
             let share = share.max((GRAIN / duration) as usize).saturating_sub(given);
             let Some(calls) = self.fitting(seat, share, size, duration) else { break };
-            let Some(bytes) = self.take(seat, calls, duration) else { break };
-            size += bytes;
+            let Some(range) = self.queue.take(calls) else { break };
+            size += CHUNK_BYTES + range.work.size(range.next..range.end);
             given += calls as usize;
+            self.seats[seat].push(range, duration);
         }
+        self.in_flight_calls += given;
         if given > 0 {
             let state = &mut self.seats[seat];
             let alone = state.calls == given;
             if alone {
-                state.progress = now;
+                state.worker.progress = now;
             }
-            state.unread.push_back((state.sent, size));
+            state.unread.push_back((state.worker.sent, size));
             state.unread_bytes += size;
-            let (epoch, generation, last) = (state.epoch(), state.generation, state.sent);
+            let (epoch, generation, last) = (state.epoch(), state.worker.generation, state.worker.sent);
             self.latest = seat;
             self.effects.push_back(Effect::Send { seat, epoch, generation, first, last });
             if alone {
@@ -95,82 +98,56 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         }
     }
 
-    /// How many of the calls at the front a seat may have, beside `size` bytes that it has just been given.
+    /// How many of the calls at the front a seat may be given, in a frame that has `size` bytes already.
     fn fitting(&self, seat: usize, share: usize, size: usize, duration: Time) -> Option<u32> {
         let (state, limits) = (&self.seats[seat], &self.limits);
-        let range = self.queue.front()?;
-        let left = limits.tasks_per_child.saturating_sub(state.given);
-        if share == 0 {
-            return None;
-        }
+        let range = self.queue.front().filter(|_| share > 0)?;
+        let left = limits.tasks_per_child.saturating_sub(state.worker.given);
         let most = (range.len() as usize).min(share).min(usize::try_from(left).unwrap_or(usize::MAX));
-        // A worker that has nothing gets one call, however large or long.
+        // A worker that has no call gets one, however large or long.
         let least = usize::from(state.calls == 0).min(most);
         let in_time = AHEAD.saturating_sub(state.ahead) / duration;
         let in_number = limits.calls.saturating_sub(state.calls);
         let room = limits.frame.min(limits.unhindered.saturating_sub(state.unread_bytes)).saturating_sub(size);
-        let most = most.min(in_number).min(usize::try_from(in_time).unwrap_or(usize::MAX));
+        let mut most = most.min(in_number).min(usize::try_from(in_time).unwrap_or(usize::MAX));
         let fits = |calls: usize| CHUNK_BYTES + range.work.size(range.next..range.next + calls as u32) <= room;
-        let mut fitting = most;
-        if !fits(fitting) {
-            // The most that fits is between the two.
+        if !fits(most) {
+            // Find the greatest number that fits by bisection.
             let mut low = 0;
-            while fitting - low > 1 {
-                let middle = low.midpoint(fitting);
-                if fits(middle) { low = middle } else { fitting = middle }
+            while most - low > 1 {
+                let middle = low.midpoint(most);
+                if fits(middle) { low = middle } else { most = middle }
             }
-            fitting = low;
+            most = low;
         }
-        let calls = fitting.max(least);
+        let calls = most.max(least);
         (calls > 0).then_some(calls as u32)
     }
 
-    /// The task of the call that is next.
     fn next_task(&self) -> Option<&'static str> {
         self.queue.front().map(|range| range.work.task())
     }
 
-    /// Moves calls at the front to a seat. Returns how many bytes they take.
-    fn take(&mut self, seat: usize, calls: u32, expected: Time) -> Option<usize> {
-        let range = self.queue.take(calls)?;
-        let state = &mut self.seats[seat];
-        let size = CHUNK_BYTES + range.work.size(range.next..range.end);
-        let flight = Flight { calls: range, number: state.sent.wrapping_add(1), expected, cancelled: false };
-        state.sent = state.sent.wrapping_add(calls);
-        state.given += u64::from(calls);
-        state.ahead += flight.ahead();
-        state.calls += calls as usize;
-        state.in_flight.push_back(flight);
-        self.in_flight_calls += calls as usize;
-        Some(size)
-    }
-
-    /// If a worker is idle while another has calls behind one that takes long, those are taken back for it.
+    /// If a worker is idle while another has calls behind a slow one, takes those back.
     pub(super) fn relieve(&mut self, now: Time) {
         if self.idle.is_empty() || self.queue.ready() > 0 || self.in_flight_calls < 2 {
             return;
         }
-        let mut again: Option<Time> = None;
-        for seat in 0..self.seats.len() {
-            let state = &self.seats[seat];
-            if state.phase() != Phase::Ready || state.recalling {
-                continue;
-            }
-            // The first one runs; the last one may be known to have started, its report being on the way.
-            let Some(first) = state.in_flight.front().filter(|_| state.has_calls_behind()) else { continue };
+        let mut again = NEVER;
+        for (seat, state) in self.seats.iter_mut().enumerate() {
+            // The first call runs. The last one may have started too, and its report be on its way.
+            let may_be_taken = state.phase() == Phase::Ready && !state.recalling && state.has_calls_behind();
+            let Some(first) = state.in_flight.front().filter(|_| may_be_taken) else { continue };
             let behind = state.ahead - first.expected;
-            // Where all are slow to start anything, as the machine is busy with something else, calls would be taken to
-            // and fro: each time that nothing comes of it, a worker gets twice as long.
-            let stalled_at = state.progress + (STALLED << state.relieved.min(10));
+            // On an overloaded machine all workers are slow to start calls, which would move to and fro: the wait
+            // doubles each time that nothing comes of it.
+            let stalled_at = state.worker.progress + (STALLED << state.relieved.min(10));
             if (behind >= STALLED && state.relieved == 0) || stalled_at <= now {
-                self.seats[seat].relieved += 1;
-                self.recall(seat);
-                return;
+                state.relieved += 1;
+                return self.recall(seat);
             }
-            again = Some(again.map_or(stalled_at, |at| at.min(stalled_at)));
+            again = again.min(stalled_at);
         }
-        if let Some(again) = again {
-            self.look_again = Some(self.look_again.map_or(again, |at| at.min(again)));
-        }
+        self.look_again = self.look_again.min(again);
     }
 }

@@ -1,33 +1,33 @@
-//! The limits of a pool, which its user chooses or its transport has.
+//! The limits of a pool: those that its user chose, and those of its transport.
 
 use crate::pool::dispatcher::events::Time;
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
-    /// How many calls a process gets before it is replaced.
+    /// How many calls a worker gets before it is replaced.
     pub(crate) tasks_per_child: u64,
-    /// How many bytes of memory a process may have when it starts a call.
+    /// How many bytes of memory a worker may have when it starts a call.
     pub(crate) memory_per_child: u64,
-    /// How old a process may be when it starts a call.
+    /// How old a worker may be when it starts a call.
     pub(crate) age_per_child: Time,
-    /// How long a call waits before it is tried again, the first time; each time it is twice as long.
+    /// How long a call waits before its first retry. Doubles with each retry.
     pub(crate) retry_delay: Time,
-    /// How often the memory of a worker is looked at.
+    /// The time between two measurements of a worker's memory.
     pub(crate) weigh_every: Time,
-    /// How many bytes may be on their way to a worker that is busy.
+    /// How many bytes may be on their way to a busy worker.
     pub(crate) unhindered: usize,
-    /// How many bytes one frame has, if it has more than one call.
+    /// How many bytes a frame with more than one call may have.
     pub(crate) frame: usize,
-    /// How many frames may lie unread between here and a worker.
+    /// How many unread frames the transport may hold.
     pub(crate) frames: usize,
     /// How many calls may be in flight at one seat.
     pub(crate) calls: usize,
-    /// No call is taken to be shorter, as its transport is not.
+    /// The shortest expected duration of a call: the transport's own cost.
     pub(crate) shortest: Time,
 }
 
 impl Limits {
-    /// Nothing is limited.
+    /// No limits.
     pub(crate) const NONE: Self = Self {
         tasks_per_child: u64::MAX,
         memory_per_child: u64::MAX,

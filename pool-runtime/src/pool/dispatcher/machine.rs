@@ -1,61 +1,43 @@
-//! What the dispatcher keeps, and the parts of which its events are made.
+//! The dispatcher's state, and the steps of which its events are made.
 
 use crate::dossier::Ran;
 use crate::options::RestartPolicy;
 use crate::pool::dispatcher::durations::Durations;
-use crate::pool::dispatcher::events::{
-    AfterStarts, CallFailure, CallLoss, Effect, Ended, How, MILLISECOND, NEVER, Refusal, Time, Why, Work,
-};
+use crate::pool::dispatcher::events::{AfterStarts, CallFailure, Effect, Ended, How, NEVER, Refusal, Time, Why, Work};
 use crate::pool::dispatcher::limits::Limits;
 use crate::pool::dispatcher::queue::Queue;
-use crate::pool::dispatcher::range::{CallRange, Flight, Tried};
+use crate::pool::dispatcher::range::{CallRange, Flight};
 use crate::pool::dispatcher::seat::{Phase, Seat};
 use std::collections::VecDeque;
-use std::sync::Arc;
-
-/// No call is taken to be longer: enough to be sent singly.
-pub(super) const LONGEST: Time = 1_000_000 * MILLISECOND;
 
 #[derive(Debug)]
 pub(crate) struct Dispatcher<W: ?Sized> {
     pub(super) limits: Limits,
     pub(super) restarts: RestartPolicy,
-    pub(super) over: Over,
+    /// Why no more work is taken, once that is so.
+    pub(super) over: Option<Refusal>,
     pub(super) seats: Vec<Seat<W>>,
-    /// How many of them take calls.
     pub(super) ready_seats: usize,
     /// Seats whose workers have nothing to do; the latest one last.
     pub(super) idle: Vec<usize>,
-    /// The seat that something was sent to last.
+    /// The seat that was fed last.
     pub(super) latest: usize,
     pub(super) queue: Queue<W>,
     pub(super) in_flight_calls: usize,
-    /// Calls that run where they were submitted.
+    /// Calls that run on the threads that submitted them.
     pub(super) inline_calls: usize,
     pub(super) durations: Durations,
     pub(super) ever_ready: bool,
-    /// How many starts have failed, at any seat, since a call was finished, and since when.
+    /// How many starts failed, at any seat, since a call was finished, and when the first of them did.
     pub(super) futile_starts: u32,
     pub(super) futile_since: Time,
     pub(super) done: u64,
     pub(super) failed: u64,
     /// When to look again for a worker that shows no progress.
-    pub(super) look_again: Option<Time>,
-    /// When to look at some worker, or before: see [`watch`](super::watch).
+    pub(super) look_again: Time,
+    /// When to look at a worker, or earlier: see [`watch`](super::watch).
     pub(super) watch_at: Time,
     pub(super) effects: VecDeque<Effect<W>>,
-}
-
-/// How work ends for all.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Over {
-    No,
-    /// No new work; what is there is done.
-    Closed,
-    /// No work at all.
-    Terminated,
-    /// The workers cannot start.
-    Failed,
 }
 
 impl<W: ?Sized + Work> Dispatcher<W> {
@@ -63,12 +45,12 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         Self {
             limits,
             restarts,
-            over: Over::No,
+            over: None,
             seats: (0..seats).map(|_| Seat::new()).collect(),
             ready_seats: 0,
             idle: Vec::with_capacity(seats),
             latest: 0,
-            queue: Queue::default(),
+            queue: Queue::new(),
             in_flight_calls: 0,
             inline_calls: 0,
             durations: Durations::default(),
@@ -77,37 +59,28 @@ impl<W: ?Sized + Work> Dispatcher<W> {
             futile_since: 0,
             done: 0,
             failed: 0,
-            look_again: None,
+            look_again: NEVER,
             watch_at: NEVER,
             effects: VecDeque::new(),
         }
     }
 
-    /// The next thing to be done.
     pub(crate) fn effect(&mut self) -> Option<Effect<W>> {
         self.effects.pop_front()
     }
 
-    /// # Errors
-    ///
-    /// No new work is taken: why not.
     pub(crate) fn accepts(&self) -> Result<(), Refusal> {
-        match self.over {
-            Over::No => Ok(()),
-            Over::Closed => Err(Refusal::Closed),
-            Over::Terminated => Err(Refusal::Terminated),
-            Over::Failed => Err(Refusal::Failed),
-        }
+        self.over.map_or(Ok(()), Err)
     }
 
     /// Is work that was submitted still done?
     pub(super) fn goes_on(&self) -> bool {
-        matches!(self.over, Over::No | Over::Closed)
+        matches!(self.over, None | Some(Refusal::Closed))
     }
 
     // ---- transitions of seats ----
 
-    /// Changes the phase of a seat, and what is counted by phase. Returns what `change` does.
+    /// Changes the phase of a seat, and the counts that depend on it. Returns what `change` returns.
     pub(super) fn transit(&mut self, seat: usize, change: impl FnOnce(&mut Seat<W>) -> bool) -> bool {
         let state = &mut self.seats[seat];
         let before = state.phase() == Phase::Ready;
@@ -124,38 +97,42 @@ impl<W: ?Sized + Work> Dispatcher<W> {
     }
 
     pub(super) fn kill(&mut self, seat: usize) {
-        if self.transit(seat, Seat::doom) {
+        if self.transit(seat, Seat::kill) {
             self.effects.push_back(Effect::Kill { seat, epoch: self.seats[seat].epoch() });
         }
     }
 
-    /// Asks for what has not started at a seat, so that it can go elsewhere. Nothing is sent there until that is done.
+    /// Takes back the calls that have not started at a seat. Nothing is sent there until that is done.
     pub(super) fn recall(&mut self, seat: usize) {
         let state = &mut self.seats[seat];
         if state.works(state.epoch()) && !state.recalling {
             state.recalling = true;
-            let (epoch, generation) = (state.epoch(), state.generation);
+            let (epoch, generation) = (state.epoch(), state.worker.generation);
             self.effects.push_back(Effect::TakeBack { seat, epoch, generation });
         }
     }
 
-    /// Lets an idle worker go that is worn, or that could get no more work.
+    /// Stops an idle worker that is to be replaced, or can get no more work.
     pub(super) fn leave_if_through(&mut self, seat: usize) {
         let state = &self.seats[seat];
-        let worn = state.given >= self.limits.tasks_per_child || state.watch.worn;
-        let no_more = self.over != Over::No && !self.more_may_come();
-        if state.is_idle() && (worn || no_more) && self.transit(seat, Seat::leave) {
+        let retiring = state.worker.given >= self.limits.tasks_per_child || state.worker.retiring;
+        if state.is_idle() && (retiring || self.is_running_out()) && self.transit(seat, Seat::leave) {
             self.effects.push_back(Effect::Stop { seat, epoch: self.seats[seat].epoch() });
         }
     }
 
-    /// Once the pool is closed, lets workers go when there is nothing left that they could take over.
+    /// Stops all idle workers once none can get more work.
     pub(super) fn leave_if_idle(&mut self) {
-        if self.over != Over::No && !self.more_may_come() {
+        if self.is_running_out() {
             for seat in self.idle.clone() {
                 self.leave_if_through(seat);
             }
         }
+    }
+
+    /// Is the pool over, and nothing left that an idle worker could take over?
+    fn is_running_out(&self) -> bool {
+        self.over.is_some() && !self.more_may_come()
     }
 
     /// Does any call wait, or could one that was sent behind another be taken back?
@@ -163,16 +140,23 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         self.queue.len() > 0 || self.seats.iter().any(Seat::has_calls_behind)
     }
 
-    /// Takes everything off a seat.
-    pub(super) fn empty(&mut self, seat: usize) -> VecDeque<Flight<W>> {
+    pub(super) fn take_all(&mut self, seat: usize) -> VecDeque<Flight<W>> {
         self.in_flight_calls -= self.seats[seat].calls;
-        self.seats[seat].empty()
+        self.seats[seat].take_all()
+    }
+
+    /// Removes the calls after the one of this number from a seat.
+    pub(super) fn take_behind(&mut self, seat: usize, number: u32) -> VecDeque<Flight<W>> {
+        let before = self.seats[seat].calls;
+        let back = self.seats[seat].take_behind(number);
+        self.in_flight_calls -= before - self.seats[seat].calls;
+        back
     }
 
     /// The worker of a seat has reported, or there is room for more calls.
     pub(super) fn after_progress(&mut self, seat: usize, now: Time) {
         if self.is_old(seat, now) {
-            self.seats[seat].watch.worn = true;
+            self.seats[seat].worker.retiring = true;
         }
         self.feed(seat, self.share(), now);
         self.watch(seat, now);
@@ -188,64 +172,65 @@ impl<W: ?Sized + Work> Dispatcher<W> {
 
     // ---- ends of calls ----
 
-    /// Fails one call. `ran` is true of the present attempt; what was `tried` before is added.
-    pub(super) fn fail(&mut self, work: &Arc<W>, index: u32, tried: Tried, ran: Ran, why: Why) {
-        let ended = self.failure(work, index, tried, ran, why);
-        self.effects.push_back(Effect::Ended(ended));
-    }
-
-    pub(super) fn failure(&mut self, work: &Arc<W>, index: u32, tried: Tried, ran: Ran, why: Why) -> Ended<W> {
+    /// The failure of one call after so many `attempts`. `ran` is about the present one.
+    pub(super) fn failure(&mut self, calls: &CallRange<W>, index: u32, attempts: u32, ran: Ran, why: Why) -> Ended<W> {
         self.failed += 1;
-        let how = How::Failed(CallFailure { why, ran: ran.or_before(tried.ran), attempts: tried.attempts });
-        Ended { work: work.clone(), first: index, count: 1, how }
+        let how = How::Failed(CallFailure { why, ran: ran.or_before(calls.ran), attempts });
+        Ended { work: calls.work.clone(), first: index, count: 1, how }
     }
 
-    /// Fails all calls of a range.
-    pub(super) fn fail_range(&mut self, range: &CallRange<W>, tried: Tried, ran: Ran, why: &Why) {
-        for index in range.next..range.end {
-            self.fail(&range.work, index, tried, ran, why.clone());
+    /// Fails all calls of a range; `how` tells of each index whether it ran, and why it fails.
+    pub(super) fn fail(&mut self, calls: &CallRange<W>, attempts: u32, how: impl Fn(u32) -> (Ran, Why)) {
+        for index in calls.next..calls.end {
+            let (ran, why) = how(index);
+            let ended = self.failure(calls, index, attempts, ran, why);
+            self.effects.push_back(Effect::Ended(ended));
         }
     }
 
-    /// Fails calls that were in flight and were lost with their worker.
-    pub(super) fn fail_lost(&mut self, flight: &Flight<W>, tried: Tried, how: impl Fn(u32) -> (Ran, Option<CallLoss>)) {
-        for index in flight.calls.next..flight.calls.end {
-            let (ran, lost) = how(flight.header_of(index).number);
-            let lost = lost.map(|lost| CallLoss { job: flight.header_of(index).job, ..lost });
-            self.fail(&flight.calls.work, index, tried, ran, lost.map_or(Why::Cancelled, Why::Lost));
-        }
+    /// Fails calls that no worker has started in the present attempt.
+    pub(super) fn fail_unstarted(&mut self, calls: &CallRange<W>, why: &Why) {
+        self.fail(calls, calls.attempts_before(), |_| (Ran::No, why.clone()));
     }
 
     pub(super) fn fail_waiting(&mut self, why: &Why) {
         for range in self.queue.drain() {
-            self.fail_range(&range, range.tried_before(), Ran::No, why);
+            self.fail_unstarted(&range, why);
         }
     }
 
-    /// Ends calls that may still run at a seat. What they lend the worker is kept until it is gone.
-    pub(super) fn fail_running(&mut self, seat: usize, range: &CallRange<W>, why: &Why) {
-        let (epoch, work) = (self.seats[seat].epoch(), range.work.clone());
+    /// Fails calls that may still run at a seat. The memory they share with the worker is kept until it is gone.
+    pub(super) fn fail_running(&mut self, seat: usize, calls: &CallRange<W>, why: &Why) {
+        let (epoch, work) = (self.seats[seat].epoch(), calls.work.clone());
         self.effects.push_back(Effect::Hold { seat, epoch, work });
-        self.fail_range(range, range.tried(), Ran::Maybe, why);
+        self.fail(calls, calls.attempt, |_| (Ran::Maybe, why.clone()));
+    }
+
+    /// Fails all calls of a seat, and kills its worker.
+    pub(super) fn fail_seat(&mut self, seat: usize, why: &Why) {
+        for flight in self.take_all(seat) {
+            self.fail_running(seat, &flight.calls, why);
+        }
+        self.kill(seat);
     }
 
     /// Calls that did not start wait again, before all others.
     pub(super) fn send_back(&mut self, flight: Flight<W>) {
         let why = match self.over {
             _ if flight.cancelled => Why::Cancelled,
-            Over::Failed => Why::PoolFailed,
-            Over::Terminated => Why::Terminated,
-            Over::No | Over::Closed => return self.queue.put_back(flight.calls),
+            Some(Refusal::Failed) => Why::PoolFailed,
+            Some(Refusal::Terminated) => Why::Terminated,
+            None | Some(Refusal::Closed) => return self.queue.put_back(flight.calls),
         };
-        self.fail_range(&flight.calls, flight.calls.tried_before(), Ran::No, &why);
+        self.fail_unstarted(&flight.calls, &why);
     }
 
-    /// The pool has failed: nothing that waits is done.
+    /// The pool has failed: no waiting call is run.
     pub(super) fn give_up(&mut self, tries: u32) {
         if self.goes_on() {
-            // Told first: what waits fails for this reason.
+            // First, as it is why the waiting calls fail.
             self.effects.push_back(Effect::StartsFailed { tries, then: AfterStarts::GiveUpPool });
-            self.over = Over::Failed;
+            self.over = Some(Refusal::Failed);
             self.fail_waiting(&Why::PoolFailed);
         }
     }

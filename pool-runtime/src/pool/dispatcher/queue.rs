@@ -1,14 +1,15 @@
-//! The calls that wait, in the order in which they are to go, with their own counts.
+//! The calls that wait, in the order in which they are to be sent, with their counts.
 //!
-//! | | goes | |
+//! | | sent | |
 //! |---|---|---|
-//! | returned | first | came back from a worker before it had started |
-//! | submitted | then | in the order of submission, found by ticket |
-//! | delayed | when its time has come, as returned | is tried again |
+//! | returned | first | taken back from a worker before they started |
+//! | submitted | next | in the order of submission, found by ticket |
+//! | delayed | as returned, once due | to be tried again |
 //!
-//! Nothing else of the dispatcher knows how they are kept, so another order fits in here.
+//! No other module knows how they are kept, so that another order, such as priorities, changes only this file.
 
-use crate::pool::dispatcher::events::{Ticket, Time};
+use crate::dossier::Ran;
+use crate::pool::dispatcher::events::{NEVER, Ticket, Time};
 use crate::pool::dispatcher::range::CallRange;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -18,6 +19,7 @@ pub(super) struct Queue<W: ?Sized> {
     /// The first one has the ticket `first_ticket`. Cancelled ones are empty.
     submitted: VecDeque<CallRange<W>>,
     first_ticket: Ticket,
+    /// None is empty.
     returned: VecDeque<CallRange<W>>,
     /// In the order of their times. None is empty.
     delayed: Vec<(Time, CallRange<W>)>,
@@ -25,26 +27,18 @@ pub(super) struct Queue<W: ?Sized> {
     delayed_calls: usize,
 }
 
-impl<W: ?Sized> Default for Queue<W> {
-    fn default() -> Self {
-        Self {
-            submitted: VecDeque::new(),
-            first_ticket: 0,
-            returned: VecDeque::new(),
-            delayed: Vec::new(),
-            ready_calls: 0,
-            delayed_calls: 0,
-        }
-    }
-}
-
 impl<W: ?Sized> Queue<W> {
-    /// How many calls could go now.
+    pub(super) fn new() -> Self {
+        let (submitted, returned) = (VecDeque::new(), VecDeque::new());
+        Self { submitted, first_ticket: 0, returned, delayed: Vec::new(), ready_calls: 0, delayed_calls: 0 }
+    }
+
+    /// How many calls could be sent now.
     pub(super) fn ready(&self) -> usize {
         self.ready_calls
     }
 
-    /// How many calls wait, with those whose time has not come.
+    /// How many calls wait, including the delayed ones.
     pub(super) fn len(&self) -> usize {
         self.ready_calls + self.delayed_calls
     }
@@ -53,11 +47,12 @@ impl<W: ?Sized> Queue<W> {
     pub(super) fn push(&mut self, work: Arc<W>, calls: u32) -> Ticket {
         let ticket = self.first_ticket + self.submitted.len() as u64;
         self.ready_calls += calls as usize;
-        self.submitted.push_back(CallRange::new(ticket, work, calls));
+        let range = CallRange { ticket, work, next: 0, end: calls, attempt: 1, deaths: 0, ran: Ran::No };
+        self.submitted.push_back(range);
         ticket
     }
 
-    /// Puts calls before all others. Those that were submitted side by side are one range again.
+    /// Puts calls before all others. Adjacent ones of a submission become one range again.
     pub(super) fn put_back(&mut self, range: CallRange<W>) {
         self.ready_calls += range.len() as usize;
         match self.returned.front_mut() {
@@ -66,7 +61,7 @@ impl<W: ?Sized> Queue<W> {
         }
     }
 
-    /// Keeps calls until this time; then they go before those that were submitted.
+    /// Keeps calls until this time. Then they are sent before the submitted ones.
     pub(super) fn delay(&mut self, until: Time, range: CallRange<W>) {
         self.delayed_calls += range.len() as usize;
         let behind = self.delayed.partition_point(|(other, _)| *other <= until);
@@ -74,11 +69,11 @@ impl<W: ?Sized> Queue<W> {
     }
 
     /// When the next delayed calls are due.
-    pub(super) fn next_due(&self) -> Option<Time> {
-        self.delayed.first().map(|(at, _)| *at)
+    pub(super) fn next_due(&self) -> Time {
+        self.delayed.first().map_or(NEVER, |(at, _)| *at)
     }
 
-    /// Lets the delayed calls go whose time has come. Says whether there were any.
+    /// Makes delayed calls ready that are due. Returns whether there were any.
     pub(super) fn release_due(&mut self, now: Time) -> bool {
         let due = self.delayed.partition_point(|(at, _)| *at <= now);
         for (_, range) in self.delayed.drain(..due) {
@@ -89,7 +84,7 @@ impl<W: ?Sized> Queue<W> {
         due > 0
     }
 
-    /// The calls that go next.
+    /// The calls to be sent next.
     pub(super) fn front(&self) -> Option<&CallRange<W>> {
         self.returned.front().or_else(|| self.submitted.front()).filter(|range| range.len() > 0)
     }
@@ -103,7 +98,7 @@ impl<W: ?Sized> Queue<W> {
         Some(taken)
     }
 
-    /// What has been given out must not be kept in memory by a range that has nothing left.
+    /// An empty range must not keep its arguments in memory.
     fn drop_empty(&mut self) {
         while self.returned.pop_front_if(|range| range.len() == 0).is_some() {}
         while self.submitted.pop_front_if(|range| range.len() == 0).is_some() {
@@ -111,27 +106,23 @@ impl<W: ?Sized> Queue<W> {
         }
     }
 
-    /// Takes out what waits of a submission.
-    pub(super) fn cancel(&mut self, ticket: Ticket) -> Vec<CallRange<W>> {
+    /// Removes the waiting calls of a submission.
+    pub(super) fn cancel(&mut self, ticket: Ticket) -> VecDeque<CallRange<W>> {
         let returned = std::mem::take(&mut self.returned).into_iter();
-        let (mut taken, kept): (Vec<_>, Vec<_>) = returned.partition(|range| range.ticket == ticket);
-        self.returned = kept.into();
-        let position = ticket.checked_sub(self.first_ticket).map(|position| position as usize);
-        // Its place is kept: tickets are positions.
-        taken.extend(
-            position.and_then(|position| self.submitted.get_mut(position)).map(|range| range.take(range.len())),
-        );
-        taken.retain(|range| range.len() > 0);
-        self.ready_calls -= calls(&taken);
-        let delayed: Vec<_> =
-            self.delayed.extract_if(.., |(_, range)| range.ticket == ticket).map(|(_, range)| range).collect();
-        self.delayed_calls -= calls(&delayed);
+        let (mut taken, kept): (VecDeque<_>, _) = returned.partition(|range| range.ticket == ticket);
+        self.returned = kept;
+        // The range keeps its place, as a ticket is a position.
+        let submitted = ticket.checked_sub(self.first_ticket).and_then(|at| self.submitted.get_mut(at as usize));
+        taken.extend(submitted.map(|range| range.take(range.len())).filter(|range| range.len() > 0));
+        self.ready_calls -= taken.iter().map(|range| range.len() as usize).sum::<usize>();
+        for (_, range) in self.delayed.extract_if(.., |(_, range)| range.ticket == ticket) {
+            self.delayed_calls -= range.len() as usize;
+            taken.push_back(range);
+        }
         self.drop_empty();
-        taken.extend(delayed);
         taken
     }
 
-    /// Takes everything out.
     pub(super) fn drain(&mut self) -> Vec<CallRange<W>> {
         (self.ready_calls, self.delayed_calls) = (0, 0);
         self.first_ticket += self.submitted.len() as u64;
@@ -142,7 +133,7 @@ impl<W: ?Sized> Queue<W> {
 
 #[cfg(test)]
 impl<W: ?Sized> Queue<W> {
-    /// What is always true.
+    /// Checks the invariants.
     pub(super) fn check(&self) {
         let ready = self.submitted.iter().chain(&self.returned).map(|range| range.len() as usize).sum::<usize>();
         assert_eq!(ready, self.ready_calls);
@@ -153,12 +144,8 @@ impl<W: ?Sized> Queue<W> {
         assert_eq!(self.front().is_some(), ready > 0, "what goes next is found");
     }
 
-    /// The submission of which calls are tried again next.
+    /// The submission of the next delayed calls.
     pub(super) fn next_delayed(&self) -> Option<Ticket> {
         self.delayed.first().map(|(_, range)| range.ticket)
     }
-}
-
-fn calls<W: ?Sized>(ranges: &[CallRange<W>]) -> usize {
-    ranges.iter().map(|range| range.len() as usize).sum()
 }

@@ -1,4 +1,4 @@
-//! Calls that stay together: a range of those that were submitted together, waiting or in flight.
+//! Ranges of calls that were submitted together, waiting or in flight.
 
 use crate::dossier::Ran;
 use crate::pool::dispatcher::events::{Ticket, Time, Work};
@@ -12,18 +12,11 @@ pub(crate) struct CallRange<W: ?Sized> {
     pub(crate) work: Arc<W>,
     pub(crate) next: u32,
     pub(crate) end: u32,
-    /// From 1: how often they have been started, and once more.
+    /// The number of the present or next attempt, from 1.
     pub(super) attempt: u32,
-    /// How many workers have died that had been sent these calls, before they started any. It stays at its maximum.
+    /// How many workers died that were sent these calls and started none. Saturates.
     pub(super) deaths: u16,
-    /// Have they been started in an earlier attempt?
-    pub(super) ran: Ran,
-}
-
-/// What was done for a call until now.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Tried {
-    pub(super) attempts: u32,
+    /// Did an earlier attempt run?
     pub(super) ran: Ran,
 }
 
@@ -34,22 +27,13 @@ impl<W: ?Sized> Clone for CallRange<W> {
 }
 
 impl<W: ?Sized> CallRange<W> {
-    pub(super) fn new(ticket: Ticket, work: Arc<W>, calls: u32) -> Self {
-        Self { ticket, work, next: 0, end: calls, attempt: 1, deaths: 0, ran: Ran::No }
-    }
-
     pub(crate) fn len(&self) -> u32 {
         self.end - self.next
     }
 
-    /// In the attempts before the present one.
-    pub(super) fn tried_before(&self) -> Tried {
-        Tried { attempts: self.attempt.saturating_sub(1).max(1), ran: self.ran }
-    }
-
-    /// In all attempts, with the present one.
-    pub(super) fn tried(&self) -> Tried {
-        Tried { attempts: self.attempt, ran: self.ran }
+    /// The attempts before the present one, which did not start; at least 1, as users are told.
+    pub(super) fn attempts_before(&self) -> u32 {
+        self.attempt.saturating_sub(1).max(1)
     }
 
     /// Takes so many calls off the front.
@@ -59,22 +43,22 @@ impl<W: ?Sized> CallRange<W> {
         front
     }
 
-    /// Is this the range right behind the `other`, and is the same known of both?
+    /// Does this range directly follow the `other`, with the same history?
     pub(super) fn continues(&self, other: &Self) -> bool {
         (self.ticket, self.next) == (other.ticket, other.end)
             && (self.attempt, self.deaths, self.ran) == (other.attempt, other.deaths, other.ran)
     }
 }
 
-/// Calls that were sent to a worker, one after the other, and have not ended.
+/// Calls that were sent to a worker one after the other and have not ended.
 #[derive(Debug)]
 pub(crate) struct Flight<W: ?Sized> {
     pub(crate) calls: CallRange<W>,
-    /// The number of the first of them.
+    /// The number of the first call.
     pub(super) number: u32,
-    /// How long each was expected to take when it was sent.
+    /// How long each call was expected to take when it was sent.
     pub(super) expected: Time,
-    /// Their user has given them up; what is to be done about it depends on which have started.
+    /// Cancelled by the user. The calls stay until it is known which of them have started.
     pub(super) cancelled: bool,
 }
 
@@ -96,27 +80,25 @@ impl<W: ?Sized> Flight<W> {
         number.wrapping_sub(self.number) < self.len()
     }
 
-    /// Takes so many calls off the front.
     pub(super) fn take(&mut self, calls: u32) -> Self {
         let front = Self { calls: self.calls.take(calls), ..*self };
         self.number = self.number.wrapping_add(calls);
         front
     }
 
-    /// Cuts off what is behind the call of this number. None if nothing is.
+    /// Removes the calls after the one of this number, if there are any.
     pub(super) fn split_after(&mut self, number: u32) -> Option<Self> {
         let kept = number.wrapping_sub(self.number).wrapping_add(1);
         let kept = if is_after(self.number, number) { 0 } else { kept.min(self.len()) };
-        if kept == self.len() {
-            return None;
-        }
-        let front = self.take(kept);
-        Some(std::mem::replace(self, front))
+        (kept < self.len()).then(|| {
+            let front = self.take(kept);
+            std::mem::replace(self, front)
+        })
     }
 }
 
 impl<W: ?Sized + Work> Flight<W> {
-    /// The header of the first of them.
+    /// The header of the first call.
     pub(crate) fn header(&self) -> CallHeader {
         self.header_of(self.calls.next)
     }
@@ -130,7 +112,7 @@ impl<W: ?Sized + Work> Flight<W> {
     }
 }
 
-/// Numbers wrap around; what is in flight is far less than half of them.
+/// Compares numbers that wrap around: those in flight are far fewer than half of all.
 pub(super) fn is_after(number: u32, claimed: u32) -> bool {
     number.wrapping_sub(claimed) as i32 > 0
 }

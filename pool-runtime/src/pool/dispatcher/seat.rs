@@ -1,109 +1,95 @@
-//! A seat: a worker's place in the pool. Workers come and go there; each has its own *epoch*.
+//! A seat: a worker's place in the pool. Workers come and go; each has its own *epoch*.
 //!
 //! ```text
 //!            start            ready            leave
 //!   Empty ──────────▶ Starting ─────▶ Ready ──────────▶ Leaving
 //!     ▲ │                │              │                  │
-//!     │ └──▶ Closed      └──────────────┴────── doom ──────┴──▶ Doomed
+//!     │ └──▶ Closed      └──────────────┴────── kill ──────┴──▶ Killed
 //!     └────────────────────────── vacate ────────────────────────┘
 //! ```
 //!
-//! Each transition is a function here, which says whether it took place. Who may call one stands with it.
+//! Each transition is a function that says whether it took place. It must not touch another seat or the dispatcher's
+//! counts: [`Dispatcher::transit`](super::Dispatcher::transit) keeps those.
 
 use crate::policy::Policy;
 use crate::pool::dispatcher::events::{Excess, NEVER, Time, Work};
-use crate::pool::dispatcher::range::{Flight, is_after};
+use crate::pool::dispatcher::range::{CallRange, Flight, is_after};
 use std::collections::VecDeque;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Phase {
+pub(crate) enum Phase {
     /// No worker. One may be started from this time on.
     Empty { not_before: Time },
-    /// A worker is on its way in.
+    /// A worker is being started.
     Starting,
     /// Takes calls.
     Ready,
-    /// Exits when it is through; takes no more calls.
+    /// Takes no more calls, and exits after its last one.
     Leaving,
     /// Is being killed.
-    Doomed,
+    Killed,
     /// No worker, and none will be started.
     Closed,
 }
 
 #[derive(Debug)]
-pub(super) struct Seat<W: ?Sized> {
+pub(crate) struct Seat<W: ?Sized> {
     phase: Phase,
     epoch: u32,
-    /// How often what had not started was taken back from this worker.
-    pub(super) generation: u32,
-    /// The number of the latest call sent.
-    pub(super) sent: u32,
+    pub(crate) worker: SeatWorker,
     /// In the order of their numbers.
     pub(super) in_flight: VecDeque<Flight<W>>,
-    /// How many calls that are.
+    /// How many calls are in flight.
     pub(super) calls: usize,
-    /// How long what is in flight is expected to take.
+    /// How long the calls in flight are expected to take.
     pub(super) ahead: Time,
-    /// Frames that the worker may not have read yet: the number of the last call in each, and its size. Also those
-    /// whose calls were taken back: they still lie between here and there.
+    /// Frames that the worker may not have read: the number of the last call in each, and its size. A frame whose calls
+    /// were taken back still occupies the transport.
     pub(super) unread: VecDeque<(u32, usize)>,
     pub(super) unread_bytes: usize,
-    /// How many starts have failed here one after another, and when the first of them did.
+    /// How many starts failed in a row, and when the first of them did.
     pub(super) failures: u32,
     pub(super) failing_since: Time,
     /// The task of the call that was reported last.
     pub(super) task: &'static str,
-    /// The number of the latest call that is known to have started, from the last time something was taken back.
-    pub(super) started: u32,
-    /// What has not started is being taken back: nothing new is sent until that is done.
+    /// Calls are being taken back: nothing is sent until that is done.
     pub(super) recalling: bool,
-    /// How often calls were taken back for others since it has reported anything.
+    /// How often calls were taken back for idle workers since the last report.
     pub(super) relieved: u32,
-    /// Calls given to this worker.
-    pub(super) given: u64,
-    /// Calls that this worker has finished.
-    pub(super) finished: u64,
-    /// Calls finished at this seat.
-    pub(super) done: u64,
-    pub(super) ready_at: Time,
-    pub(super) progress: Time,
-    pub(super) watch: Watch,
+    /// How many calls were finished at this seat.
+    pub(crate) done: u64,
 }
 
-/// What is watched at a seat.
-#[derive(Debug)]
-pub(super) struct Watch {
-    /// When to look what the worker is doing.
+/// What is known of the present worker, or of the last one until the next is ready.
+#[derive(Debug, Default)]
+pub(crate) struct SeatWorker {
+    /// How often calls were taken back.
+    pub(crate) generation: u32,
+    /// The number of the latest call sent.
+    pub(super) sent: u32,
+    /// The latest call known to have started when calls were last taken back.
+    pub(super) started: u32,
+    /// How many calls it was given, and how many of them it has finished.
+    pub(super) given: u64,
+    pub(super) finished: u64,
+    pub(super) ready_at: Time,
+    /// When it last reported, or was given a call while it had none.
+    pub(super) progress: Time,
+    /// When to look at it.
     pub(super) look_at: Time,
-    /// Somebody is looking just now; at its memory, too?
+    /// A look is in progress, and whether it measures memory.
     pub(super) looking: bool,
     pub(super) weighing: bool,
-    /// When its memory was last looked at.
+    /// When memory was last measured.
     pub(super) weighed_at: Time,
-    /// The number of the call that is next to be reported, and since when it is that.
+    /// The number of the call to be reported next, and since when it is that.
     pub(super) front: (u32, Time),
-    /// The call that was seen to run, and since when it does, whatever the page says later.
+    /// The call last seen running, and its start. It stays, whatever the status page says later.
     pub(super) began: Option<(u32, Time)>,
-    /// The call because of which the worker is to be killed, and why.
+    /// The call for which it is to be killed, and why.
     pub(super) condemned: Option<(u32, Excess)>,
-    /// The worker takes no more calls.
-    pub(super) worn: bool,
-}
-
-impl Watch {
-    fn new(now: Time) -> Self {
-        Self {
-            look_at: NEVER,
-            looking: false,
-            weighing: false,
-            weighed_at: now,
-            front: (0, 0),
-            began: None,
-            condemned: None,
-            worn: false,
-        }
-    }
+    /// It gets no more calls.
+    pub(super) retiring: bool,
 }
 
 impl<W: ?Sized> Seat<W> {
@@ -111,8 +97,7 @@ impl<W: ?Sized> Seat<W> {
         Self {
             phase: Phase::Empty { not_before: 0 },
             epoch: 0,
-            generation: 0,
-            sent: 0,
+            worker: SeatWorker::default(),
             in_flight: VecDeque::new(),
             calls: 0,
             ahead: 0,
@@ -121,19 +106,13 @@ impl<W: ?Sized> Seat<W> {
             failures: 0,
             failing_since: 0,
             task: "",
-            started: 0,
             recalling: false,
             relieved: 0,
-            given: 0,
-            finished: 0,
             done: 0,
-            ready_at: 0,
-            progress: 0,
-            watch: Watch::new(0),
         }
     }
 
-    pub(super) fn phase(&self) -> Phase {
+    pub(crate) fn phase(&self) -> Phase {
         self.phase
     }
 
@@ -143,85 +122,88 @@ impl<W: ?Sized> Seat<W> {
 
     // ---- transitions ----
 
-    /// The attendant starts a worker. Returns its epoch, if the seat is empty.
+    fn change(&mut self, allowed: bool, to: Phase) -> bool {
+        if allowed {
+            self.phase = to;
+        }
+        allowed
+    }
+
+    /// The attendant starts a worker. Returns its epoch.
     #[must_use]
     pub(super) fn start(&mut self) -> Option<u32> {
-        matches!(self.phase, Phase::Empty { .. }).then(|| {
+        self.change(matches!(self.phase, Phase::Empty { .. }), Phase::Starting).then(|| {
             self.epoch += 1;
-            self.phase = Phase::Starting;
             self.epoch
         })
     }
 
-    /// The worker that is starting takes calls from now on.
     #[must_use]
     pub(super) fn ready(&mut self, now: Time) -> bool {
-        let starting = self.phase == Phase::Starting;
-        if starting {
-            self.phase = Phase::Ready;
-            (self.generation, self.sent, self.started, self.given, self.finished) = (0, 0, 0, 0, 0);
-            (self.ready_at, self.progress) = (now, now);
-            self.watch = Watch::new(now);
-        }
-        starting
-    }
-
-    /// The worker takes no more calls, and exits when it is through.
-    #[must_use]
-    pub(super) fn leave(&mut self) -> bool {
-        let ready = self.phase == Phase::Ready;
+        let ready = self.change(self.phase == Phase::Starting, Phase::Ready);
         if ready {
-            self.phase = Phase::Leaving;
+            let worker = SeatWorker::default();
+            self.worker = SeatWorker { ready_at: now, progress: now, weighed_at: now, look_at: NEVER, ..worker };
         }
         ready
     }
 
-    /// The worker, if there is one, is to be killed. False if that is so already.
     #[must_use]
-    pub(super) fn doom(&mut self) -> bool {
-        let there = matches!(self.phase, Phase::Starting | Phase::Ready | Phase::Leaving);
-        if there {
-            self.phase = Phase::Doomed;
-        }
-        there
+    pub(super) fn leave(&mut self) -> bool {
+        self.change(self.phase == Phase::Ready, Phase::Leaving)
     }
 
-    /// There is no worker any more; the next one may start at this time. False if there will be none.
+    #[must_use]
+    pub(super) fn kill(&mut self) -> bool {
+        self.change(matches!(self.phase, Phase::Starting | Phase::Ready | Phase::Leaving), Phase::Killed)
+    }
+
+    /// The worker is gone. The next one may start at this time.
     #[must_use]
     pub(super) fn vacate(&mut self, not_before: Time) -> bool {
-        let open = self.phase != Phase::Closed;
-        if open {
-            self.phase = Phase::Empty { not_before };
-        }
-        open
+        self.change(self.phase != Phase::Closed, Phase::Empty { not_before })
     }
 
-    /// No worker is ever started here again. False if that is so already.
+    /// No worker is ever started at this seat again.
     #[must_use]
     pub(super) fn close(&mut self) -> bool {
-        std::mem::replace(&mut self.phase, Phase::Closed) != Phase::Closed
+        self.change(self.phase != Phase::Closed, Phase::Closed)
     }
 
     // ---- questions ----
 
-    /// Is this the epoch of a worker that works, or is about to leave?
+    /// Is there a worker of this epoch that runs calls?
     pub(super) fn works(&self, epoch: u32) -> bool {
         self.epoch == epoch && matches!(self.phase, Phase::Ready | Phase::Leaving)
     }
 
-    /// Has the worker nothing to do?
+    pub(crate) fn is_busy(&self) -> bool {
+        !self.in_flight.is_empty()
+    }
+
+    /// Could the worker be given a call at once?
     pub(super) fn is_idle(&self) -> bool {
-        self.phase == Phase::Ready && self.in_flight.is_empty() && !self.recalling
+        self.phase == Phase::Ready && !self.is_busy() && !self.recalling
     }
 
-    /// Could a call be taken back that was sent behind another?
+    /// Could a call that was sent behind another be taken back?
     pub(super) fn has_calls_behind(&self) -> bool {
-        self.calls > 1 && self.in_flight.back().is_some_and(|last| is_after(last.last_number(), self.started))
+        self.calls > 1 && self.in_flight.back().is_some_and(|last| is_after(last.last_number(), self.worker.started))
     }
 
-    // ---- what is in flight ----
+    // ---- calls in flight ----
 
-    /// The worker has come as far as this call; whatever frames lie before it have been read.
+    /// Numbers calls that are about to be sent, each of which is `expected` to take so long.
+    pub(super) fn push(&mut self, calls: CallRange<W>, expected: Time) {
+        let flight = Flight { calls, number: self.worker.sent.wrapping_add(1), expected, cancelled: false };
+        self.worker.sent = flight.last_number();
+        self.worker.given += u64::from(flight.len());
+        self.ahead += flight.ahead();
+        self.calls += flight.len() as usize;
+        self.in_flight.push_back(flight);
+    }
+
+    /// The worker has reached the call of this number, so it has read all frames before it.
     pub(super) fn has_read(&mut self, number: u32) {
         let nothing_left = self.in_flight.is_empty();
         while let Some((_, bytes)) = self.unread.pop_front_if(|(last, _)| nothing_left || !is_after(*last, number)) {
@@ -229,25 +211,25 @@ impl<W: ?Sized> Seat<W> {
         }
     }
 
-    /// Takes everything off the seat.
-    pub(super) fn empty(&mut self) -> VecDeque<Flight<W>> {
+    pub(super) fn take_all(&mut self) -> VecDeque<Flight<W>> {
         (self.unread_bytes, self.ahead, self.calls, self.recalling) = (0, 0, 0, false);
         self.unread.clear();
         std::mem::take(&mut self.in_flight)
     }
 
-    /// Takes off the seat what comes after the call of this number.
-    pub(super) fn take_behind(&mut self, claimed: u32) -> VecDeque<Flight<W>> {
-        let kept = self.in_flight.partition_point(|flight| !is_after(flight.number, claimed));
+    /// Removes the calls after the one of this number.
+    pub(super) fn take_behind(&mut self, number: u32) -> VecDeque<Flight<W>> {
+        let kept = self.in_flight.partition_point(|flight| !is_after(flight.number, number));
         let mut back = self.in_flight.split_off(kept);
-        if let Some(behind) = self.in_flight.back_mut().and_then(|flight| flight.split_after(claimed)) {
+        if let Some(behind) = self.in_flight.back_mut().and_then(|flight| flight.split_after(number)) {
             back.push_front(behind);
         }
-        let calls: usize = back.iter().map(|flight| flight.len() as usize).sum();
-        self.given -= calls as u64;
-        self.calls -= calls;
-        self.ahead -= back.iter().map(Flight::ahead).sum::<Time>();
-        self.has_read(claimed);
+        for flight in &back {
+            self.worker.given -= u64::from(flight.len());
+            self.calls -= flight.len() as usize;
+            self.ahead -= flight.ahead();
+        }
+        self.has_read(number);
         back
     }
 }

@@ -1,20 +1,20 @@
 //! Drives the dispatcher through random orders of all events, with up to ten thousand workers and millions of calls,
-//! and checks after each event what must always be true.
+//! and checks the invariants after each event.
 //!
-//! Workers are simulated as the parent cannot see them: calls arrive, start, end, hang, grow and die; reports arrive
-//! late, several at a time, twice, or never; what was taken back or looked at is told later, in any order; a death is
-//! noticed later still, and now and then told again; users submit, cancel, close and terminate at any time. A call's
-//! fate is drawn when it starts.
+//! Workers are simulated with the state that the parent cannot see: calls arrive, start, end, hang, grow and die;
+//! reports arrive late, several at a time, twice, or never; answers to effects arrive later, in any order; a death is
+//! noticed later still, and sometimes told twice; users submit, cancel, close and terminate at any time. A call's fate
+//! is drawn when it starts.
 //!
 //! - Every call ends exactly once, and none is lost.
-//! - No call runs in two places at once, nor more often than it may be tried, nor starts after it was cancelled.
-//! - How it ends agrees with what happened to it: a time-out only after its time, a loss only with its worker, …
-//! - No worker is killed but for a call that it runs, and that was cancelled, took too long or too much memory.
-//! - Every queue is within its limit, every count is what it counts, and nobody is idle while a call waits.
-//! - Whatever happens, a pool that is closed comes to its end: a call that hangs must not prevent it.
+//! - No call runs in two places at once, more often than it may be tried, or after it was cancelled.
+//! - Its end agrees with what happened to it: a timeout only after its time, a loss only with its worker, …
+//! - A worker is killed only for a call that it runs and that was cancelled or exceeded a limit.
+//! - Every queue is within its limit, every count is exact, and no worker is idle while a call waits.
+//! - A pool that is closed always finishes, even if a call hangs.
 //!
-//! `POOL_SIMULATE_SECONDS` says for how long (in `cargo test`, a few seconds). A failure prints its seed, and
-//! `POOL_SIMULATE_SEED` runs that one alone.
+//! `POOL_SIMULATE_SECONDS` sets the duration (the default is about two seconds). A failure prints its seed, and
+//! `POOL_SIMULATE_SEED` runs only that one.
 
 mod events;
 mod invariants;
@@ -53,23 +53,23 @@ impl Random {
     }
 }
 
-/// What a world is like.
+/// The size and speed of a simulated world.
 #[derive(Clone, Copy, Debug)]
 struct Shape {
     seats: usize,
-    /// How many calls are submitted at the most.
+    /// The most calls that are submitted.
     calls: u64,
-    /// How many events happen before the pool is closed, at the most.
+    /// The most events before the pool is closed.
     events: u64,
-    /// How much time passes between two events, at the most.
+    /// The longest time between two events.
     pause: Time,
-    /// The clock is late by so many of its chances.
+    /// The clock ticks at one in so many chances.
     late: usize,
-    /// After how many events everything is checked, not only what an event has touched.
+    /// After how many events all seats are checked, not only the one that an event concerns.
     check_every: u64,
 }
 
-/// Short lives, of which many fit into a second: what is rare is the beginning and the end.
+/// Many short runs per second, as start and shutdown are otherwise rare.
 const TINY: Shape = Shape { seats: 3, calls: 60, events: 400, pause: 2 * MILLISECOND, late: 1, check_every: 1 };
 const SMALL: Shape = Shape { seats: 6, calls: 3_000, events: 3_000, pause: 2 * MILLISECOND, late: 1, check_every: 1 };
 const MEDIUM: Shape =
@@ -83,21 +83,21 @@ const LARGE: Shape = Shape {
     check_every: 50_000,
 };
 
-/// What becomes of a call once it has started.
+/// What happens to a call once it has started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
     Returns,
     Panics,
     /// Its arguments cannot be read.
     Unreadable,
-    /// Around the time at which it is killed.
+    /// At about the time at which it is killed.
     ReturnsLate,
     Dies,
     Hangs,
     Grows,
 }
 
-/// What has become of a job.
+/// What has happened to a job.
 #[derive(Clone, Copy, Debug, Default)]
 struct Fact {
     starts: u32,
@@ -106,7 +106,7 @@ struct Fact {
     running: bool,
     ended: bool,
     cancelled: bool,
-    /// It was cancelled wherever it was: it is not to start any more.
+    /// It was cancelled with `running`: it must not start any more.
     given_up: bool,
     policy: u8,
 }
@@ -118,7 +118,7 @@ struct Running {
     until: Time,
 }
 
-/// A worker as the parent cannot see it.
+/// A worker, with the state that the parent cannot see.
 #[derive(Default)]
 struct Process {
     epoch: u32,
@@ -128,12 +128,12 @@ struct Process {
     reports: VecDeque<(CallHeader, Time, Fate)>,
     running: Option<Running>,
     stopping: bool,
-    /// It was killed, or died, which nobody has noticed yet.
+    /// It was killed or died, and the dispatcher has not been told.
     dead: bool,
     stage: Option<Stage>,
 }
 
-/// Something that the dispatcher has yet to be told.
+/// An event that the dispatcher has yet to be told.
 enum News {
     TakenBack {
         seat: usize,
@@ -145,7 +145,7 @@ enum News {
         epoch: u32,
         seen: Observation,
     },
-    /// Once more: somebody has told it already.
+    /// A death that was told before.
     Lost {
         seat: usize,
         epoch: u32,
@@ -158,7 +158,7 @@ struct World {
     pool: Simple,
     policies: Vec<Policy>,
     processes: Vec<Option<Process>>,
-    /// Seats where something may happen.
+    /// Seats whose worker may do something.
     active: Vec<usize>,
     is_active: Vec<bool>,
     empty: Vec<usize>,
@@ -167,23 +167,23 @@ struct World {
     now: Time,
     jobs: Vec<Fact>,
     ended: u64,
-    /// How many of them with a value.
+    /// How many jobs ended with a value.
     values: u64,
     tickets: Vec<(Ticket, u64, u32)>,
-    /// The pool takes no work any more, or is over at once.
+    /// The pool was closed, or terminated.
     closed: bool,
     terminated: bool,
-    /// Once it is closed, nobody cancels anything: what hangs has to come to its end all the same.
+    /// Nothing is cancelled once the pool is closed: calls that hang must end all the same.
     patient: bool,
-    /// The latest event that all could be checked after.
     events: u64,
+    /// The seat that the latest event concerned.
     touched: Option<usize>,
-    /// One in so many calls dies, and one in so many meets something else.
+    /// One in so many calls dies, and one in so many fails in another way.
     deaths: usize,
     troubles: usize,
-    /// So many calls wait at the most for each worker: users wait for results before they submit more.
+    /// The most calls that wait per worker before users submit more.
     backlog: usize,
-    /// How many submissions were cancelled, or tried to be.
+    /// How many times users cancelled.
     cancels: usize,
 }
 
@@ -257,7 +257,7 @@ impl World {
         }
         self.closed = true;
         if self.random.one_in(2) {
-            // Close to its end, or at it.
+            // Close the pool when little or no work is left.
             let left = self.random.below(4);
             let most = self.events + 20_000;
             while self.pool.queue.ready() + self.pool.in_flight_calls > left && self.events < most {
@@ -288,10 +288,10 @@ fn setting(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-/// Runs worlds of this shape, one after the other, for so long; at least one.
+/// Runs worlds of this shape for so long; at least one.
 fn simulate(shape: Shape, first_seed: u64, time: Duration) {
     let began = Instant::now();
-    // Where there is time, other worlds than those of the last run.
+    // A long run gets seeds of its own.
     let fresh = setting("POOL_SIMULATE_SECONDS")
         .map_or(0, |_| std::time::UNIX_EPOCH.elapsed().map_or(0, |time| time.as_nanos() as u64));
     let first_seed = first_seed.wrapping_add(fresh);
@@ -316,11 +316,11 @@ fn simulate(shape: Shape, first_seed: u64, time: Duration) {
         worlds += 1;
     }
     eprintln!("{worlds} worlds, {events} events, {calls} calls, {values} with a value");
-    // Where nearly everything is cancelled, there is little to go wrong.
+    // A world in which nearly everything is cancelled tests little.
     assert!(worlds < 20 || values > calls / 3, "too few calls are run to their end");
 }
 
-/// The time for a shape: its share of what the environment says, or so many milliseconds.
+/// The time for a shape: its share of the environment's setting, or so many milliseconds.
 fn time(share: f64, otherwise: u64) -> Duration {
     setting("POOL_SIMULATE_SECONDS")
         .map_or(Duration::from_millis(otherwise), |seconds| Duration::from_secs(seconds).mul_f64(share))
@@ -343,7 +343,7 @@ fn simulation_of_pools_of_hundreds() {
 
 #[test]
 fn simulation_of_a_pool_of_ten_thousand() {
-    // In an ordinary test run, a small life.
+    // An ordinary test run gets a small world.
     let shape = match setting("POOL_SIMULATE_SECONDS") {
         Some(_) => LARGE,
         None => Shape { seats: 2_000, calls: 20_000, events: 20_000, check_every: 10_000, ..LARGE },
@@ -351,7 +351,7 @@ fn simulation_of_a_pool_of_ten_thousand() {
     simulate(shape, 1 << 21, time(0.3, 0));
 }
 
-/// A simulation that finds nothing must be able to find something.
+/// The simulation detects an error.
 #[test]
 fn a_call_that_is_lost_is_found_out() {
     let found: Result<(), _> = std::panic::catch_unwind(|| {
@@ -359,7 +359,7 @@ fn a_call_that_is_lost_is_found_out() {
         for event in 0..SMALL.events {
             world.step();
             if event > 500 && world.pool.queue.ready() > 0 {
-                // As if somebody had forgotten one.
+                // Lose a call.
                 let _ = world.pool.queue.take(1);
             }
         }

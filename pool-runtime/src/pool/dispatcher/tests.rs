@@ -1,5 +1,4 @@
-//! Drives the dispatcher through single cases. What is common to all orders of events is for the
-//! [simulation](super::simulation).
+//! Single cases. The [simulation](super::simulation) checks what is true of all orders of events.
 
 use crate::dossier::{Loss, Ran, Stage};
 use crate::options::RestartPolicy;
@@ -11,7 +10,7 @@ use crate::protocol::{CallHeader, Failed};
 use std::ops::Range;
 use std::sync::Arc;
 
-/// How many starts may fail in a row, and how long each waits at the most.
+/// How many starts may fail in a row, and the longest pause between them.
 const MAX_FAILED_STARTS: u32 = 5;
 const LONGEST_BACK_OFF: Time = 2_000 * MILLISECOND;
 
@@ -146,7 +145,7 @@ fn killed() -> Arc<Loss> {
     Arc::new(Loss { status: Some(crate::os::End::KILLED), ..(*loss()).clone() })
 }
 
-/// A start that failed, and would fail again.
+/// A failed start that would fail again.
 const MISTAKE: FailedStart = FailedStart { for_good: false, may_pass: false };
 
 /// Teaches the pool that calls take `nanos`.

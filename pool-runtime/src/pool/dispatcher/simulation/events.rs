@@ -1,10 +1,10 @@
-//! What happens in a simulated world: to the dispatcher, and because of it.
+//! The events of a simulated world, and what the dispatcher's effects do there.
 
 use crate::pool::dispatcher::simulation::*;
 use crate::protocol;
 
 impl World {
-    // ---- what the dispatcher wants ----
+    // ---- effects ----
 
     pub(super) fn carry_out(&mut self) {
         while let Some(effect) = self.pool.effect() {
@@ -19,7 +19,7 @@ impl World {
                 }
                 Effect::Hold { .. } | Effect::StartsFailed { .. } => {}
                 Effect::Send { seat, epoch, generation, first, last } => {
-                    assert!(!self.pool.seats[seat].watch.worn, "a worker that is worn is given more");
+                    assert!(!self.pool.seats[seat].worker.retiring, "a worker that is worn is given more");
                     let calls = headers(self.pool.flights(seat, first, last));
                     assert_eq!(calls.len() as u32, last.wrapping_sub(first).wrapping_add(1));
                     if let Some(process) = self.processes[seat].as_mut().filter(|process| process.epoch == epoch) {
@@ -40,7 +40,7 @@ impl World {
                             claimed: process.claimed,
                             started: process.running.as_ref().map(|running| running.since),
                             extended: None,
-                            // Not every look shows everything.
+                            // A measurement may fail.
                             memory: (memory && !self.random.one_in(5)).then(|| process.memory()),
                         };
                         self.news.push(News::Seen { seat, epoch, seen });
@@ -100,9 +100,9 @@ impl World {
         }
     }
 
-    // ---- what happens ----
+    // ---- events ----
 
-    /// Something happens somewhere.
+    /// One random event.
     pub(super) fn step(&mut self) {
         self.events += 1;
         self.now += self.random.next() % self.shape.pause;
@@ -124,9 +124,9 @@ impl World {
             8..=14 => self.work(seat),
             15..=17 => self.deliver(seat),
             18 => self.notice_death(seat),
-            // Once it is closed, only what hangs is left to be killed: by the pool.
+            // Once the pool is closed, only the pool kills.
             _ if !self.closed && self.random.one_in(self.deaths) => {
-                // From outside, whatever it is doing.
+                // Killed from outside, at any moment.
                 let seat = self.random.below(self.processes.len());
                 if let Some(process) = &mut self.processes[seat] {
                     process.dead = true;
@@ -157,7 +157,7 @@ impl World {
         }
     }
 
-    /// The pool took no more work.
+    /// The pool refused the work.
     fn refused(&mut self, job: u64) {
         let failure = CallFailure { why: Why::Terminated, ran: Ran::No, attempts: 1 };
         assert!(self.terminated || self.closed, "work is refused for nothing");
@@ -165,16 +165,16 @@ impl World {
     }
 
     fn cancel(&mut self) {
-        // What is submitted is to have a good chance to be run.
+        // Most submissions are to run.
         if 3 * self.cancels >= self.tickets.len() {
             return;
         }
         self.cancels += 1;
-        // Young and old ones alike.
+        // New and old ones alike.
         let count = self.tickets.len();
         let latest = count.saturating_sub(1 + self.random.below(20));
         let index = if self.random.one_in(2) { latest } else { self.random.below(count) };
-        // Those that wait to be tried again are few.
+        // Delayed calls are rare, so they are preferred at times.
         let delayed = self.pool.queue.next_delayed().filter(|_| self.random.one_in(3));
         let index =
             delayed.and_then(|ticket| self.tickets.iter().position(|(other, ..)| *other == ticket)).unwrap_or(index);
@@ -209,7 +209,7 @@ impl World {
             Start::Now { epoch } => {
                 if self.random.one_in(20) {
                     self.pool.start_failed(seat, epoch, FailedStart { for_good: false, may_pass: false }, self.now);
-                    // A run of bad luck must not end the simulation.
+                    // The pool must not give up.
                     self.pool.seats[seat].failures = 0;
                     return;
                 }
@@ -291,7 +291,7 @@ impl World {
         if let Some((call, nanos, fate)) = twice.filter(|_| self.random.one_in(500))
             && report(&mut self.pool, seat, epoch, call, nanos, fate).is_err()
         {
-            // Whoever says something twice makes no sense, and is killed.
+            // A worker that repeats a report is corrupt, and is killed.
             process.dead = true;
             process.reports.clear();
         }
@@ -299,11 +299,11 @@ impl World {
         self.touched = Some(seat);
     }
 
-    /// All that a worker has sent arrives, or all but the end of it; then its death is noticed.
+    /// All or a part of what a worker has sent arrives; then its death is noticed.
     fn notice_death(&mut self, seat: usize) {
         let Some(process) = self.processes[seat].take_if(|process| process.dead) else {
             if self.processes[seat].as_ref().is_none_or(Process::is_quiet) {
-                // There is nothing to come from it.
+                // It has nothing more to send.
                 self.is_active[seat] = false;
                 self.active.retain(|active| *active != seat);
             }

@@ -1,4 +1,4 @@
-//! What is always true, whatever happens in a simulated world.
+//! The invariants that are checked in a simulated world.
 
 use crate::pool::dispatcher::simulation::*;
 
@@ -38,7 +38,7 @@ impl World {
         assert!(seat.unread.len() <= limits.frames && seat.calls <= limits.calls);
         let unread: usize = seat.unread.iter().map(|(_, bytes)| bytes).sum();
         assert_eq!(seat.unread_bytes, unread);
-        // One call goes to a worker that has nothing, however large; what was taken back may still lie before it.
+        // A worker without calls gets one, however large; frames of calls taken back may still lie before it.
         assert!(unread <= limits.unhindered || seat.unread.len() <= 2 || seat.calls <= 1, "{unread} bytes");
         assert_eq!(seat.ahead, seat.in_flight.iter().map(Flight::ahead).sum::<Time>());
         let next = seat.in_flight.iter().skip(1);

@@ -80,8 +80,8 @@ fn what_cannot_be_had_is_refused() {
     let refused = |builder: pool_runtime::PoolBuilder| builder.processes(1).build().unwrap_err().to_string();
     assert!(refused(builder().cpus([100_000])).contains("cannot run on processor 100000"));
     assert!(refused(builder().cpus([])).contains("at least 1 processor"));
-    assert!(refused(builder().nice(20)).contains("-20 to 19"));
-    assert!(refused(builder().each_worker(|_, worker| worker.nice(-21))).contains("-20 to 19"));
+    assert!(refused(builder().nice(20)).contains("between -20 and 19"));
+    assert!(refused(builder().each_worker(|_, worker| worker.nice(-21))).contains("between -20 and 19"));
 }
 
 #[test]
@@ -89,5 +89,5 @@ fn a_process_has_its_own_too() {
     let process = Process::new(look_around::call()).env("PLACE", "own").current_dir("/").nice(9).cpus([usable()[0]]);
     let seen = process.start().unwrap().join().unwrap();
     assert_eq!(seen, surroundings("own", "/", 9, vec![usable()[0]]));
-    assert!(Process::new(look_around::call()).nice(99).start().unwrap_err().to_string().contains("-20 to 19"));
+    assert!(Process::new(look_around::call()).nice(99).start().unwrap_err().to_string().contains("between -20 and 19"));
 }

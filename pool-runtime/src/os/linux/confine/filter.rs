@@ -1,7 +1,7 @@
 //! The system calls that a confined process is denied: a seccomp filter.
 //!
-//! The list is of what is denied, as a program may use any of some hundred harmless calls; they return `EPERM`. Calls
-//! that are newer than the list or of other conventions (32 bits, x32) do not exist for a confined process.
+//! The list is of what is denied, with `EPERM`, as a program may use any of some hundred harmless calls. Calls that are
+//! newer than the list or of other conventions (32 bits, x32) do not exist for a confined process.
 
 use crate::os::Confinement;
 use rustix::io::Errno;

@@ -217,7 +217,6 @@ impl<'de> de::Deserializer<'de> for &mut Decoder<'de> {
     }
 }
 
-/// Reads the elements of a sequence, a struct or a map.
 struct ElementDecoder<'d, 'de> {
     decoder: &'d mut Decoder<'de>,
     left: usize,

@@ -87,7 +87,6 @@ impl Writer {
         self.bytes.capacity()
     }
 
-    /// Starts another payload.
     #[inline]
     pub(crate) fn clear(&mut self) {
         self.bytes.clear();
@@ -110,7 +109,6 @@ impl Writer {
         self.bytes
     }
 
-    /// Encodes a value through serde.
     #[inline]
     pub(crate) fn value<T: serde::Serialize + ?Sized>(&mut self, value: &T) -> Coded<()> {
         encode::encode(value, &mut self.bytes)
@@ -204,7 +202,6 @@ impl<'de> Reader<'de> {
         &self.payload[self.position..]
     }
 
-    /// Decodes a value through serde; it may borrow from the payload.
     #[inline]
     pub(crate) fn value<T: serde::Deserialize<'de>>(&mut self) -> Coded<T> {
         let (value, left) = decode::decode(self.rest())?;

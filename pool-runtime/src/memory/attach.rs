@@ -133,7 +133,6 @@ impl Drop for Attacher {
 struct Keeper {
     attachers: Vec<Weak<Attacher>>,
     is_called: bool,
-    /// Its thread exists.
     runs: bool,
 }
 

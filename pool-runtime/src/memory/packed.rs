@@ -20,7 +20,6 @@ pub(crate) struct Packed {
     ends: Vec<u32>,
 }
 
-/// Some of the payloads of a buffer.
 #[derive(Debug)]
 pub(crate) struct PackedSlice<'p> {
     /// The length of each, if they all have one.
@@ -147,9 +146,7 @@ impl Packed {
 #[derive(Clone, Debug)]
 pub(crate) struct Slices<'p> {
     bytes: &'p [u8],
-    /// How many are left.
     left: u32,
-    /// Where the next one starts.
     at: usize,
     /// The length of each, if they all have one.
     every: Option<usize>,

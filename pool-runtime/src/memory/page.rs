@@ -51,7 +51,6 @@ struct Note {
 #[cfg(not(all(test, loom)))]
 const _: () = assert!(size_of::<Layout>() == SIZE);
 
-/// The page, mapped into this process.
 #[derive(Debug)]
 pub(crate) struct StatusPage {
     mapping: Mapping,
@@ -133,19 +132,18 @@ impl StatusPage {
     /// run, or 0.
     pub(crate) fn running(&self) -> (u32, u64, u64) {
         let layout = self.layout();
-        let mut before = self.claimed();
+        let mut seen = (self.claimed(), 0, 0);
         // Read until no call is claimed meanwhile, whose times may be there already; a worker may claim without end.
         for _ in 0..64 {
             let (started, extended) = (layout.started.load(Ordering::Acquire), layout.extended.load(Ordering::Acquire));
-            let claimed = std::mem::replace(&mut before, self.claimed());
-            if claimed == before {
-                return (claimed, started, extended);
+            let (before, ..) = std::mem::replace(&mut seen, (self.claimed(), started, extended));
+            if before == seen.0 {
+                break;
             }
         }
-        (before, layout.started.load(Ordering::Acquire), layout.extended.load(Ordering::Acquire))
+        seen
     }
 
-    /// A call begins, without words.
     #[inline]
     pub(crate) fn begin(&self, stage: u32) {
         let layout = self.layout();

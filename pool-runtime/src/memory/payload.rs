@@ -16,7 +16,6 @@ pub(crate) struct Split {
     pub(crate) data: Block,
 }
 
-/// A part of a buffer, whose memory is reused.
 pub(crate) struct PayloadPart {
     bytes: Vec<u8>,
     range: Range<usize>,

@@ -142,7 +142,6 @@ pub(crate) fn collect<R>(encode: impl FnOnce() -> R) -> (R, Regions) {
     (encoded, regions.into())
 }
 
-/// Takes the regions of the innermost call.
 #[cold]
 fn take_found() -> Vec<Arc<Region>> {
     let count = ENCODING.replace(0);
@@ -302,7 +301,6 @@ impl Inbox {
 impl Drop for Inbox {
     fn drop(&mut self) {
         lock(&TABLE).inboxes -= 1;
-        // Nothing more will arrive.
         ARRIVED.notify_all();
     }
 }

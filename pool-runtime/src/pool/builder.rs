@@ -32,7 +32,7 @@ impl fmt::Debug for EachWorker {
     }
 }
 
-/// Makes a [`Pool`] with options.
+/// Makes a [`Pool`](crate::Pool) with options.
 ///
 /// | option | default |
 /// |---|---|
@@ -123,7 +123,7 @@ impl PoolBuilder {
     }
 
     /// How long a call may take in its worker. Then the worker is killed and replaced, and the job fails with an error
-    /// that [`is_timeout`](Error::is_timeout), unless it is [retried](Self::retries).
+    /// that [`is_timeout`](crate::Error::is_timeout), unless it is [retried](Self::retries).
     ///
     /// This, [`soft_timeout`](Self::soft_timeout), [`retries`](Self::retries) and [`memory`](Self::memory) are defaults:
     /// `#[task(timeout = "30s", retries = 2, memory = "512MiB")]` overrides the pool, and
@@ -176,7 +176,7 @@ impl PoolBuilder {
     }
 
     /// How many bytes of memory a worker may use while it runs a call. Beyond that, the worker is killed and replaced,
-    /// and the job fails with an error that [`is_out_of_memory`](Error::is_out_of_memory).
+    /// and the job fails with an error that [`is_out_of_memory`](crate::Error::is_out_of_memory).
     ///
     /// The limit is for the whole worker, including what earlier calls and the initializer have left in memory, so it
     /// should be well above that; [`max_memory_per_child`](Self::max_memory_per_child) keeps it small. Only private

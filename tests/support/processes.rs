@@ -34,11 +34,21 @@ pub fn pids(pool: &Pool) -> Vec<u32> {
     pool.workers().iter().map(|worker| worker.pid).collect()
 }
 
-/// Sends a signal to a process.
+/// Sends a signal to a process. One that is to stop has stopped when this returns: a thread that waits for a processor
+/// might otherwise go on for a while.
 pub fn signal(pid: u32, signal: i32) {
     // SAFETY: no memory is involved.
     let sent = unsafe { libc::kill(pid as i32, signal) };
     assert_eq!(sent, 0, "signal {signal} to {pid}: {}", std::io::Error::last_os_error());
+    if signal == libc::SIGSTOP {
+        super::until("all threads have stopped", || {
+            let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return true };
+            threads.flatten().all(|thread| {
+                let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+                stat.rsplit_once(") ").is_none_or(|(_, state)| state.starts_with(['T', 'Z', 'X']))
+            })
+        });
+    }
 }
 
 /// What the open descriptors of this process lead to.

@@ -38,11 +38,11 @@ fn a_call_that_uses_too_much_fails_with_the_figure() {
     assert!(error.is_out_of_memory() && !error.is_worker_lost() && !error.is_timeout(), "{error}");
     assert_eq!(error.ran(), Ran::Yes);
     let text = error.to_string();
-    assert!(text.contains("fill") && text.contains("of 64.0 MiB"), "{text}");
+    assert!(text.contains("fill") && text.contains("its limit is 64.0 MiB"), "{text}");
     assert_eq!(pool.apply(use_some::call(1)).unwrap(), 1);
     assert_ne!(pids(&pool), before);
     let error = pool.apply(fill::call().memory(100 << 20)).unwrap_err();
-    assert!(error.to_string().contains("of 100.0 MiB"), "{error}");
+    assert!(error.to_string().contains("its limit is 100.0 MiB"), "{error}");
 }
 
 #[task]

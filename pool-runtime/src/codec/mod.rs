@@ -23,11 +23,11 @@
 
 mod decode;
 mod encode;
-mod few;
 mod probe;
+mod short;
 
-pub use few::*;
 pub use probe::*;
+pub use short::*;
 
 use crate::memory::{ALIGN, Block, Hold, arena, cache};
 use std::borrow::Cow;

@@ -3,7 +3,7 @@
 //! A payload of at least [`LARGE`] bytes starts at a multiple of [`ALIGN`], so that plain data can be borrowed from it;
 //! smaller ones have no padding. If all have one length, their ends are not stored.
 
-use crate::memory::{ALIGN, Few};
+use crate::memory::{ALIGN, ShortBytes};
 use std::ops::Range;
 
 /// From this length on, a payload is aligned.
@@ -91,7 +91,7 @@ impl Packed {
     }
 
     #[inline]
-    pub(crate) fn push_few(&mut self, payload: &Few) {
+    pub(crate) fn push_short(&mut self, payload: &ShortBytes) {
         match payload.word() {
             // The most frequent case: all payloads have eight bytes.
             Some(word) if self.every == 8 && self.ends.is_empty() && self.count > 0 => {

@@ -55,8 +55,8 @@ impl<'p> Gatherer<'p> {
         }
         match &arguments {
             // Read in place: it was written as two words, and loading both at once would stall until they are stored.
-            Encoded { bytes: Payload::Few(few), regions } if regions.is_empty() => {
-                self.arguments.push_few(few);
+            Encoded { bytes: Payload::Short(short), regions } if regions.is_empty() => {
+                self.arguments.push_short(short);
                 // Neither inline bytes nor an empty list of regions own memory.
                 std::mem::forget(arguments);
             }

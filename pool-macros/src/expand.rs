@@ -91,14 +91,7 @@ pub fn expand(task: &TaskFunction) -> TokenStream {
         #(#cfgs)*
         #[allow(deprecated, clippy::all, clippy::pedantic, clippy::nursery)]
         const _: () = {
-            use #private::short_rank0::IsNotShort as _;
-            use #private::short_rank1::IsShort as _;
-            use #private::rank0::Refused as _;
-            use #private::rank1::Owned as _;
-            use #private::rank2::{Value as _, ValueSlice as _};
-            use #private::rank3::Text as _;
-            use #private::rank4::{BulkSlice as _, BulkValue as _};
-            use #private::ToState as _;
+            use #private::{Lend as _, Short as _, ToState as _, Value as _, rank0::Refused as _};
 
             impl #name {
                 #[doc = #call_doc]

@@ -96,9 +96,7 @@ pub use task::{Call, Initializer, Task, TaskCall, TaskInfo};
 /// What the macros' expansions use. Not for users: it changes without notice.
 #[doc(hidden)]
 pub mod __private {
-    pub use crate::codec::{
-        CodecError, Probe, Reader, Writer, rank0, rank1, rank2, rank3, rank4, short_rank0, short_rank1,
-    };
+    pub use crate::codec::{CodecError, Lend, Probe, Reader, Short, Value, Writer, rank0};
     pub use crate::entry::{enter_from_test, main};
     pub use crate::memory::ShortBytes;
     pub use crate::policy::Wish;

@@ -24,10 +24,8 @@
 mod decode;
 mod encode;
 mod probe;
-mod short;
 
 pub use probe::*;
-pub use short::*;
 
 use crate::memory::{ALIGN, Block, Hold, arena, cache};
 use std::borrow::Cow;

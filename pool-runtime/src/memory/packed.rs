@@ -57,10 +57,6 @@ fn origin(base: usize) -> usize {
 }
 
 impl Packed {
-    pub(crate) fn new() -> Self {
-        Self::default()
-    }
-
     pub(crate) fn len(&self) -> u32 {
         self.count
     }
@@ -202,7 +198,7 @@ mod tests {
         for lengths in [vec![8; 5], vec![40; 5], vec![0; 3], vec![8, 8, 40, 0, 31, 32, 33, 8], vec![50, 1]] {
             let payloads: Vec<Vec<u8>> =
                 lengths.iter().enumerate().map(|(index, length)| vec![index as u8 + 1; *length]).collect();
-            let mut packed = Packed::new();
+            let mut packed = Packed::default();
             payloads.iter().for_each(|payload| packed.push(payload));
             for (index, payload) in payloads.iter().enumerate() {
                 assert_eq!(packed.get(index as u32), payload);
@@ -220,7 +216,7 @@ mod tests {
 
     #[test]
     fn large_ones_are_aligned_also_behind_small_ones() {
-        let mut packed = Packed::new();
+        let mut packed = Packed::default();
         for payload in [&[1; 3][..], &[2; 32], &[3; 5], &[4; 100]] {
             packed.push(payload);
         }

@@ -36,7 +36,7 @@ pub(super) struct Gatherer<'p> {
 impl<'p> Gatherer<'p> {
     pub(super) fn of<C: TaskCall>(inner: &'p Arc<Inner>) -> Self {
         let task = <C::Task as Registered>::info();
-        Self { inner, task, wish: None, arguments: Packed::new(), regions: Vec::new(), submitted: Vec::new() }
+        Self { inner, task, wish: None, arguments: Packed::default(), regions: Vec::new(), submitted: Vec::new() }
     }
 
     /// Whether a call begins a new batch: it has other options, or large arguments, as the ends of those of a batch are

@@ -177,7 +177,7 @@ impl<'e, 'o> Elements<'e, 'o> {
 }
 
 macro_rules! elements {
-    ($($trait:ident::$method:ident($($field:ty)?)),* $(,)?) => {$(
+    ($($trait:ident::$method:ident($($field:ty)?) $({ $($more:tt)* })?),* $(,)?) => {$(
         impl ser::$trait for Elements<'_, '_> {
             type Ok = ();
             type Error = CodecError;
@@ -190,6 +190,7 @@ macro_rules! elements {
                      field names cannot carry: remove the attribute"
                 )))
             })?
+            $($($more)*)?
             fn end(self) -> Coded<()> {
                 Elements::end(self)
             }
@@ -204,21 +205,9 @@ elements! {
     SerializeTupleVariant::serialize_field(),
     SerializeStruct::serialize_field(Name),
     SerializeStructVariant::serialize_field(Name),
-}
-
-impl ser::SerializeMap for Elements<'_, '_> {
-    type Ok = ();
-    type Error = CodecError;
-
-    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Coded<()> {
-        self.element(key)
-    }
-
-    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Coded<()> {
-        value.serialize(&mut *self.encoder)
-    }
-
-    fn end(self) -> Coded<()> {
-        Elements::end(self)
-    }
+    SerializeMap::serialize_key() {
+        fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Coded<()> {
+            value.serialize(&mut *self.encoder)
+        }
+    },
 }

@@ -57,22 +57,24 @@ pub trait Returned {}
 #[diagnostic::do_not_recommend]
 impl<T: Serialize + DeserializeOwned> Returned for T {}
 
-/// A number, or what is encoded as one.
-pub trait Scalar: Copy {
-    /// How many bytes it is encoded as.
-    const LENGTH: usize;
-    /// The bytes, the first one lowest.
-    fn bits(self) -> u128;
+/// Which values are encoded [inline](ShortBytes): numbers, and what is encoded as one.
+pub trait Short<T: ?Sized> {
+    /// The encoding of the value. None: it needs a buffer.
+    #[inline]
+    fn short(&self, _: &T) -> Option<ShortBytes> {
+        None
+    }
 }
+
+impl<T: ?Sized> Short<T> for Probe<T> {}
 
 macro_rules! scalars {
     ($($type:ty: $length:literal, $value:pat => $bits:expr),* $(,)?) => {$(
-        impl Scalar for $type {
-            const LENGTH: usize = $length;
+        impl Short<$type> for &Probe<$type> {
             #[inline]
-            fn bits(self) -> u128 {
-                let $value = self;
-                u128::from($bits)
+            fn short(&self, value: &$type) -> Option<ShortBytes> {
+                let $value = *value;
+                Some(ShortBytes::new(u128::from($bits), $length))
             }
         }
     )*};
@@ -144,24 +146,6 @@ pub trait Lend<T: ?Sized> {
     /// Reads what the value is borrowed from.
     fn lend<'de>(&self, reader: &mut Reader<'de>) -> Coded<Self::Lent<'de>>;
 }
-
-/// Which values are encoded [inline](ShortBytes): those that are numbers.
-pub trait Short<T: ?Sized> {
-    /// The encoding of the value. None: it needs a buffer.
-    #[inline]
-    fn short(&self, _: &T) -> Option<ShortBytes> {
-        None
-    }
-}
-
-impl<T: Scalar> Short<T> for &Probe<T> {
-    #[inline]
-    fn short(&self, value: &T) -> Option<ShortBytes> {
-        Some(ShortBytes::new(value.bits(), T::LENGTH))
-    }
-}
-
-impl<T: ?Sized> Short<T> for Probe<T> {}
 
 impl<T: NoUninit + AnyBitPattern> Lend<[T]> for &&&&Probe<[T]> {
     type Lent<'de> = Cow<'de, [T]>;

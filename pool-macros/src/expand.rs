@@ -47,8 +47,8 @@ pub fn expand(task: &TaskFunction) -> TokenStream {
         body = quote!(Task(__invoke, |__series| #private::Series::run(__series, __invoke)));
         result = quote!(());
         finish = quote! {
-            if let ::core::option::Option::Some(__inline) = #returned.few(&__value) {
-                return #private::Run::finish_few(__run, __inline);
+            if let ::core::option::Option::Some(__inline) = #returned.short(&__value) {
+                return #private::Run::finish_short(__run, __inline);
             }
             #private::Run::finish(__run, |__writer| #returned.encode_last(__value, __writer))
         };
@@ -91,22 +91,15 @@ pub fn expand(task: &TaskFunction) -> TokenStream {
         #(#cfgs)*
         #[allow(deprecated, clippy::all, clippy::pedantic, clippy::nursery)]
         const _: () = {
-            use #private::few_rank0::IsNotFew as _;
-            use #private::few_rank1::IsFew as _;
-            use #private::rank0::Refused as _;
-            use #private::rank1::Owned as _;
-            use #private::rank2::{Value as _, ValueSlice as _};
-            use #private::rank3::Text as _;
-            use #private::rank4::{BulkSlice as _, BulkValue as _};
-            use #private::ToState as _;
+            use #private::{Lend as _, Short as _, ToState as _, Value as _, rank0::Refused as _};
 
             impl #name {
                 #[doc = #call_doc]
                 #[inline]
                 #vis fn #call #lifetime (#(#call_parameters),*) -> #krate::Call<#call_lifetime, #name> {
-                    let __inline = ::core::option::Option::Some(#private::Few::NONE) #(#inline)*;
+                    let __inline = ::core::option::Option::Some(#private::ShortBytes::NONE) #(#inline)*;
                     if let ::core::option::Option::Some(__inline) = __inline {
-                        return #krate::Call::few(__inline);
+                        return #krate::Call::short(__inline);
                     }
                     let __call = #krate::Call::encode(|__writer| {
                         #(#encode)*
@@ -199,7 +192,7 @@ fn fragments<'a>(parameters: &'a [Parameter], private: &TokenStream) -> Fragment
             }
         };
         let probe = probe(ty, private);
-        fragments.inline.push(quote!(.and_then(|__inline| __inline.and(#probe.few(#borrowed)))));
+        fragments.inline.push(quote!(.and_then(|__inline| __inline.and(#probe.short(#borrowed)))));
         fragments.encode.push(quote!(#probe.encode(#borrowed, __writer).map_err(|__reason| (#label, __reason))?;));
         fragments.check.push(quote_spanned!(ty.span()=> #probe.check();));
         fragments.decode.push(quote! {

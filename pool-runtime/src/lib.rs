@@ -96,11 +96,9 @@ pub use task::{Call, Initializer, Task, TaskCall, TaskInfo};
 /// What the macros' expansions use. Not for users: it changes without notice.
 #[doc(hidden)]
 pub mod __private {
-    pub use crate::codec::{
-        CodecError, Probe, Reader, Writer, few_rank0, few_rank1, rank0, rank1, rank2, rank3, rank4,
-    };
+    pub use crate::codec::{CodecError, Lend, Probe, Reader, Short, Value, Writer, rank0};
     pub use crate::entry::{enter_from_test, main};
-    pub use crate::memory::Few;
+    pub use crate::memory::ShortBytes;
     pub use crate::policy::Wish;
     pub use crate::program::TestEntry;
     pub use crate::registry::Registration;

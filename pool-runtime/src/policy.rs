@@ -91,7 +91,8 @@ impl SharedPolicy {
 }
 
 /// The times that the worker is told: milliseconds, rounded up.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
 pub(crate) struct Timing {
     pub(crate) timeout: Option<NonZero<u32>>,
     pub(crate) soft_timeout: Option<NonZero<u32>>,

@@ -164,11 +164,11 @@ impl<R> Process<R> {
         };
         let (mut result, hold) = (Writer::new(), Hold::default());
         let arguments = Reader::of_arguments(&arguments.bytes, &hold);
-        let mut run = Run { arguments, result: &mut result, state: None, few: None, page: None };
+        let mut run = Run { arguments, result: &mut result, state: None, short: None, page: None };
         let returned = body(&mut run);
-        let few = run.few;
+        let short = run.short;
         let failure = match returned {
-            Ok(()) if let Some(few) = few => return decode_value(self.decode, call.task.name(), &few),
+            Ok(()) if let Some(short) = short => return decode_value(self.decode, call.task.name(), &short),
             Ok(()) => return decode_value(self.decode, call.task.name(), &result.into_bytes()),
             Err(fault) => fault.into(),
         };

@@ -46,16 +46,6 @@ impl<'de> Decoder<'de> {
         Err(CodecError::new("a length is out of range"))
     }
 
-    /// The number of elements of a sequence or a map. Elements may take no bytes at all, but then their number is
-    /// limited: a corrupt one must not cause an endless loop.
-    fn count(&mut self) -> Coded<usize> {
-        const EMPTY_ELEMENTS: usize = 1 << 20;
-        match self.length()? {
-            count if count <= self.bytes.len().max(EMPTY_ELEMENTS) => Ok(count),
-            _ => Err(CodecError::truncated()),
-        }
-    }
-
     fn slice(&mut self) -> Coded<&'de [u8]> {
         let length = self.length()?;
         let (slice, rest) = self.bytes.split_at_checked(length).ok_or_else(CodecError::truncated)?;
@@ -90,6 +80,16 @@ impl<'de> Decoder<'de> {
         value
     }
 
+    /// As [`elements`](Self::elements), of a sequence or a map that says how many it has. Elements may take no bytes at all,
+    /// but then their number is limited: a corrupt one must not cause an endless loop.
+    fn counted<R>(&mut self, strict: bool, visit: impl FnOnce(&mut ElementDecoder<'_, 'de>) -> Coded<R>) -> Coded<R> {
+        const EMPTY_ELEMENTS: usize = 1 << 20;
+        match self.length()? {
+            count if count <= self.bytes.len().max(EMPTY_ELEMENTS) => self.elements(count, strict, visit),
+            _ => Err(CodecError::truncated()),
+        }
+    }
+
     /// Has `count` elements read, and checks that all of them were.
     fn elements<R>(
         &mut self,
@@ -122,11 +122,12 @@ impl de::Error for CodecError {
     }
 }
 
-macro_rules! visit {
-    ($self:ident, $($method:ident($($name:ty)?) => $visit:ident($($read:expr)?)),* $(,)?) => {$(
+/// Methods that have a visitor given what is read.
+macro_rules! methods {
+    ($self:ident, $visitor:ident: $($method:ident($($argument:tt: $type:ty),*) => $read:expr),* $(,)?) => {$(
         #[inline]
-        fn $method<V: Visitor<'de>>($self, $(_: $name,)? visitor: V) -> Coded<V::Value> {
-            visitor.$visit($($read)?)
+        fn $method<V: Visitor<'de>>($self, $($argument: $type,)* $visitor: V) -> Coded<V::Value> {
+            $read
         }
     )*};
 }
@@ -134,28 +135,38 @@ macro_rules! visit {
 impl<'de> de::Deserializer<'de> for &mut Decoder<'de> {
     type Error = CodecError;
 
-    visit! {
-        self,
-        deserialize_i8() => visit_i8(i8::from_le_bytes(self.array()?)),
-        deserialize_i16() => visit_i16(i16::from_le_bytes(self.array()?)),
-        deserialize_i32() => visit_i32(i32::from_le_bytes(self.array()?)),
-        deserialize_i64() => visit_i64(i64::from_le_bytes(self.array()?)),
-        deserialize_i128() => visit_i128(i128::from_le_bytes(self.array()?)),
-        deserialize_u8() => visit_u8(u8::from_le_bytes(self.array()?)),
-        deserialize_u16() => visit_u16(u16::from_le_bytes(self.array()?)),
-        deserialize_u32() => visit_u32(u32::from_le_bytes(self.array()?)),
-        deserialize_u64() => visit_u64(u64::from_le_bytes(self.array()?)),
-        deserialize_u128() => visit_u128(u128::from_le_bytes(self.array()?)),
-        deserialize_f32() => visit_f32(f32::from_le_bytes(self.array()?)),
-        deserialize_f64() => visit_f64(f64::from_le_bytes(self.array()?)),
-        deserialize_bool() => visit_bool(self.flag()?),
-        deserialize_char() => visit_char(self.character()?),
-        deserialize_str() => visit_borrowed_str(self.text()?),
-        deserialize_string() => visit_borrowed_str(self.text()?),
-        deserialize_bytes() => visit_borrowed_bytes(self.slice()?),
-        deserialize_byte_buf() => visit_borrowed_bytes(self.slice()?),
-        deserialize_unit() => visit_unit(),
-        deserialize_unit_struct(Name) => visit_unit(),
+    methods! {
+        self, visitor:
+        deserialize_i8() => visitor.visit_i8(i8::from_le_bytes(self.array()?)),
+        deserialize_i16() => visitor.visit_i16(i16::from_le_bytes(self.array()?)),
+        deserialize_i32() => visitor.visit_i32(i32::from_le_bytes(self.array()?)),
+        deserialize_i64() => visitor.visit_i64(i64::from_le_bytes(self.array()?)),
+        deserialize_i128() => visitor.visit_i128(i128::from_le_bytes(self.array()?)),
+        deserialize_u8() => visitor.visit_u8(u8::from_le_bytes(self.array()?)),
+        deserialize_u16() => visitor.visit_u16(u16::from_le_bytes(self.array()?)),
+        deserialize_u32() => visitor.visit_u32(u32::from_le_bytes(self.array()?)),
+        deserialize_u64() => visitor.visit_u64(u64::from_le_bytes(self.array()?)),
+        deserialize_u128() => visitor.visit_u128(u128::from_le_bytes(self.array()?)),
+        deserialize_f32() => visitor.visit_f32(f32::from_le_bytes(self.array()?)),
+        deserialize_f64() => visitor.visit_f64(f64::from_le_bytes(self.array()?)),
+        deserialize_bool() => visitor.visit_bool(self.flag()?),
+        deserialize_char() => visitor.visit_char(self.character()?),
+        deserialize_str() => visitor.visit_borrowed_str(self.text()?),
+        deserialize_string() => visitor.visit_borrowed_str(self.text()?),
+        deserialize_bytes() => visitor.visit_borrowed_bytes(self.slice()?),
+        deserialize_byte_buf() => visitor.visit_borrowed_bytes(self.slice()?),
+        deserialize_unit() => visitor.visit_unit(),
+        deserialize_unit_struct(_: Name) => visitor.visit_unit(),
+        deserialize_option() => match self.flag()? {
+            false => visitor.visit_none(),
+            true => self.nested(|decoder| visitor.visit_some(decoder)),
+        },
+        deserialize_newtype_struct(_: Name) => self.nested(|decoder| visitor.visit_newtype_struct(decoder)),
+        deserialize_seq() => self.counted(false, |elements| visitor.visit_seq(elements)),
+        deserialize_tuple(count: usize) => self.elements(count, false, |elements| visitor.visit_seq(elements)),
+        deserialize_tuple_struct(_: Name, _: usize) => self.counted(true, |elements| visitor.visit_seq(elements)),
+        deserialize_map() => self.counted(false, |entries| visitor.visit_map(entries)),
+        deserialize_struct(_: Name, _: Names) => self.counted(true, |elements| visitor.visit_seq(elements)),
     }
     serde::forward_to_deserialize_any! { identifier ignored_any }
 
@@ -164,40 +175,6 @@ impl<'de> de::Deserializer<'de> for &mut Decoder<'de> {
             "the type asks what comes next, which an encoding without names cannot tell: `#[serde(untagged)]`, \
              `#[serde(tag = …)]` and `#[serde(flatten)]` do not work in arguments and results",
         ))
-    }
-
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Coded<V::Value> {
-        match self.flag()? {
-            false => visitor.visit_none(),
-            true => self.nested(|decoder| visitor.visit_some(decoder)),
-        }
-    }
-
-    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: Name, visitor: V) -> Coded<V::Value> {
-        self.nested(|decoder| visitor.visit_newtype_struct(decoder))
-    }
-
-    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Coded<V::Value> {
-        let count = self.count()?;
-        self.elements(count, false, |elements| visitor.visit_seq(elements))
-    }
-
-    fn deserialize_tuple<V: Visitor<'de>>(self, count: usize, visitor: V) -> Coded<V::Value> {
-        self.elements(count, false, |elements| visitor.visit_seq(elements))
-    }
-
-    fn deserialize_tuple_struct<V: Visitor<'de>>(self, _: Name, _: usize, visitor: V) -> Coded<V::Value> {
-        let count = self.count()?;
-        self.elements(count, true, |elements| visitor.visit_seq(elements))
-    }
-
-    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Coded<V::Value> {
-        let count = self.count()?;
-        self.elements(count, false, |entries| visitor.visit_map(entries))
-    }
-
-    fn deserialize_struct<V: Visitor<'de>>(self, name: Name, fields: Names, visitor: V) -> Coded<V::Value> {
-        self.deserialize_tuple_struct(name, fields.len(), visitor)
     }
 
     fn deserialize_enum<V: Visitor<'de>>(self, name: Name, variants: Names, visitor: V) -> Coded<V::Value> {
@@ -292,12 +269,9 @@ impl<'de> de::VariantAccess<'de> for Variant<'_, 'de> {
         seed.deserialize(self.decoder)
     }
 
-    fn tuple_variant<V: Visitor<'de>>(self, _: usize, visitor: V) -> Coded<V::Value> {
-        let count = self.decoder.count()?;
-        self.decoder.elements(count, true, |elements| visitor.visit_seq(elements))
-    }
-
-    fn struct_variant<V: Visitor<'de>>(self, fields: Names, visitor: V) -> Coded<V::Value> {
-        self.tuple_variant(fields.len(), visitor)
+    methods! {
+        self, visitor:
+        tuple_variant(_: usize) => self.decoder.counted(true, |elements| visitor.visit_seq(elements)),
+        struct_variant(_: Names) => self.decoder.counted(true, |elements| visitor.visit_seq(elements)),
     }
 }

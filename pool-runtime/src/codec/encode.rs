@@ -16,17 +16,23 @@ struct Encoder<'o> {
 }
 
 impl Encoder<'_> {
-    fn length(&mut self, mut length: usize) {
-        while length >= 0x80 {
-            self.out.push(length as u8 | 0x80);
-            length >>= 7;
-        }
-        self.out.push(length as u8);
+    #[inline]
+    fn put(&mut self, bytes: &[u8]) -> Coded<()> {
+        self.out.extend_from_slice(bytes);
+        Ok(())
     }
 
-    fn variant(&mut self, index: u32, name: &str) {
-        self.length(index as usize);
-        self.out.extend_from_slice(&name_hash(name).to_le_bytes());
+    fn length(&mut self, mut left: usize) -> &mut Self {
+        while left >= 0x80 {
+            self.out.push(left as u8 | 0x80);
+            left >>= 7;
+        }
+        self.out.push(left as u8);
+        self
+    }
+
+    fn variant(&mut self, index: u32, name: &str) -> Coded<()> {
+        self.length(index as usize).put(&name_hash(name).to_le_bytes())
     }
 
     /// Writes a value that is inside of another one.
@@ -52,12 +58,12 @@ impl ser::Error for CodecError {
     }
 }
 
-macro_rules! fixed_width {
-    ($($method:ident($type:ty)),* $(,)?) => {$(
+/// Methods without type parameters.
+macro_rules! methods {
+    ($self:ident -> $written:ty: $($method:ident($($argument:tt: $type:ty),*) => $write:expr),* $(,)?) => {$(
         #[inline]
-        fn $method(self, value: $type) -> Coded<()> {
-            self.out.extend_from_slice(&value.to_le_bytes());
-            Ok(())
+        fn $method($self, $($argument: $type),*) -> $written {
+            $write
         }
     )*};
 }
@@ -73,66 +79,42 @@ impl<'e, 'o> ser::Serializer for &'e mut Encoder<'o> {
     type SerializeStruct = Elements<'e, 'o>;
     type SerializeStructVariant = Elements<'e, 'o>;
 
-    fixed_width! {
-        serialize_i8(i8), serialize_i16(i16), serialize_i32(i32), serialize_i64(i64), serialize_i128(i128),
-        serialize_u8(u8), serialize_u16(u16), serialize_u32(u32), serialize_u64(u64), serialize_u128(u128),
-        serialize_f32(f32), serialize_f64(f64),
+    methods! {
+        self -> Coded<()>:
+        serialize_i8(value: i8) => self.put(&value.to_le_bytes()),
+        serialize_i16(value: i16) => self.put(&value.to_le_bytes()),
+        serialize_i32(value: i32) => self.put(&value.to_le_bytes()),
+        serialize_i64(value: i64) => self.put(&value.to_le_bytes()),
+        serialize_i128(value: i128) => self.put(&value.to_le_bytes()),
+        serialize_u8(value: u8) => self.put(&value.to_le_bytes()),
+        serialize_u16(value: u16) => self.put(&value.to_le_bytes()),
+        serialize_u32(value: u32) => self.put(&value.to_le_bytes()),
+        serialize_u64(value: u64) => self.put(&value.to_le_bytes()),
+        serialize_u128(value: u128) => self.put(&value.to_le_bytes()),
+        serialize_f32(value: f32) => self.put(&value.to_le_bytes()),
+        serialize_f64(value: f64) => self.put(&value.to_le_bytes()),
+        serialize_bool(value: bool) => self.serialize_u8(value.into()),
+        serialize_char(value: char) => self.serialize_u32(value.into()),
+        serialize_str(value: &str) => self.serialize_bytes(value.as_bytes()),
+        serialize_bytes(value: &[u8]) => self.length(value.len()).put(value),
+        serialize_none() => self.serialize_bool(false),
+        serialize_unit() => Ok(()),
+        serialize_unit_struct(_: Name) => Ok(()),
+        serialize_unit_variant(_: Name, index: u32, variant: Name) => self.variant(index, variant),
     }
-
-    fn serialize_bool(self, value: bool) -> Coded<()> {
-        self.out.push(value.into());
-        Ok(())
-    }
-
-    fn serialize_char(self, value: char) -> Coded<()> {
-        self.serialize_u32(value.into())
-    }
-
-    fn serialize_str(self, value: &str) -> Coded<()> {
-        self.serialize_bytes(value.as_bytes())
-    }
-
-    fn serialize_bytes(self, value: &[u8]) -> Coded<()> {
-        self.length(value.len());
-        self.out.extend_from_slice(value);
-        Ok(())
-    }
-
-    fn serialize_none(self) -> Coded<()> {
-        self.serialize_bool(false)
-    }
-
-    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Coded<()> {
-        self.out.push(1);
-        self.inner(value)
-    }
-
-    fn serialize_unit(self) -> Coded<()> {
-        Ok(())
-    }
-
-    fn serialize_unit_struct(self, _: Name) -> Coded<()> {
-        Ok(())
-    }
-
-    fn serialize_unit_variant(self, _: Name, index: u32, variant: Name) -> Coded<()> {
-        self.variant(index, variant);
-        Ok(())
-    }
-
-    fn serialize_newtype_struct<T: Serialize + ?Sized>(self, _: Name, value: &T) -> Coded<()> {
-        self.inner(value)
-    }
-
-    fn serialize_newtype_variant<T: Serialize + ?Sized>(
-        self,
-        _: Name,
-        index: u32,
-        variant: Name,
-        value: &T,
-    ) -> Coded<()> {
-        self.variant(index, variant);
-        self.inner(value)
+    methods! {
+        self -> Coded<Elements<'e, 'o>>:
+        serialize_tuple(length: usize) => Elements::new(self, length),
+        serialize_tuple_struct(_: Name, length: usize) => Elements::new(self.length(length), length),
+        serialize_tuple_variant(name: Name, index: u32, variant: Name, length: usize) => {
+            self.variant(index, variant)?;
+            self.serialize_tuple_struct(name, length)
+        },
+        serialize_map(length: Option<usize>) => self.serialize_seq(length),
+        serialize_struct(name: Name, length: usize) => self.serialize_tuple_struct(name, length),
+        serialize_struct_variant(name: Name, index: u32, variant: Name, length: usize) => {
+            self.serialize_tuple_variant(name, index, variant, length)
+        },
     }
 
     fn serialize_seq(self, length: Option<usize>) -> Coded<Elements<'e, 'o>> {
@@ -142,34 +124,21 @@ impl<'e, 'o> ser::Serializer for &'e mut Encoder<'o> {
                  `#[serde(flatten)]` does not work in arguments and results",
             )
         })?;
-        self.length(length);
-        Elements::new(self, length)
+        Elements::new(self.length(length), length)
     }
 
-    fn serialize_tuple(self, length: usize) -> Coded<Elements<'e, 'o>> {
-        Elements::new(self, length)
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Coded<()> {
+        self.out.push(1);
+        self.inner(value)
     }
 
-    fn serialize_tuple_struct(self, _: Name, length: usize) -> Coded<Elements<'e, 'o>> {
-        self.length(length);
-        Elements::new(self, length)
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(self, _: Name, value: &T) -> Coded<()> {
+        self.inner(value)
     }
 
-    fn serialize_tuple_variant(self, name: Name, index: u32, variant: Name, length: usize) -> Coded<Elements<'e, 'o>> {
-        self.variant(index, variant);
-        self.serialize_tuple_struct(name, length)
-    }
-
-    fn serialize_map(self, length: Option<usize>) -> Coded<Elements<'e, 'o>> {
-        self.serialize_seq(length)
-    }
-
-    fn serialize_struct(self, name: Name, length: usize) -> Coded<Elements<'e, 'o>> {
-        self.serialize_tuple_struct(name, length)
-    }
-
-    fn serialize_struct_variant(self, name: Name, index: u32, variant: Name, length: usize) -> Coded<Elements<'e, 'o>> {
-        self.serialize_tuple_variant(name, index, variant, length)
+    fn serialize_newtype_variant<T: Serialize + ?Sized>(self, _: Name, index: u32, name: Name, value: &T) -> Coded<()> {
+        self.variant(index, name)?;
+        self.inner(value)
     }
 
     fn is_human_readable(&self) -> bool {
@@ -208,7 +177,7 @@ impl<'e, 'o> Elements<'e, 'o> {
 }
 
 macro_rules! elements {
-    ($($trait:ident::$method:ident($($field:ty)?)),* $(,)?) => {$(
+    ($($trait:ident::$method:ident($($field:ty)?) $({ $($more:tt)* })?),* $(,)?) => {$(
         impl ser::$trait for Elements<'_, '_> {
             type Ok = ();
             type Error = CodecError;
@@ -221,6 +190,7 @@ macro_rules! elements {
                      field names cannot carry: remove the attribute"
                 )))
             })?
+            $($($more)*)?
             fn end(self) -> Coded<()> {
                 Elements::end(self)
             }
@@ -235,21 +205,9 @@ elements! {
     SerializeTupleVariant::serialize_field(),
     SerializeStruct::serialize_field(Name),
     SerializeStructVariant::serialize_field(Name),
-}
-
-impl ser::SerializeMap for Elements<'_, '_> {
-    type Ok = ();
-    type Error = CodecError;
-
-    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Coded<()> {
-        self.element(key)
-    }
-
-    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Coded<()> {
-        value.serialize(&mut *self.encoder)
-    }
-
-    fn end(self) -> Coded<()> {
-        Elements::end(self)
-    }
+    SerializeMap::serialize_key() {
+        fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Coded<()> {
+            value.serialize(&mut *self.encoder)
+        }
+    },
 }

@@ -23,10 +23,8 @@
 
 mod decode;
 mod encode;
-mod few;
 mod probe;
 
-pub use few::*;
 pub use probe::*;
 
 use crate::memory::{ALIGN, Block, Hold, arena, cache};

@@ -13,7 +13,7 @@
 //! | 0 | anything else | refused, by the bound of `check` |
 
 use crate::codec::{CodecError, Coded, Reader, Writer};
-use crate::memory::cache;
+use crate::memory::{ShortBytes, cache};
 use crate::os;
 use bytemuck::{AnyBitPattern, NoUninit};
 use serde::Serialize;
@@ -57,22 +57,24 @@ pub trait Returned {}
 #[diagnostic::do_not_recommend]
 impl<T: Serialize + DeserializeOwned> Returned for T {}
 
-/// A number, or what is encoded as one.
-pub trait Scalar: Copy {
-    /// How many bytes it is encoded as.
-    const LENGTH: usize;
-    /// The bytes, the first one lowest.
-    fn bits(self) -> u128;
+/// Which values are encoded [inline](ShortBytes): numbers, and what is encoded as one.
+pub trait Short<T: ?Sized> {
+    /// The encoding of the value. None: it needs a buffer.
+    #[inline]
+    fn short(&self, _: &T) -> Option<ShortBytes> {
+        None
+    }
 }
+
+impl<T: ?Sized> Short<T> for Probe<T> {}
 
 macro_rules! scalars {
     ($($type:ty: $length:literal, $value:pat => $bits:expr),* $(,)?) => {$(
-        impl Scalar for $type {
-            const LENGTH: usize = $length;
+        impl Short<$type> for &Probe<$type> {
             #[inline]
-            fn bits(self) -> u128 {
-                let $value = self;
-                u128::from($bits)
+            fn short(&self, value: &$type) -> Option<ShortBytes> {
+                let $value = *value;
+                Some(ShortBytes::new(u128::from($bits), $length))
             }
         }
     )*};
@@ -143,26 +145,6 @@ pub trait Lend<T: ?Sized> {
     fn encode(&self, value: &T, writer: &mut Writer) -> Coded<()>;
     /// Reads what the value is borrowed from.
     fn lend<'de>(&self, reader: &mut Reader<'de>) -> Coded<Self::Lent<'de>>;
-}
-
-/// Rank 4.
-pub mod rank4 {
-    pub use super::{Lend as BulkSlice, Value as BulkValue};
-}
-
-/// Rank 3.
-pub mod rank3 {
-    pub use super::Lend as Text;
-}
-
-/// Rank 2.
-pub mod rank2 {
-    pub use super::{Lend as ValueSlice, Value};
-}
-
-/// Rank 1.
-pub mod rank1 {
-    pub use super::Lend as Owned;
 }
 
 impl<T: NoUninit + AnyBitPattern> Lend<[T]> for &&&&Probe<[T]> {
@@ -306,28 +288,63 @@ pub mod rank0 {
             T: Returned,
         {
         }
-        #[inline]
         fn encode(&self, _: &T, _: &mut Writer) -> Coded<()> {
             Err(CodecError::new("the type cannot travel"))
         }
-        #[inline]
         fn encode_last<V>(&self, _: V, _: &mut Writer) -> Coded<()> {
             Err(CodecError::new("the type cannot travel"))
         }
-        #[inline]
         fn done<V>(&self, _: V) {}
-        #[inline]
         fn decode(&self, _: &mut Reader<'_>) -> Coded<T>
         where
             T: Sized,
         {
             Err(CodecError::new("the type cannot travel"))
         }
-        #[inline]
         fn lend(&self, _: &mut Reader<'_>) -> Coded<Box<T>> {
             Err(CodecError::new("the type cannot travel"))
         }
     }
 
     impl<T: ?Sized> Refused<T> for Probe<T> {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_encoded_as_serde_encodes_them() {
+        macro_rules! check {
+            ($($value:expr => $type:ty),* $(,)?) => {$(
+                let value: $type = $value;
+                let mut writer = Writer::new();
+                writer.value(&value).unwrap();
+                let short = (&&Probe::<$type>::new()).short(&value);
+                match short {
+                    Some(short) => assert_eq!(*short, *writer.into_bytes()),
+                    None => assert!(size_of::<$type>() > ShortBytes::MOST),
+                }
+            )*};
+        }
+        check! {
+            0 => u8, 255 => u8, -1 => i8, 0x1234 => u16, -2 => i16, 0x1234_5678 => u32, i32::MIN => i32, u64::MAX => u64,
+            -3 => i64, 7 => usize, -7 => isize, 1.5 => f32, -0.1 => f64, true => bool, false => bool, 'é' => char,
+            u128::MAX => u128, -1 => i128, () => (),
+        }
+    }
+
+    #[test]
+    fn what_is_too_long_is_not_short() {
+        let short = |length: usize| ShortBytes::copy(&(1..=length as u8).collect::<Vec<_>>());
+        for (first, second) in (0..=15).flat_map(|first| (0..=15).map(move |second| (first, second))) {
+            let both = short(first).unwrap().and(short(second));
+            let expected: Vec<u8> = (1..=first as u8).chain(1..=second as u8).collect();
+            assert_eq!(both.as_deref(), (expected.len() <= ShortBytes::MOST).then_some(&*expected));
+        }
+        assert!(short(16).is_none());
+        assert!(Probe::<str>::new().short("text").is_none());
+        assert!(Probe::<[u64]>::new().short(&[1]).is_none());
+        assert!(Probe::<Vec<u8>>::new().short(&vec![1]).is_none());
+    }
 }

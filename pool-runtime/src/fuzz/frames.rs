@@ -201,7 +201,7 @@ fn what_a_parent_reads() {
 
 /// Frames of calls as a parent writes them.
 fn calls() -> Vec<Vec<u8>> {
-    let [mut differ, mut alike, mut nothing] = [(); 3].map(|()| Packed::new());
+    let [mut differ, mut alike, mut nothing] = [(); 3].map(|()| Packed::default());
     for n in 0..20_u8 {
         differ.push(&vec![n; usize::from(n % 7) * 11]);
         alike.push(&[n; 8]);

@@ -93,20 +93,18 @@ impl Attacher {
 }
 
 impl AttachState {
-    fn release_dead(&mut self) {
+    fn release_dead(&mut self) -> &mut Self {
         self.backlog.extend(self.ledger.take_dead().into_iter().map(Parcel::Release));
+        self
     }
 
     fn send(&mut self) -> Shipped {
         let mut sent = Shipped::Nothing;
         while let Some(parcel) = self.backlog.front() {
             let passed = match parcel {
-                Parcel::Take(region) => match region.upgrade() {
-                    Some(region) => {
-                        passing::send(&self.socket, &Passed::Take { id: region.id(), handle: region.memory().handle() })
-                    }
-                    None => Ok(()),
-                },
+                Parcel::Take(region) => region.upgrade().map_or(Ok(()), |region| {
+                    passing::send(&self.socket, &Passed::Take { id: region.id(), handle: region.memory().handle() })
+                }),
                 Parcel::Release(id) => passing::send(&self.socket, &Passed::Release { id: *id }),
             };
             match passed.map_err(|error| error.kind()) {
@@ -156,24 +154,17 @@ fn call_keeper() {
         CALLED.notify_one();
         return;
     }
-    let made = std::thread::Builder::new().name("pool-attach".into()).stack_size(1 << 18).spawn(|| {
-        os::block_all_signals();
-        keep();
-    });
-    keeper.runs = made.is_ok();
+    keeper.runs = std::thread::Builder::new().name("pool-attach".into()).stack_size(1 << 18).spawn(keep).is_ok();
     // Without a thread, the next call tries again.
     keeper.is_called = keeper.runs;
 }
 
 fn keep() {
+    os::block_all_signals();
     let mut nap = None;
     while let Some(attachers) = await_call(nap) {
-        let look_after = |attacher: &Arc<Attacher>| {
-            let mut state = lock(&attacher.0);
-            state.release_dead();
-            state.send()
-        };
-        let sent = attachers.iter().map(look_after).max();
+        let send = |attacher: &Arc<Attacher>| lock(&attacher.0).release_dead().send();
+        let sent = attachers.iter().map(send).max();
         // Without the lock: it may drop the last reference to one of them.
         drop(attachers);
         nap = match sent {
@@ -189,12 +180,8 @@ fn keep() {
 fn await_call(nap: Option<Duration>) -> Option<Vec<Arc<Attacher>>> {
     let deadline = nap.map(|nap| Instant::now() + nap);
     let mut keeper = lock(&KEEPER);
-    while !keeper.is_called {
-        let Some(awake) = sleep_on(&CALLED, keeper, deadline) else {
-            keeper = lock(&KEEPER);
-            break;
-        };
-        keeper = awake;
+    while !keeper.is_called && deadline.is_none_or(|deadline| Instant::now() < deadline) {
+        keeper = sleep_on(&CALLED, keeper, deadline).unwrap_or_else(|| lock(&KEEPER));
     }
     keeper.is_called = false;
     keeper.attachers.retain(|attacher| attacher.strong_count() > 0);

@@ -144,11 +144,10 @@ pub(crate) fn keep(block: Block) {
     // Looked at under the lock: the end of the last pool empties the cache.
     let is_wanted = may_keep() && lock(&ASKED).is_some_and(|asked| asked.elapsed() < UNUSED);
     let size = block.memory.size();
-    let Some(removed) = is_wanted.then(|| cache.make_room(size)).flatten() else {
-        drop(cache);
-        return;
-    };
-    cache.add(block, size);
+    let removed = is_wanted.then(|| cache.make_room(size)).flatten();
+    if removed.is_some() {
+        cache.add(block, size);
+    }
     drop(cache);
     drop(removed);
 }

@@ -2,7 +2,7 @@
 //!
 //! | file | |
 //! |---|---|
-//! | [`few`] | up to fifteen bytes, in two registers |
+//! | [`short`] | up to fifteen bytes, in two registers |
 //! | [`payload`] | the bytes of one call's arguments, or of its result |
 //! | [`packed`] | the arguments of many calls in one buffer |
 //! | [`region`] | shared memory that every process knows by a number |
@@ -20,21 +20,21 @@ pub(crate) mod arena;
 pub(crate) mod attach;
 pub(crate) mod cache;
 mod claim;
-mod few;
 mod janitor;
 pub(crate) mod packed;
 mod page;
 pub(crate) mod payload;
 pub(crate) mod region;
+mod short;
 mod view;
 
 pub(crate) use arena::Hold;
 pub(crate) use cache::Block;
 pub(crate) use claim::{CallId, execute_barriers};
-pub use few::Few;
 pub(crate) use janitor::{pool_began, set_in_worker};
 pub(crate) use page::{StatusPage, WORDS};
 pub(crate) use payload::Split;
+pub use short::ShortBytes;
 pub(crate) use view::View;
 
 use janitor::{Kept, UNUSED};

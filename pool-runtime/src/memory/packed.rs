@@ -3,7 +3,7 @@
 //! A payload of at least [`LARGE`] bytes starts at a multiple of [`ALIGN`], so that plain data can be borrowed from it;
 //! smaller ones have no padding. If all have one length, their ends are not stored.
 
-use crate::memory::{ALIGN, Few};
+use crate::memory::{ALIGN, ShortBytes};
 use std::ops::Range;
 
 /// From this length on, a payload is aligned.
@@ -57,10 +57,6 @@ fn origin(base: usize) -> usize {
 }
 
 impl Packed {
-    pub(crate) fn new() -> Self {
-        Self::default()
-    }
-
     pub(crate) fn len(&self) -> u32 {
         self.count
     }
@@ -91,7 +87,7 @@ impl Packed {
     }
 
     #[inline]
-    pub(crate) fn push_few(&mut self, payload: &Few) {
+    pub(crate) fn push_short(&mut self, payload: &ShortBytes) {
         match payload.word() {
             // The most frequent case: all payloads have eight bytes.
             Some(word) if self.every == 8 && self.ends.is_empty() && self.count > 0 => {
@@ -202,7 +198,7 @@ mod tests {
         for lengths in [vec![8; 5], vec![40; 5], vec![0; 3], vec![8, 8, 40, 0, 31, 32, 33, 8], vec![50, 1]] {
             let payloads: Vec<Vec<u8>> =
                 lengths.iter().enumerate().map(|(index, length)| vec![index as u8 + 1; *length]).collect();
-            let mut packed = Packed::new();
+            let mut packed = Packed::default();
             payloads.iter().for_each(|payload| packed.push(payload));
             for (index, payload) in payloads.iter().enumerate() {
                 assert_eq!(packed.get(index as u32), payload);
@@ -220,7 +216,7 @@ mod tests {
 
     #[test]
     fn large_ones_are_aligned_also_behind_small_ones() {
-        let mut packed = Packed::new();
+        let mut packed = Packed::default();
         for payload in [&[1; 3][..], &[2; 32], &[3; 5], &[4; 100]] {
             packed.push(payload);
         }

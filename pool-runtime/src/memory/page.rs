@@ -146,9 +146,8 @@ impl StatusPage {
 
     #[inline]
     pub(crate) fn begin(&self, stage: u32) {
-        let layout = self.layout();
-        layout.words.store(0, Ordering::Release);
-        layout.stage.store(stage, Ordering::Release);
+        self.clear_words();
+        self.set_stage(stage);
     }
 
     #[inline]

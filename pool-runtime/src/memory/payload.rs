@@ -1,10 +1,10 @@
 //! The bytes of one call's arguments or of its result. A small one needs no allocation.
 
-use crate::memory::{Block, Few, cache};
+use crate::memory::{Block, ShortBytes, cache};
 use std::ops::{Deref, Range};
 
 pub(crate) enum Payload {
-    Few(Few),
+    Short(ShortBytes),
     Heap(Vec<u8>),
     Part(Box<PayloadPart>),
 }
@@ -35,13 +35,13 @@ impl Payload {
 
     #[inline]
     pub(crate) fn copy(bytes: &[u8]) -> Self {
-        Few::copy(bytes).map_or_else(|| Self::Heap(bytes.to_vec()), Self::Few)
+        ShortBytes::copy(bytes).map_or_else(|| Self::Heap(bytes.to_vec()), Self::Short)
     }
 }
 
 impl Default for Payload {
     fn default() -> Self {
-        Self::Few(Few::NONE)
+        Self::Short(ShortBytes::NONE)
     }
 }
 
@@ -49,10 +49,10 @@ impl From<Vec<u8>> for Payload {
     /// A small one is copied, and its vector recycled.
     #[inline]
     fn from(bytes: Vec<u8>) -> Self {
-        match Few::copy(&bytes) {
-            Some(few) => {
+        match ShortBytes::copy(&bytes) {
+            Some(short) => {
                 cache::recycle(bytes);
-                Self::Few(few)
+                Self::Short(short)
             }
             None => Self::Heap(bytes),
         }
@@ -64,7 +64,7 @@ impl Deref for Payload {
     #[inline]
     fn deref(&self) -> &[u8] {
         match self {
-            Self::Few(few) => few,
+            Self::Short(short) => short,
             Self::Heap(bytes) => bytes,
             Self::Part(part) => part.bytes.get(part.range.clone()).unwrap_or_default(),
         }

@@ -14,7 +14,7 @@
 //! No region may be dropped while the table is locked: its `drop` locks it.
 
 use crate::os::{Delivery, Handle, Memory, passing};
-use crate::sync::lock;
+use crate::sync::{lock, sleep_on};
 use std::cell::{Cell, RefCell};
 use std::collections::hash_map::RandomState;
 use std::collections::{BTreeMap, HashMap};
@@ -22,7 +22,7 @@ use std::hash::BuildHasher;
 use std::io;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, LazyLock, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Condvar, LazyLock, Mutex, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 /// Sealed memory, or a segment of the arena, with the number by which all processes know it.
@@ -222,11 +222,8 @@ pub(crate) fn find_within(id: u64, patience: Duration) -> Result<Arc<Region>, St
                         workers that were sent it as an argument"
                 .into());
         }
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(format!("the memory of a `Shared` has not arrived within {patience:?}"));
-        }
-        table = ARRIVED.wait_timeout(table, left).unwrap_or_else(PoisonError::into_inner).0;
+        table = sleep_on(&ARRIVED, table, Some(deadline))
+            .ok_or_else(|| format!("the memory of a `Shared` has not arrived within {patience:?}"))?;
     }
 }
 
@@ -267,15 +264,13 @@ pub(crate) fn release(id: u64) {
 
 /// Where memory arrives in a worker. While there is one, calls wait for memory that is not there yet.
 #[derive(Debug)]
-pub(crate) struct Inbox {
-    socket: Handle,
-}
+pub(crate) struct Inbox(Handle);
 
 impl Inbox {
     /// Must be called before the first call is decoded.
     pub(crate) fn open(socket: Handle) -> Self {
         lock(&TABLE).inboxes += 1;
-        Self { socket }
+        Self(socket)
     }
 
     /// Waits for the next packet and processes it. Returns false at the end.
@@ -284,7 +279,7 @@ impl Inbox {
     ///
     /// `InvalidData`: a corrupt packet; the next one may be valid.
     pub(crate) fn receive(&self) -> io::Result<bool> {
-        match passing::receive(&self.socket)? {
+        match passing::receive(&self.0)? {
             Some(Delivery::Take { id, handle }) => offer(id, handle),
             Some(Delivery::Release { id }) => release(id),
             None => return Ok(false),
@@ -294,7 +289,7 @@ impl Inbox {
 
     /// When it is readable, [`receive`](Inbox::receive) does not wait.
     pub(crate) fn handle(&self) -> &Handle {
-        &self.socket
+        &self.0
     }
 }
 

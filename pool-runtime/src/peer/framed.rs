@@ -114,7 +114,7 @@ impl Framed {
                     let mut stream = records.to_vec();
                     match sink.records(&mut stream) {
                         Ok(whole) if whole == stream.len() => return true,
-                        Ok(_) => Some(Garbled::cut_off().to_string()),
+                        Ok(_) => Some(Garbled::CUT_OFF.to_string()),
                         Err(fault) => Some(fault),
                     }
                 }

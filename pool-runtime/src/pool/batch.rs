@@ -36,7 +36,7 @@ pub(super) struct Gatherer<'p> {
 impl<'p> Gatherer<'p> {
     pub(super) fn of<C: TaskCall>(inner: &'p Arc<Inner>) -> Self {
         let task = <C::Task as Registered>::info();
-        Self { inner, task, wish: None, arguments: Packed::new(), regions: Vec::new(), submitted: Vec::new() }
+        Self { inner, task, wish: None, arguments: Packed::default(), regions: Vec::new(), submitted: Vec::new() }
     }
 
     /// Whether a call begins a new batch: it has other options, or large arguments, as the ends of those of a batch are
@@ -55,8 +55,8 @@ impl<'p> Gatherer<'p> {
         }
         match &arguments {
             // Read in place: it was written as two words, and loading both at once would stall until they are stored.
-            Encoded { bytes: Payload::Few(few), regions } if regions.is_empty() => {
-                self.arguments.push_few(few);
+            Encoded { bytes: Payload::Short(short), regions } if regions.is_empty() => {
+                self.arguments.push_short(short);
                 // Neither inline bytes nor an empty list of regions own memory.
                 std::mem::forget(arguments);
             }

@@ -18,7 +18,6 @@ use crate::policy::Timing;
 use crate::protocol::{Garbled, frame, open, tag};
 use crate::transport::Append;
 use bytemuck::{Pod, Zeroable};
-use std::num::NonZero;
 
 const MAX_NAME: usize = 1 << 12;
 
@@ -28,21 +27,14 @@ pub(crate) const CALLS_HEAD: usize = ALIGN;
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
 struct ChunkHead {
-    /// Of the first call.
-    job: u64,
-    attempt: u32,
-    /// The number of the first call among those sent to this worker.
-    number: u32,
+    first: CallHeader,
     count: u32,
     /// The length of the arguments of each call, or [`DIFFER`].
     every: u32,
+    length: u64,
     name: u32,
     /// The position from which the ends of the arguments count.
     base: u32,
-    length: u64,
-    /// Milliseconds until each call is killed, and until it is told to stop; 0 is never.
-    timeout: u32,
-    soft_timeout: u32,
 }
 
 /// The arguments of the calls of a chunk differ in length.
@@ -53,7 +45,8 @@ pub(crate) fn chunk_overhead(task: &str) -> usize {
     size_of::<ChunkHead>() + task.len() + 4 * ALIGN
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
 pub(crate) struct CallHeader {
     pub(crate) job: u64,
     pub(crate) attempt: u32,
@@ -83,19 +76,13 @@ impl<'w, A: Append> CallsWriter<'w, A> {
     pub(crate) fn chunk(&mut self, first: CallHeader, count: u32, task: &'static str, part: PackedSlice<'_>) {
         let name = if std::ptr::eq(self.name, task) { "" } else { task };
         self.name = task;
-        let CallHeader { job, attempt, number, timing: Timing { timeout, soft_timeout } } = first;
-        let millis = |limit: Option<NonZero<u32>>| limit.map_or(0, NonZero::get);
         self.to.put(bytemuck::bytes_of(&ChunkHead {
-            job,
-            attempt,
-            number,
+            first,
             count,
             every: part.every.unwrap_or(DIFFER),
+            length: part.bytes.len() as u64,
             name: name.len() as u32,
             base: part.base,
-            length: part.bytes.len() as u64,
-            timeout: millis(timeout),
-            soft_timeout: millis(soft_timeout),
         }));
         let ends = if part.every.is_none() { bytemuck::cast_slice(part.ends) } else { &[] };
         for bytes in [name.as_bytes(), ends, part.bytes].into_iter().filter(|bytes| !bytes.is_empty()) {
@@ -162,9 +149,7 @@ impl<'f> Chunks<'f> {
         let bytes = self.take(usize::try_from(head.length).map_err(|_| Garbled("too long"))?)?;
         let arguments =
             Slices::new(head.count, every, ends, head.base, bytes).ok_or(Garbled("its arguments do not fit"))?;
-        let timing = Timing { timeout: NonZero::new(head.timeout), soft_timeout: NonZero::new(head.soft_timeout) };
-        let first = CallHeader { job: head.job, attempt: head.attempt, number: head.number, timing };
-        Ok(Some(Chunk { task: self.name, first, arguments }))
+        Ok(Some(Chunk { task: self.name, first: head.first, arguments }))
     }
 
     /// Takes so many bytes off the front, and their padding.
@@ -179,11 +164,12 @@ impl<'f> Chunks<'f> {
 mod tests {
     use super::*;
     use crate::memory::packed::Packed;
+    use std::num::NonZero;
 
     #[test]
     fn chunks_are_read_back() {
         let arguments: Vec<Vec<u8>> = (0..50u8).map(|n| vec![n; usize::from(n % 7) * 11]).collect();
-        let (mut differ, mut alike) = (Packed::new(), Packed::new());
+        let (mut differ, mut alike) = (Packed::default(), Packed::default());
         for bytes in &arguments {
             differ.push(bytes);
             alike.push(&[bytes.len() as u8; 8]);
@@ -210,7 +196,7 @@ mod tests {
 
     #[test]
     fn a_damaged_frame_is_refused_and_no_more() {
-        let mut packed = Packed::new();
+        let mut packed = Packed::default();
         (0..20u8).for_each(|n| packed.push(&vec![n; usize::from(n)]));
         let mut frame = Vec::new();
         CallsWriter::new(&mut frame, 0).chunk(
@@ -235,7 +221,7 @@ mod tests {
 
     #[test]
     fn a_length_that_no_frame_can_have_is_refused() {
-        let mut packed = Packed::new();
+        let mut packed = Packed::default();
         packed.push(&[1; 8]);
         let mut frame = Vec::new();
         CallsWriter::new(&mut frame, 0).chunk(

@@ -7,7 +7,7 @@ use crate::protocol::{Garbled, decoded, encoded, frame, open, tag};
 use serde::{Deserialize, Serialize};
 
 /// Raised with every change of the frames.
-const VERSION: u16 = 6;
+const VERSION: u16 = 7;
 
 const MAGIC: [u8; 6] = *b"pool\r\n";
 

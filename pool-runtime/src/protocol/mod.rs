@@ -29,35 +29,20 @@ pub(crate) use records::{
     Bulk, Failed, Failure, REPORTS_HEAD, Record, RecordHead, RecordReader, StoredValues, Values, reports_frame,
 };
 
-use crate::codec::{CodecError, Reader, Writer};
+use crate::codec::{Reader, Writer};
 use crate::memory::ALIGN;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use std::fmt;
 
 /// A malformed frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("sent a malformed message ({0})")]
 pub(crate) struct Garbled(&'static str);
 
 impl Garbled {
     const SHORT: Self = Self("it is too short");
     const UNKNOWN: Self = Self("it is of no known kind");
-
-    pub(crate) const fn cut_off() -> Self {
-        Self("a report in it is cut off")
-    }
-}
-
-impl fmt::Display for Garbled {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "sent a malformed message ({})", self.0)
-    }
-}
-
-impl From<CodecError> for Garbled {
-    fn from(_: CodecError) -> Self {
-        Self("its content cannot be decoded")
-    }
+    pub(crate) const CUT_OFF: Self = Self("a report in it is cut off");
 }
 
 /// The first byte of a frame.
@@ -96,7 +81,6 @@ fn encoded(content: &impl Serialize) -> Vec<u8> {
 
 fn decoded<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Garbled> {
     let mut reader = Reader::new(bytes);
-    let value = reader.value()?;
-    reader.finish()?;
-    Ok(value)
+    let value = reader.value().and_then(|value| reader.finish().map(|()| value));
+    value.map_err(|_| Garbled("its content cannot be decoded"))
 }

@@ -217,18 +217,12 @@ impl ParsedHead {
     }
 }
 
+/// The values of several calls, or another record. `Time`: so many calls, of which the latest was the last, took so long.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Record<'s> {
     Values(Values<'s>),
-    Failed {
-        number: u32,
-        failed: Failed,
-    },
-    /// So many calls, of which the latest was the last, took so many nanoseconds.
-    Time {
-        calls: u32,
-        nanos: u64,
-    },
+    Failed { number: u32, failed: Failed },
+    Time { calls: u32, nanos: u64 },
 }
 
 /// The records of the values of consecutive calls, whole and checked.

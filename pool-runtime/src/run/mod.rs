@@ -10,7 +10,7 @@ pub(crate) use series::{Pace, SeriesEnd};
 
 use crate::codec::{CodecError, Reader, Writer};
 use crate::dossier::Stage;
-use crate::memory::{Few, StatusPage};
+use crate::memory::{ShortBytes, StatusPage};
 use crate::protocol::Failure;
 use std::any::Any;
 
@@ -39,7 +39,7 @@ pub struct Run<'r> {
     pub(crate) arguments: Reader<'r>,
     pub(crate) result: &'r mut Writer,
     pub(crate) state: Option<&'r mut Box<dyn Any>>,
-    pub(crate) few: Option<Few>,
+    pub(crate) short: Option<ShortBytes>,
     /// Where its stage is noted.
     pub(crate) page: Option<&'r StatusPage>,
 }
@@ -79,8 +79,8 @@ impl<'r> Run<'r> {
 
     #[doc(hidden)]
     #[inline]
-    pub fn finish_few(&mut self, few: Few) -> Result<(), Fault> {
-        self.few = Some(few);
+    pub fn finish_short(&mut self, short: ShortBytes) -> Result<(), Fault> {
+        self.short = Some(short);
         Ok(())
     }
 

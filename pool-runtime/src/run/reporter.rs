@@ -1,6 +1,6 @@
 //! How a worker's reports leave: over a ring, or as frames, through ipc-channel or to another thread.
 
-use crate::memory::{Block, Few};
+use crate::memory::{Block, ShortBytes};
 use crate::protocol::{REPORTS_HEAD, RecordHead, reports_frame};
 use crate::transport::ring::ReportSender;
 use crate::transport::{Append as _, Outlet};
@@ -37,17 +37,17 @@ impl Reporter {
     }
 
     #[inline(always)]
-    pub(crate) fn push_few(&mut self, number: u32, value: &Few) -> Result<(), String> {
+    pub(crate) fn push_short(&mut self, number: u32, value: &ShortBytes) -> Result<(), String> {
         if let (Self::Ring(reports), Some(word)) = (&mut *self, value.word())
             && reports.push_words(RecordHead::of_word(number), word)
         {
             return Ok(());
         }
-        self.push_few_slowly(number, value)
+        self.push_short_slowly(number, value)
     }
 
     #[inline(never)]
-    fn push_few_slowly(&mut self, number: u32, value: &Few) -> Result<(), String> {
+    fn push_short_slowly(&mut self, number: u32, value: &ShortBytes) -> Result<(), String> {
         self.push(RecordHead::value(number, value.length()), value)
     }
 

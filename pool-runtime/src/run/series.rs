@@ -70,17 +70,17 @@ impl Series<'_> {
                 arguments: Reader::of_arguments(arguments, &hold),
                 result: self.result,
                 state: self.state.as_deref_mut(),
-                few: None,
+                short: None,
                 page: Some(self.page),
             };
             let returned = body(&mut run);
             // By reference: it was written as two words, and one load of both would stall on store forwarding.
-            let few = &run.few;
+            let short = &run.short;
             let reported = match returned {
                 Ok(()) => {
                     self.end = SeriesEnd::Through(true);
-                    match few {
-                        Some(few) => self.reporter.push_few(self.next.number(), few),
+                    match short {
+                        Some(short) => self.reporter.push_short(self.next.number(), short),
                         None => self.push_result(),
                     }
                 }

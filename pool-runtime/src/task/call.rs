@@ -2,7 +2,7 @@
 
 use crate::codec::{CodecError, Reader, Writer};
 use crate::error::{Error, Kind};
-use crate::memory::Few;
+use crate::memory::ShortBytes;
 use crate::memory::payload::Payload;
 use crate::memory::region::{self, Regions};
 use crate::panic;
@@ -92,8 +92,8 @@ impl<T: Registered> Call<'_, T> {
     /// A call whose arguments are small enough to be stored inline.
     #[doc(hidden)]
     #[inline]
-    pub fn few(arguments: Few) -> Self {
-        let encoded = Encoded { bytes: Payload::Few(arguments), regions: Regions::default() };
+    pub fn short(arguments: ShortBytes) -> Self {
+        let encoded = Encoded { bytes: Payload::Short(arguments), regions: Regions::default() };
         Self { arguments: Ok(encoded), wish: None, lent: PhantomData, task: PhantomData }
     }
 

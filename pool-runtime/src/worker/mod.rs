@@ -90,7 +90,7 @@ pub(crate) fn initialize(call: &NamedCall, page: &StatusPage) -> Result<Box<dyn 
         arguments: Reader::of_arguments(&call.arguments, &hold),
         result: &mut Writer::new(),
         state: None,
-        few: None,
+        short: None,
         page: None,
     };
     match panic::catch(|| body(&mut run)) {

@@ -112,8 +112,7 @@ fn it_travels_inside_of_any_argument() {
 #[test]
 #[expect(clippy::needless_borrow, reason = "as the macro writes it")]
 fn macros_take_it_as_any_value() {
-    #[expect(unused_imports, reason = "as the macro brings them in: look-up picks one")]
-    use crate::codec::{Probe, rank0::*, rank1::*, rank2::*, rank3::*, rank4::*};
+    use crate::codec::*;
     let shared = Shared::new(&[1.0, 2.0]).unwrap();
     let (bytes, regions) = collect(|| {
         let mut writer = Writer::new();

@@ -6,12 +6,12 @@ use std::ops::Deref;
 
 /// At most fifteen bytes of an encoding.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Few(
+pub struct ShortBytes(
     /// The bytes in their order in memory; the last one is the length.
     [u64; 2],
 );
 
-impl Few {
+impl ShortBytes {
     pub(crate) const MOST: usize = 15;
 
     #[doc(hidden)]
@@ -56,12 +56,12 @@ impl Few {
     pub fn and(self, next: Option<Self>) -> Option<Self> {
         let next = next?;
         let length = self.length() + next.length();
-        let bits = |few: Self| few.bits() & (u128::MAX >> 8);
+        let bits = |short: Self| short.bits() & (u128::MAX >> 8);
         (length <= Self::MOST).then(|| Self::new(bits(self) | bits(next) << (8 * self.length()), length))
     }
 }
 
-impl Deref for Few {
+impl Deref for ShortBytes {
     type Target = [u8];
 
     #[inline]

@@ -1,7 +1,9 @@
 //! Ctrl-C, which reaches the whole process group, ends the program: no orphan is left, and no storm of traces. A user's
 //! own handler is respected: the workers live on, and the calls go on. SIGTERM to the program alone does the same.
 
-use crate::support::{Running, VARIABLE, directory, give, over_every_transport, pids, pool, signal, transport_name};
+use crate::support::{
+    Running, VARIABLE, can_be_interrupted, directory, give, over_every_transport, pids, pool, signal, transport_name,
+};
 use pool_runtime::task;
 use std::{os::unix::process::ExitStatusExt as _, path::Path, process::Command};
 
@@ -16,6 +18,7 @@ over_every_transport! {
 
 /// Starts the scenario, and waits until everything in it is under way.
 fn started(scenario: &[&str], directory: &Path) -> Running {
+    can_be_interrupted();
     let mut command = Command::new(env!("CARGO_BIN_EXE_scenario"));
     command.arg(scenario[0]).arg(directory).args(&scenario[1..]).env(VARIABLE, transport_name());
     let program = Running::start(&mut command);
@@ -75,6 +78,7 @@ fn interrupted_shell() -> Result<String, i32> {
 }
 
 fn programs_that_a_task_starts_can_be_interrupted() {
+    can_be_interrupted();
     assert_eq!(pool(1).apply(interrupted_shell::call()).unwrap(), Err(libc::SIGINT));
 }
 

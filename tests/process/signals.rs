@@ -1,6 +1,6 @@
 //! A process that a signal ended says which: terminate is −15, kill −9, interrupt −2, abort −6.
 
-use crate::support::{directory, line_in};
+use crate::support::{can_be_interrupted, directory, line_in};
 use pool_runtime::{Error, Process, Ran, RunningProcess, task};
 use std::{path::PathBuf, time::Duration};
 
@@ -77,6 +77,7 @@ fn kill() {
 
 #[test]
 fn interrupt() {
+    can_be_interrupted();
     ends_by(libc::SIGINT, |process| process.interrupt().expect("a child"));
 }
 

@@ -51,6 +51,13 @@ pub fn signal(pid: u32, signal: i32) {
     }
 }
 
+/// Lets Ctrl-C end what this process starts: a shell that runs something in the background has it ignored there, and
+/// all that is started from it inherits that.
+pub fn can_be_interrupted() {
+    // SAFETY: no handler is installed, and no memory involved.
+    unsafe { libc::signal(libc::SIGINT, libc::SIG_DFL) };
+}
+
 /// What the open descriptors of this process lead to.
 pub fn descriptors() -> Vec<(i32, PathBuf)> {
     let list = std::fs::read_dir("/proc/self/fd").expect("/proc");

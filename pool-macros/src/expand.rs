@@ -34,7 +34,7 @@ pub fn expand(task: &TaskFunction) -> TokenStream {
     let state_exists = state.map(|of| quote!(#private::Run::state::<#of>(__run)?;));
 
     let returned = probe(output, private);
-    let state_probe = quote!((&&&#private::StateProbe::<#output>::new()));
+    let state_probe = quote!((&&&#private::Probe::<#output>::new()));
     let (body, result, finish, role, state_type, check_returned);
     if options.initializer.is_some() {
         body = quote!(Initializer(__invoke));
@@ -118,8 +118,7 @@ pub fn expand(task: &TaskFunction) -> TokenStream {
             }
 
             static __INFO: #krate::TaskInfo =
-                #krate::TaskInfo::new(#task_name, #location, #text, #private::Body::#body, #state_type)
-                    #limits;
+                #krate::TaskInfo::new(#task_name, #location, #text, #private::Body::#body, #state_type, #limits);
 
             #[automatically_derived]
             impl #private::Registered for #name {
@@ -216,30 +215,20 @@ fn probe(ty: &Type, private: &TokenStream) -> TokenStream {
     quote_spanned!(ty.span()=> (&&&&&#private::Probe::<#ty>::new()))
 }
 
-/// The limits that the attribute declares, if any.
-fn limits(options: &Options, private: &TokenStream) -> Option<TokenStream> {
+/// The limits that the attribute declares.
+fn limits(options: &Options, private: &TokenStream) -> TokenStream {
     let time = |limit: &Located<Duration>| {
         let (seconds, nanos) = (limit.value.as_secs(), limit.value.subsec_nanos());
         quote!(::core::time::Duration::new(#seconds, #nanos))
     };
-    let limits = [
+    let [timeout, soft_timeout, retries, memory] = [
         options.timeout.as_ref().map(time),
         options.soft_timeout.as_ref().map(time),
         options.retries.as_ref().map(|Located { value, .. }| quote!(#value)),
         options.memory.as_ref().map(|Located { value, .. }| quote!(#value)),
-    ];
-    let any = limits.iter().any(Option::is_some);
-    let [timeout, soft_timeout, retries, memory] = limits.map(quote_option);
-    any.then(|| {
-        quote! {
-            .wishes(#private::Wish {
-                timeout: #timeout,
-                soft_timeout: #soft_timeout,
-                retries: #retries,
-                memory: #memory,
-            })
-        }
-    })
+    ]
+    .map(quote_option);
+    quote!(#private::Wish { timeout: #timeout, soft_timeout: #soft_timeout, retries: #retries, memory: #memory })
 }
 
 fn quote_option(value: Option<TokenStream>) -> TokenStream {

@@ -28,7 +28,7 @@ pub fn parse(options: TokenStream, item: TokenStream) -> Result<TaskFunction, To
     let mut function: ItemFn = match syn::parse2(item.clone()) {
         Ok(function) => function,
         Err(error) => {
-            refusals.add_error(not_a_function(&item).unwrap_or(error));
+            refusals.0.push(not_a_function(&item).unwrap_or(error));
             return Err(refusals.after(item));
         }
     };
@@ -58,10 +58,9 @@ pub fn parse(options: TokenStream, item: TokenStream) -> Result<TaskFunction, To
     }
     let output = returned(output, position, generics, &mut refusals);
 
-    if refusals.is_empty() {
-        Ok(TaskFunction { function, options, parameters, output, text })
-    } else {
-        Err(refusals.after(function))
+    match refusals.0.is_empty() {
+        true => Ok(TaskFunction { function, options, parameters, output, text }),
+        false => Err(refusals.after(function)),
     }
 }
 

@@ -6,7 +6,7 @@ use crate::dossier::{CalledTask, Dossier, Loss, Ran, Stage};
 use crate::os::{End, OomKill};
 use crate::panic::PanicInfo;
 use crate::protocol::{Failed, Failure, NotReady};
-use crate::registry::{self, Twice};
+use crate::registry;
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
@@ -78,8 +78,6 @@ pub(crate) enum Kind {
     DecodeArgument(String),
     #[error("has a result that cannot be read: {0}")]
     DecodeResult(String),
-    #[error("{0}")]
-    State(String),
     #[error("the initializer failed: {0}")]
     Initializer(String),
     #[error("the initializer panicked {0}")]
@@ -95,11 +93,6 @@ pub(crate) enum Kind {
          top of a test file, or call `pool_runtime::enter()` first thing in `main`)"
     )]
     NoEntry,
-    #[error(
-        "two tasks are named `{}`: one at {}, one at {}; give one of them another name with `#[task(name = \"…\")]`",
-        .0.name, .0.first, .0.second
-    )]
-    DuplicateTask(Twice),
     #[error("a daemonic process cannot start processes: start this one with `.daemon(false)`")]
     Daemonic,
     #[error("processes are nested {0} deep: a task that starts processes whose tasks start processes has no end")]
@@ -221,9 +214,8 @@ impl Error {
             | Kind::InitializerPanicked(panic)
             | Kind::PanickedEncoding { panic }
             | Kind::PanickedDecoding { panic } => Some(panic),
-            Kind::Lost(dossier) | Kind::DiedStarting { dossier: Some(dossier), .. } => dossier.loss.panic.as_ref(),
             Kind::PoolFailed { cause: Some(cause), .. } => cause.panic(),
-            _ => None,
+            _ => self.loss()?.panic.as_ref(),
         }
     }
 
@@ -296,7 +288,7 @@ impl From<Failed> for Error {
             Failure::Panicked(panic) => Self::new(Kind::Panicked { panic, stage }).with_ran(stage.ran()),
             Failure::Decode(why) => Self::new(Kind::DecodeArgument(why)),
             Failure::Encode(why) => Self::new(Kind::EncodeResult(why)).with_ran(stage.ran()),
-            Failure::Unfit(why) => Self::new(Kind::State(why)),
+            Failure::Unfit(why) => Self::invalid(why),
         }
     }
 }
@@ -307,12 +299,6 @@ impl From<NotReady> for Error {
             NotReady::Failed(why) => Kind::Initializer(why),
             NotReady::Panicked(panic) => Kind::InitializerPanicked(panic),
         })
-    }
-}
-
-impl From<Twice> for Error {
-    fn from(twice: Twice) -> Self {
-        Self::new(Kind::DuplicateTask(twice))
     }
 }
 

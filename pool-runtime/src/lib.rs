@@ -99,12 +99,12 @@ pub mod __private {
     pub use crate::codec::{
         CodecError, Probe, Reader, Writer, few_rank0, few_rank1, rank0, rank1, rank2, rank3, rank4,
     };
-    pub use crate::entry::{enter_from_test, main};
+    pub use crate::entry::{become_worker_if_marked, main};
     pub use crate::memory::Few;
     pub use crate::policy::Wish;
     pub use crate::program::TestEntry;
     pub use crate::registry::Registration;
     pub use crate::run::{Fault, Run, Series};
-    pub use crate::task::{Body, Registered, StateProbe, StateType, ToState};
+    pub use crate::task::{Body, Registered, StateType, ToState};
     pub use inventory;
 }

@@ -57,18 +57,15 @@ pub(crate) fn digest() -> u64 {
     table().digest
 }
 
-/// Two tasks of one name, and where each is defined.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Twice {
-    pub(crate) name: &'static str,
-    pub(crate) first: String,
-    pub(crate) second: String,
-}
-
 /// Refuses a table with two tasks of one name.
-pub(crate) fn check() -> Result<(), Twice> {
+pub(crate) fn check() -> Result<(), String> {
     let twice = table().in_order.windows(2).find(|pair| pair[0].name() == pair[1].name());
     let Some([first, second]) = twice else { return Ok(()) };
     let place = |task: &TaskInfo| format!("{}:{}", task.file(), task.line());
-    Err(Twice { name: first.name(), first: place(first), second: place(second) })
+    Err(format!(
+        "two tasks are named `{}`: one at {}, one at {}; give one of them another name with `#[task(name = \"…\")]`",
+        first.name(),
+        place(first),
+        place(second)
+    ))
 }

@@ -39,7 +39,7 @@ impl Launch {
     /// has no way in for workers, has two tasks of one name, is daemonic, or is nested too deeply.
     pub(crate) fn new() -> Result<Self> {
         let way_in = program::way_in()?;
-        registry::check()?;
+        registry::check().map_err(Error::invalid)?;
         if identity::current_process().daemon() {
             return Err(Error::new(Kind::Daemonic));
         }

@@ -80,7 +80,7 @@ fn serve(link: ParentLink) -> i32 {
 }
 
 pub(crate) fn initialize(call: &NamedCall, page: &StatusPage) -> Result<Box<dyn Any>, NotReady> {
-    let body = match registry::find(&call.task).map(TaskInfo::body) {
+    let body = match registry::find(&call.task).map(|info| &info.body) {
         Some(Body::Initializer(body)) => body,
         Some(_) => return Err(NotReady::Failed(format!("`{}` is not an initializer", call.task))),
         None => return Err(NotReady::Failed(format!("this worker knows no initializer `{}`", call.task))),
@@ -275,7 +275,7 @@ impl Duty {
             pace: &mut self.pace,
             end: SeriesEnd::Through(false),
         };
-        let why = match info.map(TaskInfo::body) {
+        let why = match info.map(|info| &info.body) {
             Some(Body::Task(one, many)) => {
                 with(*one, *many, &mut series);
                 return Ok(series.end);

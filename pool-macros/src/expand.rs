@@ -27,7 +27,7 @@ pub fn expand(task: &TaskFunction) -> TokenStream {
     let cfgs = select(&function.attrs, &["cfg"]);
     let type_attrs = select(&function.attrs, &["cfg", "deprecated"]);
     let (type_doc, call_doc) = docs(&plain_name, parameters);
-    let Fragments { call_parameters, lifetime, inline, encode, release, check, decode, state, passed } =
+    let Fragments { call_parameters, lifetime, inline, encode, release, mut check, decode, state, passed } =
         fragments(parameters, private);
     let call_lifetime = if lifetime.is_some() { quote!('call) } else { quote!('static) };
     // A worker without this state must fail before the call counts as started, so the state is asked for twice.
@@ -35,14 +35,13 @@ pub fn expand(task: &TaskFunction) -> TokenStream {
 
     let returned = probe(output, private);
     let state_probe = quote!((&&&#private::Probe::<#output>::new()));
-    let (body, result, finish, role, state_type, check_returned);
+    let (body, result, finish, role, state_type);
     if options.initializer.is_some() {
         body = quote!(Initializer(__invoke));
         result = quote!(::std::boxed::Box<dyn ::core::any::Any>);
         finish = quote!(#state_probe.state(__value));
         role = quote!(impl #krate::Initializer for #name {});
         state_type = Some(quote!(|| #state_probe.state_type()));
-        check_returned = None;
     } else {
         body = quote!(Task(__invoke, |__series| #private::Series::run(__series, __invoke)));
         result = quote!(());
@@ -67,7 +66,7 @@ pub fn expand(task: &TaskFunction) -> TokenStream {
             }
         };
         state_type = state.map(|of| quote!(|| #private::StateType::of::<#of>()));
-        check_returned = Some(quote_spanned!(output.span()=> #returned.check_returned();));
+        check.push(quote_spanned!(output.span()=> #returned.check_returned();));
     }
     let state_type = quote_option(state_type);
 
@@ -143,7 +142,6 @@ pub fn expand(task: &TaskFunction) -> TokenStream {
 
             fn __check() {
                 #(#check)*
-                #check_returned
             }
 
             #private::inventory::submit! { #private::Registration(&__INFO) }

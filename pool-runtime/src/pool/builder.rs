@@ -219,7 +219,7 @@ impl PoolBuilder {
     /// }
     /// ```
     pub fn initializer<T: Initializer>(mut self, call: Call<'_, T>) -> Self {
-        self.initializer = Some(call.into_raw());
+        self.initializer = Some(call.raw);
         self
     }
 

@@ -1,6 +1,6 @@
 //! The error of the library: opaque, with methods that tell failures apart.
 //!
-//! The private [`Kind`] has a variant for each failure. Its text says what happened and, where possible, what to do.
+//! The private [`Kind`] has a variant for each failure that differs in more than its text. The text says what happened and, where possible, what to do.
 
 use crate::dossier::{CalledTask, Dossier, Loss, Ran, Stage};
 use crate::os::{End, OomKill};
@@ -84,19 +84,8 @@ pub(crate) enum Kind {
     InitializerPanicked(PanicInfo),
     #[error("{text}")]
     DiedStarting { text: String, killed: bool, dossier: Option<Dossier> },
-    #[error("the worker refuses to work: {0}")]
-    Refused(String),
     #[error("the workers cannot start: {reason}")]
-    PoolFailed { reason: String, cause: Option<Box<Error>> },
-    #[error(
-        "this program has no way in for workers: add `pool_main!(run);` in place of `fn main` (or `pool_main!();` at the \
-         top of a test file, or call `pool_runtime::enter()` first thing in `main`)"
-    )]
-    NoEntry,
-    #[error("a daemonic process cannot start processes: start this one with `.daemon(false)`")]
-    Daemonic,
-    #[error("processes are nested {0} deep: a task that starts processes whose tasks start processes has no end")]
-    TooDeep(u32),
+    PoolFailed { reason: String, cause: Box<Error> },
     #[error("{0}")]
     Invalid(String),
     #[error("{action}: {source}")]
@@ -123,7 +112,7 @@ impl Error {
     /// The pool has failed because of this error, after so many tries.
     pub(crate) fn pool_failed(tries: u32, cause: Self) -> Self {
         let reason = if tries == 1 { cause.to_string() } else { format!("{cause} ({tries} tries)") };
-        Self::new(Kind::PoolFailed { reason, cause: Some(Box::new(cause)) })
+        Self::new(Kind::PoolFailed { reason, cause: Box::new(cause) })
     }
 
     pub(crate) fn of_task(mut self, task: impl Into<Cow<'static, str>>) -> Self {
@@ -174,7 +163,7 @@ impl Error {
     fn loss(&self) -> Option<&Loss> {
         match &self.0.kind {
             Kind::Lost(dossier) | Kind::DiedStarting { dossier: Some(dossier), .. } => Some(&dossier.loss),
-            Kind::PoolFailed { cause: Some(cause), .. } => cause.loss(),
+            Kind::PoolFailed { cause, .. } => cause.loss(),
             _ => None,
         }
     }
@@ -187,7 +176,7 @@ impl Error {
             | Kind::TimedOut { dossier, .. }
             | Kind::OverMemory { dossier, .. }
             | Kind::DiedStarting { dossier: Some(dossier), .. } => Some(dossier),
-            Kind::PoolFailed { cause: Some(cause), .. } => cause.dossier(),
+            Kind::PoolFailed { cause, .. } => cause.dossier(),
             _ => None,
         }
     }
@@ -214,7 +203,7 @@ impl Error {
             | Kind::InitializerPanicked(panic)
             | Kind::PanickedEncoding { panic }
             | Kind::PanickedDecoding { panic } => Some(panic),
-            Kind::PoolFailed { cause: Some(cause), .. } => cause.panic(),
+            Kind::PoolFailed { cause, .. } => cause.panic(),
             _ => self.loss()?.panic.as_ref(),
         }
     }
@@ -335,7 +324,7 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match &self.0.kind {
             Kind::Os { source, .. } => Some(&**source),
-            Kind::PoolFailed { cause: Some(cause), .. } => Some(&**cause),
+            Kind::PoolFailed { cause, .. } => Some(&**cause),
             _ => None,
         }
     }

@@ -417,8 +417,7 @@ impl<R> Job<R> {
     fn wait_until(&self, deadline: Option<Instant>) -> MutexGuard<'_, SlotInner> {
         loop {
             let state = lock(&self.slot.state);
-            let past = || deadline.is_some_and(|deadline| deadline <= Instant::now());
-            if !state.is_pending() || past() {
+            if !state.is_pending() || deadline.is_some_and(|deadline| deadline <= Instant::now()) {
                 return state;
             }
             drop(state);

@@ -151,7 +151,8 @@ impl Inner {
     /// Refuses tasks whose state no worker of this pool has.
     pub(super) fn check(&self, task: &'static TaskInfo) -> Result<()> {
         let Some(wanted) = task.state() else { return Ok(()) };
-        let made = self.initializer.as_ref().map(|prelude| prelude.state).filter(|state| !state.is_unit());
+        let made =
+            self.initializer.as_ref().map(|prelude| prelude.state).filter(|state| *state != StateType::of::<()>());
         if made == Some(wanted) {
             return Ok(());
         }

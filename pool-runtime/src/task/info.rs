@@ -100,10 +100,6 @@ impl StateType {
     pub fn of<S: 'static>() -> Self {
         Self { id: TypeId::of::<S>(), name: std::any::type_name::<S>() }
     }
-
-    pub(crate) fn is_unit(self) -> bool {
-        self.id == TypeId::of::<()>()
-    }
 }
 
 /// Anything in the table.

@@ -140,13 +140,10 @@ impl Error {
     pub(crate) fn may_pass(&self) -> bool {
         match &self.0.kind {
             // These errors are permanent.
-            Kind::Os { source, .. } => !matches!(
-                source.kind(),
-                io::ErrorKind::NotFound
-                    | io::ErrorKind::PermissionDenied
-                    | io::ErrorKind::InvalidInput
-                    | io::ErrorKind::Unsupported
-            ),
+            Kind::Os { source, .. } => {
+                use io::ErrorKind::{InvalidInput, NotFound, PermissionDenied, Unsupported};
+                !matches!(source.kind(), NotFound | PermissionDenied | InvalidInput | Unsupported)
+            }
             Kind::DiedStarting { killed, .. } => *killed,
             Kind::Lost(dossier) => dossier.loss.status.is_some_and(End::was_killed),
             _ => false,

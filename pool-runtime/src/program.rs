@@ -17,7 +17,7 @@ const REPLAY: &str = "POOL_REPLAY";
 const UNCONFINED: &str = "POOL_REPLAY_UNCONFINED";
 
 /// How a process of this program gets to the worker's loop.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum WayIn {
     /// Through `main`, which calls `enter`.
     Main,

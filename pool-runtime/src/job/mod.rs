@@ -21,9 +21,8 @@ use crate::codec::Reader;
 use crate::dossier::Ran;
 use crate::error::{Error, Kind, Result};
 use crate::job::decode::decode_all;
-use crate::memory::Split;
-use crate::memory::payload::Payload;
 use crate::memory::region::{Region, Regions};
+use crate::memory::{Split, payload::Payload};
 use crate::panic;
 use crate::policy::SharedPolicy;
 use crate::sync::{lock, sleep_on};
@@ -295,14 +294,12 @@ pub(crate) trait Home: Send + Sync {
 }
 
 /// What was submitted for a job.
-#[derive(Clone, Debug)]
 pub(crate) struct Origin {
     pub(crate) id: u64,
     pub(crate) task: &'static TaskInfo,
     pub(crate) tickets: Tickets,
 }
 
-#[derive(Clone, Debug)]
 pub(crate) enum Tickets {
     One(u64),
     Many(Box<[u64]>),

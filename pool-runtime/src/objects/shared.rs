@@ -249,12 +249,10 @@ impl<T: Plain> Serialize for Shared<[T]> {
 impl<'de, T: Plain> Deserialize<'de> for Shared<[T]> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let (id, length, element) = <(u64, u64, u64)>::deserialize(deserializer)?;
-        if element != size_of::<T>() as u64 {
-            return Err(de::Error::custom(format!(
-                "a `Shared` of elements of {element} bytes is read as one of `{}`, which has {}",
-                std::any::type_name::<T>(),
-                size_of::<T>()
-            )));
+        let (size, name) = (size_of::<T>(), std::any::type_name::<T>());
+        if element != size as u64 {
+            let why = format!("a `Shared` of elements of {element} bytes is read as one of `{name}`, which has {size}");
+            return Err(de::Error::custom(why));
         }
         let region = find(id).map_err(de::Error::custom)?;
         if !region.memory().is_sealed() {

@@ -2,9 +2,8 @@
 
 use crate::codec::{CodecError, Reader, Writer};
 use crate::error::{Error, Kind};
-use crate::memory::Few;
-use crate::memory::payload::Payload;
 use crate::memory::region::{self, Regions};
+use crate::memory::{Few, payload::Payload};
 use crate::panic;
 use crate::policy::Wish;
 use crate::task::{Registered, TaskInfo};

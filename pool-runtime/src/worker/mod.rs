@@ -17,6 +17,7 @@ use crate::codec::{Reader, Writer};
 use crate::dossier::Stage;
 use crate::memory::{self, CallId, Hold, StatusPage};
 use crate::panic::{self, PanicInfo};
+use crate::policy::Timing;
 use crate::program::Mark;
 use crate::protocol::{Chunk, FromWorker, NamedCall, NotReady, ToWorker};
 use crate::run::current::{self, JobClock};
@@ -263,7 +264,7 @@ impl Duty {
         }
         self.clock.begin(&chunk.first);
         let mut series = Series {
-            timed: (!chunk.first.timing.is_none()).then_some(&*self.clock),
+            timed: (chunk.first.timing != Timing::default()).then_some(&*self.clock),
             arguments: chunk.arguments,
             next: CallId::new(generation, chunk.first.number),
             claimed: &mut self.claimed,

@@ -19,10 +19,7 @@ pub fn expand(task: &TaskFunction) -> TokenStream {
     let TaskFunction { function, options, parameters, output, text } = task;
     let (name, vis) = (&function.sig.ident, &function.vis);
     let plain_name = name.unraw().to_string();
-    let krate = &match &options.krate {
-        Some(path) => quote!(#path),
-        None => quote!(::pool_runtime),
-    };
+    let krate = &options.krate.as_ref().map_or_else(|| quote!(::pool_runtime), |path| quote!(#path));
     let private = &quote!(#krate::__private);
     let cfgs = select(&function.attrs, &["cfg"]);
     let type_attrs = select(&function.attrs, &["cfg", "deprecated"]);
@@ -230,10 +227,7 @@ fn limits(options: &Options, private: &TokenStream) -> TokenStream {
 }
 
 fn quote_option(value: Option<TokenStream>) -> TokenStream {
-    match value {
-        Some(value) => quote!(::core::option::Option::Some(#value)),
-        None => quote!(::core::option::Option::None),
-    }
+    value.map_or_else(|| quote!(::core::option::Option::None), |value| quote!(::core::option::Option::Some(#value)))
 }
 
 /// The documentation of the type and of its `call`.

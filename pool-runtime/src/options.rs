@@ -18,12 +18,9 @@ pub struct WorkerOptions {
     pub(crate) place: Place,
 }
 
-/// The methods that set these options, for [`WorkerOptions`] and for builders that keep them in a field `options`. The
-/// literals are what the documentation calls the processes, and the verb that goes with that.
+/// The methods that set these options, for [`WorkerOptions`] and for builders that keep them in a field. The literals are
+/// what the documentation calls the processes, and the verb that goes with that; the field follows, with a dot.
 macro_rules! surroundings {
-    ($whose:literal, $start:literal) => {
-        surroundings!($whose, $start, options.);
-    };
     ($whose:literal, $start:literal, $($options:tt)*) => {
         #[doc = concat!("Sets an environment variable of ", $whose, ".")]
         pub fn env(mut self, name: impl Into<std::ffi::OsString>, value: impl Into<std::ffi::OsString>) -> Self {

@@ -106,7 +106,7 @@ impl<R> Process<R> {
         self
     }
 
-    surroundings!("the process", "starts");
+    surroundings!("the process", "starts", options.);
 
     /// What the process may use: files, the network, memory.
     ///

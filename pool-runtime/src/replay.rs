@@ -20,16 +20,12 @@ const PANICKED: i32 = 101;
 
 /// Runs the call in a file, without its sandbox if `unconfined` is set. Returns the exit code of the process.
 pub(crate) fn run(file: &Path, unconfined: bool) -> i32 {
-    match replay(file, unconfined) {
-        Ok((how, code)) => {
-            say(how);
-            code
-        }
-        Err(why) => {
-            say(&format!("cannot run the call in {} again: {why}", file.display()));
-            70
-        }
-    }
+    let (how, code) = match replay(file, unconfined) {
+        Ok((how, code)) => (how.to_owned(), code),
+        Err(why) => (format!("cannot run the call in {} again: {why}", file.display()), 70),
+    };
+    say(&how);
+    code
 }
 
 /// What the call came to, and the exit code for that.

@@ -223,7 +223,7 @@ impl PoolBuilder {
         self
     }
 
-    surroundings!("the workers", "start");
+    surroundings!("the workers", "start", options.);
 
     /// Gives each worker its own environment, directory, processors or priority. `choose` gets the worker's seat in the
     /// pool, counted from 0, and the options of all workers. A worker that replaces another has its seat.

@@ -19,30 +19,26 @@ pub fn expand(task: &TaskFunction) -> TokenStream {
     let TaskFunction { function, options, parameters, output, text } = task;
     let (name, vis) = (&function.sig.ident, &function.vis);
     let plain_name = name.unraw().to_string();
-    let krate = &match &options.krate {
-        Some(path) => quote!(#path),
-        None => quote!(::pool_runtime),
-    };
+    let krate = &options.krate.as_ref().map_or_else(|| quote!(::pool_runtime), |path| quote!(#path));
     let private = &quote!(#krate::__private);
     let cfgs = select(&function.attrs, &["cfg"]);
     let type_attrs = select(&function.attrs, &["cfg", "deprecated"]);
     let (type_doc, call_doc) = docs(&plain_name, parameters);
-    let Fragments { call_parameters, lifetime, inline, encode, release, check, decode, state, passed } =
+    let Fragments { call_parameters, lifetime, inline, encode, release, mut check, decode, state, passed } =
         fragments(parameters, private);
     let call_lifetime = if lifetime.is_some() { quote!('call) } else { quote!('static) };
     // A worker without this state must fail before the call counts as started, so the state is asked for twice.
     let state_exists = state.map(|of| quote!(#private::Run::state::<#of>(__run)?;));
 
     let returned = probe(output, private);
-    let state_probe = quote!((&&&#private::StateProbe::<#output>::new()));
-    let (body, result, finish, role, state_type, check_returned);
+    let state_probe = quote!((&&&#private::Probe::<#output>::new()));
+    let (body, result, finish, role, state_type);
     if options.initializer.is_some() {
         body = quote!(Initializer(__invoke));
         result = quote!(::std::boxed::Box<dyn ::core::any::Any>);
         finish = quote!(#state_probe.state(__value));
         role = quote!(impl #krate::Initializer for #name {});
         state_type = Some(quote!(|| #state_probe.state_type()));
-        check_returned = None;
     } else {
         body = quote!(Task(__invoke, |__series| #private::Series::run(__series, __invoke)));
         result = quote!(());
@@ -67,7 +63,7 @@ pub fn expand(task: &TaskFunction) -> TokenStream {
             }
         };
         state_type = state.map(|of| quote!(|| #private::StateType::of::<#of>()));
-        check_returned = Some(quote_spanned!(output.span()=> #returned.check_returned();));
+        check.push(quote_spanned!(output.span()=> #returned.check_returned();));
     }
     let state_type = quote_option(state_type);
 
@@ -111,8 +107,7 @@ pub fn expand(task: &TaskFunction) -> TokenStream {
             }
 
             static __INFO: #krate::TaskInfo =
-                #krate::TaskInfo::new(#task_name, #location, #text, #private::Body::#body, #state_type)
-                    #limits;
+                #krate::TaskInfo::new(#task_name, #location, #text, #private::Body::#body, #state_type, #limits);
 
             #[automatically_derived]
             impl #private::Registered for #name {
@@ -137,7 +132,6 @@ pub fn expand(task: &TaskFunction) -> TokenStream {
 
             fn __check() {
                 #(#check)*
-                #check_returned
             }
 
             #private::inventory::submit! { #private::Registration(&__INFO) }
@@ -209,37 +203,24 @@ fn probe(ty: &Type, private: &TokenStream) -> TokenStream {
     quote_spanned!(ty.span()=> (&&&&&#private::Probe::<#ty>::new()))
 }
 
-/// The limits that the attribute declares, if any.
-fn limits(options: &Options, private: &TokenStream) -> Option<TokenStream> {
+/// The limits that the attribute declares.
+fn limits(options: &Options, private: &TokenStream) -> TokenStream {
     let time = |limit: &Located<Duration>| {
         let (seconds, nanos) = (limit.value.as_secs(), limit.value.subsec_nanos());
         quote!(::core::time::Duration::new(#seconds, #nanos))
     };
-    let limits = [
+    let [timeout, soft_timeout, retries, memory] = [
         options.timeout.as_ref().map(time),
         options.soft_timeout.as_ref().map(time),
         options.retries.as_ref().map(|Located { value, .. }| quote!(#value)),
         options.memory.as_ref().map(|Located { value, .. }| quote!(#value)),
-    ];
-    let any = limits.iter().any(Option::is_some);
-    let [timeout, soft_timeout, retries, memory] = limits.map(quote_option);
-    any.then(|| {
-        quote! {
-            .wishes(#private::Wish {
-                timeout: #timeout,
-                soft_timeout: #soft_timeout,
-                retries: #retries,
-                memory: #memory,
-            })
-        }
-    })
+    ]
+    .map(quote_option);
+    quote!(#private::Wish { timeout: #timeout, soft_timeout: #soft_timeout, retries: #retries, memory: #memory })
 }
 
 fn quote_option(value: Option<TokenStream>) -> TokenStream {
-    match value {
-        Some(value) => quote!(::core::option::Option::Some(#value)),
-        None => quote!(::core::option::Option::None),
-    }
+    value.map_or_else(|| quote!(::core::option::Option::None), |value| quote!(::core::option::Option::Some(#value)))
 }
 
 /// The documentation of the type and of its `call`.

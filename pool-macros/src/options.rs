@@ -36,7 +36,7 @@ impl Options {
             while !input.is_empty() {
                 let key = input.call(Ident::parse_any)?;
                 if let Err(error) = options.read(&key, input) {
-                    refusals.add_error(error);
+                    refusals.0.push(error);
                     while !input.is_empty() && !input.peek(Token![,]) {
                         input.parse::<TokenTree>()?;
                     }
@@ -48,9 +48,7 @@ impl Options {
             Ok(())
         })
         .parse2(tokens);
-        if let Err(error) = parsed {
-            refusals.add_error(error);
-        }
+        refusals.0.extend(parsed.err());
         options.refuse_contradictions(refusals);
         options
     }

@@ -10,19 +10,11 @@ use syn::Error;
 use syn::spanned::Spanned;
 
 #[derive(Default)]
-pub struct Refusals(Vec<Error>);
+pub struct Refusals(pub Vec<Error>);
 
 impl Refusals {
     pub fn add(&mut self, at: impl Spanned, reason: impl Display) {
-        self.add_error(Error::new(at.span(), reason));
-    }
-
-    pub fn add_error(&mut self, error: Error) {
-        self.0.push(error);
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.0.push(Error::new(at.span(), reason));
     }
 
     /// The item, followed by a compile error for each refusal.

@@ -25,13 +25,10 @@ pub struct TaskFunction {
 /// Reads the options and the function. If anything is refused, the error is what to emit instead of the expansion.
 pub fn parse(options: TokenStream, item: TokenStream) -> Result<TaskFunction, TokenStream> {
     let mut refusals = Refusals::default();
-    let mut function: ItemFn = match syn::parse2(item.clone()) {
-        Ok(function) => function,
-        Err(error) => {
-            refusals.add_error(not_a_function(&item).unwrap_or(error));
-            return Err(refusals.after(item));
-        }
-    };
+    let mut function: ItemFn = syn::parse2(item.clone()).map_err(|error| {
+        refusals.0.push(not_a_function(&item).unwrap_or(error));
+        refusals.after(&item)
+    })?;
     let options = Options::parse(options, &mut refusals);
     refuse_kind_of_function(&function.sig, &mut refusals);
     let text = signature_text(&function.sig);
@@ -58,10 +55,9 @@ pub fn parse(options: TokenStream, item: TokenStream) -> Result<TaskFunction, To
     }
     let output = returned(output, position, generics, &mut refusals);
 
-    if refusals.is_empty() {
-        Ok(TaskFunction { function, options, parameters, output, text })
-    } else {
-        Err(refusals.after(function))
+    match refusals.0.is_empty() {
+        true => Ok(TaskFunction { function, options, parameters, output, text }),
+        false => Err(refusals.after(function)),
     }
 }
 

@@ -3,7 +3,7 @@
 //! The text is hashed, so it must depend on the tokens alone, never on the layout of the source.
 
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
-use quote::ToTokens as _;
+use quote::ToTokens;
 use syn::{FnArg, Pat, Signature};
 
 /// The signature in one line: `fn scale(xs: &[f64], by: f64) -> Vec<f64>`.
@@ -11,26 +11,23 @@ pub fn signature_text(signature: &Signature) -> String {
     let parameters: Vec<String> = signature
         .inputs
         .iter()
-        .filter_map(|input| match input {
-            FnArg::Receiver(_) => None,
-            FnArg::Typed(input) => {
-                let name = match &*input.pat {
-                    Pat::Ident(pattern) => pattern.ident.to_string(),
-                    other => readable(other.to_token_stream()),
-                };
-                Some(format!("{name}: {}", readable(input.ty.to_token_stream())))
-            }
+        .filter_map(|input| {
+            let FnArg::Typed(input) = input else { return None };
+            let name = match &*input.pat {
+                Pat::Ident(pattern) => pattern.ident.to_string(),
+                other => readable(other),
+            };
+            Some(format!("{name}: {}", readable(&input.ty)))
         })
         .collect();
-    let text =
-        format!("fn {}({}) {}", signature.ident, parameters.join(", "), readable(signature.output.to_token_stream()));
+    let text = format!("fn {}({}) {}", signature.ident, parameters.join(", "), readable(&signature.output));
     text.trim_end().to_owned()
 }
 
 /// Tokens with the spaces that rustfmt would put between them in a type.
-fn readable(tokens: TokenStream) -> String {
+fn readable(part: impl ToTokens) -> String {
     let mut text = String::new();
-    write_readable(tokens, &mut text);
+    write_readable(part.into_token_stream(), &mut text);
     text.trim().to_owned()
 }
 

@@ -28,8 +28,9 @@ pub fn enter() {
     become_worker_if_marked();
 }
 
-/// Or runs a call again, if the environment asks for that.
-fn become_worker_if_marked() {
+/// Or runs a call again, if the environment asks for that. All that the hidden test of `pool_main!();` does.
+#[doc(hidden)]
+pub fn become_worker_if_marked() {
     let code = match program::take_mark() {
         Some(Ok(mark)) => worker::work(mark),
         Some(Err(mark)) => {
@@ -59,12 +60,6 @@ pub fn main<T: Termination>(run: impl FnOnce() -> T) -> ExitCode {
     enter();
     let _finish = Finish;
     run().report()
-}
-
-/// The hidden test of `pool_main!();`: the way in of a worker. Does nothing elsewhere.
-#[doc(hidden)]
-pub fn enter_from_test() {
-    become_worker_if_marked();
 }
 
 /// Makes `main`, and with it the way in for workers.
@@ -102,7 +97,7 @@ macro_rules! pool_main {
         #[cfg(test)]
         #[test]
         fn pool_main_way_in_for_workers() {
-            $crate::__private::enter_from_test();
+            $crate::__private::become_worker_if_marked();
         }
         #[cfg(test)]
         const _: () = {

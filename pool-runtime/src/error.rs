@@ -1,12 +1,12 @@
 //! The error of the library: opaque, with methods that tell failures apart.
 //!
-//! The private [`Kind`] has a variant for each failure. Its text says what happened and, where possible, what to do.
+//! The private [`Kind`] has a variant for each failure that differs in more than its text. The text says what happened and, where possible, what to do.
 
 use crate::dossier::{CalledTask, Dossier, Loss, Ran, Stage};
 use crate::os::{End, OomKill};
 use crate::panic::PanicInfo;
 use crate::protocol::{Failed, Failure, NotReady};
-use crate::registry::{self, Twice};
+use crate::registry;
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
@@ -78,32 +78,14 @@ pub(crate) enum Kind {
     DecodeArgument(String),
     #[error("has a result that cannot be read: {0}")]
     DecodeResult(String),
-    #[error("{0}")]
-    State(String),
     #[error("the initializer failed: {0}")]
     Initializer(String),
     #[error("the initializer panicked {0}")]
     InitializerPanicked(PanicInfo),
     #[error("{text}")]
     DiedStarting { text: String, killed: bool, dossier: Option<Dossier> },
-    #[error("the worker refuses to work: {0}")]
-    Refused(String),
     #[error("the workers cannot start: {reason}")]
-    PoolFailed { reason: String, cause: Option<Box<Error>> },
-    #[error(
-        "this program has no way in for workers: add `pool_main!(run);` in place of `fn main` (or `pool_main!();` at the \
-         top of a test file, or call `pool_runtime::enter()` first thing in `main`)"
-    )]
-    NoEntry,
-    #[error(
-        "two tasks are named `{}`: one at {}, one at {}; give one of them another name with `#[task(name = \"…\")]`",
-        .0.name, .0.first, .0.second
-    )]
-    DuplicateTask(Twice),
-    #[error("a daemonic process cannot start processes: start this one with `.daemon(false)`")]
-    Daemonic,
-    #[error("processes are nested {0} deep: a task that starts processes whose tasks start processes has no end")]
-    TooDeep(u32),
+    PoolFailed { reason: String, cause: Box<Error> },
     #[error("{0}")]
     Invalid(String),
     #[error("{action}: {source}")]
@@ -130,7 +112,7 @@ impl Error {
     /// The pool has failed because of this error, after so many tries.
     pub(crate) fn pool_failed(tries: u32, cause: Self) -> Self {
         let reason = if tries == 1 { cause.to_string() } else { format!("{cause} ({tries} tries)") };
-        Self::new(Kind::PoolFailed { reason, cause: Some(Box::new(cause)) })
+        Self::new(Kind::PoolFailed { reason, cause: Box::new(cause) })
     }
 
     pub(crate) fn of_task(mut self, task: impl Into<Cow<'static, str>>) -> Self {
@@ -158,13 +140,10 @@ impl Error {
     pub(crate) fn may_pass(&self) -> bool {
         match &self.0.kind {
             // These errors are permanent.
-            Kind::Os { source, .. } => !matches!(
-                source.kind(),
-                io::ErrorKind::NotFound
-                    | io::ErrorKind::PermissionDenied
-                    | io::ErrorKind::InvalidInput
-                    | io::ErrorKind::Unsupported
-            ),
+            Kind::Os { source, .. } => {
+                use io::ErrorKind::{InvalidInput, NotFound, PermissionDenied, Unsupported};
+                !matches!(source.kind(), NotFound | PermissionDenied | InvalidInput | Unsupported)
+            }
             Kind::DiedStarting { killed, .. } => *killed,
             Kind::Lost(dossier) => dossier.loss.status.is_some_and(End::was_killed),
             _ => false,
@@ -181,7 +160,7 @@ impl Error {
     fn loss(&self) -> Option<&Loss> {
         match &self.0.kind {
             Kind::Lost(dossier) | Kind::DiedStarting { dossier: Some(dossier), .. } => Some(&dossier.loss),
-            Kind::PoolFailed { cause: Some(cause), .. } => cause.loss(),
+            Kind::PoolFailed { cause, .. } => cause.loss(),
             _ => None,
         }
     }
@@ -194,7 +173,7 @@ impl Error {
             | Kind::TimedOut { dossier, .. }
             | Kind::OverMemory { dossier, .. }
             | Kind::DiedStarting { dossier: Some(dossier), .. } => Some(dossier),
-            Kind::PoolFailed { cause: Some(cause), .. } => cause.dossier(),
+            Kind::PoolFailed { cause, .. } => cause.dossier(),
             _ => None,
         }
     }
@@ -221,9 +200,8 @@ impl Error {
             | Kind::InitializerPanicked(panic)
             | Kind::PanickedEncoding { panic }
             | Kind::PanickedDecoding { panic } => Some(panic),
-            Kind::Lost(dossier) | Kind::DiedStarting { dossier: Some(dossier), .. } => dossier.loss.panic.as_ref(),
-            Kind::PoolFailed { cause: Some(cause), .. } => cause.panic(),
-            _ => None,
+            Kind::PoolFailed { cause, .. } => cause.panic(),
+            _ => self.loss()?.panic.as_ref(),
         }
     }
 
@@ -296,7 +274,7 @@ impl From<Failed> for Error {
             Failure::Panicked(panic) => Self::new(Kind::Panicked { panic, stage }).with_ran(stage.ran()),
             Failure::Decode(why) => Self::new(Kind::DecodeArgument(why)),
             Failure::Encode(why) => Self::new(Kind::EncodeResult(why)).with_ran(stage.ran()),
-            Failure::Unfit(why) => Self::new(Kind::State(why)),
+            Failure::Unfit(why) => Self::invalid(why),
         }
     }
 }
@@ -307,12 +285,6 @@ impl From<NotReady> for Error {
             NotReady::Failed(why) => Kind::Initializer(why),
             NotReady::Panicked(panic) => Kind::InitializerPanicked(panic),
         })
-    }
-}
-
-impl From<Twice> for Error {
-    fn from(twice: Twice) -> Self {
-        Self::new(Kind::DuplicateTask(twice))
     }
 }
 
@@ -349,7 +321,7 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match &self.0.kind {
             Kind::Os { source, .. } => Some(&**source),
-            Kind::PoolFailed { cause: Some(cause), .. } => Some(&**cause),
+            Kind::PoolFailed { cause, .. } => Some(&**cause),
             _ => None,
         }
     }

@@ -97,12 +97,12 @@ pub use task::{Call, Initializer, Task, TaskCall, TaskInfo};
 #[doc(hidden)]
 pub mod __private {
     pub use crate::codec::{CodecError, Lend, Probe, Reader, Short, Value, Writer, rank0};
-    pub use crate::entry::{enter_from_test, main};
+    pub use crate::entry::{become_worker_if_marked, main};
     pub use crate::memory::ShortBytes;
     pub use crate::policy::Wish;
     pub use crate::program::TestEntry;
     pub use crate::registry::Registration;
     pub use crate::run::{Fault, Run, Series};
-    pub use crate::task::{Body, Registered, StateProbe, StateType, ToState};
+    pub use crate::task::{Body, Registered, StateType, ToState};
     pub use inventory;
 }

@@ -14,16 +14,13 @@ use std::time::Duration;
 pub struct WorkerOptions {
     pub(crate) env: Vec<(OsString, Option<OsString>)>,
     pub(crate) current_dir: Option<PathBuf>,
-    pub(crate) nice: Option<i32>,
-    pub(crate) cpus: Option<Vec<usize>>,
+    /// What the process sets itself, as soon as it is greeted.
+    pub(crate) place: Place,
 }
 
-/// The methods that set these options, for [`WorkerOptions`] and for builders that keep them in a field `options`. The
-/// literals are what the documentation calls the processes, and the verb that goes with that.
+/// The methods that set these options, for [`WorkerOptions`] and for builders that keep them in a field. The literals are
+/// what the documentation calls the processes, and the verb that goes with that; the field follows, with a dot.
 macro_rules! surroundings {
-    ($whose:literal, $start:literal) => {
-        surroundings!($whose, $start, options.);
-    };
     ($whose:literal, $start:literal, $($options:tt)*) => {
         #[doc = concat!("Sets an environment variable of ", $whose, ".")]
         pub fn env(mut self, name: impl Into<std::ffi::OsString>, value: impl Into<std::ffi::OsString>) -> Self {
@@ -46,13 +43,13 @@ macro_rules! surroundings {
         #[doc = concat!("The niceness with which ", $whose, " ", $start, ", from −20 to 19. Less than that of this")]
         /// process takes privileges.
         pub fn nice(mut self, nice: i32) -> Self {
-            self.$($options)*nice = Some(nice);
+            self.$($options)*place.nice = Some(nice);
             self
         }
 
         #[doc = concat!("The processors on which ", $whose, " may run, counted from 0 as the system does.")]
         pub fn cpus(mut self, cpus: impl IntoIterator<Item = usize>) -> Self {
-            self.$($options)*cpus = Some(cpus.into_iter().collect());
+            self.$($options)*place.cpus = Some(cpus.into_iter().collect());
             self
         }
     };
@@ -64,10 +61,10 @@ impl WorkerOptions {
 
     /// Refuses impossible options before anything is started.
     pub(crate) fn check(&self) -> Result<()> {
-        if let Some(nice) = self.nice.filter(|nice| !(-20..=19).contains(nice)) {
+        if let Some(nice) = self.place.nice.filter(|nice| !(-20..=19).contains(nice)) {
             return Err(Error::invalid(format!("niceness must be between -20 and 19, got {nice}")));
         }
-        let Some(cpus) = &self.cpus else { return Ok(()) };
+        let Some(cpus) = &self.place.cpus else { return Ok(()) };
         if cpus.is_empty() {
             return Err(Error::invalid("a worker needs at least 1 processor, got none"));
         }
@@ -83,11 +80,6 @@ impl WorkerOptions {
     /// Whether they change what all threads of a process share.
     pub(crate) fn change_the_process(&self) -> bool {
         !self.env.is_empty() || self.current_dir.is_some()
-    }
-
-    /// What the process sets itself, as soon as it is greeted.
-    pub(crate) fn place(&self) -> Place {
-        Place { nice: self.nice, cpus: self.cpus.clone() }
     }
 }
 

@@ -118,7 +118,6 @@ thread_local! {
 }
 
 /// While one exists, panics on this thread are remembered for [`catch`] and not printed, as in a worker process.
-#[derive(Debug)]
 pub(crate) struct Quiet(PhantomData<*const ()>);
 
 impl Quiet {

@@ -98,12 +98,6 @@ pub(crate) struct Timing {
     pub(crate) soft_timeout: Option<NonZero<u32>>,
 }
 
-impl Timing {
-    pub(crate) fn is_none(self) -> bool {
-        self == Self::default()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -106,7 +106,7 @@ impl<R> Process<R> {
         self
     }
 
-    surroundings!("the process", "starts");
+    surroundings!("the process", "starts", options.);
 
     /// What the process may use: files, the network, memory.
     ///
@@ -159,7 +159,7 @@ impl<R> Process<R> {
     pub fn run(self) -> Result<R> {
         let Some(call) = self.target else { return decode_value(self.decode, "", &[]) };
         let arguments = call.arguments?;
-        let Body::Task(body, _) = call.task.body() else {
+        let Body::Task(body, _) = call.task.body else {
             return Err(Error::invalid("is an initializer, which cannot be called").of_task(call.task.name()));
         };
         let (mut result, hold) = (Writer::new(), Hold::default());
@@ -192,15 +192,15 @@ impl<R> Process<R> {
             if let Some(state) = call.task.state() {
                 return Err(Error::invalid(format!(
                     "asks for a worker state `{}`, which only workers of a pool with an initializer have",
-                    state.name()
+                    state.name
                 ))
                 .of_task(call.task.name()));
             }
-            let policy = Policy::of(call.wish.as_deref(), call.task.wish(), &Wish::NONE);
+            let policy = Policy::of(call.wish.as_deref(), &call.task.wish, &Wish::NONE);
             Ok((call.task, arguments, policy))
         };
         let call = self.target.map(prepare).transpose()?;
-        let mut hello = handshake::hello(String::new(), self.daemon, 1, true, self.options.place());
+        let mut hello = handshake::hello(String::new(), self.daemon, 1, true, self.options.place.clone());
         hello.name = self.name.unwrap_or_else(|| format!("Process-{}", hello.identity));
         let mut launched = launch.start(&self.options)?;
         let (process, pipes) = (launched.child.clone(), std::mem::take(&mut launched.pipes));

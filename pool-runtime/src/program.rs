@@ -1,6 +1,6 @@
 //! The way in for workers, and the variable that makes a process one. Only this file reads the environment.
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::os::{self, Manifest};
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -17,7 +17,7 @@ const REPLAY: &str = "POOL_REPLAY";
 const UNCONFINED: &str = "POOL_REPLAY_UNCONFINED";
 
 /// How a process of this program gets to the worker's loop.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum WayIn {
     /// Through `main`, which calls `enter`.
     Main,
@@ -41,7 +41,10 @@ pub(crate) fn entered() {
 pub(crate) fn way_in() -> Result<WayIn> {
     // In a test program `main` is the harness's, whoever calls `enter`.
     let Some(entry) = inventory::iter::<TestEntry>.into_iter().next() else {
-        return ENTERED.get().map(|()| WayIn::Main).ok_or_else(|| Error::new(Kind::NoEntry));
+        const NO_ENTRY: &str = "this program has no way in for workers: add `pool_main!(run);` in place of `fn main` (or \
+                                `pool_main!();` at the top of a test file, or call `pool_runtime::enter()` first thing \
+                                in `main`)";
+        return ENTERED.get().map(|()| WayIn::Main).ok_or_else(|| Error::invalid(NO_ENTRY));
     };
     // The harness names tests by their path inside the crate.
     let path = format!("{}::pool_main_way_in_for_workers", entry.0);

@@ -2,7 +2,7 @@
 
 use crate::hash::Fnv;
 use crate::task::TaskInfo;
-use std::sync::OnceLock;
+use std::sync::LazyLock;
 
 /// What `#[task]` submits.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ inventory::collect!(Registration);
 /// # }
 /// ```
 pub fn tasks() -> impl Iterator<Item = &'static TaskInfo> {
-    table().in_order.iter().copied()
+    TABLE.in_order.iter().copied()
 }
 
 struct TaskTable {
@@ -33,42 +33,36 @@ struct TaskTable {
     digest: u64,
 }
 
-fn table() -> &'static TaskTable {
-    static TABLE: OnceLock<TaskTable> = OnceLock::new();
-    TABLE.get_or_init(|| {
-        let mut in_order: Vec<_> = inventory::iter::<Registration>.into_iter().map(|entry| entry.0).collect();
-        // The order of the collection depends on the linker and its settings.
-        in_order.sort_by_key(|task| (task.name(), task.file(), task.line()));
-        let mut digest = Fnv::new();
-        for task in &in_order {
-            digest.write(&task.signature_hash().to_le_bytes());
-        }
-        TaskTable { in_order, digest: digest.finish() }
-    })
-}
+static TABLE: LazyLock<TaskTable> = LazyLock::new(|| {
+    let mut in_order: Vec<_> = inventory::iter::<Registration>.into_iter().map(|entry| entry.0).collect();
+    // The order of the collection depends on the linker and its settings.
+    in_order.sort_by_key(|task| (task.name(), task.file(), task.line()));
+    let mut digest = Fnv::new();
+    for task in &in_order {
+        digest.write(&task.signature_hash().to_le_bytes());
+    }
+    TaskTable { in_order, digest: digest.finish() }
+});
 
 pub(crate) fn find(name: &str) -> Option<&'static TaskInfo> {
-    let tasks = &table().in_order;
+    let tasks = &TABLE.in_order;
     tasks.binary_search_by_key(&name, |task| task.name()).ok().map(|at| tasks[at])
 }
 
 /// A hash of all names and signatures.
 pub(crate) fn digest() -> u64 {
-    table().digest
-}
-
-/// Two tasks of one name, and where each is defined.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Twice {
-    pub(crate) name: &'static str,
-    pub(crate) first: String,
-    pub(crate) second: String,
+    TABLE.digest
 }
 
 /// Refuses a table with two tasks of one name.
-pub(crate) fn check() -> Result<(), Twice> {
-    let twice = table().in_order.windows(2).find(|pair| pair[0].name() == pair[1].name());
+pub(crate) fn check() -> Result<(), String> {
+    let twice = TABLE.in_order.windows(2).find(|pair| pair[0].name() == pair[1].name());
     let Some([first, second]) = twice else { return Ok(()) };
     let place = |task: &TaskInfo| format!("{}:{}", task.file(), task.line());
-    Err(Twice { name: first.name(), first: place(first), second: place(second) })
+    Err(format!(
+        "two tasks are named `{}`: one at {}, one at {}; give one of them another name with `#[task(name = \"…\")]`",
+        first.name(),
+        place(first),
+        place(second)
+    ))
 }

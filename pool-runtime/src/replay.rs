@@ -6,7 +6,6 @@
 
 use crate::codec::{Reader, Writer};
 use crate::dossier::file::{LostCall, Recorded};
-use crate::error::Error;
 use crate::memory::{Hold, region};
 use crate::os::{self, Abilities, Confinement};
 use crate::program::{self, WayIn};
@@ -21,22 +20,19 @@ const PANICKED: i32 = 101;
 
 /// Runs the call in a file, without its sandbox if `unconfined` is set. Returns the exit code of the process.
 pub(crate) fn run(file: &Path, unconfined: bool) -> i32 {
-    match replay(file, unconfined) {
-        Ok((how, code)) => {
-            say(how);
-            code
-        }
-        Err(why) => {
-            say(&format!("cannot run the call in {} again: {why}", file.display()));
-            70
-        }
-    }
+    let (how, code) = match replay(file, unconfined) {
+        Ok((how, code)) => (how.to_owned(), code),
+        Err(why) => (format!("cannot run the call in {} again: {why}", file.display()), 70),
+    };
+    say(&how);
+    code
 }
 
 /// What the call came to, and the exit code for that.
 fn replay(file: &Path, unconfined: bool) -> Result<(&'static str, i32), String> {
     let bytes = std::fs::read(file).map_err(|error| error.to_string())?;
-    let Replay { record, task, initializer } = LostCall::read(&bytes).and_then(|(_, record)| prepare(record))?;
+    let (_, record) = LostCall::read(&bytes)?;
+    let (task, initializer) = prepare(&record)?;
     say(&format!(
         "runs `{}` ({}:{}) again, with {} bytes of arguments: job {}, attempt {}, of process {}",
         task.name(),
@@ -60,17 +56,17 @@ fn replay(file: &Path, unconfined: bool) -> Result<(&'static str, i32), String> 
     }
     os::fault::leave_to_system();
     let mut state = None;
-    if let Some((info, call)) = initializer {
+    if let Some((info, call)) = initializer.zip(record.initializer.as_ref()) {
         say(&format!("runs the initializer `{}` first", info.name()));
-        let Body::Initializer(body) = info.body() else {
+        let Body::Initializer(body) = info.body else {
             return Err(format!("the initializer failed: `{}` is no initializer", info.name()));
         };
-        match attempt(&call, None, body) {
+        match attempt(call, None, body) {
             Ok(made) => state = Some(made.map_err(|why| format!("the initializer failed: {why}"))?),
             Err(_) => return Ok(("the initializer panicked", PANICKED)),
         }
     }
-    let Body::Task(body, _) = task.body() else { return Err(format!("`{}` is no task", task.name())) };
+    let Body::Task(body, _) = task.body else { return Err(format!("`{}` is no task", task.name())) };
     match attempt(&record.call, state.as_mut(), body) {
         Ok(returned) => returned.map(|()| ("the task returned", 0)),
         Err(_) => Ok(("the task panicked", PANICKED)),
@@ -94,16 +90,10 @@ fn attempt<R>(
     }))
 }
 
-/// A call that this program can run again, and the initializer before it.
-struct Replay<'r> {
-    record: LostCall<'r>,
-    task: &'static TaskInfo,
-    initializer: Option<(&'static TaskInfo, Recorded<'r>)>,
-}
-
-/// Checks that this program can run the call, and restores the memory that its arguments refer to.
-fn prepare(record: LostCall<'_>) -> Result<Replay<'_>, String> {
-    registry::check().map_err(|twice| Error::from(twice).to_string())?;
+/// Checks that this program can run the call, and restores the memory that its arguments refer to. Returns the task and
+/// the initializer before it.
+fn prepare(record: &LostCall<'_>) -> Result<(&'static TaskInfo, Option<&'static TaskInfo>), String> {
+    registry::check()?;
     if record.left_out {
         return Err("its arguments are not in the file, as the pool had kept too much by then".into());
     }
@@ -111,11 +101,11 @@ fn prepare(record: LostCall<'_>) -> Result<Replay<'_>, String> {
     if task.is_initializer() {
         return Err(format!("`{}` is an initializer, which cannot be called", task.name()));
     }
-    let initializer = record.initializer.map(|call| known(&call).map(|info| (info, call))).transpose()?;
+    let initializer = record.initializer.as_ref().map(known).transpose()?;
     for (id, bytes) in &record.regions {
         region::restore(*id, bytes).map_err(|error| format!("its shared memory cannot be made: {error}"))?;
     }
-    Ok(Replay { record, task, initializer })
+    Ok((task, initializer))
 }
 
 fn confine(confinement: &Confinement) -> Result<(), String> {
@@ -161,6 +151,6 @@ mod tests {
             confinement: None,
             left_out: true,
         };
-        assert!(prepare(record).is_err_and(|why| why.contains("are not in the file")));
+        assert!(prepare(&record).is_err_and(|why| why.contains("are not in the file")));
     }
 }

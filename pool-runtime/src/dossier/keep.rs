@@ -2,8 +2,7 @@
 //!
 //! A file that cannot be written is a warning, never another failure.
 
-use crate::dossier::Dossier;
-use crate::dossier::file::LostCall;
+use crate::dossier::{Dossier, file::LostCall};
 use crate::os;
 use crate::sync::lock;
 use std::fs::File;

@@ -99,7 +99,7 @@ impl Loss {
     /// How the process ended, and at which stage.
     pub(crate) fn sentence(&self) -> String {
         let pid = self.pid;
-        let mut text = match (&self.fault, self.status) {
+        let how = match (&self.fault, self.status) {
             (Some(fault), _) => format!("process {pid} {fault} and was killed"),
             (None, None) => format!("process {pid} ended, and something else in this program took its exit status"),
             _ if self.is_stack_overflow() => format!("process {pid} overflowed its stack"),
@@ -110,10 +110,7 @@ impl Loss {
                 format!("process {pid} was killed by signal {signal}{}{whose}", signal_name(signal))
             }
         };
-        text = format!("{text} {}", self.stage.text());
-        if let Some(panic) = &self.panic {
-            text = format!("{text}; it panicked {panic}");
-        }
-        text
+        let panicked = self.panic.as_ref().map_or(String::new(), |panic| format!("; it panicked {panic}"));
+        format!("{how} {}{panicked}", self.stage.text())
     }
 }

@@ -29,7 +29,7 @@ fn hello() -> Hello {
         build: Some(u64::MAX),
         table: 7,
         epoch: 3,
-        place: WorkerOptions::default().nice(3).cpus([0, 2]).place(),
+        place: WorkerOptions::default().nice(3).cpus([0, 2]).place,
         name: "resize-3".into(),
         identity: "2:1".into(),
         parent_name: "main".into(),
@@ -55,14 +55,8 @@ fn the_handshake() {
     let call = NamedCall { task: "demo::open".into(), arguments: (0..200).collect() };
     let corpus = vec![
         hello().to_frame(),
-        Hello {
-            build: None,
-            confinement: None,
-            place: WorkerOptions::default().place(),
-            name: String::new(),
-            ..hello()
-        }
-        .to_frame(),
+        Hello { build: None, confinement: None, place: WorkerOptions::default().place, name: String::new(), ..hello() }
+            .to_frame(),
         call.to_frame(),
         NamedCall { task: "é".repeat(40), arguments: Vec::new() }.to_frame(),
     ];

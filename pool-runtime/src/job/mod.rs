@@ -21,9 +21,8 @@ use crate::codec::Reader;
 use crate::dossier::Ran;
 use crate::error::{Error, Kind, Result};
 use crate::job::decode::decode_all;
-use crate::memory::Split;
-use crate::memory::payload::Payload;
 use crate::memory::region::{Region, Regions};
+use crate::memory::{Split, payload::Payload};
 use crate::panic;
 use crate::policy::SharedPolicy;
 use crate::sync::{lock, sleep_on};
@@ -180,9 +179,8 @@ struct SlotListeners {
 enum SlotState {
     /// The arguments, and the regions that they refer to.
     Pending(Payload, Regions),
-    Finished(Raw),
-    /// The result was handed out, and whether it was a value.
-    Taken(bool),
+    /// The result until it is handed out, and whether it is a value.
+    Ended(Option<Raw>, bool),
 }
 
 impl SlotInner {
@@ -191,11 +189,9 @@ impl SlotInner {
     }
 
     fn take(&mut self) -> Option<Raw> {
-        let SlotState::Finished(raw) = &self.progress else { return None };
-        let taken = SlotState::Taken(raw.is_value());
-        match std::mem::replace(&mut self.progress, taken) {
-            SlotState::Finished(raw) => Some(raw),
-            SlotState::Pending(..) | SlotState::Taken(_) => None,
+        match &mut self.progress {
+            SlotState::Pending(..) => None,
+            SlotState::Ended(raw, _) => raw.take(),
         }
     }
 }
@@ -221,7 +217,7 @@ impl Slot {
     pub(crate) fn with_arguments<R>(&self, see: impl FnOnce(&[u8]) -> R) -> R {
         match &lock(&self.state).progress {
             SlotState::Pending(arguments, _) => see(arguments),
-            SlotState::Finished(_) | SlotState::Taken(_) => see(&[]),
+            SlotState::Ended(..) => see(&[]),
         }
     }
 
@@ -240,15 +236,16 @@ impl Slot {
         if !state.is_pending() {
             return;
         }
+        let is_value = raw.is_value();
         let listeners = state.listeners.take().map_or_else(SlotListeners::default, |listeners| *listeners);
         if let Some(callback) = listeners.callback {
-            let arguments = std::mem::replace(&mut state.progress, SlotState::Taken(raw.is_value()));
+            let arguments = std::mem::replace(&mut state.progress, SlotState::Ended(None, is_value));
             drop(state);
             drop(arguments);
             callback(raw);
             return;
         }
-        let arguments = std::mem::replace(&mut state.progress, SlotState::Finished(raw));
+        let arguments = std::mem::replace(&mut state.progress, SlotState::Ended(Some(raw), is_value));
         let sleepers = state.sleepers;
         drop(state);
         drop(arguments);
@@ -297,14 +294,12 @@ pub(crate) trait Home: Send + Sync {
 }
 
 /// What was submitted for a job.
-#[derive(Clone, Debug)]
 pub(crate) struct Origin {
     pub(crate) id: u64,
     pub(crate) task: &'static TaskInfo,
     pub(crate) tickets: Tickets,
 }
 
-#[derive(Clone, Debug)]
 pub(crate) enum Tickets {
     One(u64),
     Many(Box<[u64]>),
@@ -419,8 +414,7 @@ impl<R> Job<R> {
     fn wait_until(&self, deadline: Option<Instant>) -> MutexGuard<'_, SlotInner> {
         loop {
             let state = lock(&self.slot.state);
-            let past = || deadline.is_some_and(|deadline| deadline <= Instant::now());
-            if !state.is_pending() || past() {
+            if !state.is_pending() || deadline.is_some_and(|deadline| deadline <= Instant::now()) {
                 return state;
             }
             drop(state);
@@ -460,8 +454,7 @@ impl<R> Job<R> {
     pub fn is_successful(&self) -> Option<bool> {
         match &lock(&self.slot.state).progress {
             SlotState::Pending(..) => None,
-            SlotState::Taken(value) => Some(*value),
-            SlotState::Finished(raw) => Some(raw.is_value()),
+            SlotState::Ended(_, is_value) => Some(*is_value),
         }
     }
 
@@ -527,8 +520,8 @@ impl<R> Future for Job<R> {
                 drop(before);
                 Poll::Pending
             }
-            SlotState::Finished(_) => Poll::Ready(self.take(state)),
-            SlotState::Taken(_) => panic!("a job was polled after its result was taken"),
+            SlotState::Ended(Some(_), _) => Poll::Ready(self.take(state)),
+            SlotState::Ended(None, _) => panic!("a job was polled after its result was taken"),
         }
     }
 }

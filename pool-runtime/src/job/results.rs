@@ -86,7 +86,17 @@ impl Results {
             if failure.as_ref().is_some_and(|(failed, _)| *failed < first) || first != index {
                 break;
             }
-            decode_stored(&decode, task, &stored, values)?;
+            values.reserve(stored.count() as usize);
+            // One `catch_unwind` for all: setting it up costs as much as decoding a number.
+            let decoded = panic::catch(|| {
+                for payload in stored.values().payloads() {
+                    let mut reader = Reader::new(payload);
+                    values.push(decode(&mut reader)?);
+                    reader.finish()?;
+                }
+                Ok(())
+            });
+            decoding(decoded, task)?;
             index += stored.count();
         }
         match failure {
@@ -95,23 +105,4 @@ impl Results {
             None => Ok(()),
         }
     }
-}
-
-fn decode_stored<R>(
-    decode: &impl Fn(&mut Reader<'_>) -> Result<R, CodecError>,
-    task: &'static str,
-    stored: &StoredValues,
-    values: &mut Vec<R>,
-) -> Result<()> {
-    values.reserve(stored.count() as usize);
-    // One `catch_unwind` for all: setting it up costs as much as decoding a number.
-    let decoded = panic::catch(|| {
-        for payload in stored.values().payloads() {
-            let mut reader = Reader::new(payload);
-            values.push(decode(&mut reader)?);
-            reader.finish()?;
-        }
-        Ok(())
-    });
-    decoding(decoded, task)
 }

@@ -77,8 +77,7 @@ impl<T> Shared<[T]> {
     where
         T: Plain,
     {
-        let length = bytes_of::<T>(values.len())?;
-        Self::make(length, || Memory::copy(bytemuck::cast_slice(values)))
+        Self::make(values.len(), |_| Memory::copy(bytemuck::cast_slice(values)))
     }
 
     /// Makes `length` values in new shared memory: `make` returns the one of each index.
@@ -101,10 +100,10 @@ impl<T> Shared<[T]> {
     where
         T: Plain,
     {
-        Self::make(bytes_of::<T>(length)?, || {
+        Self::make(length, |bytes| {
             // Parts of 64 KiB stay in the processor's cache: to copy one costs less than to fill new pages in place.
             let at_once = ((1 << 16) / size_of::<T>().max(1)).max(1);
-            let mut draft = Draft::new(length * size_of::<T>())?;
+            let mut draft = Draft::new(bytes)?;
             let mut part = Vec::with_capacity(at_once.min(length));
             for start in (0..length).step_by(at_once) {
                 part.clear();
@@ -141,15 +140,16 @@ impl<T> Shared<[T]> {
     where
         T: Plain,
     {
-        let length = bytes_of::<T>(length)?;
-        Self::make(length, || Memory::create(length, |bytes| fill(bytemuck::cast_slice_mut(bytes))))
+        Self::make(length, |size| Memory::create(size, |bytes| fill(bytemuck::cast_slice_mut(bytes))))
     }
 }
 
 impl<T: Plain> Shared<[T]> {
-    fn make(length: usize, memory: impl FnOnce() -> io::Result<Memory>) -> Result<Self> {
+    /// `memory` is called with the size of `length` values.
+    fn make(length: usize, memory: impl FnOnce(usize) -> io::Result<Memory>) -> Result<Self> {
+        let size = bytes_of::<T>(length)?;
         let memory =
-            memory().map_err(|error| Error::os(format!("cannot make {length} bytes of shared memory"), error))?;
+            memory(size).map_err(|error| Error::os(format!("cannot make {size} bytes of shared memory"), error))?;
         Self::of(register(memory)).map_err(Error::invalid)
     }
 
@@ -249,12 +249,10 @@ impl<T: Plain> Serialize for Shared<[T]> {
 impl<'de, T: Plain> Deserialize<'de> for Shared<[T]> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let (id, length, element) = <(u64, u64, u64)>::deserialize(deserializer)?;
-        if element != size_of::<T>() as u64 {
-            return Err(de::Error::custom(format!(
-                "a `Shared` of elements of {element} bytes is read as one of `{}`, which has {}",
-                std::any::type_name::<T>(),
-                size_of::<T>()
-            )));
+        let (size, name) = (size_of::<T>(), std::any::type_name::<T>());
+        if element != size as u64 {
+            let why = format!("a `Shared` of elements of {element} bytes is read as one of `{name}`, which has {size}");
+            return Err(de::Error::custom(why));
         }
         let region = find(id).map_err(de::Error::custom)?;
         if !region.memory().is_sealed() {

@@ -1,6 +1,6 @@
 //! Starts processes of this program, for pools and for [`Process`](crate::Process).
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::memory::StatusPage;
 use crate::memory::attach::Attacher;
 use crate::options::{Stdio, StdioKind, WorkerOptions};
@@ -39,13 +39,17 @@ impl Launch {
     /// has no way in for workers, has two tasks of one name, is daemonic, or is nested too deeply.
     pub(crate) fn new() -> Result<Self> {
         let way_in = program::way_in()?;
-        registry::check()?;
+        registry::check().map_err(Error::invalid)?;
         if identity::current_process().daemon() {
-            return Err(Error::new(Kind::Daemonic));
+            return Err(Error::invalid(
+                "a daemonic process cannot start processes: start this one with `.daemon(false)`",
+            ));
         }
         let depth = identity::identity().depth;
         if depth >= identity::MAX_DEPTH {
-            return Err(Error::new(Kind::TooDeep(depth)));
+            return Err(Error::invalid(format!(
+                "processes are nested {depth} deep: a task that starts processes whose tasks start processes has no end"
+            )));
         }
         Ok(Self {
             way_in,

@@ -92,7 +92,7 @@ impl PoolBuilder {
             options.check().map(|()| options)
         };
         let options = (0..processes).map(choose).collect::<Result<Vec<_>>>()?;
-        let timeout = |call: &RawCall| call.wish.as_ref().and_then(|wish| wish.timeout).or(call.task.wish().timeout);
+        let timeout = |call: &RawCall| call.wish.as_ref().and_then(|wish| wish.timeout).or(call.task.wish.timeout);
         let initializer_timeout = self.initializer.as_ref().and_then(timeout);
         let initializer = self.initializer.take().map(prelude).transpose()?;
         if self.backend != Backend::Processes {
@@ -113,7 +113,7 @@ impl PoolBuilder {
         let keeper = self.dossiers.map(keep_in).transpose()?;
         static POOLS: AtomicU64 = AtomicU64::new(1);
         let name = self.name.unwrap_or_else(|| format!("Pool-{}", POOLS.fetch_add(1, Ordering::Relaxed)));
-        let (pool, places) = (name.clone(), options.iter().map(WorkerOptions::place).collect::<Vec<_>>());
+        let (pool, places) = (name.clone(), options.iter().map(|of| of.place.clone()).collect::<Vec<_>>());
         let hello = move |seat: usize, epoch| {
             handshake::hello(format!("{pool}-{}", seat + 1), false, epoch, false, places[seat].clone())
         };
@@ -166,7 +166,7 @@ impl PoolBuilder {
 
     /// Refuses options that only processes have.
     fn check_in_process(&self, options: &[WorkerOptions]) -> Result<()> {
-        registry::check()?;
+        registry::check().map_err(Error::invalid)?;
         if options.iter().any(WorkerOptions::change_the_process) || self.sandbox.is_some() {
             return Err(Error::invalid(format!(
                 "`Backend::{:?}` runs calls in this process, whose environment, directory and rights no pool changes: \

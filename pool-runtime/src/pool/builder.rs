@@ -219,11 +219,11 @@ impl PoolBuilder {
     /// }
     /// ```
     pub fn initializer<T: Initializer>(mut self, call: Call<'_, T>) -> Self {
-        self.initializer = Some(call.into_raw());
+        self.initializer = Some(call.raw);
         self
     }
 
-    surroundings!("the workers", "start");
+    surroundings!("the workers", "start", options.);
 
     /// Gives each worker its own environment, directory, processors or priority. `choose` gets the worker's seat in the
     /// pool, counted from 0, and the options of all workers. A worker that replaces another has its seat.

@@ -151,26 +151,27 @@ impl Inner {
     /// Refuses tasks whose state no worker of this pool has.
     pub(super) fn check(&self, task: &'static TaskInfo) -> Result<()> {
         let Some(wanted) = task.state() else { return Ok(()) };
-        let made = self.initializer.as_ref().map(|prelude| prelude.state).filter(|state| !state.is_unit());
+        let made =
+            self.initializer.as_ref().map(|prelude| prelude.state).filter(|state| *state != StateType::of::<()>());
         if made == Some(wanted) {
             return Ok(());
         }
         let made = made.map_or("this pool has no initializer that makes one".to_owned(), |made| {
-            format!("this pool's initializer makes `{}`", made.name())
+            format!("this pool's initializer makes `{}`", made.name)
         });
         Err(Error::invalid(format!(
             "asks for a worker state `{}`, but {made}: give the pool an initializer that returns it",
-            wanted.name()
+            wanted.name
         ))
         .of_task(task.name()))
     }
 
     #[inline]
     pub(super) fn policy(&self, call: Option<&Wish>, task: &'static TaskInfo) -> SharedPolicy {
-        if call.is_none() && *task.wish() == Wish::NONE && self.wish == Wish::NONE {
+        if call.is_none() && task.wish == Wish::NONE && self.wish == Wish::NONE {
             return SharedPolicy::default();
         }
-        SharedPolicy::new(Policy::of(call, task.wish(), &self.wish))
+        SharedPolicy::new(Policy::of(call, &task.wish, &self.wish))
     }
 
     pub(super) fn slot(&self, call: RawCall) -> Result<Arc<Slot>> {

@@ -2,9 +2,8 @@
 
 use crate::codec::{CodecError, Reader, Writer};
 use crate::error::{Error, Kind};
-use crate::memory::ShortBytes;
-use crate::memory::payload::Payload;
 use crate::memory::region::{self, Regions};
+use crate::memory::{ShortBytes, payload::Payload};
 use crate::panic;
 use crate::policy::Wish;
 use crate::task::{Registered, TaskInfo};
@@ -59,8 +58,7 @@ pub trait Initializer: Registered {}
 /// ```
 #[must_use = "a call does nothing until a pool or a process runs it"]
 pub struct Call<'a, T> {
-    arguments: Result<Encoded, Error>,
-    wish: Option<Box<Wish>>,
+    pub(crate) raw: RawCall,
     lent: PhantomData<&'a ()>,
     task: PhantomData<fn() -> T>,
 }
@@ -81,20 +79,19 @@ impl<T: Registered> Call<'_, T> {
             }
             Err(panic) => Err(Kind::PanickedEncoding { panic }),
         };
-        Self {
-            arguments: arguments.map_err(|kind| Error::new(kind).of_task(T::info().name())),
-            wish: None,
-            lent: PhantomData,
-            task: PhantomData,
-        }
+        Self::of(arguments.map_err(|kind| Error::new(kind).of_task(T::info().name())))
     }
 
     /// A call whose arguments are small enough to be stored inline.
     #[doc(hidden)]
     #[inline]
     pub fn short(arguments: ShortBytes) -> Self {
-        let encoded = Encoded { bytes: Payload::Short(arguments), regions: Regions::default() };
-        Self { arguments: Ok(encoded), wish: None, lent: PhantomData, task: PhantomData }
+        Self::of(Ok(Encoded { bytes: Payload::Short(arguments), regions: Regions::default() }))
+    }
+
+    #[inline]
+    fn of(arguments: Result<Encoded, Error>) -> Self {
+        Self { raw: RawCall { task: T::info(), arguments, wish: None }, lent: PhantomData, task: PhantomData }
     }
 
     /// The task's name.
@@ -126,13 +123,8 @@ impl<T: Registered> Call<'_, T> {
     }
 
     fn with(mut self, change: impl FnOnce(&mut Wish)) -> Self {
-        change(self.wish.get_or_insert_default());
+        change(self.raw.wish.get_or_insert_default());
         self
-    }
-
-    #[inline]
-    pub(crate) fn into_raw(self) -> RawCall {
-        RawCall { task: T::info(), arguments: self.arguments, wish: self.wish }
     }
 }
 
@@ -151,16 +143,11 @@ pub(crate) struct Encoded {
 }
 
 /// A call without its type.
+#[derive(Debug)]
 pub struct RawCall {
     pub(crate) task: &'static TaskInfo,
     pub(crate) arguments: Result<Encoded, Error>,
     pub(crate) wish: Option<Box<Wish>>,
-}
-
-impl fmt::Debug for RawCall {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "RawCall({})", self.task.name())
-    }
 }
 
 /// What a pool or a process takes: a [`Call`] of a task.
@@ -186,7 +173,7 @@ impl<T: Task> TaskCall for Call<'_, T> {
 
     #[inline]
     fn into_raw(self) -> RawCall {
-        Call::into_raw(self)
+        self.raw
     }
 }
 

@@ -12,9 +12,9 @@ pub struct TaskInfo {
     file: &'static str,
     line: u32,
     signature: &'static str,
-    body: Body,
+    pub(crate) body: Body,
     state: Option<fn() -> StateType>,
-    wish: Wish,
+    pub(crate) wish: Wish,
 }
 
 /// What an entry runs.
@@ -33,19 +33,9 @@ impl TaskInfo {
         signature: &'static str,
         body: Body,
         state: Option<fn() -> StateType>,
+        wish: Wish,
     ) -> Self {
-        Self { name, file, line, signature, body, state, wish: Wish::NONE }
-    }
-
-    #[doc(hidden)]
-    #[must_use]
-    pub const fn wishes(mut self, wish: Wish) -> Self {
-        self.wish = wish;
-        self
-    }
-
-    pub(crate) fn wish(&self) -> &Wish {
-        &self.wish
+        Self { name, file, line, signature, body, state, wish }
     }
 
     /// The name by which a worker finds the task: `module_path::function`, or that of `#[task(name = "…")]`.
@@ -81,10 +71,6 @@ impl TaskInfo {
         hash.finish()
     }
 
-    pub(crate) fn body(&self) -> &Body {
-        &self.body
-    }
-
     /// The state that a task asks for, or that an initializer makes.
     pub(crate) fn state(&self) -> Option<StateType> {
         self.state.map(|state| state())
@@ -106,21 +92,13 @@ impl fmt::Debug for TaskInfo {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StateType {
     id: TypeId,
-    name: &'static str,
+    pub(crate) name: &'static str,
 }
 
 impl StateType {
     /// The state type `S`.
     pub fn of<S: 'static>() -> Self {
         Self { id: TypeId::of::<S>(), name: std::any::type_name::<S>() }
-    }
-
-    pub(crate) fn name(self) -> &'static str {
-        self.name
-    }
-
-    pub(crate) fn is_unit(self) -> bool {
-        self.id == TypeId::of::<()>()
     }
 }
 

@@ -7,4 +7,4 @@ mod state;
 pub(crate) use call::Encoded;
 pub use call::{Call, Initializer, RawCall, Task, TaskCall};
 pub use info::{Body, Registered, StateType, TaskInfo};
-pub use state::{StateProbe, ToState};
+pub use state::ToState;

@@ -1,25 +1,13 @@
 //! How the value that an initializer returns becomes the state of a worker.
 
+use crate::codec::Probe;
 use crate::run::Fault;
 use crate::task::StateType;
 use std::any::Any;
 use std::fmt;
-use std::marker::PhantomData;
 
-/// Picks how the value of an initializer becomes a state, as [`Probe`](crate::codec::Probe) does for values: the
-/// implementation of [`ToState`] with the most references that applies.
-#[derive(Debug)]
-pub struct StateProbe<T>(PhantomData<T>);
-
-impl<T> StateProbe<T> {
-    /// The probe of `T`.
-    #[expect(clippy::new_without_default, reason = "made by the macro alone")]
-    pub const fn new() -> Self {
-        Self(PhantomData)
-    }
-}
-
-/// Makes a state of a `T`.
+/// Makes a state of a `T`. As for values, the implementation for a [`Probe`] with the most references that applies is
+/// what counts.
 pub trait ToState<T> {
     /// The type of the state.
     type State: 'static;
@@ -34,7 +22,7 @@ pub trait ToState<T> {
 }
 
 /// A `Result` whose error can be displayed.
-impl<S: 'static, E: fmt::Display> ToState<Result<S, E>> for &&StateProbe<Result<S, E>> {
+impl<S: 'static, E: fmt::Display> ToState<Result<S, E>> for &&Probe<Result<S, E>> {
     type State = S;
 
     fn state(&self, value: Result<S, E>) -> Result<Box<dyn Any>, Fault> {
@@ -43,7 +31,7 @@ impl<S: 'static, E: fmt::Display> ToState<Result<S, E>> for &&StateProbe<Result<
 }
 
 /// A `Result` whose error can only be debugged.
-impl<S: 'static, E: fmt::Debug> ToState<Result<S, E>> for &StateProbe<Result<S, E>> {
+impl<S: 'static, E: fmt::Debug> ToState<Result<S, E>> for &Probe<Result<S, E>> {
     type State = S;
 
     fn state(&self, value: Result<S, E>) -> Result<Box<dyn Any>, Fault> {
@@ -52,7 +40,7 @@ impl<S: 'static, E: fmt::Debug> ToState<Result<S, E>> for &StateProbe<Result<S, 
 }
 
 /// Any other value is the state itself.
-impl<S: 'static> ToState<S> for StateProbe<S> {
+impl<S: 'static> ToState<S> for Probe<S> {
     type State = S;
 
     fn state(&self, value: S) -> Result<Box<dyn Any>, Fault> {

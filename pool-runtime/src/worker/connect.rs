@@ -1,6 +1,5 @@
 //! How a started process becomes a worker: it takes over its handles, is greeted, and confines itself.
 
-use crate::error::Error;
 use crate::memory::StatusPage;
 use crate::memory::region::Inbox;
 use crate::os::{self, Abilities, Given, Handle, Strays};
@@ -101,5 +100,5 @@ fn acceptable(hello: &Hello) -> Result<(), String> {
     if !same && (hello.build.is_none() || hello.build != identity::build()) {
         return Err("it is another build of the program than its parent: was the program rebuilt while it ran?".into());
     }
-    registry::check().map_err(|twice| Error::from(twice).to_string())
+    registry::check()
 }

@@ -17,6 +17,7 @@ use crate::codec::{Reader, Writer};
 use crate::dossier::Stage;
 use crate::memory::{self, CallId, Hold, StatusPage};
 use crate::panic::{self, PanicInfo};
+use crate::policy::Timing;
 use crate::program::Mark;
 use crate::protocol::{Chunk, FromWorker, NamedCall, NotReady, ToWorker};
 use crate::run::current::{self, JobClock};
@@ -80,7 +81,7 @@ fn serve(link: ParentLink) -> i32 {
 }
 
 pub(crate) fn initialize(call: &NamedCall, page: &StatusPage) -> Result<Box<dyn Any>, NotReady> {
-    let body = match registry::find(&call.task).map(TaskInfo::body) {
+    let body = match registry::find(&call.task).map(|info| &info.body) {
         Some(Body::Initializer(body)) => body,
         Some(_) => return Err(NotReady::Failed(format!("`{}` is not an initializer", call.task))),
         None => return Err(NotReady::Failed(format!("this worker knows no initializer `{}`", call.task))),
@@ -263,7 +264,7 @@ impl Duty {
         }
         self.clock.begin(&chunk.first);
         let mut series = Series {
-            timed: (!chunk.first.timing.is_none()).then_some(&*self.clock),
+            timed: (chunk.first.timing != Timing::default()).then_some(&*self.clock),
             arguments: chunk.arguments,
             next: CallId::new(generation, chunk.first.number),
             claimed: &mut self.claimed,
@@ -275,7 +276,7 @@ impl Duty {
             pace: &mut self.pace,
             end: SeriesEnd::Through(false),
         };
-        let why = match info.map(TaskInfo::body) {
+        let why = match info.map(|info| &info.body) {
             Some(Body::Task(one, many)) => {
                 with(*one, *many, &mut series);
                 return Ok(series.end);

@@ -166,7 +166,7 @@ fn ends_over_memory_that_is_written_over() {
                     memory.arm(COLLECTOR | LAZY);
                     let any = memory.has_reports() | memory.worker_is_on(u32::from(act.place));
                     memory.set_crowded(any);
-                    memory.disarm();
+                    memory.arm(0);
                     Ok(any)
                 }
             };

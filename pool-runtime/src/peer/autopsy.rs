@@ -3,7 +3,7 @@
 use crate::dossier::{Loss, Stage};
 use crate::os::{End, OomWatch};
 use crate::panic::PanicInfo;
-use crate::peer::spawn::Launched;
+use crate::peer::Launched;
 use std::time::Duration;
 
 /// How long a process may live on after its channel has closed.

@@ -8,12 +8,11 @@
 
 use crate::dossier::Stage;
 use crate::memory::packed::Slices;
-use crate::peer::lifeline::Lifeline;
+use crate::peer::Lifeline;
 use crate::protocol::{CallHeader, Chunk};
 use crate::run::{Fault, SeriesEnd};
 use crate::sync::lock;
-use crate::transport::Outlet;
-use crate::transport::local::LocalSender;
+use crate::transport::{Outlet, local::LocalSender};
 use crate::worker::{Duty, Next};
 use std::collections::HashMap;
 use std::io;
@@ -123,17 +122,13 @@ impl Outlet for Arc<Gate> {
 pub(super) struct Faults {
     plan: Arc<Plan>,
     thread: Arc<Lifeline>,
-    gate: Arc<Gate>,
+    pub(super) gate: Arc<Gate>,
 }
 
 impl Faults {
     pub(super) fn new(plan: Arc<Plan>, thread: Arc<Lifeline>) -> Self {
         let gate = Gate { reports: thread.reports.clone(), shut: AtomicBool::new(false), delay: AtomicU64::new(0) };
         Self { plan, thread, gate: Arc::new(gate) }
-    }
-
-    pub(super) fn gate(&self) -> Arc<Gate> {
-        self.gate.clone()
     }
 
     /// As [`Duty::obey`], one call after the other, each with its fate.

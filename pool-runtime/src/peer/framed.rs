@@ -4,10 +4,10 @@
 
 use crate::memory::region::Region;
 use crate::os;
-use crate::peer::sink::{Sink, Unusable};
+use crate::peer::Sink;
 use crate::protocol::{FromWorker, Garbled};
 use crate::sync::{lock, try_lock};
-use crate::transport::{Inlet, Outlet, Received};
+use crate::transport::{Inlet, Outlet, Received, ring::Corrupt};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -22,7 +22,7 @@ pub(crate) struct Framed {
     outlet: Mutex<Arc<dyn Outlet>>,
     backlog: Mutex<Backlog>,
     /// Locked while a thread reads.
-    inlet: Arc<Mutex<Box<dyn Inlet>>>,
+    pub(super) inlet: Arc<Mutex<Box<dyn Inlet>>>,
     /// Whether reports may come: from the greeting until the worker's end or a fault.
     open: AtomicBool,
     fault: Mutex<Option<String>>,
@@ -84,7 +84,7 @@ impl Framed {
     }
 
     /// As [`Peer::serve`](crate::peer::Peer::serve); fails if what the worker says is corrupt.
-    pub(super) fn serve(&self, sink: &mut dyn Sink, waits: bool) -> Result<bool, Unusable> {
+    pub(super) fn serve(&self, sink: &mut dyn Sink, waits: bool) -> Result<bool, Corrupt> {
         let mut any = false;
         if let Some(mut inlet) = try_lock(&self.inlet).or_else(|| waits.then(|| lock(&self.inlet))) {
             while self.is_open() {
@@ -94,7 +94,7 @@ impl Framed {
                 }
             }
         }
-        if self.has_fault() { Err(Unusable) } else { Ok(any) }
+        if self.has_fault() { Err(Corrupt) } else { Ok(any) }
     }
 
     /// As [`Peer::listen`](crate::peer::Peer::listen).

@@ -4,16 +4,12 @@ use crate::dossier::Loss;
 use crate::memory::StatusPage;
 use crate::memory::region::Region;
 use crate::os::{self, HandleRef, OomWatch};
-use crate::peer::autopsy::TIME_TO_EXIT;
-use crate::peer::framed::Framed;
-use crate::peer::handshake::StartFailure;
-use crate::peer::ringed::Ringed;
-use crate::peer::sink::{Answer, Glance, Sent, Sink, Unusable};
-use crate::peer::spawn::Launched;
-use crate::peer::thread::WorkerThread;
-use crate::protocol::{Hello, NamedCall, WriteFrame, stop_frame};
+use crate::peer::{
+    Answer, Framed, Glance, Initializer, Launched, Ringed, Sent, Sink, StartFailure, TIME_TO_EXIT, WorkerThread,
+};
+use crate::protocol::{Hello, WriteFrame, stop_frame};
 use crate::sync::lock;
-use crate::transport::Received;
+use crate::transport::{Received, ring::Corrupt};
 use std::sync::Arc;
 
 #[expect(clippy::large_enum_variant, reason = "a pool has hundreds at most, mostly rings")]
@@ -75,11 +71,7 @@ impl Peer {
 
     /// Waits until the worker agrees to work and its initializer has run. Fails if it died, did not answer in time, is
     /// of another build, or if its initializer failed. It is dead by then.
-    pub(crate) fn greet(
-        &self,
-        hello: Hello,
-        initializer: Option<(&NamedCall, &[Arc<Region>])>,
-    ) -> Result<(), StartFailure> {
+    pub(crate) fn greet(&self, hello: Hello, initializer: Initializer<'_>) -> Result<(), StartFailure> {
         match self {
             Self::Ring(process, _) | Self::Channel(process, _) => {
                 process.greet(hello, initializer).inspect_err(|_| process.drain())?;
@@ -225,13 +217,13 @@ impl Peer {
     /// reports. While another thread does this, `waits` decides between waiting for it and leaving it to that thread.
     pub(crate) fn serve(&self, sink: &mut dyn Sink, waits: bool) -> bool {
         // The attendant hears of the end, and why.
-        self.read(sink, waits).unwrap_or_else(|Unusable| {
+        self.read(sink, waits).unwrap_or_else(|Corrupt| {
             self.kill();
             false
         })
     }
 
-    fn read(&self, sink: &mut dyn Sink, waits: bool) -> Result<bool, Unusable> {
+    fn read(&self, sink: &mut dyn Sink, waits: bool) -> Result<bool, Corrupt> {
         match self {
             Self::Ring(_, link) => link.serve(sink, waits),
             Self::Channel(_, link) | Self::Thread(WorkerThread { link, .. }) => link.serve(sink, waits),
@@ -271,11 +263,7 @@ impl Peer {
 
     /// Undoes [`arm`](Self::arm).
     pub(crate) fn disarm(&self) {
-        match self {
-            Self::Ring(_, link) => link.memory.disarm(),
-            Self::Channel(..) => {}
-            Self::Thread(thread) => thread.lifeline.reports.arm(0),
-        }
+        self.arm(0);
     }
 
     /// The socket on which reports arrive, if they arrive on one.

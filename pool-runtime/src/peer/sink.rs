@@ -13,10 +13,6 @@ pub(crate) enum Sent {
     Corrupt,
 }
 
-/// The shared memory, or what the worker says, is corrupt.
-#[derive(Debug)]
-pub(super) struct Unusable;
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Answer<T> {
     Now(T),

@@ -23,15 +23,15 @@ mod processor;
 mod spin;
 mod worker;
 
-pub(crate) use positions::LAZY;
+pub(crate) use positions::{Corrupt, LAZY};
 pub(crate) use spin::Spin;
 pub(crate) use worker::{CallReceiver, ReportSender, worker_ends};
 
 use crate::memory::{ALIGN, Block};
 use crate::os::{Bell, GRANULE, Handle, Mapping, check_size, sealed_memory};
 use crate::transport::Append;
-use positions::{Apart, Corrupt, Positions, Reading, Writing};
-use processor::Processor;
+use positions::{Apart, Positions, Reading, Writing};
+use processor::{Processor, Talk};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -84,16 +84,12 @@ impl RingMemory {
     /// New memory, for the parent.
     pub(crate) fn new() -> io::Result<Self> {
         let handle = sealed_memory(c"pool-rings", SIZE)?;
-        let memory = Self::mapped(&handle)?;
+        let memory = Self::map(&handle)?;
         Ok(Self { handle: Some(handle), ..memory })
     }
 
     pub(crate) fn map(handle: &Handle) -> io::Result<Self> {
         check_size(handle, SIZE)?;
-        Self::mapped(handle)
-    }
-
-    fn mapped(handle: &Handle) -> io::Result<Self> {
         Ok(Self {
             control: Mapping::new(handle, CONTROL)?,
             calls: Mapping::twice(handle, GRANULE, CAPACITY)?,
@@ -118,13 +114,9 @@ impl RingMemory {
         unsafe { self.control.start().cast().as_ref() }
     }
 
-    /// Has the bell of this mark rung when the worker reports something. Look once more after this.
+    /// Has the bell of this mark rung, or none at 0, when the worker reports something. Look once more after this.
     pub(crate) fn arm(&self, mark: u32) {
         self.control().reports.sleep(mark);
-    }
-
-    pub(crate) fn disarm(&self) {
-        self.control().reports.wake();
     }
 
     pub(crate) fn has_reports(&self) -> bool {

@@ -63,8 +63,9 @@ impl<const CAPACITY: usize> Writing<CAPACITY> {
         self.written
     }
 
+    /// How much room there was when the writer last looked at the reader.
     #[inline(always)]
-    fn known_room(&self) -> usize {
+    pub(crate) fn known_room(&self) -> usize {
         CAPACITY - (self.written - self.read) as usize
     }
 
@@ -79,12 +80,6 @@ impl<const CAPACITY: usize> Writing<CAPACITY> {
             self.read = read;
         }
         Ok(self.known_room())
-    }
-
-    /// Whether there was so much room when the writer last looked at the reader.
-    #[inline(always)]
-    pub(crate) fn has_room(&self, wanted: usize) -> bool {
-        self.known_room() >= wanted
     }
 
     /// Shows `length` more bytes to the reader, which have been written where there was room.

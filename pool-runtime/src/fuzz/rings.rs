@@ -27,7 +27,8 @@ pub(crate) struct Hostile {
 impl Hostile {
     pub(crate) fn new() -> Self {
         let memory = ring::RingMemory::new().expect("memory");
-        let mapping = Mapping::new(memory.handle().expect("not passed on"), GRANULE + 2 * RING).expect("a mapping");
+        let mapping =
+            Mapping::new(memory.handle.as_ref().expect("not passed on"), GRANULE + 2 * RING).expect("a mapping");
         Self { memory: memory.into(), mapping }
     }
 

@@ -191,7 +191,7 @@ impl Faults {
         // A call that was taken back left no report.
         gate.delay.store(0, Ordering::Relaxed);
         if is_lost && !matches!(end, SeriesEnd::TakenBack) {
-            return self.lose(duty, job, stage.unwrap_or(duty.stage()));
+            return self.lose(duty, job, stage.unwrap_or(Stage::from_u32(duty.page.stage())));
         }
         gate.shut.store(false, Ordering::Relaxed);
         Ok(end)
@@ -199,7 +199,7 @@ impl Faults {
 
     fn lose(&self, duty: &Duty, job: u64, stage: Stage) -> Result<SeriesEnd, String> {
         self.plan.has_lost(job);
-        self.thread.lose(duty.page(), stage);
+        self.thread.lose(&duty.page, stage);
         Ok(SeriesEnd::Fault("is lost".to_owned()))
     }
 }

@@ -107,7 +107,7 @@ pub(crate) enum Next {
 
 /// Runs calls and reports them: what a worker does once it is ready.
 pub(crate) struct Duty {
-    page: Arc<StatusPage>,
+    pub(crate) page: Arc<StatusPage>,
     pub(crate) clock: Arc<JobClock>,
     /// The number of the latest call that was claimed.
     claimed: u32,
@@ -184,14 +184,6 @@ impl Duty {
 
     pub(crate) fn drop_state(&mut self) {
         panic::drop_quietly(self.state.take());
-    }
-
-    pub(crate) fn page(&self) -> &StatusPage {
-        &self.page
-    }
-
-    pub(crate) fn stage(&self) -> Stage {
-        Stage::from_u32(self.page.stage())
     }
 
     pub(crate) fn obey(&mut self, frame: &[u8]) -> Result<Next, String> {

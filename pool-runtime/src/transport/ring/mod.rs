@@ -77,7 +77,8 @@ pub(crate) struct RingMemory {
     control: Mapping,
     calls: Mapping,
     reports: Mapping,
-    handle: Option<Handle>,
+    /// To be passed on; None once that is done, and in a worker.
+    pub(crate) handle: Option<Handle>,
 }
 
 impl RingMemory {
@@ -96,15 +97,6 @@ impl RingMemory {
             reports: Mapping::twice(handle, GRANULE + CAPACITY, CAPACITY)?,
             handle: None,
         })
-    }
-
-    /// The handle to pass on; None once that is done.
-    pub(crate) fn handle(&self) -> Option<&Handle> {
-        self.handle.as_ref()
-    }
-
-    pub(crate) fn close_handle(&mut self) {
-        self.handle = None;
     }
 
     #[inline]
@@ -326,7 +318,8 @@ impl ReportReceiver {
 #[derive(Debug)]
 pub(crate) struct BellPage {
     mapping: Mapping,
-    handle: Option<Handle>,
+    /// To be passed on; None in a worker.
+    pub(crate) handle: Option<Handle>,
 }
 
 /// The marks of threads that sleep; see also [`LAZY`].
@@ -350,11 +343,6 @@ impl BellPage {
     fn map(handle: &Handle) -> io::Result<Self> {
         check_size(handle, CONTROL)?;
         Ok(Self { mapping: Mapping::new(handle, CONTROL)?, handle: None })
-    }
-
-    /// The handle to pass on; None in a worker.
-    pub(crate) fn handle(&self) -> Option<&Handle> {
-        self.handle.as_ref()
     }
 
     fn words(&self) -> &Words {

@@ -66,7 +66,6 @@ impl Fate {
     }
 }
 
-#[derive(Debug)]
 pub(crate) struct Plan {
     seed: u64,
     /// How many workers a job has lost, by its number.
@@ -97,7 +96,6 @@ fn mixed(number: u64) -> u64 {
 }
 
 /// Where reports pass: late, or not at all.
-#[derive(Debug)]
 pub(super) struct Gate {
     reports: LocalSender,
     shut: AtomicBool,

@@ -16,7 +16,6 @@ use std::time::Instant;
 /// Frames, and the memory that a thread has to keep while it is busy with each.
 type Backlog = VecDeque<(Vec<u8>, Vec<Arc<Region>>)>;
 
-#[derive(Debug)]
 pub(crate) struct Framed {
     /// Locked while a thread sends.
     outlet: Mutex<Arc<dyn Outlet>>,

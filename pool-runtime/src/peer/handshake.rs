@@ -35,7 +35,6 @@ pub(crate) fn hello(name: String, daemon: bool, epoch: u32, single: bool, place:
 }
 
 /// Why a process did not become a worker.
-#[derive(Debug)]
 pub(crate) struct StartFailure {
     pub(crate) error: Error,
     /// Another start would fail the same way.

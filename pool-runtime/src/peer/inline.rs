@@ -19,7 +19,6 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-#[derive(Debug)]
 pub(crate) struct Inline {
     /// Whether the pool takes calls, and so keeps desks. Its address identifies the pool.
     open: Arc<AtomicBool>,

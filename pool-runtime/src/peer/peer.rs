@@ -13,7 +13,6 @@ use crate::transport::{Received, ring::Corrupt};
 use std::sync::Arc;
 
 #[expect(clippy::large_enum_variant, reason = "a pool has hundreds at most, mostly rings")]
-#[derive(Debug)]
 pub(crate) enum Peer {
     Ring(Launched, Ringed),
     Channel(Launched, Arc<Framed>),

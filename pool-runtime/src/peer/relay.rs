@@ -34,19 +34,17 @@ pub(crate) enum To {
 }
 
 /// The thread, which ends when there is nothing left to pass on.
-#[derive(Debug)]
 pub(crate) struct Relay {
     state: Arc<RelayState>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-#[derive(Debug)]
 struct RelayState {
     poller: Poller,
     orders: Mutex<Orders>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Orders {
     new: Vec<RelayedStream>,
     drain: Vec<Arc<Strand>>,
@@ -208,7 +206,6 @@ impl RelayState {
     }
 }
 
-#[derive(Debug)]
 struct RelayedStream {
     pipe: PolledPipe,
     to: To,

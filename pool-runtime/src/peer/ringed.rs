@@ -13,7 +13,6 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-#[derive(Debug)]
 pub(crate) struct Ringed {
     pub(super) memory: Arc<ring::RingMemory>,
     sending: Mutex<Sending>,
@@ -22,13 +21,11 @@ pub(crate) struct Ringed {
     blocked: AtomicBool,
 }
 
-#[derive(Debug)]
 struct Sending {
     calls: ring::CallSender,
     backlog: VecDeque<Vec<u8>>,
 }
 
-#[derive(Debug)]
 struct Receiving {
     reports: ring::ReportReceiver,
     /// What was read and is no whole record yet.
@@ -41,7 +38,6 @@ struct Receiving {
     fault: Option<String>,
 }
 
-#[derive(Debug)]
 struct SplitUnderWay {
     number: u32,
     missing: usize,

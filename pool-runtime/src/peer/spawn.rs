@@ -18,7 +18,6 @@ use std::time::{Duration, Instant};
 /// How long a new process may take to answer, by default. Generous, for overloaded machines.
 pub(crate) const START_TIMEOUT: Duration = Duration::from_secs(60);
 
-#[derive(Debug)]
 pub(crate) struct Launch {
     pub(crate) way_in: WayIn,
     pub(crate) program: Option<PathBuf>,
@@ -94,7 +93,6 @@ pub(crate) struct StdPipes {
 type Strands = [Option<(Arc<Relay>, Arc<Strand>)>; 2];
 
 /// A process that was started, and this side's ends of its connections.
-#[derive(Debug)]
 pub(crate) struct Launched {
     pub(crate) launch: Arc<Launch>,
     pub(crate) child: Arc<Child>,

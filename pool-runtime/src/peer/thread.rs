@@ -29,7 +29,6 @@ use std::time::{Duration, Instant};
 /// The usual stack of a process's main thread.
 const STACK: usize = 1 << 23;
 
-#[derive(Debug)]
 pub(crate) struct WorkerThread {
     pub(super) lifeline: Arc<Lifeline>,
     pub(super) page: Arc<StatusPage>,

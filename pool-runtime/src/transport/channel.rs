@@ -62,7 +62,6 @@ impl Fragment {
     }
 }
 
-#[derive(Debug)]
 pub(crate) struct Pair {
     pub(crate) sender: ChannelSender,
     pub(crate) receiver: ChannelReceiver,
@@ -107,7 +106,6 @@ fn above_standard_channel() -> io::Result<(Link<IpcBytesSender>, Link<IpcBytesRe
 }
 
 /// Locked while a frame is sent, so that the fragments of two frames do not mix.
-#[derive(Debug)]
 pub(crate) struct ChannelSender(Mutex<Link<IpcBytesSender>>);
 
 impl Outlet for ChannelSender {
@@ -141,7 +139,6 @@ impl Outlet for ChannelSender {
     }
 }
 
-#[derive(Debug)]
 pub(crate) struct ChannelReceiver {
     channel: Link<IpcBytesReceiver>,
     /// The other process, whose death is noticed too: if a child of it has inherited the other end, the channel stays open.

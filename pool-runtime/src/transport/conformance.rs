@@ -43,13 +43,11 @@ fn transports() -> [Tried; 4] {
 }
 
 /// The ring of calls, which has no frames of its own on the way back.
-#[derive(Debug)]
 struct RingOutlet {
     calls: Mutex<CallSender>,
     bells: Arc<BellPage>,
 }
 
-#[derive(Debug)]
 struct RingInlet(CallReceiver);
 
 fn ring_ends() -> (RingOutlet, RingInlet) {

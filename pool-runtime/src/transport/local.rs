@@ -7,9 +7,9 @@ use crate::memory::region::Region;
 use crate::sync::{lock, sleep_on};
 use crate::transport::{Frame, Inlet, Outlet, Received};
 use std::collections::VecDeque;
+use std::io;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Instant;
-use std::{fmt, io};
 
 #[derive(Default)]
 struct FrameQueue {
@@ -29,10 +29,9 @@ struct QueueState {
     idle: bool,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct LocalSender(Arc<FrameQueue>);
 
-#[derive(Debug)]
 pub(crate) struct LocalReceiver {
     queue: LocalSender,
     /// The regions that came with the latest frame.
@@ -143,12 +142,6 @@ impl Drop for LocalReceiver {
         self.queue.close();
         let unread = std::mem::take(&mut lock(&self.queue.0.state).frames);
         drop(unread);
-    }
-}
-
-impl fmt::Debug for FrameQueue {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("FrameQueue")
     }
 }
 

@@ -72,7 +72,6 @@ const SIZE: usize = GRANULE + 2 * CAPACITY;
 const _: () = assert!(size_of::<Control>() <= CONTROL && CONTROL <= GRANULE);
 
 /// The memory of both rings of a worker, mapped into this process.
-#[derive(Debug)]
 pub(crate) struct RingMemory {
     control: Mapping,
     calls: Mapping,
@@ -164,7 +163,6 @@ fn copy_out(ring: &Mapping, position: u64, length: usize, to: &mut Vec<u8>) {
     }
 }
 
-#[derive(Debug)]
 pub(crate) struct Space<'r> {
     memory: &'r RingMemory,
     start: u64,
@@ -187,7 +185,6 @@ impl Append for Space<'_> {
     }
 }
 
-#[derive(Debug)]
 pub(crate) struct CallSender {
     memory: Arc<RingMemory>,
     writing: Writing<CAPACITY>,
@@ -264,7 +261,6 @@ impl CallSender {
     }
 }
 
-#[derive(Debug)]
 pub(crate) struct ReportReceiver {
     memory: Arc<RingMemory>,
     reading: Reading<CAPACITY>,
@@ -315,7 +311,6 @@ impl ReportReceiver {
 ///
 /// A worker that writes them at random can wake a thread for nothing, or at worst hide another worker's wake-up: so
 /// nothing sleeps on them for long while calls are in flight.
-#[derive(Debug)]
 pub(crate) struct BellPage {
     mapping: Mapping,
     /// To be passed on; None in a worker.

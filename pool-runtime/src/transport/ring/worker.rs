@@ -24,7 +24,6 @@ pub(crate) fn worker_ends((memory, bells): (Handle, Handle)) -> io::Result<(Call
 }
 
 /// What each end has: the shared memory, and how it waits for its parent.
-#[derive(Debug)]
 struct WorkerSide {
     memory: Arc<RingMemory>,
     bells: Arc<BellPage>,
@@ -67,7 +66,6 @@ impl WorkerSide {
     }
 }
 
-#[derive(Debug)]
 pub(crate) struct CallReceiver {
     side: WorkerSide,
     reading: Reading<CAPACITY>,
@@ -163,7 +161,6 @@ impl CallReceiver {
     }
 }
 
-#[derive(Debug)]
 pub(crate) struct ReportSender {
     side: WorkerSide,
     writing: Writing<CAPACITY>,

@@ -4,7 +4,7 @@
 
 use crate::memory::region::Region;
 use crate::os;
-use crate::peer::Sink;
+use crate::peer::{Sent, Sink};
 use crate::protocol::{FromWorker, Garbled};
 use crate::sync::{lock, try_lock};
 use crate::transport::{Inlet, Outlet, Received, ring::Corrupt};
@@ -42,8 +42,9 @@ impl Framed {
     }
 
     /// Puts a frame behind all others; [`flush`](Self::flush) has to follow.
-    pub(super) fn put(&self, frame: Vec<u8>, held: Vec<Arc<Region>>) {
+    pub(super) fn put(&self, frame: Vec<u8>, held: Vec<Arc<Region>>) -> Sent {
         lock(&self.backlog).push_back((frame, held));
+        Sent::Unflushed
     }
 
     /// Sends the backlog, unless another thread is sending it. A frame for which the worker has to read first gets a

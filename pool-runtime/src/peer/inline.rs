@@ -58,10 +58,6 @@ impl Outlet for Records {
         lock(self).extend_from_slice(frame.get(ALIGN..).unwrap_or_default());
         Ok(())
     }
-
-    fn unhindered(&self) -> usize {
-        usize::MAX
-    }
 }
 
 impl Inline {

@@ -1,8 +1,7 @@
 //! The one enum that distinguishes the kinds of workers, with a method for each thing that a pool asks of a worker.
 
 use crate::dossier::Loss;
-use crate::memory::StatusPage;
-use crate::memory::region::Region;
+use crate::memory::{StatusPage, region::Region};
 use crate::os::{self, HandleRef, OomWatch};
 use crate::peer::{
     Framed, Glance, Initializer, Launched, Ringed, Sent, Sink, StartFailure, TIME_TO_EXIT, WorkerThread,
@@ -41,10 +40,7 @@ impl Peer {
 
     #[inline]
     fn rings(&self) -> Option<&Ringed> {
-        match self {
-            Self::Ring(_, link) => Some(link),
-            Self::Channel(..) | Self::Thread(_) => None,
-        }
+        if let Self::Ring(_, link) = self { Some(link) } else { None }
     }
 
     #[inline]
@@ -147,8 +143,7 @@ impl Peer {
             Self::Channel(_, link) | Self::Thread(WorkerThread { link, .. }) => {
                 let mut bytes = Vec::with_capacity(frame.most());
                 frame.write(&mut bytes);
-                link.put(bytes, held);
-                Sent::Unflushed
+                link.put(bytes, held)
             }
         }
     }
@@ -157,10 +152,7 @@ impl Peer {
     pub(crate) fn stop(&self) -> Sent {
         match self {
             Self::Ring(_, link) => link.stop().map_or(Sent::Corrupt, |()| Sent::Done),
-            Self::Channel(_, link) | Self::Thread(WorkerThread { link, .. }) => {
-                link.put(stop_frame(), Vec::new());
-                Sent::Unflushed
-            }
+            Self::Channel(_, link) | Self::Thread(WorkerThread { link, .. }) => link.put(stop_frame(), Vec::new()),
         }
     }
 

@@ -105,11 +105,10 @@ impl Relay {
 
     /// Gives the thread an order. Returns how many streams there are.
     fn order(&self, change: impl FnOnce(&mut Orders)) -> usize {
-        let open = {
-            let mut orders = lock(&self.state.orders);
-            change(&mut orders);
-            orders.open
-        };
+        let mut orders = lock(&self.state.orders);
+        change(&mut orders);
+        let open = orders.open;
+        drop(orders);
         self.state.poller.ring();
         open
     }

@@ -1,8 +1,7 @@
 //! Starts processes of this program, for pools and for [`Process`](crate::Process).
 
 use crate::error::{Error, Kind, Result};
-use crate::memory::StatusPage;
-use crate::memory::attach::Attacher;
+use crate::memory::{StatusPage, attach::Attacher};
 use crate::options::{Stdio, StdioKind, WorkerOptions};
 use crate::os::{self, Child, Confinement, Given, Handle, Io, OomWatch, Spawn};
 use crate::peer::relay::{Relay, Strand, To};
@@ -31,6 +30,37 @@ pub(crate) struct Launch {
     pub(crate) relay: Option<Arc<Relay>>,
     /// Whether the end of their standard error is kept.
     pub(crate) capture: bool,
+}
+
+/// This side's ends of the pipes to a process.
+#[derive(Debug, Default)]
+pub(crate) struct StdPipes {
+    pub(crate) stdin: Option<PipeWriter>,
+    /// Standard output and standard error.
+    pub(crate) outputs: [Option<PipeReader>; 2],
+}
+
+/// Standard output and standard error, where they are relayed, and by whom.
+type Strands = [Option<(Arc<Relay>, Arc<Strand>)>; 2];
+
+/// A process that was started, and this side's ends of its connections.
+pub(crate) struct Launched {
+    pub(crate) launch: Arc<Launch>,
+    pub(crate) child: Arc<Child>,
+    pub(crate) page: Arc<StatusPage>,
+    pub(crate) outlet: Arc<dyn Outlet>,
+    pub(crate) inlet: Arc<Mutex<Box<dyn Inlet>>>,
+    /// The socket of `inlet`, for those who only wait.
+    pub(crate) socket: channel::SharedInlet,
+    pub(crate) rings: Option<Arc<ring::RingMemory>>,
+    /// Passes shared memory to the process.
+    pub(crate) attacher: Arc<Attacher>,
+    pub(crate) pipes: StdPipes,
+    pub(super) strands: Strands,
+    /// Set once the process is a worker: tells whether the kernel killed it for want of memory.
+    pub(super) oom: OnceLock<OomWatch>,
+    /// When it must have answered; None is never.
+    pub(super) deadline: Option<Instant>,
 }
 
 impl Launch {
@@ -79,40 +109,7 @@ impl Launch {
         }
         Ok(())
     }
-}
 
-/// This side's ends of the pipes to a process.
-#[derive(Debug, Default)]
-pub(crate) struct StdPipes {
-    pub(crate) stdin: Option<PipeWriter>,
-    /// Standard output and standard error.
-    pub(crate) outputs: [Option<PipeReader>; 2],
-}
-
-/// Standard output and standard error, where they are relayed, and by whom.
-type Strands = [Option<(Arc<Relay>, Arc<Strand>)>; 2];
-
-/// A process that was started, and this side's ends of its connections.
-pub(crate) struct Launched {
-    pub(crate) launch: Arc<Launch>,
-    pub(crate) child: Arc<Child>,
-    pub(crate) page: Arc<StatusPage>,
-    pub(crate) outlet: Arc<dyn Outlet>,
-    pub(crate) inlet: Arc<Mutex<Box<dyn Inlet>>>,
-    /// The socket of `inlet`, for those who only wait.
-    pub(crate) socket: channel::SharedInlet,
-    pub(crate) rings: Option<Arc<ring::RingMemory>>,
-    /// Passes shared memory to the process.
-    pub(crate) attacher: Arc<Attacher>,
-    pub(crate) pipes: StdPipes,
-    pub(super) strands: Strands,
-    /// Set once the process is a worker: tells whether the kernel killed it for want of memory.
-    pub(super) oom: OnceLock<OomWatch>,
-    /// When it must have answered; None is never.
-    pub(super) deadline: Option<Instant>,
-}
-
-impl Launch {
     /// Starts a process, which has yet to be [greeted](Launched::greet). Fails if the system refuses: no more
     /// processes, handles or memory, or no such directory.
     pub(crate) fn start(self: &Arc<Self>, options: &WorkerOptions) -> Result<Launched> {
@@ -163,9 +160,8 @@ impl Launch {
 
         page.close_handle();
         rings.iter_mut().for_each(|rings| rings.handle = None);
-        let channel::Pair { sender, mut receiver, .. } = pair;
-        receiver.watch(child.clone());
-        let (inlet, socket) = receiver.share();
+        let channel::Pair { sender, receiver, .. } = pair;
+        let (inlet, socket) = receiver.share(child.clone());
         Ok(Launched {
             launch: self.clone(),
             child,

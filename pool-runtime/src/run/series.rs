@@ -6,8 +6,7 @@
 
 use crate::codec::{Reader, Writer};
 use crate::dossier::Stage;
-use crate::memory::packed::Slices;
-use crate::memory::{CallId, Hold, StatusPage};
+use crate::memory::{CallId, Hold, StatusPage, packed::Slices};
 use crate::panic::{self, PanicInfo};
 use crate::protocol::{Failed, Failure, RecordHead};
 use crate::run::{Fault, Reporter, Run, current::JobClock};

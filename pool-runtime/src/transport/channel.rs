@@ -154,16 +154,12 @@ impl ChannelReceiver {
         Self { channel, alarm: None, unfinished: Vec::new(), total: 0, most: u64::MAX }
     }
 
-    /// Is [`Gone`](Received::Gone) also when `process` dies.
-    pub(crate) fn watch(&mut self, process: Arc<Child>) {
-        self.alarm = Some(process);
-        self.most = MOST_OF_AN_ANSWER;
-    }
-
-    /// Shares it, and its socket with threads that only wait for what comes there.
-    pub(crate) fn share(self) -> (Arc<Mutex<Box<dyn Inlet>>>, SharedInlet) {
-        let number = self.channel.number();
-        let owner: Arc<Mutex<Box<dyn Inlet>>> = Arc::new(Mutex::new(Box::new(self)));
+    /// Shares it, and its socket with threads that only wait for what comes there. It is [`Gone`](Received::Gone) also
+    /// when `process`, which is at the other end, dies.
+    pub(crate) fn share(self, process: Arc<Child>) -> (Arc<Mutex<Box<dyn Inlet>>>, SharedInlet) {
+        let watching = Self { alarm: Some(process), most: MOST_OF_AN_ANSWER, ..self };
+        let number = watching.channel.number();
+        let owner: Arc<Mutex<Box<dyn Inlet>>> = Arc::new(Mutex::new(Box::new(watching)));
         (owner.clone(), SharedSocket::new(owner, number))
     }
 

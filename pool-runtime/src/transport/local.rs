@@ -106,10 +106,6 @@ impl Outlet for LocalSender {
         self.0.changed.notify_one();
         Ok(())
     }
-
-    fn unhindered(&self) -> usize {
-        usize::MAX
-    }
 }
 
 impl Inlet for LocalReceiver {

@@ -44,7 +44,9 @@ pub(crate) trait Outlet: Send + Sync {
 
     /// The largest frame, in bytes, that is sent without waiting for the other side to read, as long as only a few are
     /// in flight.
-    fn unhindered(&self) -> usize;
+    fn unhindered(&self) -> usize {
+        usize::MAX
+    }
 }
 
 /// The receiving end of a transport, for one thread.

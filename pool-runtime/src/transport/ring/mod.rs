@@ -300,8 +300,7 @@ impl ReportReceiver {
 
     fn release(&mut self, length: usize) {
         let control = self.memory.control();
-        self.reading.release(&control.reports, length);
-        if self.reading.is_starved(&control.reports) {
+        if self.reading.release(&control.reports, length) {
             control.bell.ring();
         }
     }

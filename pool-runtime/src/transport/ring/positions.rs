@@ -142,14 +142,11 @@ impl<const CAPACITY: usize> Reading<CAPACITY> {
         Ok((written - self.read) as usize)
     }
 
-    /// Makes the room of `length` bytes free again, which nothing reads any more.
-    pub(crate) fn release(&mut self, ring: &Positions, length: usize) {
+    /// Makes the room of `length` bytes free again, which nothing reads any more. Returns whether a writer has to be
+    /// woken.
+    pub(crate) fn release(&mut self, ring: &Positions, length: usize) -> bool {
         self.read += length as u64;
         ring.read.0.store(self.read, Ordering::Release);
-    }
-
-    /// Whether a writer has to be woken after something was released.
-    pub(crate) fn is_starved(&self, ring: &Positions) -> bool {
         ring.starved.0.fetch_or(0, Ordering::AcqRel) != 0 && ring.starved.0.swap(0, Ordering::AcqRel) != 0
     }
 }
@@ -327,8 +324,7 @@ mod loom_tests {
                 }
                 let found = ring.cells[reading.position() as usize % CAPACITY].with(|cell| unsafe { *cell });
                 assert_eq!(found, message);
-                reading.release(&ring.positions, 1);
-                if reading.is_starved(&ring.positions) {
+                if reading.release(&ring.positions, 1) {
                     ring.writer.ring();
                 }
             }

@@ -127,9 +127,7 @@ impl CallReceiver {
     }
 
     fn release(&mut self, length: usize) {
-        let ring = &self.side.memory.control().calls;
-        self.reading.release(ring, length);
-        if self.reading.is_starved(ring) {
+        if self.reading.release(&self.side.memory.control().calls, length) {
             [COLLECTOR, LEADER].into_iter().for_each(|mark| self.side.bells.ring(mark));
         }
     }

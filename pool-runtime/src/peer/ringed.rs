@@ -67,10 +67,8 @@ impl Ringed {
     pub(super) fn send(&self, frame: &impl WriteFrame) -> Result<(), Corrupt> {
         let most = frame.most();
         let mut sending = lock(&self.sending);
-        if sending.backlog.is_empty() && most <= ring::WHOLE {
-            if sending.calls.send(most, |space| frame.write(space))? {
-                return Ok(());
-            }
+        if sending.backlog.is_empty() && most <= ring::WHOLE && sending.calls.send(most, |space| frame.write(space))? {
+            return Ok(());
         }
         let mut bytes = Vec::with_capacity(most);
         frame.write(&mut bytes);

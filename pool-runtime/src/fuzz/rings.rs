@@ -27,7 +27,8 @@ pub(crate) struct Hostile {
 impl Hostile {
     pub(crate) fn new() -> Self {
         let memory = ring::RingMemory::new().expect("memory");
-        let mapping = Mapping::new(memory.handle().expect("not passed on"), GRANULE + 2 * RING).expect("a mapping");
+        let mapping =
+            Mapping::new(memory.handle.as_ref().expect("not passed on"), GRANULE + 2 * RING).expect("a mapping");
         Self { memory: memory.into(), mapping }
     }
 
@@ -166,7 +167,7 @@ fn ends_over_memory_that_is_written_over() {
                     memory.arm(COLLECTOR | LAZY);
                     let any = memory.has_reports() | memory.worker_is_on(u32::from(act.place));
                     memory.set_crowded(any);
-                    memory.disarm();
+                    memory.arm(0);
                     Ok(any)
                 }
             };

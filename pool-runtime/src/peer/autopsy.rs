@@ -3,7 +3,7 @@
 use crate::dossier::{Loss, Stage};
 use crate::os::{End, OomWatch};
 use crate::panic::PanicInfo;
-use crate::peer::spawn::Launched;
+use crate::peer::Launched;
 use std::time::Duration;
 
 /// How long a process may live on after its channel has closed.
@@ -12,9 +12,7 @@ pub(crate) const TIME_TO_EXIT: Duration = Duration::from_secs(2);
 impl Launched {
     /// Waits until everything that the process, which has ended, printed is passed on.
     pub(crate) fn drain(&self) {
-        if let Some(relay) = &self.relay {
-            self.strands.iter().flatten().for_each(|strand| relay.drain(strand, self.launch.is_in_test()));
-        }
+        self.strands.iter().flatten().for_each(|(relay, strand)| relay.drain(strand, self.launch.is_in_test()));
     }
 
     /// Finds out how the process ended. It has ended, or was just killed for its `fault`.
@@ -33,7 +31,7 @@ impl Launched {
             oom: self.oom.get().filter(|_| may_be_oom).and_then(OomWatch::ask),
             // The process may have written anything there: believed only where it fits how the process ended.
             crash: self.page.crash().filter(|crash| Some(End::Signal(crash.signal)) == status),
-            stderr: stderr.map(|strand| strand.last()),
+            stderr: stderr.map(|(_, strand)| strand.last()),
             ..Loss::of(self.child.pid())
         }
     }

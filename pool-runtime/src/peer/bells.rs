@@ -10,7 +10,6 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-#[derive(Debug)]
 pub(crate) enum Bells {
     Words(Arc<ring::BellPage>),
     /// For the collector and for the leader.

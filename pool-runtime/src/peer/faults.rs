@@ -8,12 +8,11 @@
 
 use crate::dossier::Stage;
 use crate::memory::packed::Slices;
-use crate::peer::lifeline::Lifeline;
+use crate::peer::Lifeline;
 use crate::protocol::{CallHeader, Chunk};
 use crate::run::{Fault, SeriesEnd};
 use crate::sync::lock;
-use crate::transport::Outlet;
-use crate::transport::local::LocalSender;
+use crate::transport::{Outlet, local::LocalSender};
 use crate::worker::{Duty, Next};
 use std::collections::HashMap;
 use std::io;
@@ -67,7 +66,6 @@ impl Fate {
     }
 }
 
-#[derive(Debug)]
 pub(crate) struct Plan {
     seed: u64,
     /// How many workers a job has lost, by its number.
@@ -98,7 +96,6 @@ fn mixed(number: u64) -> u64 {
 }
 
 /// Where reports pass: late, or not at all.
-#[derive(Debug)]
 pub(super) struct Gate {
     reports: LocalSender,
     shut: AtomicBool,
@@ -123,17 +120,13 @@ impl Outlet for Arc<Gate> {
 pub(super) struct Faults {
     plan: Arc<Plan>,
     thread: Arc<Lifeline>,
-    gate: Arc<Gate>,
+    pub(super) gate: Arc<Gate>,
 }
 
 impl Faults {
     pub(super) fn new(plan: Arc<Plan>, thread: Arc<Lifeline>) -> Self {
         let gate = Gate { reports: thread.reports.clone(), shut: AtomicBool::new(false), delay: AtomicU64::new(0) };
         Self { plan, thread, gate: Arc::new(gate) }
-    }
-
-    pub(super) fn gate(&self) -> Arc<Gate> {
-        self.gate.clone()
     }
 
     /// As [`Duty::obey`], one call after the other, each with its fate.
@@ -196,7 +189,7 @@ impl Faults {
         // A call that was taken back left no report.
         gate.delay.store(0, Ordering::Relaxed);
         if is_lost && !matches!(end, SeriesEnd::TakenBack) {
-            return self.lose(duty, job, stage.unwrap_or(duty.stage()));
+            return self.lose(duty, job, stage.unwrap_or(Stage::from_u32(duty.page.stage())));
         }
         gate.shut.store(false, Ordering::Relaxed);
         Ok(end)
@@ -204,7 +197,7 @@ impl Faults {
 
     fn lose(&self, duty: &Duty, job: u64, stage: Stage) -> Result<SeriesEnd, String> {
         self.plan.has_lost(job);
-        self.thread.lose(duty.page(), stage);
+        self.thread.lose(&duty.page, stage);
         Ok(SeriesEnd::Fault("is lost".to_owned()))
     }
 }

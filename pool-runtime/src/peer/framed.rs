@@ -4,10 +4,10 @@
 
 use crate::memory::region::Region;
 use crate::os;
-use crate::peer::sink::{Sink, Unusable};
+use crate::peer::{Sent, Sink};
 use crate::protocol::{FromWorker, Garbled};
 use crate::sync::{lock, try_lock};
-use crate::transport::{Inlet, Outlet, Received};
+use crate::transport::{Inlet, Outlet, Received, ring::Corrupt};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -16,13 +16,12 @@ use std::time::Instant;
 /// Frames, and the memory that a thread has to keep while it is busy with each.
 type Backlog = VecDeque<(Vec<u8>, Vec<Arc<Region>>)>;
 
-#[derive(Debug)]
 pub(crate) struct Framed {
     /// Locked while a thread sends.
     outlet: Mutex<Arc<dyn Outlet>>,
     backlog: Mutex<Backlog>,
     /// Locked while a thread reads.
-    inlet: Arc<Mutex<Box<dyn Inlet>>>,
+    pub(super) inlet: Arc<Mutex<Box<dyn Inlet>>>,
     /// Whether reports may come: from the greeting until the worker's end or a fault.
     open: AtomicBool,
     fault: Mutex<Option<String>>,
@@ -43,8 +42,9 @@ impl Framed {
     }
 
     /// Puts a frame behind all others; [`flush`](Self::flush) has to follow.
-    pub(super) fn put(&self, frame: Vec<u8>, held: Vec<Arc<Region>>) {
+    pub(super) fn put(&self, frame: Vec<u8>, held: Vec<Arc<Region>>) -> Sent {
         lock(&self.backlog).push_back((frame, held));
+        Sent::Unflushed
     }
 
     /// Sends the backlog, unless another thread is sending it. A frame for which the worker has to read first gets a
@@ -84,7 +84,7 @@ impl Framed {
     }
 
     /// As [`Peer::serve`](crate::peer::Peer::serve); fails if what the worker says is corrupt.
-    pub(super) fn serve(&self, sink: &mut dyn Sink, waits: bool) -> Result<bool, Unusable> {
+    pub(super) fn serve(&self, sink: &mut dyn Sink, waits: bool) -> Result<bool, Corrupt> {
         let mut any = false;
         if let Some(mut inlet) = try_lock(&self.inlet).or_else(|| waits.then(|| lock(&self.inlet))) {
             while self.is_open() {
@@ -94,7 +94,7 @@ impl Framed {
                 }
             }
         }
-        if self.has_fault() { Err(Unusable) } else { Ok(any) }
+        if self.has_fault() { Err(Corrupt) } else { Ok(any) }
     }
 
     /// As [`Peer::listen`](crate::peer::Peer::listen).

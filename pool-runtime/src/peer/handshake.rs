@@ -5,14 +5,16 @@ use crate::dossier::Dossier;
 use crate::error::{Error, Kind};
 use crate::memory::region::Region;
 use crate::os::End;
-use crate::peer::autopsy::TIME_TO_EXIT;
-use crate::peer::spawn::Launched;
+use crate::peer::{Launched, TIME_TO_EXIT};
 use crate::protocol::{FromWorker, Hello, NamedCall, Place};
 use crate::sync::lock;
 use crate::transport::Received;
 use crate::{identity, registry};
 use std::sync::Arc;
 use std::time::Instant;
+
+/// The call of an initializer, and the regions that it refers to.
+pub(crate) type Initializer<'i> = Option<(&'i NamedCall, &'i [Arc<Region>])>;
 
 pub(crate) fn hello(name: String, daemon: bool, epoch: u32, single: bool, place: Place) -> Hello {
     Hello {
@@ -33,7 +35,6 @@ pub(crate) fn hello(name: String, daemon: bool, epoch: u32, single: bool, place:
 }
 
 /// Why a process did not become a worker.
-#[derive(Debug)]
 pub(crate) struct StartFailure {
     pub(crate) error: Error,
     /// Another start would fail the same way.
@@ -57,11 +58,7 @@ const BEFORE: &str = "before it became a worker: does code that runs before `poo
 
 impl Launched {
     /// As [`Peer::greet`](crate::peer::Peer::greet).
-    pub(crate) fn greet(
-        &self,
-        mut hello: Hello,
-        initializer: Option<(&NamedCall, &[Arc<Region>])>,
-    ) -> Result<(), StartFailure> {
+    pub(crate) fn greet(&self, mut hello: Hello, initializer: Initializer<'_>) -> Result<(), StartFailure> {
         hello.has_initializer = initializer.is_some();
         hello.confinement = self.launch.confinement.clone();
         hello.build = self.launch.program.as_ref().and_then(|_| identity::build());
@@ -71,7 +68,7 @@ impl Launched {
         })
     }
 
-    fn exchange(&self, hello: &Hello, initializer: Option<(&NamedCall, &[Arc<Region>])>) -> Result<(), StartFailure> {
+    fn exchange(&self, hello: &Hello, initializer: Initializer<'_>) -> Result<(), StartFailure> {
         // The greeting is small: it fits into the channel, whether or not the process reads.
         self.outlet.send(&hello.to_frame()).map_err(|_| self.died(BEFORE))?;
         self.expect(FromWorker::Welcome, self.deadline, BEFORE, "answered a greeting with something else", || {

@@ -10,8 +10,7 @@ use crate::error::{Error, Kind, Result};
 use crate::memory::{ALIGN, StatusPage};
 use crate::panic::{self, Quiet};
 use crate::protocol::{CallsWriter, NamedCall};
-use crate::run::Reporter;
-use crate::run::current::{self, JobClock};
+use crate::run::{Reporter, current};
 use crate::sync::lock;
 use crate::transport::Outlet;
 use crate::worker::{self, Duty, Next};
@@ -20,7 +19,6 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-#[derive(Debug)]
 pub(crate) struct Inline {
     /// Whether the pool takes calls, and so keeps desks. Its address identifies the pool.
     open: Arc<AtomicBool>,
@@ -30,7 +28,6 @@ pub(crate) struct Inline {
 
 struct Desk {
     open: Arc<AtomicBool>,
-    clock: Arc<JobClock>,
     duty: Duty,
     records: Records,
     /// The number of the latest call.
@@ -61,10 +58,6 @@ impl Outlet for Records {
         lock(self).extend_from_slice(frame.get(ALIGN..).unwrap_or_default());
         Ok(())
     }
-
-    fn unhindered(&self) -> usize {
-        usize::MAX
-    }
 }
 
 impl Inline {
@@ -85,10 +78,8 @@ impl Inline {
         let state = self.initializer.as_ref().map(initialize).transpose()?;
         let records = Records::default();
         let reporter = Reporter::frames(Box::new(records.clone()));
-        let page = Arc::new(page);
-        let clock = Arc::new(JobClock::new(page.clone()));
-        let duty = Duty::new(page, clock.clone(), reporter, false, state);
-        Ok(Desk { open: self.open.clone(), clock, duty, records, number: 0, calls: 0 })
+        let duty = Duty::new(Arc::new(page), reporter, false, state);
+        Ok(Desk { open: self.open.clone(), duty, records, number: 0, calls: 0 })
     }
 
     fn owns(&self, desk: &Desk) -> bool {
@@ -115,7 +106,7 @@ impl Inline {
         write(CallsWriter::new(&mut frame, 0), desk.number);
         let next = {
             let _quiet = Quiet::new();
-            let outer = current::thread_runs(Some(desk.clock.clone()));
+            let outer = current::thread_runs(Some(desk.duty.clock.clone()));
             let next = desk.duty.obey(&frame);
             current::thread_runs(outer);
             next

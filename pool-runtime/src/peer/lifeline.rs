@@ -10,7 +10,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// |---|---|
 /// | `abandoned`, `was_idle` | [`kill`](Self::kill), from any thread |
 /// | `lost`, `fault` | the thread itself |
-#[derive(Debug)]
 pub(crate) struct Lifeline {
     pub(super) calls: LocalSender,
     pub(super) reports: LocalSender,

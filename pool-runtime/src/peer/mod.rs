@@ -32,8 +32,16 @@ mod source;
 pub(crate) mod spawn;
 mod thread;
 
+use autopsy::TIME_TO_EXIT;
 pub(crate) use bells::Bells;
+use faults::{Faults, Plan};
+use framed::Framed;
+use handshake::{Initializer, StartFailure};
 pub(crate) use inline::Inline;
+use lifeline::Lifeline;
 pub(crate) use peer::Peer;
-pub(crate) use sink::{Answer, Glance, Sent, Sink};
+use ringed::Ringed;
+pub(crate) use sink::{Glance, Sent, Sink};
 pub(crate) use source::Source;
+use spawn::{Launch, Launched};
+use thread::WorkerThread;

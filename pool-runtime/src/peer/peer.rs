@@ -1,23 +1,17 @@
 //! The one enum that distinguishes the kinds of workers, with a method for each thing that a pool asks of a worker.
 
 use crate::dossier::Loss;
-use crate::memory::StatusPage;
-use crate::memory::region::Region;
+use crate::memory::{StatusPage, region::Region};
 use crate::os::{self, HandleRef, OomWatch};
-use crate::peer::autopsy::TIME_TO_EXIT;
-use crate::peer::framed::Framed;
-use crate::peer::handshake::StartFailure;
-use crate::peer::ringed::Ringed;
-use crate::peer::sink::{Answer, Glance, Sent, Sink, Unusable};
-use crate::peer::spawn::Launched;
-use crate::peer::thread::WorkerThread;
-use crate::protocol::{Hello, NamedCall, WriteFrame, stop_frame};
+use crate::peer::{
+    Framed, Glance, Initializer, Launched, Ringed, Sent, Sink, StartFailure, TIME_TO_EXIT, WorkerThread,
+};
+use crate::protocol::{Hello, WriteFrame, stop_frame};
 use crate::sync::lock;
-use crate::transport::Received;
+use crate::transport::{Received, ring::Corrupt};
 use std::sync::Arc;
 
 #[expect(clippy::large_enum_variant, reason = "a pool has hundreds at most, mostly rings")]
-#[derive(Debug)]
 pub(crate) enum Peer {
     Ring(Launched, Ringed),
     Channel(Launched, Arc<Framed>),
@@ -46,10 +40,7 @@ impl Peer {
 
     #[inline]
     fn rings(&self) -> Option<&Ringed> {
-        match self {
-            Self::Ring(_, link) => Some(link),
-            Self::Channel(..) | Self::Thread(_) => None,
-        }
+        if let Self::Ring(_, link) = self { Some(link) } else { None }
     }
 
     #[inline]
@@ -75,11 +66,7 @@ impl Peer {
 
     /// Waits until the worker agrees to work and its initializer has run. Fails if it died, did not answer in time, is
     /// of another build, or if its initializer failed. It is dead by then.
-    pub(crate) fn greet(
-        &self,
-        hello: Hello,
-        initializer: Option<(&NamedCall, &[Arc<Region>])>,
-    ) -> Result<(), StartFailure> {
+    pub(crate) fn greet(&self, hello: Hello, initializer: Initializer<'_>) -> Result<(), StartFailure> {
         match self {
             Self::Ring(process, _) | Self::Channel(process, _) => {
                 process.greet(hello, initializer).inspect_err(|_| process.drain())?;
@@ -156,8 +143,7 @@ impl Peer {
             Self::Channel(_, link) | Self::Thread(WorkerThread { link, .. }) => {
                 let mut bytes = Vec::with_capacity(frame.most());
                 frame.write(&mut bytes);
-                link.put(bytes, held);
-                Sent::Unflushed
+                link.put(bytes, held)
             }
         }
     }
@@ -166,10 +152,7 @@ impl Peer {
     pub(crate) fn stop(&self) -> Sent {
         match self {
             Self::Ring(_, link) => link.stop().map_or(Sent::Corrupt, |()| Sent::Done),
-            Self::Channel(_, link) | Self::Thread(WorkerThread { link, .. }) => {
-                link.put(stop_frame(), Vec::new());
-                Sent::Unflushed
-            }
+            Self::Channel(_, link) | Self::Thread(WorkerThread { link, .. }) => link.put(stop_frame(), Vec::new()),
         }
     }
 
@@ -203,20 +186,21 @@ impl Peer {
         self.page().claimed()
     }
 
-    /// Prevents calls of this generation from starting from now on, and asks what the worker is doing.
-    pub(crate) fn take_back(&self, generation: u32) -> Answer<Glance> {
-        let Some(claimed) = self.page().take_back(generation) else { return Answer::Corrupt };
+    /// Prevents calls of this generation from starting from now on, and asks what the worker is doing. None
+    /// if the page is corrupt, so that it cannot tell what runs: kill the worker.
+    pub(crate) fn take_back(&self, generation: u32) -> Option<Glance> {
+        let claimed = self.page().take_back(generation)?;
         // Times of another call are left out.
         let (running, started, extended) = self.page().running();
         let times = if running == claimed { (started, extended) } else { (0, 0) };
-        Answer::Now(Glance { claimed, started: times.0, extended: times.1, memory: None })
+        Some(Glance { claimed, started: times.0, extended: times.1, memory: None })
     }
 
     /// Asks what the worker is doing and, if `memory` is set, how much memory it has.
-    pub(crate) fn look(&self, memory: bool) -> Answer<Glance> {
+    pub(crate) fn look(&self, memory: bool) -> Glance {
         let (claimed, started, extended) = self.page().running();
         let memory = self.process().filter(|_| memory).and_then(|process| os::private_memory(process.child.pid()));
-        Answer::Now(Glance { claimed, started, extended, memory })
+        Glance { claimed, started, extended, memory }
     }
 
     // ---- listening ----
@@ -225,13 +209,13 @@ impl Peer {
     /// reports. While another thread does this, `waits` decides between waiting for it and leaving it to that thread.
     pub(crate) fn serve(&self, sink: &mut dyn Sink, waits: bool) -> bool {
         // The attendant hears of the end, and why.
-        self.read(sink, waits).unwrap_or_else(|Unusable| {
+        self.read(sink, waits).unwrap_or_else(|Corrupt| {
             self.kill();
             false
         })
     }
 
-    fn read(&self, sink: &mut dyn Sink, waits: bool) -> Result<bool, Unusable> {
+    fn read(&self, sink: &mut dyn Sink, waits: bool) -> Result<bool, Corrupt> {
         match self {
             Self::Ring(_, link) => link.serve(sink, waits),
             Self::Channel(_, link) | Self::Thread(WorkerThread { link, .. }) => link.serve(sink, waits),
@@ -271,11 +255,7 @@ impl Peer {
 
     /// Undoes [`arm`](Self::arm).
     pub(crate) fn disarm(&self) {
-        match self {
-            Self::Ring(_, link) => link.memory.disarm(),
-            Self::Channel(..) => {}
-            Self::Thread(thread) => thread.lifeline.reports.arm(0),
-        }
+        self.arm(0);
     }
 
     /// The socket on which reports arrive, if they arrive on one.

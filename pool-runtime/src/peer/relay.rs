@@ -34,19 +34,17 @@ pub(crate) enum To {
 }
 
 /// The thread, which ends when there is nothing left to pass on.
-#[derive(Debug)]
 pub(crate) struct Relay {
     state: Arc<RelayState>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-#[derive(Debug)]
 struct RelayState {
     poller: Poller,
     orders: Mutex<Orders>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Orders {
     new: Vec<RelayedStream>,
     drain: Vec<Arc<Strand>>,
@@ -58,27 +56,23 @@ struct Orders {
 /// One stream of one process, as other threads see it.
 #[derive(Debug, Default)]
 pub(crate) struct Strand {
-    seen: Mutex<StrandState>,
-    changed: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct StrandState {
-    last: Vec<u8>,
+    last: Mutex<Vec<u8>>,
     /// Everything that was there when the stream was last drained has been passed on.
-    drained: bool,
+    drained: Mutex<bool>,
+    changed: Condvar,
 }
 
 impl Strand {
     fn keep(&self, bytes: &[u8]) {
-        let last = &mut lock(&self.seen).last;
+        let mut last = lock(&self.last);
         last.extend_from_slice(&bytes[bytes.len().saturating_sub(KEPT)..]);
-        last.drain(..last.len().saturating_sub(KEPT));
+        let surplus = last.len().saturating_sub(KEPT);
+        last.drain(..surplus);
     }
 
     /// The last 4 KiB, from the beginning of a line if they contain one.
     pub(crate) fn last(&self) -> Vec<u8> {
-        let mut last = lock(&self.seen).last.clone();
+        let mut last = lock(&self.last).clone();
         if last.len() == KEPT
             && let Some(end) = last.iter().position(|byte| *byte == b'\n').filter(|end| end + 1 < last.len())
         {
@@ -88,7 +82,7 @@ impl Strand {
     }
 
     fn set_drained(&self) {
-        lock(&self.seen).drained = true;
+        *lock(&self.drained) = true;
         self.changed.notify_all();
     }
 }
@@ -107,11 +101,10 @@ impl Relay {
 
     /// Gives the thread an order. Returns how many streams there are.
     fn order(&self, change: impl FnOnce(&mut Orders)) -> usize {
-        let open = {
-            let mut orders = lock(&self.state.orders);
-            change(&mut orders);
-            orders.open
-        };
+        let mut orders = lock(&self.state.orders);
+        change(&mut orders);
+        let open = orders.open;
+        drop(orders);
         self.state.poller.ring();
         open
     }
@@ -132,7 +125,7 @@ impl Relay {
     pub(crate) fn drain(&self, strand: &Arc<Strand>, in_test: bool) {
         self.order(|orders| orders.drain.push(strand.clone()));
         let patience = Duration::from_secs(if in_test { 60 } else { 2 });
-        let waited = strand.changed.wait_timeout_while(lock(&strand.seen), patience, |seen| !seen.drained);
+        let waited = strand.changed.wait_timeout_while(lock(&strand.drained), patience, |drained| !*drained);
         drop(waited.unwrap_or_else(PoisonError::into_inner));
     }
 
@@ -208,7 +201,6 @@ impl RelayState {
     }
 }
 
-#[derive(Debug)]
 struct RelayedStream {
     pipe: PolledPipe,
     to: To,
@@ -347,7 +339,7 @@ mod tests {
         for _ in 0..2 {
             writer.write_all(b"line\n").unwrap();
             relay.drain(&strand, true);
-            assert!(std::mem::take(&mut lock(&strand.seen).drained));
+            assert!(std::mem::take(&mut *lock(&strand.drained)));
         }
         assert_eq!(strand.last(), b"line\nline\n");
         other_writer.write_all(b"seen\n").unwrap();

@@ -5,15 +5,14 @@
 
 use crate::memory::{Block, Split, cache};
 use crate::os;
-use crate::peer::sink::{Sink, Unusable};
+use crate::peer::Sink;
 use crate::protocol::{Bulk, RecordReader, WriteFrame, stop_frame};
 use crate::sync::{lock, try_lock};
-use crate::transport::{Append as _, ring};
+use crate::transport::{Append as _, ring, ring::Corrupt};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-#[derive(Debug)]
 pub(crate) struct Ringed {
     pub(super) memory: Arc<ring::RingMemory>,
     sending: Mutex<Sending>,
@@ -22,13 +21,11 @@ pub(crate) struct Ringed {
     blocked: AtomicBool,
 }
 
-#[derive(Debug)]
 struct Sending {
     calls: ring::CallSender,
     backlog: VecDeque<Vec<u8>>,
 }
 
-#[derive(Debug)]
 struct Receiving {
     reports: ring::ReportReceiver,
     /// What was read and is no whole record yet.
@@ -41,7 +38,6 @@ struct Receiving {
     fault: Option<String>,
 }
 
-#[derive(Debug)]
 struct SplitUnderWay {
     number: u32,
     missing: usize,
@@ -68,32 +64,29 @@ impl Ringed {
     }
 
     /// Sends a frame, or as much of it as there is room for.
-    pub(super) fn send(&self, frame: &impl WriteFrame) -> Result<(), Unusable> {
+    pub(super) fn send(&self, frame: &impl WriteFrame) -> Result<(), Corrupt> {
         let most = frame.most();
         let mut sending = lock(&self.sending);
-        if sending.backlog.is_empty() && most <= ring::WHOLE {
-            let sent = sending.calls.send(most, |space| frame.write(space));
-            if sent.map_err(|_| Unusable)? {
-                return Ok(());
-            }
+        if sending.backlog.is_empty() && most <= ring::WHOLE && sending.calls.send(most, |space| frame.write(space))? {
+            return Ok(());
         }
         let mut bytes = Vec::with_capacity(most);
         frame.write(&mut bytes);
         self.put(&mut sending, bytes)
     }
 
-    pub(super) fn stop(&self) -> Result<(), Unusable> {
+    pub(super) fn stop(&self) -> Result<(), Corrupt> {
         self.put(&mut lock(&self.sending), stop_frame())
     }
 
-    fn put(&self, sending: &mut Sending, frame: Vec<u8>) -> Result<(), Unusable> {
+    fn put(&self, sending: &mut Sending, frame: Vec<u8>) -> Result<(), Corrupt> {
         sending.backlog.push_back(frame);
         // Before the attempt: a listener that is woken meanwhile has to find that there is something to go on with.
         self.blocked.store(true, Ordering::Release);
         self.pump(sending)
     }
 
-    fn pump(&self, sending: &mut Sending) -> Result<(), Unusable> {
+    fn pump(&self, sending: &mut Sending) -> Result<(), Corrupt> {
         let Sending { calls, backlog } = sending;
         while let Some(frame) = backlog.front() {
             if !send_frame(calls, frame)? {
@@ -114,14 +107,14 @@ impl Ringed {
     }
 
     /// As [`Peer::serve`](crate::peer::Peer::serve); fails if the memory, or what the worker says, is corrupt.
-    pub(super) fn serve(&self, sink: &mut dyn Sink, waits: bool) -> Result<bool, Unusable> {
+    pub(super) fn serve(&self, sink: &mut dyn Sink, waits: bool) -> Result<bool, Corrupt> {
         if self.is_blocked() {
             self.pump(&mut lock(&self.sending))?;
         }
         let receiving = try_lock(&self.receiving).or_else(|| waits.then(|| lock(&self.receiving)));
         let Some(mut receiving) = receiving else { return Ok(false) };
         let any = receiving.take_in(sink);
-        if receiving.fault.is_some() { Err(Unusable) } else { Ok(any) }
+        if receiving.fault.is_some() { Err(Corrupt) } else { Ok(any) }
     }
 
     pub(super) fn take_fault(&self) -> Option<String> {
@@ -134,12 +127,11 @@ fn is_to_be_split(bulk: &Bulk) -> bool {
     (KEPT..=MOST_SPLIT).contains(&bulk.length)
 }
 
-fn send_frame(calls: &mut ring::CallSender, frame: &[u8]) -> Result<bool, Unusable> {
-    let sent = match frame.len() <= ring::WHOLE {
+fn send_frame(calls: &mut ring::CallSender, frame: &[u8]) -> Result<bool, Corrupt> {
+    match frame.len() <= ring::WHOLE {
         true => calls.send(frame.len(), |space| space.put(frame)),
         false => calls.send_in_pieces(frame),
-    };
-    sent.map_err(|_| Unusable)
+    }
 }
 
 impl Receiving {

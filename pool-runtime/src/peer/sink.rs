@@ -13,20 +13,6 @@ pub(crate) enum Sent {
     Corrupt,
 }
 
-/// The shared memory, or what the worker says, is corrupt.
-#[derive(Debug)]
-pub(super) struct Unusable;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Answer<T> {
-    Now(T),
-    /// It comes among the worker's reports.
-    #[expect(dead_code, reason = "for workers that share no memory with this process")]
-    Later,
-    /// The page is corrupt, so it cannot tell what runs: kill the worker.
-    Corrupt,
-}
-
 /// What a worker is doing, by its status page. Times are those of the system's monotonic clock; 0 is none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Glance {

@@ -3,10 +3,7 @@
 use crate::error::Error;
 use crate::options::WorkerOptions;
 use crate::os;
-use crate::peer::faults::Plan;
-use crate::peer::spawn::Launch;
-use crate::peer::thread::WorkerThread;
-use crate::peer::{Bells, Inline, Peer};
+use crate::peer::{Bells, Inline, Launch, Peer, Plan, WorkerThread};
 use crate::protocol::NamedCall;
 use std::sync::Arc;
 use std::time::Duration;

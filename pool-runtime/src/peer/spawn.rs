@@ -1,8 +1,7 @@
 //! Starts processes of this program, for pools and for [`Process`](crate::Process).
 
 use crate::error::{Error, Result};
-use crate::memory::StatusPage;
-use crate::memory::attach::Attacher;
+use crate::memory::{StatusPage, attach::Attacher};
 use crate::options::{Stdio, StdioKind, WorkerOptions};
 use crate::os::{self, Child, Confinement, Given, Handle, Io, OomWatch, Spawn};
 use crate::peer::relay::{Relay, Strand, To};
@@ -18,7 +17,6 @@ use std::time::{Duration, Instant};
 /// How long a new process may take to answer, by default. Generous, for overloaded machines.
 pub(crate) const START_TIMEOUT: Duration = Duration::from_secs(60);
 
-#[derive(Debug)]
 pub(crate) struct Launch {
     pub(crate) way_in: WayIn,
     pub(crate) program: Option<PathBuf>,
@@ -32,6 +30,37 @@ pub(crate) struct Launch {
     pub(crate) relay: Option<Arc<Relay>>,
     /// Whether the end of their standard error is kept.
     pub(crate) capture: bool,
+}
+
+/// This side's ends of the pipes to a process.
+#[derive(Debug, Default)]
+pub(crate) struct StdPipes {
+    pub(crate) stdin: Option<PipeWriter>,
+    /// Standard output and standard error.
+    pub(crate) outputs: [Option<PipeReader>; 2],
+}
+
+/// Standard output and standard error, where they are relayed, and by whom.
+type Strands = [Option<(Arc<Relay>, Arc<Strand>)>; 2];
+
+/// A process that was started, and this side's ends of its connections.
+pub(crate) struct Launched {
+    pub(crate) launch: Arc<Launch>,
+    pub(crate) child: Arc<Child>,
+    pub(crate) page: Arc<StatusPage>,
+    pub(crate) outlet: Arc<dyn Outlet>,
+    pub(crate) inlet: Arc<Mutex<Box<dyn Inlet>>>,
+    /// The socket of `inlet`, for those who only wait.
+    pub(crate) socket: channel::SharedInlet,
+    pub(crate) rings: Option<Arc<ring::RingMemory>>,
+    /// Passes shared memory to the process.
+    pub(crate) attacher: Arc<Attacher>,
+    pub(crate) pipes: StdPipes,
+    pub(super) strands: Strands,
+    /// Set once the process is a worker: tells whether the kernel killed it for want of memory.
+    pub(super) oom: OnceLock<OomWatch>,
+    /// When it must have answered; None is never.
+    pub(super) deadline: Option<Instant>,
 }
 
 impl Launch {
@@ -84,42 +113,7 @@ impl Launch {
         }
         Ok(())
     }
-}
 
-/// This side's ends of the pipes to a process.
-#[derive(Debug, Default)]
-pub(crate) struct StdPipes {
-    pub(crate) stdin: Option<PipeWriter>,
-    /// Standard output and standard error.
-    pub(crate) outputs: [Option<PipeReader>; 2],
-}
-
-/// Standard output and standard error, where they are relayed.
-type Strands = [Option<Arc<Strand>>; 2];
-
-/// A process that was started, and this side's ends of its connections.
-#[derive(Debug)]
-pub(crate) struct Launched {
-    pub(crate) launch: Arc<Launch>,
-    pub(crate) child: Arc<Child>,
-    pub(crate) page: Arc<StatusPage>,
-    pub(crate) outlet: Arc<dyn Outlet>,
-    pub(crate) inlet: Arc<Mutex<Box<dyn Inlet>>>,
-    /// The socket of `inlet`, for those who only wait.
-    pub(crate) socket: channel::SharedInlet,
-    pub(crate) rings: Option<Arc<ring::RingMemory>>,
-    /// Passes shared memory to the process.
-    pub(crate) attacher: Arc<Attacher>,
-    pub(crate) pipes: StdPipes,
-    pub(super) relay: Option<Arc<Relay>>,
-    pub(super) strands: Strands,
-    /// Set once the process is a worker: tells whether the kernel killed it for want of memory.
-    pub(super) oom: OnceLock<OomWatch>,
-    /// When it must have answered; None is never.
-    pub(super) deadline: Option<Instant>,
-}
-
-impl Launch {
     /// Starts a process, which has yet to be [greeted](Launched::greet). Fails if the system refuses: no more
     /// processes, handles or memory, or no such directory.
     pub(crate) fn start(self: &Arc<Self>, options: &WorkerOptions) -> Result<Launched> {
@@ -142,7 +136,7 @@ impl Launch {
         let mut page = StatusPage::new()?;
         let mut rings = self.bells.as_ref().map(|_| ring::RingMemory::new()).transpose()?;
         let (mut pipes, theirs) = self.pipes()?;
-        let (relay, strands) = self.relay(&mut pipes)?;
+        let strands = self.relay(&mut pipes)?;
 
         let io = |index: usize| match (&theirs[index], &self.stdio[index].0) {
             (Some(handle), _) | (None, StdioKind::Handle(handle)) => Some(Io::from(handle)),
@@ -155,22 +149,23 @@ impl Launch {
             false => (io(1), None),
         };
         let [reads, writes] = pair.worker_ends().map(Io::Handle);
-        let bells = self.bells.as_ref().and_then(|bells| bells.handle());
         let given = Given {
             reads,
             writes,
             status: page.handle().map_or(Io::Null, Io::from),
             passed: Io::from(&passed),
             stdout: later,
-            rings: rings.as_ref().and_then(ring::RingMemory::handle).map(Io::from).zip(bells.map(Io::from)),
+            rings: rings
+                .as_ref()
+                .zip(self.bells.as_ref())
+                .and_then(|(rings, bells)| Some((Io::from(rings.handle.as_ref()?), Io::from(bells.handle.as_ref()?)))),
         };
         let child = Arc::new(self.spawn(options, [io(0), stdout, io(2)], &given)?);
 
         page.close_handle();
-        rings.iter_mut().for_each(ring::RingMemory::close_handle);
-        let channel::Pair { sender, mut receiver, .. } = pair;
-        receiver.watch(child.clone());
-        let (inlet, socket) = receiver.share();
+        rings.iter_mut().for_each(|rings| rings.handle = None);
+        let channel::Pair { sender, receiver, .. } = pair;
+        let (inlet, socket) = receiver.share(child.clone());
         Ok(Launched {
             launch: self.clone(),
             child,
@@ -181,7 +176,6 @@ impl Launch {
             rings: rings.map(Arc::new),
             attacher: Attacher::new(passes),
             pipes,
-            relay,
             strands,
             oom: OnceLock::new(),
             deadline: Instant::now().checked_add(self.start_timeout),
@@ -196,55 +190,47 @@ impl Launch {
                 continue;
             }
             let (reader, writer) = os::pipe()?;
-            *end = Some(match index {
-                0 => {
-                    pipes.stdin = Some(writer);
-                    Handle::from(reader)
-                }
-                _ => {
-                    pipes.outputs[index - 1] = Some(reader);
-                    Handle::from(writer)
-                }
-            });
+            if index == 0 {
+                (pipes.stdin, *end) = (Some(writer), Some(reader.into()));
+            } else {
+                (pipes.outputs[index - 1], *end) = (Some(reader), Some(writer.into()));
+            }
         }
         Ok((pipes, theirs))
     }
 
     /// Hands output that is passed on to the relay.
-    fn relay(&self, pipes: &mut StdPipes) -> io::Result<(Option<Arc<Relay>>, Strands)> {
+    fn relay(&self, pipes: &mut StdPipes) -> io::Result<Strands> {
+        let mut strands = [None, None];
         if !self.is_relayed(1) && !self.is_relayed(2) {
-            return Ok((None, [None, None]));
+            return Ok(strands);
         }
-        let relay = match &self.relay {
-            Some(relay) => relay.clone(),
-            None => Arc::new(Relay::new()?),
-        };
+        let relay = self.relay.clone().map_or_else(|| Relay::new().map(Arc::new), Ok)?;
         let to_stderr = match self.is_in_test() {
             true => To::Test(|text| eprint!("{text}")),
             false if os::has_stderr() => To::Stderr,
             false => To::Nowhere,
         };
-        let mut strands = [None, None];
         for (index, to) in [To::Test(|text| print!("{text}")), to_stderr].into_iter().enumerate() {
             if let Some(pipe) = pipes.outputs[index].take_if(|_| self.is_relayed(index + 1)) {
-                strands[index] = Some(relay.add(pipe, to)?);
+                strands[index] = Some((relay.clone(), relay.add(pipe, to)?));
             }
         }
-        Ok((Some(relay), strands))
+        Ok(strands)
     }
 
     fn spawn(&self, options: &WorkerOptions, stdio: [Option<Io<'_>>; 3], given: &Given<Io<'_>>) -> io::Result<Child> {
         let mark = Mark { parent: std::process::id(), given: given.manifest()? };
         let program = self.program.clone().map_or_else(os::program_path, Ok)?;
-        let spawn = Spawn {
+        Spawn {
             program: program.as_os_str(),
             args: &self.way_in.args(),
             env: &program::environment(&options.env, &mark),
             current_dir: options.current_dir.as_deref().map(Path::as_os_str),
             stdio,
             given,
-        };
-        spawn.start()
+        }
+        .start()
     }
 }
 

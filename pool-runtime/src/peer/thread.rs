@@ -15,16 +15,11 @@ use crate::error::{Error, Kind};
 use crate::memory::StatusPage;
 use crate::os::End;
 use crate::panic::{self, Quiet};
-use crate::peer::faults::{Faults, Plan};
-use crate::peer::framed::Framed;
-use crate::peer::handshake::StartFailure;
-use crate::peer::lifeline::Lifeline;
+use crate::peer::{Faults, Framed, Lifeline, Plan, StartFailure};
 use crate::protocol::{FromWorker, NamedCall};
-use crate::run::Reporter;
-use crate::run::current::{self, JobClock};
+use crate::run::{Reporter, current};
 use crate::sync::lock;
-use crate::transport::local::{self, LocalReceiver};
-use crate::transport::{Inlet, Outlet, Received};
+use crate::transport::{Inlet, Outlet, Received, local};
 use crate::worker::{self, Duty, Next};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
@@ -34,12 +29,10 @@ use std::time::{Duration, Instant};
 /// The usual stack of a process's main thread.
 const STACK: usize = 1 << 23;
 
-#[derive(Debug)]
 pub(crate) struct WorkerThread {
     pub(super) lifeline: Arc<Lifeline>,
     pub(super) page: Arc<StatusPage>,
     pub(super) link: Arc<Framed>,
-    inlet: Arc<Mutex<Box<dyn Inlet>>>,
     initializer_timeout: Option<Duration>,
     handle: Mutex<Option<JoinHandle<()>>>,
 }
@@ -69,16 +62,15 @@ impl WorkerThread {
             its.reports.close();
         };
         let handle = std::thread::Builder::new().name(name).stack_size(STACK).spawn(work).map_err(failed)?;
-        let inlet: Arc<Mutex<Box<dyn Inlet>>> = Arc::new(Mutex::new(Box::new(inlet)));
-        let link = Framed::new(Arc::new(calls), inlet.clone());
-        Ok(Self { lifeline, page, link, inlet, initializer_timeout, handle: Mutex::new(Some(handle)) })
+        let link = Framed::new(Arc::new(calls), Arc::new(Mutex::new(Box::new(inlet))));
+        Ok(Self { lifeline, page, link, initializer_timeout, handle: Mutex::new(Some(handle)) })
     }
 
     /// Waits until its initializer has run. Fails if that failed or took too long, or if the thread was abandoned.
     pub(super) fn greet(&self) -> Result<(), StartFailure> {
         let limit = self.initializer_timeout;
         let deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
-        let answer = match lock(&self.inlet).receive(deadline) {
+        let answer = match lock(&self.link.inlet).receive(deadline) {
             Received::Frame(frame) => frame,
             Received::Nothing => {
                 self.lifeline.kill();
@@ -125,7 +117,7 @@ impl WorkerThread {
 fn work(
     lifeline: &Arc<Lifeline>,
     page: Arc<StatusPage>,
-    mut inbox: LocalReceiver,
+    mut inbox: local::LocalReceiver,
     initializer: Option<NamedCall>,
     plan: Option<Arc<Plan>>,
 ) -> Result<(), String> {
@@ -141,13 +133,11 @@ fn work(
     }
     let mut faults = plan.map(|plan| Faults::new(plan, lifeline.clone()));
     let outlet: Box<dyn Outlet> = match &faults {
-        Some(faults) => Box::new(faults.gate()),
+        Some(faults) => Box::new(faults.gate.clone()),
         None => Box::new(reports),
     };
-    let reporter = Reporter::frames(outlet);
-    let clock = Arc::new(JobClock::new(page.clone()));
-    current::thread_runs(Some(clock.clone()));
-    let mut duty = Duty::new(page, clock, reporter, false, state);
+    let mut duty = Duty::new(page, Reporter::frames(outlet), false, state);
+    current::thread_runs(Some(duty.clock.clone()));
     let done = loop {
         let frame = match inbox.receive(None) {
             Received::Frame(frame) if !lifeline.is_abandoned() => frame,

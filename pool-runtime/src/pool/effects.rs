@@ -3,7 +3,7 @@
 
 use crate::dossier::Dossier;
 use crate::error::{Error, Kind};
-use crate::peer::{Answer, Glance, Peer, Sent};
+use crate::peer::{Glance, Peer, Sent};
 use crate::pool::dispatcher::{
     AfterStarts, CallFailure, CallLoss, Dispatcher, Effect, Ended, Excess, How, Observation, Time, Why,
 };
@@ -128,7 +128,7 @@ impl Inner {
                         });
                     }
                     Effect::Look { seat, epoch, memory } => {
-                        let question = |peer: &Peer| peer.look(memory);
+                        let question = |peer: &Peer| Some(peer.look(memory));
                         self.ask((seat, epoch), &mut todo, question, |core, glance, now| {
                             core.dispatcher.seen(seat, epoch, self.observation(glance), now);
                         });
@@ -169,18 +169,17 @@ impl Inner {
         &self,
         (seat, epoch): (usize, u32),
         todo: &mut Todo,
-        question: impl FnOnce(&Peer) -> Answer<Glance>,
+        question: impl FnOnce(&Peer) -> Option<Glance>,
         tell: impl FnOnce(&mut Core, Glance, Time),
     ) {
         let Some(station) = self.station(seat, epoch) else { return };
         match question(&station.peer) {
-            Answer::Now(glance) => {
+            Some(glance) => {
                 let ((), more) = self.decide(|core, now| tell(core, glance, now));
                 todo.effects.extend(more.effects);
                 todo.unflushed.extend(more.unflushed);
             }
-            Answer::Later => {}
-            Answer::Corrupt => station.peer.kill(),
+            None => station.peer.kill(),
         }
     }
 

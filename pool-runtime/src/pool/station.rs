@@ -5,7 +5,6 @@ use crate::peer::Peer;
 use crate::sync::lock;
 use std::sync::{Arc, Mutex};
 
-#[derive(Debug)]
 pub(crate) struct Station {
     pub(super) seat: usize,
     pub(super) epoch: u32,

@@ -8,8 +8,7 @@ use crate::sync::lock;
 use std::cell::RefCell;
 use std::fmt;
 use std::num::NonZero;
-use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 

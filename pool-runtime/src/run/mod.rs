@@ -45,6 +45,11 @@ pub struct Run<'r> {
 }
 
 impl<'r> Run<'r> {
+    #[inline(always)]
+    pub(crate) fn new(arguments: Reader<'r>, result: &'r mut Writer) -> Self {
+        Self { arguments, result, state: None, short: None, page: None }
+    }
+
     #[doc(hidden)]
     #[inline]
     pub fn arguments(&self) -> Reader<'r> {

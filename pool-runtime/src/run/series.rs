@@ -6,13 +6,10 @@
 
 use crate::codec::{Reader, Writer};
 use crate::dossier::Stage;
-use crate::memory::packed::Slices;
-use crate::memory::{CallId, Hold, StatusPage};
+use crate::memory::{CallId, Hold, StatusPage, packed::Slices};
 use crate::panic::{self, PanicInfo};
 use crate::protocol::{Failed, Failure, RecordHead};
-use crate::run::current::JobClock;
-use crate::run::reporter::Reporter;
-use crate::run::{Fault, Run};
+use crate::run::{Fault, Reporter, Run, current::JobClock};
 use std::any::Any;
 use std::io::Write as _;
 use std::time::{Duration, Instant};
@@ -66,13 +63,8 @@ impl Series<'_> {
             }
             self.result.clear();
             let hold = Hold::default();
-            let mut run = Run {
-                arguments: Reader::of_arguments(arguments, &hold),
-                result: self.result,
-                state: self.state.as_deref_mut(),
-                short: None,
-                page: Some(self.page),
-            };
+            let mut run = Run::new(Reader::of_arguments(arguments, &hold), self.result);
+            (run.state, run.page) = (self.state.as_deref_mut(), Some(self.page));
             let returned = body(&mut run);
             // By reference: it was written as two words, and one load of both would stall on store forwarding.
             let short = &run.short;

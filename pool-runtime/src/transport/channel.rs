@@ -62,7 +62,6 @@ impl Fragment {
     }
 }
 
-#[derive(Debug)]
 pub(crate) struct Pair {
     pub(crate) sender: ChannelSender,
     pub(crate) receiver: ChannelReceiver,
@@ -107,7 +106,6 @@ fn above_standard_channel() -> io::Result<(Link<IpcBytesSender>, Link<IpcBytesRe
 }
 
 /// Locked while a frame is sent, so that the fragments of two frames do not mix.
-#[derive(Debug)]
 pub(crate) struct ChannelSender(Mutex<Link<IpcBytesSender>>);
 
 impl Outlet for ChannelSender {
@@ -141,7 +139,6 @@ impl Outlet for ChannelSender {
     }
 }
 
-#[derive(Debug)]
 pub(crate) struct ChannelReceiver {
     channel: Link<IpcBytesReceiver>,
     /// The other process, whose death is noticed too: if a child of it has inherited the other end, the channel stays open.
@@ -157,16 +154,12 @@ impl ChannelReceiver {
         Self { channel, alarm: None, unfinished: Vec::new(), total: 0, most: u64::MAX }
     }
 
-    /// Is [`Gone`](Received::Gone) also when `process` dies.
-    pub(crate) fn watch(&mut self, process: Arc<Child>) {
-        self.alarm = Some(process);
-        self.most = MOST_OF_AN_ANSWER;
-    }
-
-    /// Shares it, and its socket with threads that only wait for what comes there.
-    pub(crate) fn share(self) -> (Arc<Mutex<Box<dyn Inlet>>>, SharedInlet) {
-        let number = self.channel.number();
-        let owner: Arc<Mutex<Box<dyn Inlet>>> = Arc::new(Mutex::new(Box::new(self)));
+    /// Shares it, and its socket with threads that only wait for what comes there. It is [`Gone`](Received::Gone) also
+    /// when `process`, which is at the other end, dies.
+    pub(crate) fn share(self, process: Arc<Child>) -> (Arc<Mutex<Box<dyn Inlet>>>, SharedInlet) {
+        let watching = Self { alarm: Some(process), most: MOST_OF_AN_ANSWER, ..self };
+        let number = watching.channel.number();
+        let owner: Arc<Mutex<Box<dyn Inlet>>> = Arc::new(Mutex::new(Box::new(watching)));
         (owner.clone(), SharedSocket::new(owner, number))
     }
 

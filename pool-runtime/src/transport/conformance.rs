@@ -43,18 +43,16 @@ fn transports() -> [Tried; 4] {
 }
 
 /// The ring of calls, which has no frames of its own on the way back.
-#[derive(Debug)]
 struct RingOutlet {
     calls: Mutex<CallSender>,
     bells: Arc<BellPage>,
 }
 
-#[derive(Debug)]
 struct RingInlet(CallReceiver);
 
 fn ring_ends() -> (RingOutlet, RingInlet) {
     let (memory, bells) = (RingMemory::new().unwrap(), BellPage::new().unwrap());
-    let handles = [memory.handle(), bells.handle()].map(|handle| handle.unwrap().try_clone().unwrap());
+    let handles = [&memory.handle, &bells.handle].map(|handle| handle.as_ref().unwrap().try_clone().unwrap());
     let (calls, _) = worker_ends(handles.into()).unwrap();
     let sender = CallSender::new(Arc::new(memory));
     (RingOutlet { calls: Mutex::new(sender), bells: Arc::new(bells) }, RingInlet(calls))

@@ -7,9 +7,9 @@ use crate::memory::region::Region;
 use crate::sync::{lock, sleep_on};
 use crate::transport::{Frame, Inlet, Outlet, Received};
 use std::collections::VecDeque;
+use std::io;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Instant;
-use std::{fmt, io};
 
 #[derive(Default)]
 struct FrameQueue {
@@ -29,32 +29,18 @@ struct QueueState {
     idle: bool,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct LocalSender(Arc<FrameQueue>);
 
-#[derive(Debug)]
 pub(crate) struct LocalReceiver {
-    queue: Arc<FrameQueue>,
+    queue: LocalSender,
     /// The regions that came with the latest frame.
     held: Vec<Arc<Region>>,
 }
 
 pub(crate) fn queue() -> (LocalSender, LocalReceiver) {
-    let queue = Arc::new(FrameQueue::default());
-    (LocalSender(queue.clone()), LocalReceiver { queue, held: Vec::new() })
-}
-
-impl FrameQueue {
-    fn close(&self) -> bool {
-        let mut state = lock(&self.state);
-        state.closed = true;
-        let idle = state.idle;
-        state.ring();
-        drop(state);
-        self.changed.notify_all();
-        self.closed.notify_all();
-        idle
-    }
+    let queue = LocalSender(Arc::default());
+    (queue.clone(), LocalReceiver { queue, held: Vec::new() })
 }
 
 impl QueueState {
@@ -69,7 +55,14 @@ impl QueueState {
 impl LocalSender {
     /// Closes the queue. Returns whether the receiver was idle.
     pub(crate) fn close(&self) -> bool {
-        self.0.close()
+        let mut state = lock(&self.0.state);
+        state.closed = true;
+        let idle = state.idle;
+        state.ring();
+        drop(state);
+        self.0.changed.notify_all();
+        self.0.closed.notify_all();
+        idle
     }
 
     pub(crate) fn await_close(&self) {
@@ -113,17 +106,13 @@ impl Outlet for LocalSender {
         self.0.changed.notify_one();
         Ok(())
     }
-
-    fn unhindered(&self) -> usize {
-        usize::MAX
-    }
 }
 
 impl Inlet for LocalReceiver {
     fn receive(&mut self, deadline: Option<Instant>) -> Received {
         // The receiver has finished with the previous frame.
         self.held.clear();
-        let mut state = lock(&self.queue.state);
+        let mut state = lock(&self.queue.0.state);
         loop {
             if let Some((frame, held)) = state.frames.pop_front() {
                 state.idle = false;
@@ -136,7 +125,7 @@ impl Inlet for LocalReceiver {
             if state.closed {
                 return Received::Gone;
             }
-            state = match sleep_on(&self.queue.changed, state, deadline) {
+            state = match sleep_on(&self.queue.0.changed, state, deadline) {
                 Some(awake) => awake,
                 None => return Received::Nothing,
             };
@@ -147,14 +136,8 @@ impl Inlet for LocalReceiver {
 impl Drop for LocalReceiver {
     fn drop(&mut self) {
         self.queue.close();
-        let unread = std::mem::take(&mut lock(&self.queue.state).frames);
+        let unread = std::mem::take(&mut lock(&self.queue.0.state).frames);
         drop(unread);
-    }
-}
-
-impl fmt::Debug for FrameQueue {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("FrameQueue")
     }
 }
 

@@ -16,9 +16,9 @@ pub(crate) mod local;
 pub(crate) mod ring;
 
 use crate::memory::region::Region;
+use std::io;
 use std::sync::Arc;
 use std::time::Instant;
-use std::{fmt, io};
 
 /// The sending end of a transport.
 ///
@@ -28,7 +28,7 @@ use std::{fmt, io};
 ///   [`unhindered`](Self::unhindered) bytes never fill it.
 /// - Once the other side is gone, sending is an error: never a signal, a panic, or a wait without an end.
 /// - What was sent before this end is closed arrives.
-pub(crate) trait Outlet: Send + Sync + fmt::Debug {
+pub(crate) trait Outlet: Send + Sync {
     /// Sends a frame.
     ///
     /// # Errors
@@ -44,7 +44,9 @@ pub(crate) trait Outlet: Send + Sync + fmt::Debug {
 
     /// The largest frame, in bytes, that is sent without waiting for the other side to read, as long as only a few are
     /// in flight.
-    fn unhindered(&self) -> usize;
+    fn unhindered(&self) -> usize {
+        usize::MAX
+    }
 }
 
 /// The receiving end of a transport, for one thread.
@@ -54,7 +56,7 @@ pub(crate) trait Outlet: Send + Sync + fmt::Debug {
 ///   which does not miss a frame that has arrived.
 /// - [`Gone`](Received::Gone) comes only after all frames that were sent, and then every time.
 /// - No input makes it panic, hang, or allocate much more memory than has arrived.
-pub(crate) trait Inlet: Send + fmt::Debug {
+pub(crate) trait Inlet: Send {
     /// The next frame; waits for it at most until `deadline`.
     fn receive(&mut self, deadline: Option<Instant>) -> Received;
 

@@ -1,7 +1,6 @@
 //! How a started process becomes a worker: it takes over its handles, is greeted, and confines itself.
 
-use crate::memory::StatusPage;
-use crate::memory::region::Inbox;
+use crate::memory::{StatusPage, region::Inbox};
 use crate::os::{self, Abilities, Given, Handle, Strays};
 use crate::program::Mark;
 use crate::protocol::{FromWorker, Hello};
@@ -71,11 +70,7 @@ fn greeting(inlet: &mut channel::ChannelReceiver) -> Result<Result<Hello, String
         Received::Gone | Received::Nothing => return Err("its parent is already gone".into()),
         Received::Garbled(fault) => return Err(format!("its parent {fault}")),
     };
-    Ok(hello.and_then(|hello| {
-        acceptable(&hello)?;
-        hello.place.take()?;
-        Ok(hello)
-    }))
+    Ok(hello.and_then(accepted))
 }
 
 /// Confines this process, before any code of the user's runs, and closes `strays`, which it inherited by chance.
@@ -89,7 +84,7 @@ fn confined(hello: &Hello, waiting_threads: usize, strays: io::Result<Strays>) -
     confinement.apply(Abilities::here(), waiting_threads)
 }
 
-fn acceptable(hello: &Hello) -> Result<(), String> {
+fn accepted(hello: Hello) -> Result<Hello, String> {
     if hello.table != registry::digest() {
         let why =
             "it has other tasks, or other signatures, than its parent: both must be the same build of one program";
@@ -100,5 +95,7 @@ fn acceptable(hello: &Hello) -> Result<(), String> {
     if !same && (hello.build.is_none() || hello.build != identity::build()) {
         return Err("it is another build of the program than its parent: was the program rebuilt while it ran?".into());
     }
-    registry::check()
+    registry::check()?;
+    hello.place.take()?;
+    Ok(hello)
 }

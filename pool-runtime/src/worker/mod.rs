@@ -23,9 +23,7 @@ use crate::protocol::{Chunk, FromWorker, NamedCall, NotReady, ToWorker};
 use crate::run::current::{self, JobClock};
 use crate::run::{Fault, Pace, Reporter, Run, Series, SeriesEnd};
 use crate::task::{Body, TaskInfo};
-use crate::transport::channel::ChannelReceiver;
-use crate::transport::ring::CallReceiver;
-use crate::transport::{Inlet, Outlet, Received};
+use crate::transport::{Inlet, Outlet, Received, channel::ChannelReceiver, ring::CallReceiver};
 use crate::worker::connect::{CANNOT_WORK, ParentLink, connect};
 use crate::{identity, os, registry};
 use std::any::Any;
@@ -53,8 +51,6 @@ fn serve(link: ParentLink) -> i32 {
     identity::become_worker(&hello);
     os::name_thread(&hello.name);
     install_hook(&page, hello.single);
-    let clock = Arc::new(JobClock::new(page.clone()));
-    current::process_runs(clock.clone());
     if !hello.single {
         // Ctrl-C reaches every process of the program. The parent decides whether it ends this one.
         os::outlive_interrupts();
@@ -73,7 +69,11 @@ fn serve(link: ParentLink) -> i32 {
         return CANNOT_WORK;
     }
     memory::set_in_worker(true);
-    let duty = |reporter| Duty::new(page, clock, reporter, hello.single, state);
+    let duty = |reporter| {
+        let duty = Duty::new(page, reporter, hello.single, state);
+        current::process_runs(duty.clock.clone());
+        duty
+    };
     match rings {
         Some((mut calls, reports)) => duty(Reporter::Ring(reports)).work(|duty| duty.next_in_ring(&mut calls)),
         None => duty(Reporter::frames(Box::new(outlet))).work(|duty| duty.next_frame(&mut inlet)),
@@ -87,13 +87,8 @@ pub(crate) fn initialize(call: &NamedCall, page: &StatusPage) -> Result<Box<dyn 
         None => return Err(NotReady::Failed(format!("this worker knows no initializer `{}`", call.task))),
     };
     let hold = Hold::default();
-    let mut run = Run {
-        arguments: Reader::of_arguments(&call.arguments, &hold),
-        result: &mut Writer::new(),
-        state: None,
-        short: None,
-        page: None,
-    };
+    let mut result = Writer::new();
+    let mut run = Run::new(Reader::of_arguments(&call.arguments, &hold), &mut result);
     match panic::catch(|| body(&mut run)) {
         Ok(Ok(state)) => Ok(state),
         Ok(Err(Fault::Decode(why) | Fault::State(why) | Fault::Encode(why) | Fault::Initializer(why))) => {
@@ -113,8 +108,8 @@ pub(crate) enum Next {
 
 /// Runs calls and reports them: what a worker does once it is ready.
 pub(crate) struct Duty {
-    page: Arc<StatusPage>,
-    clock: Arc<JobClock>,
+    pub(crate) page: Arc<StatusPage>,
+    pub(crate) clock: Arc<JobClock>,
     /// The number of the latest call that was claimed.
     claimed: u32,
     reporter: Reporter,
@@ -138,14 +133,8 @@ const MOST_KEPT: usize = 1 << 27;
 const IDLE: Duration = Duration::from_secs(5);
 
 impl Duty {
-    pub(crate) fn new(
-        page: Arc<StatusPage>,
-        clock: Arc<JobClock>,
-        reporter: Reporter,
-        single: bool,
-        state: Option<Box<dyn Any>>,
-    ) -> Self {
-        let (result, pace) = (Writer::new(), Pace::new());
+    pub(crate) fn new(page: Arc<StatusPage>, reporter: Reporter, single: bool, state: Option<Box<dyn Any>>) -> Self {
+        let (result, pace, clock) = (Writer::new(), Pace::new(), Arc::new(JobClock::new(page.clone())));
         Self { page, clock, claimed: 0, reporter, single, state, result, latest: None, pace }
     }
 
@@ -196,14 +185,6 @@ impl Duty {
 
     pub(crate) fn drop_state(&mut self) {
         panic::drop_quietly(self.state.take());
-    }
-
-    pub(crate) fn page(&self) -> &StatusPage {
-        &self.page
-    }
-
-    pub(crate) fn stage(&self) -> Stage {
-        Stage::from_u32(self.page.stage())
     }
 
     pub(crate) fn obey(&mut self, frame: &[u8]) -> Result<Next, String> {

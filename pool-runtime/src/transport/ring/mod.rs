@@ -23,15 +23,15 @@ mod processor;
 mod spin;
 mod worker;
 
-pub(crate) use positions::LAZY;
+pub(crate) use positions::{Corrupt, LAZY};
 pub(crate) use spin::Spin;
 pub(crate) use worker::{CallReceiver, ReportSender, worker_ends};
 
 use crate::memory::{ALIGN, Block};
 use crate::os::{Bell, GRANULE, Handle, Mapping, check_size, sealed_memory};
 use crate::transport::Append;
-use positions::{Apart, Corrupt, Positions, Reading, Writing};
-use processor::Processor;
+use positions::{Apart, Positions, Reading, Writing};
+use processor::{Processor, Talk};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -72,43 +72,30 @@ const SIZE: usize = GRANULE + 2 * CAPACITY;
 const _: () = assert!(size_of::<Control>() <= CONTROL && CONTROL <= GRANULE);
 
 /// The memory of both rings of a worker, mapped into this process.
-#[derive(Debug)]
 pub(crate) struct RingMemory {
     control: Mapping,
     calls: Mapping,
     reports: Mapping,
-    handle: Option<Handle>,
+    /// To be passed on; None once that is done, and in a worker.
+    pub(crate) handle: Option<Handle>,
 }
 
 impl RingMemory {
     /// New memory, for the parent.
     pub(crate) fn new() -> io::Result<Self> {
         let handle = sealed_memory(c"pool-rings", SIZE)?;
-        let memory = Self::mapped(&handle)?;
+        let memory = Self::map(&handle)?;
         Ok(Self { handle: Some(handle), ..memory })
     }
 
     pub(crate) fn map(handle: &Handle) -> io::Result<Self> {
         check_size(handle, SIZE)?;
-        Self::mapped(handle)
-    }
-
-    fn mapped(handle: &Handle) -> io::Result<Self> {
         Ok(Self {
             control: Mapping::new(handle, CONTROL)?,
             calls: Mapping::twice(handle, GRANULE, CAPACITY)?,
             reports: Mapping::twice(handle, GRANULE + CAPACITY, CAPACITY)?,
             handle: None,
         })
-    }
-
-    /// The handle to pass on; None once that is done.
-    pub(crate) fn handle(&self) -> Option<&Handle> {
-        self.handle.as_ref()
-    }
-
-    pub(crate) fn close_handle(&mut self) {
-        self.handle = None;
     }
 
     #[inline]
@@ -118,13 +105,9 @@ impl RingMemory {
         unsafe { self.control.start().cast().as_ref() }
     }
 
-    /// Has the bell of this mark rung when the worker reports something. Look once more after this.
+    /// Has the bell of this mark rung, or none at 0, when the worker reports something. Look once more after this.
     pub(crate) fn arm(&self, mark: u32) {
         self.control().reports.sleep(mark);
-    }
-
-    pub(crate) fn disarm(&self) {
-        self.control().reports.wake();
     }
 
     pub(crate) fn has_reports(&self) -> bool {
@@ -180,7 +163,6 @@ fn copy_out(ring: &Mapping, position: u64, length: usize, to: &mut Vec<u8>) {
     }
 }
 
-#[derive(Debug)]
 pub(crate) struct Space<'r> {
     memory: &'r RingMemory,
     start: u64,
@@ -203,7 +185,6 @@ impl Append for Space<'_> {
     }
 }
 
-#[derive(Debug)]
 pub(crate) struct CallSender {
     memory: Arc<RingMemory>,
     writing: Writing<CAPACITY>,
@@ -280,7 +261,6 @@ impl CallSender {
     }
 }
 
-#[derive(Debug)]
 pub(crate) struct ReportReceiver {
     memory: Arc<RingMemory>,
     reading: Reading<CAPACITY>,
@@ -320,8 +300,7 @@ impl ReportReceiver {
 
     fn release(&mut self, length: usize) {
         let control = self.memory.control();
-        self.reading.release(&control.reports, length);
-        if self.reading.is_starved(&control.reports) {
+        if self.reading.release(&control.reports, length) {
             control.bell.ring();
         }
     }
@@ -331,10 +310,10 @@ impl ReportReceiver {
 ///
 /// A worker that writes them at random can wake a thread for nothing, or at worst hide another worker's wake-up: so
 /// nothing sleeps on them for long while calls are in flight.
-#[derive(Debug)]
 pub(crate) struct BellPage {
     mapping: Mapping,
-    handle: Option<Handle>,
+    /// To be passed on; None in a worker.
+    pub(crate) handle: Option<Handle>,
 }
 
 /// The marks of threads that sleep; see also [`LAZY`].
@@ -358,11 +337,6 @@ impl BellPage {
     fn map(handle: &Handle) -> io::Result<Self> {
         check_size(handle, CONTROL)?;
         Ok(Self { mapping: Mapping::new(handle, CONTROL)?, handle: None })
-    }
-
-    /// The handle to pass on; None in a worker.
-    pub(crate) fn handle(&self) -> Option<&Handle> {
-        self.handle.as_ref()
     }
 
     fn words(&self) -> &Words {

@@ -63,8 +63,9 @@ impl<const CAPACITY: usize> Writing<CAPACITY> {
         self.written
     }
 
+    /// How much room there was when the writer last looked at the reader.
     #[inline(always)]
-    fn known_room(&self) -> usize {
+    pub(crate) fn known_room(&self) -> usize {
         CAPACITY - (self.written - self.read) as usize
     }
 
@@ -79,12 +80,6 @@ impl<const CAPACITY: usize> Writing<CAPACITY> {
             self.read = read;
         }
         Ok(self.known_room())
-    }
-
-    /// Whether there was so much room when the writer last looked at the reader.
-    #[inline(always)]
-    pub(crate) fn has_room(&self, wanted: usize) -> bool {
-        self.known_room() >= wanted
     }
 
     /// Shows `length` more bytes to the reader, which have been written where there was room.
@@ -147,14 +142,11 @@ impl<const CAPACITY: usize> Reading<CAPACITY> {
         Ok((written - self.read) as usize)
     }
 
-    /// Makes the room of `length` bytes free again, which nothing reads any more.
-    pub(crate) fn release(&mut self, ring: &Positions, length: usize) {
+    /// Makes the room of `length` bytes free again, which nothing reads any more. Returns whether a writer has to be
+    /// woken.
+    pub(crate) fn release(&mut self, ring: &Positions, length: usize) -> bool {
         self.read += length as u64;
         ring.read.0.store(self.read, Ordering::Release);
-    }
-
-    /// Whether a writer has to be woken after something was released.
-    pub(crate) fn is_starved(&self, ring: &Positions) -> bool {
         ring.starved.0.fetch_or(0, Ordering::AcqRel) != 0 && ring.starved.0.swap(0, Ordering::AcqRel) != 0
     }
 }
@@ -332,8 +324,7 @@ mod loom_tests {
                 }
                 let found = ring.cells[reading.position() as usize % CAPACITY].with(|cell| unsafe { *cell });
                 assert_eq!(found, message);
-                reading.release(&ring.positions, 1);
-                if reading.is_starved(&ring.positions) {
+                if reading.release(&ring.positions, 1) {
                     ring.writer.ring();
                 }
             }

@@ -20,7 +20,6 @@ const CROWDED: Duration = Duration::from_millis(2);
 /// How many looks at the memory come between two reads of the clock.
 const LOOKS: u32 = 40;
 
-#[derive(Debug)]
 pub(crate) struct Spin {
     limit: Duration,
     crowded_until: Option<Instant>,

@@ -60,7 +60,7 @@ fn reports_arrive_in_order_however_large() {
             if !reports.memory.has_reports() {
                 bells.wait(COLLECTOR, seen, None);
             }
-            reports.memory.disarm();
+            reports.memory.arm(0);
         }
         let mut at = 0;
         for record in &records {

@@ -4,11 +4,9 @@
 
 use crate::memory::ALIGN;
 use crate::os::{self, Handle};
-use crate::transport::ring::positions::{Reading, Writing};
-use crate::transport::ring::processor::Talk;
-use crate::transport::ring::spin::Spin;
 use crate::transport::ring::{
-    BellPage, CAPACITY, COLLECTOR, CORRUPT, Control, HEAD, LEADER, RingMemory, WHOLE, copy_in, copy_out, place,
+    BellPage, CAPACITY, COLLECTOR, CORRUPT, Control, HEAD, LEADER, Reading, RingMemory, Spin, Talk, WHOLE, Writing,
+    copy_in, copy_out, place,
 };
 use std::io;
 use std::sync::Arc;
@@ -26,7 +24,6 @@ pub(crate) fn worker_ends((memory, bells): (Handle, Handle)) -> io::Result<(Call
 }
 
 /// What each end has: the shared memory, and how it waits for its parent.
-#[derive(Debug)]
 struct WorkerSide {
     memory: Arc<RingMemory>,
     bells: Arc<BellPage>,
@@ -48,6 +45,7 @@ impl WorkerSide {
     fn is_beside(&self, cpu: u32) -> bool {
         self.bells.words().leader.is(cpu)
     }
+
     /// Spins until `ready`; returns false when it is better to sleep.
     fn spin(&mut self, mut ready: impl FnMut(&Control) -> bool) -> bool {
         let cpu = os::current_cpu();
@@ -68,7 +66,6 @@ impl WorkerSide {
     }
 }
 
-#[derive(Debug)]
 pub(crate) struct CallReceiver {
     side: WorkerSide,
     reading: Reading<CAPACITY>,
@@ -130,9 +127,7 @@ impl CallReceiver {
     }
 
     fn release(&mut self, length: usize) {
-        let ring = &self.side.memory.control().calls;
-        self.reading.release(ring, length);
-        if self.reading.is_starved(ring) {
+        if self.reading.release(&self.side.memory.control().calls, length) {
             [COLLECTOR, LEADER].into_iter().for_each(|mark| self.side.bells.ring(mark));
         }
     }
@@ -164,7 +159,6 @@ impl CallReceiver {
     }
 }
 
-#[derive(Debug)]
 pub(crate) struct ReportSender {
     side: WorkerSide,
     writing: Writing<CAPACITY>,
@@ -187,7 +181,7 @@ impl ReportSender {
     /// As [`push`](Self::push), of a word each, as for most small calls; false if there is not known to be room.
     #[inline(always)]
     pub(crate) fn push_words(&mut self, head: [u8; 8], payload: [u8; 8]) -> bool {
-        if !self.writing.has_room(16) {
+        if self.writing.known_room() < 16 {
             return false;
         }
         self.put(&head, &payload, 16);

@@ -5,12 +5,11 @@ use super::poll::wait_readable;
 use crate::os::{End, HandleRef, Usage};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid};
-use std::io;
-use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+use std::{io, mem};
 
 #[derive(Debug)]
 pub(crate) struct Child {
@@ -36,12 +35,10 @@ impl Usage {
     }
 
     pub(crate) fn of_this_process() -> Self {
-        let mut raw = MaybeUninit::<libc::rusage>::zeroed();
-        // SAFETY: the pointer is that of a usage, for which all zeroes is a value.
-        let raw = unsafe {
-            libc::getrusage(libc::RUSAGE_SELF, raw.as_mut_ptr());
-            raw.assume_init()
-        };
+        // SAFETY: all zeroes is a value of a usage.
+        let mut raw = unsafe { mem::zeroed() };
+        // SAFETY: the pointer is that of a usage.
+        unsafe { libc::getrusage(libc::RUSAGE_SELF, &raw mut raw) };
         Self::new(&raw)
     }
 }
@@ -131,9 +128,9 @@ impl Child {
 
     /// Reaps it, as it has ended. None: `SIGCHLD` is ignored, or somebody waited for any child.
     fn reap(&self) -> Option<(End, Usage)> {
-        let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
-        let mut usage = MaybeUninit::<libc::rusage>::zeroed();
-        let (info_at, usage_at) = (info.as_mut_ptr(), usage.as_mut_ptr());
+        // SAFETY: all zeroes is a value of both.
+        let (mut info, mut usage): (libc::siginfo_t, libc::rusage) = unsafe { mem::zeroed() };
+        let (info_at, usage_at) = (&raw mut info, &raw mut usage);
         let pidfd = self.pidfd.as_raw_fd();
         // rustix's `waitid` returns no usage.
         // SAFETY: the descriptor is open; both pointers lead to memory of the right size.
@@ -142,12 +139,9 @@ impl Child {
                 return None;
             }
         }
-        // SAFETY: all zeroes is a value of both, and the kernel has written more than that. A child has a status.
-        let (code, status, usage) = unsafe {
-            let info = info.assume_init();
-            (info.si_code, info.si_status(), usage.assume_init())
-        };
-        let end = match code {
+        // SAFETY: a child has a status.
+        let status = unsafe { info.si_status() };
+        let end = match info.si_code {
             libc::CLD_EXITED => End::Exited(status & 0xff),
             libc::CLD_DUMPED | libc::CLD_KILLED => End::Signal(status),
             _ => return None,

@@ -29,22 +29,27 @@ pub(super) fn adopt(number: RawFd) -> io::Result<OwnedFd> {
 }
 
 /// The open descriptors of this process from `least` on.
-pub(super) fn open_from(least: RawFd) -> io::Result<Vec<RawFd>> {
+pub(super) fn open_from(least: RawFd) -> io::Result<Strays> {
     let names = std::fs::read_dir("/proc/self/fd")?.map(|entry| Ok(entry?.file_name()));
     let names = names.collect::<io::Result<Vec<_>>>()?;
     let numbers = names.iter().filter_map(|name| name.to_str()?.parse().ok());
     // The one through which the list was read is closed again.
     // SAFETY: only asked whether it is open.
     let is_open = |number: &RawFd| fcntl_getfd(unsafe { BorrowedFd::borrow_raw(*number) }).is_ok();
-    Ok(numbers.filter(|number| *number >= least).filter(is_open).collect())
+    Ok(Strays(numbers.filter(|number| *number >= least).filter(is_open).collect()))
 }
 
-/// Closes descriptors that nobody in this process is to use.
-pub(super) fn close_all(numbers: &[RawFd]) {
-    for number in numbers {
-        // SAFETY: they were open when the process began, before this library opened any of its own, so nothing of
-        // Rust's owns them. Code that has noted such a number finds it closed.
-        unsafe { libc::close(*number) };
+/// Open descriptors that the parent did not mean for this process.
+#[derive(Debug, Default)]
+pub(crate) struct Strays(Vec<RawFd>);
+
+impl Strays {
+    pub(crate) fn close(self) {
+        for number in self.0 {
+            // SAFETY: they were open when the process began, before this library opened any of its own, so nothing of
+            // Rust's owns them. Code that has noted such a number finds it closed.
+            unsafe { libc::close(number) };
+        }
     }
 }
 
@@ -58,8 +63,9 @@ mod tests {
         const LEAST: RawFd = 700;
         let (one, other) = (above_standard(io::stderr(), LEAST).unwrap(), above_standard(io::stderr(), LEAST).unwrap());
         let numbers = [one.into_raw_fd(), other.into_raw_fd()];
-        assert_eq!(open_from(LEAST).unwrap(), numbers);
-        close_all(&numbers);
-        assert!(open_from(LEAST).unwrap().is_empty());
+        let strays = open_from(LEAST).unwrap();
+        assert_eq!(strays.0, numbers);
+        strays.close();
+        assert!(open_from(LEAST).unwrap().0.is_empty());
     }
 }

@@ -1,7 +1,7 @@
 //! Starts a process with `posix_spawn`: the child shares the parent's memory until it executes the program. So a large
 //! parent starts it as fast as a small one, and no user code runs in a copy of a program with threads.
 
-use super::{Child, handle};
+use super::{child::Child, handle};
 use crate::os::{Io, Spawn};
 use rustix::process::Pid;
 use std::ffi::{CString, OsString, c_char, c_int};
@@ -134,19 +134,12 @@ impl Spawn<'_> {
             check(unsafe { libc::posix_spawn_file_actions_addchdir_np(raw, dir.as_ptr()) })?;
         }
 
-        let mut attributes = attributes()?;
+        let mut attr = attributes()?;
         let (argv, envp) = (pointers(&args), pointers(&env));
         let mut pid = 0;
         // SAFETY: all pointers lead to initialised values that outlive the call; both arrays end in a null pointer.
         check(unsafe {
-            libc::posix_spawn(
-                &raw mut pid,
-                program.as_ptr(),
-                raw,
-                attributes.as_mut_ptr(),
-                argv.as_ptr(),
-                envp.as_ptr(),
-            )
+            libc::posix_spawn(&raw mut pid, program.as_ptr(), raw, attr.as_mut_ptr(), argv.as_ptr(), envp.as_ptr())
         })?;
         Child::new(Pid::from_raw(pid).ok_or_else(|| io::Error::other("the new process has no pid"))?)
     }

@@ -1,15 +1,17 @@
-//! A child process, held by a pidfd: signals never reach another process that got the same pid.
+//! A child process, held by a pidfd: signals never reach another process that got the same pid. And how its end is
+//! printed.
 
-use super::handle::beyond_standard;
-use super::poll::wait_readable;
+use super::{beyond_standard, wait_readable};
 use crate::os::{End, HandleRef, Usage};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use std::{io, mem};
+use std::{fmt, io, mem};
 
 #[derive(Debug)]
 pub(crate) struct Child {
@@ -155,4 +157,23 @@ impl Drop for Child {
         // A child that has ended leaves no zombie; one that has not is its owner's concern.
         let _ = self.has_ended();
     }
+}
+
+/// As the standard library prints an `ExitStatus`.
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let raw = match self {
+            Self::Exited(code) => (code & 0xff) << 8,
+            Self::Signal(signal) => *signal,
+        };
+        ExitStatus::from_raw(raw).fmt(f)
+    }
+}
+
+/// ` (SIGSEGV)`, or nothing for a number without a name.
+pub(crate) fn signal_name(signal: i32) -> String {
+    // The standard library only prints a name as a part of a status: "signal: 11 (SIGSEGV)".
+    let status = End::Signal(signal).to_string();
+    let name = status.split_once('(').and_then(|(_, rest)| rest.split_once(')'));
+    name.map(|(name, _)| format!(" ({name})")).unwrap_or_default()
 }

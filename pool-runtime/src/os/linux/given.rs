@@ -27,7 +27,7 @@ impl<H> Given<H> {
 
     /// Finds what else this process was started with, before it opens anything.
     pub(crate) fn strays(&self) -> io::Result<Strays> {
-        if spawn::closes_the_rest() {
+        if spawn::close_from().is_some() {
             return Ok(Strays::default());
         }
         handle::open_from(FIRST + self.numbered().count() as RawFd)

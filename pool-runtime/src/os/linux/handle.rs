@@ -2,16 +2,11 @@
 
 use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_getfd, fcntl_setfd};
 use std::io::{self, PipeReader, PipeWriter};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-
-/// A close-on-exec duplicate with a number of at least `least`.
-pub(super) fn above_standard(fd: impl AsFd, least: RawFd) -> io::Result<OwnedFd> {
-    Ok(fcntl_dupfd_cloexec(fd, least)?)
-}
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 /// The same descriptor, under a number that is no standard stream's, so that nothing that is printed goes into it.
 pub(super) fn beyond_standard(fd: OwnedFd) -> io::Result<OwnedFd> {
-    if fd.as_raw_fd() > 2 { Ok(fd) } else { above_standard(fd, 3) }
+    Ok(if fd.as_raw_fd() > 2 { fd } else { fcntl_dupfd_cloexec(fd, 3)? })
 }
 
 /// A pipe, neither of whose ends is one of the standard streams.
@@ -61,7 +56,7 @@ mod tests {
     #[test]
     fn what_is_open_is_found_and_closed() {
         const LEAST: RawFd = 700;
-        let (one, other) = (above_standard(io::stderr(), LEAST).unwrap(), above_standard(io::stderr(), LEAST).unwrap());
+        let [one, other] = [(); 2].map(|()| fcntl_dupfd_cloexec(io::stderr(), LEAST).unwrap());
         let numbers = [one.into_raw_fd(), other.into_raw_fd()];
         let strays = open_from(LEAST).unwrap();
         assert_eq!(strays.0, numbers);

@@ -4,10 +4,8 @@ mod barrier;
 mod bell;
 mod child;
 mod confine;
-mod end;
 pub(crate) mod fault;
 mod file;
-mod footprint;
 mod given;
 mod handle;
 mod link;
@@ -24,6 +22,6 @@ mod stderr;
 
 // What is `pub(crate)` in these is the interface: `os` lists it.
 pub(crate) use {
-    barrier::*, bell::*, child::*, end::*, file::*, footprint::*, given::*, handle::*, link::*, mapping::*, memory::*,
-    oom::*, poll::*, process::*, processor::*, signal::*, spawn::*, stderr::*,
+    barrier::*, bell::*, child::*, file::*, given::*, handle::*, link::*, mapping::*, memory::*, oom::*, poll::*,
+    process::*, processor::*, signal::*, spawn::*, stderr::*,
 };

@@ -1,8 +1,9 @@
 //! Starts a process with `posix_spawn`: the child shares the parent's memory until it executes the program. So a large
 //! parent starts it as fast as a small one, and no user code runs in a copy of a program with threads.
 
-use super::{child::Child, handle};
+use super::child::Child;
 use crate::os::{Io, Spawn};
+use rustix::io::fcntl_dupfd_cloexec;
 use rustix::process::Pid;
 use std::ffi::{CString, OsString, c_char, c_int};
 use std::mem::MaybeUninit;
@@ -19,18 +20,14 @@ pub(crate) fn program_path() -> io::Result<PathBuf> {
 
 type CloseFrom = unsafe extern "C" fn(*mut libc::posix_spawn_file_actions_t, c_int) -> c_int;
 
-/// glibc has it since 2.34; the crate links with older ones too.
-fn close_from() -> Option<CloseFrom> {
+/// Closes descriptors that are neither close-on-exec nor meant for a new process when it starts. glibc has it since
+/// 2.34; the crate links with older ones too.
+pub(super) fn close_from() -> Option<CloseFrom> {
     // SAFETY: the name is a C string; the symbol, if there is one, is documented to have this signature.
     unsafe {
         let symbol = libc::dlsym(libc::RTLD_DEFAULT, c"posix_spawn_file_actions_addclosefrom_np".as_ptr());
         std::mem::transmute::<*mut libc::c_void, Option<CloseFrom>>(symbol)
     }
-}
-
-/// Are descriptors that are neither close-on-exec nor meant for a new process closed when it starts?
-pub(super) fn closes_the_rest() -> bool {
-    close_from().is_some()
 }
 
 fn check(code: c_int) -> io::Result<()> {
@@ -114,7 +111,7 @@ impl Spawn<'_> {
         for (target, io) in stdio.chain(given) {
             match io {
                 Io::Handle(fd) => {
-                    let source = handle::above_standard(fd, end)?;
+                    let source = fcntl_dupfd_cloexec(fd, end)?;
                     // SAFETY: the actions are initialised; bad descriptors are an error when the process starts.
                     check(unsafe { libc::posix_spawn_file_actions_adddup2(raw, source.as_raw_fd(), target) })?;
                     moved.push(source);

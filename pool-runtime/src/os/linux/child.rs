@@ -48,15 +48,13 @@ impl Usage {
 impl Child {
     /// Takes charge of a child that nobody has reaped yet.
     pub(super) fn new(pid: Pid) -> io::Result<Self> {
-        match pidfd_open(pid, PidfdFlags::empty()).map_err(io::Error::from).and_then(beyond_standard) {
-            Ok(pidfd) => Ok(Self { pid, pidfd, status: OnceLock::new(), killed: false.into() }),
-            Err(error) => {
-                // Without a handle it could neither be watched nor ended later.
-                let _ = rustix::process::kill_process(pid, Signal::KILL);
-                let _ = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED);
-                Err(error)
-            }
-        }
+        let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(io::Error::from).and_then(beyond_standard);
+        let pidfd = pidfd.inspect_err(|_| {
+            // Without a handle it could neither be watched nor ended later.
+            let _ = rustix::process::kill_process(pid, Signal::KILL);
+            let _ = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED);
+        })?;
+        Ok(Self { pid, pidfd, status: OnceLock::new(), killed: false.into() })
     }
 
     pub(crate) fn pid(&self) -> u32 {

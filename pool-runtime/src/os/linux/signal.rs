@@ -3,18 +3,17 @@
 use std::cell::Cell;
 use std::ffi::c_int;
 use std::marker::PhantomData;
-use std::mem::MaybeUninit;
-use std::ptr;
+use std::{mem, ptr};
 
 pub(super) fn set_of(signals: &[c_int]) -> libc::sigset_t {
-    let mut set = MaybeUninit::uninit();
-    // SAFETY: the set is initialised before a member is added.
+    // SAFETY: all zeroes is a value of a set, and it is initialised before a member is added.
     unsafe {
-        libc::sigemptyset(set.as_mut_ptr());
+        let mut set = mem::zeroed();
+        libc::sigemptyset(&raw mut set);
         for signal in signals {
-            libc::sigaddset(set.as_mut_ptr(), *signal);
+            libc::sigaddset(&raw mut set, *signal);
         }
-        set.assume_init()
+        set
     }
 }
 
@@ -28,7 +27,7 @@ pub(super) fn set_mask(how: c_int, set: &libc::sigset_t) -> libc::sigset_t {
 
 pub(super) fn action_of(handler: usize, flags: c_int, blocked: &[c_int]) -> libc::sigaction {
     // SAFETY: all zeroes is a value of the structure, of plain numbers and no function.
-    let none: libc::sigaction = unsafe { std::mem::zeroed() };
+    let none: libc::sigaction = unsafe { mem::zeroed() };
     libc::sigaction { sa_sigaction: handler, sa_flags: flags, sa_mask: set_of(blocked), ..none }
 }
 

@@ -5,7 +5,7 @@ use super::child::Child;
 use crate::os::{Io, Spawn};
 use rustix::io::fcntl_dupfd_cloexec;
 use rustix::process::Pid;
-use std::ffi::{CString, OsString, c_char, c_int};
+use std::ffi::{CString, c_char, c_int};
 use std::mem::MaybeUninit;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
@@ -94,9 +94,8 @@ impl Spawn<'_> {
     pub(crate) fn start(&self) -> io::Result<Child> {
         let program = c_string(self.program.as_bytes())?;
         let args = self.args.iter().map(|arg| c_string(arg.as_bytes())).collect::<io::Result<Vec<_>>>()?;
-        let variable =
-            |(name, value): &(OsString, OsString)| c_string([name.as_bytes(), b"=", value.as_bytes()].concat());
-        let env = self.env.iter().map(variable).collect::<io::Result<Vec<_>>>()?;
+        let env = self.env.iter().map(|(name, value)| c_string([name.as_bytes(), b"=", value.as_bytes()].concat()));
+        let env = env.collect::<io::Result<Vec<_>>>()?;
         let dir = self.current_dir.map(|dir| c_string(dir.as_bytes())).transpose()?;
 
         // All sources are first moved beyond all targets: descriptor 3 may be the source of 4, and 4 of 3.

@@ -263,7 +263,7 @@ impl Sandbox {
 fn all(paths: &[PathBuf], what: &str) -> Result<Vec<Allowed>> {
     let existing = |path: &PathBuf| {
         std::path::absolute(path)
-            .and_then(|path| os::file_id(&path).map(|id| Allowed { path: path.into(), id }))
+            .and_then(|path| os::file_id(&path).map(|id| Allowed::new(path, id)))
             .map_err(|error| Error::os(format!("cannot let a sandbox {what} `{}`", path.display()), error))
     };
     paths.iter().map(existing).collect()

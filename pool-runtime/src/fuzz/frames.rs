@@ -39,7 +39,7 @@ fn hello() -> Hello {
         has_initializer: false,
         confinement: Some(Confinement {
             files: Some(Files {
-                reads: [("/usr", (1, 2)), ("/tmp", (3, 4))].map(|(path, id)| Allowed { path: path.into(), id }).into(),
+                reads: vec![Allowed::new("/usr".into(), (1, 2)), Allowed::new("/tmp".into(), (3, 4))],
                 ..Files::default()
             }),
             network: true,

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 /// What a process is denied.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,8 +30,14 @@ pub(crate) struct Files {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Allowed {
     pub(crate) path: OsString,
-    /// As [`file_id`](super::file_id) says it.
-    pub(crate) id: (u64, u64),
+    pub(super) device: u64,
+    pub(super) inode: u64,
+}
+
+impl Allowed {
+    pub(crate) fn new(path: PathBuf, (device, inode): (u64, u64)) -> Self {
+        Self { path: path.into_os_string(), device, inode }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -100,21 +100,10 @@ const ATTRIBUTES: &[sys::c_long] = names! { SYS_fchmod SYS_fchown SYS_fsetxattr 
 const ATTRIBUTE_CONTROLS: &[sys::Ioctl] = names! { FS_IOC_SETFLAGS FS_IOC_FSSETXATTR };
 
 /// Calls with the mode of a file, and which argument that is.
-const MODES: &[(sys::c_long, u8)] = &[
-    (sys::SYS_fchmod, 1),
-    (sys::SYS_mknodat, 2),
-    #[cfg(target_arch = "x86_64")]
-    (sys::SYS_mknod, 1),
-    #[cfg(target_arch = "x86_64")]
-    (sys::SYS_creat, 1),
-];
+const MODES: &[(&[sys::c_long], u8)] = &[(names! { SYS_fchmod; SYS_mknod SYS_creat }, 1), (names! { SYS_mknodat }, 2)];
 
 /// The same for those that open files, where the flags before the mode say that they make one.
-const MODES_OF_NEW: &[(sys::c_long, u8)] = &[
-    (sys::SYS_openat, 3),
-    #[cfg(target_arch = "x86_64")]
-    (sys::SYS_open, 2),
-];
+const MODES_OF_NEW: &[(&[sys::c_long], u8)] = &[(names! { SYS_openat }, 3), (names! {; SYS_open }, 2)];
 
 /// `O_CREAT`; and what is in `O_TMPFILE` alone.
 const MAKING: [sys::c_int; 2] = [sys::O_CREAT, sys::O_TMPFILE & !sys::O_DIRECTORY];
@@ -152,12 +141,12 @@ impl List {
     /// Makes no file that runs with the rights of its owner or group: somebody outside may start it.
     fn deny_rights_of_others(&mut self) -> Result<(), BackendError> {
         for bit in [sys::S_ISUID, sys::S_ISGID].map(u32::cast_signed) {
-            for (call, mode) in MODES {
-                self.deny_if(&[*call], &[flag(*mode, bit)])?;
+            for (calls, mode) in MODES {
+                self.deny_if(calls, &[flag(*mode, bit)])?;
             }
-            for (call, mode) in MODES_OF_NEW {
+            for (calls, mode) in MODES_OF_NEW {
                 for making in MAKING {
-                    self.deny_if(&[*call], &[flag(*mode - 1, making), flag(*mode, bit)])?;
+                    self.deny_if(calls, &[flag(*mode - 1, making), flag(*mode, bit)])?;
                 }
             }
         }

@@ -145,15 +145,15 @@ pub(crate) trait CrashSink: Send + Sync {
 
 /// What is sent to another process: from now on, `id` refers to this handle; or `id` is not used again.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Passing<H> {
+pub(crate) enum Transfer<H> {
     Take { id: u64, handle: H },
     Release { id: u64 },
 }
 
-pub(crate) type Passed<'h> = Passing<HandleRef<'h>>;
+pub(crate) type Passed<'h> = Transfer<HandleRef<'h>>;
 
 /// The same, as it arrives. There is an error in place of the handle if this process has no room for another one.
-pub(crate) type Delivery = Passing<io::Result<Handle>>;
+pub(crate) type Delivery = Transfer<io::Result<Handle>>;
 
 /// The next packet of a [`Link`](super::Link), before it is received.
 #[derive(Debug)]

@@ -3,6 +3,9 @@
 use rustix::param::page_size;
 use rustix::time::{ClockId, clock_gettime};
 
+/// The process that has started this one, or inherited it.
+pub(crate) use std::os::unix::process::parent_id as parent_pid;
+
 /// Ends this process at once: nothing is flushed, no destructor and no `atexit` handler runs.
 pub(crate) fn exit_now(code: i32) -> ! {
     // SAFETY: `_exit` has no preconditions.
@@ -14,9 +17,6 @@ pub(crate) fn has_more_rights() -> bool {
     // SAFETY: asks for a number.
     unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
 }
-
-/// The process that has started this one, or inherited it.
-pub(crate) use std::os::unix::process::parent_id as parent_pid;
 
 /// Names the calling thread, and so the process when it is the main thread, for `ps` and `top`.
 pub(crate) fn name_thread(name: &str) {

@@ -87,17 +87,13 @@ impl End {
     pub(crate) const ABORTED: Self = Self::Signal(6);
 
     pub(crate) fn code(self) -> Option<i32> {
-        match self {
-            Self::Exited(code) => Some(code),
-            Self::Signal(_) => None,
-        }
+        let Self::Exited(code) = self else { return None };
+        Some(code)
     }
 
     pub(crate) fn signal(self) -> Option<i32> {
-        match self {
-            Self::Exited(_) => None,
-            Self::Signal(signal) => Some(signal),
-        }
+        let Self::Signal(signal) = self else { return None };
+        Some(signal)
     }
 
     pub(crate) fn success(self) -> bool {
@@ -149,17 +145,15 @@ pub(crate) trait CrashSink: Send + Sync {
 
 /// What is sent to another process: from now on, `id` refers to this handle; or `id` is not used again.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Passed<'h> {
-    Take { id: u64, handle: HandleRef<'h> },
+pub(crate) enum Transfer<H> {
+    Take { id: u64, handle: H },
     Release { id: u64 },
 }
 
+pub(crate) type Passed<'h> = Transfer<HandleRef<'h>>;
+
 /// The same, as it arrives. There is an error in place of the handle if this process has no room for another one.
-#[derive(Debug)]
-pub(crate) enum Delivery {
-    Take { id: u64, handle: io::Result<Handle> },
-    Release { id: u64 },
-}
+pub(crate) type Delivery = Transfer<io::Result<Handle>>;
 
 /// The next packet of a [`Link`](super::Link), before it is received.
 #[derive(Debug)]

@@ -57,11 +57,11 @@ macro_rules! functions {
     };
 }
 
-/// Methods of types that every system shares, each with what it returns.
+/// Functions of types, each with the expression that it returns.
 macro_rules! methods {
-    ($($of:ty: $name:ident() -> $result:ty = $value:expr;)*) => {
+    ($($of:ty: $name:ident($($arg:tt: $type:ty),*) $(-> $result:ty)? = $value:expr;)*) => {
         $(impl $of {
-            pub(crate) fn $name(&self) -> $result {
+            pub(crate) fn $name($($arg: $type),*) $(-> $result)? {
                 $value
             }
         })*
@@ -103,7 +103,6 @@ never! {
         self.is_standard() -> bool;
         self.number() -> SocketNumber;
         self.handle() -> HandleRef<'_>;
-        self.duplicate() -> io::Result<Handle>;
         self.replace(Handle) -> io::Result<()>;
         self.peek() -> io::Result<Peeked>;
     }
@@ -190,29 +189,23 @@ pub(crate) mod fault {
 }
 
 methods! {
-    Spawn<'_>: start() -> io::Result<Child> = unsupported();
-    Given<Io<'_>>: manifest() -> io::Result<Manifest> = unsupported();
-    Given<Handle>: strays() -> io::Result<Strays> = unsupported();
-    Crash: fault_address() -> Option<u64> = None;
-    SigpipeHeld: peer_was_gone() -> () = ();
-}
-
-impl Usage {
-    functions! { of_this_process() -> Self = Self::default(); }
-}
-
-impl Abilities {
-    functions! { here() -> Self = Self { landlock: 0, seccomp: false }; }
-}
-
-impl OomWatch {
-    functions! { new(_: u32) -> Self = unreachable!("no process was started"); }
-}
-
-impl Confinement {
-    pub(crate) fn apply(&self, kernel: Abilities, _: usize) -> Result<(), String> {
-        self.check(kernel)
-    }
+    Spawn<'_>: start(self: &Self) -> io::Result<Child> = unsupported();
+    Given<Io<'_>>: manifest(self: &Self) -> io::Result<Manifest> = unsupported();
+    Given<Handle>: strays(self: &Self) -> io::Result<Strays> = unsupported();
+    Crash: fault_address(self: &Self) -> Option<u64> = None;
+    Usage: of_this_process() -> Self = Self::default();
+    Abilities: here() -> Self = Self { landlock: 0, seccomp: false };
+    Confinement: apply(self: &Self, kernel: Abilities, _: usize) -> Result<(), String> = self.check(kernel);
+    OomWatch: new(_: u32) -> Self = unreachable!("no process was started");
+    SigpipeHeld: new() -> Self = Self;
+    SigpipeHeld: peer_was_gone(self: &Self) = ();
+    Manifest: parse(_: &str) -> Option<Self> = None;
+    Manifest: take(self: Self) -> Result<Given<Handle>, String> = match self.0 {};
+    Draft: append(self: &mut Self, _: &[u8]) -> io::Result<()> = match self.0 {};
+    Mapping: new(_: &Handle, _: usize) -> io::Result<Self> = unsupported();
+    Mapping: twice(_: &Handle, _: usize, _: usize) -> io::Result<Self> = unsupported();
+    Mapping: private(size: usize) -> io::Result<Self> = Ok(Self(vec![Line([0; 128]); size.div_ceil(128)].into()));
+    Mapping: start(self: &Self) -> NonNull<u8> = NonNull::from_ref(&*self.0).cast();
 }
 
 impl fmt::Display for End {
@@ -226,14 +219,6 @@ impl fmt::Display for End {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Manifest(Never);
-
-impl Manifest {
-    functions! { parse(_: &str) -> Option<Self> = None; }
-
-    pub(crate) fn take(self) -> Result<Given<Handle>, String> {
-        match self.0 {}
-    }
-}
 
 impl fmt::Display for Manifest {
     fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -266,10 +251,6 @@ impl<E> Deref for Link<E> {
 
 pub(crate) struct SigpipeHeld;
 
-impl SigpipeHeld {
-    functions! { new() -> Self = Self; }
-}
-
 /// Memory of this process alone.
 #[derive(Debug)]
 pub(crate) struct Mapping(Box<[Line]>);
@@ -278,26 +259,8 @@ pub(crate) struct Mapping(Box<[Line]>);
 #[repr(align(128))]
 struct Line(#[expect(dead_code, reason = "read through a pointer")] [u8; 128]);
 
-impl Mapping {
-    functions! {
-        new(_: &Handle, _: usize) -> io::Result<Self> = unsupported();
-        twice(_: &Handle, _: usize, _: usize) -> io::Result<Self> = unsupported();
-        private(size: usize) -> io::Result<Self> = Ok(Self(vec![Line([0; 128]); size.div_ceil(128)].into()));
-    }
-
-    pub(crate) fn start(&self) -> NonNull<u8> {
-        NonNull::from_ref(&*self.0).cast()
-    }
-}
-
 impl Memory {
     pub(crate) unsafe fn overwrite(&self, _: &[u8]) {
-        match self.0 {}
-    }
-}
-
-impl Draft {
-    pub(crate) fn append(&mut self, _: &[u8]) -> io::Result<()> {
         match self.0 {}
     }
 }

@@ -165,7 +165,7 @@ impl ChannelReceiver {
 
     /// Another handle of the socket, to wait for the other side to go.
     pub(crate) fn duplicate(&self) -> io::Result<Handle> {
-        self.channel.duplicate()
+        self.channel.handle().try_clone_to_owned()
     }
 
     /// Waits for a sound packet. The error is what is received instead.

@@ -1,16 +1,17 @@
-//! A child process, held by a pidfd: signals never reach another process that got the same pid.
+//! A child process, held by a pidfd: signals never reach another process that got the same pid. And how its end is
+//! printed.
 
-use super::handle::beyond_standard;
-use super::poll::wait_readable;
+use super::{beyond_standard, wait_readable};
 use crate::os::{End, HandleRef, Usage};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid};
-use std::io;
-use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+use std::{fmt, io, mem};
 
 #[derive(Debug)]
 pub(crate) struct Child {
@@ -36,12 +37,10 @@ impl Usage {
     }
 
     pub(crate) fn of_this_process() -> Self {
-        let mut raw = MaybeUninit::<libc::rusage>::zeroed();
-        // SAFETY: the pointer is that of a usage, for which all zeroes is a value.
-        let raw = unsafe {
-            libc::getrusage(libc::RUSAGE_SELF, raw.as_mut_ptr());
-            raw.assume_init()
-        };
+        // SAFETY: all zeroes is a value of a usage.
+        let mut raw = unsafe { mem::zeroed() };
+        // SAFETY: the pointer is that of a usage.
+        unsafe { libc::getrusage(libc::RUSAGE_SELF, &raw mut raw) };
         Self::new(&raw)
     }
 }
@@ -49,15 +48,13 @@ impl Usage {
 impl Child {
     /// Takes charge of a child that nobody has reaped yet.
     pub(super) fn new(pid: Pid) -> io::Result<Self> {
-        match pidfd_open(pid, PidfdFlags::empty()).map_err(io::Error::from).and_then(beyond_standard) {
-            Ok(pidfd) => Ok(Self { pid, pidfd, status: OnceLock::new(), killed: false.into() }),
-            Err(error) => {
-                // Without a handle it could neither be watched nor ended later.
-                let _ = rustix::process::kill_process(pid, Signal::KILL);
-                let _ = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED);
-                Err(error)
-            }
-        }
+        let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(io::Error::from).and_then(beyond_standard);
+        let pidfd = pidfd.inspect_err(|_| {
+            // Without a handle it could neither be watched nor ended later.
+            let _ = rustix::process::kill_process(pid, Signal::KILL);
+            let _ = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED);
+        })?;
+        Ok(Self { pid, pidfd, status: OnceLock::new(), killed: false.into() })
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -131,9 +128,9 @@ impl Child {
 
     /// Reaps it, as it has ended. None: `SIGCHLD` is ignored, or somebody waited for any child.
     fn reap(&self) -> Option<(End, Usage)> {
-        let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
-        let mut usage = MaybeUninit::<libc::rusage>::zeroed();
-        let (info_at, usage_at) = (info.as_mut_ptr(), usage.as_mut_ptr());
+        // SAFETY: all zeroes is a value of both.
+        let (mut info, mut usage): (libc::siginfo_t, libc::rusage) = unsafe { mem::zeroed() };
+        let (info_at, usage_at) = (&raw mut info, &raw mut usage);
         let pidfd = self.pidfd.as_raw_fd();
         // rustix's `waitid` returns no usage.
         // SAFETY: the descriptor is open; both pointers lead to memory of the right size.
@@ -142,12 +139,9 @@ impl Child {
                 return None;
             }
         }
-        // SAFETY: all zeroes is a value of both, and the kernel has written more than that. A child has a status.
-        let (code, status, usage) = unsafe {
-            let info = info.assume_init();
-            (info.si_code, info.si_status(), usage.assume_init())
-        };
-        let end = match code {
+        // SAFETY: a child has a status.
+        let status = unsafe { info.si_status() };
+        let end = match info.si_code {
             libc::CLD_EXITED => End::Exited(status & 0xff),
             libc::CLD_DUMPED | libc::CLD_KILLED => End::Signal(status),
             _ => return None,
@@ -161,4 +155,23 @@ impl Drop for Child {
         // A child that has ended leaves no zombie; one that has not is its owner's concern.
         let _ = self.has_ended();
     }
+}
+
+/// As the standard library prints an `ExitStatus`.
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let raw = match self {
+            Self::Exited(code) => (code & 0xff) << 8,
+            Self::Signal(signal) => *signal,
+        };
+        ExitStatus::from_raw(raw).fmt(f)
+    }
+}
+
+/// ` (SIGSEGV)`, or nothing for a number without a name.
+pub(crate) fn signal_name(signal: i32) -> String {
+    // The standard library only prints a name as a part of a status: "signal: 11 (SIGSEGV)".
+    let status = End::Signal(signal).to_string();
+    let name = status.split_once('(').and_then(|(_, rest)| rest.split_once(')'));
+    name.map(|(name, _)| format!(" ({name})")).unwrap_or_default()
 }

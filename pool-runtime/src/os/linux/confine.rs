@@ -170,9 +170,8 @@ impl ResourceLimits {
             let Some(limit) = limit else { continue };
             // A lower limit that is in force stays.
             let most = getrlimit(resource).maximum.unwrap_or(u64::MAX);
-            let rlimit =
-                Rlimit { current: Some(limit.min(most)), maximum: Some(limit.saturating_add(grace).min(most)) };
-            setrlimit(resource, rlimit)
+            let (current, maximum) = (Some(limit.min(most)), Some(limit.saturating_add(grace).min(most)));
+            setrlimit(resource, Rlimit { current, maximum })
                 .map_err(|error| format!("cannot limit its resources ({resource:?}): {error}"))?;
         }
         Ok(())

@@ -17,7 +17,6 @@ use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect};
 use rustix::stdio::stderr;
 use std::ffi::{c_int, c_void};
 use std::io::IoSlice;
-use std::mem::MaybeUninit;
 use std::ops::Range;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
@@ -65,7 +64,7 @@ fn ids() -> (c_int, c_int) {
 
 /// Makes this process note its crashes in `sink`, as far as the system lets it. For the main thread, once.
 pub(crate) fn install(sink: Arc<dyn CrashSink>) {
-    let before = SIGNALS.map(|signal| action(signal).unwrap_or_else(|| action_of(libc::SIG_DFL, 0, &[])));
+    let before = SIGNALS.map(action);
     let (pid, main) = ids();
     let origin = (&raw const pid).addr();
     let page_size = rustix::param::page_size();
@@ -215,12 +214,9 @@ fn wait_until_noted() {
 
 /// Is there enough stack to follow the frames? The standard library gives its threads little for their handlers.
 fn has_room() -> bool {
-    let mut stack = MaybeUninit::<libc::stack_t>::zeroed();
+    let mut stack = libc::stack_t { ss_sp: ptr::null_mut(), ss_flags: 0, ss_size: 0 };
     // SAFETY: only asks for the stack that the thread's handlers have.
-    let stack = unsafe {
-        libc::sigaltstack(ptr::null(), stack.as_mut_ptr());
-        stack.assume_init()
-    };
+    unsafe { libc::sigaltstack(ptr::null(), &raw mut stack) };
     stack.ss_flags & libc::SS_ONSTACK == 0 || stack.ss_size >= 48 << 10
 }
 

@@ -1,6 +1,6 @@
 //! What a worker is started with: descriptors from 3 on, in the order of the fields.
 
-use super::{file, handle, spawn};
+use super::{Strays, file, handle, spawn};
 use crate::os::{Given, Handle, Io};
 use std::os::fd::RawFd;
 use std::{fmt, io};
@@ -27,10 +27,10 @@ impl<H> Given<H> {
 
     /// Finds what else this process was started with, before it opens anything.
     pub(crate) fn strays(&self) -> io::Result<Strays> {
-        if spawn::closes_the_rest() {
-            return Ok(Strays(Vec::new()));
+        if spawn::close_from().is_some() {
+            return Ok(Strays::default());
         }
-        handle::open_from(FIRST + self.numbered().count() as RawFd).map(Strays)
+        handle::open_from(FIRST + self.numbered().count() as RawFd)
     }
 }
 
@@ -82,16 +82,6 @@ impl Manifest {
                 false => None,
             },
         })
-    }
-}
-
-/// Open descriptors that the parent did not mean for this process.
-#[derive(Debug)]
-pub(crate) struct Strays(Vec<RawFd>);
-
-impl Strays {
-    pub(crate) fn close(self) {
-        handle::close_all(&self.0);
     }
 }
 

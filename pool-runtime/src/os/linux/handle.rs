@@ -2,16 +2,11 @@
 
 use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_getfd, fcntl_setfd};
 use std::io::{self, PipeReader, PipeWriter};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-
-/// A close-on-exec duplicate with a number of at least `least`.
-pub(super) fn above_standard(fd: impl AsFd, least: RawFd) -> io::Result<OwnedFd> {
-    Ok(fcntl_dupfd_cloexec(fd, least)?)
-}
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 /// The same descriptor, under a number that is no standard stream's, so that nothing that is printed goes into it.
 pub(super) fn beyond_standard(fd: OwnedFd) -> io::Result<OwnedFd> {
-    if fd.as_raw_fd() > 2 { Ok(fd) } else { above_standard(fd, 3) }
+    Ok(if fd.as_raw_fd() > 2 { fd } else { fcntl_dupfd_cloexec(fd, 3)? })
 }
 
 /// A pipe, neither of whose ends is one of the standard streams.
@@ -29,22 +24,27 @@ pub(super) fn adopt(number: RawFd) -> io::Result<OwnedFd> {
 }
 
 /// The open descriptors of this process from `least` on.
-pub(super) fn open_from(least: RawFd) -> io::Result<Vec<RawFd>> {
+pub(super) fn open_from(least: RawFd) -> io::Result<Strays> {
     let names = std::fs::read_dir("/proc/self/fd")?.map(|entry| Ok(entry?.file_name()));
     let names = names.collect::<io::Result<Vec<_>>>()?;
     let numbers = names.iter().filter_map(|name| name.to_str()?.parse().ok());
     // The one through which the list was read is closed again.
     // SAFETY: only asked whether it is open.
     let is_open = |number: &RawFd| fcntl_getfd(unsafe { BorrowedFd::borrow_raw(*number) }).is_ok();
-    Ok(numbers.filter(|number| *number >= least).filter(is_open).collect())
+    Ok(Strays(numbers.filter(|number| *number >= least).filter(is_open).collect()))
 }
 
-/// Closes descriptors that nobody in this process is to use.
-pub(super) fn close_all(numbers: &[RawFd]) {
-    for number in numbers {
-        // SAFETY: they were open when the process began, before this library opened any of its own, so nothing of
-        // Rust's owns them. Code that has noted such a number finds it closed.
-        unsafe { libc::close(*number) };
+/// Open descriptors that the parent did not mean for this process.
+#[derive(Debug, Default)]
+pub(crate) struct Strays(Vec<RawFd>);
+
+impl Strays {
+    pub(crate) fn close(self) {
+        for number in self.0 {
+            // SAFETY: they were open when the process began, before this library opened any of its own, so nothing of
+            // Rust's owns them. Code that has noted such a number finds it closed.
+            unsafe { libc::close(number) };
+        }
     }
 }
 
@@ -56,10 +56,11 @@ mod tests {
     #[test]
     fn what_is_open_is_found_and_closed() {
         const LEAST: RawFd = 700;
-        let (one, other) = (above_standard(io::stderr(), LEAST).unwrap(), above_standard(io::stderr(), LEAST).unwrap());
+        let [one, other] = [(); 2].map(|()| fcntl_dupfd_cloexec(io::stderr(), LEAST).unwrap());
         let numbers = [one.into_raw_fd(), other.into_raw_fd()];
-        assert_eq!(open_from(LEAST).unwrap(), numbers);
-        close_all(&numbers);
-        assert!(open_from(LEAST).unwrap().is_empty());
+        let strays = open_from(LEAST).unwrap();
+        assert_eq!(strays.0, numbers);
+        strays.close();
+        assert!(open_from(LEAST).unwrap().0.is_empty());
     }
 }

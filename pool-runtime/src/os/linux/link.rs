@@ -1,6 +1,6 @@
 //! The socket inside one end of an ipc-channel, which the crate keeps to itself.
 
-use crate::os::{Handle, HandleRef, Peeked};
+use crate::os::{HandleRef, Peeked};
 use rustix::io::{DupFlags, dup3};
 use rustix::net::sockopt::socket_type;
 use rustix::net::{RecvAncillaryBuffer, RecvFlags, ReturnFlags, SocketType, recvmsg};
@@ -49,10 +49,6 @@ impl<E> Link<E> {
     pub(crate) fn handle(&self) -> HandleRef<'_> {
         // SAFETY: the end owns the descriptor of that number, and closes it when it is dropped; it is borrowed here.
         unsafe { BorrowedFd::borrow_raw(self.number) }
-    }
-
-    pub(crate) fn duplicate(&self) -> io::Result<Handle> {
-        self.handle().try_clone_to_owned()
     }
 
     /// Replaces its socket with another, under the same number.

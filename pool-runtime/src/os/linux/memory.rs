@@ -51,7 +51,7 @@ impl Memory {
     /// New memory of `length` bytes, zero at first, which `fill` fills in place. If it panics, nothing is left behind.
     pub(crate) fn create(length: usize, fill: impl FnOnce(&mut [u8])) -> io::Result<Self> {
         let draft = Draft::new(length)?;
-        let mapping = writable(&draft.file, length)?;
+        let mapping = writable(&draft.0, length)?;
         // SAFETY: the mapping has this length and is writable; nobody else knows of it or its file.
         fill(unsafe { slice::from_raw_parts_mut(mapping.start().as_ptr(), length) });
         // Memory with a writable mapping cannot be sealed.
@@ -87,10 +87,10 @@ impl Memory {
     /// New memory that its maker can write again and again, with [`overwrite`](Self::overwrite).
     pub(crate) fn reusable(length: usize) -> io::Result<Self> {
         let draft = Draft::named(c"pool-arena", length)?;
-        let bytes = writable(&draft.file, length)?;
+        let bytes = writable(&draft.0, length)?;
         // This mapping stays the only writable one: a process that gets the descriptor can only read.
-        fcntl_add_seals(&draft.file, FIXED | SealFlags::FUTURE_WRITE | SealFlags::SEAL)?;
-        Ok(Self { bytes, fd: draft.file.into(), sealed: false })
+        fcntl_add_seals(&draft.0, FIXED | SealFlags::FUTURE_WRITE | SealFlags::SEAL)?;
+        Ok(Self { bytes, fd: draft.0.into(), sealed: false })
     }
 
     /// Copies bytes to the beginning of [reusable](Self::reusable) memory.
@@ -112,9 +112,7 @@ impl Memory {
 
 /// Memory that is still being written, by its maker alone.
 #[derive(Debug)]
-pub(crate) struct Draft {
-    file: File,
-}
+pub(crate) struct Draft(File);
 
 impl Draft {
     /// Empty memory that is to have `length` bytes. An error if there is not as much memory, or no descriptor.
@@ -124,16 +122,16 @@ impl Draft {
 
     fn named(name: &CStr, length: usize) -> io::Result<Self> {
         check_affordable(length)?;
-        Ok(Self { file: memfd(name)?.into() })
+        Ok(Self(memfd(name)?.into()))
     }
 
     pub(crate) fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_all(bytes)
+        self.0.write_all(bytes)
     }
 
     pub(crate) fn seal(self) -> io::Result<Memory> {
-        fcntl_add_seals(&self.file, ALL)?;
-        Memory::open(self.file.into())
+        fcntl_add_seals(&self.0, ALL)?;
+        Memory::open(self.0.into())
     }
 }
 

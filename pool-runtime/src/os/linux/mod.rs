@@ -4,10 +4,8 @@ mod barrier;
 mod bell;
 mod child;
 mod confine;
-mod end;
 pub(crate) mod fault;
 mod file;
-mod footprint;
 mod given;
 mod handle;
 mod link;
@@ -22,21 +20,8 @@ mod signal;
 mod spawn;
 mod stderr;
 
-pub(crate) use barrier::{accept_barriers, remote_barrier};
-pub(crate) use bell::Bell;
-pub(crate) use child::Child;
-pub(crate) use end::signal_name;
-pub(crate) use file::{file_id, private_dir, private_file};
-pub(crate) use footprint::{monotonic, private_memory};
-pub(crate) use given::{Manifest, Strays};
-pub(crate) use handle::pipe;
-pub(crate) use link::{Link, SharedSocket};
-pub(crate) use mapping::{Mapping, check_size, prefer_huge_pages, sealed_memory};
-pub(crate) use memory::{Draft, Memory};
-pub(crate) use oom::OomWatch;
-pub(crate) use poll::{PolledPipe, Poller, wait_hung_up, wait_readable};
-pub(crate) use process::{exit_now, has_more_rights, name_thread, parent_pid};
-pub(crate) use processor::{current_cpu, leave_cpu, set_cpus, set_nice, usable_cpus};
-pub(crate) use signal::{SigpipeHeld, block_all_signals, outlive_interrupts};
-pub(crate) use spawn::program_path;
-pub(crate) use stderr::{copy_to_stderr, has_stderr, replace_stdout, write_stderr};
+// What is `pub(crate)` in these is the interface: `os` lists it.
+pub(crate) use {
+    barrier::*, bell::*, child::*, file::*, given::*, handle::*, link::*, mapping::*, memory::*, oom::*, poll::*,
+    process::*, processor::*, signal::*, spawn::*, stderr::*,
+};

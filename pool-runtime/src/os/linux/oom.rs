@@ -5,12 +5,12 @@
 
 use crate::os::{OomKill, monotonic};
 use crate::sync::lock;
-use std::fs;
-use std::io::{self, Read};
+use rustix::io::{Errno, read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+use std::{fs, io};
 
 #[derive(Debug)]
 pub(crate) struct OomWatch {
@@ -69,12 +69,12 @@ impl OomWatch {
         if fs::read_link("/proc/self/ns/pid")?.to_str() != Some(FIRST_NAMESPACE) {
             return Err(io::ErrorKind::Unsupported.into());
         }
-        let mut log = fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open("/dev/kmsg")?;
+        let log = fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open("/dev/kmsg")?;
         let mut record = [0; 1 << 13];
         // Is nothing missing since the process began?
         let mut whole = None;
         for _ in 0..RECORDS {
-            match log.read(&mut record) {
+            match read(&log, &mut record) {
                 Ok(0) => break,
                 Ok(length) => {
                     let record = String::from_utf8_lossy(&record[..length]);
@@ -83,13 +83,11 @@ impl OomWatch {
                         return Ok(true);
                     }
                 }
-                Err(error) => match error.raw_os_error() {
-                    // It was overwritten before it was read: the next one can be read.
-                    Some(libc::EPIPE) => whole = Some(false),
-                    Some(libc::EINTR) => {}
-                    Some(libc::EAGAIN) if whole == Some(true) => return Ok(false),
-                    _ => return Err(error),
-                },
+                // It was overwritten before it was read: the next one can be read.
+                Err(Errno::PIPE) => whole = Some(false),
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) if whole == Some(true) => return Ok(false),
+                Err(error) => return Err(error.into()),
             }
         }
         Err(io::ErrorKind::UnexpectedEof.into())

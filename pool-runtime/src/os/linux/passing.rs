@@ -82,10 +82,7 @@ pub(crate) fn receive(socket: &Handle) -> io::Result<Option<Delivery>> {
     if received.bytes == 0 && fds.is_empty() && !truncated {
         return Ok(None);
     }
-    let corrupt = |how| {
-        let text = format!("a packet with descriptors {how}");
-        Err(io::Error::new(io::ErrorKind::InvalidData, text))
-    };
+    let corrupt = |how| Err(io::Error::new(io::ErrorKind::InvalidData, format!("a packet with descriptors {how}")));
     if received.bytes != PACKET || received.flags.contains(ReturnFlags::TRUNC) {
         return corrupt("has the wrong length");
     }

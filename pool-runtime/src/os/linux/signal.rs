@@ -3,18 +3,17 @@
 use std::cell::Cell;
 use std::ffi::c_int;
 use std::marker::PhantomData;
-use std::mem::MaybeUninit;
-use std::ptr;
+use std::{mem, ptr};
 
 pub(super) fn set_of(signals: &[c_int]) -> libc::sigset_t {
-    let mut set = MaybeUninit::uninit();
-    // SAFETY: the set is initialised before a member is added.
+    // SAFETY: all zeroes is a value of a set, and it is initialised before a member is added.
     unsafe {
-        libc::sigemptyset(set.as_mut_ptr());
+        let mut set = mem::zeroed();
+        libc::sigemptyset(&raw mut set);
         for signal in signals {
-            libc::sigaddset(set.as_mut_ptr(), *signal);
+            libc::sigaddset(&raw mut set, *signal);
         }
-        set.assume_init()
+        set
     }
 }
 
@@ -28,18 +27,16 @@ pub(super) fn set_mask(how: c_int, set: &libc::sigset_t) -> libc::sigset_t {
 
 pub(super) fn action_of(handler: usize, flags: c_int, blocked: &[c_int]) -> libc::sigaction {
     // SAFETY: all zeroes is a value of the structure, of plain numbers and no function.
-    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
-    action.sa_sigaction = handler;
-    action.sa_flags = flags;
-    action.sa_mask = set_of(blocked);
-    action
+    let none: libc::sigaction = unsafe { mem::zeroed() };
+    libc::sigaction { sa_sigaction: handler, sa_flags: flags, sa_mask: set_of(blocked), ..none }
 }
 
-/// What this process does at a signal. None if there is no such signal.
-pub(super) fn action(signal: c_int) -> Option<libc::sigaction> {
+/// What this process does at a signal.
+pub(super) fn action(signal: c_int) -> libc::sigaction {
     let mut action = action_of(libc::SIG_DFL, 0, &[]);
     // SAFETY: asks for the action alone, and there is room for it.
-    (unsafe { libc::sigaction(signal, ptr::null(), &raw mut action) } == 0).then_some(action)
+    unsafe { libc::sigaction(signal, ptr::null(), &raw mut action) };
+    action
 }
 
 thread_local! {
@@ -59,7 +56,7 @@ pub(crate) fn block_all_signals() {
 /// ignored signal would stay ignored in the programs that this process starts.
 pub(crate) fn outlive_interrupts() {
     extern "C" fn nothing(_: c_int) {}
-    if action(libc::SIGINT).is_some_and(|before| before.sa_sigaction == libc::SIG_DFL) {
+    if action(libc::SIGINT).sa_sigaction == libc::SIG_DFL {
         // With `SA_RESTART`, no system call of a task returns early because of it.
         let action = action_of(nothing as extern "C" fn(c_int) as usize, libc::SA_RESTART, &[]);
         // SAFETY: the handler does nothing, which is allowed at any time.

@@ -1,10 +1,11 @@
 //! Starts a process with `posix_spawn`: the child shares the parent's memory until it executes the program. So a large
 //! parent starts it as fast as a small one, and no user code runs in a copy of a program with threads.
 
-use super::{Child, handle};
+use super::child::Child;
 use crate::os::{Io, Spawn};
+use rustix::io::fcntl_dupfd_cloexec;
 use rustix::process::Pid;
-use std::ffi::{CString, OsString, c_char, c_int};
+use std::ffi::{CString, c_char, c_int};
 use std::mem::MaybeUninit;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
@@ -19,18 +20,14 @@ pub(crate) fn program_path() -> io::Result<PathBuf> {
 
 type CloseFrom = unsafe extern "C" fn(*mut libc::posix_spawn_file_actions_t, c_int) -> c_int;
 
-/// glibc has it since 2.34; the crate links with older ones too.
-fn close_from() -> Option<CloseFrom> {
+/// Closes descriptors that are neither close-on-exec nor meant for a new process when it starts. glibc has it since
+/// 2.34; the crate links with older ones too.
+pub(super) fn close_from() -> Option<CloseFrom> {
     // SAFETY: the name is a C string; the symbol, if there is one, is documented to have this signature.
     unsafe {
         let symbol = libc::dlsym(libc::RTLD_DEFAULT, c"posix_spawn_file_actions_addclosefrom_np".as_ptr());
         std::mem::transmute::<*mut libc::c_void, Option<CloseFrom>>(symbol)
     }
-}
-
-/// Are descriptors that are neither close-on-exec nor meant for a new process closed when it starts?
-pub(super) fn closes_the_rest() -> bool {
-    close_from().is_some()
 }
 
 fn check(code: c_int) -> io::Result<()> {
@@ -97,9 +94,8 @@ impl Spawn<'_> {
     pub(crate) fn start(&self) -> io::Result<Child> {
         let program = c_string(self.program.as_bytes())?;
         let args = self.args.iter().map(|arg| c_string(arg.as_bytes())).collect::<io::Result<Vec<_>>>()?;
-        let variable =
-            |(name, value): &(OsString, OsString)| c_string([name.as_bytes(), b"=", value.as_bytes()].concat());
-        let env = self.env.iter().map(variable).collect::<io::Result<Vec<_>>>()?;
+        let env = self.env.iter().map(|(name, value)| c_string([name.as_bytes(), b"=", value.as_bytes()].concat()));
+        let env = env.collect::<io::Result<Vec<_>>>()?;
         let dir = self.current_dir.map(|dir| c_string(dir.as_bytes())).transpose()?;
 
         // All sources are first moved beyond all targets: descriptor 3 may be the source of 4, and 4 of 3.
@@ -114,7 +110,7 @@ impl Spawn<'_> {
         for (target, io) in stdio.chain(given) {
             match io {
                 Io::Handle(fd) => {
-                    let source = handle::above_standard(fd, end)?;
+                    let source = fcntl_dupfd_cloexec(fd, end)?;
                     // SAFETY: the actions are initialised; bad descriptors are an error when the process starts.
                     check(unsafe { libc::posix_spawn_file_actions_adddup2(raw, source.as_raw_fd(), target) })?;
                     moved.push(source);
@@ -134,19 +130,12 @@ impl Spawn<'_> {
             check(unsafe { libc::posix_spawn_file_actions_addchdir_np(raw, dir.as_ptr()) })?;
         }
 
-        let mut attributes = attributes()?;
+        let mut attr = attributes()?;
         let (argv, envp) = (pointers(&args), pointers(&env));
         let mut pid = 0;
         // SAFETY: all pointers lead to initialised values that outlive the call; both arrays end in a null pointer.
         check(unsafe {
-            libc::posix_spawn(
-                &raw mut pid,
-                program.as_ptr(),
-                raw,
-                attributes.as_mut_ptr(),
-                argv.as_ptr(),
-                envp.as_ptr(),
-            )
+            libc::posix_spawn(&raw mut pid, program.as_ptr(), raw, attr.as_mut_ptr(), argv.as_ptr(), envp.as_ptr())
         })?;
         Child::new(Pid::from_raw(pid).ok_or_else(|| io::Error::other("the new process has no pid"))?)
     }

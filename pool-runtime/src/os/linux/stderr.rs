@@ -22,7 +22,7 @@ pub(crate) fn write_stderr(bytes: &[u8]) {
             locked => break locked.is_ok(),
         }
     };
-    write_all(bytes, |_| false);
+    write_all(bytes, false);
     if locked {
         // What cannot be unlocked is unlocked when the process ends, which it is about to.
         let _ = fcntl_lock(stderr(), FlockOperation::NonBlockingUnlock);
@@ -32,21 +32,15 @@ pub(crate) fn write_stderr(bytes: &[u8]) {
 /// Writes all of `bytes` to standard error, whatever that is by now; what cannot be written is lost.
 pub(crate) fn copy_to_stderr(bytes: &[u8]) {
     // If it is non-blocking, the caller still has time to wait.
-    write_all(bytes, |error| {
-        let full = error == Errno::AGAIN;
-        if full {
-            let _ = poll(&mut [PollFd::from_borrowed_fd(stderr(), PollFlags::OUT)], None);
-        }
-        full
-    });
+    write_all(bytes, true);
 }
 
-fn write_all(mut bytes: &[u8], again: impl Fn(Errno) -> bool) {
+fn write_all(mut bytes: &[u8], waits: bool) {
     while !bytes.is_empty() {
         match write(stderr(), bytes) {
             Ok(written) => bytes = &bytes[written..],
             Err(Errno::INTR) => {}
-            Err(error) if again(error) => {}
+            Err(Errno::AGAIN) if waits => _ = poll(&mut [PollFd::from_borrowed_fd(stderr(), PollFlags::OUT)], None),
             Err(_) => return,
         }
     }

@@ -100,21 +100,10 @@ const ATTRIBUTES: &[sys::c_long] = names! { SYS_fchmod SYS_fchown SYS_fsetxattr 
 const ATTRIBUTE_CONTROLS: &[sys::Ioctl] = names! { FS_IOC_SETFLAGS FS_IOC_FSSETXATTR };
 
 /// Calls with the mode of a file, and which argument that is.
-const MODES: &[(sys::c_long, u8)] = &[
-    (sys::SYS_fchmod, 1),
-    (sys::SYS_mknodat, 2),
-    #[cfg(target_arch = "x86_64")]
-    (sys::SYS_mknod, 1),
-    #[cfg(target_arch = "x86_64")]
-    (sys::SYS_creat, 1),
-];
+const MODES: &[(&[sys::c_long], u8)] = &[(names! { SYS_fchmod; SYS_mknod SYS_creat }, 1), (names! { SYS_mknodat }, 2)];
 
 /// The same for those that open files, where the flags before the mode say that they make one.
-const MODES_OF_NEW: &[(sys::c_long, u8)] = &[
-    (sys::SYS_openat, 3),
-    #[cfg(target_arch = "x86_64")]
-    (sys::SYS_open, 2),
-];
+const MODES_OF_NEW: &[(&[sys::c_long], u8)] = &[(names! { SYS_openat }, 3), (names! {; SYS_open }, 2)];
 
 /// `O_CREAT`; and what is in `O_TMPFILE` alone.
 const MAKING: [sys::c_int; 2] = [sys::O_CREAT, sys::O_TMPFILE & !sys::O_DIRECTORY];
@@ -136,25 +125,28 @@ impl List {
         self.0.extend(calls.iter().map(|call| (*call, Vec::new())));
     }
 
-    fn deny_if(&mut self, call: sys::c_long, conditions: &[Condition]) -> Result<(), BackendError> {
-        if self.0.get(&call).is_some_and(Vec::is_empty) {
-            return Ok(());
-        }
+    fn deny_if(&mut self, calls: &[sys::c_long], conditions: &[Condition]) -> Result<(), BackendError> {
         let conditions =
             conditions.iter().cloned().map(|(index, op, value)| SeccompCondition::new(index, Length::Dword, op, value));
-        self.0.entry(call).or_default().push(SeccompRule::new(conditions.collect::<Result<_, _>>()?)?);
+        let rule = SeccompRule::new(conditions.collect::<Result<_, _>>()?)?;
+        for call in calls {
+            // Nothing is to be added to a call that is denied whatever its arguments.
+            if !self.0.get(call).is_some_and(Vec::is_empty) {
+                self.0.entry(*call).or_default().push(rule.clone());
+            }
+        }
         Ok(())
     }
 
     /// Makes no file that runs with the rights of its owner or group: somebody outside may start it.
     fn deny_rights_of_others(&mut self) -> Result<(), BackendError> {
         for bit in [sys::S_ISUID, sys::S_ISGID].map(u32::cast_signed) {
-            for (call, mode) in MODES {
-                self.deny_if(*call, &[flag(*mode, bit)])?;
+            for (calls, mode) in MODES {
+                self.deny_if(calls, &[flag(*mode, bit)])?;
             }
-            for (call, mode) in MODES_OF_NEW {
+            for (calls, mode) in MODES_OF_NEW {
                 for making in MAKING {
-                    self.deny_if(*call, &[flag(*mode - 1, making), flag(*mode, bit)])?;
+                    self.deny_if(calls, &[flag(*mode - 1, making), flag(*mode, bit)])?;
                 }
             }
         }
@@ -166,30 +158,26 @@ impl List {
         list.deny(NEVER);
         let mut controls = NEVER_CONTROLS.to_vec();
         for namespace in NAMESPACES {
-            list.deny_if(sys::SYS_clone, &[flag(0, *namespace)])?;
+            list.deny_if(&[sys::SYS_clone], &[flag(0, *namespace)])?;
         }
         // The limits and scheduling of other processes; 0 is the caller.
-        let of_process: &[_] = names! {
+        let of_process = names! {
             SYS_prlimit64 SYS_sched_setaffinity SYS_sched_setscheduler SYS_sched_setparam SYS_sched_setattr
         };
-        for call in of_process {
-            list.deny_if(*call, &[(0, Op::Ne, 0), (0, Op::Ne, own)])?;
-        }
+        list.deny_if(of_process, &[(0, Op::Ne, 0), (0, Op::Ne, own)])?;
         // `PRIO_PROCESS` and `IOPRIO_WHO_PROCESS`; the others are of many processes.
         for (call, process) in [(sys::SYS_setpriority, 0), (sys::SYS_ioprio_set, 1)] {
-            list.deny_if(call, &[(0, Op::Ne, process)])?;
-            list.deny_if(call, &[(1, Op::Ne, 0), (1, Op::Ne, own)])?;
+            list.deny_if(&[call], &[(0, Op::Ne, process)])?;
+            list.deny_if(&[call], &[(1, Op::Ne, 0), (1, Op::Ne, own)])?;
         }
         if !confinement.processes {
             list.deny(STARTING);
             let thread = u64::from(sys::CLONE_THREAD.cast_unsigned());
-            list.deny_if(sys::SYS_clone, &[(0, Op::MaskedEq(thread), 0)])?;
+            list.deny_if(&[sys::SYS_clone], &[(0, Op::MaskedEq(thread), 0)])?;
             list.deny(SIGNALS_TO_ANYBODY);
-            for call in SIGNALS {
-                list.deny_if(*call, &[(0, Op::Ne, own)])?;
-            }
+            list.deny_if(SIGNALS, &[(0, Op::Ne, own)])?;
             for command in SIGNALLING_FCNTLS {
-                list.deny_if(sys::SYS_fcntl, &[(1, Op::Eq, command.cast_unsigned().into())])?;
+                list.deny_if(&[sys::SYS_fcntl], &[(1, Op::Eq, command.cast_unsigned().into())])?;
             }
             controls.extend(SIGNALLING_CONTROLS);
         }
@@ -197,9 +185,9 @@ impl List {
             list.deny(NETWORK);
             // A pair of sockets is no network unless one of them can reach a third: those that send packets to any
             // address can. Streams (1) and streams of packets (5) cannot.
-            list.deny_if(sys::SYS_socketpair, &[(0, Op::Ne, sys::AF_UNIX.cast_unsigned().into())])?;
+            list.deny_if(&[sys::SYS_socketpair], &[(0, Op::Ne, sys::AF_UNIX.cast_unsigned().into())])?;
             for kind in (0..16).filter(|kind| ![1, 5].contains(kind)) {
-                list.deny_if(sys::SYS_socketpair, &[(1, Op::MaskedEq(0xf), kind)])?;
+                list.deny_if(&[sys::SYS_socketpair], &[(1, Op::MaskedEq(0xf), kind)])?;
             }
         }
         if let Some(files) = &confinement.files {
@@ -215,7 +203,7 @@ impl List {
             }
         }
         for control in controls {
-            list.deny_if(sys::SYS_ioctl, &[(1, Op::Eq, control as _)])?;
+            list.deny_if(&[sys::SYS_ioctl], &[(1, Op::Eq, control as _)])?;
         }
         Ok(list)
     }

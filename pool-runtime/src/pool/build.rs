@@ -8,15 +8,11 @@ use crate::peer::faults::Plan;
 use crate::peer::spawn::Launch;
 use crate::peer::{Bells, Inline, Source, handshake};
 use crate::policy::Wish;
-use crate::pool::attendant;
-use crate::pool::backend::Backend;
-use crate::pool::builder::{EachWorker, PoolBuilder, Transport};
+use crate::pool::builder::EachWorker;
 use crate::pool::dispatcher::{Dispatcher, Limits};
-use crate::pool::handle::Pool;
-use crate::pool::inner::{Core, Inner, Prelude};
-use crate::pool::listener;
-use crate::pool::listener::state::Listener;
-use crate::pool::submission::Submission;
+use crate::pool::{
+    Backend, Core, Inner, Listener, Pool, PoolBuilder, Prelude, Submission, Transport, attendant, listener,
+};
 use crate::protocol::{Hello, NamedCall};
 use crate::sandbox::Sandbox;
 use crate::sync::lock;

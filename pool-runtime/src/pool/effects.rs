@@ -7,10 +7,7 @@ use crate::peer::{Answer, Glance, Peer, Sent};
 use crate::pool::dispatcher::{
     AfterStarts, CallFailure, CallLoss, Dispatcher, Effect, Ended, Excess, How, Observation, Time, Why,
 };
-use crate::pool::dossiers;
-use crate::pool::inner::{Core, Inner};
-use crate::pool::station::Station;
-use crate::pool::submission::{CallsFrame, Outcome, Submission};
+use crate::pool::{CallsFrame, Core, Inner, Outcome, Station, Submission, dossiers};
 use crate::sync::lock;
 use std::collections::VecDeque;
 use std::sync::{Arc, MutexGuard};

@@ -3,10 +3,7 @@
 use crate::error::{Error, Result};
 use crate::job::{Awaited, Home, Job, Origin, Raw, Results, Slot, Tickets, decode_many, sleep_until};
 use crate::os;
-use crate::pool::batch::Gatherer;
-use crate::pool::handle::Pool;
-use crate::pool::inner::Inner;
-use crate::pool::submission::Outcome;
+use crate::pool::{Gatherer, Inner, Outcome, Pool};
 use crate::sync::lock;
 use crate::task::{Encoded, RawCall, Task, TaskCall};
 use std::collections::VecDeque;

@@ -1,9 +1,7 @@
 //! Events of calls: submitted, cancelled, run inline, reported; the pool closed or terminated.
 
 use crate::dossier::Ran;
-use crate::pool::dispatcher::events::{Ended, How, Refusal, Report, Ticket, Time, Why, Work};
-use crate::pool::dispatcher::machine::Dispatcher;
-use crate::pool::dispatcher::seat::{Phase, Seat};
+use crate::pool::dispatcher::{Dispatcher, Ended, How, Phase, Refusal, Report, Seat, Ticket, Time, Why, Work};
 use std::sync::Arc;
 
 /// The error says why the worker is corrupt: its report is not about the calls that come next.

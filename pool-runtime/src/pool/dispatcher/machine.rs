@@ -3,11 +3,11 @@
 use crate::dossier::Ran;
 use crate::options::RestartPolicy;
 use crate::pool::dispatcher::durations::Durations;
-use crate::pool::dispatcher::events::{AfterStarts, CallFailure, Effect, Ended, How, NEVER, Refusal, Time, Why, Work};
-use crate::pool::dispatcher::limits::Limits;
 use crate::pool::dispatcher::queue::Queue;
-use crate::pool::dispatcher::range::{CallRange, Flight};
-use crate::pool::dispatcher::seat::{Phase, Seat};
+use crate::pool::dispatcher::{
+    AfterStarts, CallFailure, CallRange, Effect, Ended, Flight, How, Limits, NEVER, Phase, Refusal, Seat, Time, Why,
+    Work,
+};
 use std::collections::VecDeque;
 
 #[derive(Debug)]

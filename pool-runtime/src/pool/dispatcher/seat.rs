@@ -12,8 +12,7 @@
 //! counts: [`Dispatcher::transit`](super::Dispatcher::transit) keeps those.
 
 use crate::policy::Policy;
-use crate::pool::dispatcher::events::{Excess, NEVER, Time, Work};
-use crate::pool::dispatcher::range::{CallRange, Flight, is_after};
+use crate::pool::dispatcher::{CallRange, Excess, Flight, NEVER, Time, Work, is_after};
 use std::collections::VecDeque;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

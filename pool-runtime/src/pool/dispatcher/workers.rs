@@ -2,11 +2,10 @@
 
 use crate::dossier::{Loss, Ran};
 use crate::os::End;
-use crate::pool::dispatcher::events::{
-    AfterStarts, CallLoss, Effect, Excess, FailedStart, MILLISECOND, Refusal, Start, Time, Why, Work,
+use crate::pool::dispatcher::{
+    AfterStarts, CallLoss, Dispatcher, Effect, Excess, FailedStart, MILLISECOND, Phase, Refusal, Seat, Start, Time,
+    Why, Work, nanos,
 };
-use crate::pool::dispatcher::machine::Dispatcher;
-use crate::pool::dispatcher::seat::{Phase, Seat};
 use crate::protocol::CallHeader;
 use std::ops::Range;
 use std::sync::Arc;
@@ -17,10 +16,6 @@ pub(super) const MAX_DEATHS: u32 = 5;
 
 /// The death of a worker that is younger and has finished nothing counts as a failed start.
 const YOUNG: Time = 1000 * MILLISECOND;
-
-fn nanos(time: Duration) -> Time {
-    Time::try_from(time.as_nanos()).unwrap_or(Time::MAX)
-}
 
 impl<W: ?Sized + Work> Dispatcher<W> {
     /// What is to happen at an empty seat.

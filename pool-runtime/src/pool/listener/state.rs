@@ -1,7 +1,7 @@
 //! The listener's state: what is read without a lock, and in [`Listening`] what the core's lock protects.
 
 use crate::peer::Bells;
-use crate::pool::station::Station;
+use crate::pool::Station;
 use crate::sync::lock;
 use crate::transport::ring::{COLLECTOR, LAZY, LEADER, Spin};
 use crate::{memory, os};

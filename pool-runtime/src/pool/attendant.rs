@@ -51,7 +51,7 @@ fn attend(inner: &Inner, seat: usize, mut first: Option<Peer>) {
 fn start(inner: &Inner, seat: usize) -> Result<Peer, Error> {
     let name = format!("{}-{}", inner.name, seat + 1);
     let initializer = inner.initializer.as_ref().map(|prelude| &prelude.call);
-    let bells = inner.listener.as_ref().map(|listener| listener.bells());
+    let bells = inner.listener.as_ref().map(|listener| &listener.bells);
     inner.source.start(name, &inner.options[seat], initializer, bells)
 }
 

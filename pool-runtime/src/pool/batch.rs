@@ -98,7 +98,7 @@ impl<'p> Gatherer<'p> {
         });
         match self.inner.submit_all(batch.clone(), calls) {
             Ok(ticket) => self.submitted.push((ticket, Arc::downgrade(&batch))),
-            Err(error) => (0..calls).for_each(|index| batch.end(index, Outcome::Failed(error.clone()))),
+            Err(error) => (0..calls).for_each(|index| batch.end(index, Outcome::One(Err(error.clone())))),
         }
     }
 }

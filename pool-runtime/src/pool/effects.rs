@@ -4,9 +4,8 @@
 use crate::dossier::Dossier;
 use crate::error::{Error, Kind};
 use crate::peer::{Answer, Glance, Peer, Sent};
-use crate::pool::dispatcher::{
-    AfterStarts, CallFailure, CallLoss, Dispatcher, Effect, Ended, Excess, How, Observation, Time, Why,
-};
+use crate::pool::dispatcher::{AfterStarts, CallFailure, Dispatcher, Effect, Excess, Observation, Time, Why};
+use crate::pool::reports::tell_ends;
 use crate::pool::{CallsFrame, Core, Inner, Outcome, Station, Submission, dossiers};
 use crate::sync::lock;
 use std::collections::VecDeque;
@@ -145,16 +144,11 @@ impl Inner {
             let Some(station) = todo.unflushed.pop() else { break };
             station.peer.flush();
         }
-        if ended.is_empty() {
-            return;
+        if !ended.is_empty() {
+            // None has a value: those are told where reports are read.
+            tell_ends(self, ended, &[]);
+            self.wake_leader();
         }
-        for Ended { work, first, how, .. } in ended {
-            // Values are told where reports are read.
-            if let How::Failed(failure) = how {
-                self.fail(&work, first, failure);
-            }
-        }
-        self.wake_leader();
     }
 
     fn station(&self, seat: usize, epoch: u32) -> Option<Arc<Station>> {
@@ -193,7 +187,7 @@ impl Inner {
         if let Some(keeper) = &self.keeper {
             dossiers::keep(keeper, self, &**work, index, &mut error);
         }
-        work.end(index, Outcome::Failed(error));
+        work.end(index, Outcome::One(Err(error)));
     }
 
     fn error_of(&self, failure: CallFailure) -> Error {
@@ -202,7 +196,7 @@ impl Inner {
             Why::Cancelled => Error::new(Kind::Cancelled),
             Why::Terminated => Error::new(Kind::Terminated),
             Why::PoolFailed => lock(&self.core).failed(),
-            Why::Lost(CallLoss { loss, job, attempt, time, condemned }) => {
+            Why::Lost { loss, job, attempt, time, condemned } => {
                 let dossier = Dossier::of_call(&loss, job, attempt, time);
                 Error::new(match condemned {
                     None => Kind::Lost(dossier),

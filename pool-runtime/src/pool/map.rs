@@ -232,9 +232,9 @@ impl Gathering {
             let Some(results) = gathered.batches.get_mut(position - gathered.taken) else { return };
             match outcome {
                 Outcome::Values(values) => results.values(first, values),
-                Outcome::Large(payload) => results.value(first, &[&payload]),
+                Outcome::One(Ok(payload)) => results.value(first, &[&payload]),
                 Outcome::Split(split) => results.value(first, &[&split.before, split.data.bytes()]),
-                Outcome::Failed(error) => results.fail(first, error),
+                Outcome::One(Err(error)) => results.fail(first, error),
             }
             if results.are_whole() {
                 gathered.missing_bytes -= weight;

@@ -20,7 +20,7 @@ pub(super) struct Heard<'p> {
 }
 
 /// Tells submissions how their calls have ended, in the order in which they did; `runs` has the values.
-fn tell_ends(inner: &Inner, ended: Vec<Ended<dyn Submission>>, runs: &[Values<'_>]) {
+pub(super) fn tell_ends(inner: &Inner, ended: Vec<Ended<dyn Submission>>, runs: &[Values<'_>]) {
     let mut runs = runs.iter().copied();
     let mut run = runs.next();
     for Ended { work, first, count, how } in ended {
@@ -100,7 +100,7 @@ impl Sink for Heard<'_> {
                 let (first, payload, size) = (*first, only.payload_range(), only.size());
                 let rest = stream.split_off(size.min(stream.len()));
                 let record = std::mem::replace(stream, rest);
-                ended[0].work.end(first, Outcome::Large(Payload::part(record, payload)));
+                ended[0].work.end(first, Outcome::One(Ok(Payload::part(record, payload))));
                 whole - size
             }
             _ => {

@@ -61,7 +61,7 @@ impl Single {
             let mut returned = raw.unwrap_or_else(|| {
                 let core = lock(&pool.core);
                 match process.status() {
-                    Some(status) if status.success() && core.dispatcher.ever_ready() => Ok(Vec::new()),
+                    Some(status) if status.success() && core.dispatcher.ever_ready => Ok(Vec::new()),
                     _ => Err(core.trouble.clone().unwrap_or_else(|| Error::invalid("has ended"))),
                 }
             });

@@ -160,22 +160,19 @@ pub(crate) struct CallFailure {
 #[derive(Clone, Debug)]
 pub(crate) enum Why {
     Reported(Failed),
-    Lost(CallLoss),
+    /// With its worker.
+    Lost {
+        loss: Arc<Loss>,
+        job: u64,
+        attempt: u32,
+        /// How long it had been running, if it had started.
+        time: Option<Duration>,
+        /// The limit it exceeded, if the worker was killed for that.
+        condemned: Option<Excess>,
+    },
     Cancelled,
     Terminated,
     PoolFailed,
-}
-
-/// A call that was lost with its worker.
-#[derive(Clone, Debug)]
-pub(crate) struct CallLoss {
-    pub(crate) loss: Arc<Loss>,
-    pub(crate) job: u64,
-    pub(crate) attempt: u32,
-    /// How long it had been running, if it had started.
-    pub(crate) time: Option<Duration>,
-    /// The limit it exceeded, if the worker was killed for that.
-    pub(crate) condemned: Option<Excess>,
 }
 
 /// The limit that a call exceeded.

@@ -27,7 +27,7 @@ pub(crate) struct Dispatcher<W: ?Sized> {
     /// Calls that run on the threads that submitted them.
     pub(super) inline_calls: usize,
     pub(super) durations: Durations,
-    pub(super) ever_ready: bool,
+    pub(crate) ever_ready: bool,
     /// How many starts failed, at any seat, since a call was finished, and when the first of them did.
     pub(super) futile_starts: u32,
     pub(super) futile_since: Time,

@@ -39,8 +39,8 @@ mod workers;
 
 pub use events::PoolStats;
 pub(crate) use events::{
-    AfterStarts, CallFailure, CallLoss, Effect, Ended, Excess, FailedStart, How, MILLISECOND, NEVER, Observation,
-    Refusal, Report, Start, Ticket, Time, Why, Work, nanos,
+    AfterStarts, CallFailure, Effect, Ended, Excess, FailedStart, How, MILLISECOND, NEVER, Observation, Refusal,
+    Report, Start, Ticket, Time, Why, Work, nanos,
 };
 pub(crate) use limits::Limits;
 pub(crate) use machine::Dispatcher;

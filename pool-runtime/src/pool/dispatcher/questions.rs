@@ -25,10 +25,6 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         self.seats.iter().filter(|seat| seat.phase() != Phase::Closed).count()
     }
 
-    pub(crate) fn ever_ready(&self) -> bool {
-        self.ever_ready
-    }
-
     pub(crate) fn counts(&self) -> PoolStats {
         PoolStats {
             waiting: self.queue.len(),

@@ -3,8 +3,8 @@
 use crate::dossier::{Loss, Ran};
 use crate::os::End;
 use crate::pool::dispatcher::{
-    AfterStarts, CallLoss, Dispatcher, Effect, Excess, FailedStart, MILLISECOND, Phase, Refusal, Seat, Start, Time,
-    Why, Work, nanos,
+    AfterStarts, Dispatcher, Effect, Excess, FailedStart, MILLISECOND, Phase, Refusal, Seat, Start, Time, Why, Work,
+    nanos,
 };
 use crate::protocol::CallHeader;
 use std::ops::Range;
@@ -74,8 +74,12 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         let back = self.take_behind(seat, claimed);
         let started = self.take_all(seat);
         let nothing_started = started.is_empty();
-        let lost = |call: CallHeader, time, condemned| {
-            Why::Lost(CallLoss { loss: loss.clone(), job: call.job, attempt: call.attempt, time, condemned })
+        let lost = |call: CallHeader, time, condemned| Why::Lost {
+            loss: loss.clone(),
+            job: call.job,
+            attempt: call.attempt,
+            time,
+            condemned,
         };
         // In reverse, as each goes to the front. These calls are not to blame for what one before them did.
         for mut flight in back.into_iter().rev() {

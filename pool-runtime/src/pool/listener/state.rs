@@ -41,7 +41,7 @@ impl Rest {
 }
 
 pub(in crate::pool) struct Listener {
-    pub(super) bells: Arc<Bells>,
+    pub(in crate::pool) bells: Arc<Bells>,
     /// All workers by seat, and how often that has changed.
     stations: Mutex<Stations>,
     pub(super) changes: AtomicU64,
@@ -71,10 +71,6 @@ impl Listener {
             processors: os::cpu_count(),
             crowded: AtomicBool::new(false),
         }
-    }
-
-    pub(in crate::pool) fn bells(&self) -> &Arc<Bells> {
-        &self.bells
     }
 
     pub(in crate::pool) fn set_stations(&self, stations: &[Option<Arc<Station>>]) {

@@ -33,8 +33,10 @@ pub(crate) use cache::Block;
 pub(crate) use claim::{CallId, execute_barriers};
 pub use few::Few;
 pub(crate) use janitor::{pool_began, set_in_worker};
+pub(crate) use packed::{Packed, PackedSlice};
 pub(crate) use page::{StatusPage, WORDS};
-pub(crate) use payload::Split;
+pub(crate) use payload::{Payload, Split};
+pub(crate) use region::{Region, Regions};
 pub(crate) use view::View;
 
 use janitor::{Kept, UNUSED};

@@ -3,10 +3,7 @@
 //! Their arguments are packed into one piece of memory, so that a million inputs are not a million allocations. How many
 //! calls a worker gets at a time is the dispatcher's decision, and independent of the size of a batch.
 
-use crate::memory::cache;
-use crate::memory::packed::{Packed, PackedSlice};
-use crate::memory::payload::Payload;
-use crate::memory::region::Region;
+use crate::memory::{Packed, PackedSlice, Payload, Region, cache};
 use crate::policy::{Policy, SharedPolicy, Wish};
 use crate::pool::dispatcher::{Ticket, Work};
 use crate::pool::{Inner, Outcome, Submission};

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 /// What is left to do after the core is unlocked.
 #[derive(Default)]
+#[must_use]
 pub(super) struct Todo {
     effects: VecDeque<Effect<dyn Submission>>,
     /// Their peers have frames to send.
@@ -34,7 +35,6 @@ impl Inner {
 
     /// Tells the dispatcher an event. Frames are handed to the peers while the core is locked, so that they leave in the
     /// order in which the dispatcher numbered the calls.
-    #[must_use]
     pub(super) fn decide<R>(&self, event: impl FnOnce(&mut Core, Time) -> R) -> (R, Todo) {
         let mut core = lock(&self.core);
         let told = event(&mut core, self.now());
@@ -42,7 +42,6 @@ impl Inner {
     }
 
     /// Carries out those effects that need the core locked, and unlocks it.
-    #[must_use]
     pub(super) fn settle(&self, mut core: MutexGuard<'_, Core>) -> Todo {
         let mut todo = Todo::default();
         while let Some(effect) = core.dispatcher.effect() {

@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::job::{Awaited, Home, decode_value, sleep_until};
-use crate::memory::payload::Payload;
+use crate::memory::Payload;
 use crate::panic;
 use crate::pool::{Gatherer, Inner, Outcome, Pool};
 use crate::sync::lock;

@@ -2,7 +2,7 @@
 
 use crate::dossier::Ran;
 use crate::error::{Error, Kind, Result};
-use crate::memory::payload::Payload;
+use crate::memory::Payload;
 use crate::peer::Inline;
 use crate::pool::{Inner, Outcome, Submission};
 use crate::protocol::{CallHeader, Record, RecordReader};

@@ -6,7 +6,7 @@
 use crate::dossier::keep::DossierKeeper;
 use crate::error::{Error, Kind, Result};
 use crate::job::{Awaited, Callbacks, Deferral, Home, Slot};
-use crate::memory::region::Regions;
+use crate::memory::Regions;
 use crate::options::WorkerOptions;
 use crate::peer::Source;
 use crate::policy::{Policy, SharedPolicy, Wish};

@@ -1,7 +1,6 @@
 //! Brings the reports of workers to the dispatcher, and the ends of calls to their submissions.
 
-use crate::memory::Split;
-use crate::memory::payload::Payload;
+use crate::memory::{Payload, Split};
 use crate::peer::Sink;
 use crate::pool::dispatcher::{Ended, How, Report};
 use crate::pool::effects::Todo;

@@ -2,10 +2,7 @@
 
 use crate::error::Result;
 use crate::job::{Raw, Slot};
-use crate::memory::Split;
-use crate::memory::packed::PackedSlice;
-use crate::memory::payload::Payload;
-use crate::memory::region::Region;
+use crate::memory::{PackedSlice, Payload, Region, Split};
 use crate::policy::Policy;
 use crate::pool::dispatcher::{Dispatcher, Flight, Work};
 use crate::protocol::{CALLS_HEAD, CallsWriter, Values, WriteFrame, chunk_overhead};

@@ -48,6 +48,7 @@ pub(crate) use range::{CallRange, Flight};
 pub(crate) use seat::{Phase, Seat};
 
 use range::is_after;
+use seat::SeatWorker;
 
 #[cfg(test)]
 mod simulation;

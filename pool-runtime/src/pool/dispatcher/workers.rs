@@ -3,8 +3,8 @@
 use crate::dossier::{Loss, Ran};
 use crate::os::End;
 use crate::pool::dispatcher::{
-    AfterStarts, Dispatcher, Effect, Excess, FailedStart, MILLISECOND, Phase, Refusal, Seat, Start, Time, Why, Work,
-    nanos,
+    AfterStarts, Dispatcher, Effect, Excess, FailedStart, MILLISECOND, NEVER, Phase, Refusal, Seat, SeatWorker, Start,
+    Time, Why, Work, nanos,
 };
 use crate::protocol::CallHeader;
 use std::ops::Range;
@@ -27,7 +27,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         };
         match self.seats[seat].phase() {
             Phase::Empty { .. } if !needed => {
-                let _ = self.transit(seat, Seat::close);
+                let _ = self.transit(seat, Phase::Closed);
                 Start::Never
             }
             Phase::Empty { not_before } if not_before > now => Start::NotBefore(not_before),
@@ -38,9 +38,11 @@ impl<W: ?Sized + Work> Dispatcher<W> {
     /// A worker of this epoch takes calls.
     pub(crate) fn ready(&mut self, seat: usize, epoch: u32, now: Time) {
         self.ever_ready = true;
-        if self.seats[seat].epoch() != epoch || !self.transit(seat, |state| state.ready(now)) {
+        if self.seats[seat].epoch() != epoch || !self.transit(seat, Phase::Ready) {
             return;
         }
+        self.seats[seat].worker =
+            SeatWorker { ready_at: now, progress: now, weighed_at: now, look_at: NEVER, ..SeatWorker::default() };
         self.watch_at = self.watch_at.min(now.saturating_add(self.limits.age_per_child));
         if !self.goes_on() {
             return self.kill(seat);
@@ -119,7 +121,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
     pub(crate) fn abandon(&mut self, seats: Range<usize>) {
         for seat in seats {
             self.fail_seat(seat, &Why::PoolFailed);
-            let _ = self.transit(seat, Seat::close);
+            let _ = self.transit(seat, Phase::Closed);
         }
         if self.is_finished() && self.goes_on() {
             self.fail_waiting(&Why::PoolFailed);
@@ -164,7 +166,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
             }
         } else if is_over && others {
             self.effects.push_back(Effect::StartsFailed { tries, then: AfterStarts::GiveUpSeat });
-            let _ = self.transit(seat, Seat::close);
+            let _ = self.transit(seat, Phase::Closed);
         } else if is_over {
             self.give_up(tries);
         }
@@ -176,6 +178,6 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         let factor = if failures == 0 { 0 } else { 1 << (failures - 1).min(40) };
         let longest = nanos(self.restarts.longest_backoff);
         let back_off = nanos(self.restarts.first_backoff).saturating_mul(factor).min(longest);
-        let _ = self.transit(seat, |state| state.vacate(now + back_off));
+        let _ = self.transit(seat, Phase::Empty { not_before: now + back_off });
     }
 }

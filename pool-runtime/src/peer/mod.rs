@@ -41,7 +41,7 @@ pub(crate) use inline::Inline;
 use lifeline::Lifeline;
 pub(crate) use peer::Peer;
 use ringed::Ringed;
-pub(crate) use sink::{Glance, Sent, Sink};
+pub(crate) use sink::{Answer, Glance, Sent, Sink};
 pub(crate) use source::Source;
 use spawn::{Launch, Launched};
 use thread::WorkerThread;

@@ -4,7 +4,7 @@ use crate::dossier::Loss;
 use crate::memory::{StatusPage, region::Region};
 use crate::os::{self, HandleRef, OomWatch};
 use crate::peer::{
-    Framed, Glance, Initializer, Launched, Ringed, Sent, Sink, StartFailure, TIME_TO_EXIT, WorkerThread,
+    Answer, Framed, Glance, Initializer, Launched, Ringed, Sent, Sink, StartFailure, TIME_TO_EXIT, WorkerThread,
 };
 use crate::protocol::{Hello, WriteFrame, stop_frame};
 use crate::sync::lock;
@@ -186,21 +186,20 @@ impl Peer {
         self.page().claimed()
     }
 
-    /// Prevents calls of this generation from starting from now on, and asks what the worker is doing. None
-    /// if the page is corrupt, so that it cannot tell what runs: kill the worker.
-    pub(crate) fn take_back(&self, generation: u32) -> Option<Glance> {
-        let claimed = self.page().take_back(generation)?;
+    /// Prevents calls of this generation from starting from now on, and asks what the worker is doing.
+    pub(crate) fn take_back(&self, generation: u32) -> Answer<Glance> {
+        let Some(claimed) = self.page().take_back(generation) else { return Answer::Corrupt };
         // Times of another call are left out.
         let (running, started, extended) = self.page().running();
         let times = if running == claimed { (started, extended) } else { (0, 0) };
-        Some(Glance { claimed, started: times.0, extended: times.1, memory: None })
+        Answer::Now(Glance { claimed, started: times.0, extended: times.1, memory: None })
     }
 
     /// Asks what the worker is doing and, if `memory` is set, how much memory it has.
-    pub(crate) fn look(&self, memory: bool) -> Glance {
+    pub(crate) fn look(&self, memory: bool) -> Answer<Glance> {
         let (claimed, started, extended) = self.page().running();
         let memory = self.process().filter(|_| memory).and_then(|process| os::private_memory(process.child.pid()));
-        Glance { claimed, started, extended, memory }
+        Answer::Now(Glance { claimed, started, extended, memory })
     }
 
     // ---- listening ----

@@ -13,6 +13,17 @@ pub(crate) enum Sent {
     Corrupt,
 }
 
+/// The answer to a question about a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answer<T> {
+    Now(T),
+    /// It comes among the worker's reports, as the worker shares no memory with this process.
+    #[expect(dead_code, reason = "every peer that exists shares a status page")]
+    Later,
+    /// The status page is corrupt, so nothing tells what runs: the worker has to be killed.
+    Corrupt,
+}
+
 /// What a worker is doing, by its status page. Times are those of the system's monotonic clock; 0 is none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Glance {

@@ -16,9 +16,7 @@ use crate::peer::Peer;
 use crate::peer::handshake::StartFailure;
 use crate::peer::spawn::Launched;
 use crate::pool::dispatcher::{FailedStart, Phase, Start};
-use crate::pool::inner::Inner;
-use crate::pool::reports::Heard;
-use crate::pool::station::Station;
+use crate::pool::{Heard, Inner, Station};
 use crate::sync::{lock, sleep_on};
 use std::io;
 use std::sync::Arc;
@@ -53,7 +51,7 @@ fn attend(inner: &Inner, seat: usize, mut first: Option<Peer>) {
 fn start(inner: &Inner, seat: usize) -> Result<Peer, Error> {
     let name = format!("{}-{}", inner.name, seat + 1);
     let initializer = inner.initializer.as_ref().map(|prelude| &prelude.call);
-    let bells = inner.listener.as_ref().map(|listener| listener.bells());
+    let bells = inner.listener.as_ref().map(|listener| &listener.bells);
     inner.source.start(name, &inner.options[seat], initializer, bells)
 }
 

@@ -3,14 +3,10 @@
 //! Their arguments are packed into one piece of memory, so that a million inputs are not a million allocations. How many
 //! calls a worker gets at a time is the dispatcher's decision, and independent of the size of a batch.
 
-use crate::memory::cache;
-use crate::memory::packed::{Packed, PackedSlice};
-use crate::memory::payload::Payload;
-use crate::memory::region::Region;
+use crate::memory::{Packed, PackedSlice, Payload, Region, cache};
 use crate::policy::{Policy, SharedPolicy, Wish};
 use crate::pool::dispatcher::{Ticket, Work};
-use crate::pool::inner::Inner;
-use crate::pool::submission::{Outcome, Submission};
+use crate::pool::{Inner, Outcome, Submission};
 use crate::task::{Encoded, Registered, TaskCall, TaskInfo};
 use std::ops::Range;
 use std::sync::atomic::Ordering;
@@ -99,7 +95,7 @@ impl<'p> Gatherer<'p> {
         });
         match self.inner.submit_all(batch.clone(), calls) {
             Ok(ticket) => self.submitted.push((ticket, Arc::downgrade(&batch))),
-            Err(error) => (0..calls).for_each(|index| batch.end(index, Outcome::Failed(error.clone()))),
+            Err(error) => (0..calls).for_each(|index| batch.end(index, Outcome::One(Err(error.clone())))),
         }
     }
 }

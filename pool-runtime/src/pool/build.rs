@@ -8,15 +8,11 @@ use crate::peer::faults::Plan;
 use crate::peer::spawn::Launch;
 use crate::peer::{Bells, Inline, Source, handshake};
 use crate::policy::Wish;
-use crate::pool::attendant;
-use crate::pool::backend::Backend;
-use crate::pool::builder::{EachWorker, PoolBuilder, Transport};
+use crate::pool::builder::EachWorker;
 use crate::pool::dispatcher::{Dispatcher, Limits};
-use crate::pool::handle::Pool;
-use crate::pool::inner::{Core, Inner, Prelude};
-use crate::pool::listener;
-use crate::pool::listener::state::Listener;
-use crate::pool::submission::Submission;
+use crate::pool::{
+    Backend, Core, Inner, Listener, Pool, PoolBuilder, Prelude, Submission, Transport, attendant, listener,
+};
 use crate::protocol::{Hello, NamedCall};
 use crate::sandbox::Sandbox;
 use crate::sync::lock;
@@ -65,13 +61,8 @@ const LOCAL: Limits = Limits { unhindered: usize::MAX, frame: usize::MAX, ..CHAN
 /// many workers fails, so a worker has only a few.
 const FAULTY: Limits = Limits { calls: 4, ..LOCAL };
 
-/// What is different for each backend.
-struct Staff {
-    source: Source,
-    /// None if there are no workers.
-    bells: Option<Bells>,
-    limits: Limits,
-}
+/// What is different for each backend. No bells if there are no workers.
+type Staff = (Source, Option<Bells>, Limits);
 
 impl PoolBuilder {
     /// Starts the workers, and returns when the first of them takes calls.
@@ -100,12 +91,12 @@ impl PoolBuilder {
             // The memory of threads cannot be told apart.
             self.limits.memory_per_child = u64::MAX;
         }
-        let staff = self.staff(initializer.as_ref().map(|prelude| &prelude.call), initializer_timeout)?;
-        let seats = if staff.bells.is_some() { processes } else { 0 };
+        let (source, bells, limits) =
+            self.staff(initializer.as_ref().map(|prelude| &prelude.call), initializer_timeout)?;
+        let seats = if bells.is_some() { processes } else { 0 };
         let Limits { tasks_per_child, memory_per_child, age_per_child, retry_delay, .. } = self.limits;
         let weigh_every = WEIGH_EVERY.max(WEIGH_ONE * processes as u64);
-        let limits =
-            Limits { tasks_per_child, memory_per_child, age_per_child, retry_delay, weigh_every, ..staff.limits };
+        let limits = Limits { tasks_per_child, memory_per_child, age_per_child, retry_delay, weigh_every, ..limits };
         let keep_in = |dir: PathBuf| {
             let failed = |error| Error::os(format!("cannot keep dossiers in {:?}", dir.display()), error);
             DossierKeeper::new(&dir, program::replay_command).map_err(failed)
@@ -118,11 +109,11 @@ impl PoolBuilder {
             handshake::hello(format!("{pool}-{}", seat + 1), false, epoch, false, places[seat].clone())
         };
         let dispatcher = Dispatcher::new(seats, limits, self.restarts);
-        let inner = Inner::new(staff.source, options, hello, dispatcher);
+        let inner = Inner::new(source, options, hello, dispatcher);
         let inner = Arc::new_cyclic(|itself| Inner {
             name,
             initializer,
-            listener: staff.bells.map(|bells| Listener::new(Arc::new(bells), processes)),
+            listener: bells.map(|bells| Listener::new(Arc::new(bells), processes)),
             wish: self.wish,
             keeper,
             itself: itself.clone(),
@@ -132,7 +123,7 @@ impl PoolBuilder {
         let pool = Pool { inner, threads: Mutex::default() };
         pool.start_threads(seats)?;
         if seats > 0 {
-            pool.inner.await_phase(|dispatcher| dispatcher.ever_ready() || dispatcher.is_over())?;
+            pool.inner.await_phase(|dispatcher| dispatcher.ever_ready || dispatcher.is_over())?;
         }
         Ok(pool)
     }
@@ -181,7 +172,7 @@ impl PoolBuilder {
         let threads = |plan, limits| {
             let bells = ring::BellPage::new().map_err(|error| Error::os("cannot start threads that work", error))?;
             let source = Source::Threads { plan, initializer_timeout: timeout };
-            Ok(Staff { source, bells: Some(Bells::Words(Arc::new(bells))), limits })
+            Ok((source, Some(Bells::Words(Arc::new(bells))), limits))
         };
         match self.backend {
             Backend::Processes => {
@@ -203,12 +194,12 @@ impl PoolBuilder {
                         (Bells::of_sockets().map_err(failed)?, CHANNEL)
                     }
                 };
-                Ok(Staff { source: Source::Processes(Arc::new(launch)), bells: Some(bells), limits })
+                Ok((Source::Processes(Arc::new(launch)), Some(bells), limits))
             }
             Backend::Inline => {
                 let failed = |error| Error::pool_failed(1, error);
                 let inline = Inline::new(initializer.cloned(), self.limits.tasks_per_child).map_err(failed)?;
-                Ok(Staff { source: Source::Inline(inline), bells: None, limits: LOCAL })
+                Ok((Source::Inline(inline), None, LOCAL))
             }
             Backend::Threads => threads(None, LOCAL),
             Backend::Faults(seed) => threads(Some(Arc::new(Plan::new(seed))), FAULTY),

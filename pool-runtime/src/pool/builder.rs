@@ -4,7 +4,7 @@ use crate::options::{RestartPolicy, WorkerOptions, surroundings};
 use crate::peer::spawn::START_TIMEOUT;
 use crate::policy::Wish;
 use crate::pool::Backend;
-use crate::pool::dispatcher::Limits;
+use crate::pool::dispatcher::{Limits, nanos};
 use crate::sandbox::Sandbox;
 use crate::task::{Call, Initializer, RawCall};
 use std::fmt;
@@ -71,6 +71,21 @@ pub struct PoolBuilder {
     pub(super) restarts: RestartPolicy,
 }
 
+/// Methods that set one option each.
+macro_rules! setters {
+    ($($(#[$doc:meta])* pub fn $name:ident($value:ident: $of:ty) => $($field:ident).+ = $set:expr;)*) => {
+        impl PoolBuilder {
+            $(
+                $(#[$doc])*
+                pub fn $name(mut self, $value: $of) -> Self {
+                    self.$($field).+ = $set;
+                    self
+                }
+            )*
+        }
+    };
+}
+
 impl PoolBuilder {
     pub(super) fn new() -> Self {
         Self {
@@ -91,36 +106,23 @@ impl PoolBuilder {
             restarts: RestartPolicy::default(),
         }
     }
+}
 
+setters! {
     /// The number of workers; at least 1.
-    pub fn processes(mut self, processes: usize) -> Self {
-        self.processes = Some(processes);
-        self
-    }
+    pub fn processes(processes: usize) => processes = Some(processes);
 
     /// The pool's name, with which the names of its workers begin.
-    pub fn name(mut self, name: impl Into<String>) -> Self {
-        self.name = Some(name.into());
-        self
-    }
+    pub fn name(name: impl Into<String>) => name = Some(name.into());
 
     /// After how many calls a worker is replaced; at least 1. Limits leaks.
-    pub fn max_tasks_per_child(mut self, tasks: u64) -> Self {
-        self.limits.tasks_per_child = tasks;
-        self
-    }
+    pub fn max_tasks_per_child(tasks: u64) => limits.tasks_per_child = tasks;
 
     /// A worker with more bytes of private memory than this is replaced after its current call. Limits leaks of any kind.
-    pub fn max_memory_per_child(mut self, bytes: u64) -> Self {
-        self.limits.memory_per_child = bytes;
-        self
-    }
+    pub fn max_memory_per_child(bytes: u64) => limits.memory_per_child = bytes;
 
     /// A worker that is older than this is replaced after its current call, but not before its first one.
-    pub fn max_age_per_child(mut self, age: Duration) -> Self {
-        self.limits.age_per_child = nanos(age);
-        self
-    }
+    pub fn max_age_per_child(age: Duration) => limits.age_per_child = nanos(age);
 
     /// How long a call may take in its worker. Then the worker is killed and replaced, and the job fails with an error
     /// that [`is_timeout`](crate::Error::is_timeout), unless it is [retried](Self::retries).
@@ -149,31 +151,19 @@ impl PoolBuilder {
     ///     Ok(())
     /// }
     /// ```
-    pub fn timeout(mut self, limit: Duration) -> Self {
-        self.wish.timeout = Some(limit);
-        self
-    }
+    pub fn timeout(limit: Duration) => wish.timeout = Some(limit);
 
     /// After how long a call is asked to stop: [`current_job().is_cancelled()`](crate::CurrentJob::is_cancelled) turns
     /// true. It must be shorter than the [`timeout`](Self::timeout), which kills a call that goes on. A task that makes
     /// progress can ask for more time with [`extend_deadline`](crate::CurrentJob::extend_deadline).
-    pub fn soft_timeout(mut self, limit: Duration) -> Self {
-        self.wish.soft_timeout = Some(limit);
-        self
-    }
+    pub fn soft_timeout(limit: Duration) => wish.soft_timeout = Some(limit);
 
     /// How often a call is retried after its worker was lost, or killed because the call took too long. It must be safe
     /// to run twice. A call that returned an error, panicked, or used too much memory is not retried.
-    pub fn retries(mut self, retries: u32) -> Self {
-        self.wish.retries = Some(retries);
-        self
-    }
+    pub fn retries(retries: u32) => wish.retries = Some(retries);
 
     /// How long a call waits before its first [retry](Self::retries); then twice as long each time, up to 30 s.
-    pub fn retry_delay(mut self, delay: Duration) -> Self {
-        self.limits.retry_delay = nanos(delay);
-        self
-    }
+    pub fn retry_delay(delay: Duration) => limits.retry_delay = nanos(delay);
 
     /// How many bytes of memory a worker may use while it runs a call. Beyond that, the worker is killed and replaced,
     /// and the job fails with an error that [`is_out_of_memory`](crate::Error::is_out_of_memory).
@@ -184,11 +174,10 @@ impl PoolBuilder {
     /// memory that was never touched. It is sampled about 100 times a second, less often with more than 40 workers, so a
     /// call can exceed it briefly. For a hard limit, which counts allocated memory, use
     /// [`Sandbox::memory`](crate::Sandbox::memory).
-    pub fn memory(mut self, bytes: u64) -> Self {
-        self.wish.memory = Some(bytes);
-        self
-    }
+    pub fn memory(bytes: u64) => wish.memory = Some(bytes);
+}
 
+impl PoolBuilder {
     /// A call that each worker makes once, before all others. It returns the worker's state, which tasks with a
     /// `#[state]` parameter use.
     ///
@@ -253,24 +242,17 @@ impl PoolBuilder {
         self.each_worker.push(EachWorker(Box::new(choose)));
         self
     }
+}
 
+setters! {
     /// When a worker that could not be started is tried again, and when the pool gives up.
-    pub fn restarts(mut self, policy: RestartPolicy) -> Self {
-        self.restarts = policy;
-        self
-    }
+    pub fn restarts(policy: RestartPolicy) => restarts = policy;
 
     /// How long a new process may take to become a worker, not counting its initializer.
-    pub fn start_timeout(mut self, timeout: Duration) -> Self {
-        self.start_timeout = timeout;
-        self
-    }
+    pub fn start_timeout(timeout: Duration) => start_timeout = timeout;
 
     /// The file to start as a worker: a copy of this program, or a wrapper that executes it. It must be the same build.
-    pub fn executable(mut self, path: impl Into<PathBuf>) -> Self {
-        self.executable = Some(path.into());
-        self
-    }
+    pub fn executable(path: impl Into<PathBuf>) => executable = Some(path.into());
 
     /// What the workers and their initializer may access: files, the network, how much memory.
     ///
@@ -289,22 +271,13 @@ impl PoolBuilder {
     ///     Ok(())
     /// }
     /// ```
-    pub fn sandbox(mut self, sandbox: Sandbox) -> Self {
-        self.sandbox = Some(sandbox);
-        self
-    }
+    pub fn sandbox(sandbox: Sandbox) => sandbox = Some(sandbox);
 
     /// How calls and results travel.
-    pub fn transport(mut self, transport: Transport) -> Self {
-        self.transport = Some(transport);
-        self
-    }
+    pub fn transport(transport: Transport) => transport = Some(transport);
 
     /// What runs the calls: worker processes, or this process, for tests and debuggers.
-    pub fn backend(mut self, backend: Backend) -> Self {
-        self.backend = backend;
-        self
-    }
+    pub fn backend(backend: Backend) => backend = backend;
 
     /// Whether the standard error of workers passes through a pipe, so that the [`Dossier`](crate::Dossier) of a dead
     /// worker has its last lines.
@@ -313,10 +286,7 @@ impl PoolBuilder {
     /// process. If the program ends by [`exit`](std::process::exit) or a signal, without dropping the pool, unread output
     /// is lost. The pipe is no terminal, so workers print no colours. With `false`, workers inherit standard error, and
     /// dossiers have nothing of it.
-    pub fn capture_stderr(mut self, capture: bool) -> Self {
-        self.capture_stderr = capture;
-        self
-    }
+    pub fn capture_stderr(capture: bool) => capture_stderr = capture;
 
     /// Writes a file into this directory for each call that is lost with its worker: the report of its
     /// [`Dossier`](crate::Dossier), and the call with its arguments, so that it can be run again, even in a debugger.
@@ -348,12 +318,5 @@ impl PoolBuilder {
     ///     Ok(())
     /// }
     /// ```
-    pub fn dossiers(mut self, dir: impl Into<PathBuf>) -> Self {
-        self.dossiers = Some(dir.into());
-        self
-    }
-}
-
-fn nanos(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+    pub fn dossiers(dir: impl Into<PathBuf>) => dossiers = Some(dir.into());
 }

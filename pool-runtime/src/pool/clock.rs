@@ -2,7 +2,7 @@
 
 use crate::os;
 use crate::pool::dispatcher::Dispatcher;
-use crate::pool::inner::{Core, Inner};
+use crate::pool::{Core, Inner};
 use crate::sync::{lock, sleep_on};
 use std::time::{Duration, Instant};
 

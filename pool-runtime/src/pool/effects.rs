@@ -3,14 +3,10 @@
 
 use crate::dossier::Dossier;
 use crate::error::{Error, Kind};
-use crate::peer::{Glance, Peer, Sent};
-use crate::pool::dispatcher::{
-    AfterStarts, CallFailure, CallLoss, Dispatcher, Effect, Ended, Excess, How, Observation, Time, Why,
-};
-use crate::pool::dossiers;
-use crate::pool::inner::{Core, Inner};
-use crate::pool::station::Station;
-use crate::pool::submission::{CallsFrame, Outcome, Submission};
+use crate::peer::{Answer, Glance, Peer, Sent};
+use crate::pool::dispatcher::{AfterStarts, CallFailure, Dispatcher, Effect, Excess, Observation, Time, Why};
+use crate::pool::reports::tell_ends;
+use crate::pool::{CallsFrame, Core, Inner, Outcome, Station, Submission, dossiers};
 use crate::sync::lock;
 use std::collections::VecDeque;
 use std::sync::{Arc, MutexGuard};
@@ -18,6 +14,7 @@ use std::time::Duration;
 
 /// What is left to do after the core is unlocked.
 #[derive(Default)]
+#[must_use]
 pub(super) struct Todo {
     effects: VecDeque<Effect<dyn Submission>>,
     /// Their peers have frames to send.
@@ -38,7 +35,6 @@ impl Inner {
 
     /// Tells the dispatcher an event. Frames are handed to the peers while the core is locked, so that they leave in the
     /// order in which the dispatcher numbered the calls.
-    #[must_use]
     pub(super) fn decide<R>(&self, event: impl FnOnce(&mut Core, Time) -> R) -> (R, Todo) {
         let mut core = lock(&self.core);
         let told = event(&mut core, self.now());
@@ -46,7 +42,6 @@ impl Inner {
     }
 
     /// Carries out those effects that need the core locked, and unlocks it.
-    #[must_use]
     pub(super) fn settle(&self, mut core: MutexGuard<'_, Core>) -> Todo {
         let mut todo = Todo::default();
         while let Some(effect) = core.dispatcher.effect() {
@@ -128,7 +123,7 @@ impl Inner {
                         });
                     }
                     Effect::Look { seat, epoch, memory } => {
-                        let question = |peer: &Peer| Some(peer.look(memory));
+                        let question = |peer: &Peer| peer.look(memory);
                         self.ask((seat, epoch), &mut todo, question, |core, glance, now| {
                             core.dispatcher.seen(seat, epoch, self.observation(glance), now);
                         });
@@ -148,16 +143,11 @@ impl Inner {
             let Some(station) = todo.unflushed.pop() else { break };
             station.peer.flush();
         }
-        if ended.is_empty() {
-            return;
+        if !ended.is_empty() {
+            // None has a value: those are told where reports are read.
+            tell_ends(self, ended, &[]);
+            self.wake_leader();
         }
-        for Ended { work, first, how, .. } in ended {
-            // Values are told where reports are read.
-            if let How::Failed(failure) = how {
-                self.fail(&work, first, failure);
-            }
-        }
-        self.wake_leader();
     }
 
     fn station(&self, seat: usize, epoch: u32) -> Option<Arc<Station>> {
@@ -169,17 +159,19 @@ impl Inner {
         &self,
         (seat, epoch): (usize, u32),
         todo: &mut Todo,
-        question: impl FnOnce(&Peer) -> Option<Glance>,
+        question: impl FnOnce(&Peer) -> Answer<Glance>,
         tell: impl FnOnce(&mut Core, Glance, Time),
     ) {
         let Some(station) = self.station(seat, epoch) else { return };
         match question(&station.peer) {
-            Some(glance) => {
+            Answer::Now(glance) => {
                 let ((), more) = self.decide(|core, now| tell(core, glance, now));
                 todo.effects.extend(more.effects);
                 todo.unflushed.extend(more.unflushed);
             }
-            None => station.peer.kill(),
+            // The dispatcher is told when it comes.
+            Answer::Later => {}
+            Answer::Corrupt => station.peer.kill(),
         }
     }
 
@@ -195,7 +187,7 @@ impl Inner {
         if let Some(keeper) = &self.keeper {
             dossiers::keep(keeper, self, &**work, index, &mut error);
         }
-        work.end(index, Outcome::Failed(error));
+        work.end(index, Outcome::One(Err(error)));
     }
 
     fn error_of(&self, failure: CallFailure) -> Error {
@@ -204,7 +196,7 @@ impl Inner {
             Why::Cancelled => Error::new(Kind::Cancelled),
             Why::Terminated => Error::new(Kind::Terminated),
             Why::PoolFailed => lock(&self.core).failed(),
-            Why::Lost(CallLoss { loss, job, attempt, time, condemned }) => {
+            Why::Lost { loss, job, attempt, time, condemned } => {
                 let dossier = Dossier::of_call(&loss, job, attempt, time);
                 Error::new(match condemned {
                     None => Kind::Lost(dossier),

@@ -2,10 +2,8 @@
 
 use crate::error::{Error, Result};
 use crate::job::{Job, Origin, Raw, Slot, Tickets, decode_one};
-use crate::pool::builder::PoolBuilder;
-use crate::pool::dispatcher::{Counts, Dispatcher, Phase};
-use crate::pool::inner::Inner;
-use crate::pool::station::Station;
+use crate::pool::dispatcher::{Dispatcher, Phase, PoolStats};
+use crate::pool::{Inner, PoolBuilder, Station};
 use crate::sync::lock;
 use crate::task::TaskCall;
 use std::fmt;
@@ -65,20 +63,6 @@ pub struct WorkerInfo {
     pub state: WorkerState,
     /// How many calls have ended at its seat, including those of workers before it.
     pub jobs_done: u64,
-}
-
-/// Numbers of calls, as [`Pool::stats`] returns them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct PoolStats {
-    /// Calls that wait in this process.
-    pub waiting: usize,
-    /// Calls that were sent to a worker and have not ended.
-    pub running: usize,
-    /// Calls that ended with a value.
-    pub done: u64,
-    /// Calls that ended with an error.
-    pub failed: u64,
 }
 
 /// A thread that submits calls one by one reads reports once for so many.
@@ -191,8 +175,7 @@ impl Pool {
 
     /// How many calls wait, run, and have ended.
     pub fn stats(&self) -> PoolStats {
-        let Counts { waiting, running, done, failed } = lock(&self.inner.core).dispatcher.counts();
-        PoolStats { waiting, running, done, failed }
+        lock(&self.inner.core).dispatcher.counts()
     }
 }
 

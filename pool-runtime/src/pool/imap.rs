@@ -2,12 +2,9 @@
 
 use crate::error::Result;
 use crate::job::{Awaited, Home, decode_value, sleep_until};
-use crate::memory::payload::Payload;
+use crate::memory::Payload;
 use crate::panic;
-use crate::pool::batch::Gatherer;
-use crate::pool::handle::Pool;
-use crate::pool::inner::Inner;
-use crate::pool::submission::Outcome;
+use crate::pool::{Gatherer, Inner, Outcome, Pool};
 use crate::sync::lock;
 use crate::task::{Task, TaskCall};
 use std::any::Any;
@@ -45,9 +42,8 @@ impl ImapResults {
             Outcome::Values(values) => {
                 self.put(index, values.payloads().map(|payload| Ok(Payload::copy(payload))));
             }
-            Outcome::Large(payload) => self.put(index, once(Ok(payload))),
+            Outcome::One(result) => self.put(index, once(result)),
             Outcome::Split(split) => self.put(index, once(Ok([&split.before, split.data.bytes()].concat().into()))),
-            Outcome::Failed(error) => self.put(index, once(Err(error))),
         }
     }
 
@@ -222,7 +218,7 @@ impl<I: Iterator, F: FnMut(I::Item) -> C, C: TaskCall> Imap<'_, I, F, C> {
                 }
                 Err(error) => {
                     self.submit();
-                    self.results.end(self.submitted, Outcome::Failed(error));
+                    self.results.end(self.submitted, Outcome::One(Err(error)));
                     self.submitted += 1;
                 }
             }

@@ -2,13 +2,11 @@
 
 use crate::dossier::Ran;
 use crate::error::{Error, Kind, Result};
-use crate::memory::payload::Payload;
+use crate::memory::Payload;
 use crate::peer::Inline;
-use crate::pool::inner::Inner;
-use crate::pool::submission::{Outcome, Submission};
+use crate::pool::{Inner, Outcome, Submission};
 use crate::protocol::{CallHeader, Record, RecordReader};
 use crate::sync::lock;
-use std::ops::Range;
 use std::sync::Arc;
 
 impl Inner {
@@ -27,19 +25,12 @@ impl Inner {
                 true => self.run_one(inline, &**work, index).and_then(value),
                 false => Err(Error::new(Kind::Terminated)),
             };
-            let is_value = result.is_ok();
-            let counts = self.tell(|dispatcher, _| dispatcher.ended_inline(is_value));
+            let counts = self.tell(|dispatcher, _| dispatcher.ended_inline(result.is_ok()));
             let result = match result {
                 Ok(_) if !counts => Err(Error::new(Kind::Terminated).with_ran(Ran::Maybe)),
                 result => result,
             };
-            work.end(
-                index,
-                match result {
-                    Ok((record, payload)) => Outcome::Large(Payload::part(record, payload)),
-                    Err(error) => Outcome::Failed(error.of_task(work.task())),
-                },
-            );
+            work.end(index, Outcome::One(result.map_err(|error| error.of_task(work.task()))));
         }
         if self.tell(|dispatcher, _| dispatcher.is_over()) {
             self.changed.notify_all();
@@ -58,12 +49,12 @@ impl Inner {
     }
 }
 
-/// The records of a call, and the range of its value in them.
-fn value(records: Vec<u8>) -> Result<(Vec<u8>, Range<usize>)> {
-    let payload = match RecordReader::new(&records).next() {
+/// The value in the records of a call.
+fn value(records: Vec<u8>) -> Result<Payload> {
+    let range = match RecordReader::new(&records).next() {
         Ok(Some(Record::Values(values))) => values.payload_range(),
         Ok(Some(Record::Failed { failed, .. })) => return Err(failed.into()),
         _ => return Err(Error::invalid("was not reported: this is a mistake in pool-runtime")),
     };
-    Ok((records, payload))
+    Ok(Payload::part(records, range))
 }

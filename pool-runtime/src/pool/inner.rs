@@ -6,14 +6,12 @@
 use crate::dossier::keep::DossierKeeper;
 use crate::error::{Error, Kind, Result};
 use crate::job::{Awaited, Callbacks, Deferral, Home, Slot};
-use crate::memory::region::Regions;
+use crate::memory::Regions;
 use crate::options::WorkerOptions;
 use crate::peer::Source;
 use crate::policy::{Policy, SharedPolicy, Wish};
 use crate::pool::dispatcher::{Dispatcher, Refusal, Ticket, Time};
-use crate::pool::listener::state::{Listener, Listening};
-use crate::pool::station::Station;
-use crate::pool::submission::Submission;
+use crate::pool::{Listener, Listening, Station, Submission};
 use crate::protocol::{Hello, NamedCall};
 use crate::sync::lock;
 use crate::task::{RawCall, StateType, TaskInfo};

@@ -3,10 +3,7 @@
 use crate::error::{Error, Result};
 use crate::job::{Awaited, Home, Job, Origin, Raw, Results, Slot, Tickets, decode_many, sleep_until};
 use crate::os;
-use crate::pool::batch::Gatherer;
-use crate::pool::handle::Pool;
-use crate::pool::inner::Inner;
-use crate::pool::submission::Outcome;
+use crate::pool::{Gatherer, Inner, Outcome, Pool};
 use crate::sync::lock;
 use crate::task::{Encoded, RawCall, Task, TaskCall};
 use std::collections::VecDeque;
@@ -235,9 +232,9 @@ impl Gathering {
             let Some(results) = gathered.batches.get_mut(position - gathered.taken) else { return };
             match outcome {
                 Outcome::Values(values) => results.values(first, values),
-                Outcome::Large(payload) => results.value(first, &[&payload]),
+                Outcome::One(Ok(payload)) => results.value(first, &[&payload]),
                 Outcome::Split(split) => results.value(first, &[&split.before, split.data.bytes()]),
-                Outcome::Failed(error) => results.fail(first, error),
+                Outcome::One(Err(error)) => results.fail(first, error),
             }
             if results.are_whole() {
                 gathered.missing_bytes -= weight;

@@ -44,6 +44,15 @@ mod submission;
 
 pub use backend::Backend;
 pub use builder::{PoolBuilder, Transport};
-pub use handle::{Pool, PoolStats, WorkerInfo, WorkerState};
+pub use dispatcher::PoolStats;
+pub use handle::{Pool, WorkerInfo, WorkerState};
 pub use imap::Imap;
 pub(crate) use single::Single;
+
+// For the files of this folder.
+use batch::Gatherer;
+use inner::{Core, Inner, Prelude};
+use listener::state::{Listener, Listening};
+use reports::Heard;
+use station::Station;
+use submission::{CallsFrame, Outcome, Submission};

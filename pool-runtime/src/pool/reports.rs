@@ -1,13 +1,10 @@
 //! Brings the reports of workers to the dispatcher, and the ends of calls to their submissions.
 
-use crate::memory::Split;
-use crate::memory::payload::Payload;
+use crate::memory::{Payload, Split};
 use crate::peer::Sink;
 use crate::pool::dispatcher::{Ended, How, Report};
 use crate::pool::effects::Todo;
-use crate::pool::inner::{Core, Inner};
-use crate::pool::station::Station;
-use crate::pool::submission::{Outcome, Submission};
+use crate::pool::{Core, Inner, Outcome, Station, Submission};
 use crate::protocol::{Failure, Record, RecordReader, Values};
 use crate::sync::lock;
 use std::sync::MutexGuard;
@@ -22,7 +19,7 @@ pub(super) struct Heard<'p> {
 }
 
 /// Tells submissions how their calls have ended, in the order in which they did; `runs` has the values.
-fn tell_ends(inner: &Inner, ended: Vec<Ended<dyn Submission>>, runs: &[Values<'_>]) {
+pub(super) fn tell_ends(inner: &Inner, ended: Vec<Ended<dyn Submission>>, runs: &[Values<'_>]) {
     let mut runs = runs.iter().copied();
     let mut run = runs.next();
     for Ended { work, first, count, how } in ended {
@@ -102,7 +99,7 @@ impl Sink for Heard<'_> {
                 let (first, payload, size) = (*first, only.payload_range(), only.size());
                 let rest = stream.split_off(size.min(stream.len()));
                 let record = std::mem::replace(stream, rest);
-                ended[0].work.end(first, Outcome::Large(Payload::part(record, payload)));
+                ended[0].work.end(first, Outcome::One(Ok(Payload::part(record, payload))));
                 whole - size
             }
             _ => {

@@ -6,10 +6,9 @@ use crate::options::{RestartPolicy, WorkerOptions};
 use crate::peer::Source;
 use crate::peer::spawn::Launched;
 use crate::policy::{Policy, SharedPolicy};
-use crate::pool::attendant;
 use crate::pool::build::CHANNEL;
 use crate::pool::dispatcher::Dispatcher;
-use crate::pool::inner::Inner;
+use crate::pool::{Inner, attendant};
 use crate::protocol::Hello;
 use crate::sync::{lock, sleep_on};
 use crate::task::{Encoded, TaskInfo};
@@ -62,7 +61,7 @@ impl Single {
             let mut returned = raw.unwrap_or_else(|| {
                 let core = lock(&pool.core);
                 match process.status() {
-                    Some(status) if status.success() && core.dispatcher.ever_ready() => Ok(Vec::new()),
+                    Some(status) if status.success() && core.dispatcher.ever_ready => Ok(Vec::new()),
                     _ => Err(core.trouble.clone().unwrap_or_else(|| Error::invalid("has ended"))),
                 }
             });

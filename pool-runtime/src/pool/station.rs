@@ -1,6 +1,6 @@
 //! The worker at a seat.
 
-use crate::memory::region::Region;
+use crate::memory::Region;
 use crate::peer::Peer;
 use crate::sync::lock;
 use std::sync::{Arc, Mutex};

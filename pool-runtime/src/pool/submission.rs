@@ -1,11 +1,8 @@
 //! Calls that were submitted together: their arguments, and who is told how they ended.
 
-use crate::error::Error;
+use crate::error::Result;
 use crate::job::{Raw, Slot};
-use crate::memory::Split;
-use crate::memory::packed::PackedSlice;
-use crate::memory::payload::Payload;
-use crate::memory::region::Region;
+use crate::memory::{PackedSlice, Payload, Region, Split};
 use crate::policy::Policy;
 use crate::pool::dispatcher::{Dispatcher, Flight, Work};
 use crate::protocol::{CALLS_HEAD, CallsWriter, Values, WriteFrame, chunk_overhead};
@@ -28,11 +25,10 @@ pub(crate) trait Submission: Work + Send + Sync {
 pub(crate) enum Outcome<'v> {
     /// Calls with consecutive indices have these values.
     Values(Values<'v>),
-    /// One call has a large value.
-    Large(Payload),
+    /// One call has this value, or has failed.
+    One(Result<Payload>),
     /// One call has a value whose plain data is in memory of its own.
     Split(Split),
-    Failed(Error),
 }
 
 impl Work for Slot {
@@ -65,9 +61,8 @@ impl Submission for Slot {
     fn end(&self, _: u32, outcome: Outcome<'_>) {
         self.finish(match outcome {
             Outcome::Values(values) => Raw::One(Ok(Payload::copy(values.payload()))),
-            Outcome::Large(payload) => Raw::One(Ok(payload)),
+            Outcome::One(result) => Raw::One(result),
             Outcome::Split(split) => Raw::Split(Box::new(split)),
-            Outcome::Failed(error) => Raw::One(Err(error)),
         });
     }
 }

@@ -1,9 +1,7 @@
 //! Events of calls: submitted, cancelled, run inline, reported; the pool closed or terminated.
 
 use crate::dossier::Ran;
-use crate::pool::dispatcher::events::{Ended, How, Refusal, Report, Ticket, Time, Why, Work};
-use crate::pool::dispatcher::machine::Dispatcher;
-use crate::pool::dispatcher::seat::{Phase, Seat};
+use crate::pool::dispatcher::{Dispatcher, Ended, How, Phase, Refusal, Report, Ticket, Time, Why, Work};
 use std::sync::Arc;
 
 /// The error says why the worker is corrupt: its report is not about the calls that come next.
@@ -120,7 +118,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
             let calls = range.calls;
             if let Some(failed) = failed.take() {
                 if failed.leaving {
-                    let _ = self.transit(seat, Seat::leave);
+                    let _ = self.transit(seat, Phase::Leaving);
                 }
                 let ran = failed.stage.ran();
                 let why = if cancelled { Why::Cancelled } else { Why::Reported(failed) };

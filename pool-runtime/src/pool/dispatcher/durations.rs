@@ -1,6 +1,6 @@
 //! How long calls of each task take, as moving averages.
 
-use crate::pool::dispatcher::events::Time;
+use crate::pool::dispatcher::Time;
 
 #[derive(Debug, Default)]
 pub(super) struct Durations {

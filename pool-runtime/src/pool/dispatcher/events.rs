@@ -13,6 +13,10 @@ pub(crate) type Time = u64;
 pub(crate) const MILLISECOND: Time = 1_000_000;
 pub(crate) const NEVER: Time = Time::MAX;
 
+pub(crate) fn nanos(time: Duration) -> Time {
+    Time::try_from(time.as_nanos()).unwrap_or(Time::MAX)
+}
+
 /// Identifies calls that were submitted together.
 pub(crate) type Ticket = u64;
 
@@ -81,13 +85,18 @@ pub(crate) enum Refusal {
     Failed,
 }
 
-/// The numbers behind the public `PoolStats`.
+/// Numbers of calls, as [`Pool::stats`](crate::Pool::stats) returns them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Counts {
-    pub(crate) waiting: usize,
-    pub(crate) running: usize,
-    pub(crate) done: u64,
-    pub(crate) failed: u64,
+#[non_exhaustive]
+pub struct PoolStats {
+    /// Calls that wait in this process.
+    pub waiting: usize,
+    /// Calls that were sent to a worker and have not ended.
+    pub running: usize,
+    /// Calls that ended with a value.
+    pub done: u64,
+    /// Calls that ended with an error.
+    pub failed: u64,
 }
 
 // ---- effects ----
@@ -151,22 +160,19 @@ pub(crate) struct CallFailure {
 #[derive(Clone, Debug)]
 pub(crate) enum Why {
     Reported(Failed),
-    Lost(CallLoss),
+    /// With its worker.
+    Lost {
+        loss: Arc<Loss>,
+        job: u64,
+        attempt: u32,
+        /// How long it had been running, if it had started.
+        time: Option<Duration>,
+        /// The limit it exceeded, if the worker was killed for that.
+        condemned: Option<Excess>,
+    },
     Cancelled,
     Terminated,
     PoolFailed,
-}
-
-/// A call that was lost with its worker.
-#[derive(Clone, Debug)]
-pub(crate) struct CallLoss {
-    pub(crate) loss: Arc<Loss>,
-    pub(crate) job: u64,
-    pub(crate) attempt: u32,
-    /// How long it had been running, if it had started.
-    pub(crate) time: Option<Duration>,
-    /// The limit it exceeded, if the worker was killed for that.
-    pub(crate) condemned: Option<Excess>,
 }
 
 /// The limit that a call exceeded.

@@ -4,9 +4,7 @@
 //! the transport, and are taken back when one of them is slow while another worker is idle. The calls, bytes and frames
 //! on their way to a worker are limited: sending must never wait for a busy worker.
 
-use crate::pool::dispatcher::events::{Effect, MILLISECOND, NEVER, Time, Work};
-use crate::pool::dispatcher::machine::Dispatcher;
-use crate::pool::dispatcher::seat::Phase;
+use crate::pool::dispatcher::{Dispatcher, Effect, MILLISECOND, NEVER, Phase, Time, Work};
 
 /// How much work a worker is given ahead if calls are short: enough to hide the latency of the transport.
 pub(super) const AHEAD: Time = 4 * MILLISECOND;

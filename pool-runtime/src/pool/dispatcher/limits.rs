@@ -1,6 +1,6 @@
 //! The limits of a pool: those that its user chose, and those of its transport.
 
-use crate::pool::dispatcher::events::Time;
+use crate::pool::dispatcher::Time;
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {

@@ -3,11 +3,11 @@
 use crate::dossier::Ran;
 use crate::options::RestartPolicy;
 use crate::pool::dispatcher::durations::Durations;
-use crate::pool::dispatcher::events::{AfterStarts, CallFailure, Effect, Ended, How, NEVER, Refusal, Time, Why, Work};
-use crate::pool::dispatcher::limits::Limits;
 use crate::pool::dispatcher::queue::Queue;
-use crate::pool::dispatcher::range::{CallRange, Flight};
-use crate::pool::dispatcher::seat::{Phase, Seat};
+use crate::pool::dispatcher::{
+    AfterStarts, CallFailure, CallRange, Effect, Ended, Flight, How, Limits, NEVER, Phase, Refusal, Seat, Time, Why,
+    Work,
+};
 use std::collections::VecDeque;
 
 #[derive(Debug)]
@@ -27,7 +27,7 @@ pub(crate) struct Dispatcher<W: ?Sized> {
     /// Calls that run on the threads that submitted them.
     pub(super) inline_calls: usize,
     pub(super) durations: Durations,
-    pub(super) ever_ready: bool,
+    pub(crate) ever_ready: bool,
     /// How many starts failed, at any seat, since a call was finished, and when the first of them did.
     pub(super) futile_starts: u32,
     pub(super) futile_since: Time,
@@ -80,11 +80,11 @@ impl<W: ?Sized + Work> Dispatcher<W> {
 
     // ---- transitions of seats ----
 
-    /// Changes the phase of a seat, and the counts that depend on it. Returns what `change` returns.
-    pub(super) fn transit(&mut self, seat: usize, change: impl FnOnce(&mut Seat<W>) -> bool) -> bool {
+    /// Changes the phase of a seat, and the counts that depend on it. Returns whether it may change so.
+    pub(super) fn transit(&mut self, seat: usize, to: Phase) -> bool {
         let state = &mut self.seats[seat];
         let before = state.phase() == Phase::Ready;
-        let changed = change(state);
+        let changed = state.change(to);
         match (before, state.phase() == Phase::Ready) {
             (false, true) => self.ready_seats += 1,
             (true, false) => {
@@ -97,7 +97,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
     }
 
     pub(super) fn kill(&mut self, seat: usize) {
-        if self.transit(seat, Seat::kill) {
+        if self.transit(seat, Phase::Killed) {
             self.effects.push_back(Effect::Kill { seat, epoch: self.seats[seat].epoch() });
         }
     }
@@ -116,7 +116,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
     pub(super) fn leave_if_through(&mut self, seat: usize) {
         let state = &self.seats[seat];
         let retiring = state.worker.given >= self.limits.tasks_per_child || state.worker.retiring;
-        if state.is_idle() && (retiring || self.is_running_out()) && self.transit(seat, Seat::leave) {
+        if state.is_idle() && (retiring || self.is_running_out()) && self.transit(seat, Phase::Leaving) {
             self.effects.push_back(Effect::Stop { seat, epoch: self.seats[seat].epoch() });
         }
     }

@@ -37,14 +37,18 @@ mod seat;
 mod watch;
 mod workers;
 
+pub use events::PoolStats;
 pub(crate) use events::{
-    AfterStarts, CallFailure, CallLoss, Counts, Effect, Ended, Excess, FailedStart, How, Observation, Refusal, Report,
-    Start, Ticket, Time, Why, Work,
+    AfterStarts, CallFailure, Effect, Ended, Excess, FailedStart, How, MILLISECOND, NEVER, Observation, Refusal,
+    Report, Start, Ticket, Time, Why, Work, nanos,
 };
 pub(crate) use limits::Limits;
 pub(crate) use machine::Dispatcher;
-pub(crate) use range::Flight;
-pub(crate) use seat::Phase;
+pub(crate) use range::{CallRange, Flight};
+pub(crate) use seat::{Phase, Seat};
+
+use range::is_after;
+use seat::SeatWorker;
 
 #[cfg(test)]
 mod simulation;

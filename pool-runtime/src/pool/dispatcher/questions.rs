@@ -1,9 +1,8 @@
 //! Read access to the dispatcher: nothing in this file changes it.
 
-use crate::pool::dispatcher::events::{Counts, MILLISECOND, NEVER, Refusal, Time, Work};
-use crate::pool::dispatcher::machine::Dispatcher;
-use crate::pool::dispatcher::range::{Flight, is_after};
-use crate::pool::dispatcher::seat::{Phase, Seat};
+use crate::pool::dispatcher::{
+    Dispatcher, Flight, MILLISECOND, NEVER, Phase, PoolStats, Refusal, Seat, Time, Work, is_after,
+};
 
 impl<W: ?Sized + Work> Dispatcher<W> {
     pub(crate) fn is_over(&self) -> bool {
@@ -26,12 +25,8 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         self.seats.iter().filter(|seat| seat.phase() != Phase::Closed).count()
     }
 
-    pub(crate) fn ever_ready(&self) -> bool {
-        self.ever_ready
-    }
-
-    pub(crate) fn counts(&self) -> Counts {
-        Counts {
+    pub(crate) fn counts(&self) -> PoolStats {
+        PoolStats {
             waiting: self.queue.len(),
             running: self.in_flight_calls + self.inline_calls,
             done: self.done,

@@ -9,8 +9,7 @@
 //! No other module knows how they are kept, so that another order, such as priorities, changes only this file.
 
 use crate::dossier::Ran;
-use crate::pool::dispatcher::events::{NEVER, Ticket, Time};
-use crate::pool::dispatcher::range::CallRange;
+use crate::pool::dispatcher::{CallRange, NEVER, Ticket, Time};
 use std::collections::VecDeque;
 use std::sync::Arc;
 

@@ -1,7 +1,7 @@
 //! Ranges of calls that were submitted together, waiting or in flight.
 
 use crate::dossier::Ran;
-use crate::pool::dispatcher::events::{Ticket, Time, Work};
+use crate::pool::dispatcher::{Ticket, Time, Work};
 use crate::protocol::CallHeader;
 use std::sync::Arc;
 

@@ -8,12 +8,11 @@
 //!     └────────────────────────── vacate ────────────────────────┘
 //! ```
 //!
-//! Each transition is a function that says whether it took place. It must not touch another seat or the dispatcher's
-//! counts: [`Dispatcher::transit`](super::Dispatcher::transit) keeps those.
+//! [`Seat::change`] knows these transitions. The dispatcher's counts depend on them, so it makes all but the start by
+//! [`Dispatcher::transit`](super::Dispatcher::transit).
 
 use crate::policy::Policy;
-use crate::pool::dispatcher::events::{Excess, NEVER, Time, Work};
-use crate::pool::dispatcher::range::{CallRange, Flight, is_after};
+use crate::pool::dispatcher::{CallRange, Excess, Flight, Time, Work, is_after};
 use std::collections::VecDeque;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,7 +121,16 @@ impl<W: ?Sized> Seat<W> {
 
     // ---- transitions ----
 
-    fn change(&mut self, allowed: bool, to: Phase) -> bool {
+    /// Changes the phase, if it may follow the present one. Returns whether it may.
+    #[must_use]
+    pub(super) fn change(&mut self, to: Phase) -> bool {
+        let allowed = match to {
+            Phase::Starting => matches!(self.phase, Phase::Empty { .. }),
+            Phase::Ready => self.phase == Phase::Starting,
+            Phase::Leaving => self.phase == Phase::Ready,
+            Phase::Killed => matches!(self.phase, Phase::Starting | Phase::Ready | Phase::Leaving),
+            Phase::Empty { .. } | Phase::Closed => self.phase != Phase::Closed,
+        };
         if allowed {
             self.phase = to;
         }
@@ -132,42 +140,10 @@ impl<W: ?Sized> Seat<W> {
     /// The attendant starts a worker. Returns its epoch.
     #[must_use]
     pub(super) fn start(&mut self) -> Option<u32> {
-        self.change(matches!(self.phase, Phase::Empty { .. }), Phase::Starting).then(|| {
+        self.change(Phase::Starting).then(|| {
             self.epoch += 1;
             self.epoch
         })
-    }
-
-    #[must_use]
-    pub(super) fn ready(&mut self, now: Time) -> bool {
-        let ready = self.change(self.phase == Phase::Starting, Phase::Ready);
-        if ready {
-            let worker = SeatWorker::default();
-            self.worker = SeatWorker { ready_at: now, progress: now, weighed_at: now, look_at: NEVER, ..worker };
-        }
-        ready
-    }
-
-    #[must_use]
-    pub(super) fn leave(&mut self) -> bool {
-        self.change(self.phase == Phase::Ready, Phase::Leaving)
-    }
-
-    #[must_use]
-    pub(super) fn kill(&mut self) -> bool {
-        self.change(matches!(self.phase, Phase::Starting | Phase::Ready | Phase::Leaving), Phase::Killed)
-    }
-
-    /// The worker is gone. The next one may start at this time.
-    #[must_use]
-    pub(super) fn vacate(&mut self, not_before: Time) -> bool {
-        self.change(self.phase != Phase::Closed, Phase::Empty { not_before })
-    }
-
-    /// No worker is ever started at this seat again.
-    #[must_use]
-    pub(super) fn close(&mut self) -> bool {
-        self.change(self.phase != Phase::Closed, Phase::Closed)
     }
 
     // ---- questions ----

@@ -162,7 +162,7 @@ fn calls_of_unknown_duration_are_sent_one_to_each_worker() {
     pool.add(work(0, 10), 0).unwrap();
     let sent = sent(&mut pool);
     assert_eq!(sent.iter().map(|(_, calls)| calls.len()).collect::<Vec<_>>(), [1, 1, 1]);
-    assert_eq!(pool.counts(), Counts { waiting: 7, running: 3, done: 0, failed: 0 });
+    assert_eq!(pool.counts(), PoolStats { waiting: 7, running: 3, done: 0, failed: 0 });
 }
 
 #[test]
@@ -624,5 +624,5 @@ fn a_seat_that_cannot_start_does_not_fail_the_pool_while_others_are_on_their_way
 #[test]
 fn what_waits_is_small() {
     // A million jobs may wait, each by itself.
-    assert!(size_of::<range::CallRange<Calls>>() <= 32 && size_of::<range::CallRange<dyn Work>>() <= 40);
+    assert!(size_of::<CallRange<Calls>>() <= 32 && size_of::<CallRange<dyn Work>>() <= 40);
 }

@@ -11,9 +11,9 @@
 //! runs that very call. A result that arrives in the meantime counts.
 
 use crate::dossier::Ran;
-use crate::pool::dispatcher::events::{Effect, Excess, MILLISECOND, NEVER, Observation, Time, Work};
-use crate::pool::dispatcher::machine::Dispatcher;
-use crate::pool::dispatcher::range::{CallRange, Flight};
+use crate::pool::dispatcher::{
+    CallRange, Dispatcher, Effect, Excess, Flight, MILLISECOND, NEVER, Observation, Time, Work,
+};
 
 /// The longest delay of a retry.
 const LONGEST_DELAY: Time = 30_000 * MILLISECOND;

@@ -2,11 +2,10 @@
 
 use crate::dossier::{Loss, Ran};
 use crate::os::End;
-use crate::pool::dispatcher::events::{
-    AfterStarts, CallLoss, Effect, Excess, FailedStart, MILLISECOND, Refusal, Start, Time, Why, Work,
+use crate::pool::dispatcher::{
+    AfterStarts, Dispatcher, Effect, Excess, FailedStart, MILLISECOND, NEVER, Phase, Refusal, Seat, SeatWorker, Start,
+    Time, Why, Work, nanos,
 };
-use crate::pool::dispatcher::machine::Dispatcher;
-use crate::pool::dispatcher::seat::{Phase, Seat};
 use crate::protocol::CallHeader;
 use std::ops::Range;
 use std::sync::Arc;
@@ -18,10 +17,6 @@ pub(super) const MAX_DEATHS: u32 = 5;
 /// The death of a worker that is younger and has finished nothing counts as a failed start.
 const YOUNG: Time = 1000 * MILLISECOND;
 
-fn nanos(time: Duration) -> Time {
-    Time::try_from(time.as_nanos()).unwrap_or(Time::MAX)
-}
-
 impl<W: ?Sized + Work> Dispatcher<W> {
     /// What is to happen at an empty seat.
     pub(crate) fn next_start(&mut self, seat: usize, now: Time) -> Start {
@@ -32,7 +27,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         };
         match self.seats[seat].phase() {
             Phase::Empty { .. } if !needed => {
-                let _ = self.transit(seat, Seat::close);
+                let _ = self.transit(seat, Phase::Closed);
                 Start::Never
             }
             Phase::Empty { not_before } if not_before > now => Start::NotBefore(not_before),
@@ -43,9 +38,11 @@ impl<W: ?Sized + Work> Dispatcher<W> {
     /// A worker of this epoch takes calls.
     pub(crate) fn ready(&mut self, seat: usize, epoch: u32, now: Time) {
         self.ever_ready = true;
-        if self.seats[seat].epoch() != epoch || !self.transit(seat, |state| state.ready(now)) {
+        if self.seats[seat].epoch() != epoch || !self.transit(seat, Phase::Ready) {
             return;
         }
+        self.seats[seat].worker =
+            SeatWorker { ready_at: now, progress: now, weighed_at: now, look_at: NEVER, ..SeatWorker::default() };
         self.watch_at = self.watch_at.min(now.saturating_add(self.limits.age_per_child));
         if !self.goes_on() {
             return self.kill(seat);
@@ -79,8 +76,12 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         let back = self.take_behind(seat, claimed);
         let started = self.take_all(seat);
         let nothing_started = started.is_empty();
-        let lost = |call: CallHeader, time, condemned| {
-            Why::Lost(CallLoss { loss: loss.clone(), job: call.job, attempt: call.attempt, time, condemned })
+        let lost = |call: CallHeader, time, condemned| Why::Lost {
+            loss: loss.clone(),
+            job: call.job,
+            attempt: call.attempt,
+            time,
+            condemned,
         };
         // In reverse, as each goes to the front. These calls are not to blame for what one before them did.
         for mut flight in back.into_iter().rev() {
@@ -120,7 +121,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
     pub(crate) fn abandon(&mut self, seats: Range<usize>) {
         for seat in seats {
             self.fail_seat(seat, &Why::PoolFailed);
-            let _ = self.transit(seat, Seat::close);
+            let _ = self.transit(seat, Phase::Closed);
         }
         if self.is_finished() && self.goes_on() {
             self.fail_waiting(&Why::PoolFailed);
@@ -165,7 +166,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
             }
         } else if is_over && others {
             self.effects.push_back(Effect::StartsFailed { tries, then: AfterStarts::GiveUpSeat });
-            let _ = self.transit(seat, Seat::close);
+            let _ = self.transit(seat, Phase::Closed);
         } else if is_over {
             self.give_up(tries);
         }
@@ -177,6 +178,6 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         let factor = if failures == 0 { 0 } else { 1 << (failures - 1).min(40) };
         let longest = nanos(self.restarts.longest_backoff);
         let back_off = nanos(self.restarts.first_backoff).saturating_mul(factor).min(longest);
-        let _ = self.transit(seat, |state| state.vacate(now + back_off));
+        let _ = self.transit(seat, Phase::Empty { not_before: now + back_off });
     }
 }

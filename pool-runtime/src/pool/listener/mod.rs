@@ -5,9 +5,8 @@ pub(super) mod state;
 
 use crate::job::{Awaited, Deferral, SHORT_NAP};
 use crate::pool::dispatcher::Time;
-use crate::pool::inner::{Core, Inner};
-use crate::pool::listener::state::{Listener, Rest, Stations};
-use crate::pool::reports::Heard;
+use crate::pool::listener::state::{Rest, Stations};
+use crate::pool::{Core, Heard, Inner, Listener};
 use crate::sync::lock;
 use crate::transport::ring::{COLLECTOR, LEADER};
 use crate::{memory, os};

@@ -1,7 +1,7 @@
 //! The listener's state: what is read without a lock, and in [`Listening`] what the core's lock protects.
 
 use crate::peer::Bells;
-use crate::pool::station::Station;
+use crate::pool::Station;
 use crate::sync::lock;
 use crate::transport::ring::{COLLECTOR, LAZY, LEADER, Spin};
 use crate::{memory, os};
@@ -41,7 +41,7 @@ impl Rest {
 }
 
 pub(in crate::pool) struct Listener {
-    pub(super) bells: Arc<Bells>,
+    pub(in crate::pool) bells: Arc<Bells>,
     /// All workers by seat, and how often that has changed.
     stations: Mutex<Stations>,
     pub(super) changes: AtomicU64,
@@ -71,10 +71,6 @@ impl Listener {
             processors: os::cpu_count(),
             crowded: AtomicBool::new(false),
         }
-    }
-
-    pub(in crate::pool) fn bells(&self) -> &Arc<Bells> {
-        &self.bells
     }
 
     pub(in crate::pool) fn set_stations(&self, stations: &[Option<Arc<Station>>]) {

@@ -83,15 +83,17 @@ impl World {
         let CallFailure { why, ran, attempts } = failure;
         assert!(*attempts == fact.starts.max(1) || *attempts == fact.starts + 1, "{failure:?}: {fact:?}");
         match why {
-            Why::Lost(CallLoss { condemned: Some(Excess::Time { .. }), .. }) => {
+            Why::Lost { condemned: Some(Excess::Time { .. }), .. } => {
                 assert!(policy.timeout != u64::MAX && fact.starts == policy.retries + 1, "{failure:?}: {fact:?}");
             }
-            Why::Lost(CallLoss { condemned: Some(Excess::Memory { .. }), .. }) => {
+            Why::Lost { condemned: Some(Excess::Memory { .. }), .. } => {
                 assert!(policy.memory != u64::MAX, "{failure:?}: {fact:?}");
             }
-            Why::Lost(_) if *ran == Ran::Yes => assert_eq!(fact.starts, policy.retries + 1, "{failure:?}: {fact:?}"),
+            Why::Lost { .. } if *ran == Ran::Yes => {
+                assert_eq!(fact.starts, policy.retries + 1, "{failure:?}: {fact:?}")
+            }
             Why::Cancelled | Why::Terminated => assert!(fact.cancelled || self.terminated, "{failure:?}: {fact:?}"),
-            Why::Lost(_) | Why::Reported(_) | Why::PoolFailed => {}
+            Why::Lost { .. } | Why::Reported(_) | Why::PoolFailed => {}
         }
         match ran {
             Ran::No => assert!(!fact.ran, "{failure:?}: it ran"),

@@ -96,7 +96,7 @@ impl WriteFrame for CallsFrame<'_> {
         for flight in self.flights() {
             let calls = flight.calls.next..flight.calls.end;
             flight.calls.work.with_arguments(calls.clone(), &mut |arguments| {
-                writer.chunk(flight.header(), calls.len() as u32, flight.calls.work.task(), arguments);
+                writer.chunk(flight.header_of(calls.start), calls.len() as u32, flight.calls.work.task(), arguments);
             });
         }
     }

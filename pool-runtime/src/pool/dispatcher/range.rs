@@ -98,13 +98,8 @@ impl<W: ?Sized> Flight<W> {
 }
 
 impl<W: ?Sized + Work> Flight<W> {
-    /// The header of the first call.
-    pub(crate) fn header(&self) -> CallHeader {
-        self.header_of(self.calls.next)
-    }
-
     /// The header of the call of this index in its submission.
-    pub(super) fn header_of(&self, index: u32) -> CallHeader {
+    pub(crate) fn header_of(&self, index: u32) -> CallHeader {
         let number = self.number.wrapping_add(index - self.calls.next);
         let work = &self.calls.work;
         let timing = work.policy().timing();

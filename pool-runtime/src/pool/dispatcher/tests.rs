@@ -98,7 +98,7 @@ fn effects(pool: &mut Simple) -> Vec<Effect<Calls>> {
 /// Each call of some flights.
 pub(super) fn headers<'f>(flights: impl Iterator<Item = &'f Flight<Calls>>) -> Vec<CallHeader> {
     let each = |flight: &Flight<Calls>| {
-        let first = flight.header();
+        let first = flight.header_of(flight.calls.next);
         let header =
             move |n| CallHeader { job: first.job + u64::from(n), number: first.number.wrapping_add(n), ..first };
         (0..flight.len()).map(header).collect::<Vec<_>>()

@@ -181,7 +181,8 @@ impl Lead<'_> {
             let may_spin = !listener.crowded.load(Ordering::Relaxed)
                 && !listener.bells.are_sockets()
                 && !listener.busy(&stations).any(|station| station.peer.is_on(cpu));
-            if !may_spin || !spin.wait(|| listener.any_unread(&stations) || what.is_done()) {
+            let any_unread = || listener.busy(&stations).any(|station| station.peer.has_reports());
+            if !may_spin || !spin.wait(|| any_unread() || what.is_done()) {
                 let began = Instant::now();
                 if self.sleep(&over, what.patience(), deadline) {
                     spin.slept(began.elapsed());

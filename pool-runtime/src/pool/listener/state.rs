@@ -151,10 +151,6 @@ impl Listener {
         }
     }
 
-    pub(super) fn any_unread(&self, stations: &Stations) -> bool {
-        self.busy(stations).any(|station| station.peer.has_reports())
-    }
-
     /// Whether there is something to read or to send.
     pub(super) fn has_work(&self, stations: &Stations) -> bool {
         self.busy(stations).any(|station| station.peer.has_reports() || station.peer.is_blocked())

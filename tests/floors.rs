@@ -112,6 +112,9 @@ impl<'ast> Visit<'ast> for Imports<'_> {
         }
     }
 
+    // Who may see an item is no import.
+    fn visit_visibility(&mut self, _: &'ast syn::Visibility) {}
+
     fn visit_item_mod(&mut self, module: &'ast syn::ItemMod) {
         self.inner.push(module.ident.to_string());
         syn::visit::visit_item_mod(self, module);
@@ -134,7 +137,11 @@ impl<'ast> Visit<'ast> for Imports<'_> {
             match item.vis {
                 // What is handed on belongs to whoever asks for it.
                 syn::Visibility::Public(_) | syn::Visibility::Restricted(_) => self.file.exports.push((name, whole)),
-                syn::Visibility::Inherited => self.file.imports.push(whole),
+                // The modules below have a private import by this name, too.
+                syn::Visibility::Inherited => {
+                    self.file.exports.push((name, whole.clone()));
+                    self.file.imports.push(whole);
+                }
             }
         }
     }

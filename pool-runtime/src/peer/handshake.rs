@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 /// The call of an initializer, and the regions that it refers to.
-pub(crate) type Initializer<'i> = Option<(&'i NamedCall, &'i [Arc<Region>])>;
+pub(crate) type InitializerCall<'i> = Option<(&'i NamedCall, &'i [Arc<Region>])>;
 
 pub(crate) fn hello(name: String, daemon: bool, epoch: u32, single: bool, place: Place) -> Hello {
     Hello {
@@ -58,7 +58,7 @@ const BEFORE: &str = "before it became a worker: does code that runs before `poo
 
 impl Launched {
     /// As [`Peer::greet`](crate::peer::Peer::greet).
-    pub(crate) fn greet(&self, mut hello: Hello, initializer: Initializer<'_>) -> Result<(), StartFailure> {
+    pub(crate) fn greet(&self, mut hello: Hello, initializer: InitializerCall<'_>) -> Result<(), StartFailure> {
         hello.has_initializer = initializer.is_some();
         hello.confinement = self.launch.confinement.clone();
         hello.build = self.launch.program.as_ref().and_then(|_| identity::build());
@@ -68,7 +68,7 @@ impl Launched {
         })
     }
 
-    fn exchange(&self, hello: &Hello, initializer: Initializer<'_>) -> Result<(), StartFailure> {
+    fn exchange(&self, hello: &Hello, initializer: InitializerCall<'_>) -> Result<(), StartFailure> {
         // The greeting is small: it fits into the channel, whether or not the process reads.
         self.outlet.send(&hello.to_frame()).map_err(|_| self.died(BEFORE))?;
         self.expect(FromWorker::Welcome, self.deadline, BEFORE, "answered a greeting with something else", || {

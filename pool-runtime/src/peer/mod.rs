@@ -36,7 +36,7 @@ use autopsy::TIME_TO_EXIT;
 pub(crate) use bells::Bells;
 use faults::{Faults, Plan};
 use framed::Framed;
-use handshake::{Initializer, StartFailure};
+use handshake::{InitializerCall, StartFailure};
 pub(crate) use inline::Inline;
 use lifeline::Lifeline;
 pub(crate) use peer::Peer;

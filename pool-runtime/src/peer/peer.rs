@@ -4,7 +4,7 @@ use crate::dossier::Loss;
 use crate::memory::{StatusPage, region::Region};
 use crate::os::{self, HandleRef, OomWatch};
 use crate::peer::{
-    Answer, Framed, Glance, Initializer, Launched, Ringed, Sent, Sink, StartFailure, TIME_TO_EXIT, WorkerThread,
+    Answer, Framed, Glance, InitializerCall, Launched, Ringed, Sent, Sink, StartFailure, TIME_TO_EXIT, WorkerThread,
 };
 use crate::protocol::{Hello, WriteFrame, stop_frame};
 use crate::sync::lock;
@@ -66,7 +66,7 @@ impl Peer {
 
     /// Waits until the worker agrees to work and its initializer has run. Fails if it died, did not answer in time, is
     /// of another build, or if its initializer failed. It is dead by then.
-    pub(crate) fn greet(&self, hello: Hello, initializer: Initializer<'_>) -> Result<(), StartFailure> {
+    pub(crate) fn greet(&self, hello: Hello, initializer: InitializerCall<'_>) -> Result<(), StartFailure> {
         match self {
             Self::Ring(process, _) | Self::Channel(process, _) => {
                 process.greet(hello, initializer).inspect_err(|_| process.drain())?;

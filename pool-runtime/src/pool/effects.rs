@@ -4,9 +4,11 @@
 use crate::dossier::Dossier;
 use crate::error::{Error, Kind};
 use crate::peer::{Answer, Glance, Peer, Sent};
-use crate::pool::dispatcher::{AfterStarts, CallFailure, Dispatcher, Effect, Excess, Observation, Time, Why};
-use crate::pool::reports::tell_ends;
+use crate::pool::dispatcher::{
+    AfterStarts, CallFailure, Dispatcher, Effect, Ended, Excess, How, Observation, Time, Why,
+};
 use crate::pool::{CallsFrame, Core, Inner, Outcome, Station, Submission, dossiers};
+use crate::protocol::Values;
 use crate::sync::lock;
 use std::collections::VecDeque;
 use std::sync::{Arc, MutexGuard};
@@ -206,5 +208,27 @@ impl Inner {
             }
         };
         error.with_ran(failure.ran).with_attempts(failure.attempts)
+    }
+}
+
+/// Tells submissions how their calls have ended, in the order in which they did; `runs` has the values.
+pub(super) fn tell_ends(inner: &Inner, ended: Vec<Ended<dyn Submission>>, runs: &[Values<'_>]) {
+    let mut runs = runs.iter().copied();
+    let mut run = runs.next();
+    for Ended { work, first, count, how } in ended {
+        let number = match how {
+            How::Failed(failure) => {
+                inner.fail(&work, first, failure);
+                continue;
+            }
+            How::Values { number } => number,
+        };
+        // Nothing waits for the values of calls that had ended before.
+        while run.is_some_and(|run| number.wrapping_sub(run.first()) >= run.count()) {
+            run = runs.next();
+        }
+        let Some(run) = &mut run else { return };
+        run.skip_to(number);
+        work.end(first, Outcome::Values(run.take(count)));
     }
 }

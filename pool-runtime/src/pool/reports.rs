@@ -3,9 +3,9 @@
 use crate::memory::{Payload, Split};
 use crate::peer::Sink;
 use crate::pool::dispatcher::{Ended, How, Report};
-use crate::pool::effects::Todo;
-use crate::pool::{Core, Inner, Outcome, Station, Submission};
-use crate::protocol::{Failure, Record, RecordReader, Values};
+use crate::pool::effects::{Todo, tell_ends};
+use crate::pool::{Core, Inner, Outcome, Station};
+use crate::protocol::{Failure, Record, RecordReader};
 use crate::sync::lock;
 use std::sync::MutexGuard;
 
@@ -16,28 +16,6 @@ const LARGE: usize = 1 << 16;
 pub(super) struct Heard<'p> {
     pub(super) inner: &'p Inner,
     pub(super) station: &'p Station,
-}
-
-/// Tells submissions how their calls have ended, in the order in which they did; `runs` has the values.
-pub(super) fn tell_ends(inner: &Inner, ended: Vec<Ended<dyn Submission>>, runs: &[Values<'_>]) {
-    let mut runs = runs.iter().copied();
-    let mut run = runs.next();
-    for Ended { work, first, count, how } in ended {
-        let number = match how {
-            How::Failed(failure) => {
-                inner.fail(&work, first, failure);
-                continue;
-            }
-            How::Values { number } => number,
-        };
-        // Nothing waits for the values of calls that had ended before.
-        while run.is_some_and(|run| number.wrapping_sub(run.first()) >= run.count()) {
-            run = runs.next();
-        }
-        let Some(run) = &mut run else { return };
-        run.skip_to(number);
-        work.end(first, Outcome::Values(run.take(count)));
-    }
 }
 
 /// A worker could not read the arguments of a call: it may have failed to map the regions that they refer to.

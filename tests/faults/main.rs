@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod connection_half_closed;
 mod crash_matrix;
 mod exactly_those_that_die;
 mod interrupts;

@@ -146,8 +146,14 @@ fn build_fails_and_says_why() {
     }
     let error = pool.apply(use_it::call()).unwrap_err();
     assert!(error.to_string().contains(expected), "{error}");
-    let error = returns("join", move || pool.join()).unwrap_err();
+    let (failed, terminated) = returns("join", move || {
+        let failed = pool.join();
+        pool.terminate();
+        (failed, pool.join())
+    });
+    let error = failed.unwrap_err();
     assert!(error.to_string().contains(expected), "{error}");
+    terminated.expect("a pool that was terminated ends as it was told to");
     assert!((3..=10).contains(&signals.counted("later")), "{} tries", signals.counted("later"));
     assert_eq!(children(), []);
 }

@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod becomes_another_program;
 mod daemon;
 mod exit_codes;
 mod identity;

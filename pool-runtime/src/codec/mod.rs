@@ -1,4 +1,4 @@
-//! Values to bytes and back: the only file that knows the encoding.
+//! Values to bytes and back: the only module that knows the encoding.
 //!
 //! Parameters and results that are *plain data* (`Vec<f64>`, `&[u8]`, `[u32; 9]`, long strings) are copied in bulk,
 //! aligned so that a slice can be borrowed from the payload; large ones go into the [`arena`], and the payload has only

@@ -40,6 +40,11 @@ impl DossierKeeper {
         Ok(Self { dir, replay, kept: 0.into(), bytes: 0.into(), most_bytes: MOST_BYTES, writing: Mutex::new(()) })
     }
 
+    /// Whether nothing more is kept, and a warning has said so.
+    pub(crate) fn is_full(&self) -> bool {
+        self.kept.load(Ordering::Relaxed) > MOST
+    }
+
     /// Writes a call of this pool to a file, which its dossier then names.
     pub(crate) fn keep(&self, pool: &str, call: LostCall<'_>, dossier: &mut Dossier) {
         let kept = self.kept.fetch_add(1, Ordering::Relaxed);

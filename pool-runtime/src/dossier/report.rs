@@ -1,6 +1,6 @@
 //! The report of a worker's death and of the call that was lost with it.
 //!
-//! Its facts come from [`Launched::examine`](crate::peer::spawn::Launched::examine), where the process is reaped. Names
+//! Its facts come from [`Launched::examine`](crate::peer::spawn::Launched::examine) in `peer/autopsy.rs`, where the process is reaped. Names
 //! for the addresses of a backtrace are looked up only on demand.
 
 use crate::dossier::{Loss, backtrace};

@@ -6,6 +6,7 @@
 //! ```text
 //!   claim  = which calls have started, or are about to: see [`claim`](super::claim)
 //!   stage  = what the worker does with the latest one
+//!   times  = when a call that is limited in time started, and until when it asks to run
 //!   words  = what the worker said before it died: the panic that ended it
 //!   crash  = what its fault handler noted before it died: see [`fault`](crate::os::fault)
 //! ```

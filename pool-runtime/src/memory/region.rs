@@ -255,11 +255,13 @@ pub(crate) fn restore(id: u64, bytes: &[u8]) -> io::Result<()> {
 pub(crate) fn release(id: u64) {
     let mut table = lock(&TABLE);
     let released = table.known.remove(&id);
-    if let Some(region) = released.as_ref().and_then(Known::region) {
-        table.known.insert(id, Known::Here(Arc::downgrade(&region)));
+    let region = released.as_ref().and_then(Known::region);
+    if let Some(region) = &region {
+        table.known.insert(id, Known::Here(Arc::downgrade(region)));
     }
     drop(table);
-    drop(released);
+    // The last holder of a region locks the table.
+    drop((released, region));
 }
 
 /// Where memory arrives in a worker. While there is one, calls wait for memory that is not there yet.

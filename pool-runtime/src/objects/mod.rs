@@ -1,4 +1,5 @@
-//! Values that users share between processes: each is an argument of calls, and is not copied for them.
+//! Values that users share between processes: a call has them as arguments, and their content is not copied
+//! for it.
 
 mod shared;
 

@@ -11,7 +11,7 @@
 //! | [`Given`], [`Manifest`] | a worker finds what it was started with, by name | fixed numbers, or values that the manifest lists |
 //! | [`Spawn`], [`Io`] | starts a process with exactly these handles | `posix_spawn`, `CreateProcessW` |
 //! | [`Child`], [`End`], [`Usage`] | one process, waited for and killed without confusion with another of its pid | pidfd, kqueue, process handle; Windows has exception codes in place of signals |
-//! | [`wait_readable`], [`wait_hung_up`] | waits for handles with a time limit | `poll`, `WaitForMultipleObjects` |
+//! | [`wait_readable`], [`are_readable`], [`wait_hung_up`] | waits for handles with a time limit | `poll`, `WaitForMultipleObjects` |
 //! | [`Link`] | the socket inside one end of an ipc-channel: look before receiving | named pipes; Mach ports, where it does not exist |
 //! | [`Poller`], [`PolledPipe`] | waits for any of many pipes and for a bell | overlapped reads or a thread for each pipe on Windows |
 //! | [`Mapping`], [`sealed_memory`] | memory of fixed size that two processes write | `shm_open`, sections |
@@ -41,9 +41,9 @@ use unsupported as system;
 pub(crate) use confinement::{Abilities, Allowed, Confinement, Files, ResourceLimits};
 pub(crate) use system::{
     Bell, Child, Draft, Link, Manifest, Mapping, Memory, OomWatch, PolledPipe, Poller, SharedSocket, SigpipeHeld,
-    Strays, accept_barriers, block_all_signals, check_size, copy_to_stderr, current_cpu, exit_now, fault, file_id,
-    has_more_rights, has_stderr, leave_cpu, monotonic, name_thread, outlive_interrupts, parent_pid, passing, pipe,
-    prefer_huge_pages, private_dir, private_file, private_memory, program_path, remote_barrier, replace_stdout,
+    Strays, accept_barriers, are_readable, block_all_signals, check_size, copy_to_stderr, current_cpu, exit_now, fault,
+    file_id, has_more_rights, has_stderr, leave_cpu, monotonic, name_thread, outlive_interrupts, parent_pid, passing,
+    pipe, prefer_huge_pages, private_dir, private_file, private_memory, program_path, remote_barrier, replace_stdout,
     sealed_memory, set_cpus, set_nice, signal_name, usable_cpus, wait_hung_up, wait_readable, write_stderr,
 };
 

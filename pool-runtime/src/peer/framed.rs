@@ -13,6 +13,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+/// How many frames are read at a time.
+const MOST_FRAMES: usize = 32;
+
 /// Frames, and the memory that a thread has to keep while it is busy with each.
 type Backlog = VecDeque<(Vec<u8>, Vec<Arc<Region>>)>;
 
@@ -87,7 +90,11 @@ impl Framed {
     pub(super) fn serve(&self, sink: &mut dyn Sink, waits: bool) -> Result<bool, Corrupt> {
         let mut any = false;
         if let Some(mut inlet) = try_lock(&self.inlet).or_else(|| waits.then(|| lock(&self.inlet))) {
-            while self.is_open() {
+            // The listener looks at the other workers, too, however much this one has to say.
+            for _ in 0..MOST_FRAMES {
+                if !self.is_open() {
+                    break;
+                }
                 match inlet.receive(Some(Instant::now())) {
                     Received::Nothing => break,
                     received => any |= self.hear(received, sink),

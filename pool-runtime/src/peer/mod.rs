@@ -1,5 +1,5 @@
-//! Workers, and how this side reaches them. Nothing outside of this folder distinguishes a process from a thread, or
-//! rings from a channel.
+//! Workers, and how this side reaches them. Only `peer.rs` matches on the kind of a worker, and only `source.rs` on what
+//! starts one.
 //!
 //! ```text
 //!   Source ──start──▶ Peer ──greet──▶ send, stop, take back, look, kill, bring, serve … ──await_end──▶ bury ──▶ Loss

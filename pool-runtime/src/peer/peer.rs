@@ -120,7 +120,7 @@ impl Peer {
             Self::Thread(thread) => thread.bury(fault, generation),
         };
         // What it wrote before its end counts. What is wrong with that is why it was killed.
-        let _ = self.read(sink, true);
+        while self.read(sink, true).is_ok_and(|any| any) {}
         let own = self.rings().map_or_else(|| self.frames()?.take_fault(), Ringed::take_fault);
         loss.fault = own.or(loss.fault);
         loss

@@ -108,13 +108,18 @@ impl Ringed {
 
     /// As [`Peer::serve`](crate::peer::Peer::serve); fails if the memory, or what the worker says, is corrupt.
     pub(super) fn serve(&self, sink: &mut dyn Sink, waits: bool) -> Result<bool, Corrupt> {
+        let mut any = false;
+        if let Some(mut receiving) = try_lock(&self.receiving).or_else(|| waits.then(|| lock(&self.receiving))) {
+            any = receiving.take_in(sink);
+            if receiving.fault.is_some() {
+                return Err(Corrupt);
+            }
+        }
+        // After that, as what was reported counts even if the ring of calls is corrupt.
         if self.is_blocked() {
             self.pump(&mut lock(&self.sending))?;
         }
-        let receiving = try_lock(&self.receiving).or_else(|| waits.then(|| lock(&self.receiving)));
-        let Some(mut receiving) = receiving else { return Ok(false) };
-        let any = receiving.take_in(sink);
-        if receiving.fault.is_some() { Err(Corrupt) } else { Ok(any) }
+        Ok(any)
     }
 
     pub(super) fn take_fault(&self) -> Option<String> {

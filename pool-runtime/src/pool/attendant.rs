@@ -16,6 +16,7 @@ use crate::peer::Peer;
 use crate::peer::handshake::StartFailure;
 use crate::peer::spawn::Launched;
 use crate::pool::dispatcher::{FailedStart, Phase, Start};
+use crate::pool::reports::Reader;
 use crate::pool::{Heard, Inner, Station};
 use crate::sync::{lock, sleep_on};
 use std::io;
@@ -89,7 +90,7 @@ fn accompany(inner: &Inner, station: &Arc<Station>) {
         }
     });
     inner.notify();
-    let mut heard = Heard { inner, station };
+    let mut heard = Heard { inner, station, reader: Reader::Attendant };
     let fault = match &inner.listener {
         Some(_) => peer.await_end(),
         None => peer.listen(&mut heard),
@@ -97,7 +98,8 @@ fn accompany(inner: &Inner, station: &Arc<Station>) {
     let (leaving, generation) = {
         let core = lock(&inner.core);
         let seat = core.dispatcher.seat(seat);
-        (seat.phase() == Phase::Leaving, seat.worker.generation)
+        // A process may close what it was given, and go on without it.
+        (inner.single || seat.phase() == Phase::Leaving, seat.worker.generation)
     };
     let loss = {
         let _deferral = Deferral::new();

@@ -94,7 +94,14 @@ impl<'p> Gatherer<'p> {
             regions,
         });
         match self.inner.submit_all(batch.clone(), calls) {
-            Ok(ticket) => self.submitted.push((ticket, Arc::downgrade(&batch))),
+            Ok(ticket) => {
+                // Those that have ended go before the list grows: an endless input must not make an endless list.
+                if self.submitted.len() == self.submitted.capacity() {
+                    self.submitted.retain(|(_, batch)| batch.strong_count() > 0);
+                    self.submitted.reserve(self.submitted.len().max(32));
+                }
+                self.submitted.push((ticket, Arc::downgrade(&batch)));
+            }
             Err(error) => (0..calls).for_each(|index| batch.end(index, Outcome::One(Err(error.clone())))),
         }
     }

@@ -94,9 +94,10 @@ impl PoolBuilder {
         let (source, bells, limits) =
             self.staff(initializer.as_ref().map(|prelude| &prelude.call), initializer_timeout)?;
         let seats = if bells.is_some() { processes } else { 0 };
-        let Limits { tasks_per_child, memory_per_child, age_per_child, retry_delay, .. } = self.limits;
+        // What the transport limits; the rest is the user's choice.
+        let Limits { unhindered, frame, frames, calls, shortest, .. } = limits;
         let weigh_every = WEIGH_EVERY.max(WEIGH_ONE * processes as u64);
-        let limits = Limits { tasks_per_child, memory_per_child, age_per_child, retry_delay, weigh_every, ..limits };
+        let limits = Limits { weigh_every, unhindered, frame, frames, calls, shortest, ..self.limits };
         let keep_in = |dir: PathBuf| {
             let failed = |error| Error::os(format!("cannot keep dossiers in {:?}", dir.display()), error);
             DossierKeeper::new(&dir, program::replay_command).map_err(failed)

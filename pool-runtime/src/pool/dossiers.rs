@@ -13,6 +13,9 @@ use std::sync::Arc;
 
 /// Keeps the call if it was lost with its worker. The error's dossier then names the file.
 pub(super) fn keep(keeper: &DossierKeeper, inner: &Inner, work: &dyn Submission, index: u32, error: &mut Error) {
+    if keeper.is_full() {
+        return;
+    }
     // A call that had not begun is not to blame.
     let began = |dossier: &&mut Dossier| dossier.call.is_some() && dossier.time.is_some();
     let (Some(dossier), Some(info)) = (error.dossier_mut().filter(began), registry::find(work.task())) else { return };

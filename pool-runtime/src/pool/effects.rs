@@ -20,7 +20,7 @@ use std::time::Duration;
 pub(super) struct Todo {
     effects: VecDeque<Effect<dyn Submission>>,
     /// Their peers have frames to send.
-    unflushed: Vec<Arc<Station>>,
+    unflushed: VecDeque<Arc<Station>>,
 }
 
 impl Inner {
@@ -89,7 +89,7 @@ impl Inner {
         };
         match sent {
             Sent::Done => {}
-            Sent::Unflushed => todo.unflushed.push(station),
+            Sent::Unflushed => todo.unflushed.push_back(station),
             // The attendant finds out why.
             Sent::Corrupt => station.peer.kill(),
         }
@@ -134,15 +134,19 @@ impl Inner {
                         self.station(seat, epoch).inspect(|station| station.peer.kill());
                     }
                     Effect::Hold { seat, epoch, work } => {
-                        if let Some(station) = self.station(seat, epoch) {
-                            work.with_regions(&mut |regions| station.hold(regions));
+                        let mut held = Vec::new();
+                        work.with_regions(&mut |regions| held.extend_from_slice(regions));
+                        if !held.is_empty()
+                            && let Some(station) = self.station(seat, epoch)
+                        {
+                            station.hold(&held);
                         }
                     }
                     // Done while the core was locked.
                     Effect::Send { .. } | Effect::Stop { .. } | Effect::StartsFailed { .. } => {}
                 }
             }
-            let Some(station) = todo.unflushed.pop() else { break };
+            let Some(station) = todo.unflushed.pop_front() else { break };
             station.peer.flush();
         }
         if !ended.is_empty() {

@@ -230,10 +230,6 @@ impl<I: Iterator, F: FnMut(I::Item) -> C, C: TaskCall> Imap<'_, I, F, C> {
     }
 
     fn submit(&mut self) {
-        // No more than the look-ahead are in flight: an endless input must not make an endless list.
-        if self.gatherer.submitted.len() / 2 >= self.look_ahead {
-            self.gatherer.submitted.retain(|(_, batch)| batch.strong_count() > 0);
-        }
         let (results, begin) = (&self.results, self.submitted);
         self.gatherer.submit(|arguments, _| {
             self.submitted += u64::from(arguments.len());

@@ -37,7 +37,7 @@ pub(crate) struct Inner {
     pub(super) changed: Condvar,
     /// The next tick has changed.
     pub(super) clock: Condvar,
-    /// None if each attendant listens to its own worker, or there are no workers.
+    /// None for the seat of a [`Process`](crate::Process), whose attendant listens, and where there are no workers.
     pub(super) listener: Option<Listener>,
     pub(super) jobs: AtomicU64,
     pub(super) callbacks: Arc<Callbacks>,
@@ -216,7 +216,9 @@ impl Inner {
     /// Waits until the dispatcher has reached a phase, and returns why the pool has failed, if it has.
     pub(super) fn await_phase(&self, reached: impl Fn(&Dispatcher<dyn Submission>) -> bool) -> Result<()> {
         let core = self.changed.wait_while(lock(&self.core), |core| !reached(&core.dispatcher));
-        core.unwrap_or_else(PoisonError::into_inner).failure.clone().map_or(Ok(()), Err)
+        let core = core.unwrap_or_else(PoisonError::into_inner);
+        // One that was terminated after it had failed ends as it was told to.
+        if core.dispatcher.accepts() == Err(Refusal::Failed) { Err(core.failed()) } else { Ok(()) }
     }
 }
 

@@ -12,10 +12,21 @@ use std::sync::MutexGuard;
 /// A result of at least this size takes over the buffer of the stream.
 const LARGE: usize = 1 << 16;
 
+/// The thread that reads reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reader {
+    Leader,
+    Collector,
+    /// A thread that submits.
+    Helper,
+    Attendant,
+}
+
 /// The reports of one worker on their way into the pool.
 pub(super) struct Heard<'p> {
     pub(super) inner: &'p Inner,
     pub(super) station: &'p Station,
+    pub(super) reader: Reader,
 }
 
 /// A worker could not read the arguments of a call: it may have failed to map the regions that they refer to.
@@ -87,7 +98,7 @@ impl Sink for Heard<'_> {
         };
         self.inner.carry_out(todo);
         if any {
-            self.inner.wake_leader();
+            self.wake_leader();
         }
         told.map(|()| whole).map_err(str::to_owned)
     }
@@ -104,12 +115,19 @@ impl Sink for Heard<'_> {
             None => {}
         }
         self.inner.carry_out(todo);
-        self.inner.wake_leader();
+        self.wake_leader();
         told.map_err(str::to_owned)
     }
 }
 
 impl Heard<'_> {
+    /// Called after calls have ended. A leader that reads is awake.
+    fn wake_leader(&self) {
+        if self.reader != Reader::Leader {
+            self.inner.wake_leader();
+        }
+    }
+
     /// What follows a report while the core is locked.
     fn settle(&self, mut core: MutexGuard<'_, Core>) -> Todo {
         let (seat, epoch) = (self.station.seat, self.station.epoch);

@@ -1,4 +1,5 @@
-//! What runs in a worker: one call ([`Run`]), or the calls of a chunk ([`Series`]).
+//! What a task's expansion runs in a worker: one call ([`Run`]), or the calls of a chunk ([`Series`]). It is compiled into
+//! the user's program for each task; the loop around it, which receives chunks, is in `worker/`.
 
 pub(crate) mod current;
 mod reporter;

@@ -34,16 +34,26 @@ pub(crate) fn wait_readable<const N: usize>(
     Ok(polled.map(|fd| !fd.revents().is_empty()))
 }
 
+/// Which of them have something to read, or an other side that is gone.
+pub(crate) fn are_readable<'h>(handles: impl Iterator<Item = HandleRef<'h>>) -> Vec<bool> {
+    let mut polled: Vec<_> = handles.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
+    // If nothing tells, each has to be tried.
+    let all = wait(&mut polled, Some(Duration::ZERO)).is_err();
+    polled.iter().map(|fd| all || !fd.revents().is_empty()).collect()
+}
+
 /// Sleeps until the other side of a socket is gone, or until `other` has something to read or its other side is gone.
-/// Data that arrives at the socket does not wake the caller. Returns whether the socket's other side is gone.
+/// Data that arrives at the socket does not wake the caller. Returns whether the socket's other side is gone, or sends
+/// nothing any more.
 pub(crate) fn wait_hung_up(socket: HandleRef<'_>, other: Option<HandleRef<'_>>) -> bool {
+    let gone = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL;
     loop {
-        let watched = PollFd::from_borrowed_fd(socket, PollFlags::empty());
+        let watched = PollFd::from_borrowed_fd(socket, PollFlags::RDHUP);
         // Without another one, the socket is watched twice.
         let other = other.map_or(watched.clone(), |other| PollFd::from_borrowed_fd(other, PollFlags::IN));
         let mut polled = [watched, other];
         match poll(&mut polled, None) {
-            Ok(_) if polled[0].revents().intersects(PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL) => return true,
+            Ok(_) if polled[0].revents().intersects(gone) => return true,
             Ok(_) if !polled[1].revents().is_empty() => return false,
             Ok(_) | Err(Errno::INTR) => {}
             Err(_) => return true,

@@ -6,7 +6,8 @@
 //! | submitted | next | in the order of submission, found by ticket |
 //! | delayed | as returned, once due | to be tried again |
 //!
-//! No other module knows how they are kept, so that another order, such as priorities, changes only this file.
+//! No other module knows how they are kept, so that another order, such as that of priorities, is made here: a call's
+//! priority would come with [`push`](Queue::push), from its policy.
 
 use crate::dossier::Ran;
 use crate::pool::dispatcher::{CallRange, NEVER, Ticket, Time};

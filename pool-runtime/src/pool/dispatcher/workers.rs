@@ -158,8 +158,9 @@ impl<W: ?Sized + Work> Dispatcher<W> {
             true => (tries, self.seats[seat].failing_since),
             false => (tries.min(self.futile_starts), self.futile_since.max(self.seats[seat].failing_since)),
         };
-        let may_pass = failed.may_pass && self.ever_ready && intensity > 0;
-        let is_over = at_once || failures >= intensity && (!may_pass || now.saturating_sub(since) >= period);
+        let may_pass = failed.may_pass && intensity > 0;
+        let lasts = !may_pass || !self.ever_ready || now.saturating_sub(since) >= period;
+        let is_over = at_once || failures >= intensity && lasts;
         if others && may_pass {
             if tries == intensity {
                 self.effects.push_back(Effect::StartsFailed { tries, then: AfterStarts::TryOn });
@@ -178,6 +179,6 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         let factor = if failures == 0 { 0 } else { 1 << (failures - 1).min(40) };
         let longest = nanos(self.restarts.longest_backoff);
         let back_off = nanos(self.restarts.first_backoff).saturating_mul(factor).min(longest);
-        let _ = self.transit(seat, Phase::Empty { not_before: now + back_off });
+        let _ = self.transit(seat, Phase::Empty { not_before: now.saturating_add(back_off) });
     }
 }

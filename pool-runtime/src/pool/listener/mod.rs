@@ -6,7 +6,8 @@ pub(super) mod state;
 use crate::job::{Awaited, Deferral, SHORT_NAP};
 use crate::pool::dispatcher::Time;
 use crate::pool::listener::state::{Rest, Stations};
-use crate::pool::{Core, Heard, Inner, Listener};
+use crate::pool::reports::Reader;
+use crate::pool::{Core, Heard, Inner, Listener, Station};
 use crate::sync::lock;
 use crate::transport::ring::{COLLECTOR, LEADER};
 use crate::{memory, os};
@@ -40,15 +41,20 @@ pub(super) fn spawn_collector(inner: Arc<Inner>) -> std::io::Result<JoinHandle<(
 
 /// Reads reports, and sends frames that there is room for again. Returns whether there was anything to read. If another
 /// thread is reading, a listener waits for it, and a helper does not.
-fn serve(inner: &Inner, listener: &Listener, stations: &Stations, listens: bool) -> bool {
+fn serve(inner: &Inner, listener: &Listener, stations: &Stations, reader: Reader) -> bool {
     let _deferral = Deferral::new();
-    let mut any = false;
-    for station in listener.busy(stations) {
-        if station.peer.wants_service() {
-            any |= station.peer.serve(&mut Heard { inner, station }, listens);
-        }
+    let serve = |station: &Station| station.peer.serve(&mut Heard { inner, station, reader }, reader != Reader::Helper);
+    let wanting = listener.busy(stations).filter(|station| station.peer.wants_service());
+    if !listener.bells.are_sockets() {
+        return wanting.fold(false, |any, station| any | serve(station));
     }
-    any
+    // One system call for all sockets, and not one for each.
+    let open: Vec<_> = wanting.filter_map(|station| Some((station, station.peer.socket()?))).collect();
+    let readable = os::are_readable(open.iter().map(|(_, socket)| *socket));
+    open.iter()
+        .zip(readable)
+        .filter(|(_, readable)| *readable)
+        .fold(false, |any, ((station, _), _)| any | serve(station))
 }
 
 /// How a listener with this patience may rest, and how long at most.
@@ -66,7 +72,7 @@ fn collect(inner: &Inner, listener: &Listener) {
         let seen = bells.seen(COLLECTOR);
         let stations = listener.stations();
         // Submitters that help may leave nothing to read.
-        unneeded = if serve(inner, listener, &stations, true) { 0 } else { (unneeded + 1).min(2) };
+        unneeded = if serve(inner, listener, &stations, Reader::Collector) { 0 } else { (unneeded + 1).min(2) };
         let (mut patience, mut watches) = (None, false);
         {
             let mut core = lock(&inner.core);
@@ -94,12 +100,11 @@ fn collect(inner: &Inner, listener: &Listener) {
             patience = Some(LONGEST_SLEEP);
         }
         if !watches || !listener.has_work(&stations) {
-            let watched = lock(&inner.core).listening.collector_watches;
-            let sockets = listener.busy(&stations).filter(|_| watched && bells.are_sockets());
-            bells.wait(COLLECTOR, seen, patience, sockets.map(|station| &station.peer));
+            let watched = bells.are_sockets() && lock(&inner.core).listening.collector_watches;
+            // Without sockets to watch, it keeps no worker alive that ends meanwhile.
+            let stations = if watched { stations } else { Stations::default() };
+            bells.wait(COLLECTOR, seen, patience, listener.busy(&stations).map(|station| &station.peer));
         }
-        // Frees workers that have ended meanwhile.
-        drop(stations);
         lock(&inner.core).listening.collector = Rest::Awake;
     }
 }
@@ -113,10 +118,11 @@ impl Inner {
 
     /// Reads reports, unless another caller leads. For threads that submit many calls.
     pub(super) fn help(&self) {
-        if let Some(listener) = &self.listener
+        // Looking at a socket is a system call: it costs more than this gains.
+        if let Some(listener) = self.listener.as_ref().filter(|listener| !listener.bells.are_sockets())
             && !lock(&self.core).listening.leads
         {
-            serve(self, listener, &listener.stations(), false);
+            serve(self, listener, &listener.stations(), Reader::Helper);
         }
     }
 
@@ -166,14 +172,14 @@ impl Lead<'_> {
         let over = || what.is_done() || deadline.is_some_and(|deadline| deadline <= Instant::now());
         let mut changes = listener.changes.load(Ordering::Acquire);
         let mut stations = listener.stations();
-        let mut any = serve(inner, listener, &stations, true);
+        let mut any = serve(inner, listener, &stations, Reader::Leader);
         while !over() && !Deferral::has_any() {
             let now = listener.changes.load(Ordering::Acquire);
             if std::mem::replace(&mut changes, now) != now {
                 stations = listener.stations();
             }
             if any {
-                any = serve(inner, listener, &stations, true);
+                any = serve(inner, listener, &stations, Reader::Leader);
                 continue;
             }
             let cpu = os::current_cpu();
@@ -188,7 +194,7 @@ impl Lead<'_> {
                     spin.slept(began.elapsed());
                 }
             }
-            any = serve(inner, listener, &stations, true);
+            any = serve(inner, listener, &stations, Reader::Leader);
         }
     }
 

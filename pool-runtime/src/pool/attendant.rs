@@ -16,7 +16,7 @@ use crate::peer::Peer;
 use crate::peer::handshake::StartFailure;
 use crate::peer::spawn::Launched;
 use crate::pool::dispatcher::{FailedStart, Phase, Start};
-use crate::pool::reports::Reader;
+use crate::pool::reports::ReportReader;
 use crate::pool::{Heard, Inner, Station};
 use crate::sync::{lock, sleep_on};
 use std::io;
@@ -90,7 +90,7 @@ fn accompany(inner: &Inner, station: &Arc<Station>) {
         }
     });
     inner.notify();
-    let mut heard = Heard { inner, station, reader: Reader::Attendant };
+    let mut heard = Heard { inner, station, reader: ReportReader::Attendant };
     let fault = match &inner.listener {
         Some(_) => peer.await_end(),
         None => peer.listen(&mut heard),

@@ -14,7 +14,7 @@ const LARGE: usize = 1 << 16;
 
 /// The thread that reads reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Reader {
+pub(super) enum ReportReader {
     Leader,
     Collector,
     /// A thread that submits.
@@ -26,7 +26,7 @@ pub(super) enum Reader {
 pub(super) struct Heard<'p> {
     pub(super) inner: &'p Inner,
     pub(super) station: &'p Station,
-    pub(super) reader: Reader,
+    pub(super) reader: ReportReader,
 }
 
 /// A worker could not read the arguments of a call: it may have failed to map the regions that they refer to.
@@ -123,7 +123,7 @@ impl Sink for Heard<'_> {
 impl Heard<'_> {
     /// Called after calls have ended. A leader that reads is awake.
     fn wake_leader(&self) {
-        if self.reader != Reader::Leader {
+        if self.reader != ReportReader::Leader {
             self.inner.wake_leader();
         }
     }

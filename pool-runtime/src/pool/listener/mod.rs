@@ -6,7 +6,7 @@ pub(super) mod state;
 use crate::job::{Awaited, Deferral, SHORT_NAP};
 use crate::pool::dispatcher::Time;
 use crate::pool::listener::state::{Rest, Stations};
-use crate::pool::reports::Reader;
+use crate::pool::reports::ReportReader;
 use crate::pool::{Core, Heard, Inner, Listener, Station};
 use crate::sync::lock;
 use crate::transport::ring::{COLLECTOR, LEADER};
@@ -41,9 +41,10 @@ pub(super) fn spawn_collector(inner: Arc<Inner>) -> std::io::Result<JoinHandle<(
 
 /// Reads reports, and sends frames that there is room for again. Returns whether there was anything to read. If another
 /// thread is reading, a listener waits for it, and a helper does not.
-fn serve(inner: &Inner, listener: &Listener, stations: &Stations, reader: Reader) -> bool {
+fn serve(inner: &Inner, listener: &Listener, stations: &Stations, reader: ReportReader) -> bool {
     let _deferral = Deferral::new();
-    let serve = |station: &Station| station.peer.serve(&mut Heard { inner, station, reader }, reader != Reader::Helper);
+    let serve =
+        |station: &Station| station.peer.serve(&mut Heard { inner, station, reader }, reader != ReportReader::Helper);
     let wanting = listener.busy(stations).filter(|station| station.peer.wants_service());
     if !listener.bells.are_sockets() {
         return wanting.fold(false, |any, station| any | serve(station));
@@ -72,7 +73,7 @@ fn collect(inner: &Inner, listener: &Listener) {
         let seen = bells.seen(COLLECTOR);
         let stations = listener.stations();
         // Submitters that help may leave nothing to read.
-        unneeded = if serve(inner, listener, &stations, Reader::Collector) { 0 } else { (unneeded + 1).min(2) };
+        unneeded = if serve(inner, listener, &stations, ReportReader::Collector) { 0 } else { (unneeded + 1).min(2) };
         let (mut patience, mut watches) = (None, false);
         {
             let mut core = lock(&inner.core);
@@ -122,7 +123,7 @@ impl Inner {
         if let Some(listener) = self.listener.as_ref().filter(|listener| !listener.bells.are_sockets())
             && !lock(&self.core).listening.leads
         {
-            serve(self, listener, &listener.stations(), Reader::Helper);
+            serve(self, listener, &listener.stations(), ReportReader::Helper);
         }
     }
 
@@ -172,14 +173,14 @@ impl Lead<'_> {
         let over = || what.is_done() || deadline.is_some_and(|deadline| deadline <= Instant::now());
         let mut changes = listener.changes.load(Ordering::Acquire);
         let mut stations = listener.stations();
-        let mut any = serve(inner, listener, &stations, Reader::Leader);
+        let mut any = serve(inner, listener, &stations, ReportReader::Leader);
         while !over() && !Deferral::has_any() {
             let now = listener.changes.load(Ordering::Acquire);
             if std::mem::replace(&mut changes, now) != now {
                 stations = listener.stations();
             }
             if any {
-                any = serve(inner, listener, &stations, Reader::Leader);
+                any = serve(inner, listener, &stations, ReportReader::Leader);
                 continue;
             }
             let cpu = os::current_cpu();
@@ -194,7 +195,7 @@ impl Lead<'_> {
                     spin.slept(began.elapsed());
                 }
             }
-            any = serve(inner, listener, &stations, Reader::Leader);
+            any = serve(inner, listener, &stations, ReportReader::Leader);
         }
     }
 

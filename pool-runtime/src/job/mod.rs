@@ -205,6 +205,7 @@ impl Default for SlotState {
 type Callback = Box<dyn FnOnce(Raw) + Send>;
 
 impl Slot {
+    #[inline]
     pub(crate) fn of_call(task: &'static TaskInfo, job: u64, arguments: Encoded, policy: SharedPolicy) -> Self {
         let Encoded { bytes, regions } = arguments;
         let size = u32::try_from(bytes.len()).unwrap_or(u32::MAX);

@@ -29,6 +29,7 @@ impl Inner {
         self.tell_core(|core, now| event(&mut core.dispatcher, now))
     }
 
+    #[inline]
     pub(super) fn tell_core<R>(&self, event: impl FnOnce(&mut Core, Time) -> R) -> R {
         let (told, todo) = self.decide(event);
         self.carry_out(todo);
@@ -37,6 +38,7 @@ impl Inner {
 
     /// Tells the dispatcher an event. Frames are handed to the peers while the core is locked, so that they leave in the
     /// order in which the dispatcher numbered the calls.
+    #[inline]
     pub(super) fn decide<R>(&self, event: impl FnOnce(&mut Core, Time) -> R) -> (R, Todo) {
         let mut core = lock(&self.core);
         let told = event(&mut core, self.now());

@@ -107,6 +107,7 @@ impl Core {
 }
 
 impl Inner {
+    #[inline]
     pub(super) fn now(&self) -> Time {
         os::monotonic().saturating_sub(self.began)
     }
@@ -172,6 +173,7 @@ impl Inner {
         SharedPolicy::new(Policy::of(call, &task.wish, &self.wish))
     }
 
+    #[inline]
     pub(super) fn slot(&self, call: RawCall) -> Result<Arc<Slot>> {
         let arguments = call.arguments?;
         self.check(call.task)?;

@@ -83,6 +83,7 @@ impl<'d> CallsFrame<'d> {
 }
 
 impl WriteFrame for CallsFrame<'_> {
+    #[inline]
     fn most(&self) -> usize {
         let of = |flight: &Flight<dyn Submission>| {
             let calls = &flight.calls;
@@ -91,6 +92,7 @@ impl WriteFrame for CallsFrame<'_> {
         CALLS_HEAD + self.flights().map(of).sum::<usize>()
     }
 
+    #[inline]
     fn write<A: Append>(&self, to: &mut A) {
         let mut writer = CallsWriter::new(to, self.generation);
         for flight in self.flights() {

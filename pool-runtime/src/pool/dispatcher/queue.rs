@@ -44,6 +44,7 @@ impl<W: ?Sized> Queue<W> {
     }
 
     /// Adds calls behind all others.
+    #[inline]
     pub(super) fn push(&mut self, work: Arc<W>, calls: u32) -> Ticket {
         let ticket = self.first_ticket + self.submitted.len() as u64;
         self.ready_calls += calls as usize;
@@ -85,11 +86,13 @@ impl<W: ?Sized> Queue<W> {
     }
 
     /// The calls to be sent next.
+    #[inline]
     pub(super) fn front(&self) -> Option<&CallRange<W>> {
         self.returned.front().or_else(|| self.submitted.front()).filter(|range| range.len() > 0)
     }
 
     /// Takes so many calls off the [front](Self::front).
+    #[inline]
     pub(super) fn take(&mut self, calls: u32) -> Option<CallRange<W>> {
         let range = self.returned.front_mut().or_else(|| self.submitted.front_mut())?;
         let taken = range.take(calls);

@@ -170,6 +170,7 @@ impl<W: ?Sized> Seat<W> {
     // ---- calls in flight ----
 
     /// Numbers calls that are about to be sent, each of which is `expected` to take so long.
+    #[inline]
     pub(super) fn push(&mut self, calls: CallRange<W>, expected: Time) {
         let flight = Flight { calls, number: self.worker.sent.wrapping_add(1), expected, cancelled: false };
         self.worker.sent = flight.last_number();
@@ -180,6 +181,7 @@ impl<W: ?Sized> Seat<W> {
     }
 
     /// The worker has reached the call of this number, so it has read all frames before it.
+    #[inline]
     pub(super) fn has_read(&mut self, number: u32) {
         let nothing_left = self.in_flight.is_empty();
         while let Some((_, bytes)) = self.unread.pop_front_if(|(last, _)| nothing_left || !is_after(*last, number)) {

@@ -38,6 +38,7 @@ fn a_pool_of_eight_that_is_idle() {
         // Whoever has listened goes to sleep by and by.
         std::thread::sleep(Duration::from_millis(100));
         let before = used();
+        // Nothing is waited for: this is the interval that is measured, in which nothing is to happen.
         std::thread::sleep(Duration::from_secs(1));
         let idle = used() - before;
         // Spinning would take as much as there are processors; reading these numbers takes a little.

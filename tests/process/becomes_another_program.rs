@@ -18,7 +18,7 @@ fn it_is_waited_for_and_its_exit_code_is_known() {
     let signals = Signals::new();
     let process = Process::new(become_shell::call(&signals.path("begun"), &signals.path("end"))).start().unwrap();
     await_given(&signals.path("begun"));
-    // Longer than a worker whose connection is closed may live on.
+    // Longer than a worker whose connection is closed may live on: nothing is to happen meanwhile.
     assert!(process.join_timeout(Duration::from_secs(3)).unwrap().is_none());
     assert!(process.is_alive());
     signals.give("end");

@@ -1,7 +1,7 @@
 //! Takes a new process through the handshake, until it is a worker whose initializer has run. Every wait has a deadline
 //! or watches the child: if the process dies, hangs or is another program, the error says so.
 
-use crate::dossier::Dossier;
+use crate::dossier::{Dossier, Loss, Stage};
 use crate::error::{Error, Kind};
 use crate::memory::region::Region;
 use crate::os::End;
@@ -40,7 +40,7 @@ pub(crate) struct StartFailure {
     /// Another start would fail the same way.
     pub(crate) for_good: bool,
     /// The process ended, and this side did not end it: its status says how.
-    pub(crate) died: bool,
+    died: bool,
 }
 
 impl StartFailure {
@@ -62,9 +62,15 @@ impl Launched {
         hello.has_initializer = initializer.is_some();
         hello.confinement = self.launch.confinement.clone();
         hello.build = self.launch.program.as_ref().and_then(|_| identity::build());
-        self.exchange(&hello, initializer).inspect_err(|_| {
+        self.exchange(&hello, initializer).map_err(|failure| {
             let _ = self.child.kill();
-            self.child.wait();
+            let signal = self.child.wait().and_then(End::signal);
+            if !hello.single || !failure.died || signal.is_none() {
+                return failure;
+            }
+            // A `Process` that was killed by a signal did not fail to start.
+            let loss = Loss { stage: Stage::Idle, ..self.examine(None) };
+            StartFailure { error: Error::new(Kind::Lost(Dossier::of_process(loss))), ..failure }
         })
     }
 

@@ -31,7 +31,7 @@ impl From<Launched> for Peer {
 }
 
 impl Peer {
-    pub(crate) fn process(&self) -> Option<&Launched> {
+    fn process(&self) -> Option<&Launched> {
         match self {
             Self::Ring(process, _) | Self::Channel(process, _) => Some(process),
             Self::Thread(_) => None,

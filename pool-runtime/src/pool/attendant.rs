@@ -8,13 +8,12 @@
 //! An attendant only waits for its own worker. It never runs user code, and never blocks on sending. In a pool without a
 //! listener, it also reads its worker's reports.
 
-use crate::dossier::{Dossier, Loss, Stage};
+use crate::dossier::Dossier;
 use crate::error::{Error, Kind};
 use crate::job::Deferral;
 use crate::os;
 use crate::peer::Peer;
 use crate::peer::handshake::StartFailure;
-use crate::peer::spawn::Launched;
 use crate::pool::dispatcher::{FailedStart, Phase, Start};
 use crate::pool::reports::ReportReader;
 use crate::pool::{Heard, Inner, Station};
@@ -73,14 +72,8 @@ fn accompany(inner: &Inner, station: &Arc<Station>) {
         peer.kill();
     }
     let initializer = inner.initializer.as_ref().map(|prelude| (&prelude.call, &*prelude.regions));
-    if let Err(StartFailure { mut error, for_good, died }) = peer.greet((inner.hello)(seat, epoch), initializer) {
+    if let Err(StartFailure { error, for_good, .. }) = peer.greet((inner.hello)(seat, epoch), initializer) {
         inner.seat(seat, None);
-        // A process that was killed by a signal did not fail to start.
-        let killed = |process: &&Launched| process.child.status().is_some_and(|status| status.signal().is_some());
-        if let Some(process) = peer.process().filter(|_| inner.single && died).filter(killed) {
-            let loss = Loss { stage: Stage::Idle, ..process.examine(None) };
-            error = Error::new(Kind::Lost(Dossier::of_process(loss)));
-        }
         return start_failed(inner, seat, epoch, error, for_good);
     }
     inner.tell(|dispatcher, now| {

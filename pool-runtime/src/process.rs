@@ -14,7 +14,7 @@ use crate::identity::{self, ProcessInfo};
 use crate::job::{Decode, decode_value};
 use crate::memory::Hold;
 use crate::options::{Stdio, WorkerOptions, surroundings};
-use crate::os::{Child, HandleRef};
+use crate::os::{self, Child, HandleRef};
 use crate::peer::handshake;
 use crate::peer::spawn::{Launch, StdPipes};
 use crate::policy::{Policy, Wish};
@@ -197,6 +197,9 @@ impl<R> Process<R> {
                 .of_task(call.task.name()));
             }
             let policy = Policy::of(call.wish.as_deref(), &call.task.wish, &Wish::NONE);
+            if policy.memory != u64::MAX {
+                os::check_memory_is_seen().map_err(|error| Error::memory_unseen(error).of_task(call.task.name()))?;
+            }
             Ok((call.task, arguments, policy))
         };
         let call = self.target.map(prepare).transpose()?;

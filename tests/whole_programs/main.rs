@@ -4,7 +4,9 @@
 mod support;
 
 mod another_program_is_refused;
+mod denied_system_calls;
 mod directories_do_not_matter;
+mod limit_of_memory_is_kept_or_refused;
 mod main_joins_or_ends_processes;
 mod orphans_end;
 mod panic_text_is_whole;

@@ -41,14 +41,15 @@ use unsupported as system;
 pub(crate) use confinement::{Abilities, Allowed, Confinement, Files, ResourceLimits};
 pub(crate) use system::{
     Bell, Child, Draft, Link, Manifest, Mapping, Memory, OomWatch, PolledPipe, Poller, SharedSocket, SigpipeHeld,
-    Strays, accept_barriers, are_readable, block_all_signals, check_size, copy_to_stderr, current_cpu, exit_now, fault,
-    file_id, has_more_rights, has_stderr, leave_cpu, monotonic, name_thread, outlive_interrupts, parent_pid, passing,
-    pipe, prefer_huge_pages, private_dir, private_file, private_memory, program_path, remote_barrier, replace_stdout,
-    sealed_memory, set_cpus, set_nice, signal_name, usable_cpus, wait_hung_up, wait_readable, write_stderr,
+    Strays, accept_barriers, are_readable, block_all_signals, check_memory_is_seen, check_size, copy_to_stderr,
+    current_cpu, exceeded_limit, exit_now, fault, file_id, has_more_rights, has_stderr, leave_cpu, monotonic,
+    name_thread, no_channel, outlive_interrupts, parent_pid, passing, pipe, prefer_huge_pages, private_dir,
+    private_file, program_path, remote_barrier, replace_stdout, sealed_memory, set_cpus, set_nice, signal_name,
+    spawn_thread, thread_builder, usable_cpus, wait_hung_up, wait_readable, write_stderr,
 };
 
 pub use nouns::OomKill;
 pub(crate) use nouns::{
-    Crash, CrashSink, Delivery, End, GRANULE, Given, Handle, HandleRef, Io, MEMORY_ALIGN, Passed, Peeked, Spawn, Usage,
-    borrow, cpu_count, remove_variable,
+    Crash, CrashSink, Delivery, End, GRANULE, Given, Handle, HandleRef, Io, MEMORY_ALIGN, Passed, Peeked, Spawn,
+    UNSEEN, Usage, borrow, cpu_count, remove_variable,
 };

@@ -15,6 +15,9 @@ pub(crate) const GRANULE: usize = 1 << 16;
 /// Shared memory starts at a multiple of this: no system has smaller pages.
 pub(crate) const MEMORY_ALIGN: usize = 1 << 12;
 
+/// The memory of a process that runs and whose memory cannot be seen: more than any limit.
+pub(crate) const UNSEEN: u64 = u64::MAX;
+
 /// What a worker is started with, besides its standard streams.
 #[derive(Debug)]
 pub(crate) struct Given<H> {

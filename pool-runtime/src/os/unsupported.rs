@@ -17,6 +17,7 @@ use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
 use std::sync::{Arc, OnceLock};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 pub(crate) use io::pipe;
@@ -80,7 +81,9 @@ never! {
         self.wait_timeout(Option<Duration>) -> bool;
         self.wait() -> Option<End>;
         self.status() -> Option<End>;
+        self.status_error() -> Option<String>;
         self.usage() -> Option<Usage>;
+        self.memory() -> Option<u64>;
     }
     Strays {
         self.close();
@@ -130,6 +133,8 @@ never! {
 }
 
 functions! {
+    no_channel(error: io::Error) -> io::Error = error;
+    exceeded_limit(_: i32) -> Option<&'static str> = None;
     signal_name(_: i32) -> String = String::new();
     wait_hung_up(_: HandleRef<'_>, _: Option<HandleRef<'_>>) -> bool = true;
     sealed_memory(_: &CStr, _: usize) -> io::Result<Handle> = unsupported();
@@ -144,7 +149,7 @@ functions! {
     parent_pid() -> u32 = 0;
     program_path() -> io::Result<PathBuf> = std::env::current_exe();
     name_thread(_: &str) = ();
-    private_memory(_: u32) -> Option<u64> = None;
+    check_memory_is_seen() -> io::Result<()> = unsupported();
     usable_cpus() -> Vec<usize> = (0..crate::os::cpu_count()).collect();
     set_cpus(_: &[usize]) -> io::Result<()> = unsupported();
     set_nice(_: i32) -> io::Result<()> = unsupported();
@@ -170,6 +175,22 @@ pub(crate) fn are_readable<'h>(handles: impl Iterator<Item = HandleRef<'h>>) -> 
 
 pub(crate) fn wait_readable<const N: usize>(_: [HandleRef<'_>; N], _: Option<Duration>) -> io::Result<[bool; N]> {
     unsupported()
+}
+
+pub(crate) fn thread_builder(name: impl Into<String>, stack: Option<usize>) -> thread::Builder {
+    let builder = thread::Builder::new().name(name.into());
+    match stack {
+        Some(stack) => builder.stack_size(stack),
+        None => builder,
+    }
+}
+
+pub(crate) fn spawn_thread<T: Send + 'static>(
+    name: impl Into<String>,
+    stack: Option<usize>,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<JoinHandle<T>> {
+    thread_builder(name, stack).spawn(work)
 }
 
 pub(crate) mod passing {

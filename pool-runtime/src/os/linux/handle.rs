@@ -1,17 +1,21 @@
 //! Descriptors by number: those that a process is started with, and those that a library keeps to itself.
 
+use super::step;
 use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_getfd, fcntl_setfd};
 use std::io::{self, PipeReader, PipeWriter};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 /// The same descriptor, under a number that is no standard stream's, so that nothing that is printed goes into it.
 pub(super) fn beyond_standard(fd: OwnedFd) -> io::Result<OwnedFd> {
-    Ok(if fd.as_raw_fd() > 2 { fd } else { fcntl_dupfd_cloexec(fd, 3)? })
+    if fd.as_raw_fd() > 2 {
+        return Ok(fd);
+    }
+    fcntl_dupfd_cloexec(fd, 3).map_err(|error| step::DUPLICATE.failed(error))
 }
 
 /// A pipe, neither of whose ends is one of the standard streams.
 pub(crate) fn pipe() -> io::Result<(PipeReader, PipeWriter)> {
-    let (reader, writer) = io::pipe()?;
+    let (reader, writer) = io::pipe().map_err(|error| step::PIPE.failed(error))?;
     Ok((beyond_standard(reader.into())?.into(), beyond_standard(writer.into())?.into()))
 }
 

@@ -19,9 +19,11 @@ mod processor;
 mod signal;
 mod spawn;
 mod stderr;
+mod step;
+mod thread;
 
 // What is `pub(crate)` in these is the interface: `os` lists it.
 pub(crate) use {
     barrier::*, bell::*, child::*, file::*, given::*, handle::*, link::*, mapping::*, memory::*, oom::*, poll::*,
-    process::*, processor::*, signal::*, spawn::*, stderr::*,
+    process::*, processor::*, signal::*, spawn::*, stderr::*, thread::*,
 };

@@ -1,7 +1,14 @@
 //! This process: its end, rights, name and parent; the memory of any process, and the clock that all of them share.
 
+use super::step;
 use rustix::param::page_size;
+use rustix::process::{PidfdFlags, getpid, pidfd_open};
 use rustix::time::{ClockId, clock_gettime};
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The process that has started this one, or inherited it.
 pub(crate) use std::os::unix::process::parent_id as parent_pid;
@@ -33,9 +40,44 @@ pub(crate) fn monotonic() -> u64 {
     now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
 }
 
-/// How many bytes of private memory a process has in use. None if it is gone, or without `/proc`.
-pub(crate) fn private_memory(pid: u32) -> Option<u64> {
-    private_pages(&std::fs::read_to_string(format!("/proc/{pid}/statm")).ok()?).map(|pages| pages * page_size() as u64)
+/// Tells how much memory a process uses: the kernel's file about it, which is about no other process, even when its
+/// number is used again.
+#[derive(Debug)]
+pub(super) struct Scale(File);
+
+impl Scale {
+    /// Fails if the process is gone, or this process cannot see it in `/proc`.
+    pub(super) fn of(pidfd: BorrowedFd<'_>) -> io::Result<Self> {
+        // The number that it has where `/proc` was mounted: that may be outside of the name space of this process, in
+        // which it has another number. Of this thread, as the first one may have ended.
+        let known = fs::read_to_string(format!("/proc/thread-self/fdinfo/{}", pidfd.as_raw_fd()))?;
+        let pid = known.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse::<i32>().ok());
+        let invisible =
+            || io::Error::new(io::ErrorKind::NotFound, "`/proc` belongs to another name space of processes");
+        let pid = pid.filter(|pid| *pid > 0).ok_or_else(invisible)?;
+        Ok(Self(File::open(format!("/proc/{pid}/statm"))?))
+    }
+
+    /// How many bytes of private memory it has in use.
+    pub(super) fn read(&self) -> io::Result<u64> {
+        // Longer than seven numbers.
+        let mut text = [0; 256];
+        let length = self.0.read_at(&mut text, 0)?;
+        let pages = std::str::from_utf8(&text[..length]).ok().and_then(private_pages);
+        Ok(pages.ok_or(io::ErrorKind::InvalidData)?.saturating_mul(page_size() as u64))
+    }
+}
+
+/// Fails if the memory of this process and its children cannot be seen, as there is no `/proc`, or one in which they are
+/// not.
+pub(crate) fn check_memory_is_seen() -> io::Result<()> {
+    static IS_SEEN: AtomicBool = AtomicBool::new(false);
+    if !IS_SEEN.load(Ordering::Relaxed) {
+        let own = pidfd_open(getpid(), PidfdFlags::empty()).map_err(|error| step::PIDFD_OPEN.failed(error))?;
+        Scale::of(own.as_fd())?.read()?;
+        IS_SEEN.store(true, Ordering::Relaxed);
+    }
+    Ok(())
 }
 
 /// The file has the numbers of all pages, of those in memory, and of those among them that are of files or shared.
@@ -51,12 +93,14 @@ mod tests {
 
     #[test]
     fn memory_that_is_used_is_seen() {
-        let before = private_memory(std::process::id()).unwrap();
+        let own = pidfd_open(getpid(), PidfdFlags::empty()).unwrap();
+        let scale = Scale::of(own.as_fd()).unwrap();
+        let before = scale.read().unwrap();
         let used = vec![1u8; 64 << 20];
-        let with = private_memory(std::process::id()).unwrap();
+        let with = scale.read().unwrap();
         assert!(with > before + (48 << 20), "{before} {with}");
         drop(used);
-        assert_eq!(private_memory(u32::MAX >> 1), None);
+        check_memory_is_seen().unwrap();
     }
 
     #[test]

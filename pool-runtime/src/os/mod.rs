@@ -44,12 +44,12 @@ pub(crate) use system::{
     Strays, accept_barriers, are_readable, block_all_signals, check_memory_is_seen, check_size, copy_to_stderr,
     current_cpu, exceeded_limit, exit_now, fault, file_id, has_more_rights, has_stderr, leave_cpu, monotonic,
     name_thread, no_channel, outlive_interrupts, parent_pid, passing, pipe, prefer_huge_pages, private_dir,
-    private_file, program_path, remote_barrier, replace_stdout, sealed_memory, set_cpus, set_nice, signal_name,
-    spawn_thread, thread_builder, usable_cpus, wait_hung_up, wait_readable, write_stderr,
+    private_file, program_path, remote_barrier, replace_stdout, sealed_memory, set_cpus, set_nice, set_scheduler,
+    signal_name, spawn_thread, thread_builder, usable_cpus, wait_hung_up, wait_readable, with_room, write_stderr,
 };
 
-pub use nouns::OomKill;
 pub(crate) use nouns::{
     Crash, CrashSink, Delivery, End, GRANULE, Given, Handle, HandleRef, Io, MEMORY_ALIGN, Passed, Peeked, Spawn,
     UNSEEN, Usage, borrow, cpu_count, remove_variable,
 };
+pub use nouns::{OomKill, Scheduler};

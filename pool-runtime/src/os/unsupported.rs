@@ -5,7 +5,7 @@
 
 use crate::os::{
     Abilities, Confinement, Crash, CrashSink, Delivery, End, Given, Handle, HandleRef, Io, OomKill, Passed, Peeked,
-    Spawn, Usage,
+    Scheduler, Spawn, Usage,
 };
 use std::ffi::CStr;
 use std::fmt;
@@ -153,6 +153,7 @@ functions! {
     usable_cpus() -> Vec<usize> = (0..crate::os::cpu_count()).collect();
     set_cpus(_: &[usize]) -> io::Result<()> = unsupported();
     set_nice(_: i32) -> io::Result<()> = unsupported();
+    set_scheduler(_: Scheduler) -> io::Result<()> = unsupported();
     current_cpu() -> u32 = u32::MAX;
     leave_cpu(_: u32) = ();
     private_dir(path: &Path) -> io::Result<()> = std::fs::create_dir_all(path);
@@ -183,6 +184,10 @@ pub(crate) fn thread_builder(name: impl Into<String>, stack: Option<usize>) -> t
         Some(stack) => builder.stack_size(stack),
         None => builder,
     }
+}
+
+pub(crate) fn with_room<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+    work()
 }
 
 pub(crate) fn spawn_thread<T: Send + 'static>(

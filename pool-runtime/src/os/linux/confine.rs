@@ -50,7 +50,7 @@ impl Confinement {
     pub(crate) fn apply(&self, kernel: Abilities, wait: usize) -> Result<(), String> {
         self.check(kernel)?;
         if self.denies() && !self.best_effort {
-            check_alone(wait)?;
+            check_alone(wait + super::thread::waiting())?;
         }
         if let Some(files) = &self.files
             && kernel.landlock > 0

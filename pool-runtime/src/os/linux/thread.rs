@@ -1,9 +1,13 @@
-//! Starts the library's own threads.
+//! Starts the library's own threads, and gives room to what should run on a process's first one.
 
 use super::step;
+use crate::sync::lock;
+use rustix::process::Resource;
 use std::ffi::{c_int, c_void};
 use std::io;
-use std::sync::OnceLock;
+use std::panic::resume_unwind;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, OnceLock};
 use std::thread::{self, JoinHandle};
 
 /// The stack of a thread for which `std` would choose the size.
@@ -22,6 +26,46 @@ pub(crate) fn spawn_thread<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<JoinHandle<T>> {
     thread_builder(name, stack).spawn(work).map_err(|error| step::THREAD.failed(error))
+}
+
+/// How many threads of this process only wait for the one that [`with_room`] has started.
+static WAITING: AtomicUsize = AtomicUsize::new(0);
+
+pub(super) fn waiting() -> usize {
+    WAITING.load(Ordering::Relaxed)
+}
+
+/// Runs this with a stack as large as that of a process's first thread: there, or on a thread made for it. A test
+/// harness runs its tests on threads with a quarter of that.
+pub(crate) fn with_room<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+    if rustix::process::getpid() == rustix::thread::gettid() {
+        return work();
+    }
+    let work = Mutex::new(Some(work));
+    let take = || lock(&work).take();
+    let run = || take().map(|work| work());
+    WAITING.fetch_add(1, Ordering::Relaxed);
+    let ran = thread::scope(|scope| {
+        for size in [main_stack(), LEAST_MAIN] {
+            if let Ok(thread) = thread_builder("main", Some(size)).spawn_scoped(scope, run) {
+                return thread.join().unwrap_or_else(|panic| resume_unwind(panic));
+            }
+        }
+        None
+    });
+    WAITING.fetch_sub(1, Ordering::Relaxed);
+    // The system gives no thread: less room is better than none.
+    ran.or_else(run).expect("the work was taken where it ran")
+}
+
+/// The usual stack of a process's first thread, and the most that is made for one that has no limit.
+const LEAST_MAIN: usize = 1 << 23;
+const MOST_MAIN: usize = 1 << 30;
+
+/// How large the stack of this process's first thread may grow.
+fn main_stack() -> usize {
+    let limit = step::limit_of(Resource::Stack).unwrap_or(1 << 26);
+    usize::try_from(limit).unwrap_or(MOST_MAIN).clamp(LEAST_MAIN, MOST_MAIN)
 }
 
 /// How much of each thread's stack is taken for `thread_local!` constants, by all of the program's libraries.

@@ -37,15 +37,22 @@ fn is_named(call: &str) {
 
 /// Other calls do the same, or less is known, and nothing is lost.
 fn what_is_not_needed_is_not_missed() {
-    for call in ["membarrier", "prlimit64", "waitid"] {
+    for call in ["membarrier", "prlimit64", "waitid", "pidfd_send_signal", "pidfd_open", "pidfd_open,pidfd_send_signal"]
+    {
         for error in ["EPERM", "ENOSYS"] {
             assert_eq!(denied(call, error), ["42", "42"], "{call}");
         }
     }
 }
 
+/// A thread can wait in place of a handle, unless that is denied too.
 fn handles_of_processes() {
-    is_named("pidfd_open");
+    for lines in [denied("pidfd_open,waitid", "EPERM"), denied("pidfd_open,waitid", "ENOSYS")] {
+        for line in lines {
+            assert!(line.starts_with("error: ") && line.contains("`pidfd_open`, which "), "{line}");
+            assert!(line.contains("filters system calls has to allow"), "{line}");
+        }
+    }
 }
 
 fn shared_memory() {
@@ -65,8 +72,10 @@ fn loss(calls: &str) -> String {
 }
 
 fn another_call_tells_how_a_process_ended() {
-    let lost = loss("waitid");
-    assert!(lost.starts_with("Some(6) ") && lost.contains("SIGABRT"), "{lost}");
+    for calls in ["waitid", "pidfd_open"] {
+        let lost = loss(calls);
+        assert!(lost.starts_with("Some(6) ") && lost.contains("SIGABRT"), "{lost}");
+    }
 }
 
 /// Both calls that tell how a process ended are denied: that is the reason, not another part of the program.

@@ -14,6 +14,7 @@ mod program_file_replaced;
 mod sandbox_threads_before_entry;
 mod standard_streams_closed;
 mod stderr_of_workers_is_passed_on;
+mod under_valgrind;
 mod way_in_missing_or_blocked;
 
 pool_runtime::pool_main!();

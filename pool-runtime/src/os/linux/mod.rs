@@ -16,6 +16,7 @@ pub(crate) mod passing;
 mod poll;
 mod process;
 mod processor;
+mod sentinel;
 mod signal;
 mod spawn;
 mod stderr;

@@ -1,8 +1,7 @@
 //! This process: its end, rights, name and parent; the memory of any process, and the clock that all of them share.
 
-use super::step;
 use rustix::param::page_size;
-use rustix::process::{PidfdFlags, getpid, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, getpid, pidfd_open};
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -49,15 +48,23 @@ pub(super) struct Scale(File);
 
 impl Scale {
     /// Fails if the process is gone, or this process cannot see it in `/proc`.
-    pub(super) fn of(pidfd: BorrowedFd<'_>) -> io::Result<Self> {
+    pub(super) fn of(pidfd: Option<BorrowedFd<'_>>, pid: Pid) -> io::Result<Self> {
+        let invisible = || {
+            let why = "`/proc` belongs to another name space of processes";
+            io::Error::new(io::ErrorKind::NotFound, why)
+        };
+        let statm = |pid: i32| File::open(format!("/proc/{pid}/statm")).map(Self);
+        let Some(pidfd) = pidfd else {
+            // One number for this process says that `/proc` numbers processes as it does.
+            let status = fs::read_to_string("/proc/thread-self/status")?;
+            let numbers = status.lines().find_map(|line| Some(line.strip_prefix("NSpid:")?.split_whitespace().count()));
+            return if numbers == Some(1) { statm(pid.as_raw_pid()) } else { Err(invisible()) };
+        };
         // The number that it has where `/proc` was mounted: that may be outside of the name space of this process, in
         // which it has another number. Of this thread, as the first one may have ended.
         let known = fs::read_to_string(format!("/proc/thread-self/fdinfo/{}", pidfd.as_raw_fd()))?;
         let pid = known.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse::<i32>().ok());
-        let invisible =
-            || io::Error::new(io::ErrorKind::NotFound, "`/proc` belongs to another name space of processes");
-        let pid = pid.filter(|pid| *pid > 0).ok_or_else(invisible)?;
-        Ok(Self(File::open(format!("/proc/{pid}/statm"))?))
+        statm(pid.filter(|pid| *pid > 0).ok_or_else(invisible)?)
     }
 
     /// How many bytes of private memory it has in use.
@@ -75,8 +82,8 @@ impl Scale {
 pub(crate) fn check_memory_is_seen() -> io::Result<()> {
     static IS_SEEN: AtomicBool = AtomicBool::new(false);
     if !IS_SEEN.load(Ordering::Relaxed) {
-        let own = pidfd_open(getpid(), PidfdFlags::empty()).map_err(|error| step::PIDFD_OPEN.failed(error))?;
-        Scale::of(own.as_fd())?.read()?;
+        let own = pidfd_open(getpid(), PidfdFlags::empty()).ok();
+        Scale::of(own.as_ref().map(AsFd::as_fd), getpid())?.read()?;
         IS_SEEN.store(true, Ordering::Relaxed);
     }
     Ok(())
@@ -96,7 +103,7 @@ mod tests {
     #[test]
     fn memory_that_is_used_is_seen() {
         let own = pidfd_open(getpid(), PidfdFlags::empty()).unwrap();
-        let scale = Scale::of(own.as_fd()).unwrap();
+        let scale = Scale::of(Some(own.as_fd()), getpid()).unwrap();
         let before = scale.read().unwrap();
         let used = vec![1u8; 64 << 20];
         let with = scale.read().unwrap();

@@ -202,7 +202,7 @@ impl<R> Process<R> {
         let call = self.target.map(prepare).transpose()?;
         let mut hello = handshake::hello(String::new(), self.daemon, 1, true, self.options.place.clone());
         hello.name = self.name.unwrap_or_else(|| format!("Process-{}", hello.identity));
-        let mut launched = launch.start(&self.options)?;
+        let mut launched = launch.start(&self.options, None)?;
         let (process, pipes) = (launched.child.clone(), std::mem::take(&mut launched.pipes));
         let child = Arc::new(Running {
             info: ProcessInfo { name: hello.name.clone(), pid: process.pid(), daemon: self.daemon },

@@ -12,6 +12,7 @@ mod memory_limit;
 mod overflow_that_nobody_reads_of;
 mod retries;
 mod shortages;
+mod sleepers_that_are_moved;
 mod stopped_worker;
 mod strange_panics;
 mod timeout;

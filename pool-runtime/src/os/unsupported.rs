@@ -7,6 +7,7 @@ use crate::os::{
     Abilities, Confinement, Crash, CrashSink, Delivery, End, Given, Handle, HandleRef, Io, OomKill, Passed, Peeked,
     Spawn, Usage,
 };
+use crate::sync::{lock, sleep_on};
 use std::ffi::CStr;
 use std::fmt;
 use std::fs::File;
@@ -16,7 +17,7 @@ use std::mem::MaybeUninit;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 pub(crate) use io::pipe;
@@ -109,11 +110,6 @@ never! {
     SharedSocket<O: ?Sized> {
         self.handle() -> HandleRef<'_>;
     }
-    Bell {
-        self.ring();
-        self.seen() -> u32;
-        self.wait(u32, Option<Duration>);
-    }
     Memory {
         Self::copy(&[u8]);
         Self::create(usize, impl FnOnce(&mut [u8]));
@@ -126,6 +122,51 @@ never! {
     Draft {
         Self::new(usize);
         self.seal() -> io::Result<Memory>;
+    }
+}
+
+/// For threads of this process: there are no others.
+#[derive(Debug, Default)]
+pub(crate) struct Bell {
+    count: Mutex<u32>,
+    rung: Condvar,
+}
+
+impl Bell {
+    pub(crate) fn ring(&self) {
+        let mut count = lock(&self.count);
+        *count = count.wrapping_add(1);
+        self.rung.notify_all();
+    }
+
+    pub(crate) fn seen(&self) -> u32 {
+        *lock(&self.count)
+    }
+
+    pub(crate) fn wait(&self, seen: u32, timeout: Option<Duration>) {
+        let count = lock(&self.count);
+        if *count == seen {
+            drop(sleep_on(&self.rung, count, timeout.and_then(|timeout| Instant::now().checked_add(timeout))));
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct BellWatch<'b>(PhantomData<&'b Bell>);
+
+impl<'b> BellWatch<'b> {
+    pub(crate) const MOST: usize = 2;
+
+    pub(crate) fn is_supported() -> bool {
+        false
+    }
+
+    pub(crate) fn of(_: impl Iterator<Item = &'b Bell>) -> Self {
+        Self(PhantomData)
+    }
+
+    pub(crate) fn wait(&self, timeout: Duration) {
+        std::thread::sleep(timeout);
     }
 }
 

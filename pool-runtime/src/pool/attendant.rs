@@ -52,7 +52,7 @@ fn start(inner: &Inner, seat: usize) -> Result<Peer, Error> {
     let name = format!("{}-{}", inner.name, seat + 1);
     let initializer = inner.initializer.as_ref().map(|prelude| &prelude.call);
     let bells = inner.listener.as_ref().map(|listener| &listener.bells);
-    inner.source.start(name, &inner.options[seat], initializer, bells)
+    inner.source.start(seat, name, &inner.options[seat], initializer, bells)
 }
 
 fn start_failed(inner: &Inner, seat: usize, epoch: u32, error: Error, for_good: bool) {

@@ -1,12 +1,14 @@
 //! What this process is: its name and place in the tree of processes, and the file and build of its program.
 
+use crate::error::{Error, Result};
 use crate::hash::Fnv;
 use crate::os;
 use crate::protocol::Hello;
+use crate::sync::lock;
 use std::fs::File;
 use std::io::Read;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock};
 
 /// How deeply processes may be nested.
 pub(crate) const MAX_DEPTH: u32 = 16;
@@ -75,6 +77,37 @@ impl ProcessInfo {
     }
 }
 
+/// The process that made something which is of no use in a forked child: its threads, and what they watch, are missing
+/// there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct MadeIn(u32);
+
+impl MadeIn {
+    pub(crate) fn this_process() -> Self {
+        Self(os::current_pid())
+    }
+
+    #[inline]
+    pub(crate) fn is_here(self) -> bool {
+        self.0 == os::current_pid()
+    }
+
+    /// An error in a forked child, where `what` is of no use.
+    #[inline]
+    pub(crate) fn check(self, what: &str) -> Result<()> {
+        if self.is_here() { Ok(()) } else { Err(self.refusal(what)) }
+    }
+
+    #[cold]
+    fn refusal(self, what: &str) -> Error {
+        let (maker, own) = (self.0, os::current_pid());
+        Error::invalid(format!(
+            "this {what} belongs to process {maker}, and this is process {own}, which was forked from it: make the {what} \
+             after the fork"
+        ))
+    }
+}
+
 /// What the parent says of this process.
 pub(crate) struct Identity {
     own: ProcessInfo,
@@ -113,7 +146,19 @@ pub(crate) fn become_worker(hello: &Hello) {
 
 /// This process.
 pub fn current_process() -> &'static ProcessInfo {
-    &identity().own
+    let own = &identity().own;
+    if own.pid == os::current_pid() { own } else { forked(own) }
+}
+
+/// A forked child has the name of its parent.
+#[cold]
+fn forked(maker: &ProcessInfo) -> &'static ProcessInfo {
+    static FORKED: Mutex<Option<&ProcessInfo>> = Mutex::new(None);
+    let (mut forked, pid) = (lock(&FORKED), os::current_pid());
+    match *forked {
+        Some(own) if own.pid == pid => own,
+        _ => forked.insert(Box::leak(Box::new(ProcessInfo { pid, ..maker.clone() }))),
+    }
 }
 
 /// The process that started this one, if this library did; `None` in the first process.

@@ -10,11 +10,11 @@
 use crate::codec::{Reader, Writer};
 use crate::dossier::Stage;
 use crate::error::{Error, Result};
-use crate::identity::{self, ProcessInfo};
+use crate::identity::{self, MadeIn, ProcessInfo};
 use crate::job::{Decode, decode_value};
 use crate::memory::Hold;
 use crate::options::{Stdio, WorkerOptions, surroundings};
-use crate::os::{Child, HandleRef};
+use crate::os::{self, Child, HandleRef};
 use crate::peer::handshake;
 use crate::peer::spawn::{Launch, StdPipes};
 use crate::policy::{Policy, Wish};
@@ -206,6 +206,7 @@ impl<R> Process<R> {
         let (process, pipes) = (launched.child.clone(), std::mem::take(&mut launched.pipes));
         let child = Arc::new(Running {
             info: ProcessInfo { name: hello.name.clone(), pid: process.pid(), daemon: self.daemon },
+            made_in: MadeIn::this_process(),
             task: call.as_ref().map_or("", |(task, ..)| task.name()),
             process: process.clone(),
             single: OnceLock::new(),
@@ -242,11 +243,22 @@ impl<R> fmt::Debug for Process<R> {
 /// What a [`RunningProcess`] and [`CHILDREN`] share.
 struct Running {
     info: ProcessInfo,
+    made_in: MadeIn,
     /// The name of the target; empty if there is none.
     task: &'static str,
     process: Arc<Child>,
     /// Set before [`Process::start`] returns.
     single: OnceLock<Single>,
+}
+
+impl Running {
+    fn is_alive(&self) -> bool {
+        match self.made_in.is_here() {
+            true => !self.process.has_ended(),
+            // Only its parent can reap it.
+            false => !os::wait_readable([self.process.sentinel()], Some(Duration::ZERO)).is_ok_and(|[ended]| ended),
+        }
+    }
 }
 
 /// The processes that [`Process::start`] has started and that have not been reaped.
@@ -280,13 +292,15 @@ impl<R> RunningProcess<R> {
 
     /// Whether it still runs.
     pub fn is_alive(&self) -> bool {
-        !self.child.process.has_ended()
+        self.child.is_alive()
     }
 
     /// How it ended: 0 if the target returned, 1 if it panicked, n if it exited with n, −N if signal N killed it.
     /// `None` while it runs, or if something else in this program took its exit status.
     pub fn exit_code(&self) -> Option<i32> {
-        self.child.process.has_ended();
+        if self.child.is_alive() {
+            return None;
+        }
         let status = self.child.process.status()?;
         status.code().or_else(|| status.signal().map(|signal| -signal))
     }
@@ -311,6 +325,9 @@ impl<R> RunningProcess<R> {
     }
 
     fn await_outcome(&self, deadline: Option<Instant>) -> Option<Result<R>> {
+        if let Err(error) = self.child.made_in.check("process") {
+            return Some(Err(error.of_task(self.child.task)));
+        }
         let returned = self.child.single.get()?.await_end(deadline)?;
         Some(returned.and_then(|bytes| decode_value(self.decode, self.child.task, &bytes)))
     }
@@ -321,6 +338,7 @@ impl<R> RunningProcess<R> {
     ///
     /// The system does not allow it.
     pub fn terminate(&self) -> Result<()> {
+        self.child.made_in.check("process")?;
         self.child.process.terminate().map_err(|error| self.cannot("terminate", error))
     }
 
@@ -330,6 +348,7 @@ impl<R> RunningProcess<R> {
     ///
     /// The system does not allow it.
     pub fn kill(&self) -> Result<()> {
+        self.child.made_in.check("process")?;
         self.child.process.kill().map_err(|error| self.cannot("kill", error))
     }
 
@@ -339,6 +358,7 @@ impl<R> RunningProcess<R> {
     ///
     /// The system does not allow it.
     pub fn interrupt(&self) -> Result<()> {
+        self.child.made_in.check("process")?;
         self.child.process.interrupt().map_err(|error| self.cannot("interrupt", error))
     }
 
@@ -387,7 +407,11 @@ impl<R> fmt::Debug for RunningProcess<R> {
 
 /// The processes that this one started with [`Process::start`] and that still run.
 pub fn active_children() -> Vec<ProcessInfo> {
-    lock(&CHILDREN).iter().filter(|child| !child.process.has_ended()).map(|child| child.info.clone()).collect()
+    lock(&CHILDREN)
+        .iter()
+        .filter(|child| child.made_in.is_here() && child.is_alive())
+        .map(|child| child.info.clone())
+        .collect()
 }
 
 /// How long a daemonic process may take to end after `SIGTERM`.
@@ -397,7 +421,9 @@ const GRACE: Duration = Duration::from_secs(1);
 pub(crate) fn finish() {
     // Other threads of this program may start processes meanwhile.
     loop {
-        let children = lock(&CHILDREN).clone();
+        // Those of the process that this one was forked from are that one's concern.
+        let mut children = lock(&CHILDREN).clone();
+        children.retain(|child| child.made_in.is_here());
         if children.is_empty() {
             return;
         }

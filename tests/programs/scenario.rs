@@ -1,5 +1,6 @@
 //! A program of many small parts, of which a test runs one: `scenario <name> [argument]…`.
 
+mod forked;
 mod interrupted;
 mod starved;
 
@@ -52,6 +53,7 @@ fn run() -> Result<()> {
         ["starved-while-another-works", what, directory] => starved::while_another_works(what, Path::new(directory)),
         ["starved-while-calls-wait", what] => starved::while_calls_wait(what),
         ["starved-and-terminated", what] => starved::terminated(what),
+        ["forked-after-the-pool", directory] => forked::after_the_pool(Path::new(directory)),
         ["complains", go] => complains(Path::new(go)),
         ["complains-at-length"] => complains_at_length(),
         ref unknown => panic!("no scenario {unknown:?}"),

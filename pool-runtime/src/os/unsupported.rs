@@ -171,6 +171,7 @@ impl<'b> BellWatch<'b> {
 }
 
 functions! {
+    current_pid() -> u32 = std::process::id();
     signal_name(_: i32) -> String = String::new();
     wait_hung_up(_: HandleRef<'_>, _: Option<HandleRef<'_>>) -> bool = true;
     sealed_memory(_: &CStr, _: usize) -> io::Result<Handle> = unsupported();

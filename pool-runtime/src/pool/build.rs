@@ -2,6 +2,7 @@
 
 use crate::dossier::keep::DossierKeeper;
 use crate::error::{Error, Result};
+use crate::identity::{self, MadeIn};
 use crate::job::Callbacks;
 use crate::options::WorkerOptions;
 use crate::peer::faults::Plan;
@@ -18,7 +19,7 @@ use crate::sandbox::Sandbox;
 use crate::sync::lock;
 use crate::task::{RawCall, StateType};
 use crate::transport::{channel, ring};
-use crate::{identity, os, program, registry};
+use crate::{os, program, registry};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, Weak};
@@ -216,6 +217,7 @@ impl Inner {
     ) -> Self {
         Self {
             name: String::new(),
+            made_in: MadeIn::this_process(),
             seats: options.len(),
             single: false,
             source,

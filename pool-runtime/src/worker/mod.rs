@@ -274,12 +274,14 @@ impl Duty {
 /// threads that the user has started. A panic is one write, so that those of several processes do not mix.
 fn install_hook(page: &Arc<StatusPage>, single: bool) {
     let page = page.clone();
-    let main = std::thread::current().id();
+    let (main, pid) = (std::thread::current().id(), os::current_pid());
     std::panic::set_hook(Box::new(move |hook| {
         static SPEAKING: AtomicBool = AtomicBool::new(false);
         let info = PanicInfo::from_hook(hook);
-        // If the process does not survive this panic, the parent finds it here.
-        page.leave_words(&info.last_words(memory::WORDS));
+        // If the process does not survive this panic, the parent finds it here. A forked child does not have the page.
+        if os::current_pid() == pid {
+            page.leave_words(&info.last_words(memory::WORDS));
+        }
         let on_main = std::thread::current().id() == main;
         if (single || !on_main) && !SPEAKING.swap(true, Ordering::Acquire) {
             let mut text = format!("process `{}`", identity::current_process().name());

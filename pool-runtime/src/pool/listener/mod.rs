@@ -128,6 +128,7 @@ impl Inner {
     pub(super) fn help(&self) {
         // Looking at a socket is a system call: it costs more than this gains.
         if let Some(listener) = self.listener.as_ref().filter(|listener| !listener.bells.are_sockets())
+            && self.made_in.is_here()
             && !lock(&self.core).listening.leads
         {
             serve(self, listener, &listener.stations(), ReportReader::Helper);

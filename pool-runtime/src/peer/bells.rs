@@ -16,13 +16,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 pub(crate) enum Bells {
-    Words(Box<Words>),
+    Words(Box<BellWords>),
     /// For the collector and for the leader.
     Sockets([Poller; 2]),
 }
 
 /// Words of memory, one for the collector and one for the leader in each place.
-pub(crate) struct Words {
+pub(crate) struct BellWords {
     /// What threads of this process ring. None where the kernel cannot watch several words: they ring the workers' then.
     own: Option<[OwnBell; 2]>,
     /// What workers ring: the page of a seat is at its number, modulo how many there are.
@@ -60,7 +60,7 @@ impl Bells {
     }
 
     fn words(own: Option<[OwnBell; 2]>, pages: Box<[Arc<BellPage>]>) -> Self {
-        Self::Words(Box::new(Words { own, pages, leader: AtomicU32::new(u32::MAX) }))
+        Self::Words(Box::new(BellWords { own, pages, leader: AtomicU32::new(u32::MAX) }))
     }
 
     /// For workers that are reached through sockets. Fails if the system has no descriptors left.
@@ -133,7 +133,7 @@ impl Bells {
     }
 }
 
-impl Words {
+impl BellWords {
     fn seen(&self, mark: u32) -> Seen<'_> {
         let Some(own) = &self.own else { return Seen::One(self.pages[0].seen(mark)) };
         let own = &own[usize::from(mark == LEADER)].0;

@@ -1,7 +1,7 @@
 //! Memory that two processes write: a memfd. Its size is sealed, so that no access to it can fault.
 
+use super::fork::current_pid;
 use super::handle::beyond_standard;
-use super::process::current_pid;
 use crate::os::{GRANULE, Handle, MEMORY_ALIGN};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fstat, ftruncate, memfd_create};
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, munmap};

@@ -1,37 +1,10 @@
 //! This process: its end, rights, name and parent; the memory of any process, and the clock that all of them share.
 
-use super::mapping::Mapping;
-use crate::os::MEMORY_ALIGN;
-use rustix::mm::{Advice, madvise};
 use rustix::param::page_size;
 use rustix::time::{ClockId, clock_gettime};
-use std::sync::LazyLock;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 /// The process that has started this one, or inherited it.
 pub(crate) use std::os::unix::process::parent_id as parent_pid;
-
-/// The id of this process, without a system call.
-pub(crate) fn current_pid() -> u32 {
-    /// Memory that the kernel clears in a forked child: Linux 4.14.
-    static NOTE: LazyLock<Option<Mapping>> = LazyLock::new(|| {
-        let page = Mapping::private(MEMORY_ALIGN.max(page_size())).ok()?;
-        // SAFETY: the mapping is ours and nobody has a reference into it; the advice changes nothing in this process.
-        unsafe { madvise(page.start().as_ptr().cast(), MEMORY_ALIGN, Advice::LinuxWipeOnFork) }.ok()?;
-        Some(page)
-    });
-    let Some(page) = &*NOTE else { return std::process::id() };
-    // SAFETY: the mapping is as large, aligned, zeroed at first, and never unmapped.
-    let note: &AtomicU32 = unsafe { page.start().cast().as_ref() };
-    match note.load(Ordering::Relaxed) {
-        0 => {
-            let pid = std::process::id();
-            note.store(pid, Ordering::Relaxed);
-            pid
-        }
-        pid => pid,
-    }
-}
 
 /// Ends this process at once: nothing is flushed, no destructor and no `atexit` handler runs.
 pub(crate) fn exit_now(code: i32) -> ! {

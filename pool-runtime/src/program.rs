@@ -1,4 +1,7 @@
 //! The way in for workers, and the variable that makes a process one. Only this file reads the environment.
+//!
+//! Whoever starts a program chooses its environment. So a program that has more rights than its starter (set-user-ID,
+//! set-group-ID, file capabilities) obeys none of these variables: they would let anybody run its tasks.
 
 use crate::error::{Error, Result};
 use crate::os::{self, Manifest};
@@ -95,11 +98,16 @@ impl Mark {
 }
 
 /// Reads the mark and removes it, so that no process started from this one takes it for its own. None in an ordinary
-/// process; an error is a mark that cannot be read.
-pub(crate) fn take_mark() -> Option<std::result::Result<Mark, OsString>> {
+/// process; the error is why a process that has a mark cannot be a worker.
+pub(crate) fn take_mark() -> Option<std::result::Result<Mark, String>> {
     let value = std::env::var_os(MARK)?;
     os::remove_variable(MARK);
-    Some(value.to_str().and_then(Mark::parse).ok_or(value))
+    if os::has_more_rights() {
+        let why = "its program has more rights than whoever started it, by its file's owner, group or capabilities: it \
+                   is nobody's worker";
+        return Some(Err(why.into()));
+    }
+    Some(value.to_str().and_then(Mark::parse).ok_or_else(|| format!("its mark {value:?} cannot be read")))
 }
 
 /// The file of the call to run again, if there is one, and whether to leave out the sandbox. Works once.

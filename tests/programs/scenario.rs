@@ -35,6 +35,13 @@ fn run() -> Result<()> {
             write(Path::new(report), &double(number));
             Ok(())
         }
+        ["double-in-processes", number] => {
+            double_in_pool(number)?;
+            let process = Process::new(twice::call(number.parse().expect("a number"))).start();
+            let doubled = process.and_then(|process| process.join());
+            say(doubled.map_or_else(|error| format!("error: {error}"), |doubled| doubled.to_string()));
+            Ok(())
+        }
         ["double-with-executable", number, executable, ..] => with_executable(executable, number),
         ["main-returns", directory] => main_returns(Path::new(directory)),
         ["daemon-ignores-terminate", directory] => daemon_ignores_terminate(Path::new(directory)),

@@ -141,6 +141,7 @@ functions! {
     outlive_interrupts() = ();
     exit_now(code: i32) -> ! = std::process::exit(code);
     has_more_rights() -> bool = false;
+    excess_of_rights() -> Option<&'static str> = None;
     parent_pid() -> u32 = 0;
     program_path() -> io::Result<PathBuf> = std::env::current_exe();
     name_thread(_: &str) = ();
@@ -195,6 +196,7 @@ pub(crate) mod fault {
 methods! {
     Spawn<'_>: start(self: &Self) -> io::Result<Child> = unsupported();
     Given<Io<'_>>: manifest(self: &Self) -> io::Result<Manifest> = unsupported();
+    Given<Handle>: check_giver(self: &Self) -> Result<(), String> = Ok(());
     Given<Handle>: strays(self: &Self) -> io::Result<Strays> = unsupported();
     Crash: fault_address(self: &Self) -> Option<u64> = None;
     Usage: of_this_process() -> Self = Self::default();

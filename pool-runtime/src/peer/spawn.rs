@@ -65,8 +65,15 @@ pub(crate) struct Launched {
 
 impl Launch {
     /// The defaults: empty standard input, and this process's output. Fails if this process may not start others: it
-    /// has no way in for workers, has two tasks of one name, is daemonic, or is nested too deeply.
+    /// has no way in for workers, has two tasks of one name, is daemonic, is nested too deeply, or has rights that its
+    /// starter has not.
     pub(crate) fn new() -> Result<Self> {
+        if let Some(excess) = os::excess_of_rights() {
+            return Err(Error::invalid(format!(
+                "this process has {excess}, and no worker would work for it: start pools and processes in a program \
+                 without them, or take `Backend::Threads`"
+            )));
+        }
         let way_in = program::way_in()?;
         registry::check().map_err(Error::invalid)?;
         if identity::current_process().daemon() {

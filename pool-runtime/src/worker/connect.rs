@@ -10,7 +10,7 @@ use std::io;
 use std::sync::Arc;
 
 /// The exit code of a process that was meant to be a worker and could not become one.
-pub(super) const CANNOT_WORK: i32 = 70;
+pub(crate) const CANNOT_WORK: i32 = 70;
 
 pub(super) struct ParentLink {
     pub(super) hello: Hello,
@@ -24,6 +24,8 @@ pub(super) struct ParentLink {
 pub(super) fn connect(mark: Mark) -> Result<ParentLink, String> {
     let fail = |what: &'static str| move |error: io::Error| format!("{what}: {error}");
     let given = mark.given.take()?;
+    // Before anything that was given is read or mapped.
+    given.check_giver()?;
     // Before this process opens any descriptor.
     let strays = given.strays();
     let Given { reads, writes, status, passed, stdout, rings } = given;

@@ -2,6 +2,8 @@
 
 use super::{Strays, file, handle, spawn};
 use crate::os::{Given, Handle, Io};
+use rustix::net::sockopt::socket_peercred;
+use rustix::process::{getegid, geteuid};
 use std::os::fd::RawFd;
 use std::{fmt, io};
 
@@ -31,6 +33,25 @@ impl<H> Given<H> {
             return Ok(Strays::default());
         }
         handle::open_from(FIRST + self.numbered().count() as RawFd)
+    }
+}
+
+impl Given<Handle> {
+    /// Refuses sockets that a process of another user or group has made. Whoever is at their other end chooses what
+    /// runs here, so it must have the rights that this process has, neither fewer nor others.
+    pub(crate) fn check_giver(&self) -> Result<(), String> {
+        let (user, group) = (geteuid(), getegid());
+        for socket in [&self.reads, &self.writes, &self.passed] {
+            let giver = socket_peercred(socket).map_err(|error| format!("cannot see whose worker it is: {error}"))?;
+            if (giver.uid, giver.gid) != (user, group) {
+                return Err(format!(
+                    "it was started to work for a process of user {} and group {}, and runs as user {user} and group \
+                     {group}: it works only for a process with exactly its own rights",
+                    giver.uid, giver.gid
+                ));
+            }
+        }
+        Ok(())
     }
 }
 

@@ -1,6 +1,7 @@
 //! This process: its end, rights, name and parent; the memory of any process, and the clock that all of them share.
 
 use rustix::param::page_size;
+use rustix::process::{getegid, geteuid, getgid, getuid};
 use rustix::time::{ClockId, clock_gettime};
 
 /// The process that has started this one, or inherited it.
@@ -16,6 +17,16 @@ pub(crate) fn exit_now(code: i32) -> ! {
 pub(crate) fn has_more_rights() -> bool {
     // SAFETY: asks for a number.
     unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
+}
+
+/// The same, or would the processes that this one starts? The kernel compares the effective ids with the real ones.
+/// Returns what it has more of.
+pub(crate) fn excess_of_rights() -> Option<&'static str> {
+    match (has_more_rights(), getuid() == geteuid() && getgid() == getegid()) {
+        (true, _) => Some("more rights than whoever started it, by its file's owner, group or capabilities"),
+        (false, false) => Some("the effective user or group of somebody other than its real one"),
+        (false, true) => None,
+    }
 }
 
 /// Names the calling thread, and so the process when it is the main thread, for `ps` and `top`.

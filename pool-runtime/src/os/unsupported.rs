@@ -131,7 +131,9 @@ never! {
 
 functions! {
     signal_name(_: i32) -> String = String::new();
-    wait_hung_up(_: HandleRef<'_>, _: Option<HandleRef<'_>>) -> bool = true;
+    wait_hung_up(_: HandleRef<'_>, _: Option<HandleRef<'_>>, _: Option<HandleRef<'_>>) -> bool = true;
+    die_with_parent() = ();
+    parent_handle() -> Option<Handle> = None;
     sealed_memory(_: &CStr, _: usize) -> io::Result<Handle> = unsupported();
     check_size(_: &Handle, _: usize) -> io::Result<()> = unsupported();
     prefer_huge_pages(_: &mut [MaybeUninit<impl Sized>]) = ();

@@ -26,6 +26,7 @@ pub(super) fn connect(mark: Mark) -> Result<ParentLink, String> {
     let given = mark.given.take()?;
     // Before anything that was given is read or mapped.
     given.check_giver()?;
+    let parent = tie_to_parent(mark.parent)?;
     // Before this process opens any descriptor.
     let strays = given.strays();
     let Given { reads, writes, status, passed, stdout, rings } = given;
@@ -39,21 +40,36 @@ pub(super) fn connect(mark: Mark) -> Result<ParentLink, String> {
     let hello = greeting(&mut inlet)?.and_then(|hello| confined(&hello, waiting_threads, strays).map(|()| hello));
     // From here on, decoding waits for shared memory. Not earlier: Landlock confines the calling thread and those that it
     // starts later, so a thread that runs already would not be confined.
-    watch(inlet.duplicate().map_err(fail("cannot watch its parent"))?, Inbox::open(passed))?;
-    if os::parent_pid() != mark.parent {
-        return Err("its parent is already gone".into());
-    }
+    watch(inlet.duplicate().map_err(fail("cannot watch its parent"))?, parent, Inbox::open(passed))?;
     let answer = hello.as_ref().map_or_else(|why| FromWorker::Refused(why.clone()), |_| FromWorker::Welcome);
     outlet.send(&answer.to_frame()).map_err(|error| format!("cannot answer its parent: {error}"))?;
     Ok(ParentLink { hello: hello?, outlet, inlet, page, rings })
 }
 
+/// From here on, the kernel ends this process with its parent. Returns a handle of the parent, to be watched as well:
+/// tasks may change what the kernel does.
+fn tie_to_parent(parent: u32) -> Result<Option<Handle>, String> {
+    os::die_with_parent();
+    let handle = os::parent_handle();
+    // After both: a parent that has ended by now has been succeeded by another process, and no signal comes.
+    if os::parent_pid() != parent {
+        return Err("its parent is already gone".into());
+    }
+    Ok(handle)
+}
+
 /// Starts the thread that ends this process when the parent is gone, and takes the memory that the parent shares.
-fn watch(socket: Handle, inbox: Inbox) -> Result<(), String> {
+fn watch(socket: Handle, parent: Option<Handle>, inbox: Inbox) -> Result<(), String> {
     let watcher = move || {
         os::block_all_signals();
+        // The main thread may lose the signal: a task can change its user.
+        os::die_with_parent();
         let mut inbox = Some(inbox);
-        while !os::wait_hung_up(os::borrow(&socket), inbox.as_ref().map(|inbox| os::borrow(inbox.handle()))) {
+        while !os::wait_hung_up(
+            os::borrow(&socket),
+            parent.as_ref().map(os::borrow),
+            inbox.as_ref().map(|inbox| os::borrow(inbox.handle())),
+        ) {
             // After a malformed message, the next one may be well-formed.
             let goes_on = |error: io::Error| error.kind() == io::ErrorKind::InvalidData;
             // Without an inbox, a call whose memory is missing fails instead of waiting for it.

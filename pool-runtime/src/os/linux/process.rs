@@ -1,11 +1,30 @@
 //! This process: its end, rights, name and parent; the memory of any process, and the clock that all of them share.
 
+use super::handle::beyond_standard;
+use crate::os::Handle;
 use rustix::param::page_size;
-use rustix::process::{getegid, geteuid, getgid, getuid};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, getegid, geteuid, getgid, getuid, pidfd_open, set_parent_process_death_signal,
+};
 use rustix::time::{ClockId, clock_gettime};
 
 /// The process that has started this one, or inherited it.
 pub(crate) use std::os::unix::process::parent_id as parent_pid;
+
+/// Has the kernel kill this process when the thread that has started it ends, and so when its parent does: also while
+/// it is stopped, and whatever it does with its descriptors. It has to be asked by each thread of this process for which
+/// it is to hold. A thread that changes its user loses it.
+pub(crate) fn die_with_parent() {
+    // Where it is refused, the descriptors that are watched have to do.
+    let _ = set_parent_process_death_signal(Some(Signal::KILL));
+}
+
+/// A handle of the parent: readable once that has ended, whoever has copies of its sockets. It is another process's if
+/// the parent has ended meanwhile: see [`parent_pid`] after this. None if the system gives none.
+pub(crate) fn parent_handle() -> Option<Handle> {
+    let parent = Pid::from_raw(parent_pid().cast_signed())?;
+    pidfd_open(parent, PidfdFlags::empty()).ok().and_then(|pidfd| beyond_standard(pidfd).ok())
+}
 
 /// Ends this process at once: nothing is flushed, no destructor and no `atexit` handler runs.
 pub(crate) fn exit_now(code: i32) -> ! {

@@ -155,9 +155,9 @@ mod tests {
 
     #[test]
     fn a_mark_is_read_back() {
-        let mark = Mark::parse("17:18446744073709551615:1:0").unwrap();
+        let mark = Mark::parse("17:100:18446744073709551615:1:0").unwrap();
         assert_eq!((mark.parent, Mark::parse(&mark.to_string())), (17, Some(mark)));
-        for damaged in ["", "1:2", "1:2:1", "1:2:1:0:4", "a:b:c:d", "-1:2:1:0"] {
+        for damaged in ["", "1:2", "1:100:2:1", "1:100:2:1:0:4", "a:b:c:d:e", "-1:100:2:1:0"] {
             assert_eq!(Mark::parse(damaged), None, "{damaged}");
         }
     }

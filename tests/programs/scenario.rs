@@ -27,6 +27,12 @@ fn run() -> Result<()> {
             wait_for(Path::new(go));
             double_in_pool(number)
         }
+        ["descriptors-of-a-worker"] => {
+            // Code in the task may look for what its environment names.
+            let open = pool(1)?.apply(low_descriptors::call())?;
+            say(format!("{:?} {:?}", open, Process::new(low_descriptors::call()).start()?.join()?));
+            Ok(())
+        }
         ["double-elsewhere", directory, number] => {
             std::env::set_current_dir(directory).expect("a directory");
             double_in_pool(number)
@@ -90,6 +96,13 @@ fn say(text: impl std::fmt::Display) {
 #[task]
 fn twice(number: u64) -> u64 {
     2 * number
+}
+
+/// Those of the numbers 3 to 9 that are open.
+#[task]
+fn low_descriptors() -> Vec<i32> {
+    // SAFETY: asks whether a number is open.
+    (3..10).filter(|number| unsafe { libc::fcntl(*number, libc::F_GETFD) } >= 0).collect()
 }
 
 #[task]

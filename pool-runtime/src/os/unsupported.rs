@@ -82,9 +82,6 @@ never! {
         self.status() -> Option<End>;
         self.usage() -> Option<Usage>;
     }
-    Strays {
-        self.close();
-    }
     OomWatch {
         self.ask() -> Option<OomKill>;
     }
@@ -100,6 +97,7 @@ never! {
     }
     Link<E> {
         Self::new(E);
+        self.duplicate() -> io::Result<Handle>;
         self.is_standard() -> bool;
         self.number() -> SocketNumber;
         self.handle() -> HandleRef<'_>;
@@ -171,6 +169,10 @@ pub(crate) fn are_readable<'h>(handles: impl Iterator<Item = HandleRef<'h>>) -> 
     handles.map(|_| true).collect()
 }
 
+pub(crate) fn at_high_numbers<R>(open: impl Fn() -> io::Result<R>) -> io::Result<R> {
+    open()
+}
+
 pub(crate) fn wait_readable<const N: usize>(_: [HandleRef<'_>; N], _: Option<Duration>) -> io::Result<[bool; N]> {
     unsupported()
 }
@@ -199,7 +201,6 @@ methods! {
     Spawn<'_>: start(self: &Self) -> io::Result<Child> = unsupported();
     Given<Io<'_>>: manifest(self: &Self) -> io::Result<Manifest> = unsupported();
     Given<Handle>: check_giver(self: &Self) -> Result<(), String> = Ok(());
-    Given<Handle>: strays(self: &Self) -> io::Result<Strays> = unsupported();
     Crash: fault_address(self: &Self) -> Option<u64> = None;
     Usage: of_this_process() -> Self = Self::default();
     Abilities: here() -> Self = Self { landlock: 0, seccomp: false };
@@ -208,6 +209,7 @@ methods! {
     SigpipeHeld: new() -> Self = Self;
     SigpipeHeld: peer_was_gone(self: &Self) = ();
     Manifest: parse(_: &str) -> Option<Self> = None;
+    Manifest: close_strays(self: Self) -> io::Result<()> = match self.0 {};
     Manifest: take(self: Self) -> Result<Given<Handle>, String> = match self.0 {};
     Draft: append(self: &mut Self, _: &[u8]) -> io::Result<()> = match self.0 {};
     Mapping: new(_: &Handle, _: usize) -> io::Result<Self> = unsupported();

@@ -227,7 +227,8 @@ impl Launch {
     }
 
     fn spawn(&self, options: &WorkerOptions, stdio: [Option<Io<'_>>; 3], given: &Given<Io<'_>>) -> io::Result<Child> {
-        let mark = Mark { parent: std::process::id(), given: given.manifest()? };
+        let manifest = given.manifest()?;
+        let mark = Mark { parent: std::process::id(), given: manifest };
         let program = self.program.clone().map_or_else(os::program_path, Ok)?;
         Spawn {
             program: program.as_os_str(),
@@ -236,6 +237,7 @@ impl Launch {
             current_dir: options.current_dir.as_deref().map(Path::as_os_str),
             stdio,
             given,
+            manifest,
         }
         .start()
     }

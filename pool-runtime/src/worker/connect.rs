@@ -1,7 +1,7 @@
 //! How a started process becomes a worker: it takes over its handles, is greeted, and confines itself.
 
 use crate::memory::{StatusPage, region::Inbox};
-use crate::os::{self, Abilities, Given, Handle, Strays};
+use crate::os::{self, Abilities, Given, Handle};
 use crate::program::Mark;
 use crate::protocol::{FromWorker, Hello};
 use crate::transport::{Inlet, Outlet, Received, channel, ring};
@@ -28,7 +28,7 @@ pub(super) fn connect(mark: Mark) -> Result<ParentLink, String> {
     given.check_giver()?;
     let parent = tie_to_parent(mark.parent)?;
     // Before this process opens any descriptor.
-    let strays = given.strays();
+    let strays = mark.given.close_strays();
     let Given { reads, writes, status, passed, stdout, rings } = given;
     // A test harness runs this on a thread of its own, while its first thread waits.
     let waiting_threads = usize::from(stdout.is_some());
@@ -91,13 +91,14 @@ fn greeting(inlet: &mut channel::ChannelReceiver) -> Result<Result<Hello, String
     Ok(hello.and_then(accepted))
 }
 
-/// Confines this process, before any code of the user's runs, and closes `strays`, which it inherited by chance.
-fn confined(hello: &Hello, waiting_threads: usize, strays: io::Result<Strays>) -> Result<(), String> {
+/// Confines this process, before any code of the user's runs. `strays` says whether what it has inherited by chance is
+/// closed.
+fn confined(hello: &Hello, waiting_threads: usize, strays: io::Result<()>) -> Result<(), String> {
     let Some(confinement) = &hello.confinement else { return Ok(()) };
-    match strays {
-        Ok(strays) => strays.close(),
-        Err(_) if confinement.best_effort => {}
-        Err(error) => return Err(format!("cannot list the descriptors that it has inherited by chance: {error}")),
+    if let Err(error) = strays
+        && !confinement.best_effort
+    {
+        return Err(format!("cannot list the descriptors that it has inherited by chance: {error}"));
     }
     confinement.apply(Abilities::here(), waiting_threads)
 }

@@ -17,7 +17,7 @@ use crate::options::{Stdio, WorkerOptions, surroundings};
 use crate::os::{self, Child, HandleRef};
 use crate::panic;
 use crate::peer::handshake;
-use crate::peer::spawn::{Launch, StdPipes};
+use crate::peer::spawn::{Launch, Launched, StdPipes};
 use crate::policy::{Policy, Wish};
 use crate::pool::Single;
 use crate::protocol::{Failed, Failure};
@@ -195,12 +195,12 @@ impl<R> Process<R> {
     /// # Errors
     ///
     /// There is no way in for it (see [`pool_main!`](crate::pool_main)), two tasks have one name, this process is
-    /// daemonic or nested too deeply, an argument cannot be encoded, the sandbox names a path that does not exist, or
+    /// daemonic, nested too deeply or has more rights than its starter, an argument cannot be encoded, the sandbox names a path that does not exist, or
     /// the system cannot start it. If the kernel does not support the sandbox, [`join`](RunningProcess::join) says so.
     pub fn start(self) -> Result<RunningProcess<R>> {
         self.options.check()?;
         let confinement = self.sandbox.as_ref().map(Sandbox::resolve).transpose()?;
-        let launch = Arc::new(Launch { stdio: self.stdio, confinement, program: self.executable, ..Launch::new()? });
+        let launch = Launch { stdio: self.stdio, confinement, program: self.executable, ..Launch::new()? };
         let prepare = |call: RawCall| {
             let arguments = call.arguments?;
             if let Some(state) = call.task.state() {
@@ -216,32 +216,26 @@ impl<R> Process<R> {
         let call = self.target.map(prepare).transpose()?;
         let mut hello = handshake::hello(String::new(), self.daemon, 1, true, self.options.place.clone());
         hello.name = self.name.unwrap_or_else(|| format!("Process-{}", hello.identity));
-        let mut launched = launch.start(&self.options, None)?;
-        let (process, pipes) = (launched.child.clone(), std::mem::take(&mut launched.pipes));
-        let child = Arc::new(Running {
-            info: ProcessInfo {
-                name: hello.name.clone(),
-                pid: process.pid(),
-                daemon: self.daemon,
-                kinship: Kinship::Child(process.clone()),
-            },
-            made_in: MadeIn::this_process(),
-            task: call.as_ref().map_or("", |(task, ..)| task.name()),
-            process: process.clone(),
-            single: OnceLock::new(),
-        });
-        lock(&CHILDREN).push(child.clone());
-        let itself = child.clone();
-        let forget = move || lock(&CHILDREN).retain(|child| !Arc::ptr_eq(child, &itself));
-        match Single::attend(launched, hello, call, forget.clone()) {
-            Ok(single) => drop(child.single.set(single)),
-            Err(error) => {
-                let _ = process.kill();
-                process.wait();
-                forget();
-                return Err(Error::os("cannot start the thread that attends to a process", error));
+        let (name, daemon) = (hello.name.clone(), self.daemon);
+        let task = call.as_ref().map_or("", |(task, ..)| task.name());
+        let born = Arc::new(OnceLock::<Arc<Running>>::new());
+        let itself = born.clone();
+        let begin = move |launched: &mut Launched| {
+            let (process, single) = (launched.child.clone(), OnceLock::new());
+            let kinship = Kinship::Child(process.clone());
+            let info = ProcessInfo { name, pid: process.pid(), daemon, kinship };
+            let child = Arc::new(Running { info, made_in: MadeIn::this_process(), task, process, single });
+            lock(&CHILDREN).push(child.clone());
+            let _ = born.set(child.clone());
+            (child, std::mem::take(&mut launched.pipes))
+        };
+        let forget = move || {
+            if let Some(itself) = itself.get() {
+                lock(&CHILDREN).retain(|child| !Arc::ptr_eq(child, itself));
             }
-        }
+        };
+        let (single, (child, pipes)) = Single::start(launch, self.options, hello, call, begin, forget)?;
+        let _ = child.single.set(single);
         Ok(RunningProcess { child, decode: self.decode, pipes })
     }
 }

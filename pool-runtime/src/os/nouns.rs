@@ -89,8 +89,11 @@ pub(crate) struct Spawn<'s> {
     pub(crate) current_dir: Option<&'s OsStr>,
     /// Its standard streams; None is this process's.
     pub(crate) stdio: [Option<Io<'s>>; 3],
-    /// It inherits these, and nothing else if the system can prevent that: see [`Given::strays`].
+    /// It inherits these, and nothing else if the system can prevent that: see
+    /// [`Manifest::close_strays`](super::Manifest::close_strays).
     pub(crate) given: &'s Given<Io<'s>>,
+    /// What it is told of them.
+    pub(crate) manifest: super::Manifest,
 }
 
 /// How a process ended: with an exit code, or by a signal.

@@ -83,9 +83,6 @@ never! {
         self.status() -> Option<End>;
         self.usage() -> Option<Usage>;
     }
-    Strays {
-        self.close();
-    }
     OomWatch {
         self.ask() -> Option<OomKill>;
     }
@@ -101,6 +98,7 @@ never! {
     }
     Link<E> {
         Self::new(E);
+        self.duplicate() -> io::Result<Handle>;
         self.is_standard() -> bool;
         self.number() -> SocketNumber;
         self.handle() -> HandleRef<'_>;
@@ -173,7 +171,9 @@ impl<'b> BellWatch<'b> {
 functions! {
     current_pid() -> u32 = std::process::id();
     signal_name(_: i32) -> String = String::new();
-    wait_hung_up(_: HandleRef<'_>, _: Option<HandleRef<'_>>) -> bool = true;
+    wait_hung_up(_: HandleRef<'_>, _: Option<HandleRef<'_>>, _: Option<HandleRef<'_>>) -> bool = true;
+    die_with_parent() = ();
+    parent_handle() -> Option<Handle> = None;
     sealed_memory(_: &CStr, _: usize) -> io::Result<Handle> = unsupported();
     check_size(_: &Handle, _: usize) -> io::Result<()> = unsupported();
     prefer_huge_pages(_: &mut [MaybeUninit<impl Sized>]) = ();
@@ -183,6 +183,7 @@ functions! {
     outlive_interrupts() = ();
     exit_now(code: i32) -> ! = std::process::exit(code);
     has_more_rights() -> bool = false;
+    excess_of_rights() -> Option<&'static str> = None;
     parent_pid() -> u32 = 0;
     await_parent(_: u32, _: Option<Duration>) -> bool = true;
     count_cores(_: &[usize]) -> Option<usize> = None;
@@ -209,6 +210,10 @@ pub(crate) fn monotonic() -> u64 {
 
 pub(crate) fn are_readable<'h>(handles: impl Iterator<Item = HandleRef<'h>>) -> Vec<bool> {
     handles.map(|_| true).collect()
+}
+
+pub(crate) fn at_high_numbers<R>(open: impl Fn() -> io::Result<R>) -> io::Result<R> {
+    open()
 }
 
 pub(crate) fn wait_readable<const N: usize>(_: [HandleRef<'_>; N], _: Option<Duration>) -> io::Result<[bool; N]> {
@@ -239,7 +244,7 @@ pub(crate) mod fault {
 methods! {
     Spawn<'_>: start(self: &Self) -> io::Result<Child> = unsupported();
     Given<Io<'_>>: manifest(self: &Self) -> io::Result<Manifest> = unsupported();
-    Given<Handle>: strays(self: &Self) -> io::Result<Strays> = unsupported();
+    Given<Handle>: check_giver(self: &Self) -> Result<(), String> = Ok(());
     Crash: fault_address(self: &Self) -> Option<u64> = None;
     Usage: of_this_process() -> Self = Self::default();
     Abilities: here() -> Self = Self { landlock: 0, seccomp: false };
@@ -248,6 +253,7 @@ methods! {
     SigpipeHeld: new() -> Self = Self;
     SigpipeHeld: peer_was_gone(self: &Self) = ();
     Manifest: parse(_: &str) -> Option<Self> = None;
+    Manifest: close_strays(self: Self) -> io::Result<()> = match self.0 {};
     Manifest: take(self: Self) -> Result<Given<Handle>, String> = match self.0 {};
     Draft: append(self: &mut Self, _: &[u8]) -> io::Result<()> = match self.0 {};
     Mapping: new(_: &Handle, _: usize) -> io::Result<Self> = unsupported();

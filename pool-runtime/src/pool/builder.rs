@@ -251,7 +251,8 @@ setters! {
     /// How long a new process may take to become a worker, not counting its initializer.
     pub fn start_timeout(timeout: Duration) => start_timeout = timeout;
 
-    /// The file to start as a worker: a copy of this program, or a wrapper that executes it. It must be the same build.
+    /// The file to start as a worker: a copy of this program, or a wrapper that executes it. It must be the same build,
+    /// and run as the same user and group.
     pub fn executable(path: impl Into<PathBuf>) => executable = Some(path.into());
 
     /// What the workers and their initializer may access: files, the network, how much memory.

@@ -2,8 +2,11 @@
 
 use super::handle::beyond_standard;
 use super::wait_readable;
+use crate::os::Handle;
 use rustix::param::page_size;
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, getegid, geteuid, getgid, getuid, pidfd_open, set_parent_process_death_signal,
+};
 use rustix::time::{ClockId, clock_gettime};
 
 use std::io;
@@ -41,6 +44,21 @@ pub(crate) fn await_parent(parent: u32, timeout: Option<Duration>) -> bool {
     true
 }
 
+/// Has the kernel kill this process when the thread that has started it ends, and so when its parent does: also while
+/// it is stopped, and whatever it does with its descriptors. It has to be asked by each thread of this process for which
+/// it is to hold. A thread that changes its user loses it.
+pub(crate) fn die_with_parent() {
+    // Where it is refused, the descriptors that are watched have to do.
+    let _ = set_parent_process_death_signal(Some(Signal::KILL));
+}
+
+/// A handle of the parent: readable once that has ended, whoever has copies of its sockets. It is another process's if
+/// the parent has ended meanwhile: see [`parent_pid`] after this. None if the system gives none.
+pub(crate) fn parent_handle() -> Option<Handle> {
+    let parent = Pid::from_raw(parent_pid().cast_signed())?;
+    pidfd_open(parent, PidfdFlags::empty()).ok().and_then(|pidfd| beyond_standard(pidfd).ok())
+}
+
 /// Ends this process at once: nothing is flushed, no destructor and no `atexit` handler runs.
 pub(crate) fn exit_now(code: i32) -> ! {
     // SAFETY: `_exit` has no preconditions.
@@ -51,6 +69,16 @@ pub(crate) fn exit_now(code: i32) -> ! {
 pub(crate) fn has_more_rights() -> bool {
     // SAFETY: asks for a number.
     unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
+}
+
+/// The same, or would the processes that this one starts? The kernel compares the effective ids with the real ones.
+/// Returns what it has more of.
+pub(crate) fn excess_of_rights() -> Option<&'static str> {
+    match (has_more_rights(), getuid() == geteuid() && getgid() == getegid()) {
+        (true, _) => Some("more rights than whoever started it, by its file's owner, group or capabilities"),
+        (false, false) => Some("the effective user or group of somebody other than its real one"),
+        (false, true) => None,
+    }
 }
 
 /// Names the calling thread, and so the process when it is the main thread, for `ps` and `top`.

@@ -33,13 +33,13 @@ pub fn enter() {
 pub fn become_worker_if_marked() {
     let code = match program::take_mark() {
         Some(Ok(mark)) => os::with_room(|| worker::work(mark)),
-        Some(Err(mark)) => {
-            worker::complain(&format!("its mark {mark:?} cannot be read"));
-            70
+        Some(Err(why)) => {
+            worker::complain(&why);
+            worker::CANNOT_WORK
         }
         None => {
-            let Some((file, unconfined)) = program::take_replay() else { return };
-            os::with_room(|| replay::run(&file, unconfined))
+            let Some(order) = program::take_replay() else { return };
+            os::with_room(|| replay::run(&order))
         }
     };
     process::finish();

@@ -1,6 +1,7 @@
 //! A program of many small parts, of which a test runs one: `scenario <name> [argument]…`.
 
 mod denied;
+mod forked;
 mod interrupted;
 mod starved;
 mod weighed;
@@ -11,6 +12,7 @@ use pool_runtime::{
 };
 use std::{
     io::{Read, Write},
+    os::fd::AsRawFd,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -28,6 +30,12 @@ fn run() -> Result<()> {
             wait_for(Path::new(go));
             double_in_pool(number)
         }
+        ["descriptors-of-a-worker"] => {
+            // Code in the task may look for what its environment names.
+            let open = pool(1)?.apply(low_descriptors::call())?;
+            say(format!("{:?} {:?}", open, Process::new(low_descriptors::call()).start()?.join()?));
+            Ok(())
+        }
         ["double-elsewhere", directory, number] => {
             std::env::set_current_dir(directory).expect("a directory");
             double_in_pool(number)
@@ -37,6 +45,13 @@ fn run() -> Result<()> {
             write(Path::new(report), &double(number));
             Ok(())
         }
+        ["double-in-processes", number] => {
+            double_in_pool(number)?;
+            let process = Process::new(twice::call(number.parse().expect("a number"))).start();
+            let doubled = process.and_then(|process| process.join());
+            say(doubled.map_or_else(|error| format!("error: {error}"), |doubled| doubled.to_string()));
+            Ok(())
+        }
         ["double-with-executable", number, executable, ..] => with_executable(executable, number),
         ["main-returns", directory] => main_returns(Path::new(directory)),
         ["daemon-ignores-terminate", directory] => daemon_ignores_terminate(Path::new(directory)),
@@ -44,6 +59,7 @@ fn run() -> Result<()> {
         ["orphans-in-a-sandbox", directory] => {
             orphans(Path::new(directory), Sandbox::strict().write(directory).memory(1 << 30))
         }
+        ["orphans-that-hold-on", directory, how] => orphans_that_hold_on(Path::new(directory), how),
         ["orphans-of-a-tree", directory] => orphans_of_a_tree(Path::new(directory)),
         ["panics-at-once", directory] => panics_at_once(Path::new(directory)),
         ["interrupted", directory] => interrupted::unhandled(Path::new(directory)),
@@ -58,7 +74,9 @@ fn run() -> Result<()> {
         ["starved-while-another-works", what, directory] => starved::while_another_works(what, Path::new(directory)),
         ["starved-while-calls-wait", what] => starved::while_calls_wait(what),
         ["starved-and-terminated", what] => starved::terminated(what),
+        ["forked-after-the-pool", directory] => forked::after_the_pool(Path::new(directory)),
         ["complains", go] => complains(Path::new(go)),
+        ["colours"] => colours(),
         ["complains-at-length"] => complains_at_length(),
         ref unknown => panic!("no scenario {unknown:?}"),
     }
@@ -87,6 +105,13 @@ fn say(text: impl std::fmt::Display) {
 #[task]
 fn twice(number: u64) -> u64 {
     2 * number
+}
+
+/// Those of the numbers 3 to 9 that are open.
+#[task]
+fn low_descriptors() -> Vec<i32> {
+    // SAFETY: asks whether a number is open.
+    (3..10).filter(|number| unsafe { libc::fcntl(*number, libc::F_GETFD) } >= 0).collect()
 }
 
 #[task]
@@ -283,6 +308,60 @@ fn orphans(directory: &Path, sandbox: Sandbox) -> Result<()> {
     }
 }
 
+/// Loses one or the other way of noticing the end of its parent, and computes without end.
+#[task]
+fn hold_on(started: PathBuf, how: &str) {
+    match how {
+        "with-other-descriptors" => replace_descriptors(),
+        "as-another-user" => {
+            // SAFETY: a system call on plain numbers. The kernel then forgets which signal the parent's death sends.
+            assert_eq!(unsafe { libc::setresuid(65534, 65534, 65534) }, 0);
+        }
+        _ => {}
+    }
+    write(&started, &std::process::id().to_string());
+    loop {
+        std::hint::spin_loop();
+    }
+}
+
+/// In place of everything but the standard streams there is a socket that never hangs up. What was there stays open
+/// under other numbers, so that nobody notices.
+fn replace_descriptors() {
+    const KEPT: i32 = 500;
+    let (one, other) = std::os::unix::net::UnixStream::pair().expect("a pair of sockets");
+    for number in (3..KEPT).filter(|number| ![one.as_raw_fd(), other.as_raw_fd()].contains(number)) {
+        // SAFETY: system calls on numbers, of which some are descriptors of the library's: that is the point here.
+        unsafe {
+            if libc::fcntl(number, libc::F_DUPFD_CLOEXEC, KEPT) >= 0 {
+                libc::dup2(one.as_raw_fd(), number);
+            }
+        }
+    }
+    std::mem::forget((one, other));
+}
+
+/// Starts some that hold on, says their pids, and then that of a child that was forked and has a copy of all that leads
+/// to them.
+fn orphans_that_hold_on(directory: &Path, how: &str) -> Result<()> {
+    let [first, second] = ["process", "worker"].map(|name| directory.join(name));
+    let process = Process::new(hold_on::call(first.clone(), how)).start()?;
+    let pool = pool(1)?;
+    drop(pool.apply_async(hold_on::call(second.clone(), how)));
+    started(&process, &first);
+    wait_for(&second);
+    // SAFETY: the child only waits.
+    let child = unsafe { libc::fork() };
+    while child == 0 {
+        // SAFETY: waits for a signal.
+        unsafe { libc::pause() };
+    }
+    say(format!("{} {} {child}", process.pid(), pool.workers()[0].pid));
+    loop {
+        std::thread::park();
+    }
+}
+
 /// Starts a process that starts a process …, and says its pid at each level.
 #[task]
 fn descend(levels: u32, directory: PathBuf) {
@@ -371,6 +450,16 @@ fn complains(go: &Path) -> Result<()> {
     // It is passed on as long as the program lives.
     wait_for(&go.with_extension("end"));
     Ok(())
+}
+
+#[task]
+fn say_in_colour(who: &str) {
+    eprintln!("{who} \x1b[31mred\x1b[0m");
+}
+
+fn colours() -> Result<()> {
+    builder().processes(1).build()?.apply(say_in_colour::call("free"))?;
+    builder().processes(1).sandbox(Sandbox::strict()).build()?.apply(say_in_colour::call("confined"))
 }
 
 /// Nobody reads what is said here.

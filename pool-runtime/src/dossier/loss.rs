@@ -1,5 +1,7 @@
 //! The facts of a loss: how a process ended, what it was doing, and whether the call had started.
 
+use crate::dossier::backtrace::Trace;
+use crate::foreign;
 use crate::os::{Crash, End, OomKill, Usage, exceeded_limit, signal_name};
 use crate::panic::PanicInfo;
 use std::sync::OnceLock;
@@ -66,6 +68,8 @@ impl Stage {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Loss {
     pub(crate) pid: u32,
+    /// Where in its pool it was.
+    pub(crate) seat: usize,
     /// None if something else reaped the process, or if it lives but its state is corrupt.
     pub(crate) status: Option<End>,
     /// Why there is no status, of a process that has ended.
@@ -83,9 +87,9 @@ pub(crate) struct Loss {
     pub(crate) crash: Option<Crash>,
     /// The end of its standard error, if that was captured.
     pub(crate) stderr: Option<Vec<u8>>,
-    /// `stderr` and the addresses in `crash` as text, made on demand.
+    /// `stderr` as text, and the addresses in `crash` with names, made on demand.
     pub(crate) stderr_text: OnceLock<String>,
-    pub(crate) backtrace: OnceLock<Option<String>>,
+    pub(crate) trace: OnceLock<Option<Trace>>,
 }
 
 impl Loss {
@@ -102,7 +106,7 @@ impl Loss {
     pub(crate) fn sentence(&self) -> String {
         let pid = self.pid;
         let how = match (&self.fault, self.status) {
-            (Some(fault), _) => format!("process {pid} {fault} and was killed"),
+            (Some(fault), _) => format!("process {pid} {} and was killed", foreign::line(fault)),
             (None, None) => {
                 let why = self.no_status.as_deref().unwrap_or("nobody knows how");
                 format!("process {pid} ended, and {why}")

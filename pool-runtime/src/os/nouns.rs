@@ -56,6 +56,24 @@ pub(crate) fn borrow(handle: &Handle) -> HandleRef<'_> {
 }
 
 /// The processors that this process may use: the smaller of its affinity and its control group's quota.
+/// Why a directory is not this user's alone to write.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct NotPrivate(pub(crate) String);
+
+impl NotPrivate {
+    /// Whether an operation failed for this.
+    pub(crate) fn is_why(error: &io::Error) -> bool {
+        error.get_ref().is_some_and(|why| why.is::<Self>())
+    }
+}
+
+impl From<NotPrivate> for io::Error {
+    fn from(why: NotPrivate) -> Self {
+        Self::new(io::ErrorKind::PermissionDenied, why)
+    }
+}
+
 pub(crate) fn cpu_count() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
@@ -74,8 +92,11 @@ pub(crate) struct Spawn<'s> {
     pub(crate) current_dir: Option<&'s OsStr>,
     /// Its standard streams; None is this process's.
     pub(crate) stdio: [Option<Io<'s>>; 3],
-    /// It inherits these, and nothing else if the system can prevent that: see [`Given::strays`].
+    /// It inherits these, and nothing else if the system can prevent that: see
+    /// [`Manifest::close_strays`](super::Manifest::close_strays).
     pub(crate) given: &'s Given<Io<'s>>,
+    /// What it is told of them.
+    pub(crate) manifest: super::Manifest,
 }
 
 /// How a process ended: with an exit code, or by a signal.
@@ -119,6 +140,15 @@ pub(crate) struct Usage {
     /// Pages that had to be found for it, and those of them that had to be read from a file.
     pub(crate) minor_faults: u64,
     pub(crate) major_faults: u64,
+}
+
+/// A place in the code of this program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct CodePlace {
+    /// In this process.
+    pub(crate) address: usize,
+    /// In the program's file, as tools for that count.
+    pub(crate) in_file: usize,
 }
 
 /// How a process crashed, by its own note.

@@ -38,6 +38,14 @@ impl Peer {
         }
     }
 
+    /// A worker that is a process.
+    pub(crate) fn process_mut(&mut self) -> Option<&mut Launched> {
+        match self {
+            Self::Ring(process, _) | Self::Channel(process, _) => Some(process),
+            Self::Thread(_) => None,
+        }
+    }
+
     #[inline]
     fn rings(&self) -> Option<&Ringed> {
         if let Self::Ring(_, link) = self { Some(link) } else { None }
@@ -89,7 +97,7 @@ impl Peer {
                 Received::Frame(_) | Received::Nothing => return Some("sent a message out of turn".into()),
             },
             Self::Channel(process, _) => {
-                os::wait_hung_up(process.socket.handle(), Some(process.child.sentinel()));
+                os::wait_hung_up(process.socket.handle(), Some(process.child.sentinel()), None);
             }
             Self::Thread(thread) => thread.lifeline.reports.await_close(),
         }

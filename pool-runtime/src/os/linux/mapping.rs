@@ -1,5 +1,6 @@
 //! Memory that two processes write: a memfd. Its size is sealed, so that no access to it can fault.
 
+use super::fork::current_pid;
 use super::handle::beyond_standard;
 use super::signal::without_sigxfsz;
 use super::step;
@@ -60,6 +61,8 @@ pub(crate) fn prefer_huge_pages<T>(memory: &mut [MaybeUninit<T>]) {
 pub(crate) struct Mapping {
     start: NonNull<u8>,
     size: usize,
+    /// The process that has it, if a forked child does not inherit it.
+    only_in: Option<u32>,
 }
 
 // SAFETY: the mapping belongs to the value and lives until it is dropped; access goes through a raw pointer.
@@ -69,7 +72,17 @@ unsafe impl Sync for Mapping {}
 
 impl Mapping {
     fn own(start: *mut c_void, size: usize) -> io::Result<Self> {
-        Ok(Self { start: NonNull::new(start.cast()).ok_or(io::ErrorKind::OutOfMemory)?, size })
+        Ok(Self { start: NonNull::new(start.cast()).ok_or(io::ErrorKind::OutOfMemory)?, size, only_in: None })
+    }
+
+    /// No forked child inherits this: it would write into what two other processes agree on. Access there is a fault.
+    pub(super) fn not_in_forks(mut self) -> io::Result<Self> {
+        if self.size > 0 {
+            // SAFETY: the mapping is ours; the advice changes nothing in this process.
+            unsafe { madvise(self.start.as_ptr().cast(), self.size, Advice::LinuxDontFork)? };
+            self.only_in = Some(current_pid());
+        }
+        Ok(self)
     }
 
     /// Maps the first `size` bytes, which may be none.
@@ -82,8 +95,9 @@ impl Mapping {
         Self::own(mapped.map_err(|error| step::MMAP.failed(error))?, size)
     }
 
+    /// Memory that another process writes too.
     pub(crate) fn new(handle: &Handle, size: usize) -> io::Result<Self> {
-        Self::of(handle, size, READ_WRITE, MapFlags::SHARED)
+        Self::of(handle, size, READ_WRITE, MapFlags::SHARED)?.not_in_forks()
     }
 
     /// Memory of this process alone. All zero.
@@ -107,7 +121,7 @@ impl Mapping {
             let mapped = unsafe { mmap(half, size, READ_WRITE, flags, handle, offset as u64) };
             mapped.map_err(|error| step::MMAP.failed(error))?;
         }
-        Ok(mapping)
+        mapping.not_in_forks()
     }
 
     #[inline]
@@ -122,7 +136,8 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        if self.size > 0 {
+        // In a forked child, something else may be there.
+        if self.size > 0 && self.only_in.is_none_or(|pid| pid == current_pid()) {
             // SAFETY: the mapping is ours, and nothing borrows from it any more.
             let _ = unsafe { munmap(self.start.as_ptr().cast(), self.size) };
         }

@@ -20,7 +20,7 @@ use super::step;
 use crate::os::{Handle, HandleRef};
 use rustix::fs::{FallocateFlags, SealFlags, fallocate, fcntl_get_seals, fstat};
 use rustix::io::{Errno, retry_on_intr};
-use rustix::mm::{Advice, MapFlags, ProtFlags, madvise};
+use rustix::mm::{MapFlags, ProtFlags};
 use rustix::process::Resource;
 use std::ffi::CStr;
 use std::fs::File;
@@ -161,13 +161,8 @@ fn writable(fd: impl AsFd + Copy, length: usize) -> io::Result<Mapping> {
         let allocate = || retry_on_intr(|| fallocate(fd, FallocateFlags::empty(), 0, length as u64));
         without_sigxfsz(allocate).map_err(|error| step::FALLOCATE.failed(error))?;
     }
-    let mapping = Mapping::of(fd, length, READ_WRITE, MapFlags::SHARED)?;
-    if length > 0 {
-        // A child that another thread forks meanwhile would keep a mapping, and the memory could not be sealed.
-        // SAFETY: the mapping has this length; the advice changes nothing in this process.
-        unsafe { madvise(mapping.start().as_ptr().cast(), length, Advice::LinuxDontFork)? };
-    }
-    Ok(mapping)
+    // A child that another thread forks meanwhile would keep a mapping, and the memory could not be sealed.
+    Mapping::of(fd, length, READ_WRITE, MapFlags::SHARED)?.not_in_forks()
 }
 
 #[cfg(test)]

@@ -112,8 +112,9 @@ mod tests {
     /// Whether nobody holds the writing end of a pipe any more: no descriptor of it has leaked.
     fn is_closed(mut reads: io::PipeReader) -> bool {
         let mut polled = [rustix::event::PollFd::new(&reads, rustix::event::PollFlags::IN)];
-        let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
-        rustix::event::poll(&mut polled, Some(&now)).unwrap() == 1 && reads.read(&mut [0]).unwrap() == 0
+        // A process that another test starts has a copy until it executes its program.
+        let patience = rustix::event::Timespec { tv_sec: 10, tv_nsec: 0 };
+        rustix::event::poll(&mut polled, Some(&patience)).unwrap() == 1 && reads.read(&mut [0]).unwrap() == 0
     }
 
     fn raw(socket: &OwnedFd, kind: u64, length: usize, fds: &[BorrowedFd<'_>]) {

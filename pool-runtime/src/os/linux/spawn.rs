@@ -31,7 +31,8 @@ pub(crate) fn program_path() -> io::Result<PathBuf> {
 type CloseFrom = unsafe extern "C" fn(*mut libc::posix_spawn_file_actions_t, c_int) -> c_int;
 
 /// Closes descriptors that are neither close-on-exec nor meant for a new process when it starts. glibc has it since
-/// 2.34; the crate links with older ones too.
+/// 2.34; the crate links with older ones too, and with musl, where the [worker](crate::os::Manifest::close_strays) closes
+/// them.
 pub(super) fn close_from() -> Option<CloseFrom> {
     // SAFETY: the name is a C string; the symbol, if there is one, is documented to have this signature.
     unsafe {
@@ -118,15 +119,20 @@ impl Spawn<'_> {
         let env = env.collect::<io::Result<Vec<_>>>()?;
         let dir = self.current_dir.map(|dir| c_string(dir.as_bytes())).transpose()?;
 
-        // All sources are first moved beyond all targets: descriptor 3 may be the source of 4, and 4 of 3.
-        let given: Vec<_> = self.given.numbered().map(|(number, io)| (number, *io)).collect();
-        let end = given.last().map_or(3, |(number, _)| number + 1);
+        // All sources are first moved beyond all targets: the source of one may be the target of another.
+        let first = self.manifest.first();
+        let given: Vec<_> = (first..).zip(self.given.in_order().copied()).collect();
+        let end = given.last().map_or(first, |(number, _)| number + 1);
         let stdio = (0..).zip(self.stdio).filter_map(|(number, io)| Some((number, io?)));
         let mut moved = Vec::new();
         // SAFETY: the two functions are a pair.
         let mut actions =
             unsafe { Initialized::new(libc::posix_spawn_file_actions_init, libc::posix_spawn_file_actions_destroy)? };
         let raw = actions.as_mut_ptr();
+        for number in 3..first {
+            // SAFETY: the actions are initialised; what is not open need not be closed.
+            check(unsafe { libc::posix_spawn_file_actions_addclose(raw, number) })?;
+        }
         for (target, io) in stdio.chain(given) {
             let null;
             let fd = match io {

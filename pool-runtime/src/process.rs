@@ -39,7 +39,7 @@ use std::time::{Duration, Instant};
 /// |---|---|
 /// | [`name`](Self::name) | `Process-1`, `Process-2`, …; `Process-1:1` for the first one that `Process-1` starts |
 /// | [`daemon`](Self::daemon) | that of this process; false in the first process |
-/// | [`env`](Self::env), [`current_dir`](Self::current_dir), [`nice`](Self::nice), [`cpus`](Self::cpus) | those of this process |
+/// | [`env`](Self::env), [`current_dir`](Self::current_dir), [`nice`](Self::nice), [`cpus`](Self::cpus), [`scheduler`](Self::scheduler) | those of this process |
 /// | [`executable`](Self::executable) | this program |
 /// | [`sandbox`](Self::sandbox) | none: it has the rights of this process |
 /// | [`stdin`](Self::stdin) | empty |
@@ -211,6 +211,9 @@ impl<R> Process<R> {
                 .of_task(call.task.name()));
             }
             let policy = Policy::of(call.wish.as_deref(), &call.task.wish, &Wish::NONE);
+            if policy.memory != u64::MAX {
+                os::check_memory_is_seen().map_err(|error| Error::memory_unseen(error).of_task(call.task.name()))?;
+            }
             Ok((call.task, arguments, policy))
         };
         let call = self.target.map(prepare).transpose()?;

@@ -29,7 +29,7 @@ impl Callbacks {
         }
         drop(state);
         let all = self.clone();
-        let thread = thread::Builder::new().name("pool-callbacks".into()).spawn(move || {
+        let thread = os::spawn_thread("pool-callbacks", None, move || {
             os::block_all_signals();
             all.run_all();
         });

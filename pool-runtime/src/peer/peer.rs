@@ -206,7 +206,7 @@ impl Peer {
     /// Asks what the worker is doing and, if `memory` is set, how much memory it has.
     pub(crate) fn look(&self, memory: bool) -> Answer<Glance> {
         let (claimed, started, extended) = self.page().running();
-        let memory = self.process().filter(|_| memory).and_then(|process| os::private_memory(process.child.pid()));
+        let memory = self.process().filter(|_| memory).and_then(|process| process.child.memory());
         Answer::Now(Glance { claimed, started, extended, memory })
     }
 

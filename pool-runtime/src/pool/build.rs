@@ -91,6 +91,8 @@ impl PoolBuilder {
             self.check_in_process(&options)?;
             // The memory of threads cannot be told apart.
             self.limits.memory_per_child = u64::MAX;
+        } else if self.limits.memory_per_child != u64::MAX || self.wish.memory.is_some_and(|bytes| bytes != u64::MAX) {
+            os::check_memory_is_seen().map_err(Error::memory_unseen)?;
         }
         let (source, bells, limits) =
             self.staff(processes, initializer.as_ref().map(|prelude| &prelude.call), initializer_timeout)?;

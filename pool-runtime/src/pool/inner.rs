@@ -186,10 +186,20 @@ impl Inner {
         Ok(Arc::new(Slot::of_call(call.task, job, arguments, policy)))
     }
 
+    /// Refuses limits that cannot be kept.
+    #[inline]
+    fn check_limits(&self, policy: &Policy) -> Result<()> {
+        if policy.memory == u64::MAX || !self.source.has_processes() {
+            return Ok(());
+        }
+        os::check_memory_is_seen().map_err(Error::memory_unseen)
+    }
+
     /// Submits calls. All but those of [`run`](Self::run) enter through this.
     pub(super) fn submit_all(&self, work: Arc<dyn Submission>, calls: u32) -> Result<Ticket> {
         let task = work.task();
         self.made_in.check("pool").map_err(|error| error.of_task(task))?;
+        self.check_limits(work.policy()).map_err(|error| error.of_task(task))?;
         if let Source::Inline(inline) = &self.source {
             // The calls have ended: the ticket is none that could be cancelled.
             return self.run_inline(inline, &work, calls).map(|()| Ticket::MAX);
@@ -205,6 +215,7 @@ impl Inner {
         if self.listener.is_none() {
             return self.submit_all(slot.clone(), 1).map(drop);
         }
+        self.check_limits(slot.policy.get())?;
         // Wakers run when this thread does not lead any more.
         let deferral = Deferral::new();
         // Leads before the call is sent, so that its report rings no bell.

@@ -97,7 +97,7 @@ pub(crate) fn inherited(reads: Handle, writes: Handle) -> io::Result<(ChannelSen
 fn above_standard_channel() -> io::Result<(Link<IpcBytesSender>, Link<IpcBytesReceiver>)> {
     let mut below = Vec::new();
     loop {
-        let (sender, receiver) = ipc::bytes_channel()?;
+        let (sender, receiver) = ipc::bytes_channel().map_err(os::no_channel)?;
         let (sender, receiver) = (Link::new(sender)?, Link::new(receiver)?);
         if !sender.is_standard() && !receiver.is_standard() {
             return Ok((sender, receiver));

@@ -77,7 +77,7 @@ fn watch(socket: Handle, parent: Option<Handle>, inbox: Inbox) -> Result<(), Str
         }
         os::exit_now(CANNOT_WORK);
     };
-    let thread = std::thread::Builder::new().name("pool-watch".into()).stack_size(1 << 17).spawn(watcher);
+    let thread = os::spawn_thread("pool-watch", Some(1 << 17), watcher);
     thread.map(drop).map_err(|error| format!("cannot watch its parent: {error}"))
 }
 

@@ -1,6 +1,7 @@
 //! Waiting for several descriptors at a time.
 
 use super::handle::beyond_standard;
+use super::step;
 use crate::os::HandleRef;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::fs::{OFlags, fcntl_setfl};
@@ -99,7 +100,8 @@ pub(crate) struct Poller {
 
 impl Poller {
     pub(crate) fn new() -> io::Result<Self> {
-        Ok(Self { bell: beyond_standard(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?)? })
+        let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
+        Ok(Self { bell: beyond_standard(bell.map_err(|error| step::EVENTFD.failed(error))?)? })
     }
 
     /// Ends the wait, or the next one.
@@ -138,9 +140,9 @@ mod tests {
         let pid = rustix::process::Pid::from_child(&child);
         let pidfd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).unwrap();
         // It has not ended: what is there to read comes first.
-        let (reads, _writes) = std::io::pipe().unwrap();
-        let (ready, mut writes) = std::io::pipe().unwrap();
-        std::io::Write::write_all(&mut writes, b"1").unwrap();
+        let (reads, _writes) = io::pipe().unwrap();
+        let (ready, mut writes) = io::pipe().unwrap();
+        io::Write::write_all(&mut writes, b"1").unwrap();
         assert!(!wait_hung_up(socket.as_fd(), Some(pidfd.as_fd()), Some(ready.as_fd())));
         drop(child.stdin.take());
         assert!(wait_hung_up(socket.as_fd(), Some(pidfd.as_fd()), Some(reads.as_fd())));

@@ -1,5 +1,7 @@
 //! Signals of the calling thread, and of this process.
 
+use super::step;
+use rustix::process::Resource;
 use std::cell::Cell;
 use std::ffi::c_int;
 use std::marker::PhantomData;
@@ -64,6 +66,41 @@ pub(crate) fn outlive_interrupts() {
     }
 }
 
+/// Does what may make a file larger than this process may have. That is then an error, as for every other limit, and
+/// not a signal that ends the program.
+pub(super) fn without_sigxfsz<T, E>(work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+    // A thread that gets no signals, or a process without that limit. If nobody tells the limit, there may be one.
+    if ALL_BLOCKED.get() || step::limits_of(Resource::Fsize).is_ok_and(|(limit, _)| limit.is_none()) {
+        return work();
+    }
+    let signal = set_of(&[libc::SIGXFSZ]);
+    let before = set_mask(libc::SIG_BLOCK, &signal);
+    let done = work();
+    // SAFETY: the set is initialised.
+    let was_blocked = unsafe { libc::sigismember(&raw const before, libc::SIGXFSZ) } == 1;
+    if done.is_err() && !was_blocked {
+        discard(&signal);
+    }
+    set_mask(libc::SIG_SETMASK, &before);
+    done
+}
+
+/// Which limit of a process it has exceeded, if the system ends it with this signal.
+pub(crate) fn exceeded_limit(signal: c_int) -> Option<&'static str> {
+    match signal {
+        libc::SIGXCPU => Some("it used more processor time than it may (`ulimit -t`, or `Sandbox::cpu_time`)"),
+        libc::SIGXFSZ => Some("it made a file larger than it may (`ulimit -f`, or `Sandbox::file_size`)"),
+        _ => None,
+    }
+}
+
+/// Takes a pending signal of this set, if there is one.
+fn discard(set: &libc::sigset_t) {
+    let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the set and the time are valid; no information about the signal is asked for.
+    unsafe { libc::sigtimedwait(set, ptr::null_mut(), &raw const now) };
+}
+
 /// While it lives, writing to a peer that is gone is an error for the calling thread, not a signal to the program.
 ///
 /// ipc-channel sends without `MSG_NOSIGNAL`, and programs that want to die of a closed pipe set `SIGPIPE` to default.
@@ -82,9 +119,7 @@ impl SigpipeHeld {
 
     /// The peer was gone, so a signal is pending: discards it.
     pub(crate) fn peer_was_gone(&self) {
-        let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        // SAFETY: the set and the time are valid; no information about the signal is asked for.
-        unsafe { libc::sigtimedwait(&set_of(&[libc::SIGPIPE]), ptr::null_mut(), &raw const now) };
+        discard(&set_of(&[libc::SIGPIPE]));
     }
 }
 

@@ -7,9 +7,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-use pool_runtime::{
-    Error, Job, Pool, Process, RestartPolicy, Result, Sandbox, Shared, Transport, pool_main, task,
-};
+use pool_runtime::{Error, Job, Pool, Process, RestartPolicy, Result, Sandbox, Shared, Transport, pool_main, task};
 use std::{
     collections::HashSet,
     io::Write as _,
@@ -36,8 +34,9 @@ const SLACK: Duration = Duration::from_secs(8);
 const HONEST_LIMIT: Duration = Duration::from_secs(8);
 const SEATS: usize = 3;
 const MAD_CALLS: u64 = 6;
-/// By how much the parent may grow, whatever it is sent.
+/// By how much the parent may grow for good, and at most, whatever it is sent.
 const GROWTH: usize = 64 << 20;
+const PEAK_GROWTH: usize = 48 << 20;
 
 #[test]
 fn over_rings() {
@@ -106,7 +105,13 @@ fn add(a: u32, b: u32) -> u32 {
 
 fn bytes_of(id: u32) -> Vec<u8> {
     // Now and then one that is large, or too large for a ring.
-    let length = if id.is_multiple_of(61) { 600_000 } else if id.is_multiple_of(13) { 20_000 } else { id % 50 };
+    let length = if id.is_multiple_of(61) {
+        600_000
+    } else if id.is_multiple_of(13) {
+        20_000
+    } else {
+        id % 50
+    };
     (0..length).map(|n| (n ^ id) as u8).collect()
 }
 
@@ -166,9 +171,8 @@ fn storm(confined: bool) {
     let seconds: Option<f64> = from_environment("POOL_HOSTILE_SECONDS");
     let clock = || SystemTime::now().duration_since(UNIX_EPOCH).expect("a time").as_nanos() as u64;
     let first: u64 = from_environment("POOL_HOSTILE_SEED").unwrap_or_else(|| clock() % 1_000_000_000);
-    let acts = std::env::var("POOL_HOSTILE_ACTS").unwrap_or_else(|_| {
-        hostile::ACTS.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(",")
-    });
+    let acts = std::env::var("POOL_HOSTILE_ACTS")
+        .unwrap_or_else(|_| hostile::ACTS.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(","));
     // Past what captures output: it is to be seen if this process dies, too.
     let say = |text: String| drop(std::io::stderr().write_all(text.as_bytes()));
     let what = format!("{:?}{}", transport(), if confined { ", in a sandbox" } else { "" });
@@ -178,6 +182,7 @@ fn storm(confined: bool) {
     let until_when = Instant::now() + Duration::from_secs_f64(seconds.unwrap_or(2.0) / 4.0);
     let friends = builder().processes(2).name("friends").build().expect("a pool");
     let (mut total, mut before) = (Counts::default(), None);
+    let first_peak = peak_memory();
     while total.rounds < 2 || Instant::now() < until_when {
         let seed = first + total.rounds;
         if seconds.is_some() {
@@ -192,6 +197,8 @@ fn storm(confined: bool) {
         nothing_is_left(&friends, seed);
         let has = (descriptors().len(), threads(), memory(std::process::id()));
         let (fds, running, bytes) = *before.get_or_insert(has);
+        let most = peak_memory();
+        assert!(most <= first_peak + PEAK_GROWTH, "seed {seed}: up to {most} bytes of memory, {first_peak} before");
         // A few that the library has once, when they are first needed.
         assert!(has.0 <= fds + 8, "seed {seed}: {} descriptors, {fds} before: {:?}", has.0, descriptors());
         assert!(has.1 <= running + 4, "seed {seed}: {} threads, {running} before", has.1);
@@ -199,11 +206,27 @@ fn storm(confined: bool) {
     }
     say(format!(
         "hostile workers: {what}: {} rounds from POOL_HOSTILE_SEED={first}, {} mad calls ({} failed), {} honest calls \
-         ({} with a mad worker)\n",
-        total.rounds, total.mad, total.lost, total.honest, total.spoiled
+         ({} with a mad worker), {} MiB more memory at most\n",
+        total.rounds,
+        total.mad,
+        total.lost,
+        total.honest,
+        total.spoiled,
+        (peak_memory() - first_peak) >> 20
     ));
     friends.close();
     friends.join().expect("they end");
+}
+
+/// The most memory that this process has had.
+fn peak_memory() -> usize {
+    let mut used = std::mem::MaybeUninit::<libc::rusage>::uninit();
+    // SAFETY: the kernel fills it in.
+    let used = unsafe {
+        assert_eq!(libc::getrusage(libc::RUSAGE_SELF, used.as_mut_ptr()), 0);
+        used.assume_init()
+    };
+    used.ru_maxrss as usize * 1024
 }
 
 /// Waits until there are no processes but those of the pool that lives on.
@@ -262,9 +285,8 @@ fn round(seed: u64, confined: bool, acts: &str, friends: &Pool) -> Counts {
 fn give_up(seed: u64, what: &str) -> ! {
     let mut says = format!("hostile workers: POOL_HOSTILE_SEED={seed}: {what}\n");
     for task in std::fs::read_dir("/proc/self/task").expect("/proc").flatten() {
-        let [name, waits] = ["comm", "wchan"].map(|file| {
-            std::fs::read_to_string(task.path().join(file)).unwrap_or_default().trim_end().to_owned()
-        });
+        let [name, waits] = ["comm", "wchan"]
+            .map(|file| std::fs::read_to_string(task.path().join(file)).unwrap_or_default().trim_end().to_owned());
         says += &format!("  thread {name}: {waits}\n");
     }
     drop(std::io::stderr().write_all(says.as_bytes()));
@@ -318,6 +340,14 @@ fn mad_round(seed: u64, confined: bool, acts: &str) -> Counts {
     // A mad call waits for those before it at its seat, at worst.
     let all = (MAD_CALLS as usize).div_ceil(SEATS) as u32 + 1;
     let by = began + all * (LIMIT + GRACE) + SLACK;
+    let abruptly = numbers.below(4) == 0;
+    if abruptly {
+        std::thread::sleep(Duration::from_millis(numbers.below(100) as u64));
+        pool.terminate();
+    } else if numbers.below(3) == 0 {
+        // Nobody waits for anything meanwhile.
+        std::thread::sleep(LIMIT);
+    }
     let mut counts = Counts { mad: mad_jobs.len(), honest: honest_jobs.len(), ..Counts::default() };
     for (mad_seed, mut job) in mad_jobs {
         let outcome = job.get_timeout(by.saturating_duration_since(Instant::now()));
@@ -345,7 +375,7 @@ fn mad_round(seed: u64, confined: bool, acts: &str) -> Counts {
         }
         outcomes.push((id, outcome));
     }
-    end(pool, numbers.below(4), seed, &seeds, acts);
+    end(pool, if abruptly { 1 + numbers.below(3) } else { numbers.below(4) }, seed, &seeds, acts);
 
     let mad_pids: HashSet<u32> = notes(&mad_log).into_iter().map(|(_, pid)| pid).collect();
     let runs = notes(&honest_log);
@@ -353,13 +383,19 @@ fn mad_round(seed: u64, confined: bool, acts: &str) -> Counts {
         if outcome.as_ref().is_ok_and(|value| is_right(*id, &shared, value)) {
             continue;
         }
+        // Unless the pool was terminated.
+        if abruptly && outcome.is_err() {
+            continue;
+        }
         counts.spoiled += 1;
         let ran_in: Vec<_> = runs.iter().filter(|(it, _)| it == id).map(|(_, pid)| *pid).collect();
         let what = || {
             let plans: Vec<_> = seeds.iter().map(|mad_seed| planned(*mad_seed, acts)).collect();
             let outcome = outcome.as_ref().map(|(same, sum, back)| (same, sum, back.len()));
-            format!("seed {seed}: the honest call {id} has run in {ran_in:?}, the mad are {mad_pids:?}: {outcome:?}, \
-                     beside {plans:?}")
+            format!(
+                "seed {seed}: the honest call {id} has run in {ran_in:?}, the mad are {mad_pids:?}: {outcome:?}, \
+                     beside {plans:?}"
+            )
         };
         assert!(ran_in.iter().all(|pid| mad_pids.contains(pid)), "{}", what());
         // A mad worker can answer what it was sent, and a worker that runs one call is sent no other.

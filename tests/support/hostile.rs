@@ -30,6 +30,7 @@ pub const ACTS: &[(&str, Act)] = &[
     ("notes", notes),
     ("bells", bells),
     ("futexes", futexes),
+    ("requeue", requeue),
     ("holes", holes),
     ("packets", packets),
     ("fragments", fragments),
@@ -121,6 +122,15 @@ impl Memory {
             unsafe { AtomicU8::from_ptr((self.start + (at + n) % self.length) as *mut u8) }.store(*byte, SeqCst);
         }
     }
+
+    /// As [`write`](Self::write), for many bytes at once.
+    fn fill(&self, at: usize, bytes: &[u8]) {
+        let first = bytes.len().min(self.length - at);
+        for (to, from) in [(at, &bytes[..first]), (0, &bytes[first..])] {
+            // SAFETY: it is mapped, and as long; this program reads none of it.
+            unsafe { ptr::copy_nonoverlapping(from.as_ptr(), (self.start + to) as *mut u8, from.len()) };
+        }
+    }
 }
 
 /// All that a worker has in common with its parent.
@@ -186,8 +196,8 @@ impl Reach {
         };
         let written = control.word(REPORTS_WRITTEN);
         let before = written.load(SeqCst);
-        for (n, byte) in bytes.iter().enumerate() {
-            reports.write((before as usize + n) % CAPACITY, &[*byte]);
+        if bytes.len() <= CAPACITY {
+            reports.fill(before as usize % CAPACITY, bytes);
         }
         written.store(before.wrapping_add(length), SeqCst);
     }
@@ -276,9 +286,9 @@ fn times(numbers: &mut Numbers, reach: &Reach) {
 
 /// A value without end: it says how long it is, and goes on.
 fn flood(numbers: &mut Numbers, reach: &Reach) {
-    let length: u64 = numbers.one_of(&[1 << 24, 1 << 32, 1 << 40, u64::MAX >> 1]);
+    let length: u64 = numbers.one_of(&[1 << 24, 1 << 29, 1 << 30, 1 << 32, 1 << 40, u64::MAX >> 1]);
     reach.report(&[record(reach.number(), 0, LONG), length.to_le_bytes().into()].concat(), 16);
-    let (part, until) = (vec![0x5a; 1 << 14], Instant::now() + Duration::from_millis(300));
+    let (part, until) = (vec![0x5a; 1 << 15], Instant::now() + Duration::from_millis(300));
     while Instant::now() < until {
         if let Some(control) = reach.control() {
             let unread = control.word(REPORTS_WRITTEN).load(SeqCst).wrapping_sub(control.word(640).load(SeqCst));
@@ -371,10 +381,13 @@ fn bells(numbers: &mut Numbers, reach: &Reach) {
     }
 }
 
+/// Who sleeps on these words is woken, or put to sleep on another.
 fn futexes(numbers: &mut Numbers, reach: &Reach) {
-    let until = Instant::now() + Duration::from_millis(1 + numbers.below(200) as u64);
+    let until = Instant::now() + Duration::from_millis(1 + numbers.below(400) as u64);
+    let pages: Vec<_> = reach.of("pool-bells").collect();
     while Instant::now() < until {
-        let (Some(memory), Some(other)) = (reach.any(numbers), reach.any(numbers)) else { return };
+        let memory = if numbers.below(2) == 0 { pages.first().copied() } else { None };
+        let (Some(memory), Some(other)) = (memory.or(reach.any(numbers)), reach.any(numbers)) else { return };
         let place = |numbers: &mut Numbers, memory: &Memory| {
             let at = numbers.below(10) * 128 + numbers.below(2) * 4;
             memory.half_word(at.min(memory.length - 4)).as_ptr()
@@ -392,6 +405,23 @@ fn futexes(numbers: &mut Numbers, reach: &Reach) {
                 _ => libc::syscall(libc::SYS_futex, word, libc::FUTEX_WAIT, expected, &raw const nap, target, 0),
             }
         };
+    }
+}
+
+/// Who sleeps on a bell sleeps from then on on a word that nobody knows.
+fn requeue(numbers: &mut Numbers, reach: &Reach) {
+    static NOWHERE: AtomicU32 = AtomicU32::new(0);
+    let until = Instant::now() + Duration::from_millis(1 + numbers.below(400) as u64);
+    while Instant::now() < until {
+        for page in reach.of("pool-bells") {
+            for at in (0..page.length / 4).map(|word| word * 4) {
+                let (word, nowhere) = (page.half_word(at).as_ptr(), NOWHERE.as_ptr());
+                // SAFETY: both words are mapped.
+                unsafe {
+                    libc::syscall(libc::SYS_futex, word, libc::FUTEX_REQUEUE, 0_u64, i32::MAX as u64, nowhere, 0)
+                };
+            }
+        }
     }
 }
 

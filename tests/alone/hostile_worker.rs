@@ -171,8 +171,8 @@ fn storm(confined: bool) {
     let seconds: Option<f64> = from_environment("POOL_HOSTILE_SECONDS");
     let clock = || SystemTime::now().duration_since(UNIX_EPOCH).expect("a time").as_nanos() as u64;
     let first: u64 = from_environment("POOL_HOSTILE_SEED").unwrap_or_else(|| clock() % 1_000_000_000);
-    let acts = std::env::var("POOL_HOSTILE_ACTS")
-        .unwrap_or_else(|_| hostile::ACTS.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(","));
+    let all = || hostile::ACTS.iter().map(|(name, _)| *name).filter(|name| !hostile::KNOWN.contains(name));
+    let acts = std::env::var("POOL_HOSTILE_ACTS").unwrap_or_else(|_| all().collect::<Vec<_>>().join(","));
     // Past what captures output: it is to be seen if this process dies, too.
     let say = |text: String| drop(std::io::stderr().write_all(text.as_bytes()));
     let what = format!("{:?}{}", transport(), if confined { ", in a sandbox" } else { "" });

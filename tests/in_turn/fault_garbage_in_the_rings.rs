@@ -1,7 +1,7 @@
 //! Over rings, a worker that writes garbage into the memory that it shares with its parent is replaced, or has harmed
 //! nobody; nothing is allocated on its say, and no job waits for ever.
 
-use crate::support::{PATIENCE, memory, pids, until};
+use crate::support::{Numbers, PATIENCE, memory, pids, until};
 use pool_runtime::{Error, Pool, Transport, task};
 use std::{
     sync::atomic::{AtomicU8, AtomicU64, Ordering},
@@ -108,40 +108,6 @@ fn is_replaced<T: Send>(pool: &Pool, what: &str, call: impl pool_runtime::TaskCa
     assert_ne!(pids(pool), before, "{what}");
 }
 
-/// Numbers that are the same each time.
-struct Numbers(u64);
-
-impl Numbers {
-    fn next(&mut self) -> u64 {
-        // SplitMix64.
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ mixed >> 31
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound as u64) as usize
-    }
-
-    fn bytes(&mut self, length: usize) -> Vec<u8> {
-        (0..length).map(|_| self.next() as u8).collect()
-    }
-
-    /// A number as a mad program may have it: near a limit, or any.
-    fn word(&mut self) -> u64 {
-        match self.below(6) {
-            0 => 0,
-            1 => u64::MAX,
-            2 => self.below(64) as u64,
-            3 => 1 << self.below(64),
-            4 => self.below(2 * RING) as u64,
-            _ => self.next(),
-        }
-    }
-}
-
 /// A report: of which call, of which kind, and how much it says to follow.
 fn report(number: u32, kind: u32, length: u32) -> Vec<u8> {
     [number, kind << 28 | length].iter().flat_map(|word| word.to_le_bytes()).collect()
@@ -237,7 +203,7 @@ fn garbage_of_every_kind() {
     let _turn = crate::support::turn();
     let pool = pool(2);
     pool.map(|n| add::call(n, 1), 0..100).unwrap();
-    let (mut numbers, before) = (Numbers(18), memory(std::process::id()));
+    let (mut numbers, before) = (Numbers::from(18), memory(std::process::id()));
     let mut found_out = 0;
     for round in 0..ROUNDS {
         let kind = numbers.below(8);

@@ -21,7 +21,7 @@ use crate::task::{RawCall, StateType};
 use crate::transport::{channel, ring};
 use crate::{os, program, registry};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, Weak};
 use std::time::Duration;
 
@@ -229,6 +229,7 @@ impl Inner {
             clock: Condvar::new(),
             listener: None,
             jobs: AtomicU64::new(1),
+            over: AtomicBool::new(false),
             callbacks: Arc::new(Callbacks::default()),
             began: os::monotonic(),
             wish: Wish::NONE,

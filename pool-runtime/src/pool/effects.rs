@@ -11,6 +11,7 @@ use crate::pool::{CallsFrame, Core, Inner, Outcome, Station, Submission, dossier
 use crate::protocol::Values;
 use crate::sync::lock;
 use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
@@ -59,6 +60,7 @@ impl Inner {
         let is_over = core.dispatcher.is_over();
         let phase = (is_over, if is_over { core.dispatcher.open_seats() } else { self.seats });
         if std::mem::replace(&mut core.phase, phase) != phase {
+            self.over.store(is_over, Ordering::Relaxed);
             self.notify();
         }
         if let Some(tick) = core.dispatcher.next_tick()

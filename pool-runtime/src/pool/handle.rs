@@ -160,6 +160,11 @@ impl Pool {
         self.inner.source.finish();
     }
 
+    /// Whether the pool takes calls: it was neither closed nor terminated, and has not failed.
+    pub fn is_open(&self) -> bool {
+        !lock(&self.inner.core).dispatcher.is_over()
+    }
+
     /// How many workers the pool has.
     pub fn processes(&self) -> usize {
         self.inner.seats

@@ -1,6 +1,6 @@
 //! The iterators `imap` and `imap_unordered`, which read their inputs a little ahead of the results that are taken.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::job::{Awaited, Home, decode_value, sleep_until};
 use crate::memory::Payload;
 use crate::panic;
@@ -12,6 +12,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::iter::once;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Instant;
 
@@ -126,6 +127,8 @@ pub struct Imap<'p, I, F, C: TaskCall> {
     taken: u64,
     /// The panic of the inputs or of `f`.
     panicked: Option<Box<dyn Any + Send>>,
+    /// Why the pool takes no more calls: handed out once, after the results of those that it took.
+    refused: Option<Error>,
     call: std::marker::PhantomData<fn() -> C>,
 }
 
@@ -133,7 +136,12 @@ impl Pool {
     /// An iterator over the results, in the order of the inputs. It reads `inputs` a little ahead of the results that
     /// are taken, so they may be infinite.
     ///
-    /// A panic of `inputs` or `f` is resumed after all results before it. Dropping the iterator cancels waiting calls.
+    /// A panic of `inputs` or `f` is resumed after all results before it. Once the pool is closed or terminated, no more
+    /// inputs are read: the results of the calls before that are followed by one error that
+    /// [`is_closed`](crate::Error::is_closed), and then by `None`.
+    ///
+    /// Dropping the iterator cancels the calls that have not started, also those that a worker was already sent. One that
+    /// runs goes on.
     pub fn imap<I: IntoIterator, F: FnMut(I::Item) -> C, C: TaskCall>(
         &self,
         f: F,
@@ -165,6 +173,7 @@ impl<'p, I, F, C: TaskCall> Imap<'p, I, F, C> {
             submitted: 0,
             taken: 0,
             panicked: None,
+            refused: None,
             call: std::marker::PhantomData,
         }
     }
@@ -209,15 +218,19 @@ impl<I: Iterator, F: FnMut(I::Item) -> C, C: TaskCall> Imap<'_, I, F, C> {
             self.read += 1;
             match arguments {
                 Ok(arguments) => {
-                    if self.gatherer.ends_before(&arguments, wish.as_deref()) {
-                        self.submit();
+                    if self.gatherer.ends_before(&arguments, wish.as_deref()) && !self.submit() {
+                        break;
                     }
-                    if self.gatherer.push(arguments, wish, self.chunk_size) {
-                        self.submit();
+                    // A pool that is over refuses it now.
+                    let full = self.gatherer.push(arguments, wish, self.chunk_size);
+                    if (full || self.gatherer.inner.over.load(Ordering::Relaxed)) && !self.submit() {
+                        break;
                     }
                 }
                 Err(error) => {
-                    self.submit();
+                    if !self.submit() {
+                        break;
+                    }
                     self.results.end(self.submitted, Outcome::One(Err(error)));
                     self.submitted += 1;
                 }
@@ -229,13 +242,25 @@ impl<I: Iterator, F: FnMut(I::Item) -> C, C: TaskCall> Imap<'_, I, F, C> {
         }
     }
 
-    fn submit(&mut self) {
+    /// Returns false if the pool takes no more calls. Then those that were not submitted are given up for one error, and
+    /// no more inputs are read.
+    fn submit(&mut self) -> bool {
         let (results, begin) = (&self.results, self.submitted);
-        self.gatherer.submit(|arguments, _| {
-            self.submitted += u64::from(arguments.len());
+        let mut calls = 0;
+        let submitted = self.gatherer.submit(|arguments, _| {
+            calls = u64::from(arguments.len());
             let results = results.clone();
             move |first: u32, outcome: Outcome<'_>| results.end(begin + u64::from(first), outcome)
         });
+        match submitted {
+            Ok(()) => self.submitted += calls,
+            Err(error) => {
+                self.refused = Some(error);
+                self.read = self.submitted + 1;
+                panic::drop_quietly(self.inputs.take());
+            }
+        }
+        self.refused.is_none()
     }
 }
 
@@ -245,6 +270,11 @@ impl<I: Iterator, F: FnMut(I::Item) -> C, C: TaskCall> Iterator for Imap<'_, I, 
     fn next(&mut self) -> Option<Self::Item> {
         self.read_ahead();
         if self.taken == self.submitted {
+            if let Some(error) = self.refused.take() {
+                self.submitted += 1;
+                self.taken += 1;
+                return Some(Err(error));
+            }
             if let Some(payload) = self.panicked.take() {
                 resume_unwind(payload);
             }

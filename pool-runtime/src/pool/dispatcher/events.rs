@@ -35,6 +35,15 @@ pub(crate) trait Work {
 
 // ---- inputs ----
 
+/// Which calls of a submission are cancelled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Reach {
+    /// Those that have not started. A worker goes on with the one that it runs, whose result counts.
+    Waiting,
+    /// All: a worker that runs one is killed.
+    Running,
+}
+
 /// A worker's report on consecutive calls: all have a value, or the only one failed.
 #[derive(Clone, Debug)]
 pub(crate) struct Report {

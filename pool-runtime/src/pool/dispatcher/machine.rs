@@ -5,10 +5,18 @@ use crate::options::RestartPolicy;
 use crate::pool::dispatcher::durations::Durations;
 use crate::pool::dispatcher::queue::Queue;
 use crate::pool::dispatcher::{
-    AfterStarts, CallFailure, CallRange, Effect, Ended, Flight, How, Limits, NEVER, Phase, Refusal, Seat, Time, Why,
-    Work,
+    AfterStarts, CallFailure, CallRange, Effect, Ended, Flight, How, Limits, NEVER, Phase, Refusal, Seat, Ticket, Time,
+    Why, Work,
 };
 use std::collections::VecDeque;
+
+/// Whether calls of these submissions were cancelled before they started.
+#[derive(Debug)]
+pub(super) struct Withdrawn {
+    pub(super) question: u64,
+    pub(super) tickets: Box<[Ticket]>,
+    pub(super) any: bool,
+}
 
 #[derive(Debug)]
 pub(crate) struct Dispatcher<W: ?Sized> {
@@ -26,6 +34,8 @@ pub(crate) struct Dispatcher<W: ?Sized> {
     pub(super) in_flight_calls: usize,
     /// Calls that run on the threads that submitted them.
     pub(super) inline_calls: usize,
+    /// Submissions of which calls were cancelled before they started, while somebody [asks](Self::ask_withdrawn).
+    pub(super) withdrawn: Vec<Withdrawn>,
     pub(super) durations: Durations,
     pub(crate) ever_ready: bool,
     /// How many starts failed, at any seat, since a call was finished, and when the first of them did.
@@ -53,6 +63,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
             queue: Queue::new(),
             in_flight_calls: 0,
             inline_calls: 0,
+            withdrawn: Vec::new(),
             durations: Durations::default(),
             ever_ready: false,
             futile_starts: 0,
@@ -217,7 +228,10 @@ impl<W: ?Sized + Work> Dispatcher<W> {
     /// Calls that did not start wait again, before all others.
     pub(super) fn send_back(&mut self, flight: Flight<W>) {
         let why = match self.over {
-            _ if flight.cancelled => Why::Cancelled,
+            _ if flight.cancelled.is_some() => {
+                self.note_withdrawn(flight.calls.ticket);
+                Why::Cancelled
+            }
             Some(Refusal::Failed) => Why::PoolFailed,
             Some(Refusal::Terminated) => Why::Terminated,
             None | Some(Refusal::Closed) => return self.queue.put_back(flight.calls),

@@ -172,7 +172,7 @@ impl<W: ?Sized> Seat<W> {
     /// Numbers calls that are about to be sent, each of which is `expected` to take so long.
     #[inline]
     pub(super) fn push(&mut self, calls: CallRange<W>, expected: Time) {
-        let flight = Flight { calls, number: self.worker.sent.wrapping_add(1), expected, cancelled: false };
+        let flight = Flight { calls, number: self.worker.sent.wrapping_add(1), expected, cancelled: None };
         self.worker.sent = flight.last_number();
         self.worker.given += u64::from(flight.len());
         self.ahead += flight.ahead();

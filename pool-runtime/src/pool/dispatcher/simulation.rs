@@ -9,7 +9,8 @@
 //! - Every call ends exactly once, and none is lost.
 //! - No call runs in two places at once, more often than it may be tried, or after it was cancelled.
 //! - Its end agrees with what happened to it: a timeout only after its time, a loss only with its worker, …
-//! - A worker is killed only for a call that it runs and that was cancelled or exceeded a limit.
+//! - A worker is killed only for a call that it runs and that was cancelled or exceeded a limit. Where only what had not
+//!   started was cancelled, what runs goes on.
 //! - Every queue is within its limit, every count is exact, and no worker is idle while a call waits.
 //! - A pool that is closed always finishes, even if a call hangs.
 //!
@@ -106,8 +107,12 @@ struct Fact {
     running: bool,
     ended: bool,
     cancelled: bool,
-    /// It was cancelled with `running`: it must not start any more.
+    /// It was cancelled even if it has started: its worker may be killed.
     given_up: bool,
+    /// It was cancelled before it started, or given up: it must not start any more.
+    barred: bool,
+    /// It ended as cancelled.
+    withdrawn: bool,
     policy: u8,
 }
 
@@ -185,6 +190,15 @@ struct World {
     backlog: usize,
     /// How many times users cancelled.
     cancels: usize,
+    /// Questions whether calls of a submission were cancelled before they started.
+    questions: Vec<Question>,
+}
+
+/// A user who cancelled what has not started waits for the answer.
+struct Question {
+    number: u64,
+    first_job: u64,
+    calls: u32,
 }
 
 impl World {
@@ -242,6 +256,7 @@ impl World {
             troubles,
             backlog,
             cancels: 0,
+            questions: Vec::new(),
         }
     }
 
@@ -279,6 +294,8 @@ impl World {
         assert!(self.pool.is_finished(), "the pool does not end: {:?}", self.pool.counts());
         assert_eq!(self.ended, self.jobs.len() as u64);
         self.check_all();
+        self.ask();
+        assert!(self.questions.is_empty(), "a user waits in vain");
     }
 }
 

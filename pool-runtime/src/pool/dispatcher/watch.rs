@@ -194,7 +194,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
     /// Delays calls that were lost with their worker, if they may be retried; returns those that may not.
     pub(super) fn retry(&mut self, flight: Flight<W>, over_memory: bool, ran: Ran, now: Time) -> Option<Flight<W>> {
         let calls = &flight.calls;
-        let may = calls.attempt <= calls.work.policy().retries && !flight.cancelled && !over_memory;
+        let may = calls.attempt <= calls.work.policy().retries && !flight.is_given_up() && !over_memory;
         if !may || !self.goes_on() {
             return Some(flight);
         }

@@ -64,7 +64,7 @@ impl World {
             let policy = &self.policies[usize::from(fact.policy)];
             let late = self.now.saturating_sub(running.since) >= policy.timeout;
             let large = running.fate == Fate::Grows && policy.memory != u64::MAX;
-            assert!(fact.cancelled || late || large, "{:?} is killed for nothing: {fact:?}", running.call);
+            assert!(fact.given_up || late || large, "{:?} is killed for nothing: {fact:?}", running.call);
         }
         process.dead = true;
         self.activate(seat);
@@ -82,7 +82,11 @@ impl World {
         };
         let CallFailure { why, ran, attempts } = failure;
         assert!(*attempts == fact.starts.max(1) || *attempts == fact.starts + 1, "{failure:?}: {fact:?}");
+        fact.withdrawn = matches!(why, Why::Cancelled);
         match why {
+            Why::Cancelled if fact.cancelled && !fact.given_up => {
+                assert!(!fact.running, "{failure:?}: {fact:?} runs, and was to go on");
+            }
             Why::Lost { condemned: Some(Excess::Time { .. }), .. } => {
                 assert!(policy.timeout != u64::MAX && fact.starts == policy.retries + 1, "{failure:?}: {fact:?}");
             }
@@ -138,6 +142,7 @@ impl World {
             _ => {}
         }
         self.carry_out();
+        self.ask();
         self.check();
     }
 
@@ -182,11 +187,38 @@ impl World {
             delayed.and_then(|ticket| self.tickets.iter().position(|(other, ..)| *other == ticket)).unwrap_or(index);
         let Some((ticket, first, calls)) = self.tickets.get(index).copied() else { return };
         let running = self.random.one_in(2);
-        for fact in &mut self.jobs[first as usize..first as usize + calls as usize] {
+        let jobs = first..first + u64::from(calls);
+        for fact in &mut self.jobs[jobs.start as usize..jobs.end as usize] {
             fact.cancelled = true;
             fact.given_up |= running;
+            fact.barred |= running;
         }
-        self.pool.cancel(ticket, running, self.now);
+        // What a worker was sent and has not started is taken back before it can start.
+        for process in self.processes.iter().flatten() {
+            let unstarted = process.inbox.iter().filter(|(generation, _)| *generation == process.generation);
+            for (_, call) in unstarted.filter(|(_, call)| jobs.contains(&call.job)) {
+                self.jobs[call.job as usize].barred = true;
+            }
+        }
+        if running {
+            self.pool.cancel(&[ticket], Reach::Running, self.now);
+        } else if self.random.one_in(2) {
+            self.pool.cancel(&[ticket], Reach::Waiting, self.now);
+        } else {
+            let number = self.pool.withdraw(&[ticket], self.now);
+            self.questions.push(Question { number, first_job: first, calls });
+        }
+    }
+
+    /// Users ask whether they have cancelled anything.
+    pub(super) fn ask(&mut self) {
+        let Self { pool, questions, jobs, .. } = self;
+        questions.retain(|question| {
+            let Some(any) = pool.was_withdrawn(question.number) else { return true };
+            let calls = &jobs[question.first_job as usize..][..question.calls as usize];
+            assert!(!any || calls.iter().any(|fact| fact.withdrawn), "a user is told of calls that were not cancelled");
+            false
+        });
     }
 
     fn tell_news(&mut self) {
@@ -257,7 +289,7 @@ impl World {
             fact.starts += 1;
             assert!(!std::mem::replace(&mut fact.running, true), "job {} runs twice at once", call.job);
             assert!(!fact.ended || fact.cancelled || self.terminated, "job {} starts after its end", call.job);
-            assert!(!fact.given_up, "job {} starts after it was cancelled", call.job);
+            assert!(!fact.barred, "job {} starts after it was cancelled", call.job);
             assert!(fact.starts <= policy.retries + 1, "job {} runs too often", call.job);
             assert_eq!(call.attempt, fact.starts, "job {}", call.job);
             let fate = match random.below(self.troubles) {

@@ -1,7 +1,7 @@
 //! Join before close is an error; close, terminate and join may be called again, in any order; after close or
 //! terminate, submitting is an error that says which.
 
-use crate::support::{Signals, await_given, give, over_every_transport, pool, returns, until};
+use crate::support::{PATIENCE, Signals, await_given, exists, give, over_every_transport, pool, returns, until};
 use pool_runtime::{Error, Pool, Ran, task};
 use std::{
     path::Path,
@@ -9,6 +9,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 over_every_transport! {
@@ -23,6 +24,9 @@ over_every_transport! {
     a_map_stops_reading_when_its_pool_is_terminated,
     an_imap_gives_what_was_submitted_then_one_error_then_ends,
     a_map_whose_inputs_have_all_been_read_outlives_close,
+    a_join_with_a_timeout_ends_in_time_and_can_be_repeated,
+    a_join_with_a_timeout_waits_for_callbacks_no_longer_than_that,
+    a_detached_pool_finishes_its_work_and_leaves,
 }
 
 #[task]
@@ -239,4 +243,43 @@ fn a_map_whose_inputs_have_all_been_read_outlives_close() {
     assert_eq!(pool.map(|_| wait::call(&begun, &release), 0..3).unwrap(), [7, 7, 7]);
     closer.join().unwrap();
     assert!(!pool.is_open());
+}
+
+fn a_join_with_a_timeout_ends_in_time_and_can_be_repeated() {
+    let (pool, signals) = (pool(1), Signals::new());
+    let error = pool.join_timeout(Duration::ZERO).unwrap_err();
+    assert_eq!(error.to_string(), "cannot join a pool that takes work: close or terminate it first");
+    let job = pool.apply_async(wait::call(&signals.path("begun"), &signals.path("release")));
+    pool.close();
+    assert!(!pool.join_timeout(Duration::ZERO).unwrap());
+    assert!(!pool.join_timeout(Duration::from_millis(50)).unwrap());
+    signals.give("release");
+    assert!(pool.join_timeout(PATIENCE).unwrap());
+    assert!(pool.join_timeout(Duration::ZERO).unwrap() && pool.workers().is_empty());
+    assert_eq!(job.get().unwrap(), 7);
+}
+
+fn a_join_with_a_timeout_waits_for_callbacks_no_longer_than_that() {
+    let (pool, signals) = (pool(1), Signals::new());
+    let release = signals.path("release");
+    let job = pool.apply_async(double::call(1)).on_done(move |_| await_given(&release));
+    pool.close();
+    assert!(!pool.join_timeout(Duration::from_millis(300)).unwrap());
+    signals.give("release");
+    assert!(pool.join_timeout(PATIENCE).unwrap());
+    assert_eq!(job.get().unwrap(), 2);
+}
+
+fn a_detached_pool_finishes_its_work_and_leaves() {
+    let (pool, signals) = (pool(1), Signals::new());
+    let worker = pool.workers()[0].pid;
+    let running = pool.apply_async(wait::call(&signals.path("begun"), &signals.path("release")));
+    let waiting = pool.map_async(double::call, 0..10);
+    signals.await_given("begun");
+    pool.detach();
+    assert!(!running.is_ready());
+    signals.give("release");
+    assert_eq!(running.get().unwrap(), 7);
+    assert_eq!(waiting.get().unwrap(), (0..10).map(double).collect::<Vec<_>>());
+    until("the worker is gone", || !exists(worker));
 }

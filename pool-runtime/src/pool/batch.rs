@@ -114,7 +114,7 @@ impl Drop for Gatherer<'_> {
     fn drop(&mut self) {
         let unfinished = self.submitted.drain(..).filter(|(_, batch)| batch.strong_count() > 0);
         let tickets: Vec<_> = unfinished.map(|(ticket, _)| ticket).collect();
-        if !tickets.is_empty() {
+        if !tickets.is_empty() && self.inner.made_in.is_here() {
             self.inner.tell(|dispatcher, now| dispatcher.cancel(&tickets, Reach::Waiting, now));
         }
     }

@@ -118,14 +118,15 @@ impl PoolBuilder {
             listener: bells.map(|bells| Listener::new(Arc::new(bells), processes)),
             wish: self.wish,
             keeper,
+            exit_grace: Duration::from_nanos(limits.exit_grace),
             itself: itself.clone(),
             ..inner
         });
         // From here on, dropping the pool cleans up.
-        let pool = Pool { inner, threads: Mutex::default() };
+        let pool = Pool { inner, threads: Mutex::default(), detached: false };
         pool.start_threads(seats)?;
         if seats > 0 {
-            pool.inner.await_phase(|dispatcher| dispatcher.ever_ready || dispatcher.is_over())?;
+            pool.inner.await_phase(None, |dispatcher| dispatcher.ever_ready || dispatcher.is_over())?;
         }
         Ok(pool)
     }
@@ -234,6 +235,7 @@ impl Inner {
             began: os::monotonic(),
             wish: Wish::NONE,
             keeper: None,
+            exit_grace: Duration::MAX,
             itself: Weak::new(),
         }
     }

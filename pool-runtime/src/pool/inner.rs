@@ -14,12 +14,12 @@ use crate::policy::{Policy, SharedPolicy, Wish};
 use crate::pool::dispatcher::{Dispatcher, Reach, Refusal, Ticket, Time, is_after};
 use crate::pool::{Listener, Listening, Station, Submission};
 use crate::protocol::{Hello, NamedCall};
-use crate::sync::lock;
+use crate::sync::{lock, sleep_on};
 use crate::task::{RawCall, StateType, TaskInfo};
 use crate::{os, panic};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
-use std::time::Instant;
+use std::sync::{Arc, Condvar, Mutex, Weak};
+use std::time::{Duration, Instant};
 
 pub(crate) struct Inner {
     pub(super) name: String,
@@ -51,6 +51,8 @@ pub(crate) struct Inner {
     /// The pool's limits, which those of tasks and calls override.
     pub(super) wish: Wish,
     pub(super) keeper: Option<DossierKeeper>,
+    /// How long a worker that was told to leave may take, as the user is told.
+    pub(super) exit_grace: Duration,
     pub(super) itself: Weak<Self>,
 }
 
@@ -119,6 +121,7 @@ impl Inner {
 
     /// Fails if the pool takes no more calls of this task.
     pub(super) fn accepts(&self, task: &'static TaskInfo) -> Result<()> {
+        self.made_in.check("pool").map_err(|error| error.of_task(task.name()))?;
         let core = lock(&self.core);
         core.dispatcher.accepts().map_err(|refusal| core.refusal(refusal).of_task(task.name()))
     }
@@ -229,12 +232,20 @@ impl Inner {
         Ok(())
     }
 
-    /// Waits until the dispatcher has reached a phase, and returns why the pool has failed, if it has.
-    pub(super) fn await_phase(&self, reached: impl Fn(&Dispatcher<dyn Submission>) -> bool) -> Result<()> {
-        let core = self.changed.wait_while(lock(&self.core), |core| !reached(&core.dispatcher));
-        let core = core.unwrap_or_else(PoisonError::into_inner);
+    /// Waits until the dispatcher has reached a phase, at most until `deadline`, and returns why the pool has failed, if
+    /// it has. False if it has not reached that phase.
+    pub(super) fn await_phase(
+        &self,
+        deadline: Option<Instant>,
+        reached: impl Fn(&Dispatcher<dyn Submission>) -> bool,
+    ) -> Result<bool> {
+        let mut core = lock(&self.core);
+        while !reached(&core.dispatcher) {
+            let Some(awake) = sleep_on(&self.changed, core, deadline) else { return Ok(false) };
+            core = awake;
+        }
         // One that was terminated after it had failed ends as it was told to.
-        if core.dispatcher.accepts() == Err(Refusal::Failed) { Err(core.failed()) } else { Ok(()) }
+        if core.dispatcher.accepts() == Err(Refusal::Failed) { Err(core.failed()) } else { Ok(true) }
     }
 }
 

@@ -1,10 +1,12 @@
 //! A child process, held by a pidfd: signals never reach another process that got the same pid. And how its end is
 //! printed.
 
+use super::signal::MEANT;
 use super::{beyond_standard, wait_readable};
 use crate::os::{End, HandleRef, Usage};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid};
+use std::ffi::c_int;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
@@ -21,6 +23,22 @@ pub(crate) struct Child {
     status: OnceLock<Option<(End, Usage)>>,
     killed: AtomicBool,
 }
+
+/// A `siginfo_t` of `SI_QUEUE`, whose fields the libc crate does not let one write.
+#[repr(C)]
+struct MarkedSignal {
+    signal: c_int,
+    errno: c_int,
+    code: c_int,
+    #[cfg(target_pointer_width = "64")]
+    padding: c_int,
+    pid: libc::pid_t,
+    uid: libc::uid_t,
+    value: usize,
+    rest: [c_int; 24],
+}
+
+const _: () = assert!(size_of::<MarkedSignal>() >= size_of::<libc::siginfo_t>());
 
 impl Usage {
     fn new(raw: &libc::rusage) -> Self {
@@ -76,6 +94,29 @@ impl Child {
 
     pub(crate) fn terminate(&self) -> io::Result<()> {
         self.signal(Signal::TERM)
+    }
+
+    /// Sends `SIGTERM`, marked as meant for this process: a worker outlives one that goes to the whole program.
+    pub(crate) fn ask_to_end(&self) -> io::Result<()> {
+        let info = MarkedSignal {
+            signal: libc::SIGTERM,
+            code: libc::SI_QUEUE,
+            // SAFETY: both ask for a number.
+            pid: unsafe { libc::getpid() },
+            uid: unsafe { libc::getuid() },
+            value: MEANT,
+            // SAFETY: all zeroes is a value of the rest.
+            ..unsafe { mem::zeroed() }
+        };
+        let (pidfd, at) = (self.pidfd.as_raw_fd(), &raw const info);
+        // SAFETY: the descriptor is open, and the pointer leads to information of the size that the kernel reads.
+        match unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd, libc::SIGTERM, at, 0) } {
+            0 => Ok(()),
+            _ => match io::Error::last_os_error() {
+                error if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+                error => Err(error),
+            },
+        }
     }
 
     pub(crate) fn kill(&self) -> io::Result<()> {

@@ -38,6 +38,18 @@ pub(crate) fn private_memory(pid: u32) -> Option<u64> {
     private_pages(&std::fs::read_to_string(format!("/proc/{pid}/statm")).ok()?).map(|pages| pages * page_size() as u64)
 }
 
+/// Does a process have children, dead ones among them that it has not reaped? None if the system does not tell.
+pub(crate) fn has_children(pid: u32) -> Option<bool> {
+    let of = |thread: &str| std::fs::read_to_string(format!("/proc/{pid}/task/{thread}/children"));
+    let any = |children: String| !children.trim().is_empty();
+    if any(of(&pid.to_string()).ok()?) {
+        return Some(true);
+    }
+    // A child belongs to the thread that has started it. Threads come and go meanwhile.
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten();
+    Some(threads.filter_map(|thread| of(thread.file_name().to_str()?).ok()).any(any))
+}
+
 /// The file has the numbers of all pages, of those in memory, and of those among them that are of files or shared.
 fn private_pages(statm: &str) -> Option<u64> {
     let mut fields = statm.split_whitespace().skip(1).map(str::parse::<u64>);
@@ -48,6 +60,26 @@ fn private_pages(statm: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_child_is_seen_until_it_is_reaped() {
+        let shell = || {
+            std::process::Command::new("sh")
+                .arg("-c")
+                .arg("cat & read line; wait")
+                .stdin(std::process::Stdio::piped())
+                .spawn()
+                .unwrap()
+        };
+        let mut child = shell();
+        while has_children(child.id()) == Some(false) {
+            std::thread::yield_now();
+        }
+        assert_eq!(has_children(u32::MAX >> 1), None);
+        drop(child.stdin.take());
+        child.wait().unwrap();
+        assert_eq!(has_children(child.id()), None);
+    }
 
     #[test]
     fn memory_that_is_used_is_seen() {

@@ -25,10 +25,10 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         Ok(ticket)
     }
 
-    pub(crate) fn close(&mut self) {
+    pub(crate) fn close(&mut self, now: Time) {
         self.over.get_or_insert(Refusal::Closed);
         for seat in 0..self.seats.len() {
-            self.leave_if_through(seat);
+            self.leave_if_through(seat, now);
         }
     }
 

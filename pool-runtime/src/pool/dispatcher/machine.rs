@@ -108,8 +108,20 @@ impl<W: ?Sized + Work> Dispatcher<W> {
     }
 
     pub(super) fn kill(&mut self, seat: usize) {
-        if self.transit(seat, Phase::Killed) {
-            self.effects.push_back(Effect::Kill { seat, epoch: self.seats[seat].epoch() });
+        // One that has not left in time was asked before.
+        let asks = self.limits.terminate_grace > 0 && self.seats[seat].phase() != Phase::Leaving;
+        if !self.transit(seat, Phase::Killed) {
+            return;
+        }
+        let state = &mut self.seats[seat];
+        let (epoch, generation) = (state.epoch(), state.worker.generation);
+        if asks {
+            state.worker.kill_at = Some(NEVER);
+            // The clock gives it its time at once.
+            self.watch_at = 0;
+            self.effects.push_back(Effect::AskToEnd { seat, epoch, generation });
+        } else {
+            self.effects.push_back(Effect::Kill { seat, epoch });
         }
     }
 
@@ -124,19 +136,20 @@ impl<W: ?Sized + Work> Dispatcher<W> {
     }
 
     /// Stops an idle worker that is to be replaced, or can get no more work.
-    pub(super) fn leave_if_through(&mut self, seat: usize) {
+    pub(super) fn leave_if_through(&mut self, seat: usize, now: Time) {
         let state = &self.seats[seat];
         let retiring = state.worker.given >= self.limits.tasks_per_child || state.worker.retiring;
         if state.is_idle() && (retiring || self.is_running_out()) && self.transit(seat, Phase::Leaving) {
             self.effects.push_back(Effect::Stop { seat, epoch: self.seats[seat].epoch() });
+            self.see_off(seat, now);
         }
     }
 
     /// Stops all idle workers once none can get more work.
-    pub(super) fn leave_if_idle(&mut self) {
+    pub(super) fn leave_if_idle(&mut self, now: Time) {
         if self.is_running_out() {
             for seat in self.idle.clone() {
-                self.leave_if_through(seat);
+                self.leave_if_through(seat, now);
             }
         }
     }
@@ -175,10 +188,14 @@ impl<W: ?Sized + Work> Dispatcher<W> {
             if !self.idle.contains(&seat) {
                 self.idle.push(seat);
             }
-            self.leave_if_through(seat);
+            self.leave_if_through(seat, now);
             self.relieve(now);
         }
-        self.leave_if_idle();
+        if self.seats[seat].phase() == Phase::Leaving && self.seats[seat].worker.leave_by.is_none() {
+            // It leaves of its own accord, as its report said.
+            self.see_off(seat, now);
+        }
+        self.leave_if_idle(now);
     }
 
     // ---- ends of calls ----

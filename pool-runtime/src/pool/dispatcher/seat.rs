@@ -89,6 +89,12 @@ pub(crate) struct SeatWorker {
     pub(super) condemned: Option<(u32, Excess)>,
     /// It gets no more calls.
     pub(super) retiring: bool,
+    /// It was told to leave, and is to be gone by this time.
+    pub(super) leave_by: Option<Time>,
+    /// The look in progress is to find out why it has not left.
+    pub(super) seeing_off: bool,
+    /// It was asked to end, and is killed at this time; `NEVER` until the clock has set it.
+    pub(super) kill_at: Option<Time>,
 }
 
 impl<W: ?Sized> Seat<W> {

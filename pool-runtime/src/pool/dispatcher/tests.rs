@@ -286,7 +286,7 @@ fn a_call_whose_workers_die_before_it_starts_is_given_up_in_the_end() {
 fn a_death_that_is_told_twice_counts_once() {
     let mut pool = pool(1);
     pool.lost(0, 1, &loss(), 0, MILLISECOND);
-    pool.close();
+    pool.close(0);
     assert!(matches!(pool.next_start(0, MILLISECOND), Start::Never));
     pool.lost(0, 1, &loss(), 0, MILLISECOND);
     assert!(pool.is_finished(), "the seat is open again");
@@ -505,7 +505,7 @@ fn a_pool_whose_workers_are_killed_now_and_then_goes_on() {
 fn closing_lets_everything_finish_and_terminating_nothing() {
     let mut closed = pool(1);
     closed.add(work(0, 2), 0).unwrap();
-    closed.close();
+    closed.close(0);
     assert_eq!(closed.add(work(9, 1), 0), Err(Refusal::Closed));
     for _ in 0..2 {
         let (seat, calls) = sent(&mut closed).remove(0);

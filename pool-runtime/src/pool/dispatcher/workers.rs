@@ -49,7 +49,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         }
         self.idle.push(seat);
         self.feed_idle(now);
-        self.leave_if_through(seat);
+        self.leave_if_through(seat, now);
     }
 
     /// A worker of this epoch could not be started.

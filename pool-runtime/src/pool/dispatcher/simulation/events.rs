@@ -41,6 +41,7 @@ impl World {
                             started: process.running.as_ref().map(|running| running.since),
                             extended: None,
                             // A measurement may fail.
+                            joins: process.stopping.is_some() && process.joins_until > self.now,
                             memory: (memory && !self.random.one_in(5)).then(|| process.memory()),
                         };
                         self.news.push(News::Seen { seat, epoch, seen });
@@ -48,17 +49,56 @@ impl World {
                 }
                 Effect::Stop { seat, epoch } => {
                     if let Some(process) = self.processes[seat].as_mut().filter(|process| process.epoch == epoch) {
-                        process.stopping = true;
+                        process.stopping = Some(self.now);
+                        process.lingers = self.random.one_in(10);
+                        if self.random.one_in(10) {
+                            process.joins_until = self.now + self.random.next() % (5 * EXIT_GRACE);
+                        }
                         self.activate(seat);
                     }
                 }
-                Effect::Kill { seat, epoch } => self.kill(seat, epoch),
+                Effect::Kill { seat, epoch } => {
+                    let process = self.processes[seat].as_ref().filter(|process| process.epoch == epoch);
+                    if let Some(asked) = process.and_then(|process| process.asked) {
+                        assert!(asked + self.pool.limits.terminate_grace <= self.now, "it had no time to end");
+                    }
+                    self.kill(seat, epoch);
+                }
+                Effect::AskToEnd { seat, epoch, generation } => {
+                    if let Some(process) = self.processes[seat].as_mut().filter(|process| process.epoch == epoch) {
+                        // A take-back may be under way.
+                        process.generation = process.generation.max(generation + 1);
+                        process.asked = Some(self.now);
+                        self.has_cause_to_kill(seat);
+                        // It may obey at once, later, or never.
+                        if self.random.one_in(3) {
+                            self.kill(seat, epoch);
+                        }
+                    }
+                }
+                Effect::Overstayed { seat, epoch } => {
+                    if let Some(process) = self.processes[seat].as_mut().filter(|process| process.epoch == epoch) {
+                        let since = process.stopping.expect("it was told to leave");
+                        assert!(since + EXIT_GRACE <= self.now, "a worker has had no time to leave");
+                        assert!(process.joins_until <= self.now, "a worker that joins is killed");
+                    }
+                }
             }
         }
     }
 
     fn kill(&mut self, seat: usize, epoch: u32) {
-        let Some(process) = self.processes[seat].as_mut().filter(|process| process.epoch == epoch) else { return };
+        let Some(process) = self.processes[seat].as_ref().filter(|process| process.epoch == epoch) else { return };
+        if process.asked.is_none() {
+            self.has_cause_to_kill(seat);
+        }
+        let Some(process) = &mut self.processes[seat] else { return };
+        process.dead = true;
+        self.activate(seat);
+    }
+
+    fn has_cause_to_kill(&self, seat: usize) {
+        let Some(process) = &self.processes[seat] else { return };
         if let Some(running) = process.running.as_ref().filter(|_| !self.terminated && !process.dead) {
             let fact = &self.jobs[running.call.job as usize];
             let policy = &self.policies[usize::from(fact.policy)];
@@ -66,8 +106,6 @@ impl World {
             let large = running.fate == Fate::Grows && policy.memory != u64::MAX;
             assert!(fact.given_up || late || large, "{:?} is killed for nothing: {fact:?}", running.call);
         }
-        process.dead = true;
-        self.activate(seat);
     }
 
     fn end(&mut self, job: u64, failure: Option<&CallFailure>) {
@@ -193,8 +231,8 @@ impl World {
             fact.given_up |= running;
             fact.barred |= running;
         }
-        // What a worker was sent and has not started is taken back before it can start.
-        for process in self.processes.iter().flatten() {
+        // What a worker was sent and has not started is taken back before it can start. To look at all takes long.
+        for process in self.processes.iter().take(1000).flatten() {
             let unstarted = process.inbox.iter().filter(|(generation, _)| *generation == process.generation);
             for (_, call) in unstarted.filter(|(_, call)| jobs.contains(&call.job)) {
                 self.jobs[call.job as usize].barred = true;
@@ -308,8 +346,8 @@ impl World {
                 _ => now + takes,
             };
             process.running = Some(Running { call, fate, since: now, until });
-        } else if process.stopping && process.reports.is_empty() {
-            process.dead = true;
+        } else if process.stopping.is_some() && process.reports.is_empty() {
+            process.dead = process.joins_until <= now && !process.lingers;
         }
     }
 
@@ -375,7 +413,11 @@ impl Process {
     }
 
     fn is_quiet(&self) -> bool {
-        !self.dead && !self.stopping && self.running.is_none() && self.inbox.is_empty() && self.reports.is_empty()
+        !self.dead
+            && self.stopping.is_none()
+            && self.running.is_none()
+            && self.inbox.is_empty()
+            && self.reports.is_empty()
     }
 }
 

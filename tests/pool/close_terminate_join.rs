@@ -234,13 +234,17 @@ fn an_imap_gives_what_was_submitted_then_one_error_then_ends() {
 fn a_map_whose_inputs_have_all_been_read_outlives_close() {
     let (pool, signals) = (Arc::new(pool(1)), Signals::new());
     let (begun, release) = (signals.path("begun"), signals.path("release"));
-    let closing = (pool.clone(), signals.path("begun"), signals.path("release"));
+    let closing = (pool.clone(), signals.path("read"), signals.path("release"));
     let closer = std::thread::spawn(move || {
         await_given(&closing.1);
         closing.0.close();
         give(&closing.2);
     });
-    assert_eq!(pool.map(|_| wait::call(&begun, &release), 0..3).unwrap(), [7, 7, 7]);
+    let last = std::iter::from_fn(|| {
+        signals.give("read");
+        None
+    });
+    assert_eq!(pool.map(|_| wait::call(&begun, &release), (0..3).chain(last)).unwrap(), [7, 7, 7]);
     closer.join().unwrap();
     assert!(!pool.is_open());
 }

@@ -25,6 +25,7 @@ use crate::run::Run;
 use crate::sandbox::Sandbox;
 use crate::sync::lock;
 use crate::task::{Body, RawCall, TaskCall};
+use crate::worker::Joining;
 use std::fmt;
 use std::io::{PipeReader, PipeWriter};
 use std::path::PathBuf;
@@ -344,6 +345,7 @@ impl<R> RunningProcess<R> {
         if let Err(error) = self.child.made_in.check("process") {
             return Some(Err(error.of_task(self.child.task)));
         }
+        let _joining = Joining::new();
         let returned = self.child.single.get()?.await_end(deadline)?;
         Some(returned.and_then(|bytes| decode_value(self.decode, self.child.task, &bytes)))
     }
@@ -530,6 +532,7 @@ pub(crate) fn finish() {
                 let _ = daemon.process.kill();
             }
         }
+        let _joining = Joining::new();
         for child in daemons.iter().chain(&others) {
             match child.single.get() {
                 Some(single) => drop(single.await_end(None)),

@@ -21,7 +21,7 @@ use crate::task::{RawCall, StateType};
 use crate::transport::{channel, ring};
 use crate::{os, program, registry};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, Weak};
 use std::time::Duration;
 
@@ -120,14 +120,15 @@ impl PoolBuilder {
             listener: bells.map(|bells| Listener::new(Arc::new(bells), processes)),
             wish: self.wish,
             keeper,
+            exit_grace: Duration::from_nanos(limits.exit_grace),
             itself: itself.clone(),
             ..inner
         });
         // From here on, dropping the pool cleans up.
-        let pool = Pool { inner, threads: Mutex::default() };
+        let pool = Pool { inner, threads: Mutex::default(), detached: false };
         pool.start_threads(seats)?;
         if seats > 0 {
-            pool.inner.await_phase(|dispatcher| dispatcher.ever_ready || dispatcher.is_over())?;
+            pool.inner.await_phase(None, |dispatcher| dispatcher.ever_ready || dispatcher.is_over())?;
         }
         Ok(pool)
     }
@@ -231,10 +232,12 @@ impl Inner {
             clock: Condvar::new(),
             listener: None,
             jobs: AtomicU64::new(1),
+            over: AtomicBool::new(false),
             callbacks: Arc::new(Callbacks::default()),
             began: os::monotonic(),
             wish: Wish::NONE,
             keeper: None,
+            exit_grace: Duration::MAX,
             itself: Weak::new(),
         }
     }

@@ -14,7 +14,7 @@ use crate::pool::{
     Backend, Core, Inner, Listener, Pool, PoolBuilder, Prelude, Submission, Transport, attendant, listener,
 };
 use crate::protocol::{Hello, NamedCall};
-use crate::sandbox::Sandbox;
+use crate::sandbox::{self, Sandbox};
 use crate::sync::lock;
 use crate::task::{RawCall, StateType};
 use crate::transport::{channel, ring};
@@ -216,6 +216,7 @@ impl Inner {
         hello: impl Fn(usize, u32) -> Hello + Send + Sync + 'static,
         dispatcher: Dispatcher<dyn Submission>,
     ) -> Self {
+        let max_result = sandbox::default_max_result(source.confinement().as_ref());
         Self {
             name: String::new(),
             seats: options.len(),
@@ -233,6 +234,7 @@ impl Inner {
             began: os::monotonic(),
             wish: Wish::NONE,
             keeper: None,
+            max_result,
             itself: Weak::new(),
         }
     }

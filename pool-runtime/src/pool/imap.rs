@@ -1,8 +1,8 @@
 //! The iterators `imap` and `imap_unordered`, which read their inputs a little ahead of the results that are taken.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::job::{Awaited, Home, decode_value, sleep_until};
-use crate::memory::Payload;
+use crate::memory::{Payload, joined};
 use crate::panic;
 use crate::pool::{Gatherer, Inner, Outcome, Pool};
 use crate::sync::lock;
@@ -40,10 +40,15 @@ impl ImapResults {
     fn end(&self, index: u64, outcome: Outcome<'_>) {
         match outcome {
             Outcome::Values(values) => {
-                self.put(index, values.payloads().map(|payload| Ok(Payload::copy(payload))));
+                let copy = |payload: &[u8]| Payload::copy(payload).ok_or_else(|| Error::no_memory(payload.len()));
+                self.put(index, values.payloads().map(copy));
             }
             Outcome::One(result) => self.put(index, once(result)),
-            Outcome::Split(split) => self.put(index, once(Ok([&split.before, split.data.bytes()].concat().into()))),
+            Outcome::Split(split) => {
+                let parts = [&split.before, split.data.bytes()];
+                let whole = joined(&parts).map(Payload::from);
+                self.put(index, once(whole.ok_or_else(|| Error::no_memory(split.data.bytes().len()))));
+            }
         }
     }
 

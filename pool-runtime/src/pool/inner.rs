@@ -46,6 +46,8 @@ pub(crate) struct Inner {
     /// The pool's limits, which those of tasks and calls override.
     pub(super) wish: Wish,
     pub(super) keeper: Option<DossierKeeper>,
+    /// How many bytes a result may have, if nothing else says.
+    pub(super) max_result: u64,
     pub(super) itself: Weak<Self>,
 }
 
@@ -171,6 +173,12 @@ impl Inner {
             return SharedPolicy::default();
         }
         SharedPolicy::new(Policy::of(call, &task.wish, &self.wish))
+    }
+
+    /// How many bytes the result of a call may have.
+    #[inline]
+    pub(super) fn max_result(&self, work: &dyn Submission) -> u64 {
+        work.policy().max_result.unwrap_or(self.max_result).min(work.result_bound())
     }
 
     #[inline]

@@ -122,6 +122,12 @@ impl<T: Registered> Call<'_, T> {
         self.with(|wish| wish.memory = Some(bytes))
     }
 
+    /// How many bytes the encoded result of this call may have: see
+    /// [`PoolBuilder::max_result`](crate::PoolBuilder::max_result). `u64::MAX` is no limit.
+    pub fn max_result(self, bytes: u64) -> Self {
+        self.with(|wish| wish.max_result = Some(bytes))
+    }
+
     fn with(mut self, change: impl FnOnce(&mut Wish)) -> Self {
         change(self.raw.wish.get_or_insert_default());
         self

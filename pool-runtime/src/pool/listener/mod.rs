@@ -82,6 +82,9 @@ fn collect(inner: &Inner, listener: &Listener) {
             }
             let before = std::mem::replace(&mut ended, core.dispatcher.ended());
             let leads = core.listening.leads;
+            if !leads && listener.busy(&stations).any(|station| station.peer.has_more()) {
+                continue;
+            }
             if ended - before >= MANY && !leads {
                 // More will follow soon, and a bell for each would cost more than they do.
                 patience = Some(SHORT_NAP * (1 << unneeded));

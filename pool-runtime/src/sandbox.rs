@@ -86,9 +86,9 @@ pub(crate) fn default_max_result(confinement: Option<&Confinement>) -> u64 {
 /// - A worker and this process share memory for calls and results, and the worker can write anything there. This
 ///   process checks what it reads, and treats corrupt contents as the end of that worker. Checking what a result *says*
 ///   is up to you; so is what a worker leaves in directories where it may write, such as links.
-/// - It does not fully separate the workers of a program: a worker can keep reading memory in which it got a large
-///   argument when that holds another call's, and can delay the wake-ups of others. Use separate programs for code that
-///   must not see each other's calls.
+/// - It does not fully separate the workers of a program: a worker can delay the wake-ups of others. What it is sent, the
+///   workers of other pools do not see, except for [`Shared`](crate::Shared) slices that both are given; a large argument
+///   is copied once more for that.
 /// - A lost call that is [run again](crate::PoolBuilder::dossiers) has the same sandbox, but the debugger around it has
 ///   none, nor has a run with `POOL_REPLAY_UNCONFINED=1`. The arguments may come from malicious code.
 /// - It does not divide the machine: without limits, a worker uses all processors and all memory.

@@ -130,7 +130,7 @@ impl Writer {
         }
         let bytes: &[u8] = bytemuck::cast_slice(values);
         if bytes.len() >= arena::LARGE
-            && let Some(segment) = arena::deposit(bytes)
+            && let Some(segment) = arena::deposit(bytes, self.bytes.len() + size_of::<u64>())
         {
             self.bytes.extend_from_slice(&(bytes.len() as u64 | ELSEWHERE).to_le_bytes());
             self.bytes.extend_from_slice(&segment.id().to_le_bytes());

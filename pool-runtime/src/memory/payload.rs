@@ -41,6 +41,13 @@ impl Payload {
         Self::Part(Box::new(PayloadPart { bytes, range }))
     }
 
+    pub(crate) fn into_vec(self) -> Vec<u8> {
+        match self {
+            Self::Heap(bytes) => bytes,
+            other => other.to_vec(),
+        }
+    }
+
     /// None: there is no memory for them.
     #[inline]
     pub(crate) fn copy(bytes: &[u8]) -> Option<Self> {

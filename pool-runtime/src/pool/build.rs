@@ -85,7 +85,8 @@ impl PoolBuilder {
         let options = (0..processes).map(choose).collect::<Result<Vec<_>>>()?;
         let timeout = |call: &RawCall| call.wish.as_ref().and_then(|wish| wish.timeout).or(call.task.wish.timeout);
         let initializer_timeout = self.initializer.as_ref().and_then(timeout);
-        let initializer = self.initializer.take().map(prelude).transpose()?;
+        let confined = self.sandbox.is_some();
+        let initializer = self.initializer.take().map(|call| prelude(call, confined)).transpose()?;
         if self.backend != Backend::Processes {
             self.check_in_process(&options)?;
             // The memory of threads cannot be told apart.
@@ -216,7 +217,8 @@ impl Inner {
         hello: impl Fn(usize, u32) -> Hello + Send + Sync + 'static,
         dispatcher: Dispatcher<dyn Submission>,
     ) -> Self {
-        let max_result = sandbox::default_max_result(source.confinement().as_ref());
+        let confinement = source.confinement();
+        let (max_result, confined) = (sandbox::default_max_result(confinement.as_ref()), confinement.is_some());
         Self {
             name: String::new(),
             seats: options.len(),
@@ -235,6 +237,7 @@ impl Inner {
             wish: Wish::NONE,
             keeper: None,
             max_result,
+            confined,
             itself: Weak::new(),
         }
     }
@@ -274,9 +277,10 @@ fn some_bells(transport: Option<Transport>) -> Result<Option<Arc<ring::BellPage>
     Ok(bells.map(Arc::new))
 }
 
-fn prelude(call: RawCall) -> Result<Prelude> {
+fn prelude(call: RawCall, confined: bool) -> Result<Prelude> {
     let state = call.task.state().unwrap_or_else(StateType::of::<()>);
     let arguments = call.arguments?;
+    let arguments = if confined { arguments.set_apart(call.task)? } else { arguments };
     let call = NamedCall { task: call.task.name().to_owned(), arguments: arguments.bytes.to_vec() };
     Ok(Prelude { call, regions: arguments.regions, state })
 }

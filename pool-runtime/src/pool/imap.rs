@@ -198,9 +198,11 @@ impl<I: Iterator, F: FnMut(I::Item) -> C, C: TaskCall> Imap<'_, I, F, C> {
             let Some(inputs) = &mut self.inputs else { break };
             let f = &mut self.f;
             // A panic of the user's code is resumed when the results before it were taken.
+            let (task, inner) = (self.gatherer.task, self.gatherer.inner);
+            let accept = |arguments| fit.clone().and_then(|()| inner.accept(arguments, task));
             let (arguments, wish) =
                 match catch_unwind(AssertUnwindSafe(|| inputs.next().map(|input| f(input).into_raw()))) {
-                    Ok(Some(call)) => (call.arguments.and_then(|arguments| fit.clone().map(|()| arguments)), call.wish),
+                    Ok(Some(call)) => (call.arguments.and_then(accept), call.wish),
                     Ok(None) => {
                         self.inputs = None;
                         break;

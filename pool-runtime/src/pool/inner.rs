@@ -14,7 +14,7 @@ use crate::pool::dispatcher::{Dispatcher, Refusal, Ticket, Time};
 use crate::pool::{Listener, Listening, Station, Submission};
 use crate::protocol::{Hello, NamedCall};
 use crate::sync::lock;
-use crate::task::{RawCall, StateType, TaskInfo};
+use crate::task::{Encoded, RawCall, StateType, TaskInfo};
 use crate::{os, panic};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
@@ -48,6 +48,8 @@ pub(crate) struct Inner {
     pub(super) keeper: Option<DossierKeeper>,
     /// How many bytes a result may have, if nothing else says.
     pub(super) max_result: u64,
+    /// The workers are in a sandbox.
+    pub(super) confined: bool,
     pub(super) itself: Weak<Self>,
 }
 
@@ -175,6 +177,12 @@ impl Inner {
         SharedPolicy::new(Policy::of(call, &task.wish, &self.wish))
     }
 
+    /// Arguments as the workers of this pool may be given them.
+    #[inline]
+    pub(super) fn accept(&self, arguments: Encoded, task: &'static TaskInfo) -> Result<Encoded> {
+        if self.confined && !arguments.regions.is_empty() { arguments.set_apart(task) } else { Ok(arguments) }
+    }
+
     /// How many bytes the result of a call may have.
     #[inline]
     pub(super) fn max_result(&self, work: &dyn Submission) -> u64 {
@@ -183,7 +191,7 @@ impl Inner {
 
     #[inline]
     pub(super) fn slot(&self, call: RawCall) -> Result<Arc<Slot>> {
-        let arguments = call.arguments?;
+        let arguments = self.accept(call.arguments?, call.task)?;
         self.check(call.task)?;
         let job = self.jobs.fetch_add(1, Ordering::Relaxed);
         let policy = self.policy(call.wish.as_deref(), call.task);

@@ -3,7 +3,7 @@
 use crate::codec::{CodecError, Reader, Writer};
 use crate::error::{Error, Kind};
 use crate::memory::region::{self, Regions};
-use crate::memory::{ShortBytes, payload::Payload};
+use crate::memory::{ShortBytes, arena, payload::Payload};
 use crate::panic;
 use crate::policy::Wish;
 use crate::task::{Registered, TaskInfo};
@@ -146,6 +146,16 @@ pub(crate) struct Encoded {
     pub(crate) bytes: Payload,
     /// The shared memory that the bytes refer to: kept as long as the call may run.
     pub(crate) regions: Regions,
+}
+
+impl Encoded {
+    /// For a confined worker: with large arguments in memory that no other worker is given.
+    #[cold]
+    pub(crate) fn set_apart(mut self, task: &'static TaskInfo) -> Result<Self, Error> {
+        let failed = |error| Error::os("cannot share a large argument with a worker in a sandbox", error);
+        arena::set_apart(&mut self.bytes, &mut self.regions).map_err(|error| failed(error).of_task(task.name()))?;
+        Ok(self)
+    }
 }
 
 /// A call without its type.

@@ -202,8 +202,10 @@ impl<R> Process<R> {
         self.options.check()?;
         let confinement = self.sandbox.as_ref().map(Sandbox::resolve).transpose()?;
         let launch = Launch { stdio: self.stdio, confinement, program: self.executable, ..Launch::new()? };
+        let confined = launch.confinement.is_some();
         let prepare = |call: RawCall| {
             let arguments = call.arguments?;
+            let arguments = if confined { arguments.set_apart(call.task)? } else { arguments };
             if let Some(state) = call.task.state() {
                 return Err(Error::invalid(format!(
                     "asks for a worker state `{}`, which only workers of a pool with an initializer have",

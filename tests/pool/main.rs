@@ -4,6 +4,7 @@
 mod support;
 
 mod callbacks;
+mod calls_sent_ahead_are_recalled;
 mod close_terminate_join;
 mod current_job;
 mod failure_in_the_middle;

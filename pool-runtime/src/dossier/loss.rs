@@ -38,25 +38,27 @@ pub(crate) enum Stage {
     Decoding = 1,
     Running = 2,
     Encoding = 3,
+    /// It has no more calls, and waits for processes that it has started.
+    Joining = 4,
 }
 
 impl Stage {
     pub(crate) fn from_u32(number: u32) -> Self {
-        let stages = [Self::Idle, Self::Decoding, Self::Running, Self::Encoding];
+        let stages = [Self::Idle, Self::Decoding, Self::Running, Self::Encoding, Self::Joining];
         stages.get(number as usize).copied().unwrap_or_default()
     }
 
     /// Whether a task that came this far has started.
     pub(crate) fn ran(self) -> Ran {
         match self {
-            Self::Idle | Self::Decoding => Ran::No,
+            Self::Idle | Self::Decoding | Self::Joining => Ran::No,
             Self::Running | Self::Encoding => Ran::Yes,
         }
     }
 
     pub(crate) fn text(self) -> &'static str {
         match self {
-            Self::Idle => "before it began",
+            Self::Idle | Self::Joining => "before it began",
             Self::Decoding => "while decoding the arguments",
             Self::Running => "while running",
             Self::Encoding => "while encoding the result",

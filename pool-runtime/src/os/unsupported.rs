@@ -76,6 +76,7 @@ never! {
         self.sentinel() -> HandleRef<'_>;
         self.terminate() -> io::Result<()>;
         self.interrupt() -> io::Result<()>;
+        self.ask_to_end() -> io::Result<()>;
         self.kill() -> io::Result<()>;
         self.was_killed() -> bool;
         self.has_ended() -> bool;
@@ -172,9 +173,9 @@ impl<'b> BellWatch<'b> {
 }
 
 functions! {
+    current_pid() -> u32 = std::process::id();
     no_channel(error: io::Error) -> io::Error = error;
     exceeded_limit(_: i32) -> Option<&'static str> = None;
-    current_pid() -> u32 = std::process::id();
     signal_name(_: i32) -> String = String::new();
     wait_hung_up(_: HandleRef<'_>, _: Option<HandleRef<'_>>, _: Option<HandleRef<'_>>) -> bool = true;
     die_with_parent() = ();
@@ -185,7 +186,8 @@ functions! {
     accept_barriers() -> bool = false;
     remote_barrier() -> bool = false;
     block_all_signals() = ();
-    outlive_interrupts() = ();
+    outlive_requests_to_end() = ();
+    has_children(_: u32) -> Option<bool> = None;
     exit_now(code: i32) -> ! = std::process::exit(code);
     has_more_rights() -> bool = false;
     excess_of_rights() -> Option<&'static str> = None;

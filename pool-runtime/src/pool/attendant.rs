@@ -89,7 +89,7 @@ fn accompany(inner: &Inner, station: &Arc<Station>) {
     inner.tell(|dispatcher, now| {
         dispatcher.ready(seat, epoch, now);
         if inner.single {
-            dispatcher.close();
+            dispatcher.close(now);
         }
     });
     inner.notify();

@@ -1,13 +1,16 @@
-//! A child process, held by a pidfd (see [`sentinel`](super::sentinel)): signals never reach another process that got the same pid. And how its end is
-//! printed.
+//! A child process, held by a pidfd (see [`sentinel`](super::sentinel)): signals never reach another process that got the
+//! same pid. And how its end is printed.
 
 use super::process::Scale;
 use super::sentinel::Sentinel;
+use super::signal::MEANT;
 use super::{step, wait_readable};
 use crate::os::{End, HandleRef, UNSEEN, Usage};
 use crate::sync::lock;
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
+use std::ffi::c_int;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,6 +30,22 @@ pub(crate) struct Child {
     /// Opened when it is first weighed.
     scale: OnceLock<Scale>,
 }
+
+/// A `siginfo_t` of `SI_QUEUE`, whose fields the libc crate does not let one write.
+#[repr(C)]
+struct MarkedSignal {
+    signal: c_int,
+    errno: c_int,
+    code: c_int,
+    #[cfg(target_pointer_width = "64")]
+    padding: c_int,
+    pid: libc::pid_t,
+    uid: libc::uid_t,
+    value: usize,
+    rest: [c_int; 24],
+}
+
+const _: () = assert!(size_of::<MarkedSignal>() >= size_of::<libc::siginfo_t>());
 
 impl Usage {
     fn new(raw: &libc::rusage) -> Self {
@@ -89,7 +108,7 @@ impl Child {
         }
         let reaped = lock(&self.reaped);
         // The number is its own until it is reaped; where the system reaps by itself, until shortly after its end.
-        if *reaped || matches!(wait_readable([self.sentinel()], Some(Duration::ZERO)), Ok([true])) {
+        if *reaped || self.is_over() {
             return Ok(());
         }
         match kill_process(self.pid, signal) {
@@ -100,6 +119,39 @@ impl Child {
 
     pub(crate) fn terminate(&self) -> io::Result<()> {
         self.signal(Signal::TERM)
+    }
+
+    /// Sends `SIGTERM`, marked as meant for this process: a worker outlives one that goes to the whole program.
+    pub(crate) fn ask_to_end(&self) -> io::Result<()> {
+        let info = MarkedSignal {
+            signal: libc::SIGTERM,
+            code: libc::SI_QUEUE,
+            // SAFETY: both ask for a number.
+            pid: unsafe { libc::getpid() },
+            uid: unsafe { libc::getuid() },
+            value: MEANT,
+            // SAFETY: all zeroes is a value of the rest.
+            ..unsafe { mem::zeroed() }
+        };
+        let at = &raw const info;
+        // SAFETY: the descriptor is open, and the pointer leads to information of the size that the kernel reads.
+        let send = |pidfd: BorrowedFd<'_>| unsafe {
+            libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), libc::SIGTERM, at, 0)
+        };
+        if self.sentinel.pidfd().is_some_and(|pidfd| send(pidfd) == 0) || self.is_over() {
+            return Ok(());
+        }
+        let reaped = lock(&self.reaped);
+        // SAFETY: as above. The number is the child's own until it is reaped.
+        if *reaped || unsafe { libc::syscall(libc::SYS_rt_sigqueueinfo, self.pid(), libc::SIGTERM, at) } == 0 {
+            return Ok(());
+        }
+        Err(io::Error::last_os_error())
+    }
+
+    /// Whether it has ended, whether or not it is reaped.
+    fn is_over(&self) -> bool {
+        matches!(wait_readable([self.sentinel()], Some(Duration::ZERO)), Ok([true]))
     }
 
     pub(crate) fn kill(&self) -> io::Result<()> {

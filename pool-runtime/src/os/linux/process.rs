@@ -8,12 +8,10 @@ use rustix::process::{
     Pid, PidfdFlags, Signal, getegid, geteuid, getgid, getpid, getuid, pidfd_open, set_parent_process_death_signal,
 };
 use std::fs::{self, File};
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, Ordering};
-
-use std::io;
-use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 /// The process that has started this one, or inherited it.
@@ -150,6 +148,18 @@ pub(crate) fn check_memory_is_seen() -> io::Result<()> {
     Ok(())
 }
 
+/// Does a process have children, dead ones among them that it has not reaped? None if the system does not tell.
+pub(crate) fn has_children(pid: u32) -> Option<bool> {
+    let of = |thread: &str| fs::read_to_string(format!("/proc/{pid}/task/{thread}/children"));
+    let any = |children: String| !children.trim().is_empty();
+    if any(of(&pid.to_string()).ok()?) {
+        return Some(true);
+    }
+    // A child belongs to the thread that has started it. Threads come and go meanwhile.
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten();
+    Some(threads.filter_map(|thread| of(thread.file_name().to_str()?).ok()).any(any))
+}
+
 /// The file has the numbers of all pages, of those in memory, and of those among them that are of files or shared.
 fn private_pages(statm: &str) -> Option<u64> {
     let mut fields = statm.split_whitespace().skip(1).map(str::parse::<u64>);
@@ -187,6 +197,26 @@ mod tests {
         let mut said = Vec::new();
         reader.read_to_end(&mut said).unwrap();
         assert_eq!(said, [1]);
+    }
+
+    #[test]
+    fn a_child_is_seen_until_it_is_reaped() {
+        let shell = || {
+            std::process::Command::new("sh")
+                .arg("-c")
+                .arg("cat & read line; wait")
+                .stdin(std::process::Stdio::piped())
+                .spawn()
+                .unwrap()
+        };
+        let mut child = shell();
+        while has_children(child.id()) == Some(false) {
+            std::thread::yield_now();
+        }
+        assert_eq!(has_children(u32::MAX >> 1), None);
+        drop(child.stdin.take());
+        child.wait().unwrap();
+        assert_eq!(has_children(child.id()), None);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use super::step;
 use rustix::process::Resource;
 use std::cell::Cell;
-use std::ffi::c_int;
+use std::ffi::{c_int, c_void};
 use std::marker::PhantomData;
 use std::{mem, ptr};
 
@@ -54,15 +54,38 @@ pub(crate) fn block_all_signals() {
     ALL_BLOCKED.set(true);
 }
 
-/// Keeps Ctrl-C from ending this process, unless its program has installed an action of its own. With a handler, as an
-/// ignored signal would stay ignored in the programs that this process starts.
-pub(crate) fn outlive_interrupts() {
-    extern "C" fn nothing(_: c_int) {}
-    if action(libc::SIGINT).sa_sigaction == libc::SIG_DFL {
-        // With `SA_RESTART`, no system call of a task returns early because of it.
-        let action = action_of(nothing as extern "C" fn(c_int) as usize, libc::SA_RESTART, &[]);
-        // SAFETY: the handler does nothing, which is allowed at any time.
-        unsafe { libc::sigaction(libc::SIGINT, &raw const action, ptr::null_mut()) };
+/// Comes with a signal that a parent means for one worker, and not for the whole program.
+pub(super) const MEANT: usize = 0x706f_6f6c;
+
+/// Keeps the signals that ask a whole program to end from ending this process, unless its program has installed an
+/// action of its own: Ctrl-C, the `SIGTERM` of a service manager, and the `SIGHUP` of a terminal that is closed. With a
+/// handler, as an ignored signal would stay ignored in the programs that this process starts. What the parent
+/// [means for this process](super::Child::ask_to_end) ends it.
+pub(crate) fn outlive_requests_to_end() {
+    extern "C" fn unless_meant(signal: c_int, info: *mut libc::siginfo_t, _: *mut c_void) {
+        // SAFETY: the kernel hands over valid information, and asking for the parent is allowed at any time.
+        let meant = unsafe {
+            (*info).si_code == libc::SI_QUEUE
+                && (*info).si_pid() == libc::getppid()
+                && (*info).si_value().sival_ptr.addr() == MEANT
+        };
+        if meant {
+            let default = action_of(libc::SIG_DFL, 0, &[]);
+            // SAFETY: both are allowed in a handler. The signal is blocked until that has returned.
+            unsafe {
+                libc::sigaction(signal, &raw const default, ptr::null_mut());
+                libc::raise(signal);
+            }
+        }
+    }
+    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+        if action(signal).sa_sigaction == libc::SIG_DFL {
+            // With `SA_RESTART`, no system call of a task returns early because of it.
+            let handler = unless_meant as extern "C" fn(c_int, *mut libc::siginfo_t, *mut c_void) as usize;
+            let action = action_of(handler, libc::SA_RESTART | libc::SA_SIGINFO, &[]);
+            // SAFETY: the handler does what is allowed at any time.
+            unsafe { libc::sigaction(signal, &raw const action, ptr::null_mut()) };
+        }
     }
 }
 

@@ -49,6 +49,7 @@ mod codec;
 mod dossier;
 mod entry;
 mod error;
+mod foreign;
 #[cfg(all(test, not(loom)))]
 mod fuzz;
 #[cfg(doc)]

@@ -1,6 +1,7 @@
 //! Panics as values: message, location and backtrace.
 
 use crate::codec::{Reader, Writer};
+use crate::foreign;
 use crate::os::End;
 use serde::{Deserialize, Serialize};
 use std::any::Any;
@@ -11,6 +12,9 @@ use std::panic::PanicHookInfo;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The message, location and backtrace of a panic in a task.
+///
+/// It prints in a form that is safe for terminals and logs: control characters are escaped (`\x1b`), except for ends of
+/// lines and tabs, and a message of more than 16 KiB is cut off. The methods return the texts as the worker sent them.
 ///
 /// ```
 /// # use pool_runtime::{Pool, Result, enter, task};
@@ -38,7 +42,8 @@ pub struct PanicInfo {
 }
 
 impl PanicInfo {
-    /// The message; `Box<dyn Any>` if the payload is not a string.
+    /// The message; `Box<dyn Any>` if the payload is not a string. As the task wrote it, which may include what a
+    /// terminal obeys: print the whole `PanicInfo` instead where the task is not trusted.
     pub fn message(&self) -> &str {
         &self.message
     }
@@ -100,9 +105,9 @@ impl PanicInfo {
 impl fmt::Display for PanicInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some((file, line, column)) = &self.location {
-            write!(f, "at {file}:{line}:{column}: ")?;
+            write!(f, "at {}:{line}:{column}: ", foreign::line(file))?;
         }
-        f.write_str(&self.message)
+        foreign::block(&self.message).fmt(f)
     }
 }
 

@@ -55,6 +55,7 @@ fn run() -> Result<()> {
         ["starved-and-terminated", what] => starved::terminated(what),
         ["forked-after-the-pool", directory] => forked::after_the_pool(Path::new(directory)),
         ["complains", go] => complains(Path::new(go)),
+        ["colours"] => colours(),
         ["complains-at-length"] => complains_at_length(),
         ref unknown => panic!("no scenario {unknown:?}"),
     }
@@ -367,6 +368,16 @@ fn complains(go: &Path) -> Result<()> {
     // It is passed on as long as the program lives.
     wait_for(&go.with_extension("end"));
     Ok(())
+}
+
+#[task]
+fn say_in_colour(who: &str) {
+    eprintln!("{who} \x1b[31mred\x1b[0m");
+}
+
+fn colours() -> Result<()> {
+    builder().processes(1).build()?.apply(say_in_colour::call("free"))?;
+    builder().processes(1).sandbox(Sandbox::strict()).build()?.apply(say_in_colour::call("confined"))
 }
 
 /// Nobody reads what is said here.

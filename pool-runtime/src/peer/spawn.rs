@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use crate::memory::{StatusPage, attach::Attacher};
 use crate::options::{Stdio, StdioKind, WorkerOptions};
 use crate::os::{self, Child, Confinement, Given, Handle, Io, OomWatch, Spawn};
-use crate::peer::relay::{Relay, Strand, To};
+use crate::peer::relay::{PassedOn, Relay, Strand, To};
 use crate::program::{self, Mark, WayIn};
 use crate::sync::lock;
 use crate::transport::{Inlet, Outlet, channel, ring};
@@ -203,6 +203,7 @@ impl Launch {
             return Ok(strands);
         }
         let relay = self.relay.clone().map_or_else(|| Relay::new().map(Arc::new), Ok)?;
+        let how = if self.confinement.is_some() { PassedOn::Escaped } else { PassedOn::AsItIs };
         let to_stderr = match self.is_in_test() {
             true => To::Test(|text| eprint!("{text}")),
             false if os::has_stderr() => To::Stderr,
@@ -210,7 +211,7 @@ impl Launch {
         };
         for (index, to) in [To::Test(|text| print!("{text}")), to_stderr].into_iter().enumerate() {
             if let Some(pipe) = pipes.outputs[index].take_if(|_| self.is_relayed(index + 1)) {
-                strands[index] = Some((relay.clone(), relay.add(pipe, to)?));
+                strands[index] = Some((relay.clone(), relay.add(pipe, to, how)?));
             }
         }
         Ok(strands)

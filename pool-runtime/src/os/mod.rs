@@ -21,8 +21,9 @@
 //! | [`remote_barrier`], [`accept_barriers`] | one side's memory barrier serves both; may be refused | `membarrier`, `FlushProcessWriteBuffers` (own process only) |
 //! | [`fault`], [`Crash`], [`CrashSink`] | a crashing process notes how | signal handler, exception filter |
 //! | [`Confinement`] and its parts | takes rights away from this process | Landlock and seccomp have no counterpart elsewhere |
+//! | [`PrivateDir`], [`open_judged`] | files that nobody else reads, where nobody else writes; who may have written a file | owners and modes, access control lists |
 //! | [`OomWatch`], [`OomKill`] | whether the kernel killed for want of memory | Linux only |
-//! | the functions | clock, processors, priority, files for the owner alone, standard error, this process | |
+//! | the functions | clock, processors, priority, standard error, this process | |
 
 #![cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "nothing fills or reads what has no implementation"))]
 
@@ -40,16 +41,16 @@ use unsupported as system;
 
 pub(crate) use confinement::{Abilities, Allowed, Confinement, Files, ResourceLimits};
 pub(crate) use system::{
-    Bell, BellWatch, Child, Draft, Link, Manifest, Mapping, Memory, OomWatch, PolledPipe, Poller, SharedSocket,
-    SigpipeHeld, Strays, accept_barriers, are_readable, block_all_signals, check_size, copy_to_stderr, current_cpu,
-    current_pid, exit_now, fault, file_id, has_more_rights, has_stderr, leave_cpu, monotonic, name_thread,
-    outlive_interrupts, parent_pid, passing, pipe, prefer_huge_pages, private_dir, private_file, private_memory,
-    program_path, remote_barrier, replace_stdout, sealed_memory, set_cpus, set_nice, signal_name, usable_cpus,
-    wait_hung_up, wait_readable, write_stderr,
+    Bell, BellWatch, Child, Draft, Link, Manifest, Mapping, Memory, OomWatch, PolledPipe, Poller, PrivateDir,
+    SharedSocket, SigpipeHeld, Strays, accept_barriers, are_readable, block_all_signals, check_size, copy_to_stderr,
+    current_cpu, current_pid, exit_now, fault, file_id, has_more_rights, has_stderr, leave_cpu, monotonic, name_thread,
+    open_judged, outlive_interrupts, parent_pid, passing, pipe, prefer_huge_pages, private_memory, program_path,
+    remote_barrier, replace_stdout, sealed_memory, set_cpus, set_nice, signal_name, usable_cpus, wait_hung_up,
+    wait_readable, write_stderr,
 };
 
 pub use nouns::OomKill;
 pub(crate) use nouns::{
-    Crash, CrashSink, Delivery, End, GRANULE, Given, Handle, HandleRef, Io, MEMORY_ALIGN, Passed, Peeked, Spawn, Usage,
-    borrow, cpu_count, remove_variable,
+    CodePlace, Crash, CrashSink, Delivery, End, GRANULE, Given, Handle, HandleRef, Io, MEMORY_ALIGN, NotPrivate,
+    Passed, Peeked, Spawn, Usage, borrow, cpu_count, remove_variable,
 };

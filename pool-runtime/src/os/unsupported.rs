@@ -4,8 +4,8 @@
 //! What cannot be had is a type without values, so its methods are never called.
 
 use crate::os::{
-    Abilities, Confinement, Crash, CrashSink, Delivery, End, Given, Handle, HandleRef, Io, OomKill, Passed, Peeked,
-    Spawn, Usage,
+    Abilities, CodePlace, Confinement, Crash, CrashSink, Delivery, End, Given, Handle, HandleRef, Io, OomKill, Passed,
+    Peeked, Spawn, Usage,
 };
 use crate::sync::{lock, sleep_on};
 use std::ffi::CStr;
@@ -192,8 +192,7 @@ functions! {
     set_nice(_: i32) -> io::Result<()> = unsupported();
     current_cpu() -> u32 = u32::MAX;
     leave_cpu(_: u32) = ();
-    private_dir(path: &Path) -> io::Result<()> = std::fs::create_dir_all(path);
-    private_file(path: &Path) -> io::Result<File> = File::create_new(path);
+    open_judged(path: &Path) -> io::Result<(File, Option<String>)> = Ok((File::open(path)?, None));
     file_id(_: &Path) -> io::Result<(u64, u64)> = unsupported();
     write_stderr(bytes: &[u8]) = copy_to_stderr(bytes);
     copy_to_stderr(bytes: &[u8]) = drop(io::stderr().write_all(bytes));
@@ -225,12 +224,13 @@ pub(crate) mod passing {
 }
 
 pub(crate) mod fault {
-    use super::{Arc, CrashSink};
+    use super::{Arc, CodePlace, CrashSink};
 
     functions! {
         install(_: Arc<dyn CrashSink>) = ();
         leave_to_system() = ();
-        place_of(_: u64) -> Option<usize> = None;
+        anchor() -> usize = 0;
+        place_of(_: u64) -> Option<CodePlace> = None;
     }
 }
 
@@ -296,6 +296,27 @@ impl<E> Deref for Link<E> {
 }
 
 pub(crate) struct SigpipeHeld;
+
+#[derive(Debug)]
+pub(crate) struct PrivateDir(PathBuf);
+
+impl PrivateDir {
+    pub(crate) fn open(path: &Path) -> io::Result<Option<Self>> {
+        Ok(path.is_dir().then(|| Self(path.to_owned())))
+    }
+
+    pub(crate) fn make(path: &Path) -> io::Result<Self> {
+        std::fs::create_dir_all(path).map(|()| Self(path.to_owned()))
+    }
+
+    pub(crate) fn create(&self, name: &str) -> io::Result<File> {
+        File::create_new(self.0.join(name))
+    }
+
+    pub(crate) fn remove(&self, name: &str) -> io::Result<()> {
+        std::fs::remove_file(self.0.join(name))
+    }
+}
 
 /// Memory of this process alone.
 #[derive(Debug)]

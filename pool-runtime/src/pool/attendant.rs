@@ -8,7 +8,7 @@
 //! An attendant only waits for its own worker. It never runs user code, and never blocks on sending. In a pool without a
 //! listener, it also reads its worker's reports.
 
-use crate::dossier::Dossier;
+use crate::dossier::{Dossier, Loss};
 use crate::error::{Error, Kind};
 use crate::job::Deferral;
 use crate::os;
@@ -96,7 +96,7 @@ fn accompany(inner: &Inner, station: &Arc<Station>) {
     };
     let loss = {
         let _deferral = Deferral::new();
-        Arc::new(peer.bury(fault, leaving, generation, &mut heard))
+        Arc::new(Loss { seat, ..peer.bury(fault, leaving, generation, &mut heard) })
     };
     let claimed = peer.claimed();
     inner.seat(seat, None);

@@ -101,7 +101,7 @@ impl PoolBuilder {
         let limits = Limits { weigh_every, unhindered, frame, frames, calls, shortest, ..self.limits };
         let keep_in = |dir: PathBuf| {
             let failed = |error| Error::os(format!("cannot keep dossiers in {:?}", dir.display()), error);
-            DossierKeeper::new(&dir, program::replay_command).map_err(failed)
+            DossierKeeper::new(&dir, program::replay_command, seats).map_err(failed)
         };
         let keeper = self.dossiers.map(keep_in).transpose()?;
         static POOLS: AtomicU64 = AtomicU64::new(1);

@@ -7,6 +7,7 @@ mod connection_half_closed;
 mod crash_matrix;
 mod exactly_those_that_die;
 mod foreign_texts;
+mod hooks_that_are_replaced;
 mod interrupts;
 mod killed_in_the_middle_of_a_message;
 mod memory_limit;

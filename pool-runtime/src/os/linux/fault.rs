@@ -62,11 +62,34 @@ fn ids() -> (c_int, c_int) {
     unsafe { (libc::getpid(), libc::gettid()) }
 }
 
+/// Where the calling thread's stack is. The address of a variable does not tell: under a sanitizer, variables may be
+/// elsewhere.
+#[inline(always)]
+fn stack_pointer() -> usize {
+    let pointer: usize;
+    // SAFETY: copies a register.
+    #[cfg(target_arch = "x86_64")]
+    unsafe {
+        std::arch::asm!("mov {}, rsp", out(reg) pointer, options(nomem, nostack, preserves_flags));
+    }
+    // SAFETY: copies a register.
+    #[cfg(target_arch = "aarch64")]
+    unsafe {
+        std::arch::asm!("mov {}, sp", out(reg) pointer, options(nomem, nostack, preserves_flags));
+    }
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    {
+        let here = 0_u8;
+        pointer = (&raw const here).addr();
+    }
+    pointer
+}
+
 /// Makes this process note its crashes in `sink`, as far as the system lets it. For the main thread, once.
 pub(crate) fn install(sink: Arc<dyn CrashSink>) {
     let before = SIGNALS.map(action);
     let (pid, main) = ids();
-    let origin = (&raw const pid).addr();
+    let origin = stack_pointer();
     let page_size = rustix::param::page_size();
     if SCENE.set(Scene { sink, page_size, pid, main, origin, before }).is_err() {
         return;
@@ -354,6 +377,24 @@ mod tests {
         for address in [stack, stack + 1000, stack + 4096, stack + 50_000] {
             assert!(!is_overflow(libc::SIGSEGV, 1, address, (stack, 4096), origin));
         }
+    }
+
+    #[test]
+    fn the_stack_is_where_the_system_has_made_it() {
+        std::thread::spawn(|| {
+            // SAFETY: all zeroes is a value of attributes, which the next call fills for the calling thread.
+            let mut attributes: libc::pthread_attr_t = unsafe { std::mem::zeroed() };
+            let (mut start, mut size) = (ptr::null_mut(), 0);
+            // SAFETY: the pointers lead to values of the right types.
+            unsafe {
+                assert_eq!(libc::pthread_getattr_np(libc::pthread_self(), &raw mut attributes), 0);
+                assert_eq!(libc::pthread_attr_getstack(&raw const attributes, &raw mut start, &raw mut size), 0);
+                libc::pthread_attr_destroy(&raw mut attributes);
+            }
+            assert!((start.addr()..start.addr() + size).contains(&stack_pointer()));
+        })
+        .join()
+        .unwrap();
     }
 
     #[test]

@@ -10,11 +10,12 @@
 use crate::codec::{Reader, Writer};
 use crate::dossier::Stage;
 use crate::error::{Error, Result};
-use crate::identity::{self, MadeIn, ProcessInfo};
+use crate::identity::{self, Kinship, MadeIn, ProcessInfo};
 use crate::job::{Decode, decode_value};
 use crate::memory::Hold;
 use crate::options::{Stdio, WorkerOptions, surroundings};
 use crate::os::{self, Child, HandleRef};
+use crate::panic;
 use crate::peer::handshake;
 use crate::peer::spawn::{Launch, StdPipes};
 use crate::policy::{Policy, Wish};
@@ -26,7 +27,10 @@ use crate::sync::lock;
 use crate::task::{Body, RawCall, TaskCall};
 use std::fmt;
 use std::io::{PipeReader, PipeWriter};
+use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, OnceLock};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 /// A call that will run in a process of its own.
@@ -36,6 +40,7 @@ use std::time::{Duration, Instant};
 /// | [`name`](Self::name) | `Process-1`, `Process-2`, …; `Process-1:1` for the first one that `Process-1` starts |
 /// | [`daemon`](Self::daemon) | that of this process; false in the first process |
 /// | [`env`](Self::env), [`current_dir`](Self::current_dir), [`nice`](Self::nice), [`cpus`](Self::cpus) | those of this process |
+/// | [`executable`](Self::executable) | this program |
 /// | [`sandbox`](Self::sandbox) | none: it has the rights of this process |
 /// | [`stdin`](Self::stdin) | empty |
 /// | [`stdout`](Self::stdout), [`stderr`](Self::stderr) | those of this process |
@@ -67,6 +72,7 @@ pub struct Process<R> {
     options: WorkerOptions,
     stdio: [Stdio; 3],
     sandbox: Option<Sandbox>,
+    executable: Option<PathBuf>,
 }
 
 impl Process<()> {
@@ -91,6 +97,7 @@ impl<R> Process<R> {
             options: WorkerOptions::default(),
             stdio: [Stdio::null(), Stdio::inherit(), Stdio::inherit()],
             sandbox: None,
+            executable: None,
         }
     }
 
@@ -126,6 +133,13 @@ impl<R> Process<R> {
     /// ```
     pub fn sandbox(mut self, sandbox: Sandbox) -> Self {
         self.sandbox = Some(sandbox);
+        self
+    }
+
+    /// The file to start: a copy of this program, or a wrapper that executes it. It must be the same build; if it is not,
+    /// [`join`](RunningProcess::join) says so.
+    pub fn executable(mut self, path: impl Into<PathBuf>) -> Self {
+        self.executable = Some(path.into());
         self
     }
 
@@ -186,7 +200,7 @@ impl<R> Process<R> {
     pub fn start(self) -> Result<RunningProcess<R>> {
         self.options.check()?;
         let confinement = self.sandbox.as_ref().map(Sandbox::resolve).transpose()?;
-        let launch = Arc::new(Launch { stdio: self.stdio, confinement, ..Launch::new()? });
+        let launch = Arc::new(Launch { stdio: self.stdio, confinement, program: self.executable, ..Launch::new()? });
         let prepare = |call: RawCall| {
             let arguments = call.arguments?;
             if let Some(state) = call.task.state() {
@@ -204,9 +218,15 @@ impl<R> Process<R> {
         hello.name = self.name.unwrap_or_else(|| format!("Process-{}", hello.identity));
         let mut launched = launch.start(&self.options, None)?;
         let (process, pipes) = (launched.child.clone(), std::mem::take(&mut launched.pipes));
+        let made_in = MadeIn::this_process();
         let child = Arc::new(Running {
-            info: ProcessInfo { name: hello.name.clone(), pid: process.pid(), daemon: self.daemon },
-            made_in: MadeIn::this_process(),
+            info: ProcessInfo {
+                name: hello.name.clone(),
+                pid: process.pid(),
+                daemon: self.daemon,
+                kinship: Kinship::Child(process.clone(), made_in),
+            },
+            made_in,
             task: call.as_ref().map_or("", |(task, ..)| task.name()),
             process: process.clone(),
             single: OnceLock::new(),
@@ -332,6 +352,49 @@ impl<R> RunningProcess<R> {
         Some(returned.and_then(|bytes| decode_value(self.decode, self.child.task, &bytes)))
     }
 
+    /// Calls `f` once with the result when the process has ended, before [`join`](Self::join) and the future return it.
+    ///
+    /// Callbacks of one process run one after the other on a thread of their own. If the process has ended, and those
+    /// before have returned, `f` is called at once, on this thread. One that panics harms nothing else; one that waits for
+    /// this very process waits for itself.
+    ///
+    /// ```
+    /// # use pool_runtime::{Process, Result, enter, task};
+    /// #[task]
+    /// fn double(n: u32) -> u32 {
+    ///     2 * n
+    /// }
+    ///
+    /// fn main() -> Result<()> {
+    ///     enter();
+    ///     let (sender, receiver) = std::sync::mpsc::channel();
+    ///     let process = Process::new(double::call(21)).start()?;
+    ///     let process = process.on_done(move |result| sender.send(result.clone().ok()).unwrap());
+    ///     assert_eq!(process.join()?, 42);
+    ///     assert_eq!(receiver.try_recv(), Ok(Some(42)), "it was called before");
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn on_done(self, f: impl FnOnce(&Result<R>) + Send + 'static) -> Self
+    where
+        R: 'static,
+    {
+        let (decode, task) = (self.decode, self.child.task);
+        let callback = move |returned: Result<Vec<u8>>| {
+            let result = returned.and_then(|bytes| decode_value(decode, task, &bytes));
+            if let Err(panic) = panic::catch(|| f(&result)) {
+                tracing::warn!("a callback of a process with task `{task}` panicked {panic}");
+            }
+        };
+        match (self.child.made_in.check("process"), self.child.single.get()) {
+            (Err(error), _) => callback(Err(error.of_task(task))),
+            (Ok(()), Some(single)) => single.then(Box::new(callback)),
+            // It is set before this handle exists.
+            (Ok(()), None) => {}
+        }
+        self
+    }
+
     /// Sends `SIGTERM`. Has no effect on a process that has ended.
     ///
     /// # Errors
@@ -384,6 +447,46 @@ impl<R> RunningProcess<R> {
     /// Takes the pipe from its standard error, if it was started with [`Stdio::piped`].
     pub fn take_stderr(&mut self) -> Option<PipeReader> {
         self.pipes.outputs[1].take()
+    }
+}
+
+/// Resolves as [`join`](RunningProcess::join) returns, on any executor. The latest waker counts. It may be polled again
+/// after that, and is ready at once.
+///
+/// ```
+/// # use pool_runtime::{Process, Result, enter, task};
+/// #[task]
+/// fn double(n: u32) -> u32 {
+///     2 * n
+/// }
+///
+/// async fn double_elsewhere(n: u32) -> Result<u32> {
+///     Process::new(double::call(n)).start()?.await
+/// }
+/// # fn main() -> Result<()> {
+/// #     enter();
+/// #     let (mut future, waker) = (std::pin::pin!(double_elsewhere(21)), std::task::Waker::noop());
+/// #     loop {
+/// #         match future.as_mut().poll(&mut std::task::Context::from_waker(waker)) {
+/// #             std::task::Poll::Ready(doubled) => return Ok(assert_eq!(doubled?, 42)),
+/// #             std::task::Poll::Pending => std::thread::yield_now(),
+/// #         }
+/// #     }
+/// # }
+/// ```
+impl<R> Future for RunningProcess<R> {
+    type Output = Result<R>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<R>> {
+        if let Err(error) = self.child.made_in.check("process") {
+            return Poll::Ready(Err(error.of_task(self.child.task)));
+        }
+        match self.child.single.get().and_then(|single| single.poll_end(context.waker())) {
+            None => Poll::Pending,
+            Some(returned) => {
+                Poll::Ready(returned.and_then(|bytes| decode_value(self.decode, self.child.task, &bytes)))
+            }
+        }
     }
 }
 

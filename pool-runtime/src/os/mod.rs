@@ -43,9 +43,9 @@ pub(crate) use system::{
     Bell, Child, Draft, Link, Manifest, Mapping, Memory, OomWatch, PolledPipe, Poller, SharedSocket, SigpipeHeld,
     accept_barriers, are_readable, at_high_numbers, block_all_signals, check_size, copy_to_stderr, current_cpu,
     die_with_parent, excess_of_rights, exit_now, fault, file_id, has_more_rights, has_stderr, leave_cpu, monotonic,
-    name_thread, outlive_interrupts, parent_handle, parent_pid, passing, pipe, prefer_huge_pages, private_dir,
-    private_file, private_memory, program_path, remote_barrier, replace_stdout, sealed_memory, set_cpus, set_nice,
-    signal_name, usable_cpus, wait_hung_up, wait_readable, write_stderr,
+    name_thread, outlive_interrupts, own_command, parent_handle, parent_pid, passing, pipe, prefer_huge_pages,
+    private_dir, private_file, private_memory, program_path, remote_barrier, replace_stdout, sealed_memory, set_cpus,
+    set_nice, signal_name, usable_cpus, wait_hung_up, wait_readable, write_stderr,
 };
 
 pub use nouns::OomKill;

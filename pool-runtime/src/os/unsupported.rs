@@ -7,7 +7,7 @@ use crate::os::{
     Abilities, Confinement, Crash, CrashSink, Delivery, End, Given, Handle, HandleRef, Io, OomKill, Passed, Peeked,
     Spawn, Usage,
 };
-use std::ffi::CStr;
+use std::ffi::{CStr, OsString};
 use std::fmt;
 use std::fs::File;
 use std::io::{self, PipeReader, Read, Write as _};
@@ -144,6 +144,7 @@ functions! {
     excess_of_rights() -> Option<&'static str> = None;
     parent_pid() -> u32 = 0;
     program_path() -> io::Result<PathBuf> = std::env::current_exe();
+    own_command(args: Vec<OsString>) -> io::Result<(PathBuf, Vec<OsString>)> = Ok((program_path()?, args));
     name_thread(_: &str) = ();
     private_memory(_: u32) -> Option<u64> = None;
     usable_cpus() -> Vec<usize> = (0..crate::os::cpu_count()).collect();

@@ -16,6 +16,7 @@ pub(crate) mod passing;
 mod poll;
 mod process;
 mod processor;
+mod program;
 mod signal;
 mod spawn;
 mod stderr;
@@ -23,5 +24,5 @@ mod stderr;
 // What is `pub(crate)` in these is the interface: `os` lists it.
 pub(crate) use {
     barrier::*, bell::*, child::*, file::*, given::*, handle::*, link::*, mapping::*, memory::*, oom::*, poll::*,
-    process::*, processor::*, signal::*, spawn::*, stderr::*,
+    process::*, processor::*, program::*, signal::*, stderr::*,
 };

@@ -138,9 +138,9 @@ mod tests {
         let pid = rustix::process::Pid::from_child(&child);
         let pidfd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).unwrap();
         // It has not ended: what is there to read comes first.
-        let (reads, _writes) = std::io::pipe().unwrap();
-        let (ready, mut writes) = std::io::pipe().unwrap();
-        std::io::Write::write_all(&mut writes, b"1").unwrap();
+        let (reads, _writes) = io::pipe().unwrap();
+        let (ready, mut writes) = io::pipe().unwrap();
+        io::Write::write_all(&mut writes, b"1").unwrap();
         assert!(!wait_hung_up(socket.as_fd(), Some(pidfd.as_fd()), Some(ready.as_fd())));
         drop(child.stdin.take());
         assert!(wait_hung_up(socket.as_fd(), Some(pidfd.as_fd()), Some(reads.as_fd())));

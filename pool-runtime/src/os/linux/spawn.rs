@@ -9,14 +9,7 @@ use std::ffi::{CString, c_char, c_int};
 use std::mem::MaybeUninit;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
 use std::{io, ptr};
-
-/// This program, even after its file was replaced or removed, where there is a `/proc`.
-pub(crate) fn program_path() -> io::Result<PathBuf> {
-    let own = PathBuf::from("/proc/self/exe");
-    if own.symlink_metadata().is_ok() { Ok(own) } else { std::env::current_exe() }
-}
 
 type CloseFrom = unsafe extern "C" fn(*mut libc::posix_spawn_file_actions_t, c_int) -> c_int;
 

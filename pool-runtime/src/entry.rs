@@ -38,8 +38,8 @@ pub fn become_worker_if_marked() {
             worker::CANNOT_WORK
         }
         None => {
-            let Some((file, unconfined)) = program::take_replay() else { return };
-            replay::run(&file, unconfined)
+            let Some(order) = program::take_replay() else { return };
+            replay::run(&order)
         }
     };
     process::finish();

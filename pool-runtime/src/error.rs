@@ -3,6 +3,7 @@
 //! The private [`Kind`] has a variant for each failure that differs in more than its text. The text says what happened and, where possible, what to do.
 
 use crate::dossier::{CalledTask, Dossier, Loss, Ran, Stage};
+use crate::foreign;
 use crate::os::{End, OomKill};
 use crate::panic::PanicInfo;
 use crate::protocol::{Failed, Failure, NotReady};
@@ -17,7 +18,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What went wrong with a call, a process or a pool.
 ///
-/// It prints as a sentence fragment that names the task. Methods such as [`is_panic`](Self::is_panic) and
+/// It prints as a sentence fragment that names the task, in a form that is safe for terminals and logs whatever the
+/// worker said (see [`raw_text`](Self::raw_text)). Methods such as [`is_panic`](Self::is_panic) and
 /// [`is_worker_lost`](Self::is_worker_lost) tell failures apart. Before making a call again, check [`ran`](Self::ran).
 ///
 /// ```
@@ -70,15 +72,15 @@ pub(crate) enum Kind {
     Terminated,
     #[error("cannot be submitted: the pool is {0}")]
     Closed(&'static str),
-    #[error("argument {0}")]
+    #[error("argument {}", foreign::line(.0))]
     EncodeArgument(String),
-    #[error("has a result that cannot be sent back: {0}")]
+    #[error("has a result that cannot be sent back: {}", foreign::line(.0))]
     EncodeResult(String),
-    #[error("cannot read its arguments: {0}")]
+    #[error("cannot read its arguments: {}", foreign::line(.0))]
     DecodeArgument(String),
-    #[error("has a result that cannot be read: {0}")]
+    #[error("has a result that cannot be read: {}", foreign::line(.0))]
     DecodeResult(String),
-    #[error("the initializer failed: {0}")]
+    #[error("the initializer failed: {}", foreign::block(.0))]
     Initializer(String),
     #[error("the initializer panicked {0}")]
     InitializerPanicked(PanicInfo),
@@ -86,6 +88,10 @@ pub(crate) enum Kind {
     DiedStarting { text: String, killed: bool, dossier: Option<Dossier> },
     #[error("the workers cannot start: {reason}")]
     PoolFailed { reason: String, cause: Box<Error> },
+    #[error("the worker refuses to work: {}", foreign::line(.0))]
+    Refused(String),
+    #[error("{}", foreign::line(.0))]
+    Unfit(String),
     #[error("{0}")]
     Invalid(String),
     #[error("{action}: {source}")]
@@ -262,6 +268,39 @@ impl Error {
         matches!(self.0.kind, Kind::DecodeArgument(_) | Kind::DecodeResult(_) | Kind::PanickedDecoding { .. })
     }
 
+    /// What the worker, or the code that encodes and decodes values, said of the failure, as it was written: a panic's
+    /// message, a refusal, an error of `serde`. It may include what a terminal obeys, and be of any length; where the
+    /// whole error is printed, control characters are escaped and long texts cut off. `None` for other failures.
+    ///
+    /// ```
+    /// # use pool_runtime::{Pool, Result, enter, task};
+    /// #[task]
+    /// fn complain() {
+    ///     panic!("\x1b[31mred");
+    /// }
+    ///
+    /// fn main() -> Result<()> {
+    ///     enter();
+    ///     let error = Pool::new(1)?.apply(complain::call()).unwrap_err();
+    ///     assert_eq!(error.raw_text(), Some("\x1b[31mred"));
+    ///     assert!(error.to_string().ends_with(r"\x1b[31mred"));
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn raw_text(&self) -> Option<&str> {
+        match &self.0.kind {
+            Kind::EncodeArgument(text)
+            | Kind::EncodeResult(text)
+            | Kind::DecodeArgument(text)
+            | Kind::DecodeResult(text)
+            | Kind::Initializer(text)
+            | Kind::Refused(text)
+            | Kind::Unfit(text) => Some(text),
+            Kind::PoolFailed { cause, .. } => cause.raw_text(),
+            _ => self.panic().map(PanicInfo::message),
+        }
+    }
+
     /// Whether the task started. If it did not, the call can safely be made again.
     pub fn ran(&self) -> Ran {
         self.0.ran
@@ -274,7 +313,7 @@ impl From<Failed> for Error {
             Failure::Panicked(panic) => Self::new(Kind::Panicked { panic, stage }).with_ran(stage.ran()),
             Failure::Decode(why) => Self::new(Kind::DecodeArgument(why)),
             Failure::Encode(why) => Self::new(Kind::EncodeResult(why)).with_ran(stage.ran()),
-            Failure::Unfit(why) => Self::invalid(why),
+            Failure::Unfit(why) => Self::new(Kind::Unfit(why)),
         }
     }
 }

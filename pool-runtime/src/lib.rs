@@ -49,6 +49,7 @@ mod codec;
 mod dossier;
 mod entry;
 mod error;
+mod foreign;
 #[cfg(all(test, not(loom)))]
 mod fuzz;
 #[cfg(doc)]
@@ -79,7 +80,7 @@ mod worker;
 pub use dossier::{Dossier, Ran};
 pub use entry::enter;
 pub use error::{Error, Result};
-pub use identity::{ProcessInfo, cpu_count, current_process, parent_process};
+pub use identity::{ProcessInfo, cpu_count, cpu_count_physical, current_process, parent_process};
 pub use job::Job;
 pub use objects::{Plain, Shared};
 pub use options::{RestartPolicy, Stdio, WorkerOptions};

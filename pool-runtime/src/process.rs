@@ -10,11 +10,12 @@
 use crate::codec::{Reader, Writer};
 use crate::dossier::Stage;
 use crate::error::{Error, Result};
-use crate::identity::{self, ProcessInfo};
+use crate::identity::{self, Kinship, MadeIn, ProcessInfo};
 use crate::job::{Decode, decode_value};
 use crate::memory::Hold;
 use crate::options::{Stdio, WorkerOptions, surroundings};
-use crate::os::{Child, HandleRef};
+use crate::os::{self, Child, HandleRef};
+use crate::panic;
 use crate::peer::handshake;
 use crate::peer::spawn::{Launch, Launched, StdPipes};
 use crate::policy::{Policy, Wish};
@@ -26,7 +27,10 @@ use crate::sync::lock;
 use crate::task::{Body, RawCall, TaskCall};
 use std::fmt;
 use std::io::{PipeReader, PipeWriter};
+use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, OnceLock};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 /// A call that will run in a process of its own.
@@ -36,6 +40,7 @@ use std::time::{Duration, Instant};
 /// | [`name`](Self::name) | `Process-1`, `Process-2`, …; `Process-1:1` for the first one that `Process-1` starts |
 /// | [`daemon`](Self::daemon) | that of this process; false in the first process |
 /// | [`env`](Self::env), [`current_dir`](Self::current_dir), [`nice`](Self::nice), [`cpus`](Self::cpus) | those of this process |
+/// | [`executable`](Self::executable) | this program |
 /// | [`sandbox`](Self::sandbox) | none: it has the rights of this process |
 /// | [`stdin`](Self::stdin) | empty |
 /// | [`stdout`](Self::stdout), [`stderr`](Self::stderr) | those of this process |
@@ -67,6 +72,7 @@ pub struct Process<R> {
     options: WorkerOptions,
     stdio: [Stdio; 3],
     sandbox: Option<Sandbox>,
+    executable: Option<PathBuf>,
 }
 
 impl Process<()> {
@@ -91,6 +97,7 @@ impl<R> Process<R> {
             options: WorkerOptions::default(),
             stdio: [Stdio::null(), Stdio::inherit(), Stdio::inherit()],
             sandbox: None,
+            executable: None,
         }
     }
 
@@ -126,6 +133,13 @@ impl<R> Process<R> {
     /// ```
     pub fn sandbox(mut self, sandbox: Sandbox) -> Self {
         self.sandbox = Some(sandbox);
+        self
+    }
+
+    /// The file to start: a copy of this program, or a wrapper that executes it. It must be the same build; if it is not,
+    /// [`join`](RunningProcess::join) says so.
+    pub fn executable(mut self, path: impl Into<PathBuf>) -> Self {
+        self.executable = Some(path.into());
         self
     }
 
@@ -186,7 +200,7 @@ impl<R> Process<R> {
     pub fn start(self) -> Result<RunningProcess<R>> {
         self.options.check()?;
         let confinement = self.sandbox.as_ref().map(Sandbox::resolve).transpose()?;
-        let launch = Launch { stdio: self.stdio, confinement, ..Launch::new()? };
+        let launch = Launch { stdio: self.stdio, confinement, program: self.executable, ..Launch::new()? };
         let prepare = |call: RawCall| {
             let arguments = call.arguments?;
             if let Some(state) = call.task.state() {
@@ -208,8 +222,9 @@ impl<R> Process<R> {
         let itself = born.clone();
         let begin = move |launched: &mut Launched| {
             let (process, single) = (launched.child.clone(), OnceLock::new());
-            let child =
-                Arc::new(Running { info: ProcessInfo { name, pid: process.pid(), daemon }, task, process, single });
+            let kinship = Kinship::Child(process.clone());
+            let info = ProcessInfo { name, pid: process.pid(), daemon, kinship };
+            let child = Arc::new(Running { info, made_in: MadeIn::this_process(), task, process, single });
             lock(&CHILDREN).push(child.clone());
             let _ = born.set(child.clone());
             (child, std::mem::take(&mut launched.pipes))
@@ -241,11 +256,22 @@ impl<R> fmt::Debug for Process<R> {
 /// What a [`RunningProcess`] and [`CHILDREN`] share.
 struct Running {
     info: ProcessInfo,
+    made_in: MadeIn,
     /// The name of the target; empty if there is none.
     task: &'static str,
     process: Arc<Child>,
     /// Set before [`Process::start`] returns.
     single: OnceLock<Single>,
+}
+
+impl Running {
+    fn is_alive(&self) -> bool {
+        match self.made_in.is_here() {
+            true => !self.process.has_ended(),
+            // Only its parent can reap it.
+            false => !os::wait_readable([self.process.sentinel()], Some(Duration::ZERO)).is_ok_and(|[ended]| ended),
+        }
+    }
 }
 
 /// The processes that [`Process::start`] has started and that have not been reaped.
@@ -279,13 +305,15 @@ impl<R> RunningProcess<R> {
 
     /// Whether it still runs.
     pub fn is_alive(&self) -> bool {
-        !self.child.process.has_ended()
+        self.child.is_alive()
     }
 
     /// How it ended: 0 if the target returned, 1 if it panicked, n if it exited with n, −N if signal N killed it.
     /// `None` while it runs, or if something else in this program took its exit status.
     pub fn exit_code(&self) -> Option<i32> {
-        self.child.process.has_ended();
+        if self.child.is_alive() {
+            return None;
+        }
         let status = self.child.process.status()?;
         status.code().or_else(|| status.signal().map(|signal| -signal))
     }
@@ -310,8 +338,50 @@ impl<R> RunningProcess<R> {
     }
 
     fn await_outcome(&self, deadline: Option<Instant>) -> Option<Result<R>> {
+        if let Err(error) = self.child.made_in.check("process") {
+            return Some(Err(error.of_task(self.child.task)));
+        }
         let returned = self.child.single.get()?.await_end(deadline)?;
         Some(returned.and_then(|bytes| decode_value(self.decode, self.child.task, &bytes)))
+    }
+
+    /// Calls `f` once with the result when the process has ended, before [`join`](Self::join) and the future return it.
+    ///
+    /// Callbacks of one process run one after the other on a thread of their own. If the process has ended, and those
+    /// before have returned, `f` is called at once, on this thread. One that panics harms nothing else; one that waits for
+    /// this very process waits for itself.
+    ///
+    /// ```
+    /// # use pool_runtime::{Process, Result, enter, task};
+    /// #[task]
+    /// fn double(n: u32) -> u32 {
+    ///     2 * n
+    /// }
+    ///
+    /// fn main() -> Result<()> {
+    ///     enter();
+    ///     let (sender, receiver) = std::sync::mpsc::channel();
+    ///     let process = Process::new(double::call(21)).start()?;
+    ///     let process = process.on_done(move |result| sender.send(result.clone().ok()).unwrap());
+    ///     assert_eq!(process.join()?, 42);
+    ///     assert_eq!(receiver.try_recv(), Ok(Some(42)), "it was called before");
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn on_done(self, f: impl FnOnce(&Result<R>) + Send + 'static) -> Self
+    where
+        R: 'static,
+    {
+        let (decode, task) = (self.decode, self.child.task);
+        if let Some(single) = self.child.single.get() {
+            single.then(Box::new(move |returned| {
+                let result = returned.and_then(|bytes| decode_value(decode, task, &bytes));
+                if let Err(panic) = panic::catch(|| f(&result)) {
+                    tracing::warn!("a callback of a process with task `{task}` panicked {panic}");
+                }
+            }));
+        }
+        self
     }
 
     /// Sends `SIGTERM`. Has no effect on a process that has ended.
@@ -320,6 +390,7 @@ impl<R> RunningProcess<R> {
     ///
     /// The system does not allow it.
     pub fn terminate(&self) -> Result<()> {
+        self.child.made_in.check("process")?;
         self.child.process.terminate().map_err(|error| self.cannot("terminate", error))
     }
 
@@ -329,6 +400,7 @@ impl<R> RunningProcess<R> {
     ///
     /// The system does not allow it.
     pub fn kill(&self) -> Result<()> {
+        self.child.made_in.check("process")?;
         self.child.process.kill().map_err(|error| self.cannot("kill", error))
     }
 
@@ -338,6 +410,7 @@ impl<R> RunningProcess<R> {
     ///
     /// The system does not allow it.
     pub fn interrupt(&self) -> Result<()> {
+        self.child.made_in.check("process")?;
         self.child.process.interrupt().map_err(|error| self.cannot("interrupt", error))
     }
 
@@ -366,6 +439,43 @@ impl<R> RunningProcess<R> {
     }
 }
 
+/// Resolves as [`join`](RunningProcess::join) returns, on any executor. The latest waker counts. It may be polled again
+/// after that, and is ready at once.
+///
+/// ```
+/// # use pool_runtime::{Process, Result, enter, task};
+/// #[task]
+/// fn double(n: u32) -> u32 {
+///     2 * n
+/// }
+///
+/// async fn double_elsewhere(n: u32) -> Result<u32> {
+///     Process::new(double::call(n)).start()?.await
+/// }
+/// # fn main() -> Result<()> {
+/// #     enter();
+/// #     let (mut future, waker) = (std::pin::pin!(double_elsewhere(21)), std::task::Waker::noop());
+/// #     loop {
+/// #         match future.as_mut().poll(&mut std::task::Context::from_waker(waker)) {
+/// #             std::task::Poll::Ready(doubled) => return Ok(assert_eq!(doubled?, 42)),
+/// #             std::task::Poll::Pending => std::thread::yield_now(),
+/// #         }
+/// #     }
+/// # }
+/// ```
+impl<R> Future for RunningProcess<R> {
+    type Output = Result<R>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<R>> {
+        match self.child.single.get().and_then(|single| single.poll_end(context.waker())) {
+            None => Poll::Pending,
+            Some(returned) => {
+                Poll::Ready(returned.and_then(|bytes| decode_value(self.decode, self.child.task, &bytes)))
+            }
+        }
+    }
+}
+
 impl<R> fmt::Display for RunningProcess<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "<Process {} ", self.name())?;
@@ -386,7 +496,11 @@ impl<R> fmt::Debug for RunningProcess<R> {
 
 /// The processes that this one started with [`Process::start`] and that still run.
 pub fn active_children() -> Vec<ProcessInfo> {
-    lock(&CHILDREN).iter().filter(|child| !child.process.has_ended()).map(|child| child.info.clone()).collect()
+    lock(&CHILDREN)
+        .iter()
+        .filter(|child| child.made_in.is_here() && child.is_alive())
+        .map(|child| child.info.clone())
+        .collect()
 }
 
 /// How long a daemonic process may take to end after `SIGTERM`.
@@ -396,7 +510,9 @@ const GRACE: Duration = Duration::from_secs(1);
 pub(crate) fn finish() {
     // Other threads of this program may start processes meanwhile.
     loop {
-        let children = lock(&CHILDREN).clone();
+        // Those of the process that this one was forked from are that one's concern.
+        let mut children = lock(&CHILDREN).clone();
+        children.retain(|child| child.made_in.is_here());
         if children.is_empty() {
             return;
         }

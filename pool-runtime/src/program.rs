@@ -19,6 +19,12 @@ const REPLAY: &str = "POOL_REPLAY";
 /// If it is 1, that call runs without the sandbox in which it ran.
 const UNCONFINED: &str = "POOL_REPLAY_UNCONFINED";
 
+/// If it is 1, the file may be another user's.
+const FOREIGN: &str = "POOL_REPLAY_FOREIGN";
+
+/// If it is `strict`, the call runs in a strict sandbox, whatever the file says.
+const SANDBOX: &str = "POOL_REPLAY_SANDBOX";
+
 /// How a process of this program gets to the worker's loop.
 #[derive(Debug)]
 pub(crate) enum WayIn {
@@ -110,14 +116,26 @@ pub(crate) fn take_mark() -> Option<std::result::Result<Mark, String>> {
     Some(value.to_str().and_then(Mark::parse).ok_or_else(|| format!("its mark {value:?} cannot be read")))
 }
 
-/// The file of the call to run again, if there is one, and whether to leave out the sandbox. Works once.
-pub(crate) fn take_replay() -> Option<(PathBuf, bool)> {
-    let file = std::env::var_os(REPLAY)?;
-    let unconfined = std::env::var_os(UNCONFINED).is_some_and(|value| value == "1");
-    os::remove_variable(REPLAY);
-    os::remove_variable(UNCONFINED);
+/// What the environment says of a call to run again.
+#[derive(Debug)]
+pub(crate) struct ReplayOrder {
+    pub(crate) file: PathBuf,
+    /// Leave out the sandbox in which it ran.
+    pub(crate) unconfined: bool,
+    /// The file may be another user's.
+    pub(crate) foreign: bool,
+    /// The name of a sandbox.
+    pub(crate) sandbox: Option<OsString>,
+}
+
+/// The order to run a call again, if there is one. Works once.
+pub(crate) fn take_replay() -> Option<ReplayOrder> {
+    let take = |name| std::env::var_os(name).inspect(|_| os::remove_variable(name));
+    let is_set = |name| take(name).is_some_and(|value| value == "1");
+    let file = take(REPLAY)?.into();
+    let order = ReplayOrder { file, unconfined: is_set(UNCONFINED), foreign: is_set(FOREIGN), sandbox: take(SANDBOX) };
     // A program with more rights than its caller does not obey it.
-    (!os::has_more_rights()).then(|| (file.into(), unconfined))
+    (!os::has_more_rights()).then_some(order)
 }
 
 /// The shell command that runs the call in a file again.

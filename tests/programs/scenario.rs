@@ -1,5 +1,6 @@
 //! A program of many small parts, of which a test runs one: `scenario <name> [argument]…`.
 
+mod forked;
 mod interrupted;
 mod starved;
 
@@ -75,7 +76,9 @@ fn run() -> Result<()> {
             say(command.lines().next().unwrap_or_default().trim());
             Ok(())
         }
+        ["forked-after-the-pool", directory] => forked::after_the_pool(Path::new(directory)),
         ["complains", go] => complains(Path::new(go)),
+        ["colours"] => colours(),
         ["complains-at-length"] => complains_at_length(),
         ref unknown => panic!("no scenario {unknown:?}"),
     }
@@ -449,6 +452,16 @@ fn complains(go: &Path) -> Result<()> {
     // It is passed on as long as the program lives.
     wait_for(&go.with_extension("end"));
     Ok(())
+}
+
+#[task]
+fn say_in_colour(who: &str) {
+    eprintln!("{who} \x1b[31mred\x1b[0m");
+}
+
+fn colours() -> Result<()> {
+    builder().processes(1).build()?.apply(say_in_colour::call("free"))?;
+    builder().processes(1).sandbox(Sandbox::strict()).build()?.apply(say_in_colour::call("confined"))
 }
 
 /// Nobody reads what is said here.

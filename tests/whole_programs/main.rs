@@ -6,6 +6,7 @@ mod support;
 mod another_program_is_refused;
 mod descriptors_by_number;
 mod directories_do_not_matter;
+mod forks;
 mod main_joins_or_ends_processes;
 mod orphans_end;
 mod panic_text_is_whole;

@@ -1,5 +1,7 @@
 //! The facts of a loss: how a process ended, what it was doing, and whether the call had started.
 
+use crate::dossier::backtrace::Trace;
+use crate::foreign;
 use crate::os::{Crash, End, OomKill, Usage, signal_name};
 use crate::panic::PanicInfo;
 use std::sync::OnceLock;
@@ -66,6 +68,8 @@ impl Stage {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Loss {
     pub(crate) pid: u32,
+    /// Where in its pool it was.
+    pub(crate) seat: usize,
     /// None if something else reaped the process, or if it lives but its state is corrupt.
     pub(crate) status: Option<End>,
     pub(crate) stage: Stage,
@@ -81,9 +85,9 @@ pub(crate) struct Loss {
     pub(crate) crash: Option<Crash>,
     /// The end of its standard error, if that was captured.
     pub(crate) stderr: Option<Vec<u8>>,
-    /// `stderr` and the addresses in `crash` as text, made on demand.
+    /// `stderr` as text, and the addresses in `crash` with names, made on demand.
     pub(crate) stderr_text: OnceLock<String>,
-    pub(crate) backtrace: OnceLock<Option<String>>,
+    pub(crate) trace: OnceLock<Option<Trace>>,
 }
 
 impl Loss {
@@ -100,7 +104,7 @@ impl Loss {
     pub(crate) fn sentence(&self) -> String {
         let pid = self.pid;
         let how = match (&self.fault, self.status) {
-            (Some(fault), _) => format!("process {pid} {fault} and was killed"),
+            (Some(fault), _) => format!("process {pid} {} and was killed", foreign::line(fault)),
             (None, None) => format!("process {pid} ended, and something else in this program took its exit status"),
             _ if self.is_stack_overflow() => format!("process {pid} overflowed its stack"),
             _ if self.oom == Some(OomKill::Certain) => format!("process {pid} was killed by the kernel's OOM killer"),

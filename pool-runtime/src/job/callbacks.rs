@@ -21,7 +21,7 @@ struct CallbackState {
 }
 
 impl Callbacks {
-    pub(super) fn run(self: &Arc<Self>, callback: Box<dyn FnOnce() + Send>) {
+    pub(crate) fn run(self: &Arc<Self>, callback: Box<dyn FnOnce() + Send>) {
         let mut state = lock(&self.state);
         state.queue.push_back(callback);
         if std::mem::replace(&mut state.running, true) {

@@ -287,6 +287,8 @@ impl Awaited for Slot {
 
 /// What a job needs of its pool.
 pub(crate) trait Home: Send + Sync {
+    /// An error in a child that was forked from the process of the pool, where nothing of it may be touched.
+    fn check(&self) -> Result<()>;
     /// Cancels these submissions; returns whether any of them had not ended.
     fn cancel(&self, tickets: &[u64]) -> bool;
     /// Waits until `what` is done, at most until `deadline`.
@@ -314,7 +316,8 @@ impl Tickets {
 
 /// A call that was submitted to a [`Pool`](crate::Pool): wait for its result, poll it, or await it.
 ///
-/// A job goes on if its handle is dropped. It ends exactly once, with a value or an error, whatever dies.
+/// A job goes on if its handle is dropped. It ends exactly once, with a value or an error, whatever dies. In a child that
+/// was forked from the pool's process it is of no use: it never becomes ready there, and waiting for it is an error.
 ///
 /// ```
 /// # use pool_runtime::{Pool, Result, enter, task};
@@ -409,6 +412,7 @@ impl<R> Job<R> {
     /// The failure of the call: the task panicked, its worker was lost, it was cancelled, its pool was terminated, or a
     /// value could not be encoded or decoded.
     pub fn get(self) -> Result<R> {
+        self.check()?;
         self.take(self.wait_until(None))
     }
 
@@ -434,6 +438,7 @@ impl<R> Job<R> {
     /// As [`get`](Self::get), and one that [`is_timeout`](Error::is_timeout) if there is no result yet. Calling this
     /// again after it returned a result is an error.
     pub fn get_timeout(&mut self, patience: Duration) -> Result<R> {
+        self.check()?;
         let state = self.wait_until(Instant::now().checked_add(patience));
         if state.is_pending() {
             return Err(Error::new(Kind::NotYet(patience)).with_ran(Ran::Maybe).of_task(self.task_name()));
@@ -443,16 +448,27 @@ impl<R> Job<R> {
 
     /// Waits until the job has ended, for at most `patience`. Returns whether it has.
     pub fn wait(&self, patience: Duration) -> bool {
-        !self.wait_until(Instant::now().checked_add(patience)).is_pending()
+        self.is_here() && !self.wait_until(Instant::now().checked_add(patience)).is_pending()
     }
 
     /// Whether the job has ended.
     pub fn is_ready(&self) -> bool {
-        self.slot.is_done()
+        self.is_here() && self.slot.is_done()
+    }
+
+    fn is_here(&self) -> bool {
+        self.home.check().is_ok()
+    }
+
+    fn check(&self) -> Result<()> {
+        self.home.check().map_err(|error| error.of_task(self.task_name()))
     }
 
     /// Whether the job ended with a value. `None` while it has not ended.
     pub fn is_successful(&self) -> Option<bool> {
+        if !self.is_here() {
+            return None;
+        }
         match &lock(&self.slot.state).progress {
             SlotState::Pending(..) => None,
             SlotState::Ended(_, is_value) => Some(*is_value),
@@ -486,6 +502,9 @@ impl<R> Job<R> {
     where
         R: Send + 'static,
     {
+        if !self.is_here() {
+            return self;
+        }
         let next = Arc::new(Slot::default());
         let (slot, decode, task) = (next.clone(), self.decode, self.task_name());
         let callbacks = self.home.callbacks().clone();
@@ -510,6 +529,9 @@ impl<R> Future for Job<R> {
     ///
     /// If it is polled again after it was ready.
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<R>> {
+        if let Err(error) = self.check() {
+            return Poll::Ready(Err(error));
+        }
         // Cloning and dropping a waker run code of the async runtime, so the slot must not be locked.
         let waker = context.waker().clone();
         let mut state = lock(&self.slot.state);

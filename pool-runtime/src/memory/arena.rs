@@ -37,6 +37,7 @@ pub(crate) fn deposit(bytes: &[u8]) -> Option<Arc<Region>> {
 /// The smallest free segment that is large enough, or a new one.
 fn take(length: usize) -> Option<Arc<Region>> {
     let mut arena = lock(&ARENA);
+    arena.forget_in_forks();
     let is_free = arena.is_free;
     let fitting = arena.pieces.iter_mut().filter(|piece| is_free(&piece.memory) && piece.size >= length);
     if let Some(segment) = fitting.min_by_key(|piece| piece.size) {

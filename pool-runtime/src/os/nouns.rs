@@ -53,6 +53,24 @@ pub(crate) fn borrow(handle: &Handle) -> HandleRef<'_> {
 }
 
 /// The processors that this process may use: the smaller of its affinity and its control group's quota.
+/// Why a directory is not this user's alone to write.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct NotPrivate(pub(crate) String);
+
+impl NotPrivate {
+    /// Whether an operation failed for this.
+    pub(crate) fn is_why(error: &io::Error) -> bool {
+        error.get_ref().is_some_and(|why| why.is::<Self>())
+    }
+}
+
+impl From<NotPrivate> for io::Error {
+    fn from(why: NotPrivate) -> Self {
+        Self::new(io::ErrorKind::PermissionDenied, why)
+    }
+}
+
 pub(crate) fn cpu_count() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
@@ -119,6 +137,15 @@ pub(crate) struct Usage {
     /// Pages that had to be found for it, and those of them that had to be read from a file.
     pub(crate) minor_faults: u64,
     pub(crate) major_faults: u64,
+}
+
+/// A place in the code of this program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct CodePlace {
+    /// In this process.
+    pub(crate) address: usize,
+    /// In the program's file, as tools for that count.
+    pub(crate) in_file: usize,
 }
 
 /// How a process crashed, by its own note.

@@ -4,9 +4,10 @@
 //! What cannot be had is a type without values, so its methods are never called.
 
 use crate::os::{
-    Abilities, Confinement, Crash, CrashSink, Delivery, End, Given, Handle, HandleRef, Io, OomKill, Passed, Peeked,
-    Spawn, Usage,
+    Abilities, CodePlace, Confinement, Crash, CrashSink, Delivery, End, Given, Handle, HandleRef, Io, OomKill, Passed,
+    Peeked, Spawn, Usage,
 };
+use crate::sync::{lock, sleep_on};
 use std::ffi::{CStr, OsString};
 use std::fmt;
 use std::fs::File;
@@ -16,7 +17,7 @@ use std::mem::MaybeUninit;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 pub(crate) use io::pipe;
@@ -107,11 +108,6 @@ never! {
     SharedSocket<O: ?Sized> {
         self.handle() -> HandleRef<'_>;
     }
-    Bell {
-        self.ring();
-        self.seen() -> u32;
-        self.wait(u32, Option<Duration>);
-    }
     Memory {
         Self::copy(&[u8]);
         Self::create(usize, impl FnOnce(&mut [u8]));
@@ -127,7 +123,53 @@ never! {
     }
 }
 
+/// For threads of this process: there are no others.
+#[derive(Debug, Default)]
+pub(crate) struct Bell {
+    count: Mutex<u32>,
+    rung: Condvar,
+}
+
+impl Bell {
+    pub(crate) fn ring(&self) {
+        let mut count = lock(&self.count);
+        *count = count.wrapping_add(1);
+        self.rung.notify_all();
+    }
+
+    pub(crate) fn seen(&self) -> u32 {
+        *lock(&self.count)
+    }
+
+    pub(crate) fn wait(&self, seen: u32, timeout: Option<Duration>) {
+        let count = lock(&self.count);
+        if *count == seen {
+            drop(sleep_on(&self.rung, count, timeout.and_then(|timeout| Instant::now().checked_add(timeout))));
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct BellWatch<'b>(PhantomData<&'b Bell>);
+
+impl<'b> BellWatch<'b> {
+    pub(crate) const MOST: usize = 2;
+
+    pub(crate) fn is_supported() -> bool {
+        false
+    }
+
+    pub(crate) fn of(_: impl Iterator<Item = &'b Bell>) -> Self {
+        Self(PhantomData)
+    }
+
+    pub(crate) fn wait(&self, timeout: Duration) {
+        std::thread::sleep(timeout);
+    }
+}
+
 functions! {
+    current_pid() -> u32 = std::process::id();
     signal_name(_: i32) -> String = String::new();
     wait_hung_up(_: HandleRef<'_>, _: Option<HandleRef<'_>>, _: Option<HandleRef<'_>>) -> bool = true;
     die_with_parent() = ();
@@ -143,6 +185,8 @@ functions! {
     has_more_rights() -> bool = false;
     excess_of_rights() -> Option<&'static str> = None;
     parent_pid() -> u32 = 0;
+    await_parent(_: u32, _: Option<Duration>) -> bool = true;
+    count_cores(_: &[usize]) -> Option<usize> = None;
     program_path() -> io::Result<PathBuf> = std::env::current_exe();
     own_command(args: Vec<OsString>) -> io::Result<(PathBuf, Vec<OsString>)> = Ok((program_path()?, args));
     name_thread(_: &str) = ();
@@ -152,8 +196,7 @@ functions! {
     set_nice(_: i32) -> io::Result<()> = unsupported();
     current_cpu() -> u32 = u32::MAX;
     leave_cpu(_: u32) = ();
-    private_dir(path: &Path) -> io::Result<()> = std::fs::create_dir_all(path);
-    private_file(path: &Path) -> io::Result<File> = File::create_new(path);
+    open_judged(path: &Path) -> io::Result<(File, Option<String>)> = Ok((File::open(path)?, None));
     file_id(_: &Path) -> io::Result<(u64, u64)> = unsupported();
     write_stderr(bytes: &[u8]) = copy_to_stderr(bytes);
     copy_to_stderr(bytes: &[u8]) = drop(io::stderr().write_all(bytes));
@@ -189,12 +232,13 @@ pub(crate) mod passing {
 }
 
 pub(crate) mod fault {
-    use super::{Arc, CrashSink};
+    use super::{Arc, CodePlace, CrashSink};
 
     functions! {
         install(_: Arc<dyn CrashSink>) = ();
         leave_to_system() = ();
-        place_of(_: u64) -> Option<usize> = None;
+        anchor() -> usize = 0;
+        place_of(_: u64) -> Option<CodePlace> = None;
     }
 }
 
@@ -261,6 +305,27 @@ impl<E> Deref for Link<E> {
 }
 
 pub(crate) struct SigpipeHeld;
+
+#[derive(Debug)]
+pub(crate) struct PrivateDir(PathBuf);
+
+impl PrivateDir {
+    pub(crate) fn open(path: &Path) -> io::Result<Option<Self>> {
+        Ok(path.is_dir().then(|| Self(path.to_owned())))
+    }
+
+    pub(crate) fn make(path: &Path) -> io::Result<Self> {
+        std::fs::create_dir_all(path).map(|()| Self(path.to_owned()))
+    }
+
+    pub(crate) fn create(&self, name: &str) -> io::Result<File> {
+        File::create_new(self.0.join(name))
+    }
+
+    pub(crate) fn remove(&self, name: &str) -> io::Result<()> {
+        std::fs::remove_file(self.0.join(name))
+    }
+}
 
 /// Memory of this process alone.
 #[derive(Debug)]

@@ -124,7 +124,7 @@ impl Launched {
         match (FromWorker::from_frame(&frame), &wanted) {
             (Ok(answer), wanted) if answer == *wanted => Ok(()),
             (Ok(FromWorker::Refused(why)), FromWorker::Welcome) => {
-                Err(StartFailure::for_good(Error::invalid(format!("the worker refuses to work: {why}"))))
+                Err(StartFailure::for_good(Error::new(Kind::Refused(why))))
             }
             (Ok(FromWorker::NotReady(why)), FromWorker::Ready) => Err(StartFailure::for_good(why)),
             (Ok(FromWorker::Reports(_)), _) => nonsense("reported a call that it was not sent"),

@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use crate::memory::{StatusPage, attach::Attacher};
 use crate::options::{Stdio, StdioKind, WorkerOptions};
 use crate::os::{self, Child, Confinement, Given, Handle, Io, OomWatch, Spawn};
-use crate::peer::relay::{Relay, Strand, To};
+use crate::peer::relay::{PassedOn, Relay, Strand, To};
 use crate::program::{self, Mark, WayIn};
 use crate::sync::lock;
 use crate::transport::{Inlet, Outlet, channel, ring};
@@ -23,8 +23,6 @@ pub(crate) struct Launch {
     pub(crate) stdio: [Stdio; 3],
     pub(crate) start_timeout: Duration,
     pub(crate) initializer_timeout: Option<Duration>,
-    /// The bells that the processes ring, if they are reached through rings.
-    pub(crate) bells: Option<Arc<ring::BellPage>>,
     pub(crate) confinement: Option<Confinement>,
     /// Passes on the output of several processes.
     pub(crate) relay: Option<Arc<Relay>>,
@@ -93,7 +91,6 @@ impl Launch {
             stdio: [Stdio::null(), Stdio::inherit(), Stdio::inherit()],
             start_timeout: START_TIMEOUT,
             initializer_timeout: None,
-            bells: None,
             confinement: None,
             relay: None,
             capture: false,
@@ -121,11 +118,11 @@ impl Launch {
         Ok(())
     }
 
-    /// Starts a process, which has yet to be [greeted](Launched::greet). Fails if the system refuses: no more
-    /// processes, handles or memory, or no such directory.
-    pub(crate) fn start(self: &Arc<Self>, options: &WorkerOptions) -> Result<Launched> {
+    /// Starts a process, which has yet to be [greeted](Launched::greet); it is reached through rings if it is given
+    /// `bells`. Fails if the system refuses: no more processes, handles or memory, or no such directory.
+    pub(crate) fn start(self: &Arc<Self>, options: &WorkerOptions, bells: Option<&ring::BellPage>) -> Result<Launched> {
         let _permit = StartPermit::take();
-        self.try_start(options).map_err(|error| {
+        self.try_start(options, bells).map_err(|error| {
             let action = if error.kind() == io::ErrorKind::PermissionDenied && identity::identity().confined {
                 "cannot start a process of this program, as this one is in a sandbox (let that `execute` this program, \
                  its loader and its libraries)"
@@ -137,11 +134,11 @@ impl Launch {
     }
 
     /// Everything that can fail comes before the process exists.
-    fn try_start(self: &Arc<Self>, options: &WorkerOptions) -> io::Result<Launched> {
+    fn try_start(self: &Arc<Self>, options: &WorkerOptions, bells: Option<&ring::BellPage>) -> io::Result<Launched> {
         let (passes, passed) = os::passing::pair()?;
         let pair = channel::Pair::new()?;
         let mut page = StatusPage::new()?;
-        let mut rings = self.bells.as_ref().map(|_| ring::RingMemory::new()).transpose()?;
+        let mut rings = bells.map(|_| ring::RingMemory::new()).transpose()?;
         let (mut pipes, theirs) = self.pipes()?;
         let strands = self.relay(&mut pipes)?;
 
@@ -164,7 +161,7 @@ impl Launch {
             stdout: later,
             rings: rings
                 .as_ref()
-                .zip(self.bells.as_ref())
+                .zip(bells)
                 .and_then(|(rings, bells)| Some((Io::from(rings.handle.as_ref()?), Io::from(bells.handle.as_ref()?)))),
         };
         let child = Arc::new(self.spawn(options, [io(0), stdout, io(2)], &given)?);
@@ -213,6 +210,7 @@ impl Launch {
             return Ok(strands);
         }
         let relay = self.relay.clone().map_or_else(|| Relay::new().map(Arc::new), Ok)?;
+        let how = if self.confinement.is_some() { PassedOn::Escaped } else { PassedOn::AsItIs };
         let to_stderr = match self.is_in_test() {
             true => To::Test(|text| eprint!("{text}")),
             false if os::has_stderr() => To::Stderr,
@@ -220,7 +218,7 @@ impl Launch {
         };
         for (index, to) in [To::Test(|text| print!("{text}")), to_stderr].into_iter().enumerate() {
             if let Some(pipe) = pipes.outputs[index].take_if(|_| self.is_relayed(index + 1)) {
-                strands[index] = Some((relay.clone(), relay.add(pipe, to)?));
+                strands[index] = Some((relay.clone(), relay.add(pipe, to, how)?));
             }
         }
         Ok(strands)

@@ -8,7 +8,7 @@
 //! An attendant only waits for its own worker. It never runs user code, and never blocks on sending. In a pool without a
 //! listener, it also reads its worker's reports.
 
-use crate::dossier::Dossier;
+use crate::dossier::{Dossier, Loss};
 use crate::error::{Error, Kind};
 use crate::job::Deferral;
 use crate::os;
@@ -62,7 +62,7 @@ fn start(inner: &Inner, seat: usize) -> Result<Peer, Error> {
     let name = format!("{}-{}", inner.name, seat + 1);
     let initializer = inner.initializer.as_ref().map(|prelude| &prelude.call);
     let bells = inner.listener.as_ref().map(|listener| &listener.bells);
-    inner.source.start(name, &inner.options[seat], initializer, bells)
+    inner.source.start(seat, name, &inner.options[seat], initializer, bells)
 }
 
 fn start_failed(inner: &Inner, seat: usize, epoch: u32, error: Error, for_good: bool) {
@@ -106,7 +106,7 @@ fn accompany(inner: &Inner, station: &Arc<Station>) {
     };
     let loss = {
         let _deferral = Deferral::new();
-        Arc::new(peer.bury(fault, leaving, generation, &mut heard))
+        Arc::new(Loss { seat, ..peer.bury(fault, leaving, generation, &mut heard) })
     };
     let claimed = peer.claimed();
     inner.seat(seat, None);

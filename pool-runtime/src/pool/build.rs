@@ -2,6 +2,7 @@
 
 use crate::dossier::keep::DossierKeeper;
 use crate::error::{Error, Result};
+use crate::identity::{self, MadeIn};
 use crate::job::Callbacks;
 use crate::options::WorkerOptions;
 use crate::peer::faults::Plan;
@@ -18,7 +19,7 @@ use crate::sandbox::Sandbox;
 use crate::sync::lock;
 use crate::task::{RawCall, StateType};
 use crate::transport::{channel, ring};
-use crate::{identity, os, program, registry};
+use crate::{os, program, registry};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, Weak};
@@ -92,7 +93,7 @@ impl PoolBuilder {
             self.limits.memory_per_child = u64::MAX;
         }
         let (source, bells, limits) =
-            self.staff(initializer.as_ref().map(|prelude| &prelude.call), initializer_timeout)?;
+            self.staff(processes, initializer.as_ref().map(|prelude| &prelude.call), initializer_timeout)?;
         let seats = if bells.is_some() { processes } else { 0 };
         // What the transport limits; the rest is the user's choice.
         let Limits { unhindered, frame, frames, calls, shortest, .. } = limits;
@@ -100,7 +101,7 @@ impl PoolBuilder {
         let limits = Limits { weigh_every, unhindered, frame, frames, calls, shortest, ..self.limits };
         let keep_in = |dir: PathBuf| {
             let failed = |error| Error::os(format!("cannot keep dossiers in {:?}", dir.display()), error);
-            DossierKeeper::new(&dir, program::replay_command).map_err(failed)
+            DossierKeeper::new(&dir, program::replay_command, seats).map_err(failed)
         };
         let keeper = self.dossiers.map(keep_in).transpose()?;
         static POOLS: AtomicU64 = AtomicU64::new(1);
@@ -169,27 +170,25 @@ impl PoolBuilder {
         Ok(())
     }
 
-    fn staff(&self, initializer: Option<&NamedCall>, timeout: Option<Duration>) -> Result<Staff> {
+    fn staff(&self, seats: usize, initializer: Option<&NamedCall>, timeout: Option<Duration>) -> Result<Staff> {
         let threads = |plan, limits| {
-            let bells = ring::BellPage::new().map_err(|error| Error::os("cannot start threads that work", error))?;
             let source = Source::Threads { plan, initializer_timeout: timeout };
-            Ok((source, Some(Bells::Words(Arc::new(bells))), limits))
+            (source, Some(Bells::of_threads()), limits)
         };
         match self.backend {
             Backend::Processes => {
-                let words = some_bells(self.transport)?;
+                let words = some_bells(self.transport, seats)?;
                 let mut launch = Launch {
                     program: self.executable.clone(),
                     start_timeout: self.start_timeout,
                     initializer_timeout: timeout,
-                    bells: words.clone(),
                     confinement: self.sandbox.as_ref().map(Sandbox::resolve).transpose()?,
                     capture: self.capture_stderr,
                     ..Launch::new()?
                 };
                 launch.share_relay()?;
                 let (bells, limits) = match words {
-                    Some(words) => (Bells::Words(words), RING),
+                    Some(words) => (words, RING),
                     None => {
                         let failed = |error| Error::os("cannot listen to workers", error);
                         (Bells::of_sockets().map_err(failed)?, CHANNEL)
@@ -202,8 +201,8 @@ impl PoolBuilder {
                 let inline = Inline::new(initializer.cloned(), self.limits.tasks_per_child).map_err(failed)?;
                 Ok((Source::Inline(inline), None, LOCAL))
             }
-            Backend::Threads => threads(None, LOCAL),
-            Backend::Faults(seed) => threads(Some(Arc::new(Plan::new(seed))), FAULTY),
+            Backend::Threads => Ok(threads(None, LOCAL)),
+            Backend::Faults(seed) => Ok(threads(Some(Arc::new(Plan::new(seed))), FAULTY)),
         }
     }
 }
@@ -218,6 +217,7 @@ impl Inner {
     ) -> Self {
         Self {
             name: String::new(),
+            made_in: MadeIn::this_process(),
             seats: options.len(),
             single: false,
             source,
@@ -259,17 +259,16 @@ impl Pool {
     }
 }
 
-/// The bells of workers behind rings. None if rings are not wanted, or not possible.
-fn some_bells(transport: Option<Transport>) -> Result<Option<Arc<ring::BellPage>>> {
-    let bells = match transport {
-        Some(Transport::Channel) => None,
+/// The bells of workers behind rings, at so many seats. None if rings are not wanted, or not possible.
+fn some_bells(transport: Option<Transport>, seats: usize) -> Result<Option<Bells>> {
+    match transport {
+        Some(Transport::Channel) => Ok(None),
         Some(Transport::Ring) => {
-            Some(ring::BellPage::new().map_err(|error| Error::os("cannot share memory with workers", error))?)
+            Bells::of_memory(seats).map(Some).map_err(|error| Error::os("cannot share memory with workers", error))
         }
         // A channel also works where memory is short, or pages have another size.
-        None => ring::BellPage::new().and_then(|bells| ring::RingMemory::new().map(|_| bells)).ok(),
-    };
-    Ok(bells.map(Arc::new))
+        None => Ok(Bells::of_memory(seats).and_then(|bells| ring::RingMemory::new().map(|_| bells)).ok()),
+    }
 }
 
 fn prelude(call: RawCall) -> Result<Prelude> {

@@ -292,10 +292,13 @@ setters! {
     /// Writes a file into this directory for each call that is lost with its worker: the report of its
     /// [`Dossier`](crate::Dossier), and the call with its arguments, so that it can be run again, even in a debugger.
     ///
-    /// The directory is created if it does not exist. Only its owner can read it and the files, which have all arguments
-    /// and the [`Shared`](crate::Shared) slices that they refer to. A file that cannot be written is a warning in the
-    /// log. A pool writes at most 1000 files, with at most 1 GiB of arguments; beyond that, a file has the report alone.
-    /// A call that had not begun gets no file.
+    /// The directory is created with the first file if it does not exist. Only its owner can read it and the files, which
+    /// have all arguments and the [`Shared`](crate::Shared) slices that they refer to. A directory that belongs to
+    /// another user, or into which others may write, such as `/tmp` itself, is an error when the pool is built: choose
+    /// one of your own. A file that cannot be written is a warning in the log. A call that had not begun gets no file.
+    ///
+    /// A pool writes at most 1000 files, with at most 1 GiB of arguments; beyond that, a file has the report alone. No
+    /// worker uses more of either than it leaves for the others: at most half, if the pool has more than one.
     ///
     /// `POOL_REPLAY=file program` runs the call of a file again, in one process: see the
     /// [guide](crate::guide::deaths).

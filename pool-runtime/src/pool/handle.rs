@@ -8,12 +8,15 @@ use crate::sync::lock;
 use crate::task::TaskCall;
 use std::fmt;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 /// A pool of workers: processes of this program that run calls.
 ///
 /// All methods take `&self`, so threads can share a pool. Dropping it terminates it.
+///
+/// A pool belongs to the process that made it. In a child that was forked from that (as `daemon()` does), it takes no
+/// calls, and dropping it there does nothing: a program that forks makes its pools afterwards.
 ///
 /// ```
 /// # use pool_runtime::{Pool, Result, enter, task};
@@ -120,12 +123,16 @@ impl Pool {
 
     /// Takes no more calls. Submitted ones still run; then the workers exit.
     pub fn close(&self) {
-        self.inner.tell(|dispatcher, _| dispatcher.close());
+        if self.inner.made_in.is_here() {
+            self.inner.tell(|dispatcher, _| dispatcher.close());
+        }
     }
 
     /// Kills all workers at once. Jobs that have not ended fail.
     pub fn terminate(&self) {
-        self.inner.tell(|dispatcher, _| dispatcher.terminate());
+        if self.inner.made_in.is_here() {
+            self.inner.tell(|dispatcher, _| dispatcher.terminate());
+        }
     }
 
     /// Waits until all workers have exited and all callbacks have run.
@@ -134,6 +141,7 @@ impl Pool {
     ///
     /// The pool was neither closed nor terminated, or its workers could not start.
     pub fn join(&self) -> Result<()> {
+        self.inner.made_in.check("pool")?;
         if !lock(&self.inner.core).dispatcher.is_over() {
             return Err(Error::invalid("cannot join a pool that takes work: close or terminate it first"));
         }
@@ -157,8 +165,11 @@ impl Pool {
         self.inner.seats
     }
 
-    /// The workers that exist at present.
+    /// The workers that exist at present. None in a child that was forked from the pool's process.
     pub fn workers(&self) -> Vec<WorkerInfo> {
+        if !self.inner.made_in.is_here() {
+            return Vec::new();
+        }
         let core = lock(&self.inner.core);
         let worker = |station: &Arc<Station>| {
             let seat = core.dispatcher.seat(station.seat);
@@ -175,12 +186,22 @@ impl Pool {
 
     /// How many calls wait, run, and have ended.
     pub fn stats(&self) -> PoolStats {
+        if !self.inner.made_in.is_here() {
+            return PoolStats::default();
+        }
         lock(&self.inner.core).dispatcher.counts()
     }
 }
 
 impl Drop for Pool {
     fn drop(&mut self) {
+        if !self.inner.made_in.is_here() {
+            // The workers are those of another process, and the threads are not there.
+            std::mem::take(self.threads.get_mut().unwrap_or_else(PoisonError::into_inner))
+                .into_iter()
+                .for_each(std::mem::forget);
+            return;
+        }
         let abandoned = self.inner.tell(|dispatcher, _| dispatcher.terminate());
         if abandoned > 0 {
             tracing::warn!(

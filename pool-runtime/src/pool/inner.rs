@@ -5,6 +5,7 @@
 
 use crate::dossier::keep::DossierKeeper;
 use crate::error::{Error, Kind, Result};
+use crate::identity::MadeIn;
 use crate::job::{Awaited, Callbacks, Deferral, Home, Slot};
 use crate::memory::Regions;
 use crate::options::WorkerOptions;
@@ -22,6 +23,8 @@ use std::time::Instant;
 
 pub(crate) struct Inner {
     pub(super) name: String,
+    /// In a child that was forked from it, nothing below is touched: the threads are missing there.
+    pub(super) made_in: MadeIn,
     /// How many workers the user asked for; there are none where calls run at once.
     pub(super) seats: usize,
     /// Has one seat and one job, and is closed as soon as its worker is ready.
@@ -147,8 +150,9 @@ impl Inner {
         self.notify();
     }
 
-    /// Refuses tasks whose state no worker of this pool has.
+    /// Refuses tasks whose state no worker of this pool has, and all in a forked child.
     pub(super) fn check(&self, task: &'static TaskInfo) -> Result<()> {
+        self.made_in.check("pool").map_err(|error| error.of_task(task.name()))?;
         let Some(wanted) = task.state() else { return Ok(()) };
         let made =
             self.initializer.as_ref().map(|prelude| prelude.state).filter(|state| *state != StateType::of::<()>());
@@ -185,6 +189,7 @@ impl Inner {
     /// Submits calls. All but those of [`run`](Self::run) enter through this.
     pub(super) fn submit_all(&self, work: Arc<dyn Submission>, calls: u32) -> Result<Ticket> {
         let task = work.task();
+        self.made_in.check("pool").map_err(|error| error.of_task(task))?;
         if let Source::Inline(inline) = &self.source {
             // The calls have ended: the ticket is none that could be cancelled.
             return self.run_inline(inline, &work, calls).map(|()| Ticket::MAX);
@@ -196,6 +201,7 @@ impl Inner {
 
     /// Runs a call. The calling thread leads if no other does.
     pub(super) fn run(&self, slot: &Arc<Slot>) -> Result<()> {
+        self.made_in.check("pool")?;
         if self.listener.is_none() {
             return self.submit_all(slot.clone(), 1).map(drop);
         }
@@ -225,8 +231,15 @@ impl Inner {
 }
 
 impl Home for Inner {
+    fn check(&self) -> Result<()> {
+        self.made_in.check("pool")
+    }
+
     fn cancel(&self, tickets: &[u64]) -> bool {
-        self.tell(|dispatcher, now| tickets.iter().filter(|ticket| dispatcher.cancel(**ticket, true, now)).count() > 0)
+        self.made_in.is_here()
+            && self.tell(|dispatcher, now| {
+                tickets.iter().filter(|ticket| dispatcher.cancel(**ticket, true, now)).count() > 0
+            })
     }
 
     fn wait(&self, what: &dyn Awaited, deadline: Option<Instant>) {

@@ -1,9 +1,10 @@
 //! A pool with one seat and one job: the base of a [`Process`](crate::Process).
 
 use crate::error::{Error, Result};
-use crate::job::Slot;
+use crate::job::{Callbacks, Slot};
 use crate::options::{RestartPolicy, WorkerOptions};
 use crate::os::Child;
+use crate::panic;
 use crate::peer::spawn::{Launch, Launched};
 use crate::peer::{Peer, Source};
 use crate::policy::{Policy, SharedPolicy};
@@ -14,21 +15,89 @@ use crate::protocol::Hello;
 use crate::sync::{lock, sleep_on};
 use crate::task::{Encoded, TaskInfo};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, mpsc};
+use std::task::Waker;
 use std::time::Instant;
 
 /// A process that runs one call, or none, and its attendant.
 pub(crate) struct Single(Arc<SingleEnd>);
 
-/// What the call returns, as bytes, once the process has ended.
+/// What the call returns, as bytes, once the process has ended, and who is to know.
+///
+/// Callbacks see it first, one after the other on a thread of their own; then the end is over, and all others are told.
 #[derive(Default)]
 struct SingleEnd {
-    returned: Mutex<Option<Result<Vec<u8>>>>,
+    state: Mutex<SingleState>,
     changed: Condvar,
+    callbacks: Arc<Callbacks>,
+}
+
+type Returned = Result<Vec<u8>>;
+
+#[derive(Default)]
+struct SingleState {
+    returned: Option<Returned>,
+    /// Callbacks before the end.
+    first: Vec<Box<dyn FnOnce(Returned) + Send>>,
+    /// How many callbacks have yet to return, after the end.
+    running: usize,
+    /// Called when all callbacks have returned, and before anyone else is told.
+    then: Option<Box<dyn FnOnce() + Send>>,
+    over: bool,
+    waker: Option<Waker>,
+}
+
+impl SingleEnd {
+    fn end(self: &Arc<Self>, returned: Returned) {
+        let mut state = lock(&self.state);
+        let first = std::mem::take(&mut state.first);
+        // One more, until they all are on their way.
+        state.running = first.len() + 1;
+        state.returned = Some(returned.clone());
+        drop(state);
+        for callback in first {
+            self.run(callback, returned.clone());
+        }
+        self.callback_returned();
+    }
+
+    fn run(self: &Arc<Self>, callback: Box<dyn FnOnce(Returned) + Send>, returned: Returned) {
+        let itself = self.clone();
+        self.callbacks.run(Box::new(move || {
+            // A panic of the user's was caught before.
+            let _ = panic::catch(|| callback(returned));
+            itself.callback_returned();
+        }));
+    }
+
+    fn callback_returned(&self) {
+        let mut state = lock(&self.state);
+        state.running -= 1;
+        if state.running > 0 {
+            return;
+        }
+        let then = state.then.take();
+        drop(state);
+        if let Some(then) = then {
+            then();
+        }
+        let mut state = lock(&self.state);
+        // One that came meanwhile has its turn first.
+        if state.running > 0 {
+            return;
+        }
+        state.over = true;
+        let waker = state.waker.take();
+        drop(state);
+        self.changed.notify_all();
+        // A panic of the async runtime is ignored.
+        let _ = panic::catch(|| waker.map(Waker::wake));
+    }
 }
 
 impl Single {
     /// Starts a process on the thread that will attend to it, and runs a call there. `begin` is called once it is
-    /// started, and what that returns is returned. `then` is called when the process has ended, before anyone is told.
+    /// started, and what that returns is returned. `then` is called when the process has ended and its callbacks have
+    /// returned, before anyone else is told.
     ///
     /// # Errors
     ///
@@ -69,9 +138,9 @@ impl Single {
             let _ = tell.send(peer.map_err(Clone::clone));
         };
         let (told, pool) = (Arc::new(SingleEnd::default()), inner.clone());
+        lock(&told.state).then = Some(Box::new(then));
         let single = Self(told.clone());
         let end = move || {
-            then();
             let raw = slot.and_then(|slot| Some(slot.take()?.into_bytes(slot.task?.name())));
             // Without a call, it has done its work if it was ready and left.
             let mut returned = raw.unwrap_or_else(|| {
@@ -85,8 +154,7 @@ impl Single {
                 // The only call has no number.
                 (dossier.call, dossier.time) = (None, None);
             }
-            *lock(&told.returned) = Some(returned);
-            told.changed.notify_all();
+            told.end(returned);
         };
         attendant::spawn(inner, 0, name, Some(Box::new(begun)), end)
             .map_err(|error| Error::os("cannot start the thread that attends to a process", error))?;
@@ -95,12 +163,45 @@ impl Single {
         Ok((single, begun))
     }
 
-    /// Waits until the process has ended, at most until `deadline`, and returns what the call has returned.
-    pub(crate) fn await_end(&self, deadline: Option<Instant>) -> Option<Result<Vec<u8>>> {
-        let mut returned = lock(&self.0.returned);
-        while returned.is_none() {
-            returned = sleep_on(&self.0.changed, returned, deadline)?;
+    /// Waits until the process has ended and its callbacks have returned, at most until `deadline`. Returns what the call
+    /// has returned.
+    pub(crate) fn await_end(&self, deadline: Option<Instant>) -> Option<Returned> {
+        let mut state = lock(&self.0.state);
+        while !state.over {
+            state = sleep_on(&self.0.changed, state, deadline)?;
         }
-        returned.clone()
+        state.returned.clone()
+    }
+
+    /// As [`await_end`](Self::await_end), but wakes `waker` instead of waiting. The latest one counts.
+    pub(crate) fn poll_end(&self, waker: &Waker) -> Option<Returned> {
+        // Cloning and dropping a waker run code of the async runtime, so nothing must be locked.
+        let waker = waker.clone();
+        let mut state = lock(&self.0.state);
+        if state.over {
+            return state.returned.clone();
+        }
+        let before = state.waker.replace(waker);
+        drop(state);
+        drop(before);
+        None
+    }
+
+    /// Calls `callback` with what the call has returned, when the process has ended; at once, on this thread, if that is
+    /// over.
+    pub(crate) fn then(&self, callback: Box<dyn FnOnce(Returned) + Send>) {
+        let mut state = lock(&self.0.state);
+        match state.returned.clone() {
+            None => state.first.push(callback),
+            Some(returned) if state.over => {
+                drop(state);
+                callback(returned);
+            }
+            Some(returned) => {
+                state.running += 1;
+                drop(state);
+                self.0.run(callback, returned);
+            }
+        }
     }
 }

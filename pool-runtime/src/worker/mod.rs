@@ -272,17 +272,20 @@ impl Duty {
 }
 
 /// Panics become values. They are printed only where nobody receives the value at once: in a process of its own, and on
-/// threads that the user has started. A panic is one write, so that those of several processes do not mix.
+/// threads that the user has started. A panic is one write, so that those of several processes do not mix. If the user's
+/// code sets another hook, that one prints.
 fn install_hook(page: &Arc<StatusPage>, single: bool) {
     let page = page.clone();
-    let main = std::thread::current().id();
-    std::panic::set_hook(Box::new(move |hook| {
+    let (main, pid) = (std::thread::current().id(), os::current_pid());
+    panic::set_hook(move |hook, replaced| {
         static SPEAKING: AtomicBool = AtomicBool::new(false);
         let info = PanicInfo::from_hook(hook);
-        // If the process does not survive this panic, the parent finds it here.
-        page.leave_words(&info.last_words(memory::WORDS));
+        // If the process does not survive this panic, the parent finds it here. A forked child does not have the page.
+        if os::current_pid() == pid {
+            page.leave_words(&info.last_words(memory::WORDS));
+        }
         let on_main = std::thread::current().id() == main;
-        if (single || !on_main) && !SPEAKING.swap(true, Ordering::Acquire) {
+        if (single || !on_main) && !replaced && !SPEAKING.swap(true, Ordering::Acquire) {
             let mut text = format!("process `{}`", identity::current_process().name());
             if let (false, Some(thread)) = (on_main, std::thread::current().name()) {
                 let _ = write!(text, ", thread `{thread}`,");
@@ -297,5 +300,5 @@ fn install_hook(page: &Arc<StatusPage>, single: bool) {
         if on_main {
             panic::remember(info);
         }
-    }));
+    });
 }

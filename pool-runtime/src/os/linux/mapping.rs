@@ -1,5 +1,6 @@
 //! Memory that two processes write: a memfd. Its size is sealed, so that no access to it can fault.
 
+use super::fork::current_pid;
 use super::handle::beyond_standard;
 use crate::os::{GRANULE, Handle, MEMORY_ALIGN};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fstat, ftruncate, memfd_create};
@@ -53,6 +54,8 @@ pub(crate) fn prefer_huge_pages<T>(memory: &mut [MaybeUninit<T>]) {
 pub(crate) struct Mapping {
     start: NonNull<u8>,
     size: usize,
+    /// The process that has it, if a forked child does not inherit it.
+    only_in: Option<u32>,
 }
 
 // SAFETY: the mapping belongs to the value and lives until it is dropped; access goes through a raw pointer.
@@ -62,7 +65,17 @@ unsafe impl Sync for Mapping {}
 
 impl Mapping {
     fn own(start: *mut c_void, size: usize) -> io::Result<Self> {
-        Ok(Self { start: NonNull::new(start.cast()).ok_or(io::ErrorKind::OutOfMemory)?, size })
+        Ok(Self { start: NonNull::new(start.cast()).ok_or(io::ErrorKind::OutOfMemory)?, size, only_in: None })
+    }
+
+    /// No forked child inherits this: it would write into what two other processes agree on. Access there is a fault.
+    pub(super) fn not_in_forks(mut self) -> io::Result<Self> {
+        if self.size > 0 {
+            // SAFETY: the mapping is ours; the advice changes nothing in this process.
+            unsafe { madvise(self.start.as_ptr().cast(), self.size, Advice::LinuxDontFork)? };
+            self.only_in = Some(current_pid());
+        }
+        Ok(self)
     }
 
     /// Maps the first `size` bytes, which may be none.
@@ -74,8 +87,9 @@ impl Mapping {
         Self::own(unsafe { mmap(ptr::null_mut(), size, protection, flags, fd, 0)? }, size)
     }
 
+    /// Memory that another process writes too.
     pub(crate) fn new(handle: &Handle, size: usize) -> io::Result<Self> {
-        Self::of(handle, size, READ_WRITE, MapFlags::SHARED)
+        Self::of(handle, size, READ_WRITE, MapFlags::SHARED)?.not_in_forks()
     }
 
     /// Memory of this process alone. All zero.
@@ -96,7 +110,7 @@ impl Mapping {
             // SAFETY: each half lies inside of the addresses that were just reserved, which nobody else knows of.
             unsafe { mmap(half, size, READ_WRITE, flags, handle, offset as u64)? };
         }
-        Ok(mapping)
+        mapping.not_in_forks()
     }
 
     #[inline]
@@ -111,7 +125,8 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        if self.size > 0 {
+        // In a forked child, something else may be there.
+        if self.size > 0 && self.only_in.is_none_or(|pid| pid == current_pid()) {
             // SAFETY: the mapping is ours, and nothing borrows from it any more.
             let _ = unsafe { munmap(self.start.as_ptr().cast(), self.size) };
         }

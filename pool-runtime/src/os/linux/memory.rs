@@ -18,7 +18,7 @@ use super::mapping::{Mapping, READ_WRITE, memfd};
 use crate::os::{Handle, HandleRef};
 use rustix::fs::{FallocateFlags, SealFlags, fallocate, fcntl_add_seals, fcntl_get_seals, fstat};
 use rustix::io::{Errno, retry_on_intr};
-use rustix::mm::{Advice, MapFlags, ProtFlags, madvise};
+use rustix::mm::{MapFlags, ProtFlags};
 use rustix::process::{Resource, getrlimit};
 use std::ffi::CStr;
 use std::fs::File;
@@ -158,13 +158,8 @@ fn writable(fd: impl AsFd + Copy, length: usize) -> io::Result<Mapping> {
         // If its pages were taken one by one, running out of memory would be a SIGBUS while they are written.
         retry_on_intr(|| fallocate(fd, FallocateFlags::empty(), 0, length as u64))?;
     }
-    let mapping = Mapping::of(fd, length, READ_WRITE, MapFlags::SHARED)?;
-    if length > 0 {
-        // A child that another thread forks meanwhile would keep a mapping, and the memory could not be sealed.
-        // SAFETY: the mapping has this length; the advice changes nothing in this process.
-        unsafe { madvise(mapping.start().as_ptr().cast(), length, Advice::LinuxDontFork)? };
-    }
-    Ok(mapping)
+    // A child that another thread forks meanwhile would keep a mapping, and the memory could not be sealed.
+    Mapping::of(fd, length, READ_WRITE, MapFlags::SHARED)?.not_in_forks()
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ mod child;
 mod confine;
 pub(crate) mod fault;
 mod file;
+mod fork;
 mod given;
 mod handle;
 mod link;
@@ -23,6 +24,6 @@ mod stderr;
 
 // What is `pub(crate)` in these is the interface: `os` lists it.
 pub(crate) use {
-    barrier::*, bell::*, child::*, file::*, given::*, handle::*, link::*, mapping::*, memory::*, oom::*, poll::*,
-    process::*, processor::*, program::*, signal::*, stderr::*,
+    barrier::*, bell::*, child::*, file::*, fork::*, given::*, handle::*, link::*, mapping::*, memory::*, oom::*,
+    poll::*, process::*, processor::*, program::*, signal::*, stderr::*,
 };

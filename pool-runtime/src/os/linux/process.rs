@@ -1,6 +1,7 @@
 //! This process: its end, rights, name and parent; the memory of any process, and the clock that all of them share.
 
 use super::handle::beyond_standard;
+use super::wait_readable;
 use crate::os::Handle;
 use rustix::param::page_size;
 use rustix::process::{
@@ -8,8 +9,40 @@ use rustix::process::{
 };
 use rustix::time::{ClockId, clock_gettime};
 
+use std::io;
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
 /// The process that has started this one, or inherited it.
 pub(crate) use std::os::unix::process::parent_id as parent_pid;
+
+/// Waits until the process that has started this one has ended, at most so long. Returns whether it has.
+///
+/// `parent` is its number when this process was started; it is never taken for a later process of the same number.
+pub(crate) fn await_parent(parent: u32, timeout: Option<Duration>) -> bool {
+    /// Where it cannot be waited for, as in a sandbox, it is looked for so often.
+    const LOOK: Duration = Duration::from_millis(10);
+    let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+    let number = i32::try_from(parent).ok().and_then(Pid::from_raw);
+    let handle = number.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok()).map(beyond_standard);
+    let handle = handle.and_then(io::Result::ok);
+    // Children of a process that has ended get another parent: if it is this one still, so was what was opened.
+    while parent_pid() == parent {
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        if left.is_some_and(|left| left.is_zero()) {
+            return false;
+        }
+        let ended = handle.as_ref().map(|handle| wait_readable([handle.as_fd()], left));
+        if let Some(Ok([true])) = ended {
+            return true;
+        }
+        // Also where a wait fails at once, for a lack of memory.
+        if !matches!(ended, Some(Ok(_))) {
+            std::thread::sleep(left.map_or(LOOK, |left| left.min(LOOK)));
+        }
+    }
+    true
+}
 
 /// Has the kernel kill this process when the thread that has started it ends, and so when its parent does: also while
 /// it is stopped, and whatever it does with its descriptors. It has to be asked by each thread of this process for which
@@ -78,6 +111,34 @@ fn private_pages(statm: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_end_of_the_parent_is_seen() {
+        use std::io::{Read, Write};
+        assert!(!await_parent(parent_pid(), Some(Duration::ZERO)), "that of the tests lives");
+        assert!(await_parent(parent_pid().wrapping_add(1), None), "one that was the parent once has ended");
+        let (mut reader, mut writer) = io::pipe().unwrap();
+        // SAFETY: the children make system calls only, and end without returning.
+        unsafe {
+            let parent = libc::fork();
+            if parent == 0 {
+                let pid = libc::getpid();
+                if libc::fork() == 0 {
+                    let ended = await_parent(pid.unsigned_abs(), Some(Duration::from_secs(60)));
+                    let _ = writer.write_all(&[u8::from(ended)]);
+                    libc::_exit(0);
+                }
+                libc::usleep(20_000);
+                libc::_exit(0);
+            }
+            assert!(parent > 0);
+            assert_eq!(libc::waitpid(parent, std::ptr::null_mut(), 0), parent);
+        }
+        drop(writer);
+        let mut said = Vec::new();
+        reader.read_to_end(&mut said).unwrap();
+        assert_eq!(said, [1]);
+    }
 
     #[test]
     fn memory_that_is_used_is_seen() {

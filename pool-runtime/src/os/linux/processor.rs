@@ -2,12 +2,24 @@
 
 use rustix::process::setpriority_process;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
+use std::collections::HashSet;
 use std::io;
 
 /// The processors on which this thread, and so what it starts, may run.
 pub(crate) fn usable_cpus() -> Vec<usize> {
     let usable = sched_getaffinity(None).unwrap_or_default();
     (0..CpuSet::MAX_CPU).filter(|cpu| usable.is_set(*cpu)).collect()
+}
+
+/// How many cores these processors are: processors of one core share it. None if the system does not say.
+pub(crate) fn count_cores(cpus: &[usize]) -> Option<usize> {
+    let core_of = |cpu: &usize| {
+        let topology = format!("/sys/devices/system/cpu/cpu{cpu}/topology");
+        // The second name is the older one.
+        let list = |name| std::fs::read_to_string(format!("{topology}/{name}")).ok();
+        list("core_cpus_list").or_else(|| list("thread_siblings_list"))
+    };
+    cpus.iter().map(core_of).collect::<Option<HashSet<_>>>().map(|cores| cores.len())
 }
 
 /// Runs this thread, and all that it makes later, on these processors.
@@ -43,6 +55,16 @@ pub(crate) fn leave_cpu(cpu: u32) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn there_are_as_many_cores_as_processors_at_most() {
+        let usable = usable_cpus();
+        match count_cores(&usable) {
+            Some(cores) => assert!((1..=usable.len()).contains(&cores), "{cores} of {usable:?}"),
+            None => eprintln!("not tested: the system does not tell cores"),
+        }
+        assert_eq!(count_cores(&[CpuSet::MAX_CPU]), None, "there is no such processor");
+    }
 
     #[test]
     fn a_thread_moves_and_may_still_use_all_processors() {

@@ -5,7 +5,7 @@
 //!   CallSender ──▶ written │░░░░░░░ calls ░░░░░░░│ read ──▶ CallReceiver      whole frames, run where they lie
 //!   ReportReceiver ◀── read │░░░░░ reports ░░░░░│ written ◀── ReportSender    a stream of records
 //!     │                                                      │
-//!     └── sleeps on a word of the pool's BellPage               └── sleeps on the ring's bell
+//!     └── sleeps on a word of the seat's BellPage               └── sleeps on the ring's bell
 //! ```
 //!
 //! While both sides are busy, a message is two copies and a few stores: no system call, no lock. [`positions`] is the
@@ -306,10 +306,10 @@ impl ReportReceiver {
     }
 }
 
-/// The words on which the threads of a pool sleep: one page for all its workers.
+/// Words on which the threads of a pool sleep, for the workers at one seat or, in the largest pools, at a few.
 ///
-/// A worker that writes them at random can wake a thread for nothing, or at worst hide another worker's wake-up: so
-/// nothing sleeps on them for long while calls are in flight.
+/// A worker that writes them at random can wake a thread for nothing, or at worst hide its own wake-up: so nothing
+/// sleeps on them for long.
 pub(crate) struct BellPage {
     mapping: Mapping,
     /// To be passed on; None in a worker.
@@ -344,7 +344,7 @@ impl BellPage {
         unsafe { self.mapping.start().cast().as_ref() }
     }
 
-    fn bell(&self, mark: u32) -> &Bell {
+    pub(crate) fn bell(&self, mark: u32) -> &Bell {
         &self.words().bells[usize::from(mark & !LAZY == LEADER)].0
     }
 

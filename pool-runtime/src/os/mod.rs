@@ -42,10 +42,10 @@ pub(crate) use confinement::{Abilities, Allowed, Confinement, Files, ResourceLim
 pub(crate) use system::{
     Bell, BellWatch, Child, Draft, Link, Manifest, Mapping, Memory, OomWatch, PolledPipe, Poller, SharedSocket,
     SigpipeHeld, Strays, accept_barriers, are_readable, block_all_signals, check_size, copy_to_stderr, current_cpu,
-    current_pid, exit_now, fault, file_id, has_children, has_more_rights, has_stderr, leave_cpu, monotonic, name_thread,
-    outlive_requests_to_end, parent_pid, passing, pipe, prefer_huge_pages, private_dir, private_file, private_memory,
-    program_path, remote_barrier, replace_stdout, sealed_memory, set_cpus, set_nice, signal_name, usable_cpus,
-    wait_hung_up, wait_readable, write_stderr,
+    current_pid, exit_now, fault, file_id, has_children, has_more_rights, has_stderr, leave_cpu, monotonic,
+    name_thread, outlive_requests_to_end, parent_pid, passing, pipe, prefer_huge_pages, private_dir, private_file,
+    private_memory, program_path, remote_barrier, replace_stdout, sealed_memory, set_cpus, set_nice, signal_name,
+    usable_cpus, wait_hung_up, wait_readable, write_stderr,
 };
 
 pub use nouns::OomKill;

@@ -5,7 +5,9 @@ use super::signal::MEANT;
 use super::{beyond_standard, wait_readable};
 use crate::os::{End, HandleRef, Usage};
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, getpid, getuid, pidfd_open, pidfd_send_signal, waitid,
+};
 use std::ffi::c_int;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
@@ -101,9 +103,8 @@ impl Child {
         let info = MarkedSignal {
             signal: libc::SIGTERM,
             code: libc::SI_QUEUE,
-            // SAFETY: both ask for a number.
-            pid: unsafe { libc::getpid() },
-            uid: unsafe { libc::getuid() },
+            pid: getpid().as_raw_pid(),
+            uid: getuid().as_raw(),
             value: MEANT,
             // SAFETY: all zeroes is a value of the rest.
             ..unsafe { mem::zeroed() }

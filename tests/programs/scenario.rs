@@ -1,5 +1,6 @@
 //! A program of many small parts, of which a test runs one: `scenario <name> [argument]…`.
 
+mod boxed;
 mod forked;
 mod interrupted;
 mod starved;
@@ -56,6 +57,10 @@ fn run() -> Result<()> {
         ["forked-after-the-pool", directory] => forked::after_the_pool(Path::new(directory)),
         ["complains", go] => complains(Path::new(go)),
         ["complains-at-length"] => complains_at_length(),
+        ["traces-its-parent"] => boxed::traces_its_parent(),
+        ["prints-in-a-sandbox"] => boxed::prints(),
+        ["prints-while-locked"] => boxed::prints_while_locked(),
+        ["streams-in-a-sandbox"] => boxed::streams(),
         ref unknown => panic!("no scenario {unknown:?}"),
     }
 }

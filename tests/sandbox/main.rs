@@ -3,14 +3,17 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod environment;
 mod failures_are_told;
 mod files;
 mod limits;
 mod network;
 mod no_way_out;
 mod of_a_process;
+mod open_files;
 mod paths_are_settled;
 mod processes;
+mod shares;
 mod values_of_any_size;
 
 pool_runtime::pool_main!();

@@ -11,6 +11,7 @@ mod orphans_end;
 mod panic_text_is_whole;
 mod program_file_replaced;
 mod sandbox_threads_before_entry;
+mod sandboxes_and_their_parent;
 mod standard_streams_closed;
 mod stderr_of_workers_is_passed_on;
 mod way_in_missing_or_blocked;

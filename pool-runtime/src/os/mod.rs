@@ -41,11 +41,11 @@ use unsupported as system;
 pub(crate) use confinement::{Abilities, Allowed, Confinement, Files, ResourceLimits};
 pub(crate) use system::{
     Bell, BellWatch, Child, Draft, Link, Manifest, Mapping, Memory, OomWatch, PolledPipe, Poller, SharedSocket,
-    SigpipeHeld, Strays, accept_barriers, are_readable, block_all_signals, check_size, copy_to_stderr, current_cpu,
-    current_pid, exit_now, fault, file_id, has_more_rights, has_stderr, leave_cpu, monotonic, name_thread,
-    outlive_interrupts, parent_pid, passing, pipe, prefer_huge_pages, private_dir, private_file, private_memory,
-    program_path, remote_barrier, replace_stdout, sealed_memory, set_cpus, set_nice, signal_name, usable_cpus,
-    wait_hung_up, wait_readable, write_stderr,
+    SigpipeHeld, Strays, accept_barriers, are_readable, block_all_signals, check_size, copy_to_stderr, copy_to_stdout,
+    current_cpu, current_pid, exit_now, fault, file_id, has_more_rights, has_stderr, has_stdout, leave_cpu, monotonic,
+    name_thread, outlive_interrupts, parent_pid, passing, pipe, prefer_huge_pages, private_dir, private_file,
+    private_memory, program_path, remote_barrier, replace_stdout, sealed_memory, set_cpus, set_nice, signal_name,
+    usable_cpus, wait_hung_up, wait_readable, write_stderr,
 };
 
 pub use nouns::OomKill;

@@ -38,7 +38,7 @@ const WITH_A_PATH: usize = 32;
 /// | [`inherit_env`](Self::inherit_env) | a few environment variables | all of this process |
 /// | [`inherit_output`](Self::inherit_output) | output through pipes | this process's own streams, until anything is denied |
 /// | [`open_files`](Self::open_files), [`pending_signals`](Self::pending_signals), [`core_size`](Self::core_size) | 512, 256, 0 | as this process |
-/// | [`memory`](Self::memory), [`cpu_time`](Self::cpu_time), [`file_size`](Self::file_size) | as this process | as this process |
+/// | [`memory`](Self::memory), [`cpu_time`](Self::cpu_time), [`file_size`](Self::file_size), [`threads`](Self::threads) | as this process | as this process |
 ///
 /// ```
 /// # use pool_runtime::{Pool, Result, Sandbox, enter, task};
@@ -100,8 +100,8 @@ const WITH_A_PATH: usize = 32;
 ///   must not see each other's calls.
 /// - A lost call that is [run again](crate::PoolBuilder::dossiers) has the same sandbox, but the debugger around it has
 ///   none, nor has a run with `POOL_REPLAY_UNCONFINED=1`. The arguments may come from malicious code.
-/// - It does not divide the machine: without limits, a worker uses all processors and all memory. Nothing limits how many
-///   threads it starts, which count towards those of this user and of the control group.
+/// - It does not divide the machine: without limits, a worker uses all processors and all memory, and starts as many
+///   [threads](Self::threads) as this user or the control group may have.
 /// - Code that runs before [`enter`](crate::enter) or [`pool_main!`](crate::pool_main), such as constructors of C
 ///   libraries, is not confined. Threads that it leaves running are an error, except the test harness's own.
 ///
@@ -336,6 +336,17 @@ impl Sandbox {
     /// process may have open. So this should be well below the limit of this process.
     pub fn open_files(mut self, count: u64) -> Self {
         self.rest.limits.open_files = Some(count);
+        self
+    }
+
+    /// How many threads and processes this user may have, in all, for a worker to start another thread; no limit by
+    /// default. Beyond that, threads fail to start (`EAGAIN`).
+    ///
+    /// The kernel (`RLIMIT_NPROC`) counts those of all the user's programs, this one included, which has some ten and two
+    /// for each worker. So this fits a user of its own, as services have. The kernel does not limit root's threads: there
+    /// no worker starts, and the error says so, unless [`best_effort`](Self::best_effort) is chosen.
+    pub fn threads(mut self, count: u64) -> Self {
+        self.rest.limits.threads = Some(count);
         self
     }
 

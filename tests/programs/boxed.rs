@@ -103,3 +103,43 @@ pub(super) fn streams() -> Result<()> {
     }
     Ok(())
 }
+
+/// How many threads can be started, of so many, and why not another one.
+#[task]
+fn start_threads(most: usize) -> (usize, Option<i32>) {
+    let (end, ended) = std::sync::mpsc::channel::<()>();
+    let ended = std::sync::Arc::new(std::sync::Mutex::new(ended));
+    let mut threads = Vec::new();
+    let error = loop {
+        if threads.len() == most {
+            break None;
+        }
+        let ended = ended.clone();
+        // Nobody sends: all wait until the sender is gone.
+        let wait = move || {
+            ended.lock().expect("nobody panics").recv().expect_err("nobody sends");
+        };
+        match std::thread::Builder::new().stack_size(1 << 16).spawn(wait) {
+            Ok(thread) => threads.push(thread),
+            Err(error) => break error.raw_os_error(),
+        }
+    };
+    let started = threads.len();
+    drop(end);
+    threads.into_iter().for_each(|thread| thread.join().expect("it ends"));
+    (started, error)
+}
+
+pub(super) fn threads_in_a_sandbox() -> Result<()> {
+    let tried = |sandbox: Sandbox| {
+        let pool = builder().processes(1).sandbox(sandbox).build()?;
+        pool.apply(start_threads::call(100))
+    };
+    say(format!("{:?}", tried(Sandbox::strict())?));
+    match tried(Sandbox::strict().threads(60)) {
+        Ok(done) => say(format!("{done:?}")),
+        Err(error) => say(error),
+    }
+    say(format!("{:?}", tried(Sandbox::none().threads(60).best_effort())?));
+    Ok(())
+}

@@ -58,6 +58,7 @@ fn run() -> Result<()> {
         ["complains", go] => complains(Path::new(go)),
         ["complains-at-length"] => complains_at_length(),
         ["traces-its-parent"] => boxed::traces_its_parent(),
+        ["threads-in-a-sandbox"] => boxed::threads_in_a_sandbox(),
         ["prints-in-a-sandbox"] => boxed::prints(),
         ["prints-while-locked"] => boxed::prints_while_locked(),
         ["streams-in-a-sandbox"] => boxed::streams(),

@@ -10,6 +10,8 @@ use std::{
 
 over_every_transport! {
     no_worker_reaches_its_parent_whatever_it_is_denied,
+    threads_are_limited_with_those_of_their_user,
+    roots_threads_cannot_be_limited,
     what_is_printed_arrives_whole_and_in_order,
     nobody_waits_for_who_holds_standard_output,
     streams_are_shared_where_that_is_asked_for,
@@ -23,19 +25,28 @@ fn scenario(name: &str) -> Command {
     command
 }
 
-/// As a user without privileges: those of root are lost in a sandbox, which is enough to keep it out.
-fn no_worker_reaches_its_parent_whatever_it_is_denied() {
+fn is_root() -> bool {
+    // SAFETY: it takes nothing.
+    unsafe { libc::geteuid() == 0 }
+}
+
+/// Runs a copy of the program, if this one is root's as another user.
+fn run_as(user: u32, name: &str) -> Ended {
     let directory = directory();
     fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let program = directory.path().join("program");
     copy_program(SCENARIO, &program);
     let mut command = Command::new(&program);
-    command.arg("traces-its-parent").env(VARIABLE, transport_name()).current_dir("/");
-    // SAFETY: it takes nothing.
-    if unsafe { libc::geteuid() } == 0 {
-        command.uid(65534).gid(65534);
+    command.arg(name).env(VARIABLE, transport_name()).current_dir("/");
+    if is_root() {
+        command.uid(user).gid(65534);
     }
-    let Ended { status, stdout, stderr } = run(&mut command);
+    run(&mut command)
+}
+
+/// Root loses its privileges in a sandbox, which is enough to keep it out; so this is an ordinary user.
+fn no_worker_reaches_its_parent_whatever_it_is_denied() {
+    let Ended { status, stdout, stderr } = run_as(65534, "traces-its-parent");
     assert!(status.success(), "{stdout}\n{stderr}");
     let (none, others) = stdout.split_once('\n').unwrap();
     assert_eq!(others.lines().count(), 6, "{others}");
@@ -46,6 +57,32 @@ fn no_worker_reaches_its_parent_whatever_it_is_denied() {
     } else {
         eprintln!("skipped: no process may trace its parent here: {none}");
     }
+}
+
+fn threads_are_limited_with_those_of_their_user() {
+    if !is_root() {
+        return eprintln!("skipped: only root can be a user who has no other processes");
+    }
+    // Nobody else is this user.
+    let ended =
+        run_as(1_000_000_000 + 2 * std::process::id() + u32::from(transport_name() == "rings"), "threads-in-a-sandbox");
+    let lines: Vec<&str> = ended.printed().lines().collect();
+    assert_eq!(lines[0], "(100, None)");
+    for limited in [lines[1], lines[2]] {
+        let started = limited.strip_prefix('(').and_then(|rest| rest.strip_suffix(", Some(11))"));
+        let started: usize = started.unwrap_or_else(|| panic!("{limited}")).parse().unwrap();
+        assert!((20..60).contains(&started), "the program has some itself: {limited}");
+    }
+}
+
+fn roots_threads_cannot_be_limited() {
+    if !is_root() {
+        return eprintln!("skipped: this is not root");
+    }
+    let ended = run(&mut scenario("threads-in-a-sandbox"));
+    let lines: Vec<&str> = ended.printed().lines().collect();
+    assert!(lines[1].contains("which the kernel does not do for root"), "{lines:?}");
+    assert_eq!(lines[2], "(100, None)");
 }
 
 fn what_is_printed_arrives_whole_and_in_order() {

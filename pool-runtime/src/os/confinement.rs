@@ -51,6 +51,8 @@ pub(crate) struct ResourceLimits {
     pub(crate) cpu_time: Option<u64>,
     pub(crate) file_size: Option<u64>,
     pub(crate) open_files: Option<u64>,
+    /// Of all processes of this user, for one of these to start another.
+    pub(crate) threads: Option<u64>,
     pub(crate) pending_signals: Option<u64>,
     /// How large the image may get that a crash leaves behind.
     pub(crate) core: Option<u64>,

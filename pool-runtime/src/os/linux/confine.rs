@@ -19,7 +19,7 @@ use landlock::{
     RulesetCreatedAttr, Scope, make_bitflags,
 };
 use rustix::fs::FileType;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, getuid, setrlimit};
 use rustix::thread::{
     CapabilitySet, CapabilitySets, capabilities, remove_capability_from_bounding_set, set_capabilities,
 };
@@ -64,7 +64,7 @@ impl Confinement {
             }
             self.drop_capabilities().map_err(|error| format!("cannot give up its capabilities: {error}"))?;
         }
-        self.limits.apply()
+        self.limits.apply(self.best_effort)
     }
 
     /// Drops what root could do beyond its files: it would lead out, or lift the limits. No program that is started
@@ -188,9 +188,16 @@ fn below(fd: PathFd, kind: FileType, access: BitFlags<AccessFs>, abi: ABI) -> Pa
 }
 
 impl ResourceLimits {
-    fn apply(&self) -> Result<(), String> {
+    fn apply(&self, best_effort: bool) -> Result<(), String> {
+        if self.threads.is_some() && !best_effort && is_root_of_the_machine() {
+            return Err(
+                "its sandbox limits threads, which the kernel does not do for root: run this program as another \
+                        user; with `Sandbox::best_effort()`, there is no such limit"
+                    .into(),
+            );
+        }
         if *self != Self::default() {
-            keep_limits().map_err(|error| format!("cannot give up the right to lift its limits: {error}"))?;
+            self.keep().map_err(|error| format!("cannot give up the right to lift its limits: {error}"))?;
         }
         // `RLIMIT_DATA` counts what only this process can write. `RLIMIT_AS` would also count rings, shared slices and
         // large arguments, which are the parent's memory, unused stacks, and the program's own file.
@@ -200,6 +207,7 @@ impl ResourceLimits {
             (Resource::Cpu, self.cpu_time, 1),
             (Resource::Fsize, self.file_size, 0),
             (Resource::Nofile, self.open_files, 0),
+            (Resource::Nproc, self.threads, 0),
             (Resource::Sigpending, self.pending_signals, 0),
             (Resource::Core, self.core, 0),
         ] {
@@ -212,14 +220,23 @@ impl ResourceLimits {
         }
         Ok(())
     }
+
+    /// Gives up the right to lift limits, also for programs that are started; and what exempts from that of threads.
+    fn keep(&self) -> rustix::io::Result<()> {
+        let (resources, any) = (CapabilitySet::SYS_RESOURCE, CapabilitySet::SYS_ADMIN);
+        let given_up = if self.threads.is_some() { resources | any } else { resources };
+        if capabilities(None)?.effective.contains(CapabilitySet::SETPCAP) {
+            given_up.iter().try_for_each(remove_capability_from_bounding_set)?;
+        }
+        keep_capabilities(!given_up)
+    }
 }
 
-/// Gives up the right to lift limits, also for programs that are started.
-fn keep_limits() -> rustix::io::Result<()> {
-    if capabilities(None)?.effective.contains(CapabilitySet::SETPCAP) {
-        remove_capability_from_bounding_set(CapabilitySet::SYS_RESOURCE)?;
-    }
-    keep_capabilities(!CapabilitySet::SYS_RESOURCE)
+/// Root, not as seen from a user namespace: there, root is another user of the machine.
+fn is_root_of_the_machine() -> bool {
+    // Where that cannot be read, a sandbox around this one denies it.
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    getuid().is_root() && map.split_whitespace().take(2).all(|id| id == "0")
 }
 
 #[cfg(test)]

@@ -240,7 +240,8 @@ impl Sandbox {
 
     /// Whether a worker gets all environment variables of this process, which may hold secrets. [`strict`](Self::strict)
     /// denies it: a worker gets `PATH`, `LANG`, `LANGUAGE`, `LC_*` and `TZ`, and what it is started with: the loader's
-    /// `LD_LIBRARY_PATH` and `LD_PRELOAD`, and Rust's `RUST_BACKTRACE`, `RUST_LIB_BACKTRACE` and `RUST_MIN_STACK`.
+    /// `LD_LIBRARY_PATH` and `LD_PRELOAD`, Rust's `RUST_BACKTRACE`, `RUST_LIB_BACKTRACE` and `RUST_MIN_STACK`, and in
+    /// tests of documentation `RUSTDOC_DOCTEST_*`.
     ///
     /// What [`PoolBuilder::env`](crate::PoolBuilder::env) or [`Process::env`](crate::Process::env) sets is added in any
     /// case.

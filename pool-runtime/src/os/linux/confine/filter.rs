@@ -53,13 +53,13 @@ mod sys {
     pub(super) const SIOCGSTAMP: Ioctl = 0x8906;
     pub(super) const SIOCGSTAMPNS: Ioctl = 0x8907;
     pub(super) const FIGETBSZ: Ioctl = 2;
-    pub(super) const FS_IOC_GETFLAGS: Ioctl = 0x8008_6601;
+    pub(super) const FS_IOC_GETFLAGS: Ioctl = 0x8008_6601_u32 as Ioctl;
     pub(super) const FS_IOC_SETFLAGS: Ioctl = 0x4008_6602;
-    pub(super) const FS_IOC_GETVERSION: Ioctl = 0x8008_7601;
-    pub(super) const FS_IOC_FSGETXATTR: Ioctl = 0x801c_581f;
+    pub(super) const FS_IOC_GETVERSION: Ioctl = 0x8008_7601_u32 as Ioctl;
+    pub(super) const FS_IOC_FSGETXATTR: Ioctl = 0x801c_581f_u32 as Ioctl;
     pub(super) const FS_IOC_FSSETXATTR: Ioctl = 0x401c_5820;
-    pub(super) const FS_IOC_GETFSLABEL: Ioctl = 0x8100_9431;
-    pub(super) const FS_IOC_FIEMAP: Ioctl = 0xc020_660b;
+    pub(super) const FS_IOC_GETFSLABEL: Ioctl = 0x8100_9431_u32 as Ioctl;
+    pub(super) const FS_IOC_FIEMAP: Ioctl = 0xc020_660b_u32 as Ioctl;
     pub(super) const FICLONE: Ioctl = 0x4004_9409;
     pub(super) const FICLONERANGE: Ioctl = 0x4020_940d;
 }

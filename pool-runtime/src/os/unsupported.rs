@@ -8,7 +8,7 @@ use crate::os::{
     Peeked, Scheduler, Spawn, Usage,
 };
 use crate::sync::{lock, sleep_on};
-use std::ffi::CStr;
+use std::ffi::{CStr, OsString};
 use std::fmt;
 use std::fs::File;
 use std::io::{self, PipeReader, Read, Write as _};
@@ -195,6 +195,7 @@ functions! {
     await_parent(_: u32, _: Option<Duration>) -> bool = true;
     count_cores(_: &[usize]) -> Option<usize> = None;
     program_path() -> io::Result<PathBuf> = std::env::current_exe();
+    own_command(args: Vec<OsString>) -> io::Result<(PathBuf, Vec<OsString>)> = Ok((program_path()?, args));
     name_thread(_: &str) = ();
     check_memory_is_seen() -> io::Result<()> = unsupported();
     usable_cpus() -> Vec<usize> = (0..crate::os::cpu_count()).collect();
@@ -207,7 +208,9 @@ functions! {
     file_id(_: &Path) -> io::Result<(u64, u64)> = unsupported();
     write_stderr(bytes: &[u8]) = copy_to_stderr(bytes);
     copy_to_stderr(bytes: &[u8]) = drop(io::stderr().write_all(bytes));
+    copy_to_stdout(bytes: &[u8]) = drop(io::stdout().write_all(bytes));
     has_stderr() -> bool = true;
+    has_stdout() -> bool = true;
     replace_stdout(_: Handle) -> io::Result<()> = unsupported();
 }
 

@@ -25,6 +25,7 @@ use crate::run::Run;
 use crate::sandbox::Sandbox;
 use crate::sync::lock;
 use crate::task::{Body, RawCall, TaskCall};
+use crate::worker::Joining;
 use std::fmt;
 use std::io::{PipeReader, PipeWriter};
 use std::path::PathBuf;
@@ -39,7 +40,7 @@ use std::time::{Duration, Instant};
 /// |---|---|
 /// | [`name`](Self::name) | `Process-1`, `Process-2`, …; `Process-1:1` for the first one that `Process-1` starts |
 /// | [`daemon`](Self::daemon) | that of this process; false in the first process |
-/// | [`env`](Self::env), [`current_dir`](Self::current_dir), [`nice`](Self::nice), [`cpus`](Self::cpus) | those of this process |
+/// | [`env`](Self::env), [`current_dir`](Self::current_dir), [`nice`](Self::nice), [`cpus`](Self::cpus), [`scheduler`](Self::scheduler) | those of this process |
 /// | [`executable`](Self::executable) | this program |
 /// | [`sandbox`](Self::sandbox) | none: it has the rights of this process |
 /// | [`stdin`](Self::stdin) | empty |
@@ -201,8 +202,10 @@ impl<R> Process<R> {
         self.options.check()?;
         let confinement = self.sandbox.as_ref().map(Sandbox::resolve).transpose()?;
         let launch = Launch { stdio: self.stdio, confinement, program: self.executable, ..Launch::new()? };
+        let confined = launch.confinement.is_some();
         let prepare = |call: RawCall| {
             let arguments = call.arguments?;
+            let arguments = if confined { arguments.set_apart(call.task)? } else { arguments };
             if let Some(state) = call.task.state() {
                 return Err(Error::invalid(format!(
                     "asks for a worker state `{}`, which only workers of a pool with an initializer have",
@@ -211,6 +214,9 @@ impl<R> Process<R> {
                 .of_task(call.task.name()));
             }
             let policy = Policy::of(call.wish.as_deref(), &call.task.wish, &Wish::NONE);
+            if policy.memory != u64::MAX {
+                os::check_memory_is_seen().map_err(|error| Error::memory_unseen(error).of_task(call.task.name()))?;
+            }
             Ok((call.task, arguments, policy))
         };
         let call = self.target.map(prepare).transpose()?;
@@ -341,6 +347,7 @@ impl<R> RunningProcess<R> {
         if let Err(error) = self.child.made_in.check("process") {
             return Some(Err(error.of_task(self.child.task)));
         }
+        let _joining = Joining::new();
         let returned = self.child.single.get()?.await_end(deadline)?;
         Some(returned.and_then(|bytes| decode_value(self.decode, self.child.task, &bytes)))
     }
@@ -527,6 +534,7 @@ pub(crate) fn finish() {
                 let _ = daemon.process.kill();
             }
         }
+        let _joining = Joining::new();
         for child in daemons.iter().chain(&others) {
             match child.single.get() {
                 Some(single) => drop(single.await_end(None)),

@@ -1,8 +1,10 @@
 //! A program of many small parts, of which a test runs one: `scenario <name> [argument]…`.
 
+mod denied;
 mod forked;
 mod interrupted;
 mod starved;
+mod weighed;
 
 use pool_runtime::{
     Pool, PoolBuilder, Process, Ran, Result, RunningProcess, Sandbox, Stdio, Transport, active_children,
@@ -64,6 +66,10 @@ fn run() -> Result<()> {
         ["interrupted-handled", directory, signal] => {
             interrupted::handled(Path::new(directory), signal.parse().expect("a number"))
         }
+        ["denied", calls, error] => denied::all_ways(calls, error),
+        ["denied-and-lost", calls, error] => denied::loss(calls, error),
+        ["weighed", executable] => weighed::in_pools_and_processes(Path::new(executable)),
+        ["share", bytes] => starved::share(bytes.parse().expect("a number")),
         ["starved-at-start", what] => starved::at_start(what),
         ["starved-while-another-works", what, directory] => starved::while_another_works(what, Path::new(directory)),
         ["starved-while-calls-wait", what] => starved::while_calls_wait(what),
@@ -370,7 +376,8 @@ fn descend(levels: u32, directory: PathBuf) {
     write(&directory.join(levels.to_string()), &std::process::id().to_string());
     if levels > 0 {
         let below = Process::new(descend::call(levels - 1, directory)).start().expect("it starts");
-        below.join().expect("it never ends");
+        // It ends only if it is killed, and then this level goes on.
+        below.join().expect_err("it never returns");
     }
     loop {
         std::thread::park();

@@ -5,7 +5,7 @@
 
 use crate::os::{
     Abilities, CodePlace, Confinement, Crash, CrashSink, Delivery, End, Given, Handle, HandleRef, Io, OomKill, Passed,
-    Peeked, Spawn, Usage,
+    Peeked, Scheduler, Spawn, Usage,
 };
 use crate::sync::{lock, sleep_on};
 use std::ffi::{CStr, OsString};
@@ -18,6 +18,7 @@ use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 pub(crate) use io::pipe;
@@ -75,13 +76,16 @@ never! {
         self.sentinel() -> HandleRef<'_>;
         self.terminate() -> io::Result<()>;
         self.interrupt() -> io::Result<()>;
+        self.ask_to_end() -> io::Result<()>;
         self.kill() -> io::Result<()>;
         self.was_killed() -> bool;
         self.has_ended() -> bool;
         self.wait_timeout(Option<Duration>) -> bool;
         self.wait() -> Option<End>;
         self.status() -> Option<End>;
+        self.status_error() -> Option<String>;
         self.usage() -> Option<Usage>;
+        self.memory() -> Option<u64>;
     }
     OomWatch {
         self.ask() -> Option<OomKill>;
@@ -170,6 +174,8 @@ impl<'b> BellWatch<'b> {
 
 functions! {
     current_pid() -> u32 = std::process::id();
+    no_channel(error: io::Error) -> io::Error = error;
+    exceeded_limit(_: i32) -> Option<&'static str> = None;
     signal_name(_: i32) -> String = String::new();
     wait_hung_up(_: HandleRef<'_>, _: Option<HandleRef<'_>>, _: Option<HandleRef<'_>>) -> bool = true;
     die_with_parent() = ();
@@ -180,7 +186,8 @@ functions! {
     accept_barriers() -> bool = false;
     remote_barrier() -> bool = false;
     block_all_signals() = ();
-    outlive_interrupts() = ();
+    outlive_requests_to_end() = ();
+    has_children(_: u32) -> Option<bool> = None;
     exit_now(code: i32) -> ! = std::process::exit(code);
     has_more_rights() -> bool = false;
     excess_of_rights() -> Option<&'static str> = None;
@@ -190,10 +197,11 @@ functions! {
     program_path() -> io::Result<PathBuf> = std::env::current_exe();
     own_command(args: Vec<OsString>) -> io::Result<(PathBuf, Vec<OsString>)> = Ok((program_path()?, args));
     name_thread(_: &str) = ();
-    private_memory(_: u32) -> Option<u64> = None;
+    check_memory_is_seen() -> io::Result<()> = unsupported();
     usable_cpus() -> Vec<usize> = (0..crate::os::cpu_count()).collect();
     set_cpus(_: &[usize]) -> io::Result<()> = unsupported();
     set_nice(_: i32) -> io::Result<()> = unsupported();
+    set_scheduler(_: Scheduler) -> io::Result<()> = unsupported();
     current_cpu() -> u32 = u32::MAX;
     leave_cpu(_: u32) = ();
     open_judged(path: &Path) -> io::Result<(File, Option<String>)> = Ok((File::open(path)?, None));
@@ -219,6 +227,26 @@ pub(crate) fn at_high_numbers<R>(open: impl Fn() -> io::Result<R>) -> io::Result
 
 pub(crate) fn wait_readable<const N: usize>(_: [HandleRef<'_>; N], _: Option<Duration>) -> io::Result<[bool; N]> {
     unsupported()
+}
+
+pub(crate) fn thread_builder(name: impl Into<String>, stack: Option<usize>) -> thread::Builder {
+    let builder = thread::Builder::new().name(name.into());
+    match stack {
+        Some(stack) => builder.stack_size(stack),
+        None => builder,
+    }
+}
+
+pub(crate) fn with_room<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+    work()
+}
+
+pub(crate) fn spawn_thread<T: Send + 'static>(
+    name: impl Into<String>,
+    stack: Option<usize>,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<JoinHandle<T>> {
+    thread_builder(name, stack).spawn(work)
 }
 
 pub(crate) mod passing {

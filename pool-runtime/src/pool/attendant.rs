@@ -38,7 +38,7 @@ pub(super) fn spawn(
     then: impl FnOnce() + Send + 'static,
 ) -> io::Result<JoinHandle<()>> {
     // A pool may have hundreds of these threads, and none needs a deep stack.
-    std::thread::Builder::new().name(name).stack_size(1 << 18).spawn(move || {
+    os::spawn_thread(name, Some(1 << 18), move || {
         os::block_all_signals();
         inner.guard("attends to a worker", seat..seat + 1, || attend(&inner, seat, begun));
         then();
@@ -89,7 +89,7 @@ fn accompany(inner: &Inner, station: &Arc<Station>) {
     inner.tell(|dispatcher, now| {
         dispatcher.ready(seat, epoch, now);
         if inner.single {
-            dispatcher.close();
+            dispatcher.close(now);
         }
     });
     inner.notify();

@@ -4,6 +4,7 @@
 //! sockets (`LISTEN_FDS`), a job server (`MAKEFLAGS`), a channel to a parent. Libraries in this process and in workers
 //! believe that, whether or not it is still so. All descriptors of ours have higher numbers.
 
+use super::step;
 use crate::sync::lock;
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_getfd, fcntl_setfd};
@@ -33,7 +34,7 @@ pub(super) fn beyond_standard(fd: OwnedFd) -> io::Result<OwnedFd> {
         }
         match fcntl_dupfd_cloexec(&fd, least) {
             Ok(moved) => return Ok(moved),
-            Err(error) if least == LEAST[2] => return Err(error.into()),
+            Err(error) if least == LEAST[2] => return Err(step::DUPLICATE.failed(error)),
             // The limit is lower, or all higher numbers are in use.
             Err(_) => {}
         }
@@ -67,7 +68,7 @@ pub(crate) fn at_high_numbers<R>(open: impl Fn() -> io::Result<R>) -> io::Result
 
 /// A pipe, neither of whose ends is one of the standard streams.
 pub(crate) fn pipe() -> io::Result<(PipeReader, PipeWriter)> {
-    let (reader, writer) = io::pipe()?;
+    let (reader, writer) = io::pipe().map_err(|error| step::PIPE.failed(error))?;
     Ok((beyond_standard(reader.into())?.into(), beyond_standard(writer.into())?.into()))
 }
 

@@ -1,6 +1,7 @@
 //! The socket inside one end of an ipc-channel, which the crate keeps to itself.
 
 use super::handle::beyond_standard;
+use super::step;
 use crate::os::{HandleRef, Peeked};
 use rustix::io::{DupFlags, dup3};
 use rustix::net::sockopt::socket_type;
@@ -11,6 +12,11 @@ use std::mem::ManuallyDrop;
 use std::ops::Deref;
 use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
+
+/// The error where no channel can be made: it names what was refused.
+pub(crate) fn no_channel(error: io::Error) -> io::Error {
+    step::SOCKETPAIR.failed(error)
+}
 
 /// One end of a channel, whose socket is known.
 #[derive(Debug)]

@@ -9,6 +9,7 @@
 //! arrives is either handed out or closed, whatever the packet was.
 
 use super::handle::beyond_standard;
+use super::step;
 use crate::os::{Delivery, Handle, Passed};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{
@@ -27,7 +28,8 @@ const DESCRIPTORS: usize = 4;
 
 /// Two ends of a socket: what is sent into the one comes out of the other.
 pub(crate) fn pair() -> io::Result<(Handle, Handle)> {
-    let (one, other) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+    let (one, other) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+        .map_err(|error| step::SOCKETPAIR.failed(error))?;
     Ok((beyond_standard(one)?, beyond_standard(other)?))
 }
 

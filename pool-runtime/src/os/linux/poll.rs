@@ -1,6 +1,7 @@
 //! Waiting for several descriptors at a time.
 
 use super::handle::beyond_standard;
+use super::step;
 use crate::os::HandleRef;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::fs::{OFlags, fcntl_setfl};
@@ -99,7 +100,8 @@ pub(crate) struct Poller {
 
 impl Poller {
     pub(crate) fn new() -> io::Result<Self> {
-        Ok(Self { bell: beyond_standard(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?)? })
+        let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
+        Ok(Self { bell: beyond_standard(bell.map_err(|error| step::EVENTFD.failed(error))?)? })
     }
 
     /// Ends the wait, or the next one.

@@ -8,6 +8,7 @@
 //! In the second case, the program sees `./program a b` as its arguments. Given to the loader as they are, `a` would be
 //! the program to load.
 
+use super::file_id;
 use rustix::fs::readlink;
 use std::ffi::{OsStr, OsString, c_int, c_void};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -26,7 +27,15 @@ pub(crate) fn program_path() -> io::Result<PathBuf> {
         return Ok(file);
     }
     let own = PathBuf::from(OWN);
-    if own.symlink_metadata().is_ok() { Ok(own) } else { std::env::current_exe() }
+    if own.symlink_metadata().is_err() {
+        return std::env::current_exe();
+    }
+    // Under valgrind, only reading the link leads to this program; the kernel runs valgrind. (If the file was replaced,
+    // the link names none.)
+    match std::env::current_exe() {
+        Ok(named) if file_id(&named).is_ok_and(|named| file_id(&own).is_ok_and(|own| own != named)) => Ok(named),
+        _ => Ok(own),
+    }
 }
 
 /// What to execute, and with which arguments, so that this program is started with `args`, of which the first one is its

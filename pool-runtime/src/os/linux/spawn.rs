@@ -2,13 +2,16 @@
 //! parent starts it as fast as a small one, and no user code runs in a copy of a program with threads.
 
 use super::child::Child;
+use super::step;
 use crate::os::{Io, Spawn};
+use rustix::fs::{Mode, OFlags, open};
 use rustix::io::fcntl_dupfd_cloexec;
 use rustix::process::Pid;
 use std::ffi::{CString, c_char, c_int};
 use std::mem::MaybeUninit;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::{io, ptr};
 
 type CloseFrom = unsafe extern "C" fn(*mut libc::posix_spawn_file_actions_t, c_int) -> c_int;
@@ -84,6 +87,16 @@ fn pointers(strings: &[CString]) -> Vec<*mut c_char> {
 }
 
 impl Spawn<'_> {
+    /// Says what `posix_spawn` failed on: the directory and the program give the same errors.
+    fn refused(&self, error: io::Error) -> io::Error {
+        let dir = self.current_dir.filter(|dir| !Path::new(dir).is_dir());
+        let object = match dir {
+            Some(dir) => format!(" in the directory {dir:?}"),
+            None => format!(" of {:?}", self.program),
+        };
+        step::SPAWN.failed_on(&object, error)
+    }
+
     /// Starts it, or fails as `posix_spawn` does: no such program or directory, no more processes or memory.
     pub(crate) fn start(&self) -> io::Result<Child> {
         let program = c_string(self.program.as_bytes())?;
@@ -107,18 +120,20 @@ impl Spawn<'_> {
             check(unsafe { libc::posix_spawn_file_actions_addclose(raw, number) })?;
         }
         for (target, io) in stdio.chain(given) {
-            match io {
-                Io::Handle(fd) => {
-                    let source = fcntl_dupfd_cloexec(fd, end)?;
-                    // SAFETY: the actions are initialised; bad descriptors are an error when the process starts.
-                    check(unsafe { libc::posix_spawn_file_actions_adddup2(raw, source.as_raw_fd(), target) })?;
-                    moved.push(source);
+            let null;
+            let fd = match io {
+                Io::Handle(fd) => fd,
+                // Opened in this process, as the new one could not say that it is missing.
+                Io::Null => {
+                    null = open(c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+                        .map_err(|error| step::NULL.failed(error))?;
+                    null.as_fd()
                 }
-                // SAFETY: the actions are initialised; the path is a C string, which the call copies.
-                Io::Null => check(unsafe {
-                    libc::posix_spawn_file_actions_addopen(raw, target, c"/dev/null".as_ptr(), libc::O_RDWR, 0)
-                })?,
-            }
+            };
+            let source = fcntl_dupfd_cloexec(fd, end).map_err(|error| step::DUPLICATE.failed(error))?;
+            // SAFETY: the actions are initialised; bad descriptors are an error when the process starts.
+            check(unsafe { libc::posix_spawn_file_actions_adddup2(raw, source.as_raw_fd(), target) })?;
+            moved.push(source);
         }
         if let Some(add) = close_from() {
             // SAFETY: the actions are initialised, and the function is the one of that name.
@@ -135,7 +150,8 @@ impl Spawn<'_> {
         // SAFETY: all pointers lead to initialised values that outlive the call; both arrays end in a null pointer.
         check(unsafe {
             libc::posix_spawn(&raw mut pid, program.as_ptr(), raw, attr.as_mut_ptr(), argv.as_ptr(), envp.as_ptr())
-        })?;
+        })
+        .map_err(|error| self.refused(error))?;
         Child::new(Pid::from_raw(pid).ok_or_else(|| io::Error::other("the new process has no pid"))?)
     }
 }

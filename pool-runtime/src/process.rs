@@ -40,11 +40,11 @@ use std::time::{Duration, Instant};
 /// |---|---|
 /// | [`name`](Self::name) | `Process-1`, `Process-2`, …; `Process-1:1` for the first one that `Process-1` starts |
 /// | [`daemon`](Self::daemon) | that of this process; false in the first process |
-/// | [`env`](Self::env), [`current_dir`](Self::current_dir), [`nice`](Self::nice), [`cpus`](Self::cpus), [`scheduler`](Self::scheduler) | those of this process |
+/// | [`env`](Self::env), [`current_dir`](Self::current_dir), [`nice`](Self::nice), [`cpus`](Self::cpus), [`scheduler`](Self::scheduler) | those of this process; in a sandbox, see [`inherit_env`](Sandbox::inherit_env) |
 /// | [`executable`](Self::executable) | this program |
 /// | [`sandbox`](Self::sandbox) | none: it has the rights of this process |
 /// | [`stdin`](Self::stdin) | empty |
-/// | [`stdout`](Self::stdout), [`stderr`](Self::stderr) | those of this process |
+/// | [`stdout`](Self::stdout), [`stderr`](Self::stderr) | those of this process; in a sandbox, see [`inherit_output`](Sandbox::inherit_output) |
 ///
 /// Timeouts and memory limits, declared with the task or set for [the call](crate::Call::timeout), apply as in a pool.
 /// The process is started once: retries have no effect.
@@ -200,8 +200,8 @@ impl<R> Process<R> {
     /// the system cannot start it. If the kernel does not support the sandbox, [`join`](RunningProcess::join) says so.
     pub fn start(self) -> Result<RunningProcess<R>> {
         self.options.check()?;
-        let confinement = self.sandbox.as_ref().map(Sandbox::resolve).transpose()?;
-        let launch = Launch { stdio: self.stdio, confinement, program: self.executable, ..Launch::new()? };
+        let mut launch = Launch { stdio: self.stdio, program: self.executable, ..Launch::new()? };
+        launch.confine(self.sandbox.as_ref())?;
         let confined = launch.confinement.is_some();
         let prepare = |call: RawCall| {
             let arguments = call.arguments?;
@@ -228,9 +228,10 @@ impl<R> Process<R> {
         let itself = born.clone();
         let begin = move |launched: &mut Launched| {
             let (process, single) = (launched.child.clone(), OnceLock::new());
-            let kinship = Kinship::Child(process.clone());
+            let made_in = MadeIn::this_process();
+            let kinship = Kinship::Child(process.clone(), made_in);
             let info = ProcessInfo { name, pid: process.pid(), daemon, kinship };
-            let child = Arc::new(Running { info, made_in: MadeIn::this_process(), task, process, single });
+            let child = Arc::new(Running { info, made_in, task, process, single });
             lock(&CHILDREN).push(child.clone());
             let _ = born.set(child.clone());
             (child, std::mem::take(&mut launched.pipes))
@@ -380,13 +381,17 @@ impl<R> RunningProcess<R> {
         R: 'static,
     {
         let (decode, task) = (self.decode, self.child.task);
-        if let Some(single) = self.child.single.get() {
-            single.then(Box::new(move |returned| {
-                let result = returned.and_then(|bytes| decode_value(decode, task, &bytes));
-                if let Err(panic) = panic::catch(|| f(&result)) {
-                    tracing::warn!("a callback of a process with task `{task}` panicked {panic}");
-                }
-            }));
+        let callback = move |returned: Result<Vec<u8>>| {
+            let result = returned.and_then(|bytes| decode_value(decode, task, &bytes));
+            if let Err(panic) = panic::catch(|| f(&result)) {
+                tracing::warn!("a callback of a process with task `{task}` panicked {panic}");
+            }
+        };
+        match (self.child.made_in.check("process"), self.child.single.get()) {
+            (Err(error), _) => callback(Err(error.of_task(task))),
+            (Ok(()), Some(single)) => single.then(Box::new(callback)),
+            // It is set before this handle exists.
+            (Ok(()), None) => {}
         }
         self
     }
@@ -474,6 +479,9 @@ impl<R> Future for RunningProcess<R> {
     type Output = Result<R>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<R>> {
+        if let Err(error) = self.child.made_in.check("process") {
+            return Poll::Ready(Err(error.of_task(self.child.task)));
+        }
         match self.child.single.get().and_then(|single| single.poll_end(context.waker())) {
             None => Poll::Pending,
             Some(returned) => {

@@ -1,5 +1,6 @@
 //! A program of many small parts, of which a test runs one: `scenario <name> [argument]…`.
 
+mod boxed;
 mod denied;
 mod forked;
 mod interrupted;
@@ -7,7 +8,7 @@ mod starved;
 mod weighed;
 
 use pool_runtime::{
-    Pool, PoolBuilder, Process, Ran, Result, RunningProcess, Sandbox, Stdio, Transport, active_children,
+    Dossier, Pool, PoolBuilder, Process, Ran, Result, RunningProcess, Sandbox, Stdio, Transport, active_children,
     current_process, pool_main, task,
 };
 use std::{
@@ -86,6 +87,11 @@ fn run() -> Result<()> {
         ["complains", go] => complains(Path::new(go)),
         ["colours"] => colours(),
         ["complains-at-length"] => complains_at_length(),
+        ["traces-its-parent"] => boxed::traces_its_parent(),
+        ["threads-in-a-sandbox"] => boxed::threads_in_a_sandbox(),
+        ["prints-in-a-sandbox"] => boxed::prints(),
+        ["prints-while-locked"] => boxed::prints_while_locked(),
+        ["streams-in-a-sandbox"] => boxed::streams(),
         ref unknown => panic!("no scenario {unknown:?}"),
     }
 }
@@ -165,6 +171,13 @@ fn with_executable(executable: &str, number: &str) -> Result<()> {
     Ok(())
 }
 
+#[task]
+fn crash_at_once(nowhere: usize) {
+    let field = std::ptr::without_provenance_mut::<u8>(nowhere);
+    // SAFETY: none; nothing is mapped there, so that the system ends the process.
+    unsafe { field.write_volatile(1) };
+}
+
 /// What holds however the program was built.
 fn self_check() -> Result<()> {
     let names: Vec<&str> = pool_runtime::tasks().map(|task| task.name()).collect();
@@ -179,6 +192,14 @@ fn self_check() -> Result<()> {
     assert!(panic.file().is_some_and(|file| file.ends_with("scenario.rs")), "{error}");
     assert_eq!((error.ran(), error.is_worker_lost()), (Ran::Yes, cfg!(panic = "abort")), "{error}");
     assert_eq!(pool.apply(twice::call(4))?, 8, "the next call works");
+
+    // Whether or not the task has a frame of its own, and the program names for its functions.
+    let error = pool.apply(crash_at_once::call(8)).unwrap_err();
+    let trace = error.dossier().and_then(Dossier::backtrace).expect("the crash was noted");
+    assert!(trace.contains("crash_at_once"), "{trace}");
+    let is_inlined = trace.lines().last().is_some_and(|line| line.contains("in task scenario::crash_at_once, at 0x"));
+    assert!(is_inlined || !trace.contains("in task"), "{trace}");
+    assert_eq!(pool.apply(twice::call(5))?, 10, "the next worker works");
 
     let process = Process::new(refuse::call("nor tomorrow")).start()?;
     let error = process.join().unwrap_err();

@@ -4,7 +4,7 @@
 
 use crate::dossier::{CalledTask, Dossier, Loss, Ran, Stage};
 use crate::foreign;
-use crate::os::{End, OomKill};
+use crate::os::{self, End, OomKill};
 use crate::panic::PanicInfo;
 use crate::protocol::{Failed, Failure, NotReady};
 use crate::registry;
@@ -62,7 +62,7 @@ pub(crate) enum Kind {
     Lost(Dossier),
     #[error("took longer than {limit:?}, and its worker was killed")]
     TimedOut { limit: Duration, dossier: Dossier },
-    #[error("used {} of memory, and its limit is {}: its worker was killed", mebibytes(*.used), mebibytes(*.limit))]
+    #[error("{}: its worker was killed", over_memory(*.limit, *.used))]
     OverMemory { limit: u64, used: u64, dossier: Dossier },
     #[error("has no result yet: waited {0:?}; it goes on, and can be waited for again")]
     NotYet(Duration),
@@ -76,6 +76,11 @@ pub(crate) enum Kind {
     EncodeArgument(String),
     #[error("has a result that cannot be sent back: {}", foreign::line(.0))]
     EncodeResult(String),
+    #[error(
+        "returned a result of {}, and its limit is {}: return less, or raise `max_result`",
+        size(*.length), size(*.most)
+    )]
+    ResultTooLarge { length: u64, most: u64 },
     #[error("cannot read its arguments: {}", foreign::line(.0))]
     DecodeArgument(String),
     #[error("has a result that cannot be read: {}", foreign::line(.0))]
@@ -98,8 +103,20 @@ pub(crate) enum Kind {
     Os { action: Cow<'static, str>, source: Arc<io::Error> },
 }
 
+fn over_memory(limit: u64, used: u64) -> String {
+    let limit = mebibytes(limit);
+    match used {
+        os::UNSEEN => format!("may use {limit} of memory, and how much it uses cannot be seen any more"),
+        used => format!("used {} of memory, and its limit is {limit}", mebibytes(used)),
+    }
+}
+
 fn mebibytes(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
+}
+
+fn size(bytes: u64) -> String {
+    if bytes < 1 << 20 { format!("{bytes} bytes") } else { mebibytes(bytes) }
 }
 
 impl Error {
@@ -113,6 +130,18 @@ impl Error {
 
     pub(crate) fn os(action: impl Into<Cow<'static, str>>, source: impl Into<io::Error>) -> Self {
         Self::new(Kind::Os { action: action.into(), source: Arc::new(source.into()) })
+    }
+
+    /// A limit of memory cannot be kept.
+    pub(crate) fn memory_unseen(source: io::Error) -> Self {
+        const ACTION: &str = "cannot keep a limit of memory, as the memory of processes cannot be seen (mount the `/proc` \
+                              of this container, or leave out the limit)";
+        Self::os(ACTION, source)
+    }
+
+    /// This process has no memory for a result of so many bytes.
+    pub(crate) fn no_memory(length: usize) -> Self {
+        Self::new(Kind::DecodeResult(format!("this process has no memory for its {length} bytes"))).with_ran(Ran::Yes)
     }
 
     /// The pool has failed because of this error, after so many tries.
@@ -239,7 +268,7 @@ impl Error {
     /// Whether the worker was killed because the call exceeded its memory limit, or by the kernel's OOM killer. False if
     /// the latter is only probable, as the kernel's log cannot be read: see [`Dossier::oom_killer`].
     pub fn is_out_of_memory(&self) -> bool {
-        matches!(self.0.kind, Kind::OverMemory { .. })
+        matches!(self.0.kind, Kind::OverMemory { used, .. } if used != os::UNSEEN)
             || self.loss().is_some_and(|loss| loss.oom == Some(OomKill::Certain))
     }
 
@@ -301,6 +330,12 @@ impl Error {
         }
     }
 
+    /// Whether the result has more bytes than it may have: see
+    /// [`PoolBuilder::max_result`](crate::PoolBuilder::max_result). The task has run to its end.
+    pub fn is_result_too_large(&self) -> bool {
+        matches!(self.0.kind, Kind::ResultTooLarge { .. })
+    }
+
     /// Whether the task started. If it did not, the call can safely be made again.
     pub fn ran(&self) -> Ran {
         self.0.ran
@@ -313,6 +348,9 @@ impl From<Failed> for Error {
             Failure::Panicked(panic) => Self::new(Kind::Panicked { panic, stage }).with_ran(stage.ran()),
             Failure::Decode(why) => Self::new(Kind::DecodeArgument(why)),
             Failure::Encode(why) => Self::new(Kind::EncodeResult(why)).with_ran(stage.ran()),
+            Failure::TooLarge { length, most } => {
+                Self::new(Kind::ResultTooLarge { length, most }).with_ran(stage.ran())
+            }
             Failure::Unfit(why) => Self::new(Kind::Unfit(why)),
         }
     }

@@ -77,6 +77,8 @@ mod task;
 mod transport;
 mod worker;
 
+#[cfg(feature = "json")]
+pub use codec::Json;
 pub use dossier::{Dossier, Ran};
 pub use entry::enter;
 pub use error::{Error, Result};
@@ -84,7 +86,7 @@ pub use identity::{ProcessInfo, cpu_count, cpu_count_physical, current_process, 
 pub use job::Job;
 pub use objects::{Plain, Shared};
 pub use options::{RestartPolicy, Stdio, WorkerOptions};
-pub use os::OomKill;
+pub use os::{OomKill, Scheduler};
 pub use panic::PanicInfo;
 pub use pool::{Backend, Imap, Pool, PoolBuilder, PoolStats, Transport, WorkerInfo, WorkerState};
 pub use pool_macros::task;
@@ -97,7 +99,7 @@ pub use task::{Call, Initializer, Task, TaskCall, TaskInfo};
 /// What the macros' expansions use. Not for users: it changes without notice.
 #[doc(hidden)]
 pub mod __private {
-    pub use crate::codec::{CodecError, Lend, Probe, Reader, Short, Value, Writer, rank0};
+    pub use crate::codec::{CodecError, Lend, Probe, Reader, Short, Unbounded, Value, Writer, rank0};
     pub use crate::entry::{become_worker_if_marked, main};
     pub use crate::memory::ShortBytes;
     pub use crate::policy::Wish;

@@ -15,13 +15,13 @@ use crate::pool::{
     Backend, Core, Inner, Listener, Pool, PoolBuilder, Prelude, Submission, Transport, attendant, listener,
 };
 use crate::protocol::{Hello, NamedCall};
-use crate::sandbox::Sandbox;
+use crate::sandbox::{self, Sandbox};
 use crate::sync::lock;
 use crate::task::{RawCall, StateType};
 use crate::transport::{channel, ring};
 use crate::{os, program, registry};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, Weak};
 use std::time::Duration;
 
@@ -71,7 +71,7 @@ impl PoolBuilder {
     /// # Errors
     ///
     /// No workers, or too many; no entry point for them (see [`pool_main!`](crate::pool_main)); two tasks with one name;
-    /// a daemonic process, or processes nested too deep; workers that cannot start, or whose initializer fails; a
+    /// a daemonic process, processes nested too deep, or a program with more rights than its starter; workers that cannot start, or whose initializer fails; a
     /// sandbox with a path that does not exist, or one that the kernel cannot enforce; [`env`](Self::env),
     /// [`current_dir`](Self::current_dir) or [`sandbox`](Self::sandbox) with a [backend](Self::backend) without
     /// processes.
@@ -86,11 +86,14 @@ impl PoolBuilder {
         let options = (0..processes).map(choose).collect::<Result<Vec<_>>>()?;
         let timeout = |call: &RawCall| call.wish.as_ref().and_then(|wish| wish.timeout).or(call.task.wish.timeout);
         let initializer_timeout = self.initializer.as_ref().and_then(timeout);
-        let initializer = self.initializer.take().map(prelude).transpose()?;
+        let confined = self.sandbox.is_some();
+        let initializer = self.initializer.take().map(|call| prelude(call, confined)).transpose()?;
         if self.backend != Backend::Processes {
             self.check_in_process(&options)?;
             // The memory of threads cannot be told apart.
             self.limits.memory_per_child = u64::MAX;
+        } else if self.limits.memory_per_child != u64::MAX || self.wish.memory.is_some_and(|bytes| bytes != u64::MAX) {
+            os::check_memory_is_seen().map_err(Error::memory_unseen)?;
         }
         let (source, bells, limits) =
             self.staff(processes, initializer.as_ref().map(|prelude| &prelude.call), initializer_timeout)?;
@@ -118,14 +121,15 @@ impl PoolBuilder {
             listener: bells.map(|bells| Listener::new(Arc::new(bells), processes)),
             wish: self.wish,
             keeper,
+            exit_grace: Duration::from_nanos(limits.exit_grace),
             itself: itself.clone(),
             ..inner
         });
         // From here on, dropping the pool cleans up.
-        let pool = Pool { inner, threads: Mutex::default() };
+        let pool = Pool { inner, threads: Mutex::default(), detached: false };
         pool.start_threads(seats)?;
         if seats > 0 {
-            pool.inner.await_phase(|dispatcher| dispatcher.ever_ready || dispatcher.is_over())?;
+            pool.inner.await_phase(None, |dispatcher| dispatcher.ever_ready || dispatcher.is_over())?;
         }
         Ok(pool)
     }
@@ -215,6 +219,8 @@ impl Inner {
         hello: impl Fn(usize, u32) -> Hello + Send + Sync + 'static,
         dispatcher: Dispatcher<dyn Submission>,
     ) -> Self {
+        let confinement = source.confinement();
+        let (max_result, confined) = (sandbox::default_max_result(confinement.as_ref()), confinement.is_some());
         Self {
             name: String::new(),
             made_in: MadeIn::this_process(),
@@ -229,10 +235,14 @@ impl Inner {
             clock: Condvar::new(),
             listener: None,
             jobs: AtomicU64::new(1),
+            over: AtomicBool::new(false),
             callbacks: Arc::new(Callbacks::default()),
             began: os::monotonic(),
             wish: Wish::NONE,
             keeper: None,
+            exit_grace: Duration::MAX,
+            max_result,
+            confined,
             itself: Weak::new(),
         }
     }
@@ -271,9 +281,10 @@ fn some_bells(transport: Option<Transport>, seats: usize) -> Result<Option<Bells
     }
 }
 
-fn prelude(call: RawCall) -> Result<Prelude> {
+fn prelude(call: RawCall, confined: bool) -> Result<Prelude> {
     let state = call.task.state().unwrap_or_else(StateType::of::<()>);
     let arguments = call.arguments?;
+    let arguments = if confined { arguments.set_apart(call.task)? } else { arguments };
     let call = NamedCall { task: call.task.name().to_owned(), arguments: arguments.bytes.to_vec() };
     Ok(Prelude { call, regions: arguments.regions, state })
 }

@@ -76,7 +76,7 @@ impl Simple {
     /// A call ends with a value, after so long.
     fn value(&mut self, seat: usize, call: CallHeader, nanos: Time, now: Time) -> Result<(), &'static str> {
         self.report(seat, 1, (call.number, 1), None)?;
-        self.timed(seat, 1, nanos);
+        self.timed(seat, self.seats[seat].epoch(), 1, nanos).unwrap();
         self.progressed(seat, 1, now);
         Ok(())
     }
@@ -286,7 +286,7 @@ fn a_call_whose_workers_die_before_it_starts_is_given_up_in_the_end() {
 fn a_death_that_is_told_twice_counts_once() {
     let mut pool = pool(1);
     pool.lost(0, 1, &loss(), 0, MILLISECOND);
-    pool.close();
+    pool.close(0);
     assert!(matches!(pool.next_start(0, MILLISECOND), Start::Never));
     pool.lost(0, 1, &loss(), 0, MILLISECOND);
     assert!(pool.is_finished(), "the seat is open again");
@@ -332,8 +332,8 @@ fn cancelling_a_running_call_kills_its_worker_and_spares_the_others() {
     warm_up(&mut pool, 10_000);
     let tickets: Vec<_> = (0..3).map(|job| pool.add(work(job, 1), 0).unwrap()).collect();
     let calls: Vec<_> = sent(&mut pool).into_iter().flat_map(|(_, calls)| calls).collect();
-    assert!(pool.cancel(tickets[0], true, 0));
-    assert!(!pool.cancel(tickets[0], true, 0), "there is nothing left to cancel");
+    assert!(pool.cancel(&tickets[..1], Reach::Running, 0));
+    assert!(!pool.cancel(&tickets[..1], Reach::Running, 0), "there is nothing left to cancel");
     let effects = effects(&mut pool);
     assert!(
         matches!(effects[..], [Effect::TakeBack { seat: 0, epoch: 1, generation: 0 }]),
@@ -360,7 +360,7 @@ fn cancelling_what_has_not_started_kills_nobody() {
     pool.value(0, calls[0], 10_000, 0).unwrap();
     let (_, behind) = sent(&mut pool).remove(0);
     effects(&mut pool);
-    assert!(pool.cancel(tickets[1], true, 0));
+    assert!(pool.cancel(&tickets[1..2], Reach::Running, 0));
     effects(&mut pool);
     pool.taken_back(0, 1, calls[1].number, 0);
     let failure = failure(pool.effect()).expect("not cancelled");
@@ -380,7 +380,7 @@ fn a_call_that_has_reported_is_not_hit_by_the_end_of_the_next() {
     pool.value(0, first[0], 10_000, 0).unwrap();
     let (_, calls) = sent(&mut pool).remove(0);
     assert_eq!(calls.len(), 3);
-    assert!(pool.cancel(tickets[2], true, 0));
+    assert!(pool.cancel(&tickets[2..3], Reach::Running, 0));
     pool.taken_back(0, 1, calls[1].number, 0);
     effects(&mut pool);
     // The report of the one before was on its way when the worker was killed.
@@ -505,7 +505,7 @@ fn a_pool_whose_workers_are_killed_now_and_then_goes_on() {
 fn closing_lets_everything_finish_and_terminating_nothing() {
     let mut closed = pool(1);
     closed.add(work(0, 2), 0).unwrap();
-    closed.close();
+    closed.close(0);
     assert_eq!(closed.add(work(9, 1), 0), Err(Refusal::Closed));
     for _ in 0..2 {
         let (seat, calls) = sent(&mut closed).remove(0);
@@ -625,4 +625,62 @@ fn a_seat_that_cannot_start_does_not_fail_the_pool_while_others_are_on_their_way
 fn what_waits_is_small() {
     // A million jobs may wait, each by itself.
     assert!(size_of::<CallRange<Calls>>() <= 32 && size_of::<CallRange<dyn Work>>() <= 40);
+}
+
+#[test]
+fn a_worker_that_does_not_leave_is_killed_after_its_grace_unless_it_joins() {
+    let grace = 100 * MILLISECOND;
+    let mut pool = made(1, Limits { exit_grace: grace, terminate_grace: 1, ..LIMITS });
+    let Start::Now { epoch } = pool.next_start(0, 0) else { panic!("it cannot start") };
+    pool.ready(0, epoch, 0);
+    pool.close(5);
+    assert!(matches!(effects(&mut pool)[..], [Effect::Stop { seat: 0, .. }]));
+    assert_eq!(pool.next_tick(), Some(5 + grace));
+    pool.tick(5 + grace);
+    assert!(matches!(effects(&mut pool)[..], [Effect::Look { seat: 0, memory: false, .. }]));
+    pool.seen(0, epoch, Observation { joins: true, ..Observation::default() }, 6 + grace);
+    assert!(effects(&mut pool).is_empty());
+    assert_eq!(pool.next_tick(), Some(6 + 2 * grace));
+    pool.tick(6 + 2 * grace);
+    effects(&mut pool);
+    pool.seen(0, epoch, Observation::default(), 7 + 2 * grace);
+    // At once, as it was asked to leave before.
+    assert!(matches!(effects(&mut pool)[..], [Effect::Overstayed { .. }, Effect::Kill { .. }]));
+}
+
+#[test]
+fn a_worker_that_is_asked_to_end_is_killed_when_its_time_is_over() {
+    let mut pool = made(1, Limits { terminate_grace: 100, ..LIMITS });
+    let Start::Now { epoch } = pool.next_start(0, 0) else { panic!("it cannot start") };
+    pool.ready(0, epoch, 0);
+    pool.terminate();
+    assert!(matches!(effects(&mut pool)[..], [Effect::AskToEnd { seat: 0, generation: 0, .. }]));
+    assert!(pool.next_tick().is_some_and(|at| at <= 7), "its time begins at once");
+    pool.tick(7);
+    assert_eq!((effects(&mut pool).len(), pool.next_tick()), (0, Some(107)));
+    pool.tick(107);
+    assert!(matches!(effects(&mut pool)[..], [Effect::Kill { seat: 0, .. }]));
+    assert_eq!(pool.next_tick(), None);
+}
+
+#[test]
+fn cancelling_what_waits_spares_what_runs() {
+    let mut pool = pool(1);
+    warm_up(&mut pool, 10_000);
+    let ticket = pool.add(work(0, 5), 0).unwrap();
+    let (_, calls) = sent(&mut pool).remove(0);
+    assert_eq!(calls.len(), 5);
+    let question = pool.withdraw(&[ticket], 0);
+    assert_eq!(pool.was_withdrawn(question), None, "the worker has not answered");
+    let taken_back = effects(&mut pool);
+    assert!(matches!(taken_back[..], [Effect::TakeBack { seat: 0, .. }]));
+    pool.taken_back(0, 1, calls[1].number, 0);
+    assert_eq!(pool.was_withdrawn(question), Some(true));
+    assert_eq!(finished(&mut pool), [(2, false), (3, false), (4, false)]);
+    assert!(!pool.cancel(&[ticket], Reach::Waiting, 0) || effects(&mut pool).len() == 1, "nothing else is hit");
+    pool.taken_back(0, 1, calls[1].number, 0);
+    for call in &calls[..2] {
+        pool.value(0, *call, 1, 0).unwrap();
+    }
+    assert_eq!(finished(&mut pool), [(0, true), (1, true)]);
 }

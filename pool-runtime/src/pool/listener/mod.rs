@@ -31,7 +31,7 @@ pub(super) struct Lead<'p> {
 }
 
 pub(super) fn spawn_collector(inner: Arc<Inner>) -> std::io::Result<JoinHandle<()>> {
-    std::thread::Builder::new().name("pool-collector".into()).stack_size(1 << 18).spawn(move || {
+    os::spawn_thread("pool-collector", Some(1 << 18), move || {
         os::block_all_signals();
         if let Some(listener) = &inner.listener {
             inner.guard("listens to the workers", 0..inner.seats, || collect(&inner, listener));
@@ -83,6 +83,9 @@ fn collect(inner: &Inner, listener: &Listener) {
             let before = std::mem::replace(&mut ended, core.dispatcher.ended());
             let (leads, in_flight) = (core.listening.leads, core.dispatcher.any_in_flight());
             quiet = if in_flight || ended != before { 0 } else { quiet.saturating_add(1) };
+            if !leads && listener.busy(&stations).any(|station| station.peer.has_more()) {
+                continue;
+            }
             if ended - before >= MANY && !leads {
                 // More will follow soon, and a bell for each would cost more than they do.
                 (patience, watches) = (Some(SHORT_NAP * (1 << unneeded)), false);

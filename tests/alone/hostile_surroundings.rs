@@ -107,8 +107,6 @@ const KNOWN: &[&str] = &[
     "a new name space of processes, and the old /proc",
     "files of",
     "by the loader",
-    "forked",
-    "as daemon() does it",
     "under valgrind",
     "children are not waited for",
     "all signals ignored",

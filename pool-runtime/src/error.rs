@@ -4,7 +4,7 @@
 
 use crate::dossier::{CalledTask, Dossier, Loss, Ran, Stage};
 use crate::foreign;
-use crate::os::{End, OomKill};
+use crate::os::{self, End, OomKill};
 use crate::panic::PanicInfo;
 use crate::protocol::{Failed, Failure, NotReady};
 use crate::registry;
@@ -62,7 +62,7 @@ pub(crate) enum Kind {
     Lost(Dossier),
     #[error("took longer than {limit:?}, and its worker was killed")]
     TimedOut { limit: Duration, dossier: Dossier },
-    #[error("used {} of memory, and its limit is {}: its worker was killed", mebibytes(*.used), mebibytes(*.limit))]
+    #[error("{}: its worker was killed", over_memory(*.limit, *.used))]
     OverMemory { limit: u64, used: u64, dossier: Dossier },
     #[error("has no result yet: waited {0:?}; it goes on, and can be waited for again")]
     NotYet(Duration),
@@ -98,6 +98,14 @@ pub(crate) enum Kind {
     Os { action: Cow<'static, str>, source: Arc<io::Error> },
 }
 
+fn over_memory(limit: u64, used: u64) -> String {
+    let limit = mebibytes(limit);
+    match used {
+        os::UNSEEN => format!("may use {limit} of memory, and how much it uses cannot be seen any more"),
+        used => format!("used {} of memory, and its limit is {limit}", mebibytes(used)),
+    }
+}
+
 fn mebibytes(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
 }
@@ -113,6 +121,13 @@ impl Error {
 
     pub(crate) fn os(action: impl Into<Cow<'static, str>>, source: impl Into<io::Error>) -> Self {
         Self::new(Kind::Os { action: action.into(), source: Arc::new(source.into()) })
+    }
+
+    /// A limit of memory cannot be kept.
+    pub(crate) fn memory_unseen(source: io::Error) -> Self {
+        const ACTION: &str = "cannot keep a limit of memory, as the memory of processes cannot be seen (mount the `/proc` \
+                              of this container, or leave out the limit)";
+        Self::os(ACTION, source)
     }
 
     /// The pool has failed because of this error, after so many tries.
@@ -239,7 +254,7 @@ impl Error {
     /// Whether the worker was killed because the call exceeded its memory limit, or by the kernel's OOM killer. False if
     /// the latter is only probable, as the kernel's log cannot be read: see [`Dossier::oom_killer`].
     pub fn is_out_of_memory(&self) -> bool {
-        matches!(self.0.kind, Kind::OverMemory { .. })
+        matches!(self.0.kind, Kind::OverMemory { used, .. } if used != os::UNSEEN)
             || self.loss().is_some_and(|loss| loss.oom == Some(OomKill::Certain))
     }
 

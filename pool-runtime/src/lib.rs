@@ -84,7 +84,7 @@ pub use identity::{ProcessInfo, cpu_count, cpu_count_physical, current_process, 
 pub use job::Job;
 pub use objects::{Plain, Shared};
 pub use options::{RestartPolicy, Stdio, WorkerOptions};
-pub use os::OomKill;
+pub use os::{OomKill, Scheduler};
 pub use panic::PanicInfo;
 pub use pool::{Backend, Imap, Pool, PoolBuilder, PoolStats, Transport, WorkerInfo, WorkerState};
 pub use pool_macros::task;

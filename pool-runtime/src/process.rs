@@ -17,7 +17,7 @@ use crate::options::{Stdio, WorkerOptions, surroundings};
 use crate::os::{self, Child, HandleRef};
 use crate::panic;
 use crate::peer::handshake;
-use crate::peer::spawn::{Launch, StdPipes};
+use crate::peer::spawn::{Launch, Launched, StdPipes};
 use crate::policy::{Policy, Wish};
 use crate::pool::Single;
 use crate::protocol::{Failed, Failure};
@@ -25,6 +25,7 @@ use crate::run::Run;
 use crate::sandbox::Sandbox;
 use crate::sync::lock;
 use crate::task::{Body, RawCall, TaskCall};
+use crate::worker::Joining;
 use std::fmt;
 use std::io::{PipeReader, PipeWriter};
 use std::path::PathBuf;
@@ -39,7 +40,7 @@ use std::time::{Duration, Instant};
 /// |---|---|
 /// | [`name`](Self::name) | `Process-1`, `Process-2`, …; `Process-1:1` for the first one that `Process-1` starts |
 /// | [`daemon`](Self::daemon) | that of this process; false in the first process |
-/// | [`env`](Self::env), [`current_dir`](Self::current_dir), [`nice`](Self::nice), [`cpus`](Self::cpus) | those of this process |
+/// | [`env`](Self::env), [`current_dir`](Self::current_dir), [`nice`](Self::nice), [`cpus`](Self::cpus), [`scheduler`](Self::scheduler) | those of this process |
 /// | [`executable`](Self::executable) | this program |
 /// | [`sandbox`](Self::sandbox) | none: it has the rights of this process |
 /// | [`stdin`](Self::stdin) | empty |
@@ -195,12 +196,12 @@ impl<R> Process<R> {
     /// # Errors
     ///
     /// There is no way in for it (see [`pool_main!`](crate::pool_main)), two tasks have one name, this process is
-    /// daemonic or nested too deeply, an argument cannot be encoded, the sandbox names a path that does not exist, or
+    /// daemonic, nested too deeply or has more rights than its starter, an argument cannot be encoded, the sandbox names a path that does not exist, or
     /// the system cannot start it. If the kernel does not support the sandbox, [`join`](RunningProcess::join) says so.
     pub fn start(self) -> Result<RunningProcess<R>> {
         self.options.check()?;
         let confinement = self.sandbox.as_ref().map(Sandbox::resolve).transpose()?;
-        let launch = Arc::new(Launch { stdio: self.stdio, confinement, program: self.executable, ..Launch::new()? });
+        let launch = Launch { stdio: self.stdio, confinement, program: self.executable, ..Launch::new()? };
         let prepare = |call: RawCall| {
             let arguments = call.arguments?;
             if let Some(state) = call.task.state() {
@@ -211,37 +212,34 @@ impl<R> Process<R> {
                 .of_task(call.task.name()));
             }
             let policy = Policy::of(call.wish.as_deref(), &call.task.wish, &Wish::NONE);
+            if policy.memory != u64::MAX {
+                os::check_memory_is_seen().map_err(|error| Error::memory_unseen(error).of_task(call.task.name()))?;
+            }
             Ok((call.task, arguments, policy))
         };
         let call = self.target.map(prepare).transpose()?;
         let mut hello = handshake::hello(String::new(), self.daemon, 1, true, self.options.place.clone());
         hello.name = self.name.unwrap_or_else(|| format!("Process-{}", hello.identity));
-        let mut launched = launch.start(&self.options, None)?;
-        let (process, pipes) = (launched.child.clone(), std::mem::take(&mut launched.pipes));
-        let child = Arc::new(Running {
-            info: ProcessInfo {
-                name: hello.name.clone(),
-                pid: process.pid(),
-                daemon: self.daemon,
-                kinship: Kinship::Child(process.clone()),
-            },
-            made_in: MadeIn::this_process(),
-            task: call.as_ref().map_or("", |(task, ..)| task.name()),
-            process: process.clone(),
-            single: OnceLock::new(),
-        });
-        lock(&CHILDREN).push(child.clone());
-        let itself = child.clone();
-        let forget = move || lock(&CHILDREN).retain(|child| !Arc::ptr_eq(child, &itself));
-        match Single::attend(launched, hello, call, forget.clone()) {
-            Ok(single) => drop(child.single.set(single)),
-            Err(error) => {
-                let _ = process.kill();
-                process.wait();
-                forget();
-                return Err(Error::os("cannot start the thread that attends to a process", error));
+        let (name, daemon) = (hello.name.clone(), self.daemon);
+        let task = call.as_ref().map_or("", |(task, ..)| task.name());
+        let born = Arc::new(OnceLock::<Arc<Running>>::new());
+        let itself = born.clone();
+        let begin = move |launched: &mut Launched| {
+            let (process, single) = (launched.child.clone(), OnceLock::new());
+            let kinship = Kinship::Child(process.clone());
+            let info = ProcessInfo { name, pid: process.pid(), daemon, kinship };
+            let child = Arc::new(Running { info, made_in: MadeIn::this_process(), task, process, single });
+            lock(&CHILDREN).push(child.clone());
+            let _ = born.set(child.clone());
+            (child, std::mem::take(&mut launched.pipes))
+        };
+        let forget = move || {
+            if let Some(itself) = itself.get() {
+                lock(&CHILDREN).retain(|child| !Arc::ptr_eq(child, itself));
             }
-        }
+        };
+        let (single, (child, pipes)) = Single::start(launch, self.options, hello, call, begin, forget)?;
+        let _ = child.single.set(single);
         Ok(RunningProcess { child, decode: self.decode, pipes })
     }
 }
@@ -347,6 +345,7 @@ impl<R> RunningProcess<R> {
         if let Err(error) = self.child.made_in.check("process") {
             return Some(Err(error.of_task(self.child.task)));
         }
+        let _joining = Joining::new();
         let returned = self.child.single.get()?.await_end(deadline)?;
         Some(returned.and_then(|bytes| decode_value(self.decode, self.child.task, &bytes)))
     }
@@ -533,6 +532,7 @@ pub(crate) fn finish() {
                 let _ = daemon.process.kill();
             }
         }
+        let _joining = Joining::new();
         for child in daemons.iter().chain(&others) {
             match child.single.get() {
                 Some(single) => drop(single.await_end(None)),

@@ -1,4 +1,7 @@
 //! The way in for workers, and the variable that makes a process one. Only this file reads the environment.
+//!
+//! Whoever starts a program chooses its environment. So a program that has more rights than its starter (set-user-ID,
+//! set-group-ID, file capabilities) obeys none of these variables: they would let anybody run its tasks.
 
 use crate::error::{Error, Result};
 use crate::os::{self, Manifest};
@@ -101,11 +104,16 @@ impl Mark {
 }
 
 /// Reads the mark and removes it, so that no process started from this one takes it for its own. None in an ordinary
-/// process; an error is a mark that cannot be read.
-pub(crate) fn take_mark() -> Option<std::result::Result<Mark, OsString>> {
+/// process; the error is why a process that has a mark cannot be a worker.
+pub(crate) fn take_mark() -> Option<std::result::Result<Mark, String>> {
     let value = std::env::var_os(MARK)?;
     os::remove_variable(MARK);
-    Some(value.to_str().and_then(Mark::parse).ok_or(value))
+    if os::has_more_rights() {
+        let why = "its program has more rights than whoever started it, by its file's owner, group or capabilities: it \
+                   is nobody's worker";
+        return Some(Err(why.into()));
+    }
+    Some(value.to_str().and_then(Mark::parse).ok_or_else(|| format!("its mark {value:?} cannot be read")))
 }
 
 /// What the environment says of a call to run again.
@@ -165,9 +173,9 @@ mod tests {
 
     #[test]
     fn a_mark_is_read_back() {
-        let mark = Mark::parse("17:18446744073709551615:1:0").unwrap();
+        let mark = Mark::parse("17:100:18446744073709551615:1:0").unwrap();
         assert_eq!((mark.parent, Mark::parse(&mark.to_string())), (17, Some(mark)));
-        for damaged in ["", "1:2", "1:2:1", "1:2:1:0:4", "a:b:c:d", "-1:2:1:0"] {
+        for damaged in ["", "1:2", "1:100:2:1", "1:100:2:1:0:4", "a:b:c:d:e", "-1:100:2:1:0"] {
             assert_eq!(Mark::parse(damaged), None, "{damaged}");
         }
     }

@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod asked_to_end;
 mod connection_half_closed;
 mod crash_matrix;
 mod exactly_those_that_die;
@@ -21,5 +22,6 @@ mod timeout;
 mod waiting_call_is_run_elsewhere;
 mod workers_that_cannot_start;
 mod workers_that_do_not_last;
+mod workers_that_do_not_leave;
 
 pool_runtime::pool_main!();

@@ -1,8 +1,10 @@
 //! A program of many small parts, of which a test runs one: `scenario <name> [argument]…`.
 
+mod denied;
 mod forked;
 mod interrupted;
 mod starved;
+mod weighed;
 
 use pool_runtime::{
     Pool, PoolBuilder, Process, Ran, Result, RunningProcess, Sandbox, Stdio, Transport, active_children,
@@ -10,6 +12,7 @@ use pool_runtime::{
 };
 use std::{
     io::{Read, Write},
+    os::fd::AsRawFd,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -27,6 +30,12 @@ fn run() -> Result<()> {
             wait_for(Path::new(go));
             double_in_pool(number)
         }
+        ["descriptors-of-a-worker"] => {
+            // Code in the task may look for what its environment names.
+            let open = pool(1)?.apply(low_descriptors::call())?;
+            say(format!("{:?} {:?}", open, Process::new(low_descriptors::call()).start()?.join()?));
+            Ok(())
+        }
         ["double-elsewhere", directory, number] => {
             std::env::set_current_dir(directory).expect("a directory");
             double_in_pool(number)
@@ -36,6 +45,13 @@ fn run() -> Result<()> {
             write(Path::new(report), &double(number));
             Ok(())
         }
+        ["double-in-processes", number] => {
+            double_in_pool(number)?;
+            let process = Process::new(twice::call(number.parse().expect("a number"))).start();
+            let doubled = process.and_then(|process| process.join());
+            say(doubled.map_or_else(|error| format!("error: {error}"), |doubled| doubled.to_string()));
+            Ok(())
+        }
         ["double-with-executable", number, executable, ..] => with_executable(executable, number),
         ["main-returns", directory] => main_returns(Path::new(directory)),
         ["daemon-ignores-terminate", directory] => daemon_ignores_terminate(Path::new(directory)),
@@ -43,12 +59,17 @@ fn run() -> Result<()> {
         ["orphans-in-a-sandbox", directory] => {
             orphans(Path::new(directory), Sandbox::strict().write(directory).memory(1 << 30))
         }
+        ["orphans-that-hold-on", directory, how] => orphans_that_hold_on(Path::new(directory), how),
         ["orphans-of-a-tree", directory] => orphans_of_a_tree(Path::new(directory)),
         ["panics-at-once", directory] => panics_at_once(Path::new(directory)),
         ["interrupted", directory] => interrupted::unhandled(Path::new(directory)),
         ["interrupted-handled", directory, signal] => {
             interrupted::handled(Path::new(directory), signal.parse().expect("a number"))
         }
+        ["denied", calls, error] => denied::all_ways(calls, error),
+        ["denied-and-lost", calls, error] => denied::loss(calls, error),
+        ["weighed", executable] => weighed::in_pools_and_processes(Path::new(executable)),
+        ["share", bytes] => starved::share(bytes.parse().expect("a number")),
         ["starved-at-start", what] => starved::at_start(what),
         ["starved-while-another-works", what, directory] => starved::while_another_works(what, Path::new(directory)),
         ["starved-while-calls-wait", what] => starved::while_calls_wait(what),
@@ -84,6 +105,13 @@ fn say(text: impl std::fmt::Display) {
 #[task]
 fn twice(number: u64) -> u64 {
     2 * number
+}
+
+/// Those of the numbers 3 to 9 that are open.
+#[task]
+fn low_descriptors() -> Vec<i32> {
+    // SAFETY: asks whether a number is open.
+    (3..10).filter(|number| unsafe { libc::fcntl(*number, libc::F_GETFD) } >= 0).collect()
 }
 
 #[task]
@@ -275,6 +303,60 @@ fn orphans(directory: &Path, sandbox: Sandbox) -> Result<()> {
     let mut pids: Vec<String> = pool.workers().iter().map(|worker| worker.pid.to_string()).collect();
     pids.push(process.pid().to_string());
     say(pids.join(" "));
+    loop {
+        std::thread::park();
+    }
+}
+
+/// Loses one or the other way of noticing the end of its parent, and computes without end.
+#[task]
+fn hold_on(started: PathBuf, how: &str) {
+    match how {
+        "with-other-descriptors" => replace_descriptors(),
+        "as-another-user" => {
+            // SAFETY: a system call on plain numbers. The kernel then forgets which signal the parent's death sends.
+            assert_eq!(unsafe { libc::setresuid(65534, 65534, 65534) }, 0);
+        }
+        _ => {}
+    }
+    write(&started, &std::process::id().to_string());
+    loop {
+        std::hint::spin_loop();
+    }
+}
+
+/// In place of everything but the standard streams there is a socket that never hangs up. What was there stays open
+/// under other numbers, so that nobody notices.
+fn replace_descriptors() {
+    const KEPT: i32 = 500;
+    let (one, other) = std::os::unix::net::UnixStream::pair().expect("a pair of sockets");
+    for number in (3..KEPT).filter(|number| ![one.as_raw_fd(), other.as_raw_fd()].contains(number)) {
+        // SAFETY: system calls on numbers, of which some are descriptors of the library's: that is the point here.
+        unsafe {
+            if libc::fcntl(number, libc::F_DUPFD_CLOEXEC, KEPT) >= 0 {
+                libc::dup2(one.as_raw_fd(), number);
+            }
+        }
+    }
+    std::mem::forget((one, other));
+}
+
+/// Starts some that hold on, says their pids, and then that of a child that was forked and has a copy of all that leads
+/// to them.
+fn orphans_that_hold_on(directory: &Path, how: &str) -> Result<()> {
+    let [first, second] = ["process", "worker"].map(|name| directory.join(name));
+    let process = Process::new(hold_on::call(first.clone(), how)).start()?;
+    let pool = pool(1)?;
+    drop(pool.apply_async(hold_on::call(second.clone(), how)));
+    started(&process, &first);
+    wait_for(&second);
+    // SAFETY: the child only waits.
+    let child = unsafe { libc::fork() };
+    while child == 0 {
+        // SAFETY: waits for a signal.
+        unsafe { libc::pause() };
+    }
+    say(format!("{} {} {child}", process.pid(), pool.workers()[0].pid));
     loop {
         std::thread::park();
     }

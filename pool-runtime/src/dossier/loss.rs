@@ -2,7 +2,7 @@
 
 use crate::dossier::backtrace::Trace;
 use crate::foreign;
-use crate::os::{Crash, End, OomKill, Usage, signal_name};
+use crate::os::{Crash, End, OomKill, Usage, exceeded_limit, signal_name};
 use crate::panic::PanicInfo;
 use std::sync::OnceLock;
 
@@ -38,25 +38,27 @@ pub(crate) enum Stage {
     Decoding = 1,
     Running = 2,
     Encoding = 3,
+    /// It has no more calls, and waits for processes that it has started.
+    Joining = 4,
 }
 
 impl Stage {
     pub(crate) fn from_u32(number: u32) -> Self {
-        let stages = [Self::Idle, Self::Decoding, Self::Running, Self::Encoding];
+        let stages = [Self::Idle, Self::Decoding, Self::Running, Self::Encoding, Self::Joining];
         stages.get(number as usize).copied().unwrap_or_default()
     }
 
     /// Whether a task that came this far has started.
     pub(crate) fn ran(self) -> Ran {
         match self {
-            Self::Idle | Self::Decoding => Ran::No,
+            Self::Idle | Self::Decoding | Self::Joining => Ran::No,
             Self::Running | Self::Encoding => Ran::Yes,
         }
     }
 
     pub(crate) fn text(self) -> &'static str {
         match self {
-            Self::Idle => "before it began",
+            Self::Idle | Self::Joining => "before it began",
             Self::Decoding => "while decoding the arguments",
             Self::Running => "while running",
             Self::Encoding => "while encoding the result",
@@ -72,6 +74,8 @@ pub(crate) struct Loss {
     pub(crate) seat: usize,
     /// None if something else reaped the process, or if it lives but its state is corrupt.
     pub(crate) status: Option<End>,
+    /// Why there is no status, of a process that has ended.
+    pub(crate) no_status: Option<String>,
     pub(crate) stage: Stage,
     /// The panic that ended the process (`panic = "abort"`, or a panic while panicking).
     pub(crate) panic: Option<PanicInfo>,
@@ -105,7 +109,10 @@ impl Loss {
         let pid = self.pid;
         let how = match (&self.fault, self.status) {
             (Some(fault), _) => format!("process {pid} {} and was killed", foreign::line(fault)),
-            (None, None) => format!("process {pid} ended, and something else in this program took its exit status"),
+            (None, None) => {
+                let why = self.no_status.as_deref().unwrap_or("nobody knows how");
+                format!("process {pid} ended, and {why}")
+            }
             _ if self.is_stack_overflow() => format!("process {pid} overflowed its stack"),
             _ if self.oom == Some(OomKill::Certain) => format!("process {pid} was killed by the kernel's OOM killer"),
             (None, Some(End::Exited(code))) => format!("process {pid} exited with code {code}"),
@@ -114,7 +121,9 @@ impl Loss {
                 format!("process {pid} was killed by signal {signal}{}{whose}", signal_name(signal))
             }
         };
+        let limit = self.status.and_then(End::signal).and_then(exceeded_limit);
+        let limit = limit.map_or(String::new(), |limit| format!(": {limit}"));
         let panicked = self.panic.as_ref().map_or(String::new(), |panic| format!("; it panicked {panic}"));
-        format!("{how} {}{panicked}", self.stage.text())
+        format!("{how} {}{limit}{panicked}", self.stage.text())
     }
 }

@@ -289,8 +289,12 @@ impl Awaited for Slot {
 pub(crate) trait Home: Send + Sync {
     /// An error in a child that was forked from the process of the pool, where nothing of it may be touched.
     fn check(&self) -> Result<()>;
-    /// Cancels these submissions; returns whether any of them had not ended.
+    /// Cancels these submissions, which are in ascending order; returns whether any of them had not ended.
     fn cancel(&self, tickets: &[u64]) -> bool;
+    /// Cancels the calls of these submissions that have not started; returns whether there were any.
+    fn cancel_waiting(&self, tickets: &[u64]) -> bool;
+    /// Whether any call of these submissions has started and has no result yet.
+    fn is_running(&self, tickets: &[u64]) -> bool;
     /// Waits until `what` is done, at most until `deadline`.
     fn wait(&self, what: &dyn Awaited, deadline: Option<Instant>);
     fn callbacks(&self) -> &Arc<Callbacks>;
@@ -303,6 +307,7 @@ pub(crate) struct Origin {
     pub(crate) tickets: Tickets,
 }
 
+/// In ascending order.
 pub(crate) enum Tickets {
     One(u64),
     Many(Box<[u64]>),
@@ -311,6 +316,13 @@ pub(crate) enum Tickets {
 impl Tickets {
     pub(crate) fn none() -> Self {
         Self::Many(Box::default())
+    }
+
+    fn as_slice(&self) -> &[u64] {
+        match self {
+            Self::One(ticket) => std::slice::from_ref(ticket),
+            Self::Many(tickets) => tickets,
+        }
     }
 }
 
@@ -478,10 +490,46 @@ impl<R> Job<R> {
     /// Cancels the job: a waiting one never runs, and the worker of a running one is killed and replaced. No other job
     /// is affected. Returns whether the job had not ended.
     pub fn cancel(&self) -> bool {
-        self.home.cancel(match &self.origin.tickets {
-            Tickets::One(ticket) => std::slice::from_ref(ticket),
-            Tickets::Many(tickets) => tickets,
-        })
+        self.home.cancel(self.origin.tickets.as_slice())
+    }
+
+    /// Cancels the job unless it has started: no worker is killed, and a call that runs goes on to its end. Of a `map`,
+    /// it cancels those calls that have not started; the job then fails, as its other calls have ended.
+    ///
+    /// Returns whether it has cancelled any call. With `false`, all have started or ended.
+    ///
+    /// ```
+    /// # use pool_runtime::{Pool, Result, enter, task};
+    /// # use std::time::Duration;
+    /// #[task]
+    /// fn sleep(millis: u64) -> u64 {
+    ///     std::thread::sleep(Duration::from_millis(millis));
+    ///     millis
+    /// }
+    ///
+    /// fn main() -> Result<()> {
+    ///     enter();
+    ///     let pool = Pool::new(1)?;
+    ///     let first = pool.apply_async(sleep::call(500));
+    ///     let second = pool.apply_async(sleep::call(500));
+    ///     while !first.is_running() {
+    ///         std::thread::sleep(Duration::from_millis(1));
+    ///     }
+    ///     assert!(!first.cancel_waiting());
+    ///     assert!(second.cancel_waiting());
+    ///     assert_eq!(first.get()?, 500);
+    ///     assert!(second.get().unwrap_err().is_cancelled());
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn cancel_waiting(&self) -> bool {
+        self.home.cancel_waiting(self.origin.tickets.as_slice())
+    }
+
+    /// Whether a worker has started the job, or any call of a `map`, and its result has not arrived. That may have
+    /// changed when this returns. A job that waits, waits to be retried, or has ended does not run.
+    pub fn is_running(&self) -> bool {
+        self.home.is_running(self.origin.tickets.as_slice())
     }
 
     /// The number of the job: unique in its pool, and increasing.

@@ -165,7 +165,7 @@ fn call_keeper() {
         CALLED.notify_one();
         return;
     }
-    keeper.runs = std::thread::Builder::new().name("pool-attach".into()).stack_size(1 << 18).spawn(keep).is_ok();
+    keeper.runs = os::spawn_thread("pool-attach", Some(1 << 18), keep).is_ok();
     // Without a thread, the next call tries again.
     keeper.is_called = keeper.runs;
 }

@@ -8,7 +8,7 @@
 //! | noun | what it promises | why other systems differ |
 //! |---|---|---|
 //! | [`Handle`], [`HandleRef`] | an object of the system, closed when dropped, inherited by nobody | descriptor or Windows handle |
-//! | [`Given`], [`Manifest`] | a worker finds what it was started with, by name | fixed numbers, or values that the manifest lists |
+//! | [`Given`], [`Manifest`] | a worker finds what it was started with, by name | numbers in a row, or values that the manifest lists |
 //! | [`Spawn`], [`Io`] | starts a process with exactly these handles | `posix_spawn`, `CreateProcessW` |
 //! | [`Child`], [`End`], [`Usage`] | one process, waited for and killed without confusion with another of its pid | pidfd, kqueue, process handle; Windows has exception codes in place of signals |
 //! | [`wait_readable`], [`are_readable`], [`wait_hung_up`] | waits for handles with a time limit | `poll`, `WaitForMultipleObjects` |
@@ -42,15 +42,16 @@ use unsupported as system;
 pub(crate) use confinement::{Abilities, Allowed, Confinement, Files, ResourceLimits};
 pub(crate) use system::{
     Bell, BellWatch, Child, Draft, Link, Manifest, Mapping, Memory, OomWatch, PolledPipe, Poller, PrivateDir,
-    SharedSocket, SigpipeHeld, Strays, accept_barriers, are_readable, await_parent, block_all_signals, check_size,
-    copy_to_stderr, count_cores, current_cpu, current_pid, exit_now, fault, file_id, has_more_rights, has_stderr,
-    leave_cpu, monotonic, name_thread, open_judged, outlive_interrupts, parent_pid, passing, pipe, prefer_huge_pages,
-    private_memory, program_path, remote_barrier, replace_stdout, sealed_memory, set_cpus, set_nice, signal_name,
-    usable_cpus, wait_hung_up, wait_readable, write_stderr,
+    SharedSocket, SigpipeHeld, accept_barriers, are_readable, at_high_numbers, await_parent, block_all_signals,
+    check_memory_is_seen, check_size, copy_to_stderr, count_cores, current_cpu, current_pid, die_with_parent,
+    exceeded_limit, excess_of_rights, exit_now, fault, file_id, has_children, has_more_rights, has_stderr, leave_cpu,
+    monotonic, name_thread, no_channel, open_judged, outlive_requests_to_end, parent_handle, parent_pid, passing, pipe,
+    prefer_huge_pages, program_path, remote_barrier, replace_stdout, sealed_memory, set_cpus, set_nice, set_scheduler,
+    signal_name, spawn_thread, thread_builder, usable_cpus, wait_hung_up, wait_readable, with_room, write_stderr,
 };
 
-pub use nouns::OomKill;
 pub(crate) use nouns::{
     CodePlace, Crash, CrashSink, Delivery, End, GRANULE, Given, Handle, HandleRef, Io, MEMORY_ALIGN, NotPrivate,
-    Passed, Peeked, Spawn, Usage, borrow, cpu_count, remove_variable,
+    Passed, Peeked, Spawn, UNSEEN, Usage, borrow, cpu_count, remove_variable,
 };
+pub use nouns::{OomKill, Scheduler};

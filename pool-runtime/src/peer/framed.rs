@@ -57,7 +57,7 @@ impl Framed {
             return;
         }
         let link = self.clone();
-        let sender = std::thread::Builder::new().name("pool-sender".into()).spawn(move || {
+        let sender = os::spawn_thread("pool-sender", None, move || {
             os::block_all_signals();
             link.try_flush(true);
         });

@@ -1,6 +1,6 @@
 //! The one enum that distinguishes the kinds of workers, with a method for each thing that a pool asks of a worker.
 
-use crate::dossier::Loss;
+use crate::dossier::{Loss, Stage};
 use crate::memory::{StatusPage, region::Region};
 use crate::os::{self, HandleRef, OomWatch};
 use crate::peer::{
@@ -32,6 +32,14 @@ impl From<Launched> for Peer {
 
 impl Peer {
     fn process(&self) -> Option<&Launched> {
+        match self {
+            Self::Ring(process, _) | Self::Channel(process, _) => Some(process),
+            Self::Thread(_) => None,
+        }
+    }
+
+    /// A worker that is a process.
+    pub(crate) fn process_mut(&mut self) -> Option<&mut Launched> {
         match self {
             Self::Ring(process, _) | Self::Channel(process, _) => Some(process),
             Self::Thread(_) => None,
@@ -89,7 +97,7 @@ impl Peer {
                 Received::Frame(_) | Received::Nothing => return Some("sent a message out of turn".into()),
             },
             Self::Channel(process, _) => {
-                os::wait_hung_up(process.socket.handle(), Some(process.child.sentinel()));
+                os::wait_hung_up(process.socket.handle(), Some(process.child.sentinel()), None);
             }
             Self::Thread(thread) => thread.lifeline.reports.await_close(),
         }
@@ -131,6 +139,13 @@ impl Peer {
         match self {
             Self::Ring(process, _) | Self::Channel(process, _) => drop(process.child.kill()),
             Self::Thread(thread) => thread.lifeline.kill(),
+        }
+    }
+
+    /// Asks the worker to end: by `SIGTERM`, which its program may handle. A thread is [killed](Self::kill).
+    pub(crate) fn ask_to_end(&self) {
+        if self.process().is_none_or(|process| process.child.ask_to_end().is_err()) {
+            self.kill();
         }
     }
 
@@ -192,14 +207,17 @@ impl Peer {
         // Times of another call are left out.
         let (running, started, extended) = self.page().running();
         let times = if running == claimed { (started, extended) } else { (0, 0) };
-        Answer::Now(Glance { claimed, started: times.0, extended: times.1, memory: None })
+        Answer::Now(Glance { claimed, started: times.0, extended: times.1, ..Glance::default() })
     }
 
     /// Asks what the worker is doing and, if `memory` is set, how much memory it has.
     pub(crate) fn look(&self, memory: bool) -> Answer<Glance> {
         let (claimed, started, extended) = self.page().running();
-        let memory = self.process().filter(|_| memory).and_then(|process| os::private_memory(process.child.pid()));
-        Answer::Now(Glance { claimed, started, extended, memory })
+        let memory = self.process().filter(|_| memory).and_then(|process| process.child.memory());
+        // The page alone does not tell: a worker might write anything there, and be waited for without end.
+        let joins = Stage::from_u32(self.page().stage()) == Stage::Joining
+            && self.process().is_some_and(|process| os::has_children(process.child.pid()).unwrap_or(true));
+        Answer::Now(Glance { claimed, started, extended, memory, joins })
     }
 
     // ---- listening ----

@@ -103,7 +103,7 @@ impl Relay {
     pub(crate) fn new() -> io::Result<Self> {
         let state = Arc::new(RelayState { poller: Poller::new()?, orders: Mutex::default() });
         let its = state.clone();
-        let thread = std::thread::Builder::new().name("pool-relay".into()).stack_size(1 << 18).spawn(move || {
+        let thread = os::spawn_thread("pool-relay", Some(1 << 18), move || {
             os::block_all_signals();
             its.pass_on();
         })?;

@@ -62,6 +62,10 @@ impl Source {
         }
     }
 
+    pub(crate) fn has_processes(&self) -> bool {
+        matches!(self, Self::Processes(_))
+    }
+
     pub(crate) fn confinement(&self) -> Option<os::Confinement> {
         match self {
             Self::Processes(launch) => launch.confinement.clone(),

@@ -63,8 +63,15 @@ pub(crate) struct Launched {
 
 impl Launch {
     /// The defaults: empty standard input, and this process's output. Fails if this process may not start others: it
-    /// has no way in for workers, has two tasks of one name, is daemonic, or is nested too deeply.
+    /// has no way in for workers, has two tasks of one name, is daemonic, is nested too deeply, or has rights that its
+    /// starter has not.
     pub(crate) fn new() -> Result<Self> {
+        if let Some(excess) = os::excess_of_rights() {
+            return Err(Error::invalid(format!(
+                "this process has {excess}, and no worker would work for it: start pools and processes in a program \
+                 without them, or take `Backend::Threads`"
+            )));
+        }
         let way_in = program::way_in()?;
         registry::check().map_err(Error::invalid)?;
         if identity::current_process().daemon() {
@@ -218,7 +225,8 @@ impl Launch {
     }
 
     fn spawn(&self, options: &WorkerOptions, stdio: [Option<Io<'_>>; 3], given: &Given<Io<'_>>) -> io::Result<Child> {
-        let mark = Mark { parent: std::process::id(), given: given.manifest()? };
+        let manifest = given.manifest()?;
+        let mark = Mark { parent: std::process::id(), given: manifest };
         let program = self.program.clone().map_or_else(os::program_path, Ok)?;
         Spawn {
             program: program.as_os_str(),
@@ -227,6 +235,7 @@ impl Launch {
             current_dir: options.current_dir.as_deref().map(Path::as_os_str),
             stdio,
             given,
+            manifest,
         }
         .start()
     }

@@ -23,25 +23,35 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// Starts the attendant of a seat, whose `first` worker may exist already. `then` is called when no more workers follow.
+/// Is called when the first worker of a seat was started, or could not be, before anything else happens to it.
+pub(super) type Begun = Box<dyn FnOnce(Result<&mut Peer, &Error>) + Send>;
+
+/// Starts the attendant of a seat. `then` is called when no more workers follow.
+///
+/// The attendant itself starts the processes: the kernel ends a process with the thread that has started it, and this one
+/// lives as long.
 pub(super) fn spawn(
     inner: Arc<Inner>,
     seat: usize,
     name: String,
-    first: Option<Peer>,
+    begun: Option<Begun>,
     then: impl FnOnce() + Send + 'static,
 ) -> io::Result<JoinHandle<()>> {
     // A pool may have hundreds of these threads, and none needs a deep stack.
-    std::thread::Builder::new().name(name).stack_size(1 << 18).spawn(move || {
+    os::spawn_thread(name, Some(1 << 18), move || {
         os::block_all_signals();
-        inner.guard("attends to a worker", seat..seat + 1, || attend(&inner, seat, first));
+        inner.guard("attends to a worker", seat..seat + 1, || attend(&inner, seat, begun));
         then();
     })
 }
 
-fn attend(inner: &Inner, seat: usize, mut first: Option<Peer>) {
+fn attend(inner: &Inner, seat: usize, mut begun: Option<Begun>) {
     while let Some(epoch) = next_epoch(inner, seat) {
-        match first.take().map_or_else(|| start(inner, seat), Ok) {
+        let mut started = start(inner, seat);
+        if let Some(begun) = begun.take() {
+            begun(started.as_mut().map_err(|error| &*error));
+        }
+        match started {
             Ok(peer) => accompany(inner, &Station::new(seat, epoch, peer)),
             Err(error) => start_failed(inner, seat, epoch, error, false),
         }
@@ -79,7 +89,7 @@ fn accompany(inner: &Inner, station: &Arc<Station>) {
     inner.tell(|dispatcher, now| {
         dispatcher.ready(seat, epoch, now);
         if inner.single {
-            dispatcher.close();
+            dispatcher.close(now);
         }
     });
     inner.notify();

@@ -21,7 +21,7 @@ use crate::task::{RawCall, StateType};
 use crate::transport::{channel, ring};
 use crate::{os, program, registry};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, Weak};
 use std::time::Duration;
 
@@ -71,7 +71,7 @@ impl PoolBuilder {
     /// # Errors
     ///
     /// No workers, or too many; no entry point for them (see [`pool_main!`](crate::pool_main)); two tasks with one name;
-    /// a daemonic process, or processes nested too deep; workers that cannot start, or whose initializer fails; a
+    /// a daemonic process, processes nested too deep, or a program with more rights than its starter; workers that cannot start, or whose initializer fails; a
     /// sandbox with a path that does not exist, or one that the kernel cannot enforce; [`env`](Self::env),
     /// [`current_dir`](Self::current_dir) or [`sandbox`](Self::sandbox) with a [backend](Self::backend) without
     /// processes.
@@ -91,6 +91,8 @@ impl PoolBuilder {
             self.check_in_process(&options)?;
             // The memory of threads cannot be told apart.
             self.limits.memory_per_child = u64::MAX;
+        } else if self.limits.memory_per_child != u64::MAX || self.wish.memory.is_some_and(|bytes| bytes != u64::MAX) {
+            os::check_memory_is_seen().map_err(Error::memory_unseen)?;
         }
         let (source, bells, limits) =
             self.staff(processes, initializer.as_ref().map(|prelude| &prelude.call), initializer_timeout)?;
@@ -118,14 +120,15 @@ impl PoolBuilder {
             listener: bells.map(|bells| Listener::new(Arc::new(bells), processes)),
             wish: self.wish,
             keeper,
+            exit_grace: Duration::from_nanos(limits.exit_grace),
             itself: itself.clone(),
             ..inner
         });
         // From here on, dropping the pool cleans up.
-        let pool = Pool { inner, threads: Mutex::default() };
+        let pool = Pool { inner, threads: Mutex::default(), detached: false };
         pool.start_threads(seats)?;
         if seats > 0 {
-            pool.inner.await_phase(|dispatcher| dispatcher.ever_ready || dispatcher.is_over())?;
+            pool.inner.await_phase(None, |dispatcher| dispatcher.ever_ready || dispatcher.is_over())?;
         }
         Ok(pool)
     }
@@ -229,10 +232,12 @@ impl Inner {
             clock: Condvar::new(),
             listener: None,
             jobs: AtomicU64::new(1),
+            over: AtomicBool::new(false),
             callbacks: Arc::new(Callbacks::default()),
             began: os::monotonic(),
             wish: Wish::NONE,
             keeper: None,
+            exit_grace: Duration::MAX,
             itself: Weak::new(),
         }
     }

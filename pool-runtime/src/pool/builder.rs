@@ -39,10 +39,11 @@ impl fmt::Debug for EachWorker {
 /// | [`processes`](Self::processes) | [`cpu_count`](crate::cpu_count) |
 /// | [`name`](Self::name) | `Pool-1`, `Pool-2`, … |
 /// | [`max_tasks_per_child`](Self::max_tasks_per_child), [`max_memory_per_child`](Self::max_memory_per_child), [`max_age_per_child`](Self::max_age_per_child) | no limit |
+/// | [`exit_grace`](Self::exit_grace), [`terminate_grace`](Self::terminate_grace) | 5 s; none |
 /// | [`timeout`](Self::timeout), [`soft_timeout`](Self::soft_timeout), [`memory`](Self::memory) | no limit |
 /// | [`retries`](Self::retries), [`retry_delay`](Self::retry_delay) | none; 100 ms before the first |
 /// | [`initializer`](Self::initializer) | none |
-/// | [`env`](Self::env), [`current_dir`](Self::current_dir), [`nice`](Self::nice), [`cpus`](Self::cpus); [`each_worker`](Self::each_worker) | those of this process |
+/// | [`env`](Self::env), [`current_dir`](Self::current_dir), [`nice`](Self::nice), [`cpus`](Self::cpus), [`scheduler`](Self::scheduler); [`each_worker`](Self::each_worker) | those of this process |
 /// | [`start_timeout`](Self::start_timeout) | 60 s |
 /// | [`restarts`](Self::restarts) | given up after 5 failures in a row |
 /// | [`executable`](Self::executable) | this program |
@@ -91,7 +92,7 @@ impl PoolBuilder {
         Self {
             processes: None,
             name: None,
-            limits: Limits { retry_delay: 100_000_000, ..Limits::NONE },
+            limits: Limits { retry_delay: 100_000_000, exit_grace: 5_000_000_000, ..Limits::NONE },
             initializer: None,
             options: WorkerOptions::default(),
             each_worker: Vec::new(),
@@ -123,6 +124,81 @@ setters! {
 
     /// A worker that is older than this is replaced after its current call, but not before its first one.
     pub fn max_age_per_child(age: Duration) => limits.age_per_child = nanos(age);
+
+    /// How long a worker may take to exit that has run its last call: because the pool was closed, or because the worker
+    /// is [replaced](Self::max_tasks_per_child). Then it is killed, with a warning in the log. What its calls returned
+    /// has arrived by then.
+    ///
+    /// In this time the state that the [initializer](Self::initializer) made is dropped, and then what the program has
+    /// registered with `atexit` runs. The worker's seat is empty meanwhile: the next one starts when this one is gone, as
+    /// both would use the same files, ports or devices. Time in which the worker joins a [`Process`](crate::Process) that
+    /// its calls have started does not count. `Duration::MAX` is no limit; the default is 5 s.
+    ///
+    /// A worker that is a thread is abandoned instead.
+    ///
+    /// ```
+    /// # use pool_runtime::{Pool, Result, enter, task};
+    /// # use std::time::{Duration, Instant};
+    /// /// Its end takes long.
+    /// struct Upload;
+    ///
+    /// impl Drop for Upload {
+    ///     fn drop(&mut self) {
+    ///         std::thread::sleep(Duration::from_secs(60));
+    ///     }
+    /// }
+    ///
+    /// #[task(initializer)]
+    /// fn connect() -> Upload {
+    ///     Upload
+    /// }
+    ///
+    /// #[task]
+    /// fn double(n: u32) -> u32 {
+    ///     2 * n
+    /// }
+    ///
+    /// fn main() -> Result<()> {
+    ///     enter();
+    ///     let grace = Duration::from_millis(100);
+    ///     let pool = Pool::builder().processes(1).initializer(connect::call()).exit_grace(grace).build()?;
+    ///     assert_eq!(pool.apply(double::call(2))?, 4);
+    ///     pool.close();
+    ///     let began = Instant::now();
+    ///     pool.join()?;
+    ///     assert!(began.elapsed() < Duration::from_secs(30));
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn exit_grace(grace: Duration) => limits.exit_grace = nanos(grace);
+
+    /// How long a worker that is to be killed has after a `SIGTERM`, before the `SIGKILL`: when the pool is terminated, a
+    /// running job is cancelled, or a call exceeds a limit. Zero, the default, kills at once.
+    ///
+    /// A worker whose program, or a task of it, has installed a handler for `SIGTERM` can use the time to clean up;
+    /// without one it ends at once. It starts no more calls, and if the present one returns, it exits in good order. The
+    /// fate of its calls is not changed by that: they were lost to the kill. The seat of the worker is empty until it has
+    /// ended, and [`join`](crate::Pool::join), or dropping the pool, waits for it.
+    ///
+    /// ```
+    /// # use pool_runtime::{Pool, Result, enter, task};
+    /// # use std::time::Duration;
+    /// #[task]
+    /// fn work() {
+    ///     std::thread::sleep(Duration::from_secs(600));
+    /// }
+    ///
+    /// fn main() -> Result<()> {
+    ///     enter();
+    ///     let pool = Pool::builder().processes(1).terminate_grace(Duration::from_secs(5)).build()?;
+    ///     let job = pool.apply_async(work::call());
+    ///     pool.terminate();
+    ///     pool.join()?;
+    ///     assert!(job.get().unwrap_err().is_closed());
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn terminate_grace(grace: Duration) => limits.terminate_grace = nanos(grace);
 
     /// How long a call may take in its worker. Then the worker is killed and replaced, and the job fails with an error
     /// that [`is_timeout`](crate::Error::is_timeout), unless it is [retried](Self::retries).
@@ -251,7 +327,8 @@ setters! {
     /// How long a new process may take to become a worker, not counting its initializer.
     pub fn start_timeout(timeout: Duration) => start_timeout = timeout;
 
-    /// The file to start as a worker: a copy of this program, or a wrapper that executes it. It must be the same build.
+    /// The file to start as a worker: a copy of this program, or a wrapper that executes it. It must be the same build,
+    /// and run as the same user and group.
     pub fn executable(path: impl Into<PathBuf>) => executable = Some(path.into());
 
     /// What the workers and their initializer may access: files, the network, how much memory.

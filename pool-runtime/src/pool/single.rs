@@ -3,9 +3,10 @@
 use crate::error::{Error, Result};
 use crate::job::{Callbacks, Slot};
 use crate::options::{RestartPolicy, WorkerOptions};
+use crate::os::Child;
 use crate::panic;
-use crate::peer::Source;
-use crate::peer::spawn::Launched;
+use crate::peer::spawn::{Launch, Launched};
+use crate::peer::{Peer, Source};
 use crate::policy::{Policy, SharedPolicy};
 use crate::pool::build::CHANNEL;
 use crate::pool::dispatcher::Dispatcher;
@@ -13,7 +14,7 @@ use crate::pool::{Inner, attendant};
 use crate::protocol::Hello;
 use crate::sync::{lock, sleep_on};
 use crate::task::{Encoded, TaskInfo};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, mpsc};
 use std::task::Waker;
 use std::time::Instant;
 
@@ -94,22 +95,25 @@ impl SingleEnd {
 }
 
 impl Single {
-    /// Runs a call in a process that was started for it. `then` is called when the process has ended and its callbacks have
+    /// Starts a process on the thread that will attend to it, and runs a call there. `begin` is called once it is
+    /// started, and what that returns is returned. `then` is called when the process has ended and its callbacks have
     /// returned, before anyone else is told.
     ///
     /// # Errors
     ///
-    /// The system has no threads left.
-    pub(crate) fn attend(
-        launched: Launched,
+    /// The system refuses the thread or the process.
+    pub(crate) fn start<B: Send + 'static>(
+        launch: Launch,
+        options: WorkerOptions,
         hello: Hello,
         call: Option<(&'static TaskInfo, Encoded, Policy)>,
+        begin: impl FnOnce(&mut Launched) -> B + Send + 'static,
         then: impl FnOnce() + Send + 'static,
-    ) -> std::io::Result<Self> {
-        let (process, name) = (launched.child.clone(), format!("pool-{}", hello.name));
+    ) -> Result<(Self, B)> {
+        let name = format!("pool-{}", hello.name);
         let dispatcher = Dispatcher::new(1, CHANNEL, RestartPolicy::NEVER);
-        let source = Source::Processes(launched.launch.clone());
-        let inner = Inner::new(source, vec![WorkerOptions::default()], move |_, _| hello.clone(), dispatcher);
+        let source = Source::Processes(Arc::new(launch));
+        let inner = Inner::new(source, vec![options], move |_, _| hello.clone(), dispatcher);
         let inner = Arc::new_cyclic(|itself| Inner { single: true, itself: itself.clone(), ..inner });
         let slot = call.map(|(task, arguments, policy)| {
             let policy = SharedPolicy::new(Policy { retries: 0, ..policy });
@@ -120,6 +124,19 @@ impl Single {
             let submitted = inner.submit_all(slot.clone(), 1);
             debug_assert!(submitted.is_ok());
         }
+        let process = Arc::new(OnceLock::new());
+        let started = process.clone();
+        let (tell, is_told) = mpsc::sync_channel(1);
+        let begun = move |peer: std::result::Result<&mut Peer, &Error>| {
+            let peer = peer.map(|peer| {
+                peer.process_mut().map(|launched| {
+                    let _ = started.set(launched.child.clone());
+                    begin(launched)
+                })
+            });
+            // Whoever starts it waits for this.
+            let _ = tell.send(peer.map_err(Clone::clone));
+        };
         let (told, pool) = (Arc::new(SingleEnd::default()), inner.clone());
         lock(&told.state).then = Some(Box::new(then));
         let single = Self(told.clone());
@@ -128,7 +145,7 @@ impl Single {
             // Without a call, it has done its work if it was ready and left.
             let mut returned = raw.unwrap_or_else(|| {
                 let core = lock(&pool.core);
-                match process.status() {
+                match process.get().and_then(|process: &Arc<Child>| process.status()) {
                     Some(status) if status.success() && core.dispatcher.ever_ready => Ok(Vec::new()),
                     _ => Err(core.trouble.clone().unwrap_or_else(|| Error::invalid("has ended"))),
                 }
@@ -139,8 +156,11 @@ impl Single {
             }
             told.end(returned);
         };
-        attendant::spawn(inner, 0, name, Some(launched.into()), end)?;
-        Ok(single)
+        attendant::spawn(inner, 0, name, Some(Box::new(begun)), end)
+            .map_err(|error| Error::os("cannot start the thread that attends to a process", error))?;
+        let begun = is_told.recv().unwrap_or_else(|_| Err(Error::invalid("nobody attends to a process")))?;
+        let begun = begun.ok_or_else(|| Error::invalid("a process was to be started, and is none"))?;
+        Ok((single, begun))
     }
 
     /// Waits until the process has ended and its callbacks have returned, at most until `deadline`. Returns what the call

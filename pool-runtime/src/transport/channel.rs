@@ -71,8 +71,8 @@ pub(crate) struct Pair {
 
 impl Pair {
     pub(crate) fn new() -> io::Result<Self> {
-        let (sender, worker_receiver) = above_standard_channel()?;
-        let (worker_sender, receiver) = above_standard_channel()?;
+        let both = || Ok((above_standard_channel()?, above_standard_channel()?));
+        let ((sender, worker_receiver), (worker_sender, receiver)) = os::at_high_numbers(both)?;
         let (sender, receiver) = (ChannelSender(Mutex::new(sender)), ChannelReceiver::new(receiver));
         Ok(Self { sender, receiver, worker_receiver, worker_sender })
     }
@@ -85,18 +85,19 @@ impl Pair {
 
 /// The worker's two ends, made from the sockets that it has inherited.
 pub(crate) fn inherited(reads: Handle, writes: Handle) -> io::Result<(ChannelSender, ChannelReceiver)> {
-    let (_, receiver) = above_standard_channel()?;
+    let both = || Ok((above_standard_channel()?, above_standard_channel()?));
+    let ((_, receiver), (sender, _)) = os::at_high_numbers(both)?;
     receiver.replace(reads)?;
-    let (sender, _) = above_standard_channel()?;
     sender.replace(writes)?;
     Ok((ChannelSender(Mutex::new(sender)), ChannelReceiver::new(receiver)))
 }
 
-/// A channel not on the descriptors of standard streams that the program has closed: prints would go into it.
+/// A channel not on the descriptors of standard streams that the program has closed: prints would go into it. Its
+/// descriptors stay where they are, as [`Link`] knows them by number: call it [`at_high_numbers`](os::at_high_numbers).
 fn above_standard_channel() -> io::Result<(Link<IpcBytesSender>, Link<IpcBytesReceiver>)> {
     let mut below = Vec::new();
     loop {
-        let (sender, receiver) = ipc::bytes_channel()?;
+        let (sender, receiver) = ipc::bytes_channel().map_err(os::no_channel)?;
         let (sender, receiver) = (Link::new(sender)?, Link::new(receiver)?);
         if !sender.is_standard() && !receiver.is_standard() {
             return Ok((sender, receiver));
@@ -165,7 +166,7 @@ impl ChannelReceiver {
 
     /// Another handle of the socket, to wait for the other side to go.
     pub(crate) fn duplicate(&self) -> io::Result<Handle> {
-        self.channel.handle().try_clone_to_owned()
+        self.channel.duplicate()
     }
 
     /// Waits for a sound packet. The error is what is received instead.

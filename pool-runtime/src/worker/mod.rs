@@ -22,14 +22,16 @@ use crate::program::Mark;
 use crate::protocol::{Chunk, FromWorker, NamedCall, NotReady, ToWorker};
 use crate::run::current::{self, JobClock};
 use crate::run::{Fault, Pace, Reporter, Run, Series, SeriesEnd};
+use crate::sync::lock;
 use crate::task::{Body, TaskInfo};
 use crate::transport::{Inlet, Outlet, Received, channel::ChannelReceiver, ring::CallReceiver};
-use crate::worker::connect::{CANNOT_WORK, ParentLink, connect};
+pub(crate) use crate::worker::connect::CANNOT_WORK;
+use crate::worker::connect::{ParentLink, connect};
 use crate::{identity, os, registry};
 use std::any::Any;
 use std::fmt::Write as _;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 /// Runs this process as a worker. Returns its exit code.
@@ -52,8 +54,9 @@ fn serve(link: ParentLink) -> i32 {
     os::name_thread(&hello.name);
     install_hook(&page, hello.single);
     if !hello.single {
-        // Ctrl-C reaches every process of the program. The parent decides whether it ends this one.
-        os::outlive_interrupts();
+        // Ctrl-C reaches every process of the program, as does what a terminal or a service manager sends when the
+        // program is to end. The parent decides whether that ends this one.
+        os::outlive_requests_to_end();
     }
     os::fault::install(page.clone());
     let (mut state, mut answer) = (None, FromWorker::Ready);
@@ -77,6 +80,37 @@ fn serve(link: ParentLink) -> i32 {
     match rings {
         Some((mut calls, reports)) => duty(Reporter::Ring(reports)).work(|duty| duty.next_in_ring(&mut calls)),
         None => duty(Reporter::frames(Box::new(outlet))).work(|duty| duty.next_frame(&mut inlet)),
+    }
+}
+
+/// The page of this process, if it is a worker that has run its last call.
+static LAST_PAGE: OnceLock<Arc<StatusPage>> = OnceLock::new();
+
+/// While it lives, this process waits for processes that it has started, which may take long. If it is a worker that
+/// leaves, its parent is patient meanwhile.
+pub(crate) struct Joining(());
+
+/// How many there are.
+static JOINING: Mutex<usize> = Mutex::new(0);
+
+impl Joining {
+    pub(crate) fn new() -> Self {
+        Self::count(|joining| joining + 1);
+        Self(())
+    }
+
+    fn count(change: impl FnOnce(usize) -> usize) {
+        let mut joining = lock(&JOINING);
+        *joining = change(*joining);
+        if let Some(page) = LAST_PAGE.get() {
+            page.set_stage(if *joining > 0 { Stage::Joining } else { Stage::Idle } as u32);
+        }
+    }
+}
+
+impl Drop for Joining {
+    fn drop(&mut self) {
+        Self::count(|joining| joining - 1);
     }
 }
 
@@ -150,6 +184,7 @@ impl Duty {
                 }
             }
         };
+        let _ = LAST_PAGE.set(self.page.clone());
         // An orderly end: what the state closes or writes when it is dropped belongs to it.
         self.drop_state();
         ended.unwrap_or(CANNOT_WORK)

@@ -17,12 +17,15 @@ pub(crate) mod passing;
 mod poll;
 mod process;
 mod processor;
+mod sentinel;
 mod signal;
 mod spawn;
 mod stderr;
+mod step;
+mod thread;
 
 // What is `pub(crate)` in these is the interface: `os` lists it.
 pub(crate) use {
     barrier::*, bell::*, child::*, file::*, fork::*, given::*, handle::*, link::*, mapping::*, memory::*, oom::*,
-    poll::*, process::*, processor::*, signal::*, spawn::*, stderr::*,
+    poll::*, process::*, processor::*, signal::*, spawn::*, stderr::*, thread::*,
 };

@@ -9,9 +9,11 @@
 //! - Every call ends exactly once, and none is lost.
 //! - No call runs in two places at once, more often than it may be tried, or after it was cancelled.
 //! - Its end agrees with what happened to it: a timeout only after its time, a loss only with its worker, …
-//! - A worker is killed only for a call that it runs and that was cancelled or exceeded a limit.
+//! - A worker is killed only for a call that it runs and that was cancelled or exceeded a limit. Where only what had not
+//!   started was cancelled, what runs goes on.
 //! - Every queue is within its limit, every count is exact, and no worker is idle while a call waits.
-//! - A pool that is closed always finishes, even if a call hangs.
+//! - A worker that was told to leave is killed only after its grace, and not while it joins processes.
+//! - A pool that is closed always finishes, even if a call or a worker's exit hangs.
 //!
 //! `POOL_SIMULATE_SECONDS` sets the duration (the default is about two seconds). A failure prints its seed, and
 //! `POOL_SIMULATE_SEED` runs only that one.
@@ -106,8 +108,12 @@ struct Fact {
     running: bool,
     ended: bool,
     cancelled: bool,
-    /// It was cancelled with `running`: it must not start any more.
+    /// It was cancelled even if it has started: its worker may be killed.
     given_up: bool,
+    /// It was cancelled before it started, or given up: it must not start any more.
+    barred: bool,
+    /// It ended as cancelled.
+    withdrawn: bool,
     policy: u8,
 }
 
@@ -127,7 +133,14 @@ struct Process {
     inbox: VecDeque<(u32, CallHeader)>,
     reports: VecDeque<(CallHeader, Time, Fate)>,
     running: Option<Running>,
-    stopping: bool,
+    /// Since when it has been told to leave.
+    stopping: Option<Time>,
+    /// Until when it joins processes that it has started, once it is told to leave.
+    joins_until: Time,
+    /// It never leaves, as a handler that runs at its exit hangs.
+    lingers: bool,
+    /// When it was asked to end.
+    asked: Option<Time>,
     /// It was killed or died, and the dispatcher has not been told.
     dead: bool,
     stage: Option<Stage>,
@@ -185,6 +198,15 @@ struct World {
     backlog: usize,
     /// How many times users cancelled.
     cancels: usize,
+    /// Questions whether calls of a submission were cancelled before they started.
+    questions: Vec<Question>,
+}
+
+/// A user who cancelled what has not started waits for the answer.
+struct Question {
+    number: u64,
+    first_job: u64,
+    calls: u32,
 }
 
 impl World {
@@ -198,6 +220,8 @@ impl World {
             age_per_child: chosen(&mut random, 4, 100 * MILLISECOND),
             retry_delay: if random.one_in(2) { 0 } else { 5 * MILLISECOND },
             weigh_every: 10 * MILLISECOND,
+            exit_grace: EXIT_GRACE,
+            terminate_grace: if random.one_in(3) { 5 * MILLISECOND } else { 0 },
             unhindered: 20 * CHUNK,
             calls: 200,
             ..LIMITS
@@ -242,6 +266,7 @@ impl World {
             troubles,
             backlog,
             cancels: 0,
+            questions: Vec::new(),
         }
     }
 
@@ -268,7 +293,7 @@ impl World {
             self.terminated = true;
             self.pool.terminate();
         } else {
-            self.pool.close();
+            self.pool.close(self.now);
         }
         self.carry_out();
         let left = self.jobs.len() as u64 - self.ended;
@@ -279,8 +304,12 @@ impl World {
         assert!(self.pool.is_finished(), "the pool does not end: {:?}", self.pool.counts());
         assert_eq!(self.ended, self.jobs.len() as u64);
         self.check_all();
+        self.ask();
+        assert!(self.questions.is_empty(), "a user waits in vain");
     }
 }
+
+const EXIT_GRACE: Time = 20 * MILLISECOND;
 
 const CHUNK: usize = feed::CHUNK_BYTES;
 

@@ -286,7 +286,7 @@ fn a_call_whose_workers_die_before_it_starts_is_given_up_in_the_end() {
 fn a_death_that_is_told_twice_counts_once() {
     let mut pool = pool(1);
     pool.lost(0, 1, &loss(), 0, MILLISECOND);
-    pool.close();
+    pool.close(0);
     assert!(matches!(pool.next_start(0, MILLISECOND), Start::Never));
     pool.lost(0, 1, &loss(), 0, MILLISECOND);
     assert!(pool.is_finished(), "the seat is open again");
@@ -332,8 +332,8 @@ fn cancelling_a_running_call_kills_its_worker_and_spares_the_others() {
     warm_up(&mut pool, 10_000);
     let tickets: Vec<_> = (0..3).map(|job| pool.add(work(job, 1), 0).unwrap()).collect();
     let calls: Vec<_> = sent(&mut pool).into_iter().flat_map(|(_, calls)| calls).collect();
-    assert!(pool.cancel(tickets[0], true, 0));
-    assert!(!pool.cancel(tickets[0], true, 0), "there is nothing left to cancel");
+    assert!(pool.cancel(&tickets[..1], Reach::Running, 0));
+    assert!(!pool.cancel(&tickets[..1], Reach::Running, 0), "there is nothing left to cancel");
     let effects = effects(&mut pool);
     assert!(
         matches!(effects[..], [Effect::TakeBack { seat: 0, epoch: 1, generation: 0 }]),
@@ -360,7 +360,7 @@ fn cancelling_what_has_not_started_kills_nobody() {
     pool.value(0, calls[0], 10_000, 0).unwrap();
     let (_, behind) = sent(&mut pool).remove(0);
     effects(&mut pool);
-    assert!(pool.cancel(tickets[1], true, 0));
+    assert!(pool.cancel(&tickets[1..2], Reach::Running, 0));
     effects(&mut pool);
     pool.taken_back(0, 1, calls[1].number, 0);
     let failure = failure(pool.effect()).expect("not cancelled");
@@ -380,7 +380,7 @@ fn a_call_that_has_reported_is_not_hit_by_the_end_of_the_next() {
     pool.value(0, first[0], 10_000, 0).unwrap();
     let (_, calls) = sent(&mut pool).remove(0);
     assert_eq!(calls.len(), 3);
-    assert!(pool.cancel(tickets[2], true, 0));
+    assert!(pool.cancel(&tickets[2..3], Reach::Running, 0));
     pool.taken_back(0, 1, calls[1].number, 0);
     effects(&mut pool);
     // The report of the one before was on its way when the worker was killed.
@@ -505,7 +505,7 @@ fn a_pool_whose_workers_are_killed_now_and_then_goes_on() {
 fn closing_lets_everything_finish_and_terminating_nothing() {
     let mut closed = pool(1);
     closed.add(work(0, 2), 0).unwrap();
-    closed.close();
+    closed.close(0);
     assert_eq!(closed.add(work(9, 1), 0), Err(Refusal::Closed));
     for _ in 0..2 {
         let (seat, calls) = sent(&mut closed).remove(0);

@@ -49,7 +49,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         }
         self.idle.push(seat);
         self.feed_idle(now);
-        self.leave_if_through(seat);
+        self.leave_if_through(seat, now);
     }
 
     /// A worker of this epoch could not be started.
@@ -88,7 +88,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
             let calls = &mut flight.calls;
             calls.deaths = calls.deaths.saturating_add(nothing_started.into());
             let most = MAX_DEATHS.saturating_add(calls.work.policy().retries);
-            if u32::from(calls.deaths) < most || flight.cancelled {
+            if u32::from(calls.deaths) < most || flight.cancelled.is_some() {
                 self.send_back(flight);
             } else {
                 let lost = |index| (Ran::No, lost(flight.header_of(index), None, None));
@@ -105,7 +105,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
                 self.fail(&flight.calls, flight.calls.attempt, |index| {
                     let call = flight.header_of(index);
                     let excess = condemned.filter(|(number, _)| *number == call.number).map(|(_, excess)| excess);
-                    (ran, if flight.cancelled { Why::Cancelled } else { lost(call, Some(time), excess) })
+                    (ran, if flight.is_given_up() { Why::Cancelled } else { lost(call, Some(time), excess) })
                 });
             }
         }

@@ -31,7 +31,7 @@ pub(super) struct Lead<'p> {
 }
 
 pub(super) fn spawn_collector(inner: Arc<Inner>) -> std::io::Result<JoinHandle<()>> {
-    std::thread::Builder::new().name("pool-collector".into()).stack_size(1 << 18).spawn(move || {
+    os::spawn_thread("pool-collector", Some(1 << 18), move || {
         os::block_all_signals();
         if let Some(listener) = &inner.listener {
             inner.guard("listens to the workers", 0..inner.seats, || collect(&inner, listener));

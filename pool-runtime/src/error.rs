@@ -76,6 +76,11 @@ pub(crate) enum Kind {
     EncodeArgument(String),
     #[error("has a result that cannot be sent back: {}", foreign::line(.0))]
     EncodeResult(String),
+    #[error(
+        "returned a result of {}, and its limit is {}: return less, or raise `max_result`",
+        size(*.length), size(*.most)
+    )]
+    ResultTooLarge { length: u64, most: u64 },
     #[error("cannot read its arguments: {}", foreign::line(.0))]
     DecodeArgument(String),
     #[error("has a result that cannot be read: {}", foreign::line(.0))]
@@ -110,6 +115,10 @@ fn mebibytes(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
 }
 
+fn size(bytes: u64) -> String {
+    if bytes < 1 << 20 { format!("{bytes} bytes") } else { mebibytes(bytes) }
+}
+
 impl Error {
     pub(crate) fn new(kind: Kind) -> Self {
         Self(Box::new(ErrorInner { task: None, ran: Ran::No, attempts: 1, kind }))
@@ -128,6 +137,11 @@ impl Error {
         const ACTION: &str = "cannot keep a limit of memory, as the memory of processes cannot be seen (mount the `/proc` \
                               of this container, or leave out the limit)";
         Self::os(ACTION, source)
+    }
+
+    /// This process has no memory for a result of so many bytes.
+    pub(crate) fn no_memory(length: usize) -> Self {
+        Self::new(Kind::DecodeResult(format!("this process has no memory for its {length} bytes"))).with_ran(Ran::Yes)
     }
 
     /// The pool has failed because of this error, after so many tries.
@@ -316,6 +330,12 @@ impl Error {
         }
     }
 
+    /// Whether the result has more bytes than it may have: see
+    /// [`PoolBuilder::max_result`](crate::PoolBuilder::max_result). The task has run to its end.
+    pub fn is_result_too_large(&self) -> bool {
+        matches!(self.0.kind, Kind::ResultTooLarge { .. })
+    }
+
     /// Whether the task started. If it did not, the call can safely be made again.
     pub fn ran(&self) -> Ran {
         self.0.ran
@@ -328,6 +348,9 @@ impl From<Failed> for Error {
             Failure::Panicked(panic) => Self::new(Kind::Panicked { panic, stage }).with_ran(stage.ran()),
             Failure::Decode(why) => Self::new(Kind::DecodeArgument(why)),
             Failure::Encode(why) => Self::new(Kind::EncodeResult(why)).with_ran(stage.ran()),
+            Failure::TooLarge { length, most } => {
+                Self::new(Kind::ResultTooLarge { length, most }).with_ran(stage.ran())
+            }
             Failure::Unfit(why) => Self::new(Kind::Unfit(why)),
         }
     }

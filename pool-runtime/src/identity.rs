@@ -66,8 +66,8 @@ pub struct ProcessInfo {
 #[derive(Clone, Debug)]
 pub(crate) enum Kinship {
     Itself,
-    Parent,
-    Child(Arc<Child>),
+    Parent(MadeIn),
+    Child(Arc<Child>, MadeIn),
 }
 
 impl PartialEq for ProcessInfo {
@@ -94,9 +94,9 @@ impl ProcessInfo {
         self.daemon
     }
 
-    /// Whether it still runs.
+    /// Whether it still runs. True in a forked child, which is no relative.
     pub fn is_alive(&self) -> bool {
-        matches!(self.kinship, Kinship::Itself) || !self.has_ended_within(Some(Duration::ZERO))
+        self.check_waits().is_err() || !self.has_ended_within(Some(Duration::ZERO))
     }
 
     /// Waits until the process has ended: the one that started this one ([`parent_process`]), or one that this one has
@@ -108,7 +108,7 @@ impl ProcessInfo {
     ///
     /// # Errors
     ///
-    /// It is this process.
+    /// It is this process, or the process was forked from the one that is its relative.
     ///
     /// ```
     /// # use pool_runtime::{Process, Result, active_children, enter, parent_process, task};
@@ -147,20 +147,20 @@ impl ProcessInfo {
     }
 
     fn check_waits(&self) -> Result<()> {
-        match self.kinship {
+        match &self.kinship {
             Kinship::Itself => Err(Error::invalid(format!(
                 "cannot wait for the end of process `{}` ({}): it is this process itself",
                 self.name, self.pid
             ))),
-            _ => Ok(()),
+            Kinship::Parent(made_in) | Kinship::Child(_, made_in) => made_in.check("process"),
         }
     }
 
     fn has_ended_within(&self, patience: Option<Duration>) -> bool {
         match &self.kinship {
             Kinship::Itself => false,
-            Kinship::Parent => os::await_parent(self.pid, patience),
-            Kinship::Child(child) => child.wait_timeout(patience),
+            Kinship::Parent(_) => os::await_parent(self.pid, patience),
+            Kinship::Child(child, _) => child.wait_timeout(patience),
         }
     }
 }
@@ -228,7 +228,7 @@ pub(crate) fn identity() -> &'static Identity {
 pub(crate) fn become_worker(hello: &Hello) {
     let (daemon, kinship) = (hello.daemon, Kinship::Itself);
     let own = ProcessInfo { name: hello.name.clone(), pid: std::process::id(), daemon, kinship };
-    let (pid, kinship) = (os::parent_pid(), Kinship::Parent);
+    let (pid, kinship) = (os::parent_pid(), Kinship::Parent(MadeIn::this_process()));
     let parent = ProcessInfo { name: hello.parent_name.clone(), pid, daemon: false, kinship };
     let _ = IDENTITY.set(Identity {
         own,

@@ -97,7 +97,7 @@ pub use task::{Call, Initializer, Task, TaskCall, TaskInfo};
 /// What the macros' expansions use. Not for users: it changes without notice.
 #[doc(hidden)]
 pub mod __private {
-    pub use crate::codec::{CodecError, Lend, Probe, Reader, Short, Value, Writer, rank0};
+    pub use crate::codec::{CodecError, Lend, Probe, Reader, Short, Unbounded, Value, Writer, rank0};
     pub use crate::entry::{become_worker_if_marked, main};
     pub use crate::memory::ShortBytes;
     pub use crate::policy::Wish;

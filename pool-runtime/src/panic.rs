@@ -43,6 +43,12 @@ pub struct PanicInfo {
     backtrace: Option<String>,
 }
 
+/// The beginning of a text, of at most `most` bytes, and how much is missing.
+pub(crate) fn cut(text: &str, most: usize) -> String {
+    let end = text.floor_char_boundary(most);
+    if end == text.len() { text.to_owned() } else { format!("{} [… {} bytes more]", &text[..end], text.len() - end) }
+}
+
 impl PanicInfo {
     /// The message; `Box<dyn Any>` if the payload is not a string. As the task wrote it, which may include what a
     /// terminal obeys: print the whole `PanicInfo` instead where the task is not trusted.
@@ -81,6 +87,15 @@ impl PanicInfo {
             location: hook.location().map(|place| (place.file().to_owned(), place.line(), place.column())),
             backtrace: matches!(backtrace.status(), std::backtrace::BacktraceStatus::Captured)
                 .then(|| backtrace.to_string()),
+        }
+    }
+
+    /// With texts of at most `most` bytes.
+    pub(crate) fn shortened(&self, most: usize) -> Self {
+        Self {
+            message: cut(&self.message, most),
+            location: self.location.as_ref().map(|(file, line, column)| (cut(file, most), *line, *column)),
+            backtrace: self.backtrace.as_ref().map(|backtrace| cut(backtrace, most)),
         }
     }
 

@@ -202,8 +202,10 @@ impl<R> Process<R> {
         self.options.check()?;
         let confinement = self.sandbox.as_ref().map(Sandbox::resolve).transpose()?;
         let launch = Launch { stdio: self.stdio, confinement, program: self.executable, ..Launch::new()? };
+        let confined = launch.confinement.is_some();
         let prepare = |call: RawCall| {
             let arguments = call.arguments?;
+            let arguments = if confined { arguments.set_apart(call.task)? } else { arguments };
             if let Some(state) = call.task.state() {
                 return Err(Error::invalid(format!(
                     "asks for a worker state `{}`, which only workers of a pool with an initializer have",
@@ -226,9 +228,10 @@ impl<R> Process<R> {
         let itself = born.clone();
         let begin = move |launched: &mut Launched| {
             let (process, single) = (launched.child.clone(), OnceLock::new());
-            let kinship = Kinship::Child(process.clone());
+            let made_in = MadeIn::this_process();
+            let kinship = Kinship::Child(process.clone(), made_in);
             let info = ProcessInfo { name, pid: process.pid(), daemon, kinship };
-            let child = Arc::new(Running { info, made_in: MadeIn::this_process(), task, process, single });
+            let child = Arc::new(Running { info, made_in, task, process, single });
             lock(&CHILDREN).push(child.clone());
             let _ = born.set(child.clone());
             (child, std::mem::take(&mut launched.pipes))
@@ -378,13 +381,17 @@ impl<R> RunningProcess<R> {
         R: 'static,
     {
         let (decode, task) = (self.decode, self.child.task);
-        if let Some(single) = self.child.single.get() {
-            single.then(Box::new(move |returned| {
-                let result = returned.and_then(|bytes| decode_value(decode, task, &bytes));
-                if let Err(panic) = panic::catch(|| f(&result)) {
-                    tracing::warn!("a callback of a process with task `{task}` panicked {panic}");
-                }
-            }));
+        let callback = move |returned: Result<Vec<u8>>| {
+            let result = returned.and_then(|bytes| decode_value(decode, task, &bytes));
+            if let Err(panic) = panic::catch(|| f(&result)) {
+                tracing::warn!("a callback of a process with task `{task}` panicked {panic}");
+            }
+        };
+        match (self.child.made_in.check("process"), self.child.single.get()) {
+            (Err(error), _) => callback(Err(error.of_task(task))),
+            (Ok(()), Some(single)) => single.then(Box::new(callback)),
+            // It is set before this handle exists.
+            (Ok(()), None) => {}
         }
         self
     }
@@ -472,6 +479,9 @@ impl<R> Future for RunningProcess<R> {
     type Output = Result<R>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<R>> {
+        if let Err(error) = self.child.made_in.check("process") {
+            return Poll::Ready(Err(error.of_task(self.child.task)));
+        }
         match self.child.single.get().and_then(|single| single.poll_end(context.waker())) {
             None => Poll::Pending,
             Some(returned) => {

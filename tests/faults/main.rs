@@ -13,6 +13,7 @@ mod interrupts;
 mod killed_in_the_middle_of_a_message;
 mod memory_limit;
 mod overflow_that_nobody_reads_of;
+mod result_too_large;
 mod retries;
 mod shortages;
 mod sleepers_that_are_moved;

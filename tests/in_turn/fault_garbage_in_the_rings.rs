@@ -8,8 +8,9 @@ use std::{
     time::Duration,
 };
 
-/// What the memory of the rings consists of: a page of positions, the bytes of calls, those of reports.
+/// What the memory of the rings consists of: a page of positions; from here on the bytes of calls, then those of reports.
 const PAGE: usize = 4096;
+const BYTES: usize = 1 << 16;
 const RING: usize = 1 << 18;
 /// Where on the page the worker says how far it has written its reports.
 const REPORTS_WRITTEN: usize = 512;
@@ -62,7 +63,7 @@ fn publish(garbage: &[u8], length: u64, then_returns: bool) {
     let before = written.load(Ordering::Acquire);
     let at = before as usize % RING;
     for (n, byte) in garbage.iter().take(RING).enumerate() {
-        write_shared("pool-rings", PAGE + RING + (at + n) % RING, &[*byte]);
+        write_shared("pool-rings", BYTES + RING + (at + n) % RING, &[*byte]);
     }
     written.store(before.wrapping_add(length), Ordering::Release);
     go_on(then_returns);
@@ -219,7 +220,7 @@ fn garbage_of_every_kind() {
             1 => outlasts(&pool, &what, scribble::call("pool-rings", numbers.below(9) * 128, &word, true)),
             2 => {
                 let garbage = numbers.bytes(RING);
-                outlasts(&pool, &what, scribble::call("pool-rings", PAGE + RING, &garbage, true))
+                outlasts(&pool, &what, scribble::call("pool-rings", BYTES + RING, &garbage, true))
             }
             3 => {
                 let garbage = numbers.bytes(256);

@@ -7,7 +7,7 @@ mod starved;
 mod weighed;
 
 use pool_runtime::{
-    Pool, PoolBuilder, Process, Ran, Result, RunningProcess, Sandbox, Stdio, Transport, active_children,
+    Dossier, Pool, PoolBuilder, Process, Ran, Result, RunningProcess, Sandbox, Stdio, Transport, active_children,
     current_process, pool_main, task,
 };
 use std::{
@@ -157,6 +157,13 @@ fn with_executable(executable: &str, number: &str) -> Result<()> {
     Ok(())
 }
 
+#[task]
+fn crash_at_once(nowhere: usize) {
+    let field = std::ptr::without_provenance_mut::<u8>(nowhere);
+    // SAFETY: none; nothing is mapped there, so that the system ends the process.
+    unsafe { field.write_volatile(1) };
+}
+
 /// What holds however the program was built.
 fn self_check() -> Result<()> {
     let names: Vec<&str> = pool_runtime::tasks().map(|task| task.name()).collect();
@@ -171,6 +178,14 @@ fn self_check() -> Result<()> {
     assert!(panic.file().is_some_and(|file| file.ends_with("scenario.rs")), "{error}");
     assert_eq!((error.ran(), error.is_worker_lost()), (Ran::Yes, cfg!(panic = "abort")), "{error}");
     assert_eq!(pool.apply(twice::call(4))?, 8, "the next call works");
+
+    // Whether or not the task has a frame of its own, and the program names for its functions.
+    let error = pool.apply(crash_at_once::call(8)).unwrap_err();
+    let trace = error.dossier().and_then(Dossier::backtrace).expect("the crash was noted");
+    assert!(trace.contains("crash_at_once"), "{trace}");
+    let is_inlined = trace.lines().last().is_some_and(|line| line.contains("in task scenario::crash_at_once, at 0x"));
+    assert!(is_inlined || !trace.contains("in task"), "{trace}");
+    assert_eq!(pool.apply(twice::call(5))?, 10, "the next worker works");
 
     let process = Process::new(refuse::call("nor tomorrow")).start()?;
     let error = process.join().unwrap_err();

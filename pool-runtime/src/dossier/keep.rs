@@ -12,7 +12,7 @@ use std::sync::Mutex;
 
 /// A program whose every call crashes must not fill the disk. Files beyond the second limit have the report alone,
 /// without arguments.
-const MOST: Kept = Kept { files: 1000, bytes: 1 << 30 };
+const MOST: KeptAmount = KeptAmount { files: 1000, bytes: 1 << 30 };
 const MOST_OF_A_NAME: u32 = 100;
 
 pub(crate) struct DossierKeeper {
@@ -70,7 +70,7 @@ impl DossierKeeper {
             self.write(dir, call, dossier)
         };
         let written = std::thread::scope(|scope| {
-            let writer = os::thread_builder("pool-records", None);
+            let writer = std::thread::Builder::new().name("pool-records".into());
             writer.spawn_scoped(scope, write)?.join().unwrap_or_else(|_| Err(io::Error::other("it panicked")))
         });
         if let Err(why) = written {
@@ -131,7 +131,7 @@ impl DossierKeeper {
 
 /// Files, and bytes of arguments in them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Kept {
+struct KeptAmount {
     files: u32,
     bytes: u64,
 }
@@ -139,7 +139,7 @@ struct Kept {
 /// What one worker has used, or rather those at one seat.
 #[derive(Clone, Copy, Debug, Default)]
 struct SeatShare {
-    kept: Kept,
+    kept: KeptAmount,
     /// A warning has said so.
     is_full: bool,
 }
@@ -147,8 +147,8 @@ struct SeatShare {
 /// What may be kept. Each seat may use no more than what is left for the others then: the first one that asks for all it
 /// can gets half, the next a quarter, and something is left for each.
 struct Budget {
-    most: Kept,
-    all: Kept,
+    most: KeptAmount,
+    all: KeptAmount,
     seats: Vec<SeatShare>,
 }
 
@@ -163,8 +163,8 @@ enum Room {
 }
 
 impl Budget {
-    fn new(most: Kept, seats: usize) -> Self {
-        Self { most, all: Kept::default(), seats: vec![SeatShare::default(); seats.max(1)] }
+    fn new(most: KeptAmount, seats: usize) -> Self {
+        Self { most, all: KeptAmount::default(), seats: vec![SeatShare::default(); seats.max(1)] }
     }
 
     /// Room for a file with so many bytes of arguments, which is counted.
@@ -182,7 +182,7 @@ impl Budget {
         let whole = fits(self.most.bytes, self.all.bytes, mine.bytes, bytes);
         let bytes = if whole { bytes } else { 0 };
         for kept in [mine, &mut self.all] {
-            *kept = Kept { files: kept.files + 1, bytes: kept.bytes + bytes };
+            *kept = KeptAmount { files: kept.files + 1, bytes: kept.bytes + bytes };
         }
         if whole { Room::Whole } else { Room::WithoutArguments }
     }
@@ -200,14 +200,14 @@ mod tests {
 
     #[test]
     fn the_disk_is_not_filled() {
-        let mut budget = Budget::new(Kept { files: 5, bytes: 100 }, 1);
+        let mut budget = Budget::new(KeptAmount { files: 5, bytes: 100 }, 1);
         assert_eq!(budget.take(0, 60), Room::Whole);
         assert_eq!(budget.take(0, 41), Room::WithoutArguments);
         assert_eq!(budget.take(0, u64::MAX), Room::WithoutArguments);
         assert_eq!(budget.take(0, 40), Room::Whole);
         assert_eq!(budget.take(0, 0), Room::Whole);
         assert_eq!(budget.take(0, 0), Room::None { kept: 5 });
-        assert_eq!((budget.all, budget.seats[0].is_full), (Kept { files: 5, bytes: 100 }, true));
+        assert_eq!((budget.all, budget.seats[0].is_full), (KeptAmount { files: 5, bytes: 100 }, true));
     }
 
     #[test]

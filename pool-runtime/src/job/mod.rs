@@ -22,7 +22,7 @@ use crate::dossier::Ran;
 use crate::error::{Error, Kind, Result};
 use crate::job::decode::decode_all;
 use crate::memory::region::{Region, Regions};
-use crate::memory::{Split, payload::Payload};
+use crate::memory::{Split, joined, payload::Payload};
 use crate::panic;
 use crate::policy::SharedPolicy;
 use crate::sync::{lock, sleep_on};
@@ -59,8 +59,14 @@ impl Raw {
     /// The encoded value of one call.
     pub(crate) fn into_bytes(self, task: &'static str) -> Result<Vec<u8>> {
         match self {
-            Self::One(result) => result.map(|payload| payload.to_vec()),
-            Self::Split(split) => Ok([&split.before, split.data.bytes()].concat()),
+            Self::One(result) => {
+                let payload = result?;
+                joined(&[&payload]).ok_or_else(|| Error::no_memory(payload.len()).of_task(task))
+            }
+            Self::Split(split) => {
+                let length = split.data.bytes().len();
+                joined(&[&split.before, split.data.bytes()]).ok_or_else(|| Error::no_memory(length).of_task(task))
+            }
             _ => Err(mismatch(task)),
         }
     }

@@ -256,6 +256,11 @@ impl Peer {
         }
     }
 
+    /// Whether [`serve`](Self::serve) left reports unread the last time.
+    pub(crate) fn has_more(&self) -> bool {
+        self.rings().is_some_and(Ringed::has_more)
+    }
+
     /// Whether a part of the backlog waits for room.
     pub(crate) fn is_blocked(&self) -> bool {
         self.rings().is_some_and(Ringed::is_blocked)

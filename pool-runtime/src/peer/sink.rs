@@ -45,6 +45,10 @@ pub(crate) trait Sink {
     /// were taken. Fails if a record makes no sense: the worker has to be killed for this.
     fn records(&mut self, stream: &mut Vec<u8>) -> Result<usize, String>;
 
+    /// Hears of a frame of so many bytes that is longer than one packet, and begins like this. Fails if such a frame must
+    /// not come: the worker has to be killed for this, and no more is kept of it.
+    fn announced(&mut self, beginning: &[u8], length: u64) -> Result<(), String>;
+
     /// Takes the value of the call of this number. Fails as [`records`](Self::records).
     fn split(&mut self, number: u32, split: Split) -> Result<(), String>;
 }

@@ -92,7 +92,7 @@ impl<'p> Gatherer<'p> {
         let (arguments, regions) = (std::mem::take(&mut self.arguments), std::mem::take(&mut self.regions));
         let calls = arguments.len();
         let batch: Arc<dyn Submission> = Arc::new(Batch {
-            task: self.task.name(),
+            task: self.task,
             first_job: self.inner.jobs.fetch_add(u64::from(calls), Ordering::Relaxed),
             policy: self.inner.policy(self.wish.as_deref(), self.task),
             ends: ends(&arguments, &regions),
@@ -122,7 +122,7 @@ impl Drop for Gatherer<'_> {
 
 /// Calls that were submitted together.
 struct Batch<E> {
-    task: &'static str,
+    task: &'static TaskInfo,
     first_job: u64,
     arguments: Packed,
     policy: SharedPolicy,
@@ -133,7 +133,7 @@ struct Batch<E> {
 
 impl<E> Work for Batch<E> {
     fn task(&self) -> &'static str {
-        self.task
+        self.task.name()
     }
 
     fn first_job(&self) -> u64 {
@@ -146,6 +146,10 @@ impl<E> Work for Batch<E> {
 
     fn policy(&self) -> &Policy {
         self.policy.get()
+    }
+
+    fn result_bound(&self) -> u64 {
+        self.task.result_bound
     }
 }
 

@@ -15,7 +15,7 @@ use crate::pool::{
     Backend, Core, Inner, Listener, Pool, PoolBuilder, Prelude, Submission, Transport, attendant, listener,
 };
 use crate::protocol::{Hello, NamedCall};
-use crate::sandbox::Sandbox;
+use crate::sandbox::{self, Sandbox};
 use crate::sync::lock;
 use crate::task::{RawCall, StateType};
 use crate::transport::{channel, ring};
@@ -86,7 +86,8 @@ impl PoolBuilder {
         let options = (0..processes).map(choose).collect::<Result<Vec<_>>>()?;
         let timeout = |call: &RawCall| call.wish.as_ref().and_then(|wish| wish.timeout).or(call.task.wish.timeout);
         let initializer_timeout = self.initializer.as_ref().and_then(timeout);
-        let initializer = self.initializer.take().map(prelude).transpose()?;
+        let confined = self.sandbox.is_some();
+        let initializer = self.initializer.take().map(|call| prelude(call, confined)).transpose()?;
         if self.backend != Backend::Processes {
             self.check_in_process(&options)?;
             // The memory of threads cannot be told apart.
@@ -218,6 +219,8 @@ impl Inner {
         hello: impl Fn(usize, u32) -> Hello + Send + Sync + 'static,
         dispatcher: Dispatcher<dyn Submission>,
     ) -> Self {
+        let confinement = source.confinement();
+        let (max_result, confined) = (sandbox::default_max_result(confinement.as_ref()), confinement.is_some());
         Self {
             name: String::new(),
             made_in: MadeIn::this_process(),
@@ -238,6 +241,8 @@ impl Inner {
             wish: Wish::NONE,
             keeper: None,
             exit_grace: Duration::MAX,
+            max_result,
+            confined,
             itself: Weak::new(),
         }
     }
@@ -276,9 +281,10 @@ fn some_bells(transport: Option<Transport>, seats: usize) -> Result<Option<Bells
     }
 }
 
-fn prelude(call: RawCall) -> Result<Prelude> {
+fn prelude(call: RawCall, confined: bool) -> Result<Prelude> {
     let state = call.task.state().unwrap_or_else(StateType::of::<()>);
     let arguments = call.arguments?;
+    let arguments = if confined { arguments.set_apart(call.task)? } else { arguments };
     let call = NamedCall { task: call.task.name().to_owned(), arguments: arguments.bytes.to_vec() };
     Ok(Prelude { call, regions: arguments.regions, state })
 }

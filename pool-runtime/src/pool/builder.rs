@@ -41,6 +41,7 @@ impl fmt::Debug for EachWorker {
 /// | [`max_tasks_per_child`](Self::max_tasks_per_child), [`max_memory_per_child`](Self::max_memory_per_child), [`max_age_per_child`](Self::max_age_per_child) | no limit |
 /// | [`exit_grace`](Self::exit_grace), [`terminate_grace`](Self::terminate_grace) | 5 s; none |
 /// | [`timeout`](Self::timeout), [`soft_timeout`](Self::soft_timeout), [`memory`](Self::memory) | no limit |
+/// | [`max_result`](Self::max_result) | no limit; in a sandbox, its memory or 1 GiB |
 /// | [`retries`](Self::retries), [`retry_delay`](Self::retry_delay) | none; 100 ms before the first |
 /// | [`initializer`](Self::initializer) | none |
 /// | [`env`](Self::env), [`current_dir`](Self::current_dir), [`nice`](Self::nice), [`cpus`](Self::cpus), [`scheduler`](Self::scheduler); [`each_worker`](Self::each_worker) | those of this process |
@@ -251,6 +252,41 @@ setters! {
     /// call can exceed it briefly. For a hard limit, which counts allocated memory, use
     /// [`Sandbox::memory`](crate::Sandbox::memory).
     pub fn memory(bytes: u64) => wish.memory = Some(bytes);
+
+    /// How many bytes the encoded result of a call may have. A task that returns more has run, and its job fails with an
+    /// error that [`is_result_too_large`](crate::Error::is_result_too_large); the worker goes on. `u64::MAX` is no limit.
+    ///
+    /// Without it, the limit of a worker in a [sandbox](Self::sandbox) is the sandbox's
+    /// [`memory`](crate::Sandbox::memory), or 1 GiB if that is not limited; other workers have none. The result of a type
+    /// whose encoding has a longest one, such as `u64`, `Option<bool>` or `[f32; 3]`, never has more bytes than that.
+    /// Results of up to 16 bytes are always accepted.
+    ///
+    /// A worker does not only promise that: one that sends more than it may, whether the call's task says so or code
+    /// that has taken the worker over, is killed before this process keeps any of it, and its call is lost. So `n` calls
+    /// take no more than `n` times the limit of this process's memory.
+    ///
+    /// As with the other limits, `#[task(max_result = "1MiB")]` overrides the pool, and
+    /// [`call.max_result(…)`](Call::max_result) both.
+    ///
+    /// ```
+    /// # use pool_runtime::{Pool, Result, enter, task};
+    /// #[task]
+    /// fn unpack(times: usize) -> String {
+    ///     "all work and no play ".repeat(times)
+    /// }
+    ///
+    /// fn main() -> Result<()> {
+    ///     enter();
+    ///     let pool = Pool::builder().processes(1).max_result(1 << 20).build()?;
+    ///     assert_eq!(pool.apply(unpack::call(2))?.len(), 42);
+    ///     let error = pool.apply(unpack::call(100_000)).unwrap_err();
+    ///     assert!(error.is_result_too_large());
+    ///     // This call may return more.
+    ///     assert_eq!(pool.apply(unpack::call(100_000).max_result(1 << 22))?.len(), 2_100_000);
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn max_result(bytes: u64) => wish.max_result = Some(bytes);
 }
 
 impl PoolBuilder {

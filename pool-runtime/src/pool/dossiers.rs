@@ -43,7 +43,7 @@ pub(super) fn keep(keeper: &DossierKeeper, inner: &Inner, work: &dyn Submission,
         attempt,
         call: recorded(info, &arguments),
         initializer,
-        regions: regions.iter().map(|region| (region.id(), region.memory().as_bytes())).collect(),
+        regions: regions.iter().map(|region| (region.id(), region.contents())).collect(),
         confinement: inner.source.confinement(),
         left_out: false,
     };

@@ -3,7 +3,7 @@
 use crate::dossier::Ran;
 use crate::error::{Error, Kind, Result};
 use crate::job::{Awaited, Home, decode_value, sleep_until};
-use crate::memory::Payload;
+use crate::memory::{Payload, joined};
 use crate::panic;
 use crate::pool::{Gatherer, Inner, Outcome, Pool};
 use crate::sync::lock;
@@ -42,10 +42,15 @@ impl ImapResults {
     fn end(&self, index: u64, outcome: Outcome<'_>) {
         match outcome {
             Outcome::Values(values) => {
-                self.put(index, values.payloads().map(|payload| Ok(Payload::copy(payload))));
+                let copy = |payload: &[u8]| Payload::copy(payload).ok_or_else(|| Error::no_memory(payload.len()));
+                self.put(index, values.payloads().map(copy));
             }
             Outcome::One(result) => self.put(index, once(result)),
-            Outcome::Split(split) => self.put(index, once(Ok([&split.before, split.data.bytes()].concat().into()))),
+            Outcome::Split(split) => {
+                let parts = [&split.before, split.data.bytes()];
+                let whole = joined(&parts).map(Payload::from);
+                self.put(index, once(whole.ok_or_else(|| Error::no_memory(split.data.bytes().len()))));
+            }
         }
     }
 
@@ -206,9 +211,11 @@ impl<I: Iterator, F: FnMut(I::Item) -> C, C: TaskCall> Imap<'_, I, F, C> {
             let Some(inputs) = &mut self.inputs else { break };
             let f = &mut self.f;
             // A panic of the user's code is resumed when the results before it were taken.
+            let (task, inner) = (self.gatherer.task, self.gatherer.inner);
+            let accept = |arguments| fit.clone().and_then(|()| inner.accept(arguments, task));
             let (arguments, wish) =
                 match catch_unwind(AssertUnwindSafe(|| inputs.next().map(|input| f(input).into_raw()))) {
-                    Ok(Some(call)) => (call.arguments.and_then(|arguments| fit.clone().map(|()| arguments)), call.wish),
+                    Ok(Some(call)) => (call.arguments.and_then(accept), call.wish),
                     Ok(None) => {
                         self.inputs = None;
                         break;

@@ -15,7 +15,7 @@ use crate::pool::dispatcher::{Dispatcher, Reach, Refusal, Ticket, Time, is_after
 use crate::pool::{Listener, Listening, Station, Submission};
 use crate::protocol::{Hello, NamedCall};
 use crate::sync::{lock, sleep_on};
-use crate::task::{RawCall, StateType, TaskInfo};
+use crate::task::{Encoded, RawCall, StateType, TaskInfo};
 use crate::{os, panic};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, Weak};
@@ -53,6 +53,10 @@ pub(crate) struct Inner {
     pub(super) keeper: Option<DossierKeeper>,
     /// How long a worker that was told to leave may take, as the user is told.
     pub(super) exit_grace: Duration,
+    /// How many bytes a result may have, if nothing else says.
+    pub(super) max_result: u64,
+    /// The workers are in a sandbox.
+    pub(super) confined: bool,
     pub(super) itself: Weak<Self>,
 }
 
@@ -188,9 +192,21 @@ impl Inner {
         SharedPolicy::new(Policy::of(call, &task.wish, &self.wish))
     }
 
+    /// Arguments as the workers of this pool may be given them.
+    #[inline]
+    pub(super) fn accept(&self, arguments: Encoded, task: &'static TaskInfo) -> Result<Encoded> {
+        if self.confined && !arguments.regions.is_empty() { arguments.set_apart(task) } else { Ok(arguments) }
+    }
+
+    /// How many bytes the result of a call may have.
+    #[inline]
+    pub(super) fn max_result(&self, work: &dyn Submission) -> u64 {
+        work.policy().max_result.unwrap_or(self.max_result).min(work.result_bound())
+    }
+
     #[inline]
     pub(super) fn slot(&self, call: RawCall) -> Result<Arc<Slot>> {
-        let arguments = call.arguments?;
+        let arguments = self.accept(call.arguments?, call.task)?;
         self.check(call.task)?;
         let job = self.jobs.fetch_add(1, Ordering::Relaxed);
         let policy = self.policy(call.wish.as_deref(), call.task);

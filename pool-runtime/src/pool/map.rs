@@ -46,8 +46,8 @@ impl<'p> Mapper<'p> {
 
     /// Takes a call. Returns whether a batch was submitted.
     #[inline(always)]
-    fn add(&mut self, RawCall { arguments, wish, .. }: RawCall) -> bool {
-        match arguments {
+    fn add(&mut self, RawCall { arguments, wish, task }: RawCall) -> bool {
+        match arguments.and_then(|arguments| self.gatherer.inner.accept(arguments, task)) {
             Ok(arguments) => {
                 self.read += 1;
                 if self.gatherer.ends_before(&arguments, wish.as_deref()) {

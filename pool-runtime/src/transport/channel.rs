@@ -20,7 +20,7 @@
 
 use crate::os::{self, Child, Handle, HandleRef, Link, SharedSocket};
 use crate::sync::lock;
-use crate::transport::{Frame, Inlet, Outlet, Received};
+use crate::transport::{Admit, Frame, Inlet, Outlet, Received};
 use ipc_channel::IpcError;
 use ipc_channel::ipc::{self, IpcBytesReceiver, IpcBytesSender};
 use ipc_channel::platform::OsIpcSender;
@@ -230,7 +230,12 @@ impl ChannelReceiver {
     }
 
     /// Adds a fragment to its frame. Returns the frame once it is whole.
+    #[cfg(test)]
     fn assemble(&mut self, fragment: Vec<u8>) -> Result<Option<Frame>, String> {
+        self.assemble_admitted(fragment, &mut |_, _| Ok(()))
+    }
+
+    fn assemble_admitted(&mut self, fragment: Vec<u8>, admit: &mut Admit<'_>) -> Result<Option<Frame>, String> {
         let (head, rest) = Fragment::read(&fragment)?;
         let so_far = self.unfinished.len() as u64 + rest.len() as u64;
         let first = self.unfinished.is_empty();
@@ -245,8 +250,13 @@ impl ChannelReceiver {
         } else if rest.is_empty() {
             return Err("sent a part of a message that is empty".into());
         }
+        if first {
+            admit(rest, head.total)?;
+        }
         // Not reserved for the length that is announced: the buffer grows with what arrives.
         self.total = head.total;
+        let room = self.unfinished.try_reserve(rest.len());
+        room.map_err(|_| format!("sent a message of {} bytes, for which there is no memory", head.total))?;
         self.unfinished.extend_from_slice(rest);
         Ok((head.left == 0).then(|| Frame::new(std::mem::take(&mut self.unfinished), 0)))
     }
@@ -265,8 +275,13 @@ impl Inlet for ChannelReceiver {
     }
 
     fn receive(&mut self, deadline: Option<Instant>) -> Received {
+        self.receive_admitted(deadline, &mut |_, _| Ok(()))
+    }
+
+    fn receive_admitted(&mut self, deadline: Option<Instant>, admit: &mut Admit<'_>) -> Received {
         loop {
-            let assembled = self.fragment(deadline).and_then(|part| self.assemble(part).map_err(Received::Garbled));
+            let assembled =
+                self.fragment(deadline).and_then(|part| self.assemble_admitted(part, admit).map_err(Received::Garbled));
             match assembled {
                 Ok(Some(frame)) => return Received::Frame(frame),
                 Ok(None) => {}

@@ -19,7 +19,7 @@ use crate::memory::{self, CallId, Hold, StatusPage};
 use crate::panic::{self, PanicInfo};
 use crate::policy::Timing;
 use crate::program::Mark;
-use crate::protocol::{Chunk, FromWorker, NamedCall, NotReady, ToWorker};
+use crate::protocol::{Chunk, FromWorker, LEAST_LIMIT, NamedCall, NotReady, ToWorker};
 use crate::run::current::{self, JobClock};
 use crate::run::{Fault, Pace, Reporter, Run, Series, SeriesEnd};
 use crate::sync::lock;
@@ -27,7 +27,7 @@ use crate::task::{Body, TaskInfo};
 use crate::transport::{Inlet, Outlet, Received, channel::ChannelReceiver, ring::CallReceiver};
 pub(crate) use crate::worker::connect::CANNOT_WORK;
 use crate::worker::connect::{ParentLink, connect};
-use crate::{identity, os, registry};
+use crate::{identity, os, registry, sandbox};
 use std::any::Any;
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -73,7 +73,8 @@ fn serve(link: ParentLink) -> i32 {
     }
     memory::set_in_worker(true);
     let duty = |reporter| {
-        let duty = Duty::new(page, reporter, hello.single, state);
+        let max_result = sandbox::default_max_result(hello.confinement.as_ref());
+        let duty = Duty { max_result, ..Duty::new(page, reporter, hello.single, state) };
         current::process_runs(duty.clock.clone());
         duty
     };
@@ -151,6 +152,8 @@ pub(crate) struct Duty {
     state: Option<Box<dyn Any>>,
     /// The result of the latest call.
     result: Writer,
+    /// How many bytes a result may have, if its call does not say.
+    max_result: u64,
     latest: Option<&'static TaskInfo>,
     pace: Pace,
 }
@@ -169,7 +172,8 @@ const IDLE: Duration = Duration::from_secs(5);
 impl Duty {
     pub(crate) fn new(page: Arc<StatusPage>, reporter: Reporter, single: bool, state: Option<Box<dyn Any>>) -> Self {
         let (result, pace, clock) = (Writer::new(), Pace::new(), Arc::new(JobClock::new(page.clone())));
-        Self { page, clock, claimed: 0, reporter, single, state, result, latest: None, pace }
+        let max_result = u64::MAX;
+        Self { page, clock, claimed: 0, reporter, single, state, result, max_result, latest: None, pace }
     }
 
     /// Runs `next` until the parent says that there are no more calls, or is gone. Returns the exit code.
@@ -287,6 +291,7 @@ impl Duty {
             page: &self.page,
             reporter: &mut self.reporter,
             result: &mut self.result,
+            max_result: chunk.max_result.unwrap_or(self.max_result).max(LEAST_LIMIT),
             state: self.state.as_mut(),
             frail: info.is_some_and(|info| info.state().is_some()),
             pace: &mut self.pace,

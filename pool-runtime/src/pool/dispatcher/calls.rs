@@ -167,19 +167,31 @@ impl<W: ?Sized + Work> Dispatcher<W> {
     }
 
     /// A worker has sent the beginning of a long report about a call.
-    pub(crate) fn begins(&self, seat: usize, epoch: u32, number: u32) -> Checked {
+    pub(crate) fn begins(&self, seat: usize, epoch: u32, number: u32) -> Result<Option<&Arc<W>>, &'static str> {
         let state = &self.seats[seat];
-        let sent = state.in_flight.front().is_some_and(|flight| flight.number == number);
-        if state.works(epoch) && !sent { Err(NOT_SENT) } else { Ok(()) }
+        if !state.works(epoch) {
+            return Ok(None);
+        }
+        let front = state.in_flight.front().filter(|flight| flight.number == number);
+        front.map(|flight| Some(&flight.calls.work)).ok_or(NOT_SENT)
     }
 
     /// The latest `calls` of a worker took `nanos` in all.
-    pub(crate) fn timed(&mut self, seat: usize, calls: u32, nanos: u64) {
+    pub(crate) fn timed(&mut self, seat: usize, epoch: u32, calls: u32, nanos: u64) -> Checked {
+        let state = &mut self.seats[seat];
+        if state.works(epoch) {
+            let untimed = state.worker.finished - state.worker.timed;
+            if calls == 0 || u64::from(calls) > untimed {
+                return Err("reports times of more calls than it has run");
+            }
+            state.worker.timed += u64::from(calls);
+        }
         let each = (nanos / u64::from(calls.max(1))).clamp(self.limits.shortest, LONGEST);
         let task = self.seats[seat].task;
         if !task.is_empty() {
             self.durations.add(task, each);
         }
+        Ok(())
     }
 
     /// All reports of a worker that were available have been told.

@@ -31,6 +31,11 @@ pub(crate) trait Work {
     fn size(&self, calls: Range<u32>) -> usize;
 
     fn policy(&self) -> &Policy;
+
+    /// How many bytes the result of each call has at most, as its type says.
+    fn result_bound(&self) -> u64 {
+        u64::MAX
+    }
 }
 
 // ---- inputs ----

@@ -71,6 +71,8 @@ pub(crate) struct SeatWorker {
     /// How many calls it was given, and how many of them it has finished.
     pub(super) given: u64,
     pub(super) finished: u64,
+    /// Of how many finished calls it has reported the time.
+    pub(super) timed: u64,
     pub(super) ready_at: Time,
     /// When it last reported, or was given a call while it had none.
     pub(super) progress: Time,

@@ -235,6 +235,7 @@ impl World {
                 soft_timeout: u64::MAX,
                 retries: random.below(4) as u32,
                 memory: if random.one_in(3) { 100 } else { u64::MAX },
+                max_result: None,
             },
         });
         let policies = policies.collect();

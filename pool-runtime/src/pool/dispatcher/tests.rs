@@ -76,7 +76,7 @@ impl Simple {
     /// A call ends with a value, after so long.
     fn value(&mut self, seat: usize, call: CallHeader, nanos: Time, now: Time) -> Result<(), &'static str> {
         self.report(seat, 1, (call.number, 1), None)?;
-        self.timed(seat, 1, nanos);
+        self.timed(seat, self.seats[seat].epoch(), 1, nanos).unwrap();
         self.progressed(seat, 1, now);
         Ok(())
     }

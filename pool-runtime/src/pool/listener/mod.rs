@@ -83,6 +83,9 @@ fn collect(inner: &Inner, listener: &Listener) {
             let before = std::mem::replace(&mut ended, core.dispatcher.ended());
             let (leads, in_flight) = (core.listening.leads, core.dispatcher.any_in_flight());
             quiet = if in_flight || ended != before { 0 } else { quiet.saturating_add(1) };
+            if !leads && listener.busy(&stations).any(|station| station.peer.has_more()) {
+                continue;
+            }
             if ended - before >= MANY && !leads {
                 // More will follow soon, and a bell for each would cost more than they do.
                 (patience, watches) = (Some(SHORT_NAP * (1 << unneeded)), false);

@@ -37,7 +37,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use std::{io, ptr};
 
-const CAPACITY: usize = 1 << 18;
+pub(crate) const CAPACITY: usize = 1 << 18;
 /// The longest frame that goes in one piece, and is read in place.
 pub(crate) const WHOLE: usize = CAPACITY / 4;
 /// The length of the head of a frame: the frame's length, and whether it comes in pieces.
@@ -271,14 +271,15 @@ impl ReportReceiver {
         Self { memory, reading: Reading::default() }
     }
 
-    /// Moves what has come to the end of `to`. Returns whether there was anything.
-    pub(crate) fn read(&mut self, to: &mut Vec<u8>) -> Result<bool, Corrupt> {
+    /// Moves what has come to the end of `to`. Returns how many bytes. The error is what the worker did wrong.
+    pub(crate) fn read(&mut self, to: &mut Vec<u8>) -> Result<usize, &'static str> {
         let length = self.reading.look(&self.memory.control().reports)?.min(GULP);
         if length > 0 {
+            to.try_reserve(length).map_err(|_| "sent a report for which there is no memory")?;
             copy_out(&self.memory.reports, self.reading.position(), length, to);
             self.release(length);
         }
-        Ok(length > 0)
+        Ok(length)
     }
 
     /// Moves at most so many bytes of what has come to `to`, which has room for them. Returns how many.

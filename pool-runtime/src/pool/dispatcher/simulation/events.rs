@@ -438,6 +438,5 @@ fn report(
         _ => None,
     };
     pool.report(seat, epoch, (call.number, 1), failed)?;
-    pool.timed(seat, 1, nanos);
-    Ok(())
+    pool.timed(seat, epoch, 1, nanos)
 }

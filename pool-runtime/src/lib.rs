@@ -77,6 +77,8 @@ mod task;
 mod transport;
 mod worker;
 
+#[cfg(feature = "json")]
+pub use codec::Json;
 pub use dossier::{Dossier, Ran};
 pub use entry::enter;
 pub use error::{Error, Result};

@@ -141,11 +141,14 @@ pub(crate) fn take_replay() -> Option<ReplayOrder> {
 /// The shell command that runs the call in a file again.
 pub(crate) fn replay_command(file: &Path) -> String {
     let program = std::env::current_exe().unwrap_or_else(|_| "the program".into());
+    let name = program.clone().into_os_string();
     let args = match way_in() {
-        Ok(way_in @ WayIn::Test { .. }) => way_in.args().split_off(1),
-        _ => Vec::new(),
+        Ok(way_in @ WayIn::Test { .. }) => way_in.args(),
+        _ => vec![name],
     };
-    let words = [quoted(&program)].into_iter().chain(args.iter().map(|arg| quoted(Path::new(arg))));
+    // It may be the loader, and the program one of its arguments.
+    let args = os::own_command(args.clone()).map_or(args, |(_, args)| args);
+    let words = [quoted(&program)].into_iter().chain(args.iter().skip(1).map(|arg| quoted(Path::new(arg))));
     format!("{REPLAY}={} {}", quoted(file), words.collect::<Vec<_>>().join(" "))
 }
 

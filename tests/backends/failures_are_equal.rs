@@ -9,6 +9,7 @@ use std::fmt::Debug;
 on_every_backend! {
     a_map_fails_at_the_lowest_index,
     the_next_call_is_unharmed,
+    a_map_ends_when_its_pool_is_closed_while_it_reads,
 }
 
 /// What goes wrong with a value on its way.
@@ -192,5 +193,34 @@ fn the_next_call_is_unharmed(backend: Backend) {
     for how in 0..7 {
         assert_eq!(pool.apply(half::call(2 * how)).unwrap(), how);
         assert!(pool.apply(panics::call(how)).unwrap_err().is_panic());
+    }
+}
+
+#[task]
+fn same(n: u32) -> u32 {
+    n
+}
+
+fn a_map_ends_when_its_pool_is_closed_while_it_reads(backend: Backend) {
+    let closing = |pool: &'static Pool| {
+        (0u32..).inspect(move |n| {
+            if *n == 10_000 {
+                pool.close()
+            }
+        })
+    };
+    let pool = || -> &'static Pool { Box::leak(Box::new(pool_on(backend, 2))) };
+    let first = pool();
+    assert!(first.map(same::call, closing(first)).unwrap_err().is_closed());
+    assert!(first.map(same::call, 0..).unwrap_err().is_closed());
+    let second = pool();
+    assert!(second.map_async(same::call, closing(second)).get().unwrap_err().is_closed());
+    let third = pool();
+    let results: Vec<_> = third.imap(same::call, closing(third)).collect();
+    let (last, values) = results.split_last().unwrap();
+    assert!(last.as_ref().unwrap_err().is_closed());
+    assert!(values.iter().map(|value| *value.as_ref().unwrap()).eq(0..10_000));
+    for pool in [first, second, third] {
+        pool.join().unwrap();
     }
 }

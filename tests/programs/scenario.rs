@@ -74,6 +74,14 @@ fn run() -> Result<()> {
         ["starved-while-another-works", what, directory] => starved::while_another_works(what, Path::new(directory)),
         ["starved-while-calls-wait", what] => starved::while_calls_wait(what),
         ["starved-and-terminated", what] => starved::terminated(what),
+        ["dies-with-a-dossier", directory] => {
+            let pool = builder().processes(1).dossiers(directory).build()?;
+            let error = pool.apply(complain_and_die::call(1)).expect_err("it dies");
+            let dossier = error.dossier().expect("it died").to_string();
+            let (_, command) = dossier.split_once("run again").expect("a command");
+            say(command.lines().next().unwrap_or_default().trim());
+            Ok(())
+        }
         ["forked-after-the-pool", directory] => forked::after_the_pool(Path::new(directory)),
         ["complains", go] => complains(Path::new(go)),
         ["colours"] => colours(),

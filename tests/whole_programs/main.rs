@@ -16,6 +16,7 @@ mod program_file_replaced;
 mod rights_of_others;
 mod sandbox_threads_before_entry;
 mod standard_streams_closed;
+mod started_through_the_loader;
 mod stderr_of_workers_is_passed_on;
 mod under_valgrind;
 mod way_in_missing_or_blocked;

@@ -1,6 +1,6 @@
 //! The serde serializer: see the table in [`super`] for the format.
 
-use crate::codec::{CodecError, Coded, MAX_DEPTH, Name};
+use crate::codec::{CodecError, Coded, JSON, MAX_DEPTH, Name, scalars};
 use crate::hash::name_hash;
 use serde::ser::{self, Serialize};
 
@@ -119,12 +119,34 @@ impl<'e, 'o> ser::Serializer for &'e mut Encoder<'o> {
 
     fn serialize_seq(self, length: Option<usize>) -> Coded<Elements<'e, 'o>> {
         let length = length.ok_or_else(|| {
-            CodecError::new(
-                "the type does not say how many elements it has, which an encoding without names needs: \
-                 `#[serde(flatten)]` does not work in arguments and results",
-            )
+            CodecError::new(format!(
+                "the type does not say how many elements it has, which an encoding without names needs: {JSON}"
+            ))
         })?;
         Elements::new(self.length(length), length)
+    }
+
+    /// Sequences of the standard library are written by this. Numbers are copied in one pass, without an encoder between
+    /// them: a vector of bytes costs about what it takes to copy it.
+    #[inline]
+    fn collect_seq<I: IntoIterator<Item: Serialize>>(self, values: I) -> Coded<()> {
+        let mut values = values.into_iter();
+        let length = match values.size_hint() {
+            (least, Some(most)) if least == most => Some(least),
+            _ => None,
+        };
+        let mut elements = self.serialize_seq(length)?;
+        let Some(first) = values.next() else { return elements.end() };
+        let width = scalars::width_of(&first);
+        elements.element(&first)?;
+        match width {
+            1 => elements.scalars::<1, _>(values)?,
+            2 => elements.scalars::<2, _>(values)?,
+            4 => elements.scalars::<4, _>(values)?,
+            8 => elements.scalars::<8, _>(values)?,
+            _ => values.try_for_each(|value| elements.element(&value))?,
+        }
+        elements.end()
     }
 
     fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Coded<()> {
@@ -159,10 +181,54 @@ impl<'e, 'o> Elements<'e, 'o> {
     }
 
     fn element<T: Serialize + ?Sized>(&mut self, value: &T) -> Coded<()> {
-        self.missing = self.missing.checked_sub(1).ok_or_else(|| {
-            CodecError::new("a type wrote more elements than it announced: its `Serialize` implementation is wrong")
-        })?;
+        self.missing = self.missing.checked_sub(1).ok_or_else(CodecError::too_many_elements)?;
         value.serialize(&mut *self.encoder)
+    }
+
+    /// Writes the other elements of a sequence whose first one is a number of `N` bytes. So are they all, unless their
+    /// type is a strange one.
+    #[inline]
+    fn scalars<const N: usize, V: Serialize>(&mut self, mut values: impl Iterator<Item = V>) -> Coded<()> {
+        let mut strange = Vec::new();
+        let begin = self.encoder.out.len();
+        let out = &mut *self.encoder.out;
+        let mut read = 0;
+        let mut bytes_of = |value: V| {
+            read += 1;
+            value.serialize(scalars::Scalar::<N>).unwrap_or_else(|_| {
+                strange.push((read - 1, value));
+                [0; N]
+            })
+        };
+        // Of a size that a type of the user's has announced.
+        let length = self.missing.checked_mul(N).filter(|length| out.try_reserve(*length).is_ok());
+        let length = length.ok_or_else(|| CodecError::no_memory(self.missing))?;
+        if N == 1 {
+            out.extend(values.by_ref().map(|value| bytes_of(value)[0]));
+        } else {
+            out.resize(begin + length, 0);
+            let places = out[begin..].chunks_exact_mut(N);
+            places.zip(values.by_ref()).for_each(|(place, value)| place.copy_from_slice(&bytes_of(value)));
+            read += values.count();
+        }
+        if read > self.missing {
+            return Err(CodecError::too_many_elements());
+        }
+        self.missing -= read;
+        if strange.is_empty() { Ok(()) } else { self.rewrite::<N, _>(begin, strange) }
+    }
+
+    /// Writes those elements again that are no numbers of `N` bytes, in their places.
+    #[cold]
+    fn rewrite<const N: usize, V: Serialize>(&mut self, begin: usize, strange: Vec<(usize, V)>) -> Coded<()> {
+        let numbers = self.encoder.out.split_off(begin);
+        let mut written = 0;
+        for (index, value) in strange {
+            self.encoder.put(&numbers[written..index * N])?;
+            value.serialize(&mut *self.encoder)?;
+            written = (index + 1) * N;
+        }
+        self.encoder.put(&numbers[written..])
     }
 
     fn end(self) -> Coded<()> {
@@ -210,4 +276,134 @@ elements! {
             value.serialize(&mut *self.encoder)
         }
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::{Reader, Writer};
+    use std::collections::{BTreeSet, VecDeque};
+
+    /// Through a serializer's own sequence, element by element.
+    struct OneByOne<'v, T>(&'v [T]);
+
+    impl<T: Serialize> Serialize for OneByOne<'_, T> {
+        fn serialize<S: ser::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            let mut elements = serializer.serialize_seq(Some(self.0.len()))?;
+            self.0.iter().try_for_each(|value| ser::SerializeSeq::serialize_element(&mut elements, value))?;
+            ser::SerializeSeq::end(elements)
+        }
+    }
+
+    fn bytes_of<T: Serialize + ?Sized>(value: &T) -> Coded<Vec<u8>> {
+        let mut writer = Writer::new();
+        writer.value(value)?;
+        Ok(writer.into_bytes())
+    }
+
+    #[test]
+    fn numbers_in_one_pass_are_as_one_by_one() {
+        macro_rules! check {
+            ($($values:expr => $type:ty),* $(,)?) => {$(
+                for length in [0, 1, 2, 7, 300] {
+                    let values: Vec<$type> = (0..length).map($values).collect();
+                    let bytes = bytes_of(&values).unwrap();
+                    assert_eq!(bytes, bytes_of(&OneByOne(&values)).unwrap());
+                    assert_eq!(bytes, bytes_of(&VecDeque::from(values.clone())).unwrap());
+                    let inside = (3_u8, &values[..], "behind");
+                    let read: (u8, Vec<$type>, String) = Reader::new(&bytes_of(&inside).unwrap()).value().unwrap();
+                    assert_eq!((read.0, &read.1[..], &read.2[..]), inside);
+                }
+            )*};
+        }
+        check! {
+            |n| n as u8 => u8, |n| -n as i8 => i8, |n| n % 3 == 0 => bool, |n| n as u16 * 99 => u16, |n| -n as i16 => i16,
+            |n| n as u32 * 999 => u32, |n| -n => i32, |n| n as f32 / 3.0 => f32, |n| char::from(n as u8) => char,
+            |n| n as u64 * 999 => u64, |n| -i64::from(n) => i64, |n| f64::from(n) / 3.0 => f64, |n| n as usize => usize,
+            |n| n as u128 => u128, |_| () => (), |n| n.to_string() => String, |n| (n % 2 == 0).then_some(n) => Option<i32>,
+            |n| vec![n as u8; n as usize % 5] => Vec<u8>,
+        }
+        let set: BTreeSet<u16> = (0..50).collect();
+        assert_eq!(bytes_of(&set), bytes_of(&OneByOne(&(0..50).collect::<Vec<u16>>())));
+    }
+
+    /// Its elements are numbers of one width, of another, or none, as they like.
+    #[derive(Clone, Debug, PartialEq)]
+    enum Strange {
+        Byte(u8),
+        Number(u32),
+        Text(String),
+        Fails,
+    }
+
+    impl Serialize for Strange {
+        fn serialize<S: ser::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            match self {
+                Self::Byte(byte) => serializer.serialize_u8(*byte),
+                Self::Number(number) => serializer.serialize_u32(*number),
+                Self::Text(text) => serializer.serialize_str(text),
+                Self::Fails => Err(ser::Error::custom("it fails")),
+            }
+        }
+    }
+
+    #[test]
+    fn elements_that_are_not_alike_keep_their_order() {
+        let [byte, number, text] = [Strange::Byte(7), Strange::Number(1 << 30), Strange::Text("some text".into())];
+        for first in [&byte, &number, &text] {
+            for seed in 0..81 {
+                let rest = [1, 3, 9, 27].map(|by| [&byte, &number, &text][seed / by % 3].clone());
+                let values: Vec<Strange> = std::iter::once(first.clone()).chain(rest).collect();
+                assert_eq!(bytes_of(&values), bytes_of(&OneByOne(&values)), "{values:?}");
+            }
+            let fails = vec![first.clone(), byte.clone(), Strange::Fails, number.clone()];
+            assert!(bytes_of(&fails).unwrap_err().to_string().contains("it fails"));
+        }
+    }
+
+    /// Says that it has more elements than it has, or fewer.
+    struct Liar<T>(T, usize, usize);
+
+    impl<T: Serialize> Serialize for Liar<T> {
+        fn serialize<S: ser::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            struct Lies<I>(I, usize);
+            impl<I: Iterator> Iterator for Lies<I> {
+                type Item = I::Item;
+                fn next(&mut self) -> Option<I::Item> {
+                    self.0.next()
+                }
+                fn size_hint(&self) -> (usize, Option<usize>) {
+                    (self.1, Some(self.1))
+                }
+            }
+            serializer.collect_seq(Lies(std::iter::repeat_n(&self.0, self.1), self.2))
+        }
+    }
+
+    #[test]
+    fn a_wrong_number_of_elements_is_an_error() {
+        for (has, says) in [(3, 4), (4, 3), (1, 0), (0, 1), (9, usize::MAX), (2, usize::MAX / 4)] {
+            for (fails, least) in [
+                (bytes_of(&Liar(7_u8, has, says)), 1),
+                (bytes_of(&Liar(7_u16, has, says)), 2),
+                (bytes_of(&Liar(7_u64, has, says)), 8),
+                (bytes_of(&Liar("text", has, says)), 5),
+            ] {
+                assert!(fails.is_err(), "{has} elements of {least} bytes, and it says {says}");
+            }
+        }
+    }
+
+    #[test]
+    fn bytes_that_say_so_are_copied() {
+        struct Bytes(Vec<u8>);
+        impl Serialize for Bytes {
+            fn serialize<S: ser::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_bytes(&self.0)
+            }
+        }
+        let bytes: Vec<u8> = (0..=255).collect();
+        // So a type may go over to them, and read what was written before.
+        assert_eq!(bytes_of(&Bytes(bytes.clone())), bytes_of(&bytes));
+    }
 }

@@ -24,9 +24,14 @@
 mod bounded;
 mod decode;
 mod encode;
+#[cfg(feature = "json")]
+mod json;
 mod probe;
+mod scalars;
 
 pub use bounded::Unbounded;
+#[cfg(feature = "json")]
+pub use json::Json;
 pub use probe::*;
 
 use crate::memory::{ALIGN, Block, Hold, arena, cache};
@@ -59,14 +64,33 @@ impl CodecError {
         Self::new(format!("there is no memory for {length} bytes"))
     }
 
+    /// `expected` is what it was that asked.
+    #[cold]
+    fn asks_what_comes<T: ?Sized>(expected: &Self) -> Self {
+        Self::new(format!(
+            "`{}` cannot be read: it asks what comes next, expecting {expected}, and an encoding without names cannot tell. \
+             {JSON}",
+            std::any::type_name::<T>()
+        ))
+    }
+
     fn empty_elements(most: usize) -> Self {
         Self::new(format!("the value has more than {most} elements that take no bytes, such as `()`"))
+    }
+
+    fn too_many_elements() -> Self {
+        Self::new("a type wrote more elements than it announced: its `Serialize` implementation is wrong")
     }
 
     fn too_deep() -> Self {
         Self::new(format!("the value is nested more than {MAX_DEPTH} deep"))
     }
 }
+
+/// What does not work, and the way out.
+const JSON: &str = "`serde_json::Value`, `rust_decimal::Decimal` and types with `#[serde(untagged)]`, \
+                    `#[serde(tag = …)]` or `#[serde(flatten)]` travel inside of `pool_runtime::Json` (its feature `json`), \
+                    as JSON; or pass a string, or a type of your own without these attributes";
 
 /// A bit in the length of plain data: the bytes are in a segment of the arena, whose number follows.
 const ELSEWHERE: u64 = 1 << 63;

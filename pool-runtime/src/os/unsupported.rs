@@ -8,7 +8,7 @@ use crate::os::{
     Peeked, Scheduler, Spawn, Usage,
 };
 use crate::sync::{lock, sleep_on};
-use std::ffi::CStr;
+use std::ffi::{CStr, OsString};
 use std::fmt;
 use std::fs::File;
 use std::io::{self, PipeReader, Read, Write as _};
@@ -195,6 +195,7 @@ functions! {
     await_parent(_: u32, _: Option<Duration>) -> bool = true;
     count_cores(_: &[usize]) -> Option<usize> = None;
     program_path() -> io::Result<PathBuf> = std::env::current_exe();
+    own_command(args: Vec<OsString>) -> io::Result<(PathBuf, Vec<OsString>)> = Ok((program_path()?, args));
     name_thread(_: &str) = ();
     check_memory_is_seen() -> io::Result<()> = unsupported();
     usable_cpus() -> Vec<usize> = (0..crate::os::cpu_count()).collect();

@@ -227,10 +227,14 @@ impl Launch {
     fn spawn(&self, options: &WorkerOptions, stdio: [Option<Io<'_>>; 3], given: &Given<Io<'_>>) -> io::Result<Child> {
         let manifest = given.manifest()?;
         let mark = Mark { parent: std::process::id(), given: manifest };
-        let program = self.program.clone().map_or_else(os::program_path, Ok)?;
+        let args = self.way_in.args();
+        let (program, args) = match &self.program {
+            Some(program) => (program.clone(), args),
+            None => os::own_command(args)?,
+        };
         Spawn {
             program: program.as_os_str(),
-            args: &self.way_in.args(),
+            args: &args,
             env: &program::environment(&options.env, &mark),
             current_dir: options.current_dir.as_deref().map(Path::as_os_str),
             stdio,

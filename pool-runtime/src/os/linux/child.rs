@@ -8,7 +8,7 @@ use super::{step, wait_readable};
 use crate::os::{End, HandleRef, UNSEEN, Usage};
 use crate::sync::lock;
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, getpid, getuid, kill_process, waitid};
 use std::ffi::c_int;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::process::ExitStatusExt;
@@ -126,9 +126,8 @@ impl Child {
         let info = MarkedSignal {
             signal: libc::SIGTERM,
             code: libc::SI_QUEUE,
-            // SAFETY: both ask for a number.
-            pid: unsafe { libc::getpid() },
-            uid: unsafe { libc::getuid() },
+            pid: getpid().as_raw_pid(),
+            uid: getuid().as_raw(),
             value: MEANT,
             // SAFETY: all zeroes is a value of the rest.
             ..unsafe { mem::zeroed() }

@@ -17,6 +17,7 @@ pub(crate) mod passing;
 mod poll;
 mod process;
 mod processor;
+mod program;
 mod sentinel;
 mod signal;
 mod spawn;
@@ -27,5 +28,5 @@ mod thread;
 // What is `pub(crate)` in these is the interface: `os` lists it.
 pub(crate) use {
     barrier::*, bell::*, child::*, file::*, fork::*, given::*, handle::*, link::*, mapping::*, memory::*, oom::*,
-    poll::*, process::*, processor::*, signal::*, spawn::*, stderr::*, thread::*,
+    poll::*, process::*, processor::*, program::*, signal::*, stderr::*, thread::*,
 };

@@ -2,7 +2,7 @@
 //! parent starts it as fast as a small one, and no user code runs in a copy of a program with threads.
 
 use super::child::Child;
-use super::{file_id, step};
+use super::step;
 use crate::os::{Io, Spawn};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::fcntl_dupfd_cloexec;
@@ -11,22 +11,8 @@ use std::ffi::{CString, c_char, c_int};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::{io, ptr};
-
-/// This program, even after its file was replaced or removed, where there is a `/proc`.
-pub(crate) fn program_path() -> io::Result<PathBuf> {
-    let own = PathBuf::from("/proc/self/exe");
-    if own.symlink_metadata().is_err() {
-        return std::env::current_exe();
-    }
-    // Under valgrind, only reading the link leads to this program; the kernel runs valgrind. (If the file was replaced,
-    // the link names none.)
-    match std::env::current_exe() {
-        Ok(named) if file_id(&named).is_ok_and(|named| file_id(&own).is_ok_and(|own| own != named)) => Ok(named),
-        _ => Ok(own),
-    }
-}
 
 type CloseFrom = unsafe extern "C" fn(*mut libc::posix_spawn_file_actions_t, c_int) -> c_int;
 

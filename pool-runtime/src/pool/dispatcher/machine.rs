@@ -107,21 +107,24 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         changed
     }
 
+    /// Ends the worker of a seat: asks it first, if the pool has a grace for that.
     pub(super) fn kill(&mut self, seat: usize) {
-        // One that has not left in time was asked before.
-        let asks = self.limits.terminate_grace > 0 && self.seats[seat].phase() != Phase::Leaving;
-        if !self.transit(seat, Phase::Killed) {
-            return;
+        if self.limits.terminate_grace == 0 {
+            return self.kill_at_once(seat);
         }
-        let state = &mut self.seats[seat];
-        let (epoch, generation) = (state.epoch(), state.worker.generation);
-        if asks {
+        if self.transit(seat, Phase::Killed) {
+            let state = &mut self.seats[seat];
+            let (epoch, generation) = (state.epoch(), state.worker.generation);
             state.worker.kill_at = Some(NEVER);
             // The clock gives it its time at once.
             self.watch_at = 0;
             self.effects.push_back(Effect::AskToEnd { seat, epoch, generation });
-        } else {
-            self.effects.push_back(Effect::Kill { seat, epoch });
+        }
+    }
+
+    pub(super) fn kill_at_once(&mut self, seat: usize) {
+        if self.transit(seat, Phase::Killed) {
+            self.effects.push_back(Effect::Kill { seat, epoch: self.seats[seat].epoch() });
         }
     }
 

@@ -626,3 +626,61 @@ fn what_waits_is_small() {
     // A million jobs may wait, each by itself.
     assert!(size_of::<CallRange<Calls>>() <= 32 && size_of::<CallRange<dyn Work>>() <= 40);
 }
+
+#[test]
+fn a_worker_that_does_not_leave_is_killed_after_its_grace_unless_it_joins() {
+    let grace = 100 * MILLISECOND;
+    let mut pool = made(1, Limits { exit_grace: grace, terminate_grace: 1, ..LIMITS });
+    let Start::Now { epoch } = pool.next_start(0, 0) else { panic!("it cannot start") };
+    pool.ready(0, epoch, 0);
+    pool.close(5);
+    assert!(matches!(effects(&mut pool)[..], [Effect::Stop { seat: 0, .. }]));
+    assert_eq!(pool.next_tick(), Some(5 + grace));
+    pool.tick(5 + grace);
+    assert!(matches!(effects(&mut pool)[..], [Effect::Look { seat: 0, memory: false, .. }]));
+    pool.seen(0, epoch, Observation { joins: true, ..Observation::default() }, 6 + grace);
+    assert!(effects(&mut pool).is_empty());
+    assert_eq!(pool.next_tick(), Some(6 + 2 * grace));
+    pool.tick(6 + 2 * grace);
+    effects(&mut pool);
+    pool.seen(0, epoch, Observation::default(), 7 + 2 * grace);
+    // At once, as it was asked to leave before.
+    assert!(matches!(effects(&mut pool)[..], [Effect::Overstayed { .. }, Effect::Kill { .. }]));
+}
+
+#[test]
+fn a_worker_that_is_asked_to_end_is_killed_when_its_time_is_over() {
+    let mut pool = made(1, Limits { terminate_grace: 100, ..LIMITS });
+    let Start::Now { epoch } = pool.next_start(0, 0) else { panic!("it cannot start") };
+    pool.ready(0, epoch, 0);
+    pool.terminate();
+    assert!(matches!(effects(&mut pool)[..], [Effect::AskToEnd { seat: 0, generation: 0, .. }]));
+    assert!(pool.next_tick().is_some_and(|at| at <= 7), "its time begins at once");
+    pool.tick(7);
+    assert_eq!((effects(&mut pool).len(), pool.next_tick()), (0, Some(107)));
+    pool.tick(107);
+    assert!(matches!(effects(&mut pool)[..], [Effect::Kill { seat: 0, .. }]));
+    assert_eq!(pool.next_tick(), None);
+}
+
+#[test]
+fn cancelling_what_waits_spares_what_runs() {
+    let mut pool = pool(1);
+    warm_up(&mut pool, 10_000);
+    let ticket = pool.add(work(0, 5), 0).unwrap();
+    let (_, calls) = sent(&mut pool).remove(0);
+    assert_eq!(calls.len(), 5);
+    let question = pool.withdraw(&[ticket], 0);
+    assert_eq!(pool.was_withdrawn(question), None, "the worker has not answered");
+    let taken_back = effects(&mut pool);
+    assert!(matches!(taken_back[..], [Effect::TakeBack { seat: 0, .. }]));
+    pool.taken_back(0, 1, calls[1].number, 0);
+    assert_eq!(pool.was_withdrawn(question), Some(true));
+    assert_eq!(finished(&mut pool), [(2, false), (3, false), (4, false)]);
+    assert!(!pool.cancel(&[ticket], Reach::Waiting, 0) || effects(&mut pool).len() == 1, "nothing else is hit");
+    pool.taken_back(0, 1, calls[1].number, 0);
+    for call in &calls[..2] {
+        pool.value(0, *call, 1, 0).unwrap();
+    }
+    assert_eq!(finished(&mut pool), [(0, true), (1, true)]);
+}

@@ -166,7 +166,8 @@ impl<W: ?Sized + Work> Dispatcher<W> {
             return;
         }
         self.effects.push_back(Effect::Overstayed { seat, epoch: self.seats[seat].epoch() });
-        self.kill(seat);
+        // It was asked to leave before.
+        self.kill_at_once(seat);
     }
 
     /// A [look](Effect::Look) at a worker has shown this.

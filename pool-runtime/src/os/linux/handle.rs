@@ -8,7 +8,7 @@ use super::step;
 use crate::sync::lock;
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_getfd, fcntl_setfd};
-use rustix::process::{Resource, getrlimit};
+use rustix::process::Resource;
 use std::io::{self, PipeReader, PipeWriter};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Mutex;
@@ -18,7 +18,7 @@ const LEAST: [RawFd; 3] = [100, 10, 3];
 
 /// The lowest number for a few dozen descriptors of ours that does not reach this process's limit.
 pub(super) fn lowest_number() -> RawFd {
-    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let limit = step::limit_of(Resource::Nofile).unwrap_or(u64::MAX);
     match limit {
         256.. => LEAST[0],
         40.. => LEAST[1],

@@ -30,6 +30,7 @@ pub(super) const FALLOCATE: Step = call("`fallocate`", "gives shared memory its 
 pub(super) const WRITE: Step = call("`write`", "copies into shared memory");
 pub(super) const SEAL: Step = call("`fcntl` (`F_ADD_SEALS`)", "fixes the size of shared memory");
 pub(super) const MMAP: Step = call("`mmap`", "maps shared memory");
+pub(super) const MADVISE: Step = call("`madvise` (`MADV_DONTFORK`)", "keeps shared memory from forked children");
 pub(super) const SOCKETPAIR: Step = call("`socketpair`", "connects a process with its parent");
 pub(super) const PIPE: Step = call("`pipe2`", "connects a process's standard streams");
 pub(super) const DUPLICATE: Step = call("`fcntl` (`F_DUPFD_CLOEXEC`)", "moves a descriptor to another number");

@@ -40,11 +40,11 @@ use std::time::{Duration, Instant};
 /// |---|---|
 /// | [`name`](Self::name) | `Process-1`, `Process-2`, …; `Process-1:1` for the first one that `Process-1` starts |
 /// | [`daemon`](Self::daemon) | that of this process; false in the first process |
-/// | [`env`](Self::env), [`current_dir`](Self::current_dir), [`nice`](Self::nice), [`cpus`](Self::cpus), [`scheduler`](Self::scheduler) | those of this process |
+/// | [`env`](Self::env), [`current_dir`](Self::current_dir), [`nice`](Self::nice), [`cpus`](Self::cpus), [`scheduler`](Self::scheduler) | those of this process; in a sandbox, see [`inherit_env`](Sandbox::inherit_env) |
 /// | [`executable`](Self::executable) | this program |
 /// | [`sandbox`](Self::sandbox) | none: it has the rights of this process |
 /// | [`stdin`](Self::stdin) | empty |
-/// | [`stdout`](Self::stdout), [`stderr`](Self::stderr) | those of this process |
+/// | [`stdout`](Self::stdout), [`stderr`](Self::stderr) | those of this process; in a sandbox, see [`inherit_output`](Sandbox::inherit_output) |
 ///
 /// Timeouts and memory limits, declared with the task or set for [the call](crate::Call::timeout), apply as in a pool.
 /// The process is started once: retries have no effect.
@@ -200,8 +200,8 @@ impl<R> Process<R> {
     /// the system cannot start it. If the kernel does not support the sandbox, [`join`](RunningProcess::join) says so.
     pub fn start(self) -> Result<RunningProcess<R>> {
         self.options.check()?;
-        let confinement = self.sandbox.as_ref().map(Sandbox::resolve).transpose()?;
-        let launch = Launch { stdio: self.stdio, confinement, program: self.executable, ..Launch::new()? };
+        let mut launch = Launch { stdio: self.stdio, program: self.executable, ..Launch::new()? };
+        launch.confine(self.sandbox.as_ref())?;
         let confined = launch.confinement.is_some();
         let prepare = |call: RawCall| {
             let arguments = call.arguments?;

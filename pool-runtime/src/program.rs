@@ -73,11 +73,44 @@ impl WayIn {
     }
 }
 
-/// The environment of a worker: that of this process with changes and the mark.
-pub(crate) fn environment(changes: &[(OsString, Option<OsString>)], mark: &Mark) -> Vec<(OsString, OsString)> {
+/// What is handed on of this process's environment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HandedOn {
+    All,
+    /// What is no secret, and what a program of this kind is started with.
+    Ordinary,
+}
+
+impl HandedOn {
+    fn includes(self, name: &OsStr) -> bool {
+        // Where programs are, the user's language and time; the loader's, without which the program may not start; Rust's.
+        const ORDINARY: &[&str] = &[
+            "PATH",
+            "LANG",
+            "LANGUAGE",
+            "TZ",
+            "LD_LIBRARY_PATH",
+            "LD_PRELOAD",
+            "RUST_BACKTRACE",
+            "RUST_LIB_BACKTRACE",
+            "RUST_MIN_STACK",
+        ];
+        // A program that rustdoc makes of many examples finds there which one it runs.
+        let begins = |prefix: &str| name.as_encoded_bytes().starts_with(prefix.as_bytes());
+        let of_a_kind = begins("LC_") || begins("RUSTDOC_DOCTEST_");
+        self == Self::All || of_a_kind || ORDINARY.iter().any(|ordinary| name == *ordinary)
+    }
+}
+
+/// The environment of a worker: what is handed on of this process's, with changes and the mark.
+pub(crate) fn environment(
+    handed_on: HandedOn,
+    changes: &[(OsString, Option<OsString>)],
+    mark: &Mark,
+) -> Vec<(OsString, OsString)> {
     let changed = |name: &OsStr| name == MARK || name == REPLAY || changes.iter().any(|(changed, _)| changed == name);
     std::env::vars_os()
-        .filter(|(name, _)| !changed(name))
+        .filter(|(name, _)| handed_on.includes(name) && !changed(name))
         .chain(changes.iter().filter_map(|(name, value)| Some((name.clone(), value.clone()?))))
         .chain([(MARK.into(), mark.to_string().into())])
         .collect()
@@ -172,6 +205,14 @@ mod tests {
         assert_eq!(quoted(Path::new("a b")), "'a b'");
         assert_eq!(quoted(Path::new("it's")), "'it'\\''s'");
         assert_eq!(quoted(Path::new("")), "''");
+    }
+
+    #[test]
+    fn secrets_are_not_ordinary() {
+        let includes = |name: &str| HandedOn::Ordinary.includes(name.as_ref());
+        assert!(["PATH", "LC_ALL", "LC_CTYPE", "TZ", "LD_LIBRARY_PATH", "RUST_BACKTRACE"].into_iter().all(includes));
+        assert!(!["HOME", "AWS_SECRET_ACCESS_KEY", "PATHS", "XLC_", "SSH_AUTH_SOCK", ""].into_iter().any(includes));
+        assert!(HandedOn::All.includes("HOME".as_ref()));
     }
 
     #[test]

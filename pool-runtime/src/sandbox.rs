@@ -5,7 +5,7 @@
 
 use crate::error::{Error, Result};
 use crate::os::{self, Abilities, Allowed, Confinement, Files, ResourceLimits};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// With less memory, a worker cannot start.
@@ -14,6 +14,11 @@ const LEAST_MEMORY: u64 = 16 << 20;
 const LEAST_FILES: u64 = 16;
 /// All paths together, in bytes: the greeting has to fit into the channel before anybody reads it.
 const MOST_PATHS: usize = 1 << 15;
+/// In `strict()`. What a worker has sent to itself through sockets counts as this user's: no process of the user's sends
+/// a file while that is more than its own limit, which is seldom below 1024.
+const STRICT_FILES: u64 = 512;
+/// In `strict()`. These count for all processes of this user, and a process sends none beyond its own limit.
+const STRICT_SIGNALS: u64 = 256;
 /// What else travels with each path.
 const WITH_A_PATH: usize = 32;
 
@@ -38,7 +43,11 @@ pub(crate) fn default_max_result(confinement: Option<&Confinement>) -> u64 {
 /// | [`read`](Self::read), [`write`](Self::write), [`execute`](Self::execute) | no file but `/dev/null` can be opened | all files |
 /// | [`network`](Self::network) | no sockets but pairs | yes |
 /// | [`processes`](Self::processes) | no fork, no programs, no signals to others; threads | yes |
-/// | [`memory`](Self::memory), [`cpu_time`](Self::cpu_time), [`file_size`](Self::file_size), [`open_files`](Self::open_files) | as this process | as this process |
+/// | [`attributes`](Self::attributes), [`locks`](Self::locks) | no modes, owners or times; locks where anything may be written | yes |
+/// | [`inherit_env`](Self::inherit_env) | a few environment variables | all of this process |
+/// | [`inherit_output`](Self::inherit_output) | output through pipes | this process's own streams, until anything is denied |
+/// | [`open_files`](Self::open_files), [`pending_signals`](Self::pending_signals), [`core_size`](Self::core_size) | 512, 256, 0 | as this process |
+/// | [`memory`](Self::memory), [`cpu_time`](Self::cpu_time), [`file_size`](Self::file_size), [`threads`](Self::threads) | as this process | as this process |
 ///
 /// ```
 /// # use pool_runtime::{Pool, Result, Sandbox, enter, task};
@@ -68,8 +77,16 @@ pub(crate) fn default_max_result(confinement: Option<&Confinement>) -> u64 {
 ///
 /// Landlock denies files; a seccomp filter denies everything else, and ways around it: tracing and reading other
 /// processes, io_uring, BPF, mounts and namespaces, keys, kernel modules, System V IPC, POSIX message queues, setting
-/// the clock. These are denied as soon as anything is. A privileged process then also loses its
-/// capabilities, except some for files, user ids and, with a network, sockets.
+/// the clock, and moving threads that sleep on shared memory (`FUTEX_REQUEUE`). These are denied as soon as anything
+/// is. A privileged process then also loses its capabilities, except some for files, user ids and, with a network,
+/// sockets.
+///
+/// Where files are denied, an open file takes the requests that read what it is, or change this process's descriptor
+/// alone (`ioctl`: the size of a terminal, `FIONREAD`, `FIONBIO`, attributes, extents; with a network, interfaces), and
+/// no others: file systems have many that change a file which is open for reading. A device that was itself named to
+/// [`write`](Self::write) takes requests of its own; then file systems' requests are denied by their kind, and the
+/// dangerous ones of terminals. Leases (`F_SETLEASE`), notifications (`F_NOTIFY`, inotify), asynchronous I/O
+/// (`io_setup`) and larger pipes are denied too, as are locks unless they are [allowed](Self::locks).
 ///
 /// That takes Linux 6.2 or newer, with Landlock enabled, and 6.12 for `strict().processes(true)`, on x86_64 or aarch64.
 /// Where the kernel lacks something, no worker starts, and the error names it: see [`best_effort`](Self::best_effort).
@@ -78,11 +95,12 @@ pub(crate) fn default_max_result(confinement: Option<&Confinement>) -> u64 {
 ///
 /// - It does not hide which files exist. A directory that may not be read cannot be listed, but any path can be asked
 ///   for size, owner, times and attributes. With `network(true)`, UNIX sockets can be reached by path.
-/// - A worker can use what it has open: its standard streams lead where this process writes.
+/// - A worker can use what it has open: what it prints appears where this process prints, and a stream that is
+///   [inherited](Self::inherit_output), or given to a [`Process`](crate::Process), is open to it.
 /// - If only one thing is denied, the rest may be a way around it: code that may write any file can have other programs
 ///   act for it. Against malicious code, start from `strict()`.
-/// - It does not hide the machine: time, load, number of processors, environment and command line. Keep secrets out of
-///   those. Side channels through caches and timing stay open.
+/// - It does not hide the machine: time, load, number of processors and command line. Keep secrets out of the last. Side
+///   channels through caches and timing stay open.
 /// - A worker and this process share memory for calls and results, and the worker can write anything there. This
 ///   process checks what it reads, and treats corrupt contents as the end of that worker. Checking what a result *says*
 ///   is up to you; so is what a worker leaves in directories where it may write, such as links.
@@ -91,7 +109,8 @@ pub(crate) fn default_max_result(confinement: Option<&Confinement>) -> u64 {
 ///   is copied once more for that.
 /// - A lost call that is [run again](crate::PoolBuilder::dossiers) has the same sandbox, but the debugger around it has
 ///   none, nor has a run with `POOL_REPLAY_UNCONFINED=1`. The arguments may come from malicious code.
-/// - It does not divide the machine: without limits, a worker uses all processors and all memory.
+/// - It does not divide the machine: without limits, a worker uses all processors and all memory, and starts as many
+///   [threads](Self::threads) as this user or the control group may have.
 /// - Code that runs before [`enter`](crate::enter) or [`pool_main!`](crate::pool_main), such as constructors of C
 ///   libraries, is not confined. Threads that it leaves running are an error, except the test harness's own.
 ///
@@ -99,7 +118,11 @@ pub(crate) fn default_max_result(confinement: Option<&Confinement>) -> u64 {
 ///
 /// Libraries open files when first used: host names need `/etc` and, with glibc, libraries; time zones
 /// `/usr/share/zoneinfo`; certificates `/etc/ssl`; backtraces the program itself. What an initializer opens must be
-/// allowed too. A pool inside a sandbox starts this program again, so it needs the program, its loader and libraries:
+/// allowed too. Without [`processes`](Self::processes), the processors of a thread are chosen by that thread itself: from
+/// another one (a thread attribute, `OMP_PROC_BIND`) that fails with `EPERM`, as the kernel does not tell a process's own
+/// threads from others to a filter.
+///
+/// A pool inside a sandbox starts this program again, so it needs the program, its loader and libraries:
 /// `.execute(std::env::current_exe()?).execute("/lib64/ld-linux-x86-64.so.2").read("/lib")`, for example. Its workers
 /// are in the same sandbox, and in their own.
 #[derive(Clone, Debug)]
@@ -108,6 +131,12 @@ pub struct Sandbox {
     paths: Option<Paths>,
     /// All but the files.
     rest: Confinement,
+    attributes: bool,
+    /// None: where anything may be written.
+    locks: Option<bool>,
+    inherits_env: bool,
+    /// None: unless anything is denied.
+    inherits_output: Option<bool>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -129,12 +158,17 @@ impl Sandbox {
     pub fn none() -> Self {
         let limits = ResourceLimits::default();
         let rest = Confinement { files: None, network: true, processes: true, limits, best_effort: false };
-        Self { paths: None, rest }
+        Self { paths: None, rest, attributes: false, locks: None, inherits_env: true, inherits_output: None }
     }
 
     /// Denies all files, the network, and processes: a worker can compute, and nothing else.
+    ///
+    /// It also gets few [environment variables](Self::inherit_env), and has low limits on what all processes of a user
+    /// share: [`open_files`](Self::open_files), [`pending_signals`](Self::pending_signals) and
+    /// [`core_size`](Self::core_size).
     pub fn strict() -> Self {
-        Self { paths: Some(Paths::default()), ..Self::none() }.network(false).processes(false)
+        let strict = Self { paths: Some(Paths::default()), ..Self::none() }.network(false).processes(false);
+        strict.inherit_env(false).open_files(STRICT_FILES).pending_signals(STRICT_SIGNALS).core_size(0)
     }
 
     /// Allows to read a file, or everything below a directory. A relative path starts at this process's current
@@ -154,8 +188,7 @@ impl Sandbox {
     /// be made nor files that run with the rights of their owner (`setuid`, `setgid`). No file there can be started as
     /// a program, unless something that may be [executed](Self::execute) runs it: a loader, a shell, an interpreter.
     ///
-    /// Modes, owners and times cannot be changed by path. As soon as anything may be written, they can be changed for
-    /// every open file, even one that may only be read.
+    /// Modes, owners and times are another matter: see [`attributes`](Self::attributes).
     pub fn write(mut self, path: impl Into<PathBuf>) -> Self {
         self.paths.get_or_insert_default().writes.push(path.into());
         self
@@ -171,6 +204,93 @@ impl Sandbox {
         self.processes(true)
     }
 
+    /// Whether a worker may change the mode, owner, times and extended attributes of the files that it has open, where
+    /// files are denied. By default it may if [`write`](Self::write) names `/`.
+    ///
+    /// The kernel does not tell a filter which file it is, so this is for **every** file that it can open, and that this
+    /// user owns: also one that may only be read, and `/dev/null`. By path, attributes are never changed.
+    ///
+    /// `std::fs::copy` sets the mode of what it writes, and so do programs that unpack archives. Without this, use
+    /// [`std::io::copy`], and choose the mode when the file is made.
+    ///
+    /// ```
+    /// # use pool_runtime::{Pool, Result, Sandbox, enter, task};
+    /// #[task]
+    /// fn copy(from: &str, to: &str) -> bool {
+    ///     std::fs::copy(from, to).is_ok()
+    /// }
+    ///
+    /// fn main() -> Result<()> {
+    ///     enter();
+    ///     let dir = std::env::temp_dir().join(format!("attributes-{}", std::process::id()));
+    ///     std::fs::create_dir(&dir).expect("a directory");
+    ///     let to = dir.join("copy").display().to_string();
+    ///     let sandbox = Sandbox::strict().read("Cargo.toml").write(&dir).attributes(true);
+    ///     let pool = Pool::builder().processes(1).sandbox(sandbox).build()?;
+    ///     assert!(pool.apply(copy::call("Cargo.toml", &to))?);
+    ///     std::fs::remove_dir_all(&dir).expect("it is there");
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn attributes(mut self, allowed: bool) -> Self {
+        self.attributes = allowed;
+        self
+    }
+
+    /// Whether a worker may lock the files that it has open (`flock`, `F_SETLK`), where files are denied. By default it
+    /// may if anything may be [written](Self::write).
+    ///
+    /// The kernel does not tell a filter which file it is, so this is for every file that it can open: a lock on one that
+    /// may only be read holds up other programs that lock it. SQLite, for example, locks what it reads.
+    pub fn locks(mut self, allowed: bool) -> Self {
+        self.locks = Some(allowed);
+        self
+    }
+
+    /// Whether a worker gets all environment variables of this process, which may hold secrets. [`strict`](Self::strict)
+    /// denies it: a worker gets `PATH`, `LANG`, `LANGUAGE`, `LC_*` and `TZ`, and what it is started with: the loader's
+    /// `LD_LIBRARY_PATH` and `LD_PRELOAD`, Rust's `RUST_BACKTRACE`, `RUST_LIB_BACKTRACE` and `RUST_MIN_STACK`, and in
+    /// tests of documentation `RUSTDOC_DOCTEST_*`.
+    ///
+    /// What [`PoolBuilder::env`](crate::PoolBuilder::env) or [`Process::env`](crate::Process::env) sets is added in any
+    /// case.
+    ///
+    /// ```
+    /// # use pool_runtime::{Pool, Result, Sandbox, enter, task};
+    /// #[task]
+    /// fn knows(name: &str) -> bool {
+    ///     std::env::var_os(name).is_some()
+    /// }
+    ///
+    /// fn main() -> Result<()> {
+    ///     enter();
+    ///     // `HOME` is not in the list; the pool says what its workers are to know.
+    ///     let pool = Pool::builder().processes(1).sandbox(Sandbox::strict()).env("LEVEL", "7").build()?;
+    ///     assert!(!pool.apply(knows::call("HOME"))?);
+    ///     assert!(pool.apply(knows::call("LEVEL"))?);
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn inherit_env(mut self, inherited: bool) -> Self {
+        self.inherits_env = inherited;
+        self
+    }
+
+    /// Whether a worker has this process's own standard output and standard error. By default it has pipes of its own as
+    /// soon as anything is denied, and this process passes on what comes through them, in whole lines and in order.
+    ///
+    /// A stream can be more than a way out: a worker that has it can read what a pipe still holds, read what is typed
+    /// into a terminal, cut off a file, shut down a socket, or make it non-blocking, which makes this process's own
+    /// `println!` panic. Where streams are inherited, requests that change a terminal are denied all the same, unless a
+    /// device was named to [`write`](Self::write).
+    ///
+    /// What is passed on appears a moment later than it was printed: all of it is there when the worker's end is told,
+    /// and when the pool was joined or dropped. A [`Process`](crate::Process) that was given streams has those.
+    pub fn inherit_output(mut self, inherited: bool) -> Self {
+        self.inherits_output = Some(inherited);
+        self
+    }
+
     /// Whether a worker may use sockets. Connected pairs are always allowed.
     pub fn network(mut self, allowed: bool) -> Self {
         self.rest.network = allowed;
@@ -179,9 +299,9 @@ impl Sandbox {
 
     /// Whether a worker may start other processes and send them signals. Threads are always allowed.
     ///
-    /// Where files are denied, signals only reach processes in the same sandbox, and programs have to be
-    /// [allowed](Self::execute), except those in the worker's own memory (`memfd_create`): Landlock lets it start them,
-    /// in the same sandbox. What a worker starts does not end with it, unless it is a pool or a process of this
+    /// Where anything is denied, signals only reach processes in the same sandbox (with Linux 6.12). Where files are,
+    /// programs have to be [allowed](Self::execute), except those in the worker's own memory (`memfd_create`): Landlock
+    /// lets it start them, in the same sandbox. What a worker starts does not end with it, unless it is a pool or a process of this
     /// library.
     pub fn processes(mut self, allowed: bool) -> Self {
         self.rest.processes = allowed;
@@ -193,9 +313,12 @@ impl Sandbox {
     /// [`PoolBuilder::memory`](crate::PoolBuilder::memory) samples from outside, limits each call, and reports it in
     /// the error.
     ///
-    /// This is `RLIMIT_DATA`. It does not count [`Shared`](crate::Shared) slices or other shared memory (`memfd`,
-    /// `/dev/shm`): against malicious code, use a control group. Arguments and results count while they are copied, for
-    /// a moment twice.
+    /// This is `RLIMIT_DATA`. It does not count [`Shared`](crate::Shared) slices, which are this process's. Where
+    /// [`processes`](Self::processes) are denied, a worker with this limit can make no shared memory of its own
+    /// (`memfd_create`, shared anonymous mappings), so neither [`Shared`](crate::Shared) slices nor a pool of threads.
+    /// Otherwise that is not counted, nor are files in memory (`/dev/shm`) where it may write, nor what the processes
+    /// that it starts have: there, use a control group. Arguments and results count while they are copied, for a moment
+    /// twice.
     pub fn memory(mut self, bytes: u64) -> Self {
         self.rest.limits.memory = Some(bytes);
         self
@@ -208,17 +331,45 @@ impl Sandbox {
         self
     }
 
-    /// How large the files that it writes may get, in bytes; standard output and shared memory included. A process that
+    /// How large the files that it writes may get, in bytes; streams that lead to files and shared memory included. A process that
     /// writes more is killed (`SIGXFSZ`).
     pub fn file_size(mut self, bytes: u64) -> Self {
         self.rest.limits.file_size = Some(bytes);
         self
     }
 
-    /// How many files it may have open; at least 16. A worker has some ten by itself, and one for each
-    /// [`Shared`](crate::Shared) slice.
+    /// How many files it may have open; at least 16, and 512 in [`strict`](Self::strict). A worker has some ten by
+    /// itself, and one for each [`Shared`](crate::Shared) slice.
+    ///
+    /// It can also have so many on their way through sockets. The kernel counts those for the whole user: a process
+    /// sends no file, and a pool no [`Shared`](crate::Shared) slice, while the user has more on their way than that
+    /// process may have open. So this should be well below the limit of this process.
     pub fn open_files(mut self, count: u64) -> Self {
         self.rest.limits.open_files = Some(count);
+        self
+    }
+
+    /// How many threads and processes this user may have, in all, for a worker to start another thread; no limit by
+    /// default. Beyond that, threads fail to start (`EAGAIN`).
+    ///
+    /// The kernel (`RLIMIT_NPROC`) counts those of all the user's programs, this one included, which has some ten and two
+    /// for each worker. So this fits a user of its own, as services have. The kernel does not limit root's threads: there
+    /// no worker starts, and the error says so, unless [`best_effort`](Self::best_effort) is chosen.
+    pub fn threads(mut self, count: u64) -> Self {
+        self.rest.limits.threads = Some(count);
+        self
+    }
+
+    /// How many signals may wait for it, timers included; 256 in [`strict`](Self::strict). The kernel counts those of all
+    /// processes of this user.
+    pub fn pending_signals(mut self, count: u64) -> Self {
+        self.rest.limits.pending_signals = Some(count);
+        self
+    }
+
+    /// How large an image of its memory a crash may leave behind, in bytes; none in [`strict`](Self::strict).
+    pub fn core_size(mut self, bytes: u64) -> Self {
+        self.rest.limits.core = Some(bytes);
         self
     }
 
@@ -227,6 +378,15 @@ impl Sandbox {
     pub fn best_effort(mut self) -> Self {
         self.rest.best_effort = true;
         self
+    }
+
+    pub(crate) fn inherits_env(&self) -> bool {
+        self.inherits_env
+    }
+
+    pub(crate) fn inherits_output(&self) -> bool {
+        let denies = self.paths.is_some() || self.rest.denies();
+        self.inherits_output.unwrap_or(!denies)
     }
 
     /// What a worker is to be told.
@@ -251,6 +411,8 @@ impl Sandbox {
                 reads: all(reads, "read")?,
                 writes: all(writes, "write")?,
                 executes: all(executes, "execute")?,
+                attributes: self.attributes || writes.iter().any(|path| path == Path::new("/")),
+                locks: self.locks.unwrap_or(!writes.is_empty()),
             };
             let allowed = [&files.reads, &files.writes, &files.executes].into_iter().flatten();
             if allowed.map(|allowed| allowed.path.len() + WITH_A_PATH).sum::<usize>() > MOST_PATHS {
@@ -281,7 +443,6 @@ fn all(paths: &[PathBuf], what: &str) -> Result<Vec<Allowed>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::path::Path;
 
     #[test]
     fn a_confined_worker_returns_no_more_than_it_has_memory() {
@@ -318,6 +479,31 @@ mod tests {
         refused(Sandbox::none().cpu_time(Duration::ZERO), "at least 1 second of processor time, got 0");
         let many = (0..MOST_PATHS / 9 + 1).fold(Sandbox::strict(), |sandbox, _| sandbox.read("/"));
         refused(many, "too many paths");
+    }
+
+    #[test]
+    fn attributes_and_locks_follow_what_may_be_written() {
+        let files = |sandbox: Sandbox| {
+            let files = sandbox.resolve().unwrap().files.unwrap();
+            (files.attributes, files.locks)
+        };
+        assert_eq!(files(Sandbox::strict().read("/")), (false, false));
+        assert_eq!(files(Sandbox::strict().write("src")), (false, true));
+        assert_eq!(files(Sandbox::strict().write("/")), (true, true));
+        assert_eq!(files(Sandbox::strict().attributes(true).locks(true)), (true, true));
+        assert_eq!(files(Sandbox::none().write("src").locks(false)), (false, false));
+    }
+
+    #[test]
+    fn streams_are_inherited_until_anything_is_denied() {
+        let limited = Sandbox::none().memory(1 << 30);
+        assert!(limited.inherits_output() && limited.inherits_env());
+        for denies in [Sandbox::none().network(false), Sandbox::none().processes(false), Sandbox::none().read("/")] {
+            assert!(!denies.inherits_output() && denies.inherits_env());
+            assert!(denies.inherit_output(true).inherits_output());
+        }
+        assert!(!Sandbox::strict().inherits_env() && !Sandbox::strict().inherits_output());
+        assert!(!limited.inherit_output(false).inherits_output());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! A program of many small parts, of which a test runs one: `scenario <name> [argument]…`.
 
+mod boxed;
 mod denied;
 mod forked;
 mod interrupted;
@@ -86,6 +87,11 @@ fn run() -> Result<()> {
         ["complains", go] => complains(Path::new(go)),
         ["colours"] => colours(),
         ["complains-at-length"] => complains_at_length(),
+        ["traces-its-parent"] => boxed::traces_its_parent(),
+        ["threads-in-a-sandbox"] => boxed::threads_in_a_sandbox(),
+        ["prints-in-a-sandbox"] => boxed::prints(),
+        ["prints-while-locked"] => boxed::prints_while_locked(),
+        ["streams-in-a-sandbox"] => boxed::streams(),
         ref unknown => panic!("no scenario {unknown:?}"),
     }
 }

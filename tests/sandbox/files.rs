@@ -13,7 +13,7 @@ over_every_transport! {
     what_is_not_given_cannot_be_opened,
     what_may_be_read_cannot_be_changed,
     what_may_be_written_is_that_directory_alone,
-    modes_are_changed_of_open_files_alone,
+    attributes_are_changed_where_that_is_allowed_and_of_open_files_alone,
     no_file_runs_with_the_rights_of_its_owner,
     a_relative_path_is_of_the_directory_of_the_parent,
     the_initializer_runs_inside,
@@ -127,6 +127,24 @@ fn set_times_of_open(file: &Path) -> Outcome {
     outcome(fs::File::open(file).and_then(|file| file.set_modified(std::time::SystemTime::now())))
 }
 
+/// Its owner, an extended attribute and its flags.
+#[task]
+fn set_other_attributes_of_open(file: &Path) -> [Outcome; 3] {
+    use std::os::fd::AsRawFd as _;
+    const FS_IOC_SETFLAGS: u64 = 0x4008_6602;
+    let file = fs::File::open(file).expect("it may be read");
+    let done = |done: i32| outcome(if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) });
+    let (fd, flags) = (file.as_raw_fd(), 0_u64);
+    // SAFETY: the descriptor is open; the pointers lead to what the calls ask for.
+    unsafe {
+        [
+            done(libc::fchown(fd, u32::MAX, u32::MAX)),
+            done(libc::fsetxattr(fd, c"user.test".as_ptr(), c"x".as_ptr().cast(), 1, 0)),
+            done(libc::ioctl(fd, FS_IOC_SETFLAGS as _, &raw const flags)),
+        ]
+    }
+}
+
 fn inside(sandbox: Sandbox) -> Pool {
     builder().processes(1).sandbox(sandbox).build().expect("a pool")
 }
@@ -228,25 +246,40 @@ fn what_may_be_written_is_that_directory_alone() {
     assert_eq!(fs::read_to_string(closed.join("file")).unwrap(), "as it was");
 }
 
-fn modes_are_changed_of_open_files_alone() {
+fn attributes_are_changed_where_that_is_allowed_and_of_open_files_alone() {
     let dir = directory();
-    let (open, outside) = (dir.path().join("open"), dir.path().join("outside"));
+    let (open, readable, outside) = (dir.path().join("open"), dir.path().join("readable"), dir.path().join("outside"));
     fs::create_dir(&open).unwrap();
-    fs::write(&outside, "").unwrap();
-    fs::write(open.join("file"), "").unwrap();
-    let pool = inside(Sandbox::strict().write(&open));
+    for file in [&open.join("file"), &readable, &outside] {
+        fs::write(file, "").unwrap();
+        fs::set_permissions(file, fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    let mode = |file: &Path| fs::metadata(file).unwrap().permissions().mode() & 0o777;
+    // The filter does not see which file it is.
+    let pool = inside(Sandbox::strict().write(&open).read(&readable));
+    for file in [&open.join("file"), &readable] {
+        assert_eq!(pool.apply(set_mode_of_open::call(file, 0o700)).unwrap(), NOT_PERMITTED);
+        assert_eq!(pool.apply(set_times_of_open::call(file)).unwrap(), NOT_PERMITTED);
+        assert_eq!(pool.apply(set_other_attributes_of_open::call(file)).unwrap(), [NOT_PERMITTED; 3]);
+        assert_eq!(mode(file), 0o600);
+    }
+
+    let pool = inside(Sandbox::strict().write(&open).attributes(true));
     assert_eq!(pool.apply(set_mode_of_open::call(&open.join("file"), 0o700)).unwrap(), Ok(()));
-    assert_eq!(fs::metadata(open.join("file")).unwrap().permissions().mode() & 0o777, 0o700);
+    assert_eq!(mode(&open.join("file")), 0o700);
     assert_eq!(pool.apply(set_times_of_open::call(&open.join("file"))).unwrap(), Ok(()));
     assert_eq!(pool.apply(set_mode::call(&outside, 0o777)).unwrap(), NOT_PERMITTED);
     assert_eq!(pool.apply(set_times::call(&outside)).unwrap(), NOT_PERMITTED);
     assert_eq!(pool.apply(set_mode_of_open::call(&outside, 0o777)).unwrap(), DENIED);
+    // Where all may be written, there is nothing to protect.
+    let pool = inside(Sandbox::strict().write("/"));
+    assert_eq!(pool.apply(set_mode_of_open::call(&outside, 0o640)).unwrap(), Ok(()));
 }
 
 fn no_file_runs_with_the_rights_of_its_owner() {
     let dir = directory();
     let file = dir.path().join("file");
-    let pool = inside(Sandbox::strict().write(dir.path()));
+    let pool = inside(Sandbox::strict().write(dir.path()).attributes(true));
     assert_eq!(pool.apply(write::call(&file, "")).unwrap(), Ok(()));
     for mode in [0o4755, 0o2755, 0o6755] {
         assert_eq!(pool.apply(set_mode_of_open::call(&file, mode)).unwrap(), NOT_PERMITTED);

@@ -4,7 +4,7 @@
 use crate::support::{builder, over_every_transport, pool};
 use pool_runtime::{Pool, Sandbox, task};
 
-over_every_transport! { they_are_refused, what_is_needed_is_not }
+over_every_transport! { they_are_refused, nobody_is_moved_in_their_sleep, what_is_needed_is_not }
 
 /// What comes of a call with these arguments: an error number, or 0.
 fn raw(call: i64, arguments: [i64; 4]) -> i32 {
@@ -79,8 +79,9 @@ fn they_are_refused() {
         }
         let trace_me = pool.apply(try_one::call(libc::SYS_ptrace, [0; 4])).unwrap();
         assert_eq!(trace_me, libc::EPERM);
-        // Into the terminal.
-        for control in [libc::TIOCSTI as i64, 0x541C] {
+        // Into the terminal; how it works, what it holds, and whether it goes on.
+        let others = [libc::TCSETS as i64, libc::TCSETSF as i64, 0x402c_542b, libc::TCFLSH as i64, libc::TCXONC as i64];
+        for control in [libc::TIOCSTI as i64, 0x541C].into_iter().chain(others) {
             assert_eq!(pool.apply(try_one::call(libc::SYS_ioctl, [1, control, 0, 0])).unwrap(), libc::EPERM);
             // The kernel looks at 32 bits of it.
             let disguised = control | 1 << 40;
@@ -90,6 +91,26 @@ fn they_are_refused() {
         for unknown in [470, 1000, 0x4000_0000 | libc::SYS_getpid] {
             assert_eq!(pool.apply(try_one::call(unknown, [0; 4])).unwrap(), libc::ENOSYS, "call {unknown:#x}");
         }
+    }
+}
+
+/// A thread that sleeps on memory which processes share stays where it is woken.
+fn nobody_is_moved_in_their_sleep() {
+    let futex = |operation: i32| [0, i64::from(operation), 0, 0];
+    let moving = [libc::FUTEX_REQUEUE, libc::FUTEX_CMP_REQUEUE, libc::FUTEX_WAKE_OP, libc::FUTEX_CMP_REQUEUE_PI];
+    let open = Sandbox::strict().read("/").network(true).processes(true);
+    for sandbox in [Sandbox::strict(), open, Sandbox::none().network(false)] {
+        let pool = inside(sandbox);
+        for operation in moving {
+            let shared = |flags: i32| pool.apply(try_one::call(libc::SYS_futex, futex(operation | flags))).unwrap();
+            assert_eq!((shared(0), shared(libc::FUTEX_CLOCK_REALTIME)), (libc::EPERM, libc::EPERM), "{operation}");
+            // Memory of one process: C libraries need it.
+            assert_ne!(shared(libc::FUTEX_PRIVATE_FLAG), libc::EPERM, "{operation}");
+        }
+        // In the newer one, the flag is out of sight.
+        assert_eq!(pool.apply(try_one::call(456, [0; 4])).unwrap(), libc::ENOSYS);
+        // To wake and to sleep are needed.
+        assert_ne!(pool.apply(try_one::call(libc::SYS_futex, futex(libc::FUTEX_WAKE))).unwrap(), libc::EPERM);
     }
 }
 

@@ -8,6 +8,7 @@ over_every_transport! {
     nothing_is_executed,
     nobody_forks_however_often_they_try,
     threads_work,
+    processors_of_own_threads_can_be_chosen,
     signals_reach_oneself_alone,
     what_may_be_executed_runs_in_the_same_sandbox,
     signals_reach_what_it_started_alone,
@@ -115,6 +116,37 @@ fn threads_work() {
     let pool = inside(Sandbox::strict());
     assert_eq!(pool.apply(add_in_threads::call(&[1, 2, 3, 4])).unwrap(), 10);
     assert_eq!(pool.apply(open_in_a_thread::call(Path::new("/etc/passwd"))).unwrap(), Err(Some(libc::EACCES)));
+}
+
+/// Chooses the processors of another thread, and its own, as they are.
+#[task]
+fn choose_processors() -> [Outcome; 2] {
+    let (tell, told) = std::sync::mpsc::channel();
+    let (end, ended) = std::sync::mpsc::channel::<()>();
+    let thread = std::thread::spawn(move || {
+        // SAFETY: it takes nothing.
+        tell.send(unsafe { libc::gettid() }).expect("somebody listens");
+        ended.recv().expect_err("nobody sends");
+    });
+    let other = told.recv().expect("it tells");
+    let size = size_of::<libc::cpu_set_t>();
+    // SAFETY: the set is plain bits; there is room for it.
+    let chosen = unsafe {
+        let mut set = std::mem::zeroed::<libc::cpu_set_t>();
+        assert_eq!(libc::sched_getaffinity(0, size, &raw mut set), 0);
+        [other, 0].map(|thread| done(libc::sched_setaffinity(thread, size, &raw const set)))
+    };
+    drop(end);
+    thread.join().expect("it ends");
+    chosen
+}
+
+fn processors_of_own_threads_can_be_chosen() {
+    for sandbox in [Sandbox::none().network(false), Sandbox::strict().processes(true)] {
+        assert_eq!(inside(sandbox).apply(choose_processors::call()).unwrap(), [Ok(()); 2]);
+    }
+    // Without processes, each thread chooses its own.
+    assert_eq!(inside(Sandbox::strict()).apply(choose_processors::call()).unwrap(), [NOT_PERMITTED, Ok(())]);
 }
 
 #[task]

@@ -15,6 +15,7 @@ mod panic_text_is_whole;
 mod program_file_replaced;
 mod rights_of_others;
 mod sandbox_threads_before_entry;
+mod sandboxes_and_their_parent;
 mod standard_streams_closed;
 mod started_through_the_loader;
 mod stderr_of_workers_is_passed_on;

@@ -22,6 +22,10 @@ pub(crate) struct Files {
     pub(crate) reads: Vec<Allowed>,
     pub(crate) writes: Vec<Allowed>,
     pub(crate) executes: Vec<Allowed>,
+    /// Modes, owners, times and attributes of whatever is open may be changed.
+    pub(crate) attributes: bool,
+    /// Whatever is open may be locked.
+    pub(crate) locks: bool,
 }
 
 /// A path from the root on, and the file or directory to which it led when the sandbox was made.
@@ -47,6 +51,11 @@ pub(crate) struct ResourceLimits {
     pub(crate) cpu_time: Option<u64>,
     pub(crate) file_size: Option<u64>,
     pub(crate) open_files: Option<u64>,
+    /// Of all processes of this user, for one of these to start another.
+    pub(crate) threads: Option<u64>,
+    pub(crate) pending_signals: Option<u64>,
+    /// How large the image may get that a crash leaves behind.
+    pub(crate) core: Option<u64>,
 }
 
 impl ResourceLimits {
@@ -58,6 +67,9 @@ impl ResourceLimits {
             cpu_time: lower(self.cpu_time, other.cpu_time),
             file_size: lower(self.file_size, other.file_size),
             open_files: lower(self.open_files, other.open_files),
+            threads: lower(self.threads, other.threads),
+            pending_signals: lower(self.pending_signals, other.pending_signals),
+            core: lower(self.core, other.core),
         }
     }
 }
@@ -75,7 +87,7 @@ pub(super) const SCOPES: i32 = 6;
 
 impl Confinement {
     /// Is anything denied, limits aside?
-    pub(super) fn denies(&self) -> bool {
+    pub(crate) fn denies(&self) -> bool {
         self.files.is_some() || !self.network || !self.processes
     }
 
@@ -84,6 +96,11 @@ impl Confinement {
         let files = self.files.is_some();
         let lacks = [
             (files && landlock < 1, "to deny files, it has no Landlock, or was started without it"),
+            (
+                !files && self.denies() && landlock < 1,
+                "to keep it from reading and tracing other processes of its user, it has no Landlock, or was started \
+                 without it",
+            ),
             (
                 files && (1..TRUNCATES).contains(&landlock),
                 "its Landlock cannot keep who may read a file from cutting it off (Linux 6.2 can)",
@@ -153,7 +170,7 @@ mod tests {
     fn of_two_limits_the_lower_one_counts() {
         let one = ResourceLimits { memory: Some(5), cpu_time: Some(2), ..ResourceLimits::default() };
         let other = ResourceLimits { memory: Some(4), open_files: Some(9), ..ResourceLimits::default() };
-        let both = ResourceLimits { memory: Some(4), cpu_time: Some(2), file_size: None, open_files: Some(9) };
+        let both = ResourceLimits { cpu_time: Some(2), ..other };
         assert_eq!((one.and(other), other.and(one)), (both, both));
     }
 
@@ -163,7 +180,14 @@ mod tests {
         assert_eq!(none.missing(NOTHING), Vec::<&str>::new());
         assert_eq!(none.apply(NOTHING, 0), Ok(()));
         let offline = Confinement { network: false, ..none };
-        assert_eq!(offline.missing(Abilities { landlock: 0, ..ALL }), Vec::<&str>::new());
-        assert_eq!(offline.missing(NOTHING).len(), 1);
+        assert_eq!(offline.missing(Abilities { landlock: 1, ..ALL }), Vec::<&str>::new());
+    }
+
+    #[test]
+    fn tracing_others_is_denied_with_anything_else() {
+        let offline = Confinement { files: None, processes: true, ..strict() };
+        let missing = offline.missing(Abilities { landlock: 0, ..ALL });
+        assert!(missing.len() == 1 && missing[0].contains("tracing other processes"), "{missing:?}");
+        assert_eq!(offline.missing(NOTHING).len(), 2);
     }
 }

@@ -208,7 +208,9 @@ functions! {
     file_id(_: &Path) -> io::Result<(u64, u64)> = unsupported();
     write_stderr(bytes: &[u8]) = copy_to_stderr(bytes);
     copy_to_stderr(bytes: &[u8]) = drop(io::stderr().write_all(bytes));
+    copy_to_stdout(bytes: &[u8]) = drop(io::stdout().write_all(bytes));
     has_stderr() -> bool = true;
+    has_stdout() -> bool = true;
     replace_stdout(_: Handle) -> io::Result<()> = unsupported();
 }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   worker ─stderr─▶ pipe ─┐
-//!   worker ─stderr─▶ pipe ─┼─▶ pool-relay ─▶ standard error of this process, or what captures it in a test
+//!   worker ─stdout─▶ pipe ─┼─▶ pool-relay ─▶ the same stream of this process, or what captures it in a test
 //!   orders ────────▶ bell ─┘        └──▶ strand: the last 4 KiB, for a report of the worker's death
 //! ```
 //!
@@ -28,10 +28,11 @@ const HELD: Duration = Duration::from_millis(50);
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum To {
+    Stdout,
     Stderr,
     /// To the test on whose thread the relay was made, with `print!` or `eprint!`.
     Test(fn(&str)),
-    /// There is no standard error.
+    /// This process has no such stream.
     Nowhere,
 }
 
@@ -245,7 +246,7 @@ impl RelayedStream {
             self.print_all();
         }
         // Counted from the line's beginning, so that dots printed one by one appear. A test sees its output at its end.
-        let waits = !self.unprinted.is_empty() && matches!(self.to, To::Stderr);
+        let waits = !self.unprinted.is_empty() && matches!(self.to, To::Stdout | To::Stderr);
         self.held = waits.then(|| self.held.unwrap_or_else(|| Instant::now() + HELD));
         Some(length)
     }
@@ -286,6 +287,7 @@ impl RelayedStream {
             PassedOn::Escaped => Cow::Owned(foreign::escaped(&self.unprinted[..end])),
         };
         match self.to {
+            To::Stdout => os::copy_to_stdout(&printed),
             To::Stderr => os::copy_to_stderr(&printed),
             To::Test(print) => {
                 let text = String::from_utf8_lossy(&printed);

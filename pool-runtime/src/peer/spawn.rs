@@ -5,11 +5,12 @@ use crate::memory::{StatusPage, attach::Attacher};
 use crate::options::{Stdio, StdioKind, WorkerOptions};
 use crate::os::{self, Child, Confinement, Given, Handle, Io, OomWatch, Spawn};
 use crate::peer::relay::{PassedOn, Relay, Strand, To};
-use crate::program::{self, Mark, WayIn};
+use crate::program::{self, HandedOn, Mark, WayIn};
+use crate::sandbox::Sandbox;
 use crate::sync::lock;
 use crate::transport::{Inlet, Outlet, channel, ring};
 use crate::{identity, registry};
-use std::io::{self, PipeReader, PipeWriter};
+use std::io::{self, IsTerminal as _, PipeReader, PipeWriter};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -28,6 +29,9 @@ pub(crate) struct Launch {
     pub(crate) relay: Option<Arc<Relay>>,
     /// Whether the end of their standard error is kept.
     pub(crate) capture: bool,
+    /// Whether their output is passed on even so: they are not to have this process's own streams.
+    pub(crate) own_outputs: bool,
+    pub(crate) handed_on: HandedOn,
 }
 
 /// This side's ends of the pipes to a process.
@@ -94,7 +98,18 @@ impl Launch {
             confinement: None,
             relay: None,
             capture: false,
+            own_outputs: false,
+            handed_on: HandedOn::All,
         })
+    }
+
+    /// Denies its processes what `sandbox` denies. Fails as [`Sandbox::resolve`].
+    pub(crate) fn confine(&mut self, sandbox: Option<&Sandbox>) -> Result<()> {
+        let Some(sandbox) = sandbox else { return Ok(()) };
+        self.confinement = Some(sandbox.resolve()?);
+        self.own_outputs = !sandbox.inherits_output();
+        self.handed_on = if sandbox.inherits_env() { HandedOn::All } else { HandedOn::Ordinary };
+        Ok(())
     }
 
     pub(super) fn is_in_test(&self) -> bool {
@@ -105,13 +120,13 @@ impl Launch {
     /// threads, so that the test harness captures it.
     fn is_relayed(&self, index: usize) -> bool {
         matches!(self.stdio[index].0, StdioKind::Inherit)
-            && (self.is_in_test() && index > 0 || self.capture && index == 2)
+            && ((self.is_in_test() || self.own_outputs) && index > 0 || self.capture && index == 2)
     }
 
     /// Makes one thread pass on the output of all these processes, if it is passed on at all. In a test, the output
     /// belongs to the test on whose thread this is called.
     pub(crate) fn share_relay(&mut self) -> Result<()> {
-        if self.capture || self.is_in_test() {
+        if self.capture || self.own_outputs || self.is_in_test() {
             let failed = |error| Error::os("cannot start the thread that passes on what workers print", error);
             self.relay = Some(Arc::new(Relay::new().map_err(failed)?));
         }
@@ -210,15 +225,19 @@ impl Launch {
             return Ok(strands);
         }
         let relay = self.relay.clone().map_or_else(|| Relay::new().map(Arc::new), Ok)?;
-        let how = if self.confinement.is_some() { PassedOn::Escaped } else { PassedOn::AsItIs };
-        let to_stderr = match self.is_in_test() {
-            true => To::Test(|text| eprint!("{text}")),
-            false if os::has_stderr() => To::Stderr,
-            false => To::Nowhere,
+        // What goes to a file or a pipe may be data, which stays as it is.
+        let escapes = [io::stdout().is_terminal(), true].map(|escapes| escapes && self.confinement.is_some());
+        let how = escapes.map(|escapes| if escapes { PassedOn::Escaped } else { PassedOn::AsItIs });
+        let to = match self.is_in_test() {
+            true => [To::Test(|text| print!("{text}")), To::Test(|text| eprint!("{text}"))],
+            false => [
+                if os::has_stdout() { To::Stdout } else { To::Nowhere },
+                if os::has_stderr() { To::Stderr } else { To::Nowhere },
+            ],
         };
-        for (index, to) in [To::Test(|text| print!("{text}")), to_stderr].into_iter().enumerate() {
+        for (index, to) in to.into_iter().enumerate() {
             if let Some(pipe) = pipes.outputs[index].take_if(|_| self.is_relayed(index + 1)) {
-                strands[index] = Some((relay.clone(), relay.add(pipe, to, how)?));
+                strands[index] = Some((relay.clone(), relay.add(pipe, to, how[index])?));
             }
         }
         Ok(strands)
@@ -235,7 +254,7 @@ impl Launch {
         Spawn {
             program: program.as_os_str(),
             args: &args,
-            env: &program::environment(&options.env, &mark),
+            env: &program::environment(self.handed_on, &options.env, &mark),
             current_dir: options.current_dir.as_deref().map(Path::as_os_str),
             stdio,
             given,

@@ -15,7 +15,7 @@ use crate::pool::{
     Backend, Core, Inner, Listener, Pool, PoolBuilder, Prelude, Submission, Transport, attendant, listener,
 };
 use crate::protocol::{Hello, NamedCall};
-use crate::sandbox::{self, Sandbox};
+use crate::sandbox;
 use crate::sync::lock;
 use crate::task::{RawCall, StateType};
 use crate::transport::{channel, ring};
@@ -186,10 +186,10 @@ impl PoolBuilder {
                     program: self.executable.clone(),
                     start_timeout: self.start_timeout,
                     initializer_timeout: timeout,
-                    confinement: self.sandbox.as_ref().map(Sandbox::resolve).transpose()?,
                     capture: self.capture_stderr,
                     ..Launch::new()?
                 };
+                launch.confine(self.sandbox.as_ref())?;
                 launch.share_relay()?;
                 let (bells, limits) = match words {
                     Some(words) => (words, RING),

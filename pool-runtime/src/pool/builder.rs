@@ -44,7 +44,7 @@ impl fmt::Debug for EachWorker {
 /// | [`max_result`](Self::max_result) | no limit; in a sandbox, its memory or 1 GiB |
 /// | [`retries`](Self::retries), [`retry_delay`](Self::retry_delay) | none; 100 ms before the first |
 /// | [`initializer`](Self::initializer) | none |
-/// | [`env`](Self::env), [`current_dir`](Self::current_dir), [`nice`](Self::nice), [`cpus`](Self::cpus), [`scheduler`](Self::scheduler); [`each_worker`](Self::each_worker) | those of this process |
+/// | [`env`](Self::env), [`current_dir`](Self::current_dir), [`nice`](Self::nice), [`cpus`](Self::cpus), [`scheduler`](Self::scheduler); [`each_worker`](Self::each_worker) | those of this process; in a sandbox, see [`inherit_env`](Sandbox::inherit_env) |
 /// | [`start_timeout`](Self::start_timeout) | 60 s |
 /// | [`restarts`](Self::restarts) | given up after 5 failures in a row |
 /// | [`executable`](Self::executable) | this program |

@@ -4,8 +4,9 @@
 //!   Confinement ─▶ missing? ─▶ Landlock: paths ─▶ seccomp: calls ─▶ capabilities ─▶ limits     for good
 //! ```
 //!
-//! Each of the four closes what the others leave open. Landlock decides by path what may be opened, and little else;
-//! the filter sees the numbers of calls and no path; capabilities would lift limits; limits bound what both allow.
+//! Each of the four closes what the others leave open. Landlock decides by path what may be opened, and who may be
+//! traced, and little else; the filter sees the numbers of calls and no path; capabilities would lift limits; limits
+//! bound what both allow.
 
 mod allowed;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
@@ -19,7 +20,7 @@ use landlock::{
     RulesetCreatedAttr, Scope, make_bitflags,
 };
 use rustix::fs::FileType;
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, getuid, setrlimit};
 use rustix::thread::{
     CapabilitySet, CapabilitySets, capabilities, remove_capability_from_bounding_set, set_capabilities,
 };
@@ -52,19 +53,19 @@ impl Confinement {
         if self.denies() && !self.best_effort {
             check_alone(wait + super::thread::waiting())?;
         }
-        if let Some(files) = &self.files
-            && kernel.landlock > 0
-        {
-            files.apply(kernel)?;
-        }
         if self.denies() {
+            let devices = match &self.files {
+                _ if kernel.landlock < 1 => Devices::NotNamed,
+                Some(files) => files.apply(kernel)?,
+                None => keep_to_itself(kernel).map(|()| Devices::NotNamed)?,
+            };
             #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
             if kernel.seccomp {
-                filter::apply(self).map_err(|error| format!("cannot filter its system calls: {error}"))?;
+                filter::apply(self, devices).map_err(|error| format!("cannot filter its system calls: {error}"))?;
             }
             self.drop_capabilities().map_err(|error| format!("cannot give up its capabilities: {error}"))?;
         }
-        self.limits.apply()
+        self.limits.apply(self.best_effort)
     }
 
     /// Drops what root could do beyond its files: it would lead out, or lift the limits. No program that is started
@@ -110,8 +111,33 @@ fn check_alone(wait: usize) -> Result<(), String> {
     }
 }
 
+/// Whether the only files that may be opened are devices too: those are of use with requests of their own alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Devices {
+    Named,
+    NotNamed,
+}
+
+/// Lets this process neither trace, read nor signal processes outside, and all else be as it is: Landlock keeps each
+/// process in a domain from that, whatever else the domain denies.
+fn keep_to_itself(kernel: Abilities) -> Result<(), String> {
+    let refused = |error: landlock::RulesetError| format!("cannot keep it from other processes: {error}");
+    let rules = Ruleset::default().set_compatibility(CompatLevel::HardRequirement);
+    let rules = if kernel.landlock >= SCOPES {
+        rules.scope(Scope::Signal).and_then(Ruleset::create).map_err(refused)?
+    } else {
+        // A right has to be denied, and is then allowed everywhere. Moving files between directories is denied unless it
+        // is allowed; the first version of Landlock cannot allow it.
+        let right = if kernel.landlock > 1 { AccessFs::Refer } else { AccessFs::MakeFifo };
+        let root = PathFd::new("/").map_err(|error| format!("cannot keep it from other processes: {error}"))?;
+        let rules = rules.handle_access(right).and_then(Ruleset::create).map_err(refused)?;
+        rules.add_rule(PathBeneath::new(root, right)).map_err(refused)?
+    };
+    rules.restrict_self().map(drop).map_err(refused)
+}
+
 impl Files {
-    fn apply(&self, kernel: Abilities) -> Result<(), String> {
+    fn apply(&self, kernel: Abilities) -> Result<Devices, String> {
         // The rights of later versions are not handled, so that a sandbox means the same on every kernel.
         let abi = ABI::from(kernel.landlock.min(SCOPES));
         let refused = |error: landlock::RulesetError| format!("cannot restrict its files: {error}");
@@ -128,9 +154,13 @@ impl Files {
             rules = rules.scope(Scope::Signal).map_err(refused)?;
         }
         let mut rules = rules.create().map_err(refused)?;
+        let mut devices = Devices::NotNamed;
         for (paths, access) in [(&self.reads, read), (&self.writes, write), (&self.executes, execute)] {
             for path in paths {
                 let (fd, kind) = path.open()?;
+                if is_device(kind) && access.contains(AccessFs::WriteFile) && !allowed::is_null(&fd) {
+                    devices = Devices::Named;
+                }
                 rules = rules.add_rule(below(fd, kind, access, abi)).map_err(refused)?;
             }
         }
@@ -138,15 +168,19 @@ impl Files {
         if let Some(null) = allowed::null() {
             rules = rules.add_rule(below(null, FileType::CharacterDevice, write, abi)).map_err(refused)?;
         }
-        rules.restrict_self().map(drop).map_err(refused)
+        rules.restrict_self().map(|_| devices).map_err(refused)
     }
+}
+
+fn is_device(kind: FileType) -> bool {
+    matches!(kind, FileType::CharacterDevice | FileType::BlockDevice)
 }
 
 fn below(fd: PathFd, kind: FileType, access: BitFlags<AccessFs>, abi: ABI) -> PathBeneath<PathFd> {
     let access = match kind {
         FileType::Directory => access,
         // A device that is named is meant to be used.
-        FileType::CharacterDevice | FileType::BlockDevice if access.contains(AccessFs::WriteFile) => {
+        _ if is_device(kind) && access.contains(AccessFs::WriteFile) => {
             (access | AccessFs::IoctlDev) & AccessFs::from_file(abi)
         }
         _ => access & AccessFs::from_file(abi),
@@ -155,9 +189,16 @@ fn below(fd: PathFd, kind: FileType, access: BitFlags<AccessFs>, abi: ABI) -> Pa
 }
 
 impl ResourceLimits {
-    fn apply(&self) -> Result<(), String> {
+    fn apply(&self, best_effort: bool) -> Result<(), String> {
+        if self.threads.is_some() && !best_effort && is_root_of_the_machine() {
+            return Err(
+                "its sandbox limits threads, which the kernel does not do for root: run this program as another \
+                        user; with `Sandbox::best_effort()`, there is no such limit"
+                    .into(),
+            );
+        }
         if *self != Self::default() {
-            keep_limits().map_err(|error| format!("cannot give up the right to lift its limits: {error}"))?;
+            self.keep().map_err(|error| format!("cannot give up the right to lift its limits: {error}"))?;
         }
         // `RLIMIT_DATA` counts what only this process can write. `RLIMIT_AS` would also count rings, shared slices and
         // large arguments, which are the parent's memory, unused stacks, and the program's own file.
@@ -167,6 +208,9 @@ impl ResourceLimits {
             (Resource::Cpu, self.cpu_time, 1),
             (Resource::Fsize, self.file_size, 0),
             (Resource::Nofile, self.open_files, 0),
+            (Resource::Nproc, self.threads, 0),
+            (Resource::Sigpending, self.pending_signals, 0),
+            (Resource::Core, self.core, 0),
         ] {
             let Some(limit) = limit else { continue };
             // A lower limit that is in force stays.
@@ -177,14 +221,23 @@ impl ResourceLimits {
         }
         Ok(())
     }
+
+    /// Gives up the right to lift limits, also for programs that are started; and what exempts from that of threads.
+    fn keep(&self) -> rustix::io::Result<()> {
+        let (resources, any) = (CapabilitySet::SYS_RESOURCE, CapabilitySet::SYS_ADMIN);
+        let given_up = if self.threads.is_some() { resources | any } else { resources };
+        if capabilities(None)?.effective.contains(CapabilitySet::SETPCAP) {
+            given_up.iter().try_for_each(remove_capability_from_bounding_set)?;
+        }
+        keep_capabilities(!given_up)
+    }
 }
 
-/// Gives up the right to lift limits, also for programs that are started.
-fn keep_limits() -> rustix::io::Result<()> {
-    if capabilities(None)?.effective.contains(CapabilitySet::SETPCAP) {
-        remove_capability_from_bounding_set(CapabilitySet::SYS_RESOURCE)?;
-    }
-    keep_capabilities(!CapabilitySet::SYS_RESOURCE)
+/// Root, not as seen from a user namespace: there, root is another user of the machine.
+fn is_root_of_the_machine() -> bool {
+    // Where that cannot be read, a sandbox around this one denies it.
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    getuid().is_root() && map.split_whitespace().take(2).all(|id| id == "0")
 }
 
 #[cfg(test)]
@@ -192,6 +245,36 @@ mod tests {
     use super::*;
 
     const NOTHING: Abilities = Abilities { landlock: 0, seccomp: false };
+
+    #[test]
+    fn who_is_kept_to_itself_uses_files_as_before() {
+        use std::os::unix::process::CommandExt as _;
+        let latest = Abilities::here().landlock;
+        if latest < SCOPES {
+            return eprintln!("skipped: the kernel's Landlock has version {latest}");
+        }
+        let mut sleeper = std::process::Command::new("sleep").arg("600").process_group(0).spawn().unwrap();
+        let memory = format!("/proc/{}/mem", sleeper.id());
+        for landlock in [1, 2, 5, latest] {
+            let memory = memory.clone();
+            // Landlock confines a thread.
+            let confined = move || {
+                let dir = tempfile::tempdir().unwrap();
+                let (old, new) = (dir.path().join("old"), dir.path().join("new"));
+                [&old, &new].into_iter().for_each(|dir| std::fs::create_dir(dir).unwrap());
+                std::fs::write(old.join("file"), "text").unwrap();
+                std::fs::File::open(&memory).unwrap();
+                keep_to_itself(Abilities { landlock, seccomp: false }).unwrap();
+                let read = std::fs::File::open(&memory).map(drop).map_err(|error| error.kind());
+                assert_eq!(read, Err(io::ErrorKind::PermissionDenied), "version {landlock}");
+                let moved = std::fs::rename(old.join("file"), new.join("file"));
+                assert_eq!(moved.is_ok(), landlock > 1, "version {landlock}");
+                std::fs::write(new.join("other"), "text").unwrap();
+            };
+            std::thread::spawn(confined).join().unwrap();
+        }
+        sleeper.kill().and_then(|()| sleeper.wait()).unwrap();
+    }
 
     #[test]
     fn best_effort_goes_on_with_what_there_is() {

@@ -4,8 +4,9 @@ use crate::os::Handle;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{FlockOperation, fcntl_lock};
 use rustix::io::{Errno, fcntl_getfd, write};
-use rustix::stdio::{dup2_stdout, stderr};
+use rustix::stdio::{dup2_stdout, stderr, stdout};
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 /// Writes all of `bytes` to standard error, without output of another process of this library between them.
@@ -22,7 +23,7 @@ pub(crate) fn write_stderr(bytes: &[u8]) {
             locked => break locked.is_ok(),
         }
     };
-    write_all(bytes, false);
+    write_all(stderr(), bytes, false);
     if locked {
         // What cannot be unlocked is unlocked when the process ends, which it is about to.
         let _ = fcntl_lock(stderr(), FlockOperation::NonBlockingUnlock);
@@ -32,15 +33,20 @@ pub(crate) fn write_stderr(bytes: &[u8]) {
 /// Writes all of `bytes` to standard error, whatever that is by now; what cannot be written is lost.
 pub(crate) fn copy_to_stderr(bytes: &[u8]) {
     // If it is non-blocking, the caller still has time to wait.
-    write_all(bytes, true);
+    write_all(stderr(), bytes, true);
 }
 
-fn write_all(mut bytes: &[u8], waits: bool) {
+/// The same for standard output, past the standard library: its lock may be held by a thread that waits for a worker.
+pub(crate) fn copy_to_stdout(bytes: &[u8]) {
+    write_all(stdout(), bytes, true);
+}
+
+fn write_all(stream: BorrowedFd<'_>, mut bytes: &[u8], waits: bool) {
     while !bytes.is_empty() {
-        match write(stderr(), bytes) {
+        match write(stream, bytes) {
             Ok(written) => bytes = &bytes[written..],
             Err(Errno::INTR) => {}
-            Err(Errno::AGAIN) if waits => _ = poll(&mut [PollFd::from_borrowed_fd(stderr(), PollFlags::OUT)], None),
+            Err(Errno::AGAIN) if waits => _ = poll(&mut [PollFd::from_borrowed_fd(stream, PollFlags::OUT)], None),
             Err(_) => return,
         }
     }
@@ -49,6 +55,11 @@ fn write_all(mut bytes: &[u8], waits: bool) {
 /// Is standard error open?
 pub(crate) fn has_stderr() -> bool {
     fcntl_getfd(stderr()).is_ok()
+}
+
+/// Is standard output open?
+pub(crate) fn has_stdout() -> bool {
+    fcntl_getfd(stdout()).is_ok()
 }
 
 /// Makes this the standard output.

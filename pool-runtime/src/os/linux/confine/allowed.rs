@@ -42,10 +42,15 @@ fn open(path: &OsStr) -> Result<(PathFd, Stat), String> {
 
 /// `/dev/null`, if that is what is there.
 pub(super) fn null() -> Option<PathFd> {
-    let (fd, found) = open("/dev/null".as_ref()).ok()?;
-    let is_null = FileType::from_raw_mode(found.st_mode) == FileType::CharacterDevice
-        && (major(found.st_rdev), minor(found.st_rdev)) == (1, 3);
-    is_null.then_some(fd)
+    let (fd, _) = open("/dev/null".as_ref()).ok()?;
+    is_null(&fd).then_some(fd)
+}
+
+pub(super) fn is_null(fd: &PathFd) -> bool {
+    fstat(fd.as_fd()).is_ok_and(|found| {
+        FileType::from_raw_mode(found.st_mode) == FileType::CharacterDevice
+            && (major(found.st_rdev), minor(found.st_rdev)) == (1, 3)
+    })
 }
 
 #[cfg(test)]

@@ -2,8 +2,12 @@
 //!
 //! The list is of what is denied, with `EPERM`, as a program may use any of some hundred harmless calls. Calls that are
 //! newer than the list or of other conventions (32 bits, x32) do not exist for a confined process.
+//!
+//! Where files are denied, `ioctl` and `fcntl` have lists of what is allowed instead: each file system and each driver
+//! has requests of its own, some of which change a file that is open for reading.
 
-use crate::os::Confinement;
+use super::Devices;
+use crate::os::{Confinement, Files};
 use rustix::io::Errno;
 use seccompiler::{
     BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen as Length, SeccompCmpOp as Op, SeccompCondition,
@@ -26,12 +30,38 @@ mod sys {
     pub(super) const SYS_removexattrat: c_long = 466;
     pub(super) const SYS_open_tree_attr: c_long = 467;
     pub(super) const SYS_file_setattr: c_long = 469;
+    pub(super) const SYS_futex_requeue: c_long = 456;
+    pub(super) const F_GETLK: c_int = 5;
+    pub(super) const F_SETLK: c_int = 6;
+    pub(super) const F_SETLKW: c_int = 7;
     pub(super) const F_SETSIG: c_int = 10;
+    pub(super) const F_GETSIG: c_int = 11;
     pub(super) const F_SETOWN_EX: c_int = 15;
+    pub(super) const F_GETOWN_EX: c_int = 16;
+    pub(super) const F_GETOWNER_UIDS: c_int = 17;
+    pub(super) const F_DUPFD_QUERY: c_int = 1027;
+    pub(super) const F_CREATED_QUERY: c_int = 1028;
+    pub(super) const F_GET_RW_HINT: c_int = 1035;
+    pub(super) const F_GET_FILE_RW_HINT: c_int = 1037;
+    pub(super) const F_GETDELEG: c_int = 1039;
+    pub(super) const FIOQSIZE: Ioctl = 0x5460;
     pub(super) const FIOSETOWN: Ioctl = 0x8901;
     pub(super) const SIOCSPGRP: Ioctl = 0x8902;
+    pub(super) const FIOGETOWN: Ioctl = 0x8903;
+    pub(super) const SIOCGPGRP: Ioctl = 0x8904;
+    pub(super) const SIOCATMARK: Ioctl = 0x8905;
+    pub(super) const SIOCGSTAMP: Ioctl = 0x8906;
+    pub(super) const SIOCGSTAMPNS: Ioctl = 0x8907;
+    pub(super) const FIGETBSZ: Ioctl = 2;
+    pub(super) const FS_IOC_GETFLAGS: Ioctl = 0x8008_6601_u32 as Ioctl;
     pub(super) const FS_IOC_SETFLAGS: Ioctl = 0x4008_6602;
+    pub(super) const FS_IOC_GETVERSION: Ioctl = 0x8008_7601_u32 as Ioctl;
+    pub(super) const FS_IOC_FSGETXATTR: Ioctl = 0x801c_581f_u32 as Ioctl;
     pub(super) const FS_IOC_FSSETXATTR: Ioctl = 0x401c_5820;
+    pub(super) const FS_IOC_GETFSLABEL: Ioctl = 0x8100_9431_u32 as Ioctl;
+    pub(super) const FS_IOC_FIEMAP: Ioctl = 0xc020_660b_u32 as Ioctl;
+    pub(super) const FICLONE: Ioctl = 0x4004_9409;
+    pub(super) const FICLONERANGE: Ioctl = 0x4020_940d;
 }
 
 /// A list of numbers that have a name in `sys`. Only x86_64 has those after the semicolon.
@@ -66,9 +96,56 @@ const NEVER: &[sys::c_long] = names! {
     SYS_iopl SYS_ioperm SYS_modify_ldt SYS_uselib SYS__sysctl
 };
 
-/// Standard output may be a terminal. `TIOCSTI` types into it and `TIOCLINUX` pastes; `TIOCSETD` loads drivers; the
+/// A standard stream may be a terminal. `TIOCSTI` types into it and `TIOCLINUX` pastes; `TIOCSETD` loads drivers; the
 /// others take it away from those who use it.
 const NEVER_CONTROLS: &[sys::Ioctl] = names! { TIOCSTI TIOCLINUX TIOCSETD TIOCSPGRP TIOCSCTTY TIOCCONS };
+
+/// These change how a terminal works for all who use it, stop it, or drop what was typed. Who changes it from the
+/// background stops the whole program.
+const TERMINAL_CONTROLS: &[sys::Ioctl] = names! {
+    TCSETS TCSETSW TCSETSF TCSETS2 TCSETSW2 TCSETSF2 TCSETA TCSETAW TCSETAF TIOCSLCKTRMIOS
+    TCSBRK TCSBRKP TIOCSBRK TIOCCBRK TCXONC TCFLSH TIOCEXCL TIOCNXCL TIOCNOTTY TIOCSWINSZ TIOCPKT
+    TIOCMSET TIOCMBIS TIOCMBIC TIOCSSOFTCAR TIOCSSERIAL
+};
+
+/// The letters of file systems' own requests: those of ext4 and many others, of versions, XFS, Btrfs, F2FS and FAT.
+const FILE_SYSTEM_CONTROLS: &[u8] = &[b'f', b'v', b'X', 0x94, 0xf5, b'r'];
+
+/// What may be asked of an open file where other files are denied: what it is, how much can be read, and what only
+/// concerns this process's descriptor.
+const CONTROLS: &[sys::Ioctl] = names! {
+    FIOCLEX FIONCLEX FIONBIO FIONREAD FIOQSIZE FIGETBSZ FIOGETOWN SIOCGPGRP
+    TCGETS TCGETS2 TCGETA TIOCGWINSZ TIOCGPGRP TIOCGSID TIOCGETD TIOCOUTQ
+    SIOCATMARK SIOCGSTAMP SIOCGSTAMPNS
+    FS_IOC_GETFLAGS FS_IOC_GETVERSION FS_IOC_FSGETXATTR FS_IOC_GETFSLABEL FS_IOC_FIEMAP
+};
+
+/// These write to a file that is open for writing.
+const WRITING_CONTROLS: &[sys::Ioctl] = names! { FICLONE FICLONERANGE };
+
+/// Which interfaces the machine has.
+const NETWORK_CONTROLS: &[sys::Ioctl] = names! {
+    SIOCGIFNAME SIOCGIFCONF SIOCGIFFLAGS SIOCGIFADDR SIOCGIFDSTADDR SIOCGIFBRDADDR SIOCGIFNETMASK SIOCGIFMETRIC
+    SIOCGIFMTU SIOCGIFHWADDR SIOCGIFINDEX SIOCGIFTXQLEN SIOCGIFMAP
+};
+
+/// The same for `fcntl`. Missing are leases and notifications, which hold up whoever opens a file next; the size of a
+/// pipe, of which each user has a share; and what is newer than this list.
+const COMMANDS: &[sys::c_int] = names! {
+    F_DUPFD F_DUPFD_CLOEXEC F_DUPFD_QUERY F_CREATED_QUERY F_GETFD F_SETFD F_GETFL F_SETFL F_GETLK F_OFD_GETLK
+    F_GETOWN F_GETOWN_EX F_GETOWNER_UIDS F_GETSIG F_GETLEASE F_GETDELEG F_GETPIPE_SZ F_ADD_SEALS F_GET_SEALS
+    F_GET_RW_HINT F_GET_FILE_RW_HINT
+};
+
+/// They can be held on a file that is open for reading, and keep others from writing to it.
+const LOCKING_COMMANDS: &[sys::c_int] = names! { F_SETLK F_SETLKW F_OFD_SETLK F_OFD_SETLKW };
+
+/// Each user, or the whole machine, has so many of them.
+const SCARCE: &[sys::c_long] = names! { SYS_io_setup SYS_inotify_init1; SYS_inotify_init };
+
+/// These lead threads that sleep on memory which several processes share to another word, where nobody wakes them. The
+/// C libraries use those for one process's memory.
+const MOVING_SLEEPERS: &[sys::c_int] = names! { FUTEX_REQUEUE FUTEX_CMP_REQUEUE FUTEX_CMP_REQUEUE_PI FUTEX_WAKE_OP };
 
 /// In a new namespace, a process may do what it may not do outside.
 const NAMESPACES: &[sys::c_int] = names! {
@@ -85,7 +162,7 @@ const SIGNALS: &[sys::c_long] = names! { SYS_kill SYS_tgkill SYS_rt_sigqueueinfo
 
 /// With these, a descriptor that becomes ready sends a signal to any process.
 const SIGNALLING_FCNTLS: &[sys::c_int] = names! { F_SETOWN F_SETSIG F_SETOWN_EX };
-const SIGNALLING_CONTROLS: &[sys::Ioctl] = names! { FIOSETOWN SIOCSPGRP };
+const SIGNALLING_CONTROLS: &[sys::Ioctl] = names! { FIOASYNC FIOSETOWN SIOCSPGRP };
 
 const NETWORK: &[sys::c_long] = names! { SYS_socket SYS_connect SYS_bind SYS_listen SYS_accept SYS_accept4 };
 
@@ -153,17 +230,19 @@ impl List {
         Ok(())
     }
 
-    fn of(confinement: &Confinement, own: u64) -> Result<Self, BackendError> {
+    fn of(confinement: &Confinement, own: u64, devices: Devices) -> Result<Self, BackendError> {
         let mut list = Self::default();
         list.deny(NEVER);
-        let mut controls = NEVER_CONTROLS.to_vec();
         for namespace in NAMESPACES {
             list.deny_if(&[sys::SYS_clone], &[flag(0, *namespace)])?;
         }
+        for command in MOVING_SLEEPERS {
+            // With the flag that the memory is this process's own, they are harmless; another flag chooses a clock.
+            let any_clock = u64::from(!sys::FUTEX_CLOCK_REALTIME.cast_unsigned());
+            list.deny_if(&[sys::SYS_futex], &[(1, Op::MaskedEq(any_clock), command.cast_unsigned().into())])?;
+        }
         // The limits and scheduling of other processes; 0 is the caller.
-        let of_process = names! {
-            SYS_prlimit64 SYS_sched_setaffinity SYS_sched_setscheduler SYS_sched_setparam SYS_sched_setattr
-        };
+        let of_process = names! { SYS_prlimit64 SYS_sched_setscheduler SYS_sched_setparam SYS_sched_setattr };
         list.deny_if(of_process, &[(0, Op::Ne, 0), (0, Op::Ne, own)])?;
         // `PRIO_PROCESS` and `IOPRIO_WHO_PROCESS`; the others are of many processes.
         for (call, process) in [(sys::SYS_setpriority, 0), (sys::SYS_ioprio_set, 1)] {
@@ -182,7 +261,12 @@ impl List {
             for command in SIGNALLING_FCNTLS {
                 list.deny_if(&[sys::SYS_fcntl], &[(1, Op::Eq, command.cast_unsigned().into())])?;
             }
-            controls.extend(SIGNALLING_CONTROLS);
+            list.deny_controls(SIGNALLING_CONTROLS)?;
+            // Own threads have numbers of their own, which nothing tells from those of other processes.
+            list.deny_if(&[sys::SYS_sched_setaffinity], &[(0, Op::Ne, 0), (0, Op::Ne, own)])?;
+            if confinement.limits.memory.is_some() {
+                list.deny_shared_memory()?;
+            }
         }
         if !confinement.network {
             list.deny(NETWORK);
@@ -195,53 +279,134 @@ impl List {
         }
         if let Some(files) = &confinement.files {
             list.deny(ATTRIBUTES_BY_PATH);
-            if files.writes.is_empty() {
+            list.deny(SCARCE);
+            if !files.attributes {
                 list.deny(ATTRIBUTES);
-                controls.extend(ATTRIBUTE_CONTROLS);
             } else {
                 // With a path; without one it is that of the descriptor. A pointer: either half may be zero.
                 let path = SeccompCondition::new(1, Length::Qword, Op::Ne, 0)?;
                 list.0.entry(sys::SYS_utimensat).or_default().push(SeccompRule::new(vec![path])?);
-                list.deny_rights_of_others()?;
             }
+            if !files.locks {
+                list.deny(&[sys::SYS_flock]);
+            }
+            list.deny_rights_of_others()?;
         }
-        for control in controls {
-            list.deny_if(&[sys::SYS_ioctl], &[(1, Op::Eq, control as _)])?;
+        list.deny_controls(NEVER_CONTROLS)?;
+        match (&confinement.files, devices) {
+            (None, _) => list.deny_controls(TERMINAL_CONTROLS)?,
+            (Some(_), Devices::Named) => {
+                for letter in FILE_SYSTEM_CONTROLS {
+                    let letter = u64::from(*letter) << 8;
+                    list.deny_if(&[sys::SYS_ioctl], &[(1, Op::MaskedEq(0xff00), letter)])?;
+                }
+            }
+            // See `requests`.
+            (Some(_), Devices::NotNamed) => {}
         }
         Ok(list)
     }
+
+    fn deny_controls(&mut self, controls: &[sys::Ioctl]) -> Result<(), BackendError> {
+        controls.iter().try_for_each(|control| self.deny_if(&[sys::SYS_ioctl], &[(1, Op::Eq, *control as _)]))
+    }
+
+    /// No limit of the kernel's counts it: it would go beyond the one for memory.
+    fn deny_shared_memory(&mut self) -> Result<(), BackendError> {
+        self.deny(names! { SYS_memfd_create SYS_memfd_secret });
+        let anonymous = flag(3, sys::MAP_ANONYMOUS);
+        for shared in [sys::MAP_SHARED, sys::MAP_SHARED_VALIDATE] {
+            let kind = (3, Op::MaskedEq(0xf), shared.cast_unsigned().into());
+            self.deny_if(&[sys::SYS_mmap], &[kind, anonymous.clone()])?;
+        }
+        Ok(())
+    }
+}
+
+const LOAD: u16 = 0x20;
+const IF_GREATER: u16 = 0x25;
+const IF_EQUAL: u16 = 0x15;
+const RETURN: u16 = 0x06;
+
+fn step(code: u16, jt: u8, jf: u8, k: u32) -> sock_filter {
+    sock_filter { code, jt, jf, k }
+}
+
+fn refuse(with: Errno) -> sock_filter {
+    step(RETURN, 0, 0, SeccompAction::Errno(with.raw_os_error().cast_unsigned()).into())
 }
 
 /// Answers `ENOSYS` for unknown calls, and for those whose arguments a filter cannot see, so that programs use older
-/// ones: `clone3` with its flags and, where files may be written, `openat2` with its mode.
+/// ones: `clone3` with its flags, `futex_requeue` and, where files may be written, `openat2` with its mode.
 fn unknown(confinement: &Confinement) -> BpfProgram {
-    const LOAD: u16 = 0x20;
-    const IF_GREATER: u16 = 0x25;
-    const IF_EQUAL: u16 = 0x15;
-    const RETURN: u16 = 0x06;
     let writes = confinement.files.as_ref().is_some_and(|files| !files.writes.is_empty());
     let opaque = if writes { sys::SYS_openat2 } else { sys::SYS_clone3 };
-    let step = |code, jt, jf, k| sock_filter { code, jt, jf, k };
     vec![
         // The number is the first word. Those of x32 have a high bit set.
         step(LOAD, 0, 0, 0),
-        step(IF_GREATER, 2, 0, LATEST),
-        step(IF_EQUAL, 1, 0, sys::SYS_clone3 as u32),
+        step(IF_GREATER, 3, 0, LATEST),
+        step(IF_EQUAL, 2, 0, sys::SYS_clone3 as u32),
+        step(IF_EQUAL, 1, 0, sys::SYS_futex_requeue as u32),
         step(IF_EQUAL, 0, 1, opaque as u32),
-        step(RETURN, 0, 0, SeccompAction::Errno(Errno::NOSYS.raw_os_error().cast_unsigned()).into()),
+        refuse(Errno::NOSYS),
         step(RETURN, 0, 0, SeccompAction::Allow.into()),
     ]
 }
 
+/// Denies a call unless the lower half of its second argument, which is all that the kernel looks at, is in a list.
+fn only(call: sys::c_long, allowed: &[u32]) -> BpfProgram {
+    // Its second argument follows the number, the architecture, the address and the first argument.
+    const SECOND: u32 = 4 + 4 + 8 + 8;
+    let mut program =
+        vec![step(LOAD, 0, 0, 0), step(IF_EQUAL, 1, 0, call as u32), step(RETURN, 0, 0, SeccompAction::Allow.into())];
+    program.push(step(LOAD, 0, 0, SECOND));
+    // Each leads to the end.
+    let ahead = (1..=allowed.len()).rev().map(|ahead| u8::try_from(ahead).expect("a list is short"));
+    program.extend(allowed.iter().zip(ahead).map(|(request, ahead)| step(IF_EQUAL, ahead, 0, *request)));
+    program.extend([refuse(Errno::PERM), step(RETURN, 0, 0, SeccompAction::Allow.into())]);
+    program
+}
+
+/// What is asked of open files where others are denied.
+fn requests(confinement: &Confinement, files: &Files, devices: Devices) -> Vec<BpfProgram> {
+    let mut commands = COMMANDS.to_vec();
+    let mut controls = CONTROLS.to_vec();
+    if files.locks {
+        commands.extend(LOCKING_COMMANDS);
+    }
+    if !files.writes.is_empty() {
+        controls.extend(WRITING_CONTROLS);
+    }
+    if files.attributes {
+        controls.extend(ATTRIBUTE_CONTROLS);
+    }
+    if confinement.network {
+        controls.extend(NETWORK_CONTROLS);
+    }
+    if confinement.processes {
+        commands.extend(SIGNALLING_FCNTLS);
+        controls.extend(SIGNALLING_CONTROLS);
+    }
+    let commands: Vec<u32> = commands.into_iter().map(i32::cast_unsigned).collect();
+    let controls: Vec<u32> = controls.into_iter().map(|control| control as u32).collect();
+    let mut programs = vec![only(sys::SYS_fcntl, &commands)];
+    if devices == Devices::NotNamed {
+        programs.push(only(sys::SYS_ioctl, &controls));
+    }
+    programs
+}
+
 /// Denies this process, all of its threads, and all that it starts, what `confinement` denies, for good.
-pub(super) fn apply(confinement: &Confinement) -> io::Result<()> {
+pub(super) fn apply(confinement: &Confinement, devices: Devices) -> io::Result<()> {
     let invalid = |error: BackendError| io::Error::other(error.to_string());
-    let list = List::of(confinement, std::process::id().into()).map_err(invalid)?;
+    let list = List::of(confinement, std::process::id().into(), devices).map_err(invalid)?;
     let denied = SeccompAction::Errno(Errno::PERM.raw_os_error().cast_unsigned());
     let architecture = std::env::consts::ARCH.try_into().map_err(invalid)?;
     let filter = SeccompFilter::new(list.0, SeccompAction::Allow, denied, architecture).map_err(invalid)?;
     let filter: BpfProgram = filter.try_into().map_err(invalid)?;
-    for program in [&filter, &unknown(confinement)] {
+    let mut programs = vec![filter, unknown(confinement)];
+    programs.extend(confinement.files.iter().flat_map(|files| requests(confinement, files, devices)));
+    for program in &programs {
         apply_filter_all_threads(program).map_err(|error| match error {
             seccompiler::Error::Prctl(error) | seccompiler::Error::Seccomp(error) => error,
             error => io::Error::other(error.to_string()),

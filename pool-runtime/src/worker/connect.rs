@@ -26,9 +26,9 @@ pub(super) fn connect(mark: Mark) -> Result<ParentLink, String> {
     let given = mark.given.take()?;
     // Before anything that was given is read or mapped.
     given.check_giver()?;
-    let parent = tie_to_parent(mark.parent)?;
     // Before this process opens any descriptor.
     let strays = mark.given.close_strays();
+    let parent = tie_to_parent(mark.parent)?;
     let Given { reads, writes, status, passed, stdout, rings } = given;
     // A test harness runs this on a thread of its own, while its first thread waits.
     let waiting_threads = usize::from(stdout.is_some());

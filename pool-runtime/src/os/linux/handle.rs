@@ -5,10 +5,11 @@
 //! believe that, whether or not it is still so. All descriptors of ours have higher numbers.
 
 use super::step;
+use super::step::limits_of;
 use crate::sync::lock;
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_getfd, fcntl_setfd};
-use rustix::process::{Resource, getrlimit};
+use rustix::process::Resource;
 use std::io::{self, PipeReader, PipeWriter};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Mutex;
@@ -18,7 +19,8 @@ const LEAST: [RawFd; 3] = [100, 10, 3];
 
 /// The lowest number for a few dozen descriptors of ours that does not reach this process's limit.
 pub(super) fn lowest_number() -> RawFd {
-    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    // Where a filter denies the question, a low limit is possible.
+    let limit = limits_of(Resource::Nofile).map_or(255, |(limit, _)| limit.unwrap_or(u64::MAX));
     match limit {
         256.. => LEAST[0],
         40.. => LEAST[1],

@@ -6,7 +6,7 @@ use super::step;
 use crate::os::{Io, Spawn};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::fcntl_dupfd_cloexec;
-use rustix::process::Pid;
+use rustix::process::{Pid, Resource};
 use std::ffi::{CString, c_char, c_int};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd};
@@ -115,7 +115,10 @@ impl Spawn<'_> {
         let mut actions =
             unsafe { Initialized::new(libc::posix_spawn_file_actions_init, libc::posix_spawn_file_actions_destroy)? };
         let raw = actions.as_mut_ptr();
-        for number in 3..first {
+        // The C library asks for the limit of descriptors when it closes one that is not open: where a filter denies that,
+        // each is opened before.
+        let only_open_ones = step::limits_of(Resource::Nofile).is_err();
+        for number in (3..first).filter(|_| !only_open_ones) {
             // SAFETY: the actions are initialised; what is not open need not be closed.
             check(unsafe { libc::posix_spawn_file_actions_addclose(raw, number) })?;
         }
@@ -134,6 +137,14 @@ impl Spawn<'_> {
             // SAFETY: the actions are initialised; bad descriptors are an error when the process starts.
             check(unsafe { libc::posix_spawn_file_actions_adddup2(raw, source.as_raw_fd(), target) })?;
             moved.push(source);
+        }
+        if let (true, Some(any)) = (only_open_ones, moved.first()) {
+            for number in 3..first {
+                // SAFETY: the actions are initialised; the descriptor is open.
+                check(unsafe { libc::posix_spawn_file_actions_adddup2(raw, any.as_raw_fd(), number) })?;
+                // SAFETY: as above.
+                check(unsafe { libc::posix_spawn_file_actions_addclose(raw, number) })?;
+            }
         }
         if let Some(add) = close_from() {
             // SAFETY: the actions are initialised, and the function is the one of that name.

@@ -15,6 +15,7 @@ use crate::job::{Decode, decode_value};
 use crate::memory::Hold;
 use crate::options::{Stdio, WorkerOptions, surroundings};
 use crate::os::{Child, HandleRef};
+use crate::peer::autopsy::TIME_TO_DIE;
 use crate::peer::handshake;
 use crate::peer::spawn::{Launch, StdPipes};
 use crate::policy::{Policy, Wish};
@@ -216,8 +217,9 @@ impl<R> Process<R> {
         match Single::attend(launched, hello, call, forget.clone()) {
             Ok(single) => drop(child.single.set(single)),
             Err(error) => {
+                // If the system does not let it be killed, it ends by itself: its connection is closed.
                 let _ = process.kill();
-                process.wait();
+                process.await_death(TIME_TO_DIE);
                 forget();
                 return Err(Error::os("cannot start the thread that attends to a process", error));
             }
@@ -409,10 +411,15 @@ pub(crate) fn finish() {
         for daemon in &daemons {
             let left = deadline.saturating_duration_since(Instant::now());
             if !daemon.process.wait_timeout(Some(left)) {
+                // One that cannot be killed ends by itself: this program's end closes its connection.
                 let _ = daemon.process.kill();
+                if !daemon.process.await_death(TIME_TO_DIE) {
+                    lock(&CHILDREN).retain(|child| !Arc::ptr_eq(child, daemon));
+                }
             }
         }
-        for child in daemons.iter().chain(&others) {
+        let ended = daemons.iter().filter(|daemon| daemon.process.has_ended());
+        for child in ended.chain(&others) {
             match child.single.get() {
                 Some(single) => drop(single.await_end(None)),
                 // Another thread is starting it.

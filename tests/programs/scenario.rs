@@ -2,6 +2,7 @@
 
 mod interrupted;
 mod starved;
+mod unkillable;
 
 use pool_runtime::{
     Pool, PoolBuilder, Process, Ran, Result, RunningProcess, Sandbox, Stdio, Transport, active_children,
@@ -52,6 +53,7 @@ fn run() -> Result<()> {
         ["starved-while-another-works", what, directory] => starved::while_another_works(what, Path::new(directory)),
         ["starved-while-calls-wait", what] => starved::while_calls_wait(what),
         ["starved-and-terminated", what] => starved::terminated(what),
+        ["unkillable", ways] => unkillable::all_ends(ways),
         ["complains", go] => complains(Path::new(go)),
         ["complains-at-length"] => complains_at_length(),
         ref unknown => panic!("no scenario {unknown:?}"),

@@ -69,6 +69,8 @@ pub(crate) struct Loss {
     /// None if something else reaped the process, or if it lives but its state is corrupt.
     pub(crate) status: Option<End>,
     pub(crate) stage: Stage,
+    /// It was to be killed, and has not ended: it may still run.
+    pub(crate) lives: bool,
     /// The panic that ended the process (`panic = "abort"`, or a panic while panicking).
     pub(crate) panic: Option<PanicInfo>,
     /// Why the worker had to be killed.
@@ -100,6 +102,10 @@ impl Loss {
     pub(crate) fn sentence(&self) -> String {
         let pid = self.pid;
         let how = match (&self.fault, self.status) {
+            (fault, _) if self.lives => {
+                let fault = fault.as_ref().map_or(String::new(), |fault| format!(" {fault} and"));
+                format!("process {pid}{fault} was to be killed, but has not ended (is it frozen, or waits for a disk?)")
+            }
             (Some(fault), _) => format!("process {pid} {fault} and was killed"),
             (None, None) => format!("process {pid} ended, and something else in this program took its exit status"),
             _ if self.is_stack_overflow() => format!("process {pid} overflowed its stack"),

@@ -78,7 +78,7 @@ never! {
         self.was_killed() -> bool;
         self.has_ended() -> bool;
         self.wait_timeout(Option<Duration>) -> bool;
-        self.wait() -> Option<End>;
+        self.await_death(Duration) -> bool;
         self.status() -> Option<End>;
         self.usage() -> Option<Usage>;
     }
@@ -108,6 +108,7 @@ never! {
     }
     SharedSocket<O: ?Sized> {
         self.handle() -> HandleRef<'_>;
+        self.shut_down();
     }
     Bell {
         self.ring();

@@ -1,7 +1,7 @@
 //! The one enum that distinguishes the kinds of workers, with a method for each thing that a pool asks of a worker.
 
 use crate::dossier::Loss;
-use crate::memory::{StatusPage, region::Region};
+use crate::memory::{PageGlance, StatusPage, region::Region};
 use crate::os::{self, HandleRef, OomWatch};
 use crate::peer::{
     Answer, Framed, Glance, InitializerCall, Launched, Ringed, Sent, Sink, StartFailure, TIME_TO_EXIT, WorkerThread,
@@ -10,12 +10,18 @@ use crate::protocol::{Hello, WriteFrame, stop_frame};
 use crate::sync::lock;
 use crate::transport::{Received, ring::Corrupt};
 use std::sync::Arc;
+use std::time::Duration;
 
 #[expect(clippy::large_enum_variant, reason = "a pool has hundreds at most, mostly rings")]
 pub(crate) enum Peer {
     Ring(Launched, Ringed),
     Channel(Launched, Arc<Framed>),
     Thread(WorkerThread),
+}
+
+fn glance(seen: PageGlance, memory: Option<u64>) -> Glance {
+    let PageGlance { claimed, started, extended, heard } = seen;
+    Glance { claimed, started, extended, memory, heard }
 }
 
 impl From<Launched> for Peer {
@@ -109,7 +115,8 @@ impl Peer {
             Self::Ring(process, _) | Self::Channel(process, _) => {
                 // Its connection is closed: the process is exiting, or has closed descriptors that are not its own.
                 let fault = fault.or_else(|| {
-                    let ended = leaving || has_fault() || process.child.wait_timeout(Some(TIME_TO_EXIT));
+                    let killed = process.child.was_killed();
+                    let ended = leaving || killed || has_fault() || process.child.wait_timeout(Some(TIME_TO_EXIT));
                     (!ended).then(|| "closed its connection".to_owned())
                 });
                 if fault.is_some() || has_fault() {
@@ -126,11 +133,34 @@ impl Peer {
         loss
     }
 
-    /// Kills the worker. A thread is abandoned: what it reports from now on reaches nobody.
+    /// Kills the worker. A thread is abandoned: what it reports from now on reaches nobody. The attendant wakes up,
+    /// whether or not the process dies of it.
     pub(crate) fn kill(&self) {
         match self {
-            Self::Ring(process, _) | Self::Channel(process, _) => drop(process.child.kill()),
+            Self::Ring(process, _) | Self::Channel(process, _) => process.kill(),
             Self::Thread(thread) => thread.lifeline.kill(),
+        }
+    }
+
+    /// Whether the worker has ended, or was not killed, or does so within this time.
+    pub(crate) fn dies_within(&self, patience: Duration) -> bool {
+        self.process().is_none_or(|process| !process.child.was_killed() || process.child.wait_timeout(Some(patience)))
+    }
+
+    /// Whether the process has ended. A thread is never waited for.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.process().is_none_or(|process| process.child.has_ended())
+    }
+
+    /// What is known of a worker that was killed and has not ended.
+    pub(crate) fn sketch(&self) -> Loss {
+        self.process().map_or_else(|| Loss::of(self.pid()), Launched::sketch)
+    }
+
+    /// Waits until the process has ended, however long that takes.
+    pub(crate) fn await_death(&self) {
+        if let Some(process) = self.process() {
+            process.child.wait_timeout(None);
         }
     }
 
@@ -181,25 +211,20 @@ impl Peer {
 
     // ---- questions ----
 
-    /// The number of the latest call that the worker has started.
-    pub(crate) fn claimed(&self) -> u32 {
-        self.page().claimed()
+    /// The number of the latest call that the worker, which has ended, had started.
+    pub(crate) fn reached(&self) -> u32 {
+        self.page().reached()
     }
 
     /// Prevents calls of this generation from starting from now on, and asks what the worker is doing.
     pub(crate) fn take_back(&self, generation: u32) -> Answer<Glance> {
-        let Some(claimed) = self.page().take_back(generation) else { return Answer::Corrupt };
-        // Times of another call are left out.
-        let (running, started, extended) = self.page().running();
-        let times = if running == claimed { (started, extended) } else { (0, 0) };
-        Answer::Now(Glance { claimed, started: times.0, extended: times.1, memory: None })
+        self.page().take_back(generation).map_or(Answer::Corrupt, |seen| Answer::Now(glance(seen, None)))
     }
 
     /// Asks what the worker is doing and, if `memory` is set, how much memory it has.
     pub(crate) fn look(&self, memory: bool) -> Answer<Glance> {
-        let (claimed, started, extended) = self.page().running();
         let memory = self.process().filter(|_| memory).and_then(|process| os::private_memory(process.child.pid()));
-        Answer::Now(Glance { claimed, started, extended, memory })
+        self.page().look().map_or(Answer::Corrupt, |seen| Answer::Now(glance(seen, memory)))
     }
 
     // ---- listening ----

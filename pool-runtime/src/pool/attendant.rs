@@ -74,7 +74,8 @@ fn accompany(inner: &Inner, station: &Arc<Station>) {
     let initializer = inner.initializer.as_ref().map(|prelude| (&prelude.call, &*prelude.regions));
     if let Err(StartFailure { error, for_good, .. }) = peer.greet((inner.hello)(seat, epoch), initializer) {
         inner.seat(seat, None);
-        return start_failed(inner, seat, epoch, error, for_good);
+        start_failed(inner, seat, epoch, error, for_good);
+        return keep_until_dead(station);
     }
     inner.tell(|dispatcher, now| {
         dispatcher.ready(seat, epoch, now);
@@ -94,16 +95,40 @@ fn accompany(inner: &Inner, station: &Arc<Station>) {
         // A process may close what it was given, and go on without it.
         (inner.single || seat.phase() == Phase::Leaving, seat.worker.generation)
     };
+    if !peer.dies_within(AT_ONCE) {
+        let known = Arc::new(peer.sketch());
+        inner.tell(|dispatcher, now| dispatcher.overdue(seat, epoch, &known, now));
+    }
     let loss = {
         let _deferral = Deferral::new();
         Arc::new(peer.bury(fault, leaving, generation, &mut heard))
     };
-    let claimed = peer.claimed();
-    inner.seat(seat, None);
+    let claimed = peer.reached();
     inner.tell_core(|core, now| {
         core.trouble = Some(Error::new(Kind::Lost(Dossier::of_process(loss.clone()))));
         core.dispatcher.lost(seat, epoch, &loss, claimed, now);
     });
+    inner.seat(seat, None);
+    keep_until_dead(station);
+}
+
+/// A process that was killed ends at once; if not, nobody is to wait for it.
+const AT_ONCE: Duration = Duration::from_millis(250);
+
+/// What a process shares with this one is kept until it is dead, and then it is reaped, without anyone waiting for it.
+fn keep_until_dead(station: &Arc<Station>) {
+    if station.peer.has_ended() {
+        return;
+    }
+    let kept = station.clone();
+    let reaper = std::thread::Builder::new().name("pool-reaper".into()).stack_size(1 << 16).spawn(move || {
+        os::block_all_signals();
+        kept.peer.await_death();
+    });
+    if reaper.is_err() {
+        // Without a thread, it stays for ever.
+        std::mem::forget(station.clone());
+    }
 }
 
 /// Waits until a worker may be started at the seat. None if no more workers follow.

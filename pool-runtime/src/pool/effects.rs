@@ -185,8 +185,8 @@ impl Inner {
 
     fn observation(&self, glance: Glance) -> Observation {
         let time = |nanos: u64| (nanos != 0).then(|| nanos.saturating_sub(self.began));
-        let Glance { claimed, started, extended, memory } = glance;
-        Observation { claimed, started: time(started), extended: time(extended), memory }
+        let Glance { claimed, started, extended, memory, heard } = glance;
+        Observation { claimed, started: time(started), extended: time(extended), memory, heard }
     }
 
     /// Tells a submission that one of its calls has failed.

@@ -3,13 +3,15 @@
 
 use super::{beyond_standard, wait_readable};
 use crate::os::{End, HandleRef, Usage};
+use crate::sync::lock;
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process, pidfd_open, pidfd_send_signal, waitid,
+};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 use std::{fmt, io, mem};
 
@@ -19,7 +21,10 @@ pub(crate) struct Child {
     pidfd: OwnedFd,
     /// Set once, when it is reaped; None in it if something else in this program has taken the status.
     status: OnceLock<Option<(End, Usage)>>,
-    killed: AtomicBool,
+    /// Locked while it is reaped, or signalled by its number, which may be another process's afterwards.
+    reaped: Mutex<bool>,
+    /// When it was first killed.
+    killed: OnceLock<Instant>,
 }
 
 impl Usage {
@@ -50,11 +55,19 @@ impl Child {
     pub(super) fn new(pid: Pid) -> io::Result<Self> {
         let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(io::Error::from).and_then(beyond_standard);
         let pidfd = pidfd.inspect_err(|_| {
-            // Without a handle it could neither be watched nor ended later.
-            let _ = rustix::process::kill_process(pid, Signal::KILL);
-            let _ = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED);
+            // Without a handle it could neither be watched nor ended later. If it cannot be killed, it ends by itself, as its
+            // connection is closed; then nobody reaps it.
+            let _ = kill_process(pid, Signal::KILL);
+            let deadline = Instant::now() + Duration::from_secs(2);
+            let nothing = |status| matches!(status, Ok(None) | Err(Errno::INTR));
+            while nothing(waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOHANG)) {
+                if Instant::now() > deadline {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            }
         })?;
-        Ok(Self { pid, pidfd, status: OnceLock::new(), killed: false.into() })
+        Ok(Self { pid, pidfd, status: OnceLock::new(), reaped: Mutex::default(), killed: OnceLock::new() })
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -69,6 +82,16 @@ impl Child {
     /// Sends a signal; a process that has ended is left alone.
     fn signal(&self, signal: Signal) -> io::Result<()> {
         match pidfd_send_signal(&self.pidfd, signal) {
+            Ok(()) | Err(Errno::SRCH) => return Ok(()),
+            // A filter of system calls may know only the older one.
+            Err(_) => {}
+        }
+        let reaped = lock(&self.reaped);
+        // The number is its own until it is reaped; where the system reaps by itself, until shortly after its end.
+        if *reaped || matches!(wait_readable([self.sentinel()], Some(Duration::ZERO)), Ok([true])) {
+            return Ok(());
+        }
+        match kill_process(self.pid, signal) {
             Ok(()) | Err(Errno::SRCH) => Ok(()),
             Err(error) => Err(error.into()),
         }
@@ -79,13 +102,13 @@ impl Child {
     }
 
     pub(crate) fn kill(&self) -> io::Result<()> {
-        self.killed.store(true, Ordering::Relaxed);
+        let _ = self.killed.set(Instant::now());
         self.signal(Signal::KILL)
     }
 
     /// Has this process [killed](Self::kill) it, or tried to?
     pub(crate) fn was_killed(&self) -> bool {
-        self.killed.load(Ordering::Relaxed)
+        self.killed.get().is_some()
     }
 
     pub(crate) fn interrupt(&self) -> io::Result<()> {
@@ -102,7 +125,13 @@ impl Child {
         while self.status.get().is_none() {
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             match wait_readable([self.sentinel()], left) {
-                Ok([true]) => _ = self.status.get_or_init(|| self.reap()),
+                Ok([true]) => {
+                    self.status.get_or_init(|| {
+                        let mut reaped = lock(&self.reaped);
+                        *reaped = true;
+                        self.reap()
+                    });
+                }
                 Ok([false]) if left.is_some_and(|left| left.is_zero()) => return false,
                 Ok([false]) => {}
                 // Polling a pidfd only fails for a lack of kernel memory, which passes.
@@ -112,12 +141,21 @@ impl Child {
         true
     }
 
-    /// Waits until it has ended, and returns how; None if something else in this program took its status.
-    pub(crate) fn wait(&self) -> Option<End> {
-        self.wait_timeout(None);
-        self.status()
+    /// Waits until it has ended, or has lived on for so long after it was killed. Returns whether it has ended.
+    pub(crate) fn await_death(&self, patience: Duration) -> bool {
+        /// How soon it is noticed that it was killed.
+        const NOTICED: Duration = Duration::from_millis(250);
+        loop {
+            let left = self.killed.get().map(|killed| patience.saturating_sub(killed.elapsed()));
+            if self.wait_timeout(Some(left.unwrap_or(NOTICED))) {
+                return true;
+            } else if left == Some(Duration::ZERO) {
+                return false;
+            }
+        }
     }
 
+    /// How it ended. None if it has not, or something else in this program took its status.
     pub(crate) fn status(&self) -> Option<End> {
         self.status.get()?.map(|(end, _)| end)
     }

@@ -109,7 +109,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
             state.ahead -= range.ahead();
             state.calls -= through as usize;
             state.has_read(range.last_number());
-            (state.failures, state.relieved) = (0, 0);
+            (state.failures, state.relieved, state.worker.silence) = (0, 0, None);
             state.worker.finished += u64::from(through);
             state.done += u64::from(through);
             state.task = range.calls.work.task();
@@ -169,11 +169,23 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         state.recalling = false;
         state.worker.started = claimed;
         state.worker.generation = state.worker.generation.wrapping_add(1);
+        self.condemn_if_moved_too_often(seat, claimed);
+        let reached = self.seats[seat].reached(claimed);
+        let mut back = self.take_behind(seat, reached);
+        let is_over = self.seats[seat].worker.silence.is_some_and(|silence| silence.is_over);
+        if self.seats[seat].is_busy() {
+            self.seats[seat].worker.silence = None;
+        } else {
+            self.doubt(seat, &mut back, now);
+        }
         // In reverse, as each goes to the front.
-        for flight in self.take_behind(seat, claimed).into_iter().rev() {
+        for flight in back.into_iter().rev() {
             self.send_back(flight);
         }
-        self.kill_if_cancelled(seat, claimed);
+        if is_over && self.seats[seat].is_silent() {
+            self.kill(seat);
+        }
+        self.kill_if_cancelled(seat, reached);
         self.kill_if_condemned(seat, claimed, now);
         self.feed_idle(now);
         if self.seats[seat].phase() == Phase::Ready {

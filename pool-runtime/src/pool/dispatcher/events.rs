@@ -54,6 +54,8 @@ pub(crate) struct Observation {
     pub(crate) extended: Option<Time>,
     /// The worker's memory in bytes, if it was measured.
     pub(crate) memory: Option<u64>,
+    /// The latest generation that it has found out about, as calls of earlier ones were taken back.
+    pub(crate) heard: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -48,7 +48,7 @@ pub(crate) use range::{CallRange, Flight};
 pub(crate) use seat::{Phase, Seat};
 
 use range::is_after;
-use seat::SeatWorker;
+use seat::{Condemned, Front, SeatWorker, Silence};
 
 #[cfg(test)]
 mod simulation;

@@ -9,7 +9,9 @@
 //! - Every call ends exactly once, and none is lost.
 //! - No call runs in two places at once, more often than it may be tried, or after it was cancelled.
 //! - Its end agrees with what happened to it: a timeout only after its time, a loss only with its worker, …
-//! - A worker is killed only for a call that it runs and that was cancelled or exceeded a limit.
+//! - A worker is killed only for a call that it runs and that was cancelled or exceeded a limit, or if it does not answer.
+//! - No call with a timeout stays at the front of a seat for longer than that and a grace, by the dispatcher's clock,
+//!   though some workers lie about what they have started, and when.
 //! - Every queue is within its limit, every count is exact, and no worker is idle while a call waits.
 //! - A pool that is closed always finishes, even if a call hangs.
 //!
@@ -95,6 +97,19 @@ enum Fate {
     Dies,
     Hangs,
     Grows,
+    /// It never ends, and its worker's page says something else.
+    Lies(Lie),
+}
+
+/// What the page of a worker says that runs a call that lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lie {
+    /// The call has not started.
+    NotStarted,
+    /// Calls that were sent behind it have started.
+    FarAhead,
+    /// It has only just started.
+    JustNow,
 }
 
 /// What has happened to a job.
@@ -108,6 +123,10 @@ struct Fact {
     cancelled: bool,
     /// It was cancelled with `running`: it must not start any more.
     given_up: bool,
+    /// It has lied: where and how often it runs is its own doing.
+    liar: bool,
+    /// It was sent to the worker of a liar, which says that it has started.
+    slandered: bool,
     policy: u8,
 }
 
@@ -123,6 +142,8 @@ struct Running {
 struct Process {
     epoch: u32,
     generation: u32,
+    /// The latest generation that it has found out about.
+    heard: u32,
     claimed: u32,
     inbox: VecDeque<(u32, CallHeader)>,
     reports: VecDeque<(CallHeader, Time, Fate)>,
@@ -161,6 +182,8 @@ struct World {
     /// Seats whose worker may do something.
     active: Vec<usize>,
     is_active: Vec<bool>,
+    /// The call at the front of each seat, and since when it is there.
+    fronts: Vec<(u32, u32, Time)>,
     empty: Vec<usize>,
     news: Vec<News>,
     random: Random,
@@ -181,6 +204,8 @@ struct World {
     /// One in so many calls dies, and one in so many fails in another way.
     deaths: usize,
     troubles: usize,
+    /// One in so many calls with a timeout lies.
+    lies: usize,
     /// The most calls that wait per worker before users submit more.
     backlog: usize,
     /// How many times users cancelled.
@@ -200,6 +225,7 @@ impl World {
             weigh_every: 10 * MILLISECOND,
             unhindered: 20 * CHUNK,
             calls: 200,
+            grace: GRACE,
             ..LIMITS
         };
         let tasks_per_child = if limits.tasks_per_child == 1 { 1 + random.next() % 20 } else { u64::MAX };
@@ -216,6 +242,7 @@ impl World {
         let policies = policies.collect();
         let deaths = [20, 200, 5000][random.below(3)];
         let troubles = [10, 100, 2000][random.below(3)];
+        let lies = [20, 1000, usize::MAX][random.below(3)];
         let patient = random.one_in(2);
         let backlog = [4, 40, 400][random.below(3)];
         Self {
@@ -225,6 +252,7 @@ impl World {
             processes: (0..seats).map(|_| None).collect(),
             active: Vec::new(),
             is_active: vec![false; seats],
+            fronts: vec![(0, 0, 0); seats],
             empty: (0..seats).collect(),
             news: Vec::new(),
             random,
@@ -240,6 +268,7 @@ impl World {
             touched: None,
             deaths,
             troubles,
+            lies,
             backlog,
             cancels: 0,
         }
@@ -283,6 +312,9 @@ impl World {
 }
 
 const CHUNK: usize = feed::CHUNK_BYTES;
+
+/// How much longer than its timeout a call may stay at the front.
+const GRACE: Time = 20 * MILLISECOND;
 
 fn setting(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
@@ -349,6 +381,27 @@ fn simulation_of_a_pool_of_ten_thousand() {
         None => Shape { seats: 2_000, calls: 20_000, events: 20_000, check_every: 10_000, ..LARGE },
     };
     simulate(shape, 1 << 21, time(0.3, 0));
+}
+
+/// The simulation detects that a liar is believed.
+#[test]
+fn a_call_that_stays_too_long_is_found_out() {
+    let found = (0..20).find_map(|seed| {
+        std::panic::catch_unwind(|| {
+            let mut world = World::new(seed, SMALL);
+            world.lies = 20;
+            for _ in 0..SMALL.events {
+                world.step();
+                // As if what the pages say could postpone it.
+                for seat in &mut world.pool.seats {
+                    seat.worker.front.until = NEVER;
+                }
+            }
+        })
+        .err()
+    });
+    let text = found.expect("it finds it").downcast::<String>().expect("a text");
+    assert!(text.contains("stays at the front"), "{text}");
 }
 
 /// The simulation detects an error.

@@ -32,13 +32,14 @@ pub fn expand(task: &TaskFunction) -> TokenStream {
 
     let returned = probe(output, private);
     let state_probe = quote!((&&&#private::Probe::<#output>::new()));
-    let (body, result, finish, role, state_type);
+    let (body, result, finish, role, state_type, bound);
     if options.initializer.is_some() {
         body = quote!(Initializer(__invoke));
         result = quote!(::std::boxed::Box<dyn ::core::any::Any>);
         finish = quote!(#state_probe.state(__value));
         role = quote!(impl #krate::Initializer for #name {});
         state_type = Some(quote!(|| #state_probe.state_type()));
+        bound = quote!(::core::primitive::u64::MAX);
     } else {
         body = quote!(Task(__invoke, |__series| #private::Series::run(__series, __invoke)));
         result = quote!(());
@@ -62,6 +63,7 @@ pub fn expand(task: &TaskFunction) -> TokenStream {
                 }
             }
         };
+        bound = quote!(#private::Probe::<#output>::RESULT_BOUND);
         state_type = state.map(|of| quote!(|| #private::StateType::of::<#of>()));
         check.push(quote_spanned!(output.span()=> #returned.check_returned();));
     }
@@ -87,7 +89,7 @@ pub fn expand(task: &TaskFunction) -> TokenStream {
         #(#cfgs)*
         #[allow(deprecated, clippy::all, clippy::pedantic, clippy::nursery)]
         const _: () = {
-            use #private::{Lend as _, Short as _, ToState as _, Value as _, rank0::Refused as _};
+            use #private::{Lend as _, Short as _, ToState as _, Unbounded as _, Value as _, rank0::Refused as _};
 
             impl #name {
                 #[doc = #call_doc]
@@ -107,7 +109,9 @@ pub fn expand(task: &TaskFunction) -> TokenStream {
             }
 
             static __INFO: #krate::TaskInfo =
-                #krate::TaskInfo::new(#task_name, #location, #text, #private::Body::#body, #state_type, #limits);
+                #krate::TaskInfo::new(
+                    #task_name, #location, #text, #private::Body::#body, #state_type, (#limits, #bound)
+                );
 
             #[automatically_derived]
             impl #private::Registered for #name {
@@ -209,14 +213,23 @@ fn limits(options: &Options, private: &TokenStream) -> TokenStream {
         let (seconds, nanos) = (limit.value.as_secs(), limit.value.subsec_nanos());
         quote!(::core::time::Duration::new(#seconds, #nanos))
     };
-    let [timeout, soft_timeout, retries, memory] = [
+    let [timeout, soft_timeout, retries, memory, max_result] = [
         options.timeout.as_ref().map(time),
         options.soft_timeout.as_ref().map(time),
         options.retries.as_ref().map(|Located { value, .. }| quote!(#value)),
         options.memory.as_ref().map(|Located { value, .. }| quote!(#value)),
+        options.max_result.as_ref().map(|Located { value, .. }| quote!(#value)),
     ]
     .map(quote_option);
-    quote!(#private::Wish { timeout: #timeout, soft_timeout: #soft_timeout, retries: #retries, memory: #memory })
+    quote! {
+        #private::Wish {
+            timeout: #timeout,
+            soft_timeout: #soft_timeout,
+            retries: #retries,
+            memory: #memory,
+            max_result: #max_result,
+        }
+    }
 }
 
 fn quote_option(value: Option<TokenStream>) -> TokenStream {

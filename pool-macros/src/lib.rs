@@ -104,6 +104,7 @@ use proc_macro::TokenStream;
 /// | `soft_timeout = "20s"` | how long a call may run before it is told to stop: see `current_job` | the pool's |
 /// | `retries = 2` | how often a call is retried after its worker was lost, or killed by the timeout | the pool's |
 /// | `memory = "512MiB"` | how much memory the worker may use during a call | the pool's |
+/// | `max_result = "1MiB"` | how many bytes the encoded result may have | the pool's |
 /// | `crate = path` | where the runtime is, for a library that re-exports it | `::pool_runtime` |
 ///
 /// A limit that is set on a call, as in `name::call(…).timeout(…)`, overrides the task's limit, which overrides the

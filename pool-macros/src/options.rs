@@ -21,6 +21,7 @@ pub struct Options {
     pub soft_timeout: Option<Located<Duration>>,
     pub retries: Option<Located<u32>>,
     pub memory: Option<Located<u64>>,
+    pub max_result: Option<Located<u64>>,
 }
 
 /// The value of an option, and where it stands.
@@ -65,10 +66,12 @@ impl Options {
             "soft_timeout" => once(&mut self.soft_timeout, key, || located(input, key, "\"20s\"", duration)),
             "retries" => once(&mut self.retries, key, || located(input, key, "2", retries)),
             "memory" => once(&mut self.memory, key, || located(input, key, "\"512MiB\"", memory)),
+            "max_result" => once(&mut self.max_result, key, || located(input, key, "\"1MiB\"", max_result)),
             unknown => {
                 let reason = format!(
                     "unknown option `{unknown}`: use `name = \"…\"`, `initializer`, `timeout = \"30s\"`, \
-                     `soft_timeout = \"20s\"`, `retries = 2`, `memory = \"512MiB\"` or `crate = path`"
+                     `soft_timeout = \"20s\"`, `retries = 2`, `memory = \"512MiB\"`, `max_result = \"1MiB\"` or \
+                     `crate = path`"
                 );
                 Err(Error::new(key.span(), reason))
             }
@@ -88,6 +91,7 @@ impl Options {
                 self.soft_timeout.as_ref().map(|limit| limit.at),
                 self.retries.as_ref().map(|limit| limit.at),
                 self.memory.as_ref().map(|limit| limit.at),
+                self.max_result.as_ref().map(|limit| limit.at),
             ];
             for at in limits.into_iter().flatten() {
                 refusals.add(at, "an initializer runs before any call, so only `timeout` applies: remove this option");
@@ -138,10 +142,18 @@ fn retries(value: &Expr) -> Result<u32, &'static str> {
 }
 
 fn memory(value: &Expr) -> Result<u64, &'static str> {
+    size(value, "a memory limit must be greater than zero")
+}
+
+fn max_result(value: &Expr) -> Result<u64, &'static str> {
+    size(value, "a limit of the result must be greater than zero")
+}
+
+fn size(value: &Expr, zero: &'static str) -> Result<u64, &'static str> {
     // A size without a unit would be bytes, which is hardly ever what was meant.
     let size = string(value).filter(|size| size.trim_end().ends_with(['B', 'b']));
     match size.and_then(|size| size.parse().ok()) {
-        Some(ByteSize(0)) => Err("a memory limit must be greater than zero"),
+        Some(ByteSize(0)) => Err(zero),
         Some(ByteSize(bytes)) => Ok(bytes),
         None => Err("expected a string literal with a size and its unit, such as \"512MiB\" or \"2GB\""),
     }

@@ -1,6 +1,6 @@
 //! The way in: what a process does before anything else, which makes it a worker or lets it run the program.
 
-use crate::{process, program, replay, worker};
+use crate::{os, process, program, replay, worker};
 use std::process::{ExitCode, Termination};
 
 /// Makes this process a worker if it was started as one; then it does not return.
@@ -32,14 +32,14 @@ pub fn enter() {
 #[doc(hidden)]
 pub fn become_worker_if_marked() {
     let code = match program::take_mark() {
-        Some(Ok(mark)) => worker::work(mark),
-        Some(Err(mark)) => {
-            worker::complain(&format!("its mark {mark:?} cannot be read"));
-            70
+        Some(Ok(mark)) => os::with_room(|| worker::work(mark)),
+        Some(Err(why)) => {
+            worker::complain(&why);
+            worker::CANNOT_WORK
         }
         None => {
-            let Some((file, unconfined)) = program::take_replay() else { return };
-            replay::run(&file, unconfined)
+            let Some(order) = program::take_replay() else { return };
+            os::with_room(|| replay::run(&order))
         }
     };
     process::finish();

@@ -3,7 +3,8 @@
 //! The private [`Kind`] has a variant for each failure that differs in more than its text. The text says what happened and, where possible, what to do.
 
 use crate::dossier::{CalledTask, Dossier, Loss, Ran, Stage};
-use crate::os::{End, OomKill};
+use crate::foreign;
+use crate::os::{self, End, OomKill};
 use crate::panic::PanicInfo;
 use crate::protocol::{Failed, Failure, NotReady};
 use crate::registry;
@@ -17,7 +18,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What went wrong with a call, a process or a pool.
 ///
-/// It prints as a sentence fragment that names the task. Methods such as [`is_panic`](Self::is_panic) and
+/// It prints as a sentence fragment that names the task, in a form that is safe for terminals and logs whatever the
+/// worker said (see [`raw_text`](Self::raw_text)). Methods such as [`is_panic`](Self::is_panic) and
 /// [`is_worker_lost`](Self::is_worker_lost) tell failures apart. Before making a call again, check [`ran`](Self::ran).
 ///
 /// ```
@@ -60,7 +62,7 @@ pub(crate) enum Kind {
     Lost(Dossier),
     #[error("took longer than {limit:?}, and its worker was killed")]
     TimedOut { limit: Duration, dossier: Dossier },
-    #[error("used {} of memory, and its limit is {}: its worker was killed", mebibytes(*.used), mebibytes(*.limit))]
+    #[error("{}: its worker was killed", over_memory(*.limit, *.used))]
     OverMemory { limit: u64, used: u64, dossier: Dossier },
     #[error("has no result yet: waited {0:?}; it goes on, and can be waited for again")]
     NotYet(Duration),
@@ -70,15 +72,20 @@ pub(crate) enum Kind {
     Terminated,
     #[error("cannot be submitted: the pool is {0}")]
     Closed(&'static str),
-    #[error("argument {0}")]
+    #[error("argument {}", foreign::line(.0))]
     EncodeArgument(String),
-    #[error("has a result that cannot be sent back: {0}")]
+    #[error("has a result that cannot be sent back: {}", foreign::line(.0))]
     EncodeResult(String),
-    #[error("cannot read its arguments: {0}")]
+    #[error(
+        "returned a result of {}, and its limit is {}: return less, or raise `max_result`",
+        size(*.length), size(*.most)
+    )]
+    ResultTooLarge { length: u64, most: u64 },
+    #[error("cannot read its arguments: {}", foreign::line(.0))]
     DecodeArgument(String),
-    #[error("has a result that cannot be read: {0}")]
+    #[error("has a result that cannot be read: {}", foreign::line(.0))]
     DecodeResult(String),
-    #[error("the initializer failed: {0}")]
+    #[error("the initializer failed: {}", foreign::block(.0))]
     Initializer(String),
     #[error("the initializer panicked {0}")]
     InitializerPanicked(PanicInfo),
@@ -86,14 +93,30 @@ pub(crate) enum Kind {
     DiedStarting { text: String, killed: bool, dossier: Option<Dossier> },
     #[error("the workers cannot start: {reason}")]
     PoolFailed { reason: String, cause: Box<Error> },
+    #[error("the worker refuses to work: {}", foreign::line(.0))]
+    Refused(String),
+    #[error("{}", foreign::line(.0))]
+    Unfit(String),
     #[error("{0}")]
     Invalid(String),
     #[error("{action}: {source}")]
     Os { action: Cow<'static, str>, source: Arc<io::Error> },
 }
 
+fn over_memory(limit: u64, used: u64) -> String {
+    let limit = mebibytes(limit);
+    match used {
+        os::UNSEEN => format!("may use {limit} of memory, and how much it uses cannot be seen any more"),
+        used => format!("used {} of memory, and its limit is {limit}", mebibytes(used)),
+    }
+}
+
 fn mebibytes(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
+}
+
+fn size(bytes: u64) -> String {
+    if bytes < 1 << 20 { format!("{bytes} bytes") } else { mebibytes(bytes) }
 }
 
 impl Error {
@@ -107,6 +130,18 @@ impl Error {
 
     pub(crate) fn os(action: impl Into<Cow<'static, str>>, source: impl Into<io::Error>) -> Self {
         Self::new(Kind::Os { action: action.into(), source: Arc::new(source.into()) })
+    }
+
+    /// A limit of memory cannot be kept.
+    pub(crate) fn memory_unseen(source: io::Error) -> Self {
+        const ACTION: &str = "cannot keep a limit of memory, as the memory of processes cannot be seen (mount the `/proc` \
+                              of this container, or leave out the limit)";
+        Self::os(ACTION, source)
+    }
+
+    /// This process has no memory for a result of so many bytes.
+    pub(crate) fn no_memory(length: usize) -> Self {
+        Self::new(Kind::DecodeResult(format!("this process has no memory for its {length} bytes"))).with_ran(Ran::Yes)
     }
 
     /// The pool has failed because of this error, after so many tries.
@@ -233,7 +268,7 @@ impl Error {
     /// Whether the worker was killed because the call exceeded its memory limit, or by the kernel's OOM killer. False if
     /// the latter is only probable, as the kernel's log cannot be read: see [`Dossier::oom_killer`].
     pub fn is_out_of_memory(&self) -> bool {
-        matches!(self.0.kind, Kind::OverMemory { .. })
+        matches!(self.0.kind, Kind::OverMemory { used, .. } if used != os::UNSEEN)
             || self.loss().is_some_and(|loss| loss.oom == Some(OomKill::Certain))
     }
 
@@ -262,6 +297,45 @@ impl Error {
         matches!(self.0.kind, Kind::DecodeArgument(_) | Kind::DecodeResult(_) | Kind::PanickedDecoding { .. })
     }
 
+    /// What the worker, or the code that encodes and decodes values, said of the failure, as it was written: a panic's
+    /// message, a refusal, an error of `serde`. It may include what a terminal obeys, and be of any length; where the
+    /// whole error is printed, control characters are escaped and long texts cut off. `None` for other failures.
+    ///
+    /// ```
+    /// # use pool_runtime::{Pool, Result, enter, task};
+    /// #[task]
+    /// fn complain() {
+    ///     panic!("\x1b[31mred");
+    /// }
+    ///
+    /// fn main() -> Result<()> {
+    ///     enter();
+    ///     let error = Pool::new(1)?.apply(complain::call()).unwrap_err();
+    ///     assert_eq!(error.raw_text(), Some("\x1b[31mred"));
+    ///     assert!(error.to_string().ends_with(r"\x1b[31mred"));
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn raw_text(&self) -> Option<&str> {
+        match &self.0.kind {
+            Kind::EncodeArgument(text)
+            | Kind::EncodeResult(text)
+            | Kind::DecodeArgument(text)
+            | Kind::DecodeResult(text)
+            | Kind::Initializer(text)
+            | Kind::Refused(text)
+            | Kind::Unfit(text) => Some(text),
+            Kind::PoolFailed { cause, .. } => cause.raw_text(),
+            _ => self.panic().map(PanicInfo::message),
+        }
+    }
+
+    /// Whether the result has more bytes than it may have: see
+    /// [`PoolBuilder::max_result`](crate::PoolBuilder::max_result). The task has run to its end.
+    pub fn is_result_too_large(&self) -> bool {
+        matches!(self.0.kind, Kind::ResultTooLarge { .. })
+    }
+
     /// Whether the task started. If it did not, the call can safely be made again.
     pub fn ran(&self) -> Ran {
         self.0.ran
@@ -274,7 +348,10 @@ impl From<Failed> for Error {
             Failure::Panicked(panic) => Self::new(Kind::Panicked { panic, stage }).with_ran(stage.ran()),
             Failure::Decode(why) => Self::new(Kind::DecodeArgument(why)),
             Failure::Encode(why) => Self::new(Kind::EncodeResult(why)).with_ran(stage.ran()),
-            Failure::Unfit(why) => Self::invalid(why),
+            Failure::TooLarge { length, most } => {
+                Self::new(Kind::ResultTooLarge { length, most }).with_ran(stage.ran())
+            }
+            Failure::Unfit(why) => Self::new(Kind::Unfit(why)),
         }
     }
 }

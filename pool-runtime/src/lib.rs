@@ -49,6 +49,7 @@ mod codec;
 mod dossier;
 mod entry;
 mod error;
+mod foreign;
 #[cfg(all(test, not(loom)))]
 mod fuzz;
 #[cfg(doc)]
@@ -79,11 +80,11 @@ mod worker;
 pub use dossier::{Dossier, Ran};
 pub use entry::enter;
 pub use error::{Error, Result};
-pub use identity::{ProcessInfo, cpu_count, current_process, parent_process};
+pub use identity::{ProcessInfo, cpu_count, cpu_count_physical, current_process, parent_process};
 pub use job::Job;
 pub use objects::{Plain, Shared};
 pub use options::{RestartPolicy, Stdio, WorkerOptions};
-pub use os::OomKill;
+pub use os::{OomKill, Scheduler};
 pub use panic::PanicInfo;
 pub use pool::{Backend, Imap, Pool, PoolBuilder, PoolStats, Transport, WorkerInfo, WorkerState};
 pub use pool_macros::task;
@@ -96,7 +97,7 @@ pub use task::{Call, Initializer, Task, TaskCall, TaskInfo};
 /// What the macros' expansions use. Not for users: it changes without notice.
 #[doc(hidden)]
 pub mod __private {
-    pub use crate::codec::{CodecError, Lend, Probe, Reader, Short, Value, Writer, rank0};
+    pub use crate::codec::{CodecError, Lend, Probe, Reader, Short, Unbounded, Value, Writer, rank0};
     pub use crate::entry::{become_worker_if_marked, main};
     pub use crate::memory::ShortBytes;
     pub use crate::policy::Wish;

@@ -1,7 +1,7 @@
 //! How a process starts: environment, directory, processors, niceness and standard streams. And how often.
 
 use crate::error::{Error, Result};
-use crate::os;
+use crate::os::{self, Scheduler};
 use crate::protocol::Place;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -48,8 +48,19 @@ macro_rules! surroundings {
         }
 
         #[doc = concat!("The processors on which ", $whose, " may run, counted from 0 as the system does.")]
+        ///
+        /// By default those of the thread that makes the pool or starts the process: what is bound to few processors
+        /// starts processes that are.
         pub fn cpus(mut self, cpus: impl IntoIterator<Item = usize>) -> Self {
             self.$($options)*place.cpus = Some(cpus.into_iter().collect());
+            self
+        }
+
+        #[doc = concat!("How the system schedules ", $whose, "; in real time only with privileges.")]
+        ///
+        /// By default as the thread that makes the pool or starts the process.
+        pub fn scheduler(mut self, scheduler: $crate::Scheduler) -> Self {
+            self.$($options)*place.scheduler = Some(scheduler);
             self
         }
     };
@@ -63,6 +74,9 @@ impl WorkerOptions {
     pub(crate) fn check(&self) -> Result<()> {
         if let Some(nice) = self.place.nice.filter(|nice| !(-20..=19).contains(nice)) {
             return Err(Error::invalid(format!("niceness must be between -20 and 19, got {nice}")));
+        }
+        if let Some(priority) = self.place.scheduler.and_then(Scheduler::priority).filter(|of| !(1..=99).contains(of)) {
+            return Err(Error::invalid(format!("a priority in real time must be between 1 and 99, got {priority}")));
         }
         let Some(cpus) = &self.place.cpus else { return Ok(()) };
         if cpus.is_empty() {

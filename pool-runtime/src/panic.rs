@@ -1,7 +1,9 @@
 //! Panics as values: message, location and backtrace.
 
 use crate::codec::{Reader, Writer};
+use crate::foreign;
 use crate::os::End;
+use crate::sync::lock;
 use serde::{Deserialize, Serialize};
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -9,8 +11,12 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::panic::PanicHookInfo;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 /// The message, location and backtrace of a panic in a task.
+///
+/// It prints in a form that is safe for terminals and logs: control characters are escaped (`\x1b`), except for ends of
+/// lines and tabs, and a message of more than 16 KiB is cut off. The methods return the texts as the worker sent them.
 ///
 /// ```
 /// # use pool_runtime::{Pool, Result, enter, task};
@@ -37,8 +43,15 @@ pub struct PanicInfo {
     backtrace: Option<String>,
 }
 
+/// The beginning of a text, of at most `most` bytes, and how much is missing.
+pub(crate) fn cut(text: &str, most: usize) -> String {
+    let end = text.floor_char_boundary(most);
+    if end == text.len() { text.to_owned() } else { format!("{} [… {} bytes more]", &text[..end], text.len() - end) }
+}
+
 impl PanicInfo {
-    /// The message; `Box<dyn Any>` if the payload is not a string.
+    /// The message; `Box<dyn Any>` if the payload is not a string. As the task wrote it, which may include what a
+    /// terminal obeys: print the whole `PanicInfo` instead where the task is not trusted.
     pub fn message(&self) -> &str {
         &self.message
     }
@@ -77,6 +90,15 @@ impl PanicInfo {
         }
     }
 
+    /// With texts of at most `most` bytes.
+    pub(crate) fn shortened(&self, most: usize) -> Self {
+        Self {
+            message: cut(&self.message, most),
+            location: self.location.as_ref().map(|(file, line, column)| (cut(file, most), *line, *column)),
+            backtrace: self.backtrace.as_ref().map(|backtrace| cut(backtrace, most)),
+        }
+    }
+
     /// Encodes it for the parent to read after this process has died; without the backtrace if that does not fit.
     pub(crate) fn last_words(&self, room: usize) -> Vec<u8> {
         let encoded = |info: &Self| {
@@ -100,9 +122,9 @@ impl PanicInfo {
 impl fmt::Display for PanicInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some((file, line, column)) = &self.location {
-            write!(f, "at {file}:{line}:{column}: ")?;
+            write!(f, "at {}:{line}:{column}: ", foreign::line(file))?;
         }
-        f.write_str(&self.message)
+        foreign::block(&self.message).fmt(f)
     }
 }
 
@@ -135,18 +157,82 @@ impl Drop for Quiet {
 }
 
 /// Puts a hook before the program's that takes the panics of quiet threads and leaves the others to it. A hook that the
-/// program sets later comes first, and prints all.
+/// program sets later prints all.
 fn chain_hook() {
     static CHAINED: AtomicBool = AtomicBool::new(false);
     // A thread that panics cannot change hooks.
     if std::thread::panicking() || CHAINED.swap(true, Ordering::AcqRel) {
         return;
     }
-    let before = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |hook| match QUIET.try_with(Cell::get) {
-        Ok(1..) => remember(PanicInfo::from_hook(hook)),
-        _ => before(hook),
-    }));
+    let record = |hook: &PanicHookInfo<'_>, _| {
+        let is_quiet = QUIET.try_with(Cell::get).is_ok_and(|quiet| quiet > 0);
+        if is_quiet {
+            remember(PanicInfo::from_hook(hook));
+        }
+        is_quiet
+    };
+    RecordingHook { record: Arc::new(record), behind: Some(std::panic::take_hook()), replaced: false }.set();
+}
+
+/// Makes `record` see every panic of this process first. It is told whether a later hook of the user's prints it.
+pub(crate) fn set_hook(record: impl Fn(&PanicHookInfo<'_>, bool) + Send + Sync + 'static) {
+    let record = move |hook: &PanicHookInfo<'_>, replaced| {
+        record(hook, replaced);
+        true
+    };
+    RecordingHook { record: Arc::new(record), behind: None, replaced: false }.set();
+}
+
+/// Is given a panic, and whether the hook behind will get it in any case. Returns whether that need not.
+type Record = dyn Fn(&PanicHookInfo<'_>, bool) -> bool + Send + Sync;
+type Hook = Box<dyn Fn(&PanicHookInfo<'_>) + Send + Sync>;
+
+/// A hook that cannot be replaced, only put behind: the place of a panic is known to hooks alone. What replaces it, as
+/// error reporters do, drops it, and in that moment it is set again, in front of its successor. A hook that calls this one
+/// keeps it.
+struct RecordingHook {
+    record: Arc<Record>,
+    behind: Option<Hook>,
+    /// The hook behind has replaced this one once, so it gets all panics.
+    replaced: bool,
+}
+
+/// Hooks that were dropped where none can be set, as the thread panics.
+static HOMELESS: Mutex<Vec<Arc<Record>>> = Mutex::new(Vec::new());
+
+impl RecordingHook {
+    fn set(self) {
+        std::panic::set_hook(Box::new(move |hook| {
+            // The whole value moves into the closure, and is dropped with it.
+            let itself = &self;
+            let is_done = (itself.record)(hook, itself.replaced);
+            if let Some(behind) = itself.behind.as_ref().filter(|_| itself.replaced || !is_done) {
+                behind(hook);
+            }
+        }));
+    }
+
+    fn set_again(record: Arc<Record>) {
+        Self { record, behind: Some(std::panic::take_hook()), replaced: true }.set();
+    }
+}
+
+impl Drop for RecordingHook {
+    fn drop(&mut self) {
+        // The standard library drops a hook when it holds no lock any more.
+        match std::thread::panicking() {
+            false => Self::set_again(self.record.clone()),
+            true => lock(&HOMELESS).push(self.record.clone()),
+        }
+    }
+}
+
+/// Sets again what could not be set while this thread panicked.
+fn set_homeless() {
+    let homeless = std::mem::take(&mut *lock(&HOMELESS));
+    if !homeless.is_empty() && !std::thread::panicking() {
+        homeless.into_iter().for_each(RecordingHook::set_again);
+    }
 }
 
 /// Keeps a panic for [`catch`] on the same thread. Called by the panic hook.
@@ -162,6 +248,7 @@ pub(crate) fn catch<R>(run: impl FnOnce() -> R) -> Result<R, PanicInfo> {
         let message = payload_text(&*payload).to_owned();
         let told = LATEST.try_with(RefCell::take).ok().flatten().filter(|info| info.message == message);
         drop_quietly(payload);
+        set_homeless();
         told.unwrap_or_else(|| PanicInfo::from_message(message))
     })
 }

@@ -15,11 +15,12 @@ pub struct Wish {
     pub soft_timeout: Option<Duration>,
     pub retries: Option<u32>,
     pub memory: Option<u64>,
+    pub max_result: Option<u64>,
 }
 
 impl Wish {
     #[doc(hidden)]
-    pub const NONE: Self = Self { timeout: None, soft_timeout: None, retries: None, memory: None };
+    pub const NONE: Self = Self { timeout: None, soft_timeout: None, retries: None, memory: None, max_result: None };
 
     /// These limits, and where they say nothing, the `other`.
     fn or(self, other: Self) -> Self {
@@ -28,6 +29,7 @@ impl Wish {
             soft_timeout: self.soft_timeout.or(other.soft_timeout),
             retries: self.retries.or(other.retries),
             memory: self.memory.or(other.memory),
+            max_result: self.max_result.or(other.max_result),
         }
     }
 }
@@ -43,11 +45,14 @@ pub(crate) struct Policy {
     pub(crate) retries: u32,
     /// How many bytes the worker may use.
     pub(crate) memory: u64,
+    /// How many bytes the result may have. None: as the worker's sandbox has it.
+    pub(crate) max_result: Option<u64>,
 }
 
 impl Policy {
     /// No limits and no retries.
-    pub(crate) const NONE: Self = Self { timeout: u64::MAX, soft_timeout: u64::MAX, retries: 0, memory: u64::MAX };
+    pub(crate) const NONE: Self =
+        Self { timeout: u64::MAX, soft_timeout: u64::MAX, retries: 0, memory: u64::MAX, max_result: None };
 
     pub(crate) fn of(call: Option<&Wish>, task: &Wish, pool: &Wish) -> Self {
         let wish = call.copied().unwrap_or_default().or(*task).or(*pool);
@@ -58,6 +63,7 @@ impl Policy {
             soft_timeout: nanos(wish.soft_timeout),
             retries: wish.retries.unwrap_or(0),
             memory: wish.memory.unwrap_or(u64::MAX),
+            max_result: wish.max_result,
         }
     }
 
@@ -108,12 +114,19 @@ mod tests {
 
     #[test]
     fn the_call_goes_before_the_task_and_the_task_before_the_pool() {
-        let pool = Wish { timeout: seconds(1), soft_timeout: seconds(1), retries: Some(1), memory: Some(1) };
-        let task = Wish { timeout: seconds(2), retries: Some(2), ..Wish::NONE };
+        let pool = Wish {
+            timeout: seconds(1),
+            soft_timeout: seconds(1),
+            retries: Some(1),
+            memory: Some(1),
+            max_result: Some(1),
+        };
+        let task = Wish { timeout: seconds(2), retries: Some(2), max_result: Some(2), ..Wish::NONE };
         let call = Wish { timeout: seconds(3), ..Wish::NONE };
         let policy = Policy::of(Some(&call), &task, &pool);
         let second = 1_000_000_000;
-        assert_eq!(policy, Policy { timeout: 3 * second, soft_timeout: second, retries: 2, memory: 1 });
+        let expected = Policy { timeout: 3 * second, soft_timeout: second, retries: 2, memory: 1, max_result: Some(2) };
+        assert_eq!(policy, expected);
         assert_eq!(Policy::of(None, &Wish::NONE, &Wish::NONE), Policy::NONE);
     }
 

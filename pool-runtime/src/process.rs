@@ -10,14 +10,15 @@
 use crate::codec::{Reader, Writer};
 use crate::dossier::Stage;
 use crate::error::{Error, Result};
-use crate::identity::{self, ProcessInfo};
+use crate::identity::{self, Kinship, MadeIn, ProcessInfo};
 use crate::job::{Decode, decode_value};
 use crate::memory::Hold;
 use crate::options::{Stdio, WorkerOptions, surroundings};
-use crate::os::{Child, HandleRef};
+use crate::os::{self, Child, HandleRef};
+use crate::panic;
 use crate::peer::autopsy::TIME_TO_DIE;
 use crate::peer::handshake;
-use crate::peer::spawn::{Launch, StdPipes};
+use crate::peer::spawn::{Launch, Launched, StdPipes};
 use crate::policy::{Policy, Wish};
 use crate::pool::Single;
 use crate::protocol::{Failed, Failure};
@@ -25,9 +26,13 @@ use crate::run::Run;
 use crate::sandbox::Sandbox;
 use crate::sync::lock;
 use crate::task::{Body, RawCall, TaskCall};
+use crate::worker::Joining;
 use std::fmt;
 use std::io::{PipeReader, PipeWriter};
+use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, OnceLock};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 /// A call that will run in a process of its own.
@@ -36,7 +41,8 @@ use std::time::{Duration, Instant};
 /// |---|---|
 /// | [`name`](Self::name) | `Process-1`, `Process-2`, …; `Process-1:1` for the first one that `Process-1` starts |
 /// | [`daemon`](Self::daemon) | that of this process; false in the first process |
-/// | [`env`](Self::env), [`current_dir`](Self::current_dir), [`nice`](Self::nice), [`cpus`](Self::cpus) | those of this process |
+/// | [`env`](Self::env), [`current_dir`](Self::current_dir), [`nice`](Self::nice), [`cpus`](Self::cpus), [`scheduler`](Self::scheduler) | those of this process |
+/// | [`executable`](Self::executable) | this program |
 /// | [`sandbox`](Self::sandbox) | none: it has the rights of this process |
 /// | [`stdin`](Self::stdin) | empty |
 /// | [`stdout`](Self::stdout), [`stderr`](Self::stderr) | those of this process |
@@ -68,6 +74,7 @@ pub struct Process<R> {
     options: WorkerOptions,
     stdio: [Stdio; 3],
     sandbox: Option<Sandbox>,
+    executable: Option<PathBuf>,
 }
 
 impl Process<()> {
@@ -92,6 +99,7 @@ impl<R> Process<R> {
             options: WorkerOptions::default(),
             stdio: [Stdio::null(), Stdio::inherit(), Stdio::inherit()],
             sandbox: None,
+            executable: None,
         }
     }
 
@@ -127,6 +135,13 @@ impl<R> Process<R> {
     /// ```
     pub fn sandbox(mut self, sandbox: Sandbox) -> Self {
         self.sandbox = Some(sandbox);
+        self
+    }
+
+    /// The file to start: a copy of this program, or a wrapper that executes it. It must be the same build; if it is not,
+    /// [`join`](RunningProcess::join) says so.
+    pub fn executable(mut self, path: impl Into<PathBuf>) -> Self {
+        self.executable = Some(path.into());
         self
     }
 
@@ -182,14 +197,16 @@ impl<R> Process<R> {
     /// # Errors
     ///
     /// There is no way in for it (see [`pool_main!`](crate::pool_main)), two tasks have one name, this process is
-    /// daemonic or nested too deeply, an argument cannot be encoded, the sandbox names a path that does not exist, or
+    /// daemonic, nested too deeply or has more rights than its starter, an argument cannot be encoded, the sandbox names a path that does not exist, or
     /// the system cannot start it. If the kernel does not support the sandbox, [`join`](RunningProcess::join) says so.
     pub fn start(self) -> Result<RunningProcess<R>> {
         self.options.check()?;
         let confinement = self.sandbox.as_ref().map(Sandbox::resolve).transpose()?;
-        let launch = Arc::new(Launch { stdio: self.stdio, confinement, ..Launch::new()? });
+        let launch = Launch { stdio: self.stdio, confinement, program: self.executable, ..Launch::new()? };
+        let confined = launch.confinement.is_some();
         let prepare = |call: RawCall| {
             let arguments = call.arguments?;
+            let arguments = if confined { arguments.set_apart(call.task)? } else { arguments };
             if let Some(state) = call.task.state() {
                 return Err(Error::invalid(format!(
                     "asks for a worker state `{}`, which only workers of a pool with an initializer have",
@@ -198,32 +215,35 @@ impl<R> Process<R> {
                 .of_task(call.task.name()));
             }
             let policy = Policy::of(call.wish.as_deref(), &call.task.wish, &Wish::NONE);
+            if policy.memory != u64::MAX {
+                os::check_memory_is_seen().map_err(|error| Error::memory_unseen(error).of_task(call.task.name()))?;
+            }
             Ok((call.task, arguments, policy))
         };
         let call = self.target.map(prepare).transpose()?;
         let mut hello = handshake::hello(String::new(), self.daemon, 1, true, self.options.place.clone());
         hello.name = self.name.unwrap_or_else(|| format!("Process-{}", hello.identity));
-        let mut launched = launch.start(&self.options)?;
-        let (process, pipes) = (launched.child.clone(), std::mem::take(&mut launched.pipes));
-        let child = Arc::new(Running {
-            info: ProcessInfo { name: hello.name.clone(), pid: process.pid(), daemon: self.daemon },
-            task: call.as_ref().map_or("", |(task, ..)| task.name()),
-            process: process.clone(),
-            single: OnceLock::new(),
-        });
-        lock(&CHILDREN).push(child.clone());
-        let itself = child.clone();
-        let forget = move || lock(&CHILDREN).retain(|child| !Arc::ptr_eq(child, &itself));
-        match Single::attend(launched, hello, call, forget.clone()) {
-            Ok(single) => drop(child.single.set(single)),
-            Err(error) => {
-                // If the system does not let it be killed, it ends by itself: its connection is closed.
-                let _ = process.kill();
-                process.await_death(TIME_TO_DIE);
-                forget();
-                return Err(Error::os("cannot start the thread that attends to a process", error));
+        let (name, daemon) = (hello.name.clone(), self.daemon);
+        let task = call.as_ref().map_or("", |(task, ..)| task.name());
+        let born = Arc::new(OnceLock::<Arc<Running>>::new());
+        let itself = born.clone();
+        let begin = move |launched: &mut Launched| {
+            let (process, single) = (launched.child.clone(), OnceLock::new());
+            let made_in = MadeIn::this_process();
+            let kinship = Kinship::Child(process.clone(), made_in);
+            let info = ProcessInfo { name, pid: process.pid(), daemon, kinship };
+            let child = Arc::new(Running { info, made_in, task, process, single });
+            lock(&CHILDREN).push(child.clone());
+            let _ = born.set(child.clone());
+            (child, std::mem::take(&mut launched.pipes))
+        };
+        let forget = move || {
+            if let Some(itself) = itself.get() {
+                lock(&CHILDREN).retain(|child| !Arc::ptr_eq(child, itself));
             }
-        }
+        };
+        let (single, (child, pipes)) = Single::start(launch, self.options, hello, call, begin, forget)?;
+        let _ = child.single.set(single);
         Ok(RunningProcess { child, decode: self.decode, pipes })
     }
 }
@@ -244,11 +264,22 @@ impl<R> fmt::Debug for Process<R> {
 /// What a [`RunningProcess`] and [`CHILDREN`] share.
 struct Running {
     info: ProcessInfo,
+    made_in: MadeIn,
     /// The name of the target; empty if there is none.
     task: &'static str,
     process: Arc<Child>,
     /// Set before [`Process::start`] returns.
     single: OnceLock<Single>,
+}
+
+impl Running {
+    fn is_alive(&self) -> bool {
+        match self.made_in.is_here() {
+            true => !self.process.has_ended(),
+            // Only its parent can reap it.
+            false => !os::wait_readable([self.process.sentinel()], Some(Duration::ZERO)).is_ok_and(|[ended]| ended),
+        }
+    }
 }
 
 /// The processes that [`Process::start`] has started and that have not been reaped.
@@ -282,13 +313,15 @@ impl<R> RunningProcess<R> {
 
     /// Whether it still runs.
     pub fn is_alive(&self) -> bool {
-        !self.child.process.has_ended()
+        self.child.is_alive()
     }
 
     /// How it ended: 0 if the target returned, 1 if it panicked, n if it exited with n, −N if signal N killed it.
     /// `None` while it runs, or if something else in this program took its exit status.
     pub fn exit_code(&self) -> Option<i32> {
-        self.child.process.has_ended();
+        if self.child.is_alive() {
+            return None;
+        }
         let status = self.child.process.status()?;
         status.code().or_else(|| status.signal().map(|signal| -signal))
     }
@@ -313,8 +346,55 @@ impl<R> RunningProcess<R> {
     }
 
     fn await_outcome(&self, deadline: Option<Instant>) -> Option<Result<R>> {
+        if let Err(error) = self.child.made_in.check("process") {
+            return Some(Err(error.of_task(self.child.task)));
+        }
+        let _joining = Joining::new();
         let returned = self.child.single.get()?.await_end(deadline)?;
         Some(returned.and_then(|bytes| decode_value(self.decode, self.child.task, &bytes)))
+    }
+
+    /// Calls `f` once with the result when the process has ended, before [`join`](Self::join) and the future return it.
+    ///
+    /// Callbacks of one process run one after the other on a thread of their own. If the process has ended, and those
+    /// before have returned, `f` is called at once, on this thread. One that panics harms nothing else; one that waits for
+    /// this very process waits for itself.
+    ///
+    /// ```
+    /// # use pool_runtime::{Process, Result, enter, task};
+    /// #[task]
+    /// fn double(n: u32) -> u32 {
+    ///     2 * n
+    /// }
+    ///
+    /// fn main() -> Result<()> {
+    ///     enter();
+    ///     let (sender, receiver) = std::sync::mpsc::channel();
+    ///     let process = Process::new(double::call(21)).start()?;
+    ///     let process = process.on_done(move |result| sender.send(result.clone().ok()).unwrap());
+    ///     assert_eq!(process.join()?, 42);
+    ///     assert_eq!(receiver.try_recv(), Ok(Some(42)), "it was called before");
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn on_done(self, f: impl FnOnce(&Result<R>) + Send + 'static) -> Self
+    where
+        R: 'static,
+    {
+        let (decode, task) = (self.decode, self.child.task);
+        let callback = move |returned: Result<Vec<u8>>| {
+            let result = returned.and_then(|bytes| decode_value(decode, task, &bytes));
+            if let Err(panic) = panic::catch(|| f(&result)) {
+                tracing::warn!("a callback of a process with task `{task}` panicked {panic}");
+            }
+        };
+        match (self.child.made_in.check("process"), self.child.single.get()) {
+            (Err(error), _) => callback(Err(error.of_task(task))),
+            (Ok(()), Some(single)) => single.then(Box::new(callback)),
+            // It is set before this handle exists.
+            (Ok(()), None) => {}
+        }
+        self
     }
 
     /// Sends `SIGTERM`. Has no effect on a process that has ended.
@@ -323,6 +403,7 @@ impl<R> RunningProcess<R> {
     ///
     /// The system does not allow it.
     pub fn terminate(&self) -> Result<()> {
+        self.child.made_in.check("process")?;
         self.child.process.terminate().map_err(|error| self.cannot("terminate", error))
     }
 
@@ -332,6 +413,7 @@ impl<R> RunningProcess<R> {
     ///
     /// The system does not allow it.
     pub fn kill(&self) -> Result<()> {
+        self.child.made_in.check("process")?;
         self.child.process.kill().map_err(|error| self.cannot("kill", error))
     }
 
@@ -341,6 +423,7 @@ impl<R> RunningProcess<R> {
     ///
     /// The system does not allow it.
     pub fn interrupt(&self) -> Result<()> {
+        self.child.made_in.check("process")?;
         self.child.process.interrupt().map_err(|error| self.cannot("interrupt", error))
     }
 
@@ -369,6 +452,46 @@ impl<R> RunningProcess<R> {
     }
 }
 
+/// Resolves as [`join`](RunningProcess::join) returns, on any executor. The latest waker counts. It may be polled again
+/// after that, and is ready at once.
+///
+/// ```
+/// # use pool_runtime::{Process, Result, enter, task};
+/// #[task]
+/// fn double(n: u32) -> u32 {
+///     2 * n
+/// }
+///
+/// async fn double_elsewhere(n: u32) -> Result<u32> {
+///     Process::new(double::call(n)).start()?.await
+/// }
+/// # fn main() -> Result<()> {
+/// #     enter();
+/// #     let (mut future, waker) = (std::pin::pin!(double_elsewhere(21)), std::task::Waker::noop());
+/// #     loop {
+/// #         match future.as_mut().poll(&mut std::task::Context::from_waker(waker)) {
+/// #             std::task::Poll::Ready(doubled) => return Ok(assert_eq!(doubled?, 42)),
+/// #             std::task::Poll::Pending => std::thread::yield_now(),
+/// #         }
+/// #     }
+/// # }
+/// ```
+impl<R> Future for RunningProcess<R> {
+    type Output = Result<R>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<R>> {
+        if let Err(error) = self.child.made_in.check("process") {
+            return Poll::Ready(Err(error.of_task(self.child.task)));
+        }
+        match self.child.single.get().and_then(|single| single.poll_end(context.waker())) {
+            None => Poll::Pending,
+            Some(returned) => {
+                Poll::Ready(returned.and_then(|bytes| decode_value(self.decode, self.child.task, &bytes)))
+            }
+        }
+    }
+}
+
 impl<R> fmt::Display for RunningProcess<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "<Process {} ", self.name())?;
@@ -389,7 +512,11 @@ impl<R> fmt::Debug for RunningProcess<R> {
 
 /// The processes that this one started with [`Process::start`] and that still run.
 pub fn active_children() -> Vec<ProcessInfo> {
-    lock(&CHILDREN).iter().filter(|child| !child.process.has_ended()).map(|child| child.info.clone()).collect()
+    lock(&CHILDREN)
+        .iter()
+        .filter(|child| child.made_in.is_here() && child.is_alive())
+        .map(|child| child.info.clone())
+        .collect()
 }
 
 /// How long a daemonic process may take to end after `SIGTERM`.
@@ -399,7 +526,9 @@ const GRACE: Duration = Duration::from_secs(1);
 pub(crate) fn finish() {
     // Other threads of this program may start processes meanwhile.
     loop {
-        let children = lock(&CHILDREN).clone();
+        // Those of the process that this one was forked from are that one's concern.
+        let mut children = lock(&CHILDREN).clone();
+        children.retain(|child| child.made_in.is_here());
         if children.is_empty() {
             return;
         }
@@ -418,6 +547,7 @@ pub(crate) fn finish() {
                 }
             }
         }
+        let _joining = Joining::new();
         let ended = daemons.iter().filter(|daemon| daemon.process.has_ended());
         for child in ended.chain(&others) {
             match child.single.get() {

@@ -1,4 +1,7 @@
 //! The way in for workers, and the variable that makes a process one. Only this file reads the environment.
+//!
+//! Whoever starts a program chooses its environment. So a program that has more rights than its starter (set-user-ID,
+//! set-group-ID, file capabilities) obeys none of these variables: they would let anybody run its tasks.
 
 use crate::error::{Error, Result};
 use crate::os::{self, Manifest};
@@ -15,6 +18,12 @@ const REPLAY: &str = "POOL_REPLAY";
 
 /// If it is 1, that call runs without the sandbox in which it ran.
 const UNCONFINED: &str = "POOL_REPLAY_UNCONFINED";
+
+/// If it is 1, the file may be another user's.
+const FOREIGN: &str = "POOL_REPLAY_FOREIGN";
+
+/// If it is `strict`, the call runs in a strict sandbox, whatever the file says.
+const SANDBOX: &str = "POOL_REPLAY_SANDBOX";
 
 /// How a process of this program gets to the worker's loop.
 #[derive(Debug)]
@@ -95,31 +104,51 @@ impl Mark {
 }
 
 /// Reads the mark and removes it, so that no process started from this one takes it for its own. None in an ordinary
-/// process; an error is a mark that cannot be read.
-pub(crate) fn take_mark() -> Option<std::result::Result<Mark, OsString>> {
+/// process; the error is why a process that has a mark cannot be a worker.
+pub(crate) fn take_mark() -> Option<std::result::Result<Mark, String>> {
     let value = std::env::var_os(MARK)?;
     os::remove_variable(MARK);
-    Some(value.to_str().and_then(Mark::parse).ok_or(value))
+    if os::has_more_rights() {
+        let why = "its program has more rights than whoever started it, by its file's owner, group or capabilities: it \
+                   is nobody's worker";
+        return Some(Err(why.into()));
+    }
+    Some(value.to_str().and_then(Mark::parse).ok_or_else(|| format!("its mark {value:?} cannot be read")))
 }
 
-/// The file of the call to run again, if there is one, and whether to leave out the sandbox. Works once.
-pub(crate) fn take_replay() -> Option<(PathBuf, bool)> {
-    let file = std::env::var_os(REPLAY)?;
-    let unconfined = std::env::var_os(UNCONFINED).is_some_and(|value| value == "1");
-    os::remove_variable(REPLAY);
-    os::remove_variable(UNCONFINED);
+/// What the environment says of a call to run again.
+#[derive(Debug)]
+pub(crate) struct ReplayOrder {
+    pub(crate) file: PathBuf,
+    /// Leave out the sandbox in which it ran.
+    pub(crate) unconfined: bool,
+    /// The file may be another user's.
+    pub(crate) foreign: bool,
+    /// The name of a sandbox.
+    pub(crate) sandbox: Option<OsString>,
+}
+
+/// The order to run a call again, if there is one. Works once.
+pub(crate) fn take_replay() -> Option<ReplayOrder> {
+    let take = |name| std::env::var_os(name).inspect(|_| os::remove_variable(name));
+    let is_set = |name| take(name).is_some_and(|value| value == "1");
+    let file = take(REPLAY)?.into();
+    let order = ReplayOrder { file, unconfined: is_set(UNCONFINED), foreign: is_set(FOREIGN), sandbox: take(SANDBOX) };
     // A program with more rights than its caller does not obey it.
-    (!os::has_more_rights()).then(|| (file.into(), unconfined))
+    (!os::has_more_rights()).then_some(order)
 }
 
 /// The shell command that runs the call in a file again.
 pub(crate) fn replay_command(file: &Path) -> String {
     let program = std::env::current_exe().unwrap_or_else(|_| "the program".into());
+    let name = program.clone().into_os_string();
     let args = match way_in() {
-        Ok(way_in @ WayIn::Test { .. }) => way_in.args().split_off(1),
-        _ => Vec::new(),
+        Ok(way_in @ WayIn::Test { .. }) => way_in.args(),
+        _ => vec![name],
     };
-    let words = [quoted(&program)].into_iter().chain(args.iter().map(|arg| quoted(Path::new(arg))));
+    // It may be the loader, and the program one of its arguments.
+    let args = os::own_command(args.clone()).map_or(args, |(_, args)| args);
+    let words = [quoted(&program)].into_iter().chain(args.iter().skip(1).map(|arg| quoted(Path::new(arg))));
     format!("{REPLAY}={} {}", quoted(file), words.collect::<Vec<_>>().join(" "))
 }
 
@@ -147,9 +176,9 @@ mod tests {
 
     #[test]
     fn a_mark_is_read_back() {
-        let mark = Mark::parse("17:18446744073709551615:1:0").unwrap();
+        let mark = Mark::parse("17:100:18446744073709551615:1:0").unwrap();
         assert_eq!((mark.parent, Mark::parse(&mark.to_string())), (17, Some(mark)));
-        for damaged in ["", "1:2", "1:2:1", "1:2:1:0:4", "a:b:c:d", "-1:2:1:0"] {
+        for damaged in ["", "1:2", "1:100:2:1", "1:100:2:1:0:4", "a:b:c:d:e", "-1:100:2:1:0"] {
             assert_eq!(Mark::parse(damaged), None, "{damaged}");
         }
     }

@@ -1,36 +1,48 @@
 //! Runs a lost call again: from its [record](crate::dossier::file), in this process, on this thread.
 //!
 //! Nothing stands between the crash and a debugger: no other process, no fault handler, no handling of signals. The
-//! call repeats its effects; if it ran in a sandbox, it runs in the same one. The file chooses task, bytes and sandbox:
-//! trust it as you would trust a program from the same source.
+//! call repeats its effects; if it ran in a sandbox, it runs in the same one. The file chooses task, bytes and sandbox,
+//! so it must be this user's or root's, and writable by nobody else. One that is not runs only if the user says so, and in
+//! a strict sandbox.
 
 use crate::codec::{Reader, Writer};
 use crate::dossier::file::{LostCall, Recorded};
+use crate::foreign;
 use crate::memory::{Hold, region};
 use crate::os::{self, Abilities, Confinement};
-use crate::program::{self, WayIn};
+use crate::program::{self, ReplayOrder, WayIn};
 use crate::run::{Fault, Run};
+use crate::sandbox::Sandbox;
 use crate::task::{Body, TaskInfo};
 use crate::{identity, panic, registry};
 use std::any::Any;
-use std::path::Path;
+use std::io::Read as _;
 
 /// The exit code of a program whose `main` panics.
 const PANICKED: i32 = 101;
 
-/// Runs the call in a file, without its sandbox if `unconfined` is set. Returns the exit code of the process.
-pub(crate) fn run(file: &Path, unconfined: bool) -> i32 {
-    let (how, code) = match replay(file, unconfined) {
+/// Runs the call in a file. Returns the exit code of the process.
+pub(crate) fn run(order: &ReplayOrder) -> i32 {
+    let (how, code) = match replay(order) {
         Ok((how, code)) => (how.to_owned(), code),
-        Err(why) => (format!("cannot run the call in {} again: {why}", file.display()), 70),
+        Err(why) => (format!("cannot run the call in {} again: {why}", order.file.display()), 70),
     };
     say(&how);
     code
 }
 
 /// What the call came to, and the exit code for that.
-fn replay(file: &Path, unconfined: bool) -> Result<(&'static str, i32), String> {
-    let bytes = std::fs::read(file).map_err(|error| error.to_string())?;
+fn replay(order: &ReplayOrder) -> Result<(&'static str, i32), String> {
+    let (mut file, distrusted) = os::open_judged(&order.file).map_err(|error| error.to_string())?;
+    if let Some(why) = distrusted.as_ref().filter(|_| !order.foreign) {
+        return Err(format!(
+            "{why}: who writes such a file decides what this program runs (with POOL_REPLAY_FOREIGN=1 in the environment, \
+             it runs all the same, in a strict sandbox)"
+        ));
+    }
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).map_err(|error| error.to_string())?;
+    drop(file);
     let (_, record) = LostCall::read(&bytes)?;
     let (task, initializer) = prepare(&record)?;
     say(&format!(
@@ -46,14 +58,7 @@ fn replay(file: &Path, unconfined: bool) -> Result<(&'static str, i32), String> 
     if record.build.is_some() && record.build != identity::build() {
         say("this is another build of the program than the one that lost the call: it may behave differently");
     }
-    match &record.confinement {
-        Some(_) if unconfined => say("the call ran in a sandbox; now it runs without, as asked for"),
-        Some(confinement) => {
-            confine(confinement)?;
-            say("it runs in a sandbox, as it did");
-        }
-        None => {}
-    }
+    confine(&record, order, distrusted.is_some())?;
     os::fault::leave_to_system();
     let mut state = None;
     if let Some((info, call)) = initializer.zip(record.initializer.as_ref()) {
@@ -108,12 +113,40 @@ fn prepare(record: &LostCall<'_>) -> Result<(&'static TaskInfo, Option<&'static 
     Ok((task, initializer))
 }
 
-fn confine(confinement: &Confinement) -> Result<(), String> {
+/// Confines this process as the call was, and as the user asks: to what both allow.
+fn confine(record: &LostCall<'_>, order: &ReplayOrder, distrusted: bool) -> Result<(), String> {
+    let asked = match &order.sandbox {
+        None => false,
+        Some(name) if name == "strict" => true,
+        Some(name) => {
+            return Err(format!("POOL_REPLAY_SANDBOX is {name:?}, and the only sandbox by name is \"strict\""));
+        }
+    };
+    let its_own = record.confinement.as_ref().filter(|_| !order.unconfined);
+    if asked || distrusted && !order.unconfined {
+        let strict = Sandbox::strict().resolve().map_err(|error| error.to_string())?;
+        // It allows no file, so what both allow is this, with the lower limits.
+        let limits = its_own.map_or(strict.limits, |own| own.limits.and(strict.limits));
+        apply(&Confinement { limits, ..strict })
+            .map_err(|why| format!("it was to run in a strict sandbox, and {why}"))?;
+        say("it runs in a strict sandbox");
+    } else if let Some(confinement) = its_own {
+        apply(confinement).map_err(|why| {
+            format!(
+                "it ran in a sandbox, and {why} (with POOL_REPLAY_UNCONFINED=1 in the environment, it runs without)"
+            )
+        })?;
+        say("it runs in a sandbox, as it did");
+    } else if record.confinement.is_some() {
+        say("the call ran in a sandbox; now it runs without, as asked for");
+    }
+    Ok(())
+}
+
+fn apply(confinement: &Confinement) -> Result<(), String> {
     // The first thread of a test harness waits.
     let wait = usize::from(matches!(program::way_in(), Ok(WayIn::Test { .. })));
-    confinement.apply(Abilities::here(), wait).map_err(|why| {
-        format!("it ran in a sandbox, and {why} (with POOL_REPLAY_UNCONFINED=1 in the environment, it runs without)")
-    })
+    confinement.apply(Abilities::here(), wait)
 }
 
 fn known(call: &Recorded<'_>) -> Result<&'static TaskInfo, String> {
@@ -130,7 +163,7 @@ fn known(call: &Recorded<'_>) -> Result<&'static TaskInfo, String> {
 }
 
 fn say(what: &str) {
-    os::write_stderr(format!("pool-runtime: replay: {what}\n").as_bytes());
+    os::write_stderr(format!("pool-runtime: replay: {}\n", foreign::line(what)).as_bytes());
 }
 
 #[cfg(test)]

@@ -17,6 +17,15 @@ const MOST_PATHS: usize = 1 << 15;
 /// What else travels with each path.
 const WITH_A_PATH: usize = 32;
 
+/// How many bytes a result of a confined worker may have, if neither its call nor its task nor its pool says.
+const MOST_RESULT: u64 = 1 << 30;
+
+/// How many bytes a result may have by default: any number, if the worker is not confined.
+pub(crate) fn default_max_result(confinement: Option<&Confinement>) -> u64 {
+    // With less memory for the whole worker, it cannot have made a longer one.
+    confinement.map_or(u64::MAX, |confinement| confinement.limits.memory.unwrap_or(MOST_RESULT))
+}
+
 /// What the processes of a [`Pool`](crate::Pool), or a [`Process`](crate::Process), may do.
 ///
 /// Start from [`strict`](Self::strict), which denies files, network and processes, and allow what is needed; or from
@@ -77,9 +86,9 @@ const WITH_A_PATH: usize = 32;
 /// - A worker and this process share memory for calls and results, and the worker can write anything there. This
 ///   process checks what it reads, and treats corrupt contents as the end of that worker. Checking what a result *says*
 ///   is up to you; so is what a worker leaves in directories where it may write, such as links.
-/// - It does not fully separate the workers of a program: a worker can keep reading memory in which it got a large
-///   argument when that holds another call's, and can delay the wake-ups of others. Use separate programs for code that
-///   must not see each other's calls.
+/// - It does not fully separate the workers of a program: a worker can delay the wake-ups of others. What it is sent, the
+///   workers of other pools do not see, except for [`Shared`](crate::Shared) slices that both are given; a large argument
+///   is copied once more for that.
 /// - A lost call that is [run again](crate::PoolBuilder::dossiers) has the same sandbox, but the debugger around it has
 ///   none, nor has a run with `POOL_REPLAY_UNCONFINED=1`. The arguments may come from malicious code.
 /// - It does not divide the machine: without limits, a worker uses all processors and all memory.
@@ -273,6 +282,15 @@ fn all(paths: &[PathBuf], what: &str) -> Result<Vec<Allowed>> {
 mod tests {
     use super::*;
     use std::path::Path;
+
+    #[test]
+    fn a_confined_worker_returns_no_more_than_it_has_memory() {
+        let limit = |sandbox: Sandbox| default_max_result(Some(&sandbox.resolve().unwrap()));
+        assert_eq!(limit(Sandbox::strict()), 1 << 30);
+        assert_eq!(limit(Sandbox::strict().memory(100 << 20)), 100 << 20);
+        assert_eq!(limit(Sandbox::none().memory(8 << 30)), 8 << 30);
+        assert_eq!(default_max_result(None), u64::MAX);
+    }
 
     #[test]
     fn relative_paths_are_of_this_directory() {

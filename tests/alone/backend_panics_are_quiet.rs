@@ -41,4 +41,15 @@ fn only_the_users_own_panics_reach_the_programs_hook() {
     }
     let seen: Vec<_> = std::mem::take(&mut *SEEN.lock().unwrap());
     assert_eq!(seen, ["beside inline", "own inline", "beside threads", "own threads"]);
+
+    // One that is set later gets all, and the place is known all the same.
+    std::panic::set_hook(Box::new(|hook| {
+        let text = hook.payload_as_str().unwrap_or_default().to_owned();
+        SEEN.lock().unwrap().push(format!("later: {text}"));
+    }));
+    for backend in [Backend::Inline, Backend::Threads] {
+        let error = pool_on(backend, 1).apply(panics::call("seen")).unwrap_err();
+        assert_eq!(error.panic().unwrap().file(), Some(file!()), "{error}");
+    }
+    assert_eq!(*SEEN.lock().unwrap(), ["later: seen", "later: seen"]);
 }

@@ -1,5 +1,5 @@
 //! However the program is built — optimised, with link-time optimisation, in one unit or in many, with panics that
-//! abort — all its tasks are there, panics are reported, and the next call works. And each build refuses workers of
+//! abort — all its tasks are there, panics and crashes are reported, and the next call works. And each build refuses workers of
 //! another one.
 //!
 //! The debug build is that of all other tests. The first run builds each of the others, which takes half a minute each.

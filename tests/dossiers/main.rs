@@ -3,6 +3,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod directory_is_private;
+mod has_nothing_of_other_calls;
 mod has_the_last_of_stderr;
 mod knows_the_oom_killer;
 mod replay_runs_the_call_again;

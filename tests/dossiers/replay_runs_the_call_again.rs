@@ -4,7 +4,10 @@
 use crate::support::{Ended, builder, directory, over_every_transport, run};
 use pool_runtime::{Dossier, Pool, Sandbox, Shared, task};
 use std::{
-    os::unix::{fs::PermissionsExt, process::ExitStatusExt},
+    os::unix::{
+        fs::{PermissionsExt, chown},
+        process::ExitStatusExt,
+    },
     path::{Path, PathBuf},
     process::Command,
 };
@@ -19,6 +22,9 @@ over_every_transport! {
     files_are_for_their_owner_and_have_names,
     what_cannot_be_written_is_no_other_error,
     foreign_files_are_refused,
+    a_file_of_another_user_runs_only_when_told,
+    a_file_that_others_may_write_is_refused,
+    the_callers_sandbox_counts_too,
 }
 
 /// Whether this process runs a call again: what it does then is seen by the test.
@@ -289,4 +295,60 @@ fn foreign_files_are_refused() {
     let ended = run(Command::new(env!("CARGO_BIN_EXE_scenario")).env("POOL_REPLAY", kept));
     assert_eq!(ended.status.code(), Some(70), "{ended:?}");
     assert!(ended.stderr.contains("this program has no task `dossiers::replay_runs_the_call_again::die`"), "{ended:?}");
+}
+
+/// A dossier of a call without a sandbox, whose exit code says what it can read: 53 is all, 50 nothing.
+fn of_what_is_there(dir: &Path) -> PathBuf {
+    let (inside, outside) = (dir.join("inside"), dir.join("outside"));
+    for file in [&inside, &outside] {
+        std::fs::write(file, "").unwrap();
+    }
+    let error = keeping(dir).apply(die_of_what_is_there::call(&inside, &outside)).unwrap_err();
+    assert_eq!(error.exit_code(), Some(53), "{error}");
+    error.dossier().unwrap().saved().unwrap().to_owned()
+}
+
+fn a_file_of_another_user_runs_only_when_told() {
+    let dir = directory();
+    let file = of_what_is_there(dir.path());
+    // SAFETY: returns a number.
+    if unsafe { libc::geteuid() } != 0 {
+        return eprintln!("not tested: only root can give files to another user");
+    }
+    chown(&file, Some(65534), None).unwrap();
+    let ended = run(&mut again_command(&file));
+    assert_eq!(ended.status.code(), Some(70), "{ended:?}");
+    assert!(
+        ended.stderr.contains("belongs to user 65534") && ended.stderr.contains("POOL_REPLAY_FOREIGN=1"),
+        "{ended:?}"
+    );
+    let ended = run(again_command(&file).env("POOL_REPLAY_FOREIGN", "1"));
+    assert_eq!(ended.status.code(), Some(50), "in a strict sandbox: {ended:?}");
+    let ended = run(again_command(&file).env("POOL_REPLAY_FOREIGN", "1").env("POOL_REPLAY_UNCONFINED", "1"));
+    assert_eq!(ended.status.code(), Some(53), "{ended:?}");
+}
+
+fn a_file_that_others_may_write_is_refused() {
+    let dir = directory();
+    let file = of_what_is_there(dir.path());
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o606)).unwrap();
+    let ended = run(&mut again_command(&file));
+    assert_eq!(ended.status.code(), Some(70), "{ended:?}");
+    assert!(ended.stderr.contains("every user may write to it"), "{ended:?}");
+}
+
+/// Whatever the file says, the call has no more than the caller allows.
+fn the_callers_sandbox_counts_too() {
+    let dir = directory();
+    let file = of_what_is_there(dir.path());
+    assert_eq!(run(&mut again_command(&file)).status.code(), Some(53));
+    for unconfined in ["0", "1"] {
+        let mut command = again_command(&file);
+        let ended = run(command.env("POOL_REPLAY_SANDBOX", "strict").env("POOL_REPLAY_UNCONFINED", unconfined));
+        assert_eq!(ended.status.code(), Some(50), "{ended:?}");
+        assert!(ended.stderr.contains("in a strict sandbox"), "{ended:?}");
+    }
+    let ended = run(again_command(&file).env("POOL_REPLAY_SANDBOX", "lenient"));
+    assert_eq!(ended.status.code(), Some(70), "{ended:?}");
+    assert!(ended.stderr.contains("\"lenient\""), "{ended:?}");
 }

@@ -1,5 +1,6 @@
 //! Ctrl-C, which reaches the whole process group, ends the program: no orphan is left, and no storm of traces. A user's
-//! own handler is respected: the workers live on, and the calls go on. SIGTERM to the program alone does the same.
+//! own handler is respected: the workers live on, and the calls go on. SIGTERM and SIGHUP, to the group or to the program
+//! alone, do the same.
 
 use crate::support::{
     Running, VARIABLE, can_be_interrupted, directory, give, over_every_transport, pids, pool, signal, transport_name,
@@ -12,6 +13,9 @@ over_every_transport! {
     terminating_the_program_alone_ends_all_that_it_started,
     a_handler_of_its_own_keeps_the_workers_of_an_interrupted_program,
     a_handler_of_its_own_keeps_the_workers_of_a_terminated_program,
+    a_handler_of_its_own_keeps_the_workers_of_a_terminated_group,
+    a_handler_of_its_own_keeps_the_workers_of_a_group_whose_terminal_is_closed,
+    terminating_the_group_ends_the_program_and_all_that_it_started,
     programs_that_a_task_starts_can_be_interrupted,
     a_task_may_handle_interrupts_itself,
 }
@@ -68,6 +72,23 @@ fn a_handler_of_its_own_keeps_the_workers_of_an_interrupted_program() {
 
 fn a_handler_of_its_own_keeps_the_workers_of_a_terminated_program() {
     goes_on(libc::SIGTERM, |program| signal(program.pid(), libc::SIGTERM));
+}
+
+/// What a service manager does.
+fn a_handler_of_its_own_keeps_the_workers_of_a_terminated_group() {
+    goes_on(libc::SIGTERM, |program| signal_group(program, libc::SIGTERM));
+}
+
+fn a_handler_of_its_own_keeps_the_workers_of_a_group_whose_terminal_is_closed() {
+    goes_on(libc::SIGHUP, |program| signal_group(program, libc::SIGHUP));
+}
+
+fn terminating_the_group_ends_the_program_and_all_that_it_started() {
+    let directory = directory();
+    let program = started(&["interrupted"], directory.path());
+    signal_group(&program, libc::SIGTERM);
+    let ended = program.finish();
+    assert_eq!((ended.status.signal(), &*ended.stderr), (Some(libc::SIGTERM), ""));
 }
 
 /// Has a shell interrupt itself. Returns the signal that it died of, or what it printed.

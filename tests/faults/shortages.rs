@@ -15,6 +15,7 @@ over_every_transport! {
     no_processes,
     no_shared_memory,
     no_shared_memory_for_rings_alone,
+    files_are_limited_by_the_shell,
     dev_shm_is_not_needed,
 }
 
@@ -68,7 +69,8 @@ impl Program {
 
 fn no_descriptors() {
     let program = Program::new(false);
-    program.is_refused("descriptors", "Too many open files");
+    let refusal = program.is_refused("descriptors", "Too many open files");
+    assert!(refusal.contains("(`ulimit -n`)"), "{refusal}");
     program.outlasts("descriptors");
 }
 
@@ -78,13 +80,15 @@ fn no_processes() {
         println!("skipped: this user cannot become another one, and has no limit of processes");
         return;
     }
-    program.is_refused("processes", "Resource temporarily unavailable");
+    let refusal = program.is_refused("processes", "Resource temporarily unavailable");
+    assert!(refusal.contains("(`ulimit -u`)"), "{refusal}");
     program.outlasts("processes");
 }
 
 fn no_shared_memory() {
     let program = Program::new(false);
-    program.is_refused("memory", "File too large");
+    let refusal = program.is_refused("memory", "File too large");
+    assert!(refusal.contains("0 bytes in a file") && refusal.contains("(`ulimit -f`)"), "{refusal}");
     program.outlasts("memory");
 }
 
@@ -98,6 +102,28 @@ fn no_shared_memory_for_rings_alone() {
         assert_eq!(run(command.args(["starved-at-start", "memory-for-rings"])).printed(), "42\n8");
     } else {
         assert_eq!(program.run(&["starved-at-start", "memory-for-rings"]).printed(), "42\n8");
+    }
+}
+
+/// No signal ends the program: who has not chosen gets channels, and what is too large is an error.
+fn files_are_limited_by_the_shell() {
+    let limited = |arguments: &[&str]| {
+        let mut command = Command::new("sh");
+        command.args(["-c", "ulimit -f 100; exec \"$0\" \"$@\"", SCENARIO]).args(arguments);
+        run(&mut command).printed().to_owned()
+    };
+    assert_eq!(limited(&["double", "21"]), "42");
+    for bytes in ["200000", "5000000"] {
+        let error = limited(&["share", bytes]);
+        assert!(error.starts_with("error: ") && error.contains("(`ulimit -f`)"), "{error}");
+    }
+    assert_eq!(limited(&["share", "1000"]), "1000");
+    let chosen = run(Command::new("sh")
+        .args(["-c", "ulimit -f 100; exec \"$0\" \"$@\"", SCENARIO, "double", "21"])
+        .env(VARIABLE, transport_name()));
+    match transport() {
+        Transport::Channel => assert_eq!(chosen.printed(), "42"),
+        _ => assert!(chosen.printed().contains("(`ulimit -f`)"), "{chosen:?}"),
     }
 }
 

@@ -1,15 +1,16 @@
 //! Over rings, a worker that writes garbage into the memory that it shares with its parent is replaced, or has harmed
 //! nobody; nothing is allocated on its say, and no job waits for ever.
 
-use crate::support::{PATIENCE, memory, pids, until};
+use crate::support::{Numbers, PATIENCE, memory, pids, until};
 use pool_runtime::{Error, Pool, Transport, task};
 use std::{
     sync::atomic::{AtomicU8, AtomicU64, Ordering},
     time::Duration,
 };
 
-/// What the memory of the rings consists of: a page of positions, the bytes of calls, those of reports.
+/// What the memory of the rings consists of: a page of positions; from here on the bytes of calls, then those of reports.
 const PAGE: usize = 4096;
+const BYTES: usize = 1 << 16;
 const RING: usize = 1 << 18;
 /// Where on the page the worker says how far it has written its reports.
 const REPORTS_WRITTEN: usize = 512;
@@ -62,7 +63,7 @@ fn publish(garbage: &[u8], length: u64, then_returns: bool) {
     let before = written.load(Ordering::Acquire);
     let at = before as usize % RING;
     for (n, byte) in garbage.iter().take(RING).enumerate() {
-        write_shared("pool-rings", PAGE + RING + (at + n) % RING, &[*byte]);
+        write_shared("pool-rings", BYTES + RING + (at + n) % RING, &[*byte]);
     }
     written.store(before.wrapping_add(length), Ordering::Release);
     go_on(then_returns);
@@ -106,40 +107,6 @@ fn is_replaced<T: Send>(pool: &Pool, what: &str, call: impl pool_runtime::TaskCa
         assert!(error.is_worker_lost(), "{what}: {error}");
     }
     assert_ne!(pids(pool), before, "{what}");
-}
-
-/// Numbers that are the same each time.
-struct Numbers(u64);
-
-impl Numbers {
-    fn next(&mut self) -> u64 {
-        // SplitMix64.
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ mixed >> 31
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound as u64) as usize
-    }
-
-    fn bytes(&mut self, length: usize) -> Vec<u8> {
-        (0..length).map(|_| self.next() as u8).collect()
-    }
-
-    /// A number as a mad program may have it: near a limit, or any.
-    fn word(&mut self) -> u64 {
-        match self.below(6) {
-            0 => 0,
-            1 => u64::MAX,
-            2 => self.below(64) as u64,
-            3 => 1 << self.below(64),
-            4 => self.below(2 * RING) as u64,
-            _ => self.next(),
-        }
-    }
 }
 
 /// A report: of which call, of which kind, and how much it says to follow.
@@ -237,7 +204,7 @@ fn garbage_of_every_kind() {
     let _turn = crate::support::turn();
     let pool = pool(2);
     pool.map(|n| add::call(n, 1), 0..100).unwrap();
-    let (mut numbers, before) = (Numbers(18), memory(std::process::id()));
+    let (mut numbers, before) = (Numbers::from(18), memory(std::process::id()));
     let mut found_out = 0;
     for round in 0..ROUNDS {
         let kind = numbers.below(8);
@@ -253,7 +220,7 @@ fn garbage_of_every_kind() {
             1 => outlasts(&pool, &what, scribble::call("pool-rings", numbers.below(9) * 128, &word, true)),
             2 => {
                 let garbage = numbers.bytes(RING);
-                outlasts(&pool, &what, scribble::call("pool-rings", PAGE + RING, &garbage, true))
+                outlasts(&pool, &what, scribble::call("pool-rings", BYTES + RING, &garbage, true))
             }
             3 => {
                 let garbage = numbers.bytes(256);

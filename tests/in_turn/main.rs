@@ -6,9 +6,11 @@ mod support;
 
 mod active_children;
 mod descriptors_are_not_inherited;
+mod descriptors_are_out_of_the_way;
 mod dropped_process_is_reaped;
 mod fault_garbage_in_the_rings;
 mod fault_garbage_on_the_wire;
+mod fault_result_without_end;
 mod pool_dropped_without_close;
 mod pool_initializer_fails;
 mod pool_join_returns_with_live_handles;

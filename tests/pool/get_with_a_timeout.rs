@@ -14,6 +14,7 @@ over_every_transport! {
     get_after_a_short_wait_gives_the_value,
     a_wait_is_as_long_as_was_asked_for,
     a_wait_ends_with_the_job,
+    a_short_wait_leaves_an_imap_alone,
 }
 
 #[task]
@@ -104,5 +105,34 @@ fn a_wait_ends_with_the_job() {
         assert!(begun.elapsed() < PATIENCE, "nobody waits for the whole time");
         releaser.join().unwrap();
         std::fs::remove_file(signals.path("release")).unwrap();
+    }
+}
+
+#[task]
+fn wait_for_odd(n: u32, release: &Path) -> u32 {
+    if n % 2 == 1 {
+        await_given(release);
+    }
+    n
+}
+
+fn a_short_wait_leaves_an_imap_alone() {
+    for ordered in [true, false] {
+        let (pool, signals) = (pool(1), Signals::new());
+        let release = signals.path("release");
+        let f = |n: u32| wait_for_odd::call(n, &release);
+        let mut results = if ordered { pool.imap(f, 0..3) } else { pool.imap_unordered(f, 0..3) };
+        assert_eq!(results.next_timeout(PATIENCE).unwrap().unwrap(), 0);
+        for patience in [Duration::ZERO, Duration::from_millis(20)] {
+            let began = Instant::now();
+            let error = results.next_timeout(patience).unwrap().unwrap_err();
+            assert!(error.is_pending() && error.is_timeout() && error.ran() == Ran::Maybe, "{error}");
+            assert!(began.elapsed() >= patience);
+            assert_eq!(results.size_hint(), (2, Some(2)), "nothing was taken");
+        }
+        signals.give("release");
+        assert_eq!(results.next_timeout(PATIENCE).unwrap().unwrap(), 1);
+        assert_eq!(results.next().unwrap().unwrap(), 2);
+        assert!(results.next_timeout(Duration::ZERO).is_none() && results.next().is_none());
     }
 }

@@ -4,6 +4,7 @@
 mod support;
 
 mod callbacks;
+mod calls_sent_ahead_are_recalled;
 mod close_terminate_join;
 mod current_job;
 mod failure_in_the_middle;
@@ -18,6 +19,7 @@ mod jobs_without_handles_run;
 mod large_arguments;
 mod max_tasks_per_child;
 mod results_do_not_wait_for_a_slow_call;
+mod room_on_the_stack;
 mod shared_between_threads;
 mod slow_job_holds_nobody_back;
 mod state_that_does_not_fit;

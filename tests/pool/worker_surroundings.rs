@@ -1,7 +1,7 @@
 //! Workers start with the environment, directory, priority and processors that were chosen for all or for each.
 
 use crate::support::{builder, over_every_transport, until};
-use pool_runtime::{Pool, Process, task};
+use pool_runtime::{Pool, Process, Scheduler, task};
 use std::collections::HashSet;
 
 over_every_transport! {
@@ -9,6 +9,7 @@ over_every_transport! {
     what_is_chosen_for_all_holds_unless_one_has_its_own,
     a_worker_that_replaces_another_has_its_place,
     what_cannot_be_had_is_refused,
+    the_makers_processors_and_scheduler_are_handed_on_unless_others_are_chosen,
 }
 
 #[derive(Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
@@ -81,7 +82,50 @@ fn what_cannot_be_had_is_refused() {
     assert!(refused(builder().cpus([100_000])).contains("cannot run on processor 100000"));
     assert!(refused(builder().cpus([])).contains("at least 1 processor"));
     assert!(refused(builder().nice(20)).contains("between -20 and 19"));
+    assert!(refused(builder().scheduler(Scheduler::Fifo(0))).contains("between 1 and 99"));
     assert!(refused(builder().each_worker(|_, worker| worker.nice(-21))).contains("between -20 and 19"));
+}
+
+/// The scheduler and the processors of the worker, as it is told to a thread of it.
+#[task]
+fn scheduled() -> (i32, Vec<usize>) {
+    // SAFETY: a system call on plain numbers, about the calling thread.
+    std::thread::spawn(|| (unsafe { libc::syscall(libc::SYS_sched_getscheduler, 0) } as i32, usable())).join().unwrap()
+}
+
+fn set_scheduler(policy: i32, priority: i32) -> bool {
+    // SAFETY: all zeroes is a value of the parameters; the pointer is theirs.
+    unsafe {
+        let mut parameters: libc::sched_param = std::mem::zeroed();
+        parameters.sched_priority = priority;
+        libc::syscall(libc::SYS_sched_setscheduler, 0, policy, &raw const parameters) == 0
+    }
+}
+
+fn the_makers_processors_and_scheduler_are_handed_on_unless_others_are_chosen() {
+    let all = usable();
+    let (first, last) = (all[0], all[all.len() - 1]);
+    let mut bound = rustix::thread::CpuSet::new();
+    bound.set(first);
+    // Of this test's own thread.
+    rustix::thread::sched_setaffinity(None, &bound).unwrap();
+    assert!(set_scheduler(libc::SCHED_BATCH, 0));
+    let of =
+        |builder: pool_runtime::PoolBuilder| builder.processes(1).build().unwrap().apply(scheduled::call()).unwrap();
+    assert_eq!(of(builder()), (libc::SCHED_BATCH, vec![first]));
+    let other = || builder().scheduler(Scheduler::Normal).cpus([last]);
+    assert_eq!(of(other()), (libc::SCHED_OTHER, vec![last]));
+    assert_eq!(of(builder().cpus(all.clone()).scheduler(Scheduler::Idle)), (libc::SCHED_IDLE, all));
+    let process = Process::new(scheduled::call()).cpus([last]).scheduler(Scheduler::Normal);
+    assert_eq!(process.start().unwrap().join().unwrap(), (libc::SCHED_OTHER, vec![last]));
+    // In real time.
+    if !set_scheduler(libc::SCHED_FIFO, 1) {
+        eprintln!("skipped: this user may not run anything in real time");
+        return;
+    }
+    assert_eq!(of(builder()), (libc::SCHED_FIFO, vec![first]));
+    assert_eq!(of(other()), (libc::SCHED_OTHER, vec![last]));
+    assert_eq!(of(other().scheduler(Scheduler::RoundRobin(2))), (libc::SCHED_RR, vec![last]));
 }
 
 #[test]

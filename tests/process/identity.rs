@@ -1,8 +1,10 @@
 //! A process sees the name, the pid, the parent and the arguments that it was given.
 
-use crate::support::directory;
-use pool_runtime::{Process, Stdio, current_process, parent_process, task};
-use std::{collections::BTreeMap, io::Read};
+use crate::support::{Signals, await_given, copy_program, directory, script};
+use pool_runtime::{
+    Process, Sandbox, Stdio, active_children, cpu_count, cpu_count_physical, current_process, parent_process, task,
+};
+use std::{collections::BTreeMap, io::Read, path::Path, time::Duration};
 
 type Seen = (String, u32, Option<(String, u32)>, String);
 
@@ -93,4 +95,65 @@ fn standard_streams() {
     process.take_stdout().expect("a pipe").read_to_string(&mut out).expect("a pipe");
     assert_eq!(out, "\n");
     process.join().expect("it returns");
+}
+
+#[task]
+fn wait_for(release: &Path) {
+    await_given(release);
+}
+
+#[task]
+fn is_the_parent_alive() -> (bool, bool, bool) {
+    let parent = parent_process().expect("the test");
+    let waited = |patience| parent.wait_timeout(patience).expect("another process");
+    (parent.is_alive(), waited(Duration::ZERO), waited(Duration::from_millis(20)))
+}
+
+#[test]
+fn the_end_of_a_relative_can_be_waited_for() {
+    // Also where the parent cannot be opened.
+    for sandbox in [Sandbox::none(), Sandbox::strict()] {
+        let process = Process::new(is_the_parent_alive::call()).sandbox(sandbox).start().expect("it starts");
+        assert_eq!(process.join().expect("it returns"), (true, false, false));
+    }
+    let signals = Signals::new();
+    let process = Process::new(wait_for::call(&signals.path("go"))).name("waited for").start().expect("it starts");
+    let child = active_children().into_iter().find(|child| child.name() == "waited for").expect("it is listed");
+    assert!(child.is_alive() && !child.wait_timeout(Duration::from_millis(20)).expect("another process"));
+    signals.give("go");
+    child.wait().expect("another process");
+    assert!(!child.is_alive() && !process.is_alive());
+    let error = current_process().wait().expect_err("it would not return");
+    assert!(error.to_string().contains("it is this process itself"), "{error}");
+}
+
+#[test]
+fn another_file_of_the_same_build_is_started() {
+    let directory = directory();
+    let [copy, wrapper, other] = ["copy", "wrapper", "other"].map(|name| directory.path().join(name));
+    let own = std::env::current_exe().expect("a path");
+    copy_program(&own, &copy);
+    script(&wrapper, &format!("export WRAPPED=1\nexec '{}' \"$@\"", own.display()));
+    script(&other, "exit 3");
+    let wrapped = || Process::new(environment::call(vec!["WRAPPED".to_owned()]));
+    let found = |path: &Path| wrapped().executable(path).start().and_then(|process| process.join());
+    assert_eq!(found(&copy).expect("it is the same build").0.len(), 0);
+    assert_eq!(found(&wrapper).expect("it becomes the same build").0["WRAPPED"], "1");
+    let error = found(&other).expect_err("it is another program");
+    assert!(error.to_string().contains("exited with code 3 before it became a worker"), "{error}");
+    let error = found(&directory.path().join("missing")).expect_err("there is none");
+    assert!(error.to_string().contains("cannot start a process of this program"), "{error}");
+}
+
+#[test]
+fn cores_are_counted_as_the_system_does() {
+    let cores = cpu_count_physical();
+    assert!((1..=cpu_count()).contains(&cores), "{cores}");
+    // What the first processor says of its core.
+    let list = "/sys/devices/system/cpu/cpu0/topology/thread_siblings_list";
+    match std::fs::read_to_string(list) {
+        Ok(list) if list.trim() == "0" => eprintln!("not tested: the cores are not shared"),
+        Ok(_) => assert!(cores < std::thread::available_parallelism().map_or(1, usize::from) || cores == 1),
+        Err(error) => eprintln!("not tested: {error}"),
+    }
 }

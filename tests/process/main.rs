@@ -7,6 +7,7 @@ mod becomes_another_program;
 mod daemon;
 mod exit_codes;
 mod identity;
+mod is_a_future;
 mod join_from_other_threads;
 mod limits;
 mod sentinel;

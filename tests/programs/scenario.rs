@@ -1,15 +1,19 @@
 //! A program of many small parts, of which a test runs one: `scenario <name> [argument]…`.
 
+mod denied;
+mod forked;
 mod interrupted;
 mod starved;
 mod unkillable;
+mod weighed;
 
 use pool_runtime::{
-    Pool, PoolBuilder, Process, Ran, Result, RunningProcess, Sandbox, Stdio, Transport, active_children,
+    Dossier, Pool, PoolBuilder, Process, Ran, Result, RunningProcess, Sandbox, Stdio, Transport, active_children,
     current_process, pool_main, task,
 };
 use std::{
     io::{Read, Write},
+    os::fd::AsRawFd,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -27,6 +31,12 @@ fn run() -> Result<()> {
             wait_for(Path::new(go));
             double_in_pool(number)
         }
+        ["descriptors-of-a-worker"] => {
+            // Code in the task may look for what its environment names.
+            let open = pool(1)?.apply(low_descriptors::call())?;
+            say(format!("{:?} {:?}", open, Process::new(low_descriptors::call()).start()?.join()?));
+            Ok(())
+        }
         ["double-elsewhere", directory, number] => {
             std::env::set_current_dir(directory).expect("a directory");
             double_in_pool(number)
@@ -36,6 +46,13 @@ fn run() -> Result<()> {
             write(Path::new(report), &double(number));
             Ok(())
         }
+        ["double-in-processes", number] => {
+            double_in_pool(number)?;
+            let process = Process::new(twice::call(number.parse().expect("a number"))).start();
+            let doubled = process.and_then(|process| process.join());
+            say(doubled.map_or_else(|error| format!("error: {error}"), |doubled| doubled.to_string()));
+            Ok(())
+        }
         ["double-with-executable", number, executable, ..] => with_executable(executable, number),
         ["main-returns", directory] => main_returns(Path::new(directory)),
         ["daemon-ignores-terminate", directory] => daemon_ignores_terminate(Path::new(directory)),
@@ -43,18 +60,33 @@ fn run() -> Result<()> {
         ["orphans-in-a-sandbox", directory] => {
             orphans(Path::new(directory), Sandbox::strict().write(directory).memory(1 << 30))
         }
+        ["orphans-that-hold-on", directory, how] => orphans_that_hold_on(Path::new(directory), how),
         ["orphans-of-a-tree", directory] => orphans_of_a_tree(Path::new(directory)),
         ["panics-at-once", directory] => panics_at_once(Path::new(directory)),
         ["interrupted", directory] => interrupted::unhandled(Path::new(directory)),
         ["interrupted-handled", directory, signal] => {
             interrupted::handled(Path::new(directory), signal.parse().expect("a number"))
         }
+        ["denied", calls, error] => denied::all_ways(calls, error),
+        ["denied-and-lost", calls, error] => denied::loss(calls, error),
+        ["weighed", executable] => weighed::in_pools_and_processes(Path::new(executable)),
+        ["share", bytes] => starved::share(bytes.parse().expect("a number")),
         ["starved-at-start", what] => starved::at_start(what),
         ["starved-while-another-works", what, directory] => starved::while_another_works(what, Path::new(directory)),
         ["starved-while-calls-wait", what] => starved::while_calls_wait(what),
         ["starved-and-terminated", what] => starved::terminated(what),
         ["unkillable", ways] => unkillable::all_ends(ways),
+        ["dies-with-a-dossier", directory] => {
+            let pool = builder().processes(1).dossiers(directory).build()?;
+            let error = pool.apply(complain_and_die::call(1)).expect_err("it dies");
+            let dossier = error.dossier().expect("it died").to_string();
+            let (_, command) = dossier.split_once("run again").expect("a command");
+            say(command.lines().next().unwrap_or_default().trim());
+            Ok(())
+        }
+        ["forked-after-the-pool", directory] => forked::after_the_pool(Path::new(directory)),
         ["complains", go] => complains(Path::new(go)),
+        ["colours"] => colours(),
         ["complains-at-length"] => complains_at_length(),
         ref unknown => panic!("no scenario {unknown:?}"),
     }
@@ -83,6 +115,13 @@ fn say(text: impl std::fmt::Display) {
 #[task]
 fn twice(number: u64) -> u64 {
     2 * number
+}
+
+/// Those of the numbers 3 to 9 that are open.
+#[task]
+fn low_descriptors() -> Vec<i32> {
+    // SAFETY: asks whether a number is open.
+    (3..10).filter(|number| unsafe { libc::fcntl(*number, libc::F_GETFD) } >= 0).collect()
 }
 
 #[task]
@@ -128,6 +167,13 @@ fn with_executable(executable: &str, number: &str) -> Result<()> {
     Ok(())
 }
 
+#[task]
+fn crash_at_once(nowhere: usize) {
+    let field = std::ptr::without_provenance_mut::<u8>(nowhere);
+    // SAFETY: none; nothing is mapped there, so that the system ends the process.
+    unsafe { field.write_volatile(1) };
+}
+
 /// What holds however the program was built.
 fn self_check() -> Result<()> {
     let names: Vec<&str> = pool_runtime::tasks().map(|task| task.name()).collect();
@@ -142,6 +188,14 @@ fn self_check() -> Result<()> {
     assert!(panic.file().is_some_and(|file| file.ends_with("scenario.rs")), "{error}");
     assert_eq!((error.ran(), error.is_worker_lost()), (Ran::Yes, cfg!(panic = "abort")), "{error}");
     assert_eq!(pool.apply(twice::call(4))?, 8, "the next call works");
+
+    // Whether or not the task has a frame of its own, and the program names for its functions.
+    let error = pool.apply(crash_at_once::call(8)).unwrap_err();
+    let trace = error.dossier().and_then(Dossier::backtrace).expect("the crash was noted");
+    assert!(trace.contains("crash_at_once"), "{trace}");
+    let is_inlined = trace.lines().last().is_some_and(|line| line.contains("in task scenario::crash_at_once, at 0x"));
+    assert!(is_inlined || !trace.contains("in task"), "{trace}");
+    assert_eq!(pool.apply(twice::call(5))?, 10, "the next worker works");
 
     let process = Process::new(refuse::call("nor tomorrow")).start()?;
     let error = process.join().unwrap_err();
@@ -279,13 +333,68 @@ fn orphans(directory: &Path, sandbox: Sandbox) -> Result<()> {
     }
 }
 
+/// Loses one or the other way of noticing the end of its parent, and computes without end.
+#[task]
+fn hold_on(started: PathBuf, how: &str) {
+    match how {
+        "with-other-descriptors" => replace_descriptors(),
+        "as-another-user" => {
+            // SAFETY: a system call on plain numbers. The kernel then forgets which signal the parent's death sends.
+            assert_eq!(unsafe { libc::setresuid(65534, 65534, 65534) }, 0);
+        }
+        _ => {}
+    }
+    write(&started, &std::process::id().to_string());
+    loop {
+        std::hint::spin_loop();
+    }
+}
+
+/// In place of everything but the standard streams there is a socket that never hangs up. What was there stays open
+/// under other numbers, so that nobody notices.
+fn replace_descriptors() {
+    const KEPT: i32 = 500;
+    let (one, other) = std::os::unix::net::UnixStream::pair().expect("a pair of sockets");
+    for number in (3..KEPT).filter(|number| ![one.as_raw_fd(), other.as_raw_fd()].contains(number)) {
+        // SAFETY: system calls on numbers, of which some are descriptors of the library's: that is the point here.
+        unsafe {
+            if libc::fcntl(number, libc::F_DUPFD_CLOEXEC, KEPT) >= 0 {
+                libc::dup2(one.as_raw_fd(), number);
+            }
+        }
+    }
+    std::mem::forget((one, other));
+}
+
+/// Starts some that hold on, says their pids, and then that of a child that was forked and has a copy of all that leads
+/// to them.
+fn orphans_that_hold_on(directory: &Path, how: &str) -> Result<()> {
+    let [first, second] = ["process", "worker"].map(|name| directory.join(name));
+    let process = Process::new(hold_on::call(first.clone(), how)).start()?;
+    let pool = pool(1)?;
+    drop(pool.apply_async(hold_on::call(second.clone(), how)));
+    started(&process, &first);
+    wait_for(&second);
+    // SAFETY: the child only waits.
+    let child = unsafe { libc::fork() };
+    while child == 0 {
+        // SAFETY: waits for a signal.
+        unsafe { libc::pause() };
+    }
+    say(format!("{} {} {child}", process.pid(), pool.workers()[0].pid));
+    loop {
+        std::thread::park();
+    }
+}
+
 /// Starts a process that starts a process …, and says its pid at each level.
 #[task]
 fn descend(levels: u32, directory: PathBuf) {
     write(&directory.join(levels.to_string()), &std::process::id().to_string());
     if levels > 0 {
         let below = Process::new(descend::call(levels - 1, directory)).start().expect("it starts");
-        below.join().expect("it never ends");
+        // It ends only if it is killed, and then this level goes on.
+        below.join().expect_err("it never returns");
     }
     loop {
         std::thread::park();
@@ -367,6 +476,16 @@ fn complains(go: &Path) -> Result<()> {
     // It is passed on as long as the program lives.
     wait_for(&go.with_extension("end"));
     Ok(())
+}
+
+#[task]
+fn say_in_colour(who: &str) {
+    eprintln!("{who} \x1b[31mred\x1b[0m");
+}
+
+fn colours() -> Result<()> {
+    builder().processes(1).build()?.apply(say_in_colour::call("free"))?;
+    builder().processes(1).sandbox(Sandbox::strict()).build()?.apply(say_in_colour::call("confined"))
 }
 
 /// Nobody reads what is said here.

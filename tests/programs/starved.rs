@@ -1,7 +1,7 @@
 //! Parts of the scenarios: a program that the system gives no more descriptors, processes or memory.
 
 use super::{double, interrupted::meet, pool, say, twice};
-use pool_runtime::{Pool, Result, WorkerState};
+use pool_runtime::{Pool, Result, Shared, WorkerState};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::{
     fs::File,
@@ -26,11 +26,6 @@ impl Shortage {
             "memory-for-rings" => (Resource::Fsize, 1 << 16),
             unknown => panic!("no shortage of {unknown:?}"),
         };
-        if resource == Resource::Fsize {
-            // A file that would be too large is an error then, as for every other limit.
-            // SAFETY: ignoring a signal runs no code.
-            unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
-        }
         let before = getrlimit(resource);
         setrlimit(resource, Rlimit { current: Some(limit), ..before }).expect("a limit");
         Self(resource, before)
@@ -50,6 +45,13 @@ pub(super) fn at_start(what: &str) -> Result<()> {
     drop(shortage);
     say(outcome);
     say(double("4"));
+    Ok(())
+}
+
+/// What becomes of a shared slice of so many bytes.
+pub(super) fn share(bytes: usize) -> Result<()> {
+    say(Shared::from_fn(bytes, |_| 1_u8)
+        .map_or_else(|error| format!("error: {error:?}"), |slice| slice.len().to_string()));
     Ok(())
 }
 

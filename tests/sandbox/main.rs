@@ -5,6 +5,7 @@ mod support;
 
 mod failures_are_told;
 mod files;
+mod large_arguments_stay_apart;
 mod limits;
 mod network;
 mod no_way_out;

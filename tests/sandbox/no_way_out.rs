@@ -99,6 +99,11 @@ fn what_is_needed_is_not() {
     for (call, error) in pool.apply(try_all::call(&harmless)).unwrap() {
         assert_eq!(error, 0, "call {call}");
     }
+    // The kernel ends it with its parent, and goes on doing so.
+    let on_parents_death = |signal: i32| [libc::PR_SET_PDEATHSIG.into(), signal.into(), 0, 0];
+    for (signal, error) in [(0, libc::EPERM), (libc::SIGTERM, libc::EPERM), (libc::SIGKILL, 0)] {
+        assert_eq!(pool.apply(try_one::call(libc::SYS_prctl, on_parents_death(signal))).unwrap(), error, "{signal}");
+    }
     // Outside, the test's calls are not refused in this way for lack of rights alone.
     let outside = self::pool(1);
     assert_ne!(outside.apply(try_one::call(libc::SYS_shmget, [0, 0, 0, 0])).unwrap(), libc::EPERM);

@@ -4,6 +4,8 @@
 
 mod backends;
 mod deaths;
+pub mod hostile;
+mod numbers;
 mod processes;
 mod programs;
 pub mod regions;
@@ -13,6 +15,7 @@ mod transports;
 pub(crate) use backends::on_every_backend;
 pub use backends::*;
 pub use deaths::*;
+pub use numbers::*;
 pub use processes::*;
 pub use programs::*;
 pub use signals::*;

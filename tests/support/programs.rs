@@ -82,7 +82,12 @@ impl Running {
         self.finish_within(PATIENCE)
     }
 
-    pub fn finish_within(mut self, patience: Duration) -> Ended {
+    pub fn finish_within(self, patience: Duration) -> Ended {
+        self.ends_within(patience).unwrap_or_else(|still| panic!("{still}"))
+    }
+
+    /// As [`finish`](Self::finish); otherwise says what still runs. It is killed then.
+    pub fn ends_within(mut self, patience: Duration) -> Result<Ended, String> {
         let (mut status, pid) = (None, self.pid());
         let deadline = Instant::now() + patience;
         loop {
@@ -91,11 +96,11 @@ impl Running {
             // SAFETY: a system call on plain numbers.
             let group_gone = status.is_some() && unsafe { libc::kill(-(pid as i32), 0) } == -1;
             if let Some(status) = status.filter(|_| group_gone) {
-                return Ended { status, stdout: self.stdout(), stderr: self.stderr() };
+                return Ok(Ended { status, stdout: self.stdout(), stderr: self.stderr() });
             }
             if Instant::now() > deadline {
                 let what = if status.is_some() { "a process that it started still runs" } else { "it still runs" };
-                panic!("{what} after {patience:?}\n{}\n{}", self.stdout(), self.stderr());
+                return Err(format!("{what} after {patience:?}\n{}\n{}", self.stdout(), self.stderr()));
             }
             std::thread::sleep(Duration::from_millis(2));
         }

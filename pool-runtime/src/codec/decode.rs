@@ -10,7 +10,7 @@ use serde::de::{self, DeserializeSeed, IntoDeserializer, Visitor};
 /// Reads one value from the start of `bytes`. Returns how many bytes follow it, too.
 #[inline]
 pub(super) fn decode<'de, T: de::Deserialize<'de>>(bytes: &'de [u8]) -> Coded<(T, usize)> {
-    let mut decoder = Decoder { bytes, depth: 0, announced: 0 };
+    let mut decoder = Decoder { bytes, depth: 0, announced: 0, empty_elements: 0 };
     let value = T::deserialize(&mut decoder)?;
     Ok((value, decoder.bytes.len()))
 }
@@ -20,7 +20,13 @@ struct Decoder<'de> {
     depth: u32,
     /// The sum of the announced lengths of the sequences and maps that are being read, each inside the one before.
     announced: usize,
+    /// How many elements of sequences and maps took no bytes, in the whole value.
+    empty_elements: usize,
 }
+
+/// The most elements without bytes in a value: no byte speaks for them, and a corrupt number must not cause an endless
+/// loop.
+const MOST_EMPTY: usize = 1 << 20;
 
 impl<'de> Decoder<'de> {
     #[inline]
@@ -81,26 +87,44 @@ impl<'de> Decoder<'de> {
     }
 
     /// As [`elements`](Self::elements), of a sequence or a map that says how many it has. Elements may take no bytes at all,
-    /// but then their number is limited: a corrupt one must not cause an endless loop.
-    fn counted<R>(&mut self, strict: bool, visit: impl FnOnce(&mut ElementDecoder<'_, 'de>) -> Coded<R>) -> Coded<R> {
-        const EMPTY_ELEMENTS: usize = 1 << 20;
+    /// but then their number is limited.
+    fn counted<R>(
+        &mut self,
+        kind: ElementKind,
+        visit: impl FnOnce(&mut ElementDecoder<'_, 'de>) -> Coded<R>,
+    ) -> Coded<R> {
         match self.length()? {
-            count if count <= self.bytes.len().max(EMPTY_ELEMENTS) => self.elements(count, strict, visit),
-            _ => Err(CodecError::truncated()),
+            count if count <= self.bytes.len().max(MOST_EMPTY) => self.elements(count, kind, visit),
+            count => Err(CodecError::new(format!(
+                "{count} elements were announced, and {} bytes follow (at most {MOST_EMPTY} elements may take no bytes, \
+                 such as `()`)",
+                self.bytes.len()
+            ))),
         }
+    }
+
+    /// An element or an entry was read that began when so many bytes were left.
+    #[inline]
+    fn read_since(&mut self, left: usize) -> Coded<()> {
+        if self.bytes.len() != left { Ok(()) } else { self.read_nothing() }
+    }
+
+    fn read_nothing(&mut self) -> Coded<()> {
+        self.empty_elements += 1;
+        if self.empty_elements <= MOST_EMPTY { Ok(()) } else { Err(CodecError::empty_elements(MOST_EMPTY)) }
     }
 
     /// Has `count` elements read, and checks that all of them were.
     fn elements<R>(
         &mut self,
         count: usize,
-        strict: bool,
+        kind: ElementKind,
         visit: impl FnOnce(&mut ElementDecoder<'_, 'de>) -> Coded<R>,
     ) -> Coded<R> {
         let around = self.announced;
         self.announced = around.saturating_add(count);
         let value = self.nested(|decoder| {
-            let mut elements = ElementDecoder { decoder, left: count, around, strict };
+            let mut elements = ElementDecoder { decoder, left: count, around, kind, entry: 0 };
             let value = visit(&mut elements)?;
             match elements.left {
                 0 => Ok(value),
@@ -162,11 +186,11 @@ impl<'de> de::Deserializer<'de> for &mut Decoder<'de> {
             true => self.nested(|decoder| visitor.visit_some(decoder)),
         },
         deserialize_newtype_struct(_: Name) => self.nested(|decoder| visitor.visit_newtype_struct(decoder)),
-        deserialize_seq() => self.counted(false, |elements| visitor.visit_seq(elements)),
-        deserialize_tuple(count: usize) => self.elements(count, false, |elements| visitor.visit_seq(elements)),
-        deserialize_tuple_struct(_: Name, _: usize) => self.counted(true, |elements| visitor.visit_seq(elements)),
-        deserialize_map() => self.counted(false, |entries| visitor.visit_map(entries)),
-        deserialize_struct(_: Name, _: Names) => self.counted(true, |elements| visitor.visit_seq(elements)),
+        deserialize_seq() => self.counted(ElementKind::Elements, |elements| visitor.visit_seq(elements)),
+        deserialize_tuple(count: usize) => self.elements(count, ElementKind::Tuple, |elements| visitor.visit_seq(elements)),
+        deserialize_tuple_struct(_: Name, _: usize) => self.counted(ElementKind::Fields, |elements| visitor.visit_seq(elements)),
+        deserialize_map() => self.counted(ElementKind::Elements, |entries| visitor.visit_map(entries)),
+        deserialize_struct(_: Name, _: Names) => self.counted(ElementKind::Fields, |elements| visitor.visit_seq(elements)),
     }
     serde::forward_to_deserialize_any! { identifier ignored_any }
 
@@ -194,13 +218,25 @@ impl<'de> de::Deserializer<'de> for &mut Decoder<'de> {
     }
 }
 
+/// What is read element by element.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ElementKind {
+    /// As many as the bytes say: a sequence or a map.
+    Elements,
+    /// As many as the type has.
+    Tuple,
+    /// To ask for more than were written is an error: a default would be a wrong value.
+    Fields,
+}
+
 struct ElementDecoder<'d, 'de> {
     decoder: &'d mut Decoder<'de>,
     left: usize,
     /// [`Decoder::announced`] outside of these.
     around: usize,
-    /// To ask for more than was written is an error: a default would be a wrong value.
-    strict: bool,
+    kind: ElementKind,
+    /// How many bytes were left when the latest entry of a map began.
+    entry: usize,
 }
 
 impl<'de> de::SeqAccess<'de> for &mut ElementDecoder<'_, 'de> {
@@ -210,9 +246,14 @@ impl<'de> de::SeqAccess<'de> for &mut ElementDecoder<'_, 'de> {
         match self.left.checked_sub(1) {
             Some(left) => {
                 self.left = left;
-                seed.deserialize(&mut *self.decoder).map(Some)
+                let before = self.decoder.bytes.len();
+                let value = seed.deserialize(&mut *self.decoder)?;
+                if self.kind == ElementKind::Elements {
+                    self.decoder.read_since(before)?;
+                }
+                Ok(Some(value))
             }
-            None if self.strict => Err(CodecError::new(
+            None if self.kind == ElementKind::Fields => Err(CodecError::new(
                 "fewer fields were written than are read: do `Serialize` and `Deserialize` of the type agree \
                  (`skip_serializing`)?",
             )),
@@ -231,11 +272,15 @@ impl<'de> de::MapAccess<'de> for &mut ElementDecoder<'_, 'de> {
     type Error = CodecError;
 
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Coded<Option<K::Value>> {
-        de::SeqAccess::next_element_seed(self, seed)
+        let Some(left) = self.left.checked_sub(1) else { return Ok(None) };
+        (self.left, self.entry) = (left, self.decoder.bytes.len());
+        seed.deserialize(&mut *self.decoder).map(Some)
     }
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Coded<V::Value> {
-        seed.deserialize(&mut *self.decoder)
+        let value = seed.deserialize(&mut *self.decoder)?;
+        self.decoder.read_since(self.entry)?;
+        Ok(value)
     }
 
     fn size_hint(&self) -> Option<usize> {
@@ -271,7 +316,70 @@ impl<'de> de::VariantAccess<'de> for Variant<'_, 'de> {
 
     methods! {
         self, visitor:
-        tuple_variant(_: usize) => self.decoder.counted(true, |elements| visitor.visit_seq(elements)),
-        struct_variant(_: Names) => self.decoder.counted(true, |elements| visitor.visit_seq(elements)),
+        tuple_variant(_: usize) => self.decoder.counted(ElementKind::Fields, |elements| visitor.visit_seq(elements)),
+        struct_variant(_: Names) => self.decoder.counted(ElementKind::Fields, |elements| visitor.visit_seq(elements)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::{Reader, Writer};
+    use serde::{Deserialize, Serialize};
+    use std::collections::BTreeMap;
+    use std::time::{Duration, Instant};
+
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    struct Unit;
+
+    fn read<T: de::DeserializeOwned>(bytes: &[u8]) -> Coded<T> {
+        Reader::new(bytes).value()
+    }
+
+    fn lengths(lengths: impl IntoIterator<Item = usize>) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for mut left in lengths {
+            while left >= 0x80 {
+                bytes.push(left as u8 | 0x80);
+                left >>= 7;
+            }
+            bytes.push(left as u8);
+        }
+        bytes
+    }
+
+    /// A few KiB must not cost the reader seconds, however they are nested.
+    #[test]
+    fn elements_without_bytes_are_counted_for_the_whole_value() {
+        let began = Instant::now();
+        let sequences = |inner: usize| lengths([2000].into_iter().chain(std::iter::repeat_n(inner, 2000)));
+        // As many in each as are allowed in all, and as many as there are bytes.
+        for inner in [1 << 20, 1 << 12, 1001] {
+            let bytes = sequences(inner);
+            let too_many = |error: CodecError| error.to_string().contains("that take no bytes");
+            assert!(read::<Vec<Vec<Unit>>>(&bytes).is_err_and(too_many), "{inner}");
+            assert!(read::<Vec<Vec<()>>>(&bytes).is_err_and(too_many), "{inner}");
+            assert!(read::<Vec<BTreeMap<(), Unit>>>(&bytes).is_err_and(too_many), "{inner}");
+            assert!(read::<Vec<Vec<((), [Unit; 3])>>>(&bytes).is_err_and(too_many), "{inner}");
+        }
+        let optional = lengths([2000].into_iter().chain((0..2000).flat_map(|_| [1, 1 << 20])));
+        assert!(read::<Vec<Option<Vec<Option<std::marker::PhantomData<u8>>>>>>(&optional).is_err());
+        assert!(read::<Vec<Option<Vec<()>>>>(&optional).is_err());
+        let (deep, one) = (lengths([1, 1, 1, 1 << 20]), lengths([1 << 20]));
+        assert!(read::<Vec<Vec<Vec<Vec<()>>>>>(&deep).is_ok_and(|all| all[0][0][0].len() == 1 << 20));
+        assert!(read::<Vec<()>>(&one).is_ok() && read::<Vec<()>>(&lengths([(1 << 20) + 1])).is_err());
+        assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    }
+
+    /// Fields without bytes are as many as the type says: they are not what a number in the bytes could make endless.
+    #[test]
+    fn fields_without_bytes_do_not_count() {
+        let values: Vec<(u8, (), Unit, [(); 3])> = vec![(7, (), Unit, [(); 3]); 1 << 20]
+            .into_iter()
+            .chain(std::iter::repeat_with(|| (8, (), Unit, [(); 3])).take(9))
+            .collect();
+        let mut writer = Writer::new();
+        writer.value(&values).unwrap();
+        assert!(read::<Vec<(u8, (), Unit, [(); 3])>>(&writer.into_bytes()).unwrap() == values);
     }
 }

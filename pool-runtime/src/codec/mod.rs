@@ -21,10 +21,12 @@
 //! This module must never trust the bytes: whatever they are, decoding ends in a value or an error, allocates no more
 //! than the bytes justify, and recurses to a bounded depth.
 
+mod bounded;
 mod decode;
 mod encode;
 mod probe;
 
+pub use bounded::Unbounded;
 pub use probe::*;
 
 use crate::memory::{ALIGN, Block, Hold, arena, cache};
@@ -51,6 +53,14 @@ impl CodecError {
 
     fn truncated() -> Self {
         Self::new("the bytes end before the value does")
+    }
+
+    fn no_memory(length: usize) -> Self {
+        Self::new(format!("there is no memory for {length} bytes"))
+    }
+
+    fn empty_elements(most: usize) -> Self {
+        Self::new(format!("the value has more than {most} elements that take no bytes, such as `()`"))
     }
 
     fn too_deep() -> Self {
@@ -120,7 +130,7 @@ impl Writer {
         }
         let bytes: &[u8] = bytemuck::cast_slice(values);
         if bytes.len() >= arena::LARGE
-            && let Some(segment) = arena::deposit(bytes)
+            && let Some(segment) = arena::deposit(bytes, self.bytes.len() + size_of::<u64>())
         {
             self.bytes.extend_from_slice(&(bytes.len() as u64 | ELSEWHERE).to_le_bytes());
             self.bytes.extend_from_slice(&segment.id().to_le_bytes());

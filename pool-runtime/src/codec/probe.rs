@@ -98,11 +98,15 @@ fn copied<T: AnyBitPattern>(bytes: &[u8]) -> Coded<Vec<T>> {
         return Err(CodecError::new(format!("{} bytes are not a whole number of `{name}`", bytes.len())));
     }
     let count = bytes.len() / size;
-    let mut values = cache::take(count).unwrap_or_else(|| {
-        let mut values = Vec::with_capacity(count);
-        os::prefer_huge_pages(values.spare_capacity_mut());
-        values
-    });
+    let mut values = match cache::take(count) {
+        Some(values) => values,
+        None => {
+            let mut values = Vec::new();
+            values.try_reserve_exact(count).map_err(|_| CodecError::no_memory(bytes.len()))?;
+            os::prefer_huge_pages(values.spare_capacity_mut());
+            values
+        }
+    };
     match bytemuck::try_cast_slice(bytes) {
         Ok(aligned) => values.extend_from_slice(aligned),
         Err(_) => values.extend(bytes.chunks_exact(size).map(bytemuck::pod_read_unaligned::<T>)),
@@ -206,6 +210,7 @@ impl Value<String> for &&&&Probe<String> {
             Cow::Borrowed(text) => text,
         };
         let mut owned = cache::take(text.len()).and_then(|memory| String::from_utf8(memory).ok()).unwrap_or_default();
+        owned.try_reserve_exact(text.len()).map_err(|_| CodecError::no_memory(text.len()))?;
         owned.push_str(text);
         Ok(owned)
     }

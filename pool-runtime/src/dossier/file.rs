@@ -74,6 +74,13 @@ impl<'r> LostCall<'r> {
         self.regions.clear();
     }
 
+    /// The bytes of arguments in the file.
+    pub(crate) fn size(&self) -> u64 {
+        let initializer = self.initializer.map_or(0, |call| call.arguments.len());
+        let regions: usize = self.regions.iter().map(|(_, bytes)| bytes.len()).sum();
+        (self.call.arguments.len() + initializer + regions) as u64
+    }
+
     pub(crate) fn write(&self, text: &str, to: &mut impl Write) -> io::Result<()> {
         let mut writer = Writer::new();
         writer.value(&self.clone().map(|bytes| bytes.len() as u64)).map_err(io::Error::other)?;

@@ -1,6 +1,8 @@
 //! The facts of a loss: how a process ended, what it was doing, and whether the call had started.
 
-use crate::os::{Crash, End, OomKill, Usage, signal_name};
+use crate::dossier::backtrace::Trace;
+use crate::foreign;
+use crate::os::{Crash, End, OomKill, Usage, exceeded_limit, signal_name};
 use crate::panic::PanicInfo;
 use std::sync::OnceLock;
 
@@ -36,25 +38,27 @@ pub(crate) enum Stage {
     Decoding = 1,
     Running = 2,
     Encoding = 3,
+    /// It has no more calls, and waits for processes that it has started.
+    Joining = 4,
 }
 
 impl Stage {
     pub(crate) fn from_u32(number: u32) -> Self {
-        let stages = [Self::Idle, Self::Decoding, Self::Running, Self::Encoding];
+        let stages = [Self::Idle, Self::Decoding, Self::Running, Self::Encoding, Self::Joining];
         stages.get(number as usize).copied().unwrap_or_default()
     }
 
     /// Whether a task that came this far has started.
     pub(crate) fn ran(self) -> Ran {
         match self {
-            Self::Idle | Self::Decoding => Ran::No,
+            Self::Idle | Self::Decoding | Self::Joining => Ran::No,
             Self::Running | Self::Encoding => Ran::Yes,
         }
     }
 
     pub(crate) fn text(self) -> &'static str {
         match self {
-            Self::Idle => "before it began",
+            Self::Idle | Self::Joining => "before it began",
             Self::Decoding => "while decoding the arguments",
             Self::Running => "while running",
             Self::Encoding => "while encoding the result",
@@ -66,8 +70,12 @@ impl Stage {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Loss {
     pub(crate) pid: u32,
+    /// Where in its pool it was.
+    pub(crate) seat: usize,
     /// None if something else reaped the process, or if it lives but its state is corrupt.
     pub(crate) status: Option<End>,
+    /// Why there is no status, of a process that has ended.
+    pub(crate) no_status: Option<String>,
     pub(crate) stage: Stage,
     /// It was to be killed, and has not ended: it may still run.
     pub(crate) lives: bool,
@@ -83,9 +91,9 @@ pub(crate) struct Loss {
     pub(crate) crash: Option<Crash>,
     /// The end of its standard error, if that was captured.
     pub(crate) stderr: Option<Vec<u8>>,
-    /// `stderr` and the addresses in `crash` as text, made on demand.
+    /// `stderr` as text, and the addresses in `crash` with names, made on demand.
     pub(crate) stderr_text: OnceLock<String>,
-    pub(crate) backtrace: OnceLock<Option<String>>,
+    pub(crate) trace: OnceLock<Option<Trace>>,
 }
 
 impl Loss {
@@ -103,11 +111,14 @@ impl Loss {
         let pid = self.pid;
         let how = match (&self.fault, self.status) {
             (fault, _) if self.lives => {
-                let fault = fault.as_ref().map_or(String::new(), |fault| format!(" {fault} and"));
+                let fault = fault.as_ref().map_or(String::new(), |fault| format!(" {} and", foreign::line(fault)));
                 format!("process {pid}{fault} was to be killed, but has not ended (is it frozen, or waits for a disk?)")
             }
-            (Some(fault), _) => format!("process {pid} {fault} and was killed"),
-            (None, None) => format!("process {pid} ended, and something else in this program took its exit status"),
+            (Some(fault), _) => format!("process {pid} {} and was killed", foreign::line(fault)),
+            (None, None) => {
+                let why = self.no_status.as_deref().unwrap_or("nobody knows how");
+                format!("process {pid} ended, and {why}")
+            }
             _ if self.is_stack_overflow() => format!("process {pid} overflowed its stack"),
             _ if self.oom == Some(OomKill::Certain) => format!("process {pid} was killed by the kernel's OOM killer"),
             (None, Some(End::Exited(code))) => format!("process {pid} exited with code {code}"),
@@ -116,7 +127,9 @@ impl Loss {
                 format!("process {pid} was killed by signal {signal}{}{whose}", signal_name(signal))
             }
         };
+        let limit = self.status.and_then(End::signal).and_then(exceeded_limit);
+        let limit = limit.map_or(String::new(), |limit| format!(": {limit}"));
         let panicked = self.panic.as_ref().map_or(String::new(), |panic| format!("; it panicked {panic}"));
-        format!("{how} {}{panicked}", self.stage.text())
+        format!("{how} {}{limit}{panicked}", self.stage.text())
     }
 }

@@ -4,12 +4,13 @@
 //! for the addresses of a backtrace are looked up only on demand.
 
 use crate::dossier::{Loss, backtrace};
+use crate::foreign;
 use crate::os::{OomKill, signal_name};
 use crate::panic::PanicInfo;
 use std::borrow::Cow;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// What is known of the death of a worker and of the call that was lost with it.
@@ -44,6 +45,8 @@ pub struct Dossier {
     /// The file that has all this and the arguments, and the command that runs the call again.
     pub(super) saved: Option<(PathBuf, String)>,
     pub(crate) task: Option<CalledTask>,
+    /// The backtrace as text, made on demand.
+    pub(super) backtrace: OnceLock<Option<String>>,
 }
 
 /// A task by its name, and the file and line of its function, if this program has it.
@@ -56,11 +59,11 @@ pub(crate) struct CalledTask {
 impl Dossier {
     /// Of a process that was lost without a pool's call.
     pub(crate) fn of_process(loss: impl Into<Arc<Loss>>) -> Self {
-        Self { loss: loss.into(), call: None, time: None, saved: None, task: None }
+        Self { loss: loss.into(), call: None, time: None, saved: None, task: None, backtrace: OnceLock::new() }
     }
 
     pub(crate) fn of_call(loss: &Arc<Loss>, job: u64, attempt: u32, time: Option<Duration>) -> Self {
-        Self { loss: loss.clone(), call: Some((job, attempt)), time, saved: None, task: None }
+        Self { call: Some((job, attempt)), time, ..Self::of_process(loss.clone()) }
     }
 
     /// The process id of the process that died.
@@ -160,7 +163,8 @@ impl Dossier {
     }
 
     /// The last lines of the process's standard error, up to 4 KiB. They may come from an earlier call, or from a
-    /// process that it started. None if they were [not captured](crate::PoolBuilder::capture_stderr), and for a
+    /// process that it started. They are as they were written, which may include what a terminal obeys; where the whole
+    /// dossier is printed, such characters are escaped. None if they were [not captured](crate::PoolBuilder::capture_stderr), and for a
     /// [`Process`](crate::Process).
     pub fn stderr(&self) -> Option<&str> {
         let bytes = self.loss.stderr.as_ref()?;
@@ -172,9 +176,15 @@ impl Dossier {
     ///
     /// Functions of the program itself have names, and lines if it has debug information. At most 48 frames are noted,
     /// and only the innermost one of a thread that a task has started. The first look-up is slow.
+    ///
+    /// A task is compiled into the loop that runs it, so that in a build without debug information its own function has
+    /// no frame: the last line then has the task's name, and the address in the program's file, for `addr2line`.
     pub fn backtrace(&self) -> Option<&str> {
-        let describe = || self.loss.crash.as_ref().map(backtrace::describe).filter(|text| !text.is_empty());
-        self.loss.backtrace.get_or_init(describe).as_deref()
+        let trace = || {
+            let found = self.loss.trace.get_or_init(|| self.loss.crash.as_ref().map(backtrace::resolve)).as_ref()?;
+            Some(found.text(self.task_name())).filter(|text| !text.is_empty())
+        };
+        self.backtrace.get_or_init(trace).as_deref()
     }
 
     /// The file that has all this and the call's arguments, if the pool was told to
@@ -233,9 +243,7 @@ impl fmt::Display for Dossier {
 fn indented(f: &mut fmt::Formatter<'_>, name: &str, text: &str) -> fmt::Result {
     let mut name = name;
     for line in text.lines() {
-        // Terminals would execute control characters.
-        let line: String = line.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect();
-        write!(f, "\n  {name:<10} {line}")?;
+        write!(f, "\n  {name:<10} {}", foreign::block(line))?;
         name = "";
     }
     Ok(())
@@ -273,6 +281,15 @@ mod tests {
     }
 
     #[test]
+    fn what_a_worker_left_is_shown_without_controls() {
+        let panic = PanicInfo::from_message("\x1b[2J\nmore".into());
+        let loss = Loss { panic: Some(panic), ..killed(6) };
+        assert!(loss.sentence().ends_with("it panicked \\x1b[2J\nmore"), "{}", loss.sentence());
+        let loss = Loss { fault: Some("sent \x1b[2J\n".into()), ..killed(9) };
+        assert_eq!(loss.sentence(), "process 17 sent \\x1b[2J\\n and was killed while running");
+    }
+
+    #[test]
     fn a_report_has_a_line_for_each_thing_that_is_known() {
         let bare = Dossier::of_process(Loss::of(17));
         assert_eq!(bare.to_string().lines().count(), 1);
@@ -293,7 +310,7 @@ mod tests {
              call       job 3, attempt 2, after about 5.0ms\n  \
              signal     11 (SIGSEGV)\n  \
              used       1.50s of its own time, 2.00ms of the system's, 4.0 MiB of memory, 8 page faults (1 from files)\n  \
-             stderr     a\n             b\u{fffd}[0m"
+             stderr     a\n             b\\x1b[0m"
         );
         let parents = Loss { usage: Some(usage), first_peak: 4096, ..killed(11) };
         assert_eq!(Dossier::of_process(parents).peak_memory(), None, "it is the parent's");

@@ -83,6 +83,7 @@ pub(super) fn records() -> Vec<Vec<u8>> {
     let failures = [
         Failure::Panicked(panic_info()),
         Failure::Decode("the bytes end before the value does".into()),
+        Failure::TooLarge { length: 9, most: 8 },
         Failure::Encode(String::new()),
         Failure::Unfit("this worker knows no task `a::b`".into()),
     ];
@@ -138,6 +139,7 @@ fn read_records(stream: &[u8]) -> Vec<u32> {
                 Failure::Decode(_) => 22,
                 Failure::Encode(_) => 23,
                 Failure::Unfit(_) => 24,
+                Failure::TooLarge { .. } => 25,
             },
             Ok(Some(Record::Time { .. })) => 30,
             Err(_) => {
@@ -221,7 +223,8 @@ fn calls() -> Vec<Vec<u8>> {
                 bytes: part.bytes,
             };
             let count = if part.every.is_some() && part.bytes.len() == 8 { 1 } else { 20 };
-            writer.chunk(first, if part.ends.is_empty() { count } else { 12 }, task, part);
+            let limit = part.every.is_none().then_some(1 << 20);
+            writer.chunk(first, if part.ends.is_empty() { count } else { 12 }, (*task, limit), part);
         }
         frames.push(frame);
     }

@@ -141,7 +141,7 @@ fn ends_over_memory_that_is_written_over() {
             let outcome = match act.then % 8 {
                 0..=2 => {
                     let mut stream = Vec::new();
-                    let outcome = reports.read(&mut stream);
+                    let outcome = reports.read(&mut stream).map(|length| length > 0).map_err(|_| ring::Corrupt);
                     assert_eq!(outcome.is_ok_and(|any| any), !stream.is_empty());
                     assert!(stream.len() <= RING);
                     read += stream.len();
@@ -213,7 +213,7 @@ fn ends_while_the_memory_is_written_over() {
                 let outcome = reports.read(&mut stream);
                 assert!(stream.len() <= RING);
                 read += stream.len() as u64;
-                if outcome.and_then(|_| calls.send_in_pieces(&frame)).is_err() {
+                if outcome.is_err() || calls.send_in_pieces(&frame).is_err() {
                     mad += 1;
                     break;
                 }

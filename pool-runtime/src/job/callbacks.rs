@@ -1,10 +1,11 @@
 //! The thread that runs users' callbacks. No other work waits for it.
 
-use crate::sync::lock;
+use crate::sync::{lock, sleep_on};
 use crate::{os, panic};
 use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{self, ThreadId};
+use std::time::Instant;
 
 /// Runs callbacks one after the other, on a thread that exists only while there are any.
 #[derive(Default)]
@@ -21,7 +22,7 @@ struct CallbackState {
 }
 
 impl Callbacks {
-    pub(super) fn run(self: &Arc<Self>, callback: Box<dyn FnOnce() + Send>) {
+    pub(crate) fn run(self: &Arc<Self>, callback: Box<dyn FnOnce() + Send>) {
         let mut state = lock(&self.state);
         state.queue.push_back(callback);
         if std::mem::replace(&mut state.running, true) {
@@ -29,7 +30,7 @@ impl Callbacks {
         }
         drop(state);
         let all = self.clone();
-        let thread = thread::Builder::new().name("pool-callbacks".into()).spawn(move || {
+        let thread = os::spawn_thread("pool-callbacks", None, move || {
             os::block_all_signals();
             all.run_all();
         });
@@ -52,9 +53,14 @@ impl Callbacks {
         self.idle.notify_all();
     }
 
-    /// Waits until all callbacks have run. Does not wait when called from one of them.
-    pub(crate) fn wait_idle(&self) {
-        let busy = |state: &mut CallbackState| state.running && state.runner != Some(thread::current().id());
-        drop(self.idle.wait_while(lock(&self.state), busy).unwrap_or_else(PoisonError::into_inner));
+    /// Waits until all callbacks have run, at most until `deadline`. Does not wait when called from one of them. Returns
+    /// whether it would not have to wait any more.
+    pub(crate) fn wait_idle(&self, deadline: Option<Instant>) -> bool {
+        let mut state = lock(&self.state);
+        while state.running && state.runner != Some(thread::current().id()) {
+            let Some(awake) = sleep_on(&self.idle, state, deadline) else { return false };
+            state = awake;
+        }
+        true
     }
 }

@@ -22,7 +22,7 @@ use crate::dossier::Ran;
 use crate::error::{Error, Kind, Result};
 use crate::job::decode::decode_all;
 use crate::memory::region::{Region, Regions};
-use crate::memory::{Split, payload::Payload};
+use crate::memory::{Split, joined, payload::Payload};
 use crate::panic;
 use crate::policy::SharedPolicy;
 use crate::sync::{lock, sleep_on};
@@ -59,8 +59,14 @@ impl Raw {
     /// The encoded value of one call.
     pub(crate) fn into_bytes(self, task: &'static str) -> Result<Vec<u8>> {
         match self {
-            Self::One(result) => result.map(|payload| payload.to_vec()),
-            Self::Split(split) => Ok([&split.before, split.data.bytes()].concat()),
+            Self::One(result) => {
+                let payload = result?;
+                joined(&[&payload]).ok_or_else(|| Error::no_memory(payload.len()).of_task(task))
+            }
+            Self::Split(split) => {
+                let length = split.data.bytes().len();
+                joined(&[&split.before, split.data.bytes()]).ok_or_else(|| Error::no_memory(length).of_task(task))
+            }
             _ => Err(mismatch(task)),
         }
     }
@@ -287,8 +293,14 @@ impl Awaited for Slot {
 
 /// What a job needs of its pool.
 pub(crate) trait Home: Send + Sync {
-    /// Cancels these submissions; returns whether any of them had not ended.
+    /// An error in a child that was forked from the process of the pool, where nothing of it may be touched.
+    fn check(&self) -> Result<()>;
+    /// Cancels these submissions, which are in ascending order; returns whether any of them had not ended.
     fn cancel(&self, tickets: &[u64]) -> bool;
+    /// Cancels the calls of these submissions that have not started; returns whether there were any.
+    fn cancel_waiting(&self, tickets: &[u64]) -> bool;
+    /// Whether any call of these submissions has started and has no result yet.
+    fn is_running(&self, tickets: &[u64]) -> bool;
     /// Waits until `what` is done, at most until `deadline`.
     fn wait(&self, what: &dyn Awaited, deadline: Option<Instant>);
     fn callbacks(&self) -> &Arc<Callbacks>;
@@ -301,6 +313,7 @@ pub(crate) struct Origin {
     pub(crate) tickets: Tickets,
 }
 
+/// In ascending order.
 pub(crate) enum Tickets {
     One(u64),
     Many(Box<[u64]>),
@@ -310,11 +323,19 @@ impl Tickets {
     pub(crate) fn none() -> Self {
         Self::Many(Box::default())
     }
+
+    fn as_slice(&self) -> &[u64] {
+        match self {
+            Self::One(ticket) => std::slice::from_ref(ticket),
+            Self::Many(tickets) => tickets,
+        }
+    }
 }
 
 /// A call that was submitted to a [`Pool`](crate::Pool): wait for its result, poll it, or await it.
 ///
-/// A job goes on if its handle is dropped. It ends exactly once, with a value or an error, whatever dies.
+/// A job goes on if its handle is dropped. It ends exactly once, with a value or an error, whatever dies. In a child that
+/// was forked from the pool's process it is of no use: it never becomes ready there, and waiting for it is an error.
 ///
 /// ```
 /// # use pool_runtime::{Pool, Result, enter, task};
@@ -409,6 +430,7 @@ impl<R> Job<R> {
     /// The failure of the call: the task panicked, its worker was lost, it was cancelled, its pool was terminated, or a
     /// value could not be encoded or decoded.
     pub fn get(self) -> Result<R> {
+        self.check()?;
         self.take(self.wait_until(None))
     }
 
@@ -434,6 +456,7 @@ impl<R> Job<R> {
     /// As [`get`](Self::get), and one that [`is_timeout`](Error::is_timeout) if there is no result yet. Calling this
     /// again after it returned a result is an error.
     pub fn get_timeout(&mut self, patience: Duration) -> Result<R> {
+        self.check()?;
         let state = self.wait_until(Instant::now().checked_add(patience));
         if state.is_pending() {
             return Err(Error::new(Kind::NotYet(patience)).with_ran(Ran::Maybe).of_task(self.task_name()));
@@ -443,16 +466,27 @@ impl<R> Job<R> {
 
     /// Waits until the job has ended, for at most `patience`. Returns whether it has.
     pub fn wait(&self, patience: Duration) -> bool {
-        !self.wait_until(Instant::now().checked_add(patience)).is_pending()
+        self.is_here() && !self.wait_until(Instant::now().checked_add(patience)).is_pending()
     }
 
     /// Whether the job has ended.
     pub fn is_ready(&self) -> bool {
-        self.slot.is_done()
+        self.is_here() && self.slot.is_done()
+    }
+
+    fn is_here(&self) -> bool {
+        self.home.check().is_ok()
+    }
+
+    fn check(&self) -> Result<()> {
+        self.home.check().map_err(|error| error.of_task(self.task_name()))
     }
 
     /// Whether the job ended with a value. `None` while it has not ended.
     pub fn is_successful(&self) -> Option<bool> {
+        if !self.is_here() {
+            return None;
+        }
         match &lock(&self.slot.state).progress {
             SlotState::Pending(..) => None,
             SlotState::Ended(_, is_value) => Some(*is_value),
@@ -462,10 +496,46 @@ impl<R> Job<R> {
     /// Cancels the job: a waiting one never runs, and the worker of a running one is killed and replaced. No other job
     /// is affected. Returns whether the job had not ended.
     pub fn cancel(&self) -> bool {
-        self.home.cancel(match &self.origin.tickets {
-            Tickets::One(ticket) => std::slice::from_ref(ticket),
-            Tickets::Many(tickets) => tickets,
-        })
+        self.home.cancel(self.origin.tickets.as_slice())
+    }
+
+    /// Cancels the job unless it has started: no worker is killed, and a call that runs goes on to its end. Of a `map`,
+    /// it cancels those calls that have not started; the job then fails, as its other calls have ended.
+    ///
+    /// Returns whether it has cancelled any call. With `false`, all have started or ended.
+    ///
+    /// ```
+    /// # use pool_runtime::{Pool, Result, enter, task};
+    /// # use std::time::Duration;
+    /// #[task]
+    /// fn sleep(millis: u64) -> u64 {
+    ///     std::thread::sleep(Duration::from_millis(millis));
+    ///     millis
+    /// }
+    ///
+    /// fn main() -> Result<()> {
+    ///     enter();
+    ///     let pool = Pool::new(1)?;
+    ///     let first = pool.apply_async(sleep::call(500));
+    ///     let second = pool.apply_async(sleep::call(500));
+    ///     while !first.is_running() {
+    ///         std::thread::sleep(Duration::from_millis(1));
+    ///     }
+    ///     assert!(!first.cancel_waiting());
+    ///     assert!(second.cancel_waiting());
+    ///     assert_eq!(first.get()?, 500);
+    ///     assert!(second.get().unwrap_err().is_cancelled());
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn cancel_waiting(&self) -> bool {
+        self.home.cancel_waiting(self.origin.tickets.as_slice())
+    }
+
+    /// Whether a worker has started the job, or any call of a `map`, and its result has not arrived. That may have
+    /// changed when this returns. A job that waits, waits to be retried, or has ended does not run.
+    pub fn is_running(&self) -> bool {
+        self.home.is_running(self.origin.tickets.as_slice())
     }
 
     /// The number of the job: unique in its pool, and increasing.
@@ -486,6 +556,9 @@ impl<R> Job<R> {
     where
         R: Send + 'static,
     {
+        if !self.is_here() {
+            return self;
+        }
         let next = Arc::new(Slot::default());
         let (slot, decode, task) = (next.clone(), self.decode, self.task_name());
         let callbacks = self.home.callbacks().clone();
@@ -510,6 +583,9 @@ impl<R> Future for Job<R> {
     ///
     /// If it is polled again after it was ready.
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<R>> {
+        if let Err(error) = self.check() {
+            return Poll::Ready(Err(error));
+        }
         // Cloning and dropping a waker run code of the async runtime, so the slot must not be locked.
         let waker = context.waker().clone();
         let mut state = lock(&self.slot.state);

@@ -44,15 +44,25 @@ impl Results {
     /// Adds the values of the calls from index `first` on.
     pub(crate) fn values(&mut self, first: u32, values: Values<'_>) {
         self.missing -= values.count();
+        if !self.store(first, values) {
+            let error = Error::no_memory(values.size());
+            self.failures.extend((first..first + values.count()).map(|index| (index, error.clone())));
+        }
+    }
+
+    /// False: there is no memory for them.
+    fn store(&mut self, first: u32, values: Values<'_>) -> bool {
         // Most arrive in order, in a few parts.
         match self.runs.last_mut() {
             Some((start, stored)) if *start + stored.count() == first => stored.push(values),
             _ => {
                 // Expects the other values to be as long.
-                let room = values.size() / values.count().max(1) as usize * (self.length - first) as usize;
+                let each = values.size() / values.count().max(1) as usize;
+                let room = each.saturating_mul((self.length - first) as usize);
                 let mut stored = StoredValues::with_capacity(room.min(MOST_RESERVED).max(values.size()));
-                stored.push(values);
+                let pushed = stored.push(values);
                 self.runs.push((first, stored));
+                pushed
             }
         }
     }
@@ -60,7 +70,10 @@ impl Results {
     /// Adds one value, whose payload is in these parts.
     pub(crate) fn value(&mut self, index: u32, payload: &[&[u8]]) {
         self.missing -= 1;
-        self.runs.push((index, StoredValues::of_parts(payload)));
+        match StoredValues::of_parts(payload) {
+            Some(stored) => self.runs.push((index, stored)),
+            None => self.failures.push((index, Error::no_memory(payload.iter().map(|part| part.len()).sum()))),
+        }
     }
 
     pub(crate) fn fail(&mut self, index: u32, error: Error) {

@@ -5,12 +5,17 @@
 //!
 //! A segment is free when only the arena holds it: a call holds its segments until it has ended. Their number and size
 //! are limited: without a free one, the bytes travel as those of a small argument do.
+//!
+//! A process that has mapped a segment can read whatever is in it later, and what earlier calls have left there. So a
+//! confined worker is never given one: its calls get [copies](set_apart), which are used for nothing else.
 
 use crate::memory::janitor::{Kept, has_pools};
-use crate::memory::region::{self, Region};
+use crate::memory::payload::Payload;
+use crate::memory::region::{self, Deposit, Region, Regions};
 use crate::os::Memory;
 use crate::sync::lock;
 use std::cell::RefCell;
+use std::io;
 use std::sync::atomic::{Ordering, fence};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -22,8 +27,9 @@ pub(crate) const LARGE: usize = 1 << 18;
 pub(super) static ARENA: Mutex<Kept<Arc<Region>>> =
     Mutex::new(Kept::new(32, 1 << 30, |segment| Arc::strong_count(segment) == 1));
 
-/// Copies bytes into a segment, for the call that this thread encodes. None if there is no such call, or no room.
-pub(crate) fn deposit(bytes: &[u8]) -> Option<Arc<Region>> {
+/// Copies bytes into a segment, for the call that this thread encodes, whose number will be `at` this place of its bytes.
+/// None if there is no such call, or no room.
+pub(crate) fn deposit(bytes: &[u8], at: usize) -> Option<Arc<Region>> {
     if !has_pools() || !region::is_encoding() {
         return None;
     }
@@ -31,12 +37,42 @@ pub(crate) fn deposit(bytes: &[u8]) -> Option<Arc<Region>> {
     // SAFETY: `take` found the segment free, under the arena's lock, and holds it since: nobody else has it. A worker
     // that still runs a call that has ended may read it, but the result of that call is discarded.
     unsafe { segment.memory().overwrite(bytes) };
+    segment.set_deposit(Deposit { length: bytes.len(), at });
     region::found(&segment).then_some(segment)
+}
+
+/// Makes the bytes of a call refer to memory that no other call has ever had or will have, instead of to segments.
+///
+/// # Errors
+///
+/// The system has no memory or descriptors left.
+pub(crate) fn set_apart(bytes: &mut Payload, regions: &mut Regions) -> io::Result<()> {
+    if regions.iter().all(|region| region.deposit().is_none()) {
+        return Ok(());
+    }
+    let mut own = std::mem::take(bytes).into_vec();
+    let mut apart = Vec::with_capacity(regions.len());
+    for region in regions.iter() {
+        let Some(Deposit { at, .. }) = region.deposit() else {
+            apart.push(region.clone());
+            continue;
+        };
+        let copy = region.copy()?;
+        match own.get_mut(at..at + size_of::<u64>()) {
+            Some(number) if *number == region.id().to_le_bytes() => number.copy_from_slice(&copy.id().to_le_bytes()),
+            // The call does not refer to it, so it does not need it.
+            _ => continue,
+        }
+        apart.push(copy);
+    }
+    (*bytes, *regions) = (Payload::from(own), apart.into());
+    Ok(())
 }
 
 /// The smallest free segment that is large enough, or a new one.
 fn take(length: usize) -> Option<Arc<Region>> {
     let mut arena = lock(&ARENA);
+    arena.forget_in_forks();
     let is_free = arena.is_free;
     let fitting = arena.pieces.iter_mut().filter(|piece| is_free(&piece.memory) && piece.size >= length);
     if let Some(segment) = fitting.min_by_key(|piece| piece.size) {

@@ -16,7 +16,7 @@ use crate::os::{self, Handle, Passed, passing};
 use crate::sync::{lock, sleep_on};
 use std::collections::VecDeque;
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 /// Sends regions to one process.
@@ -74,7 +74,7 @@ impl Attacher {
         let sent = state.send();
         if !std::mem::replace(&mut state.is_kept, true) {
             region::on_death(call_keeper);
-            lock(&KEEPER).attachers.push(Arc::downgrade(self));
+            keeper().attachers.push(Arc::downgrade(self));
         }
         drop(state);
         if sent != Shipped::All {
@@ -132,10 +132,21 @@ struct Keeper {
     attachers: Vec<Weak<Attacher>>,
     is_called: bool,
     runs: bool,
+    /// The process whose this is: a forked child has neither the thread nor any business with these attachers.
+    pid: u32,
+}
+
+/// The keeper of this process.
+fn keeper() -> MutexGuard<'static, Keeper> {
+    let (mut keeper, pid) = (lock(&KEEPER), os::current_pid());
+    if keeper.pid != pid {
+        *keeper = Keeper { attachers: Vec::new(), is_called: false, runs: false, pid };
+    }
+    keeper
 }
 
 /// While it is locked, nothing else is locked or dropped.
-static KEEPER: Mutex<Keeper> = Mutex::new(Keeper { attachers: Vec::new(), is_called: false, runs: false });
+static KEEPER: Mutex<Keeper> = Mutex::new(Keeper { attachers: Vec::new(), is_called: false, runs: false, pid: 0 });
 static CALLED: Condvar = Condvar::new();
 
 /// How long to wait for more, as many regions may be dropped one after the other.
@@ -145,7 +156,7 @@ const LONGEST_NAP: Duration = Duration::from_millis(64);
 
 /// Wakes the keeper: a region or an attacher was dropped, or a socket is full.
 fn call_keeper() {
-    let mut keeper = lock(&KEEPER);
+    let mut keeper = keeper();
     if keeper.attachers.is_empty() || keeper.is_called {
         return;
     }
@@ -154,7 +165,7 @@ fn call_keeper() {
         CALLED.notify_one();
         return;
     }
-    keeper.runs = std::thread::Builder::new().name("pool-attach".into()).stack_size(1 << 18).spawn(keep).is_ok();
+    keeper.runs = os::spawn_thread("pool-attach", Some(1 << 18), keep).is_ok();
     // Without a thread, the next call tries again.
     keeper.is_called = keeper.runs;
 }

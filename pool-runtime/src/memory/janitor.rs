@@ -2,6 +2,7 @@
 //!
 //! It is kept only while something calls [`trim`](super::trim): the listener of each pool, and the loop of a worker.
 
+use crate::os;
 use crate::sync::lock;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -16,6 +17,8 @@ pub(super) struct Kept<T> {
     most: usize,
     most_bytes: usize,
     pub(super) is_free: fn(&T) -> bool,
+    /// The process that has it; 0 is none yet.
+    pid: u32,
 }
 
 pub(super) struct Piece<T> {
@@ -27,7 +30,15 @@ pub(super) struct Piece<T> {
 impl<T> Kept<T> {
     /// At most so many pieces, of so many bytes together.
     pub(super) const fn new(most: usize, most_bytes: usize, is_free: fn(&T) -> bool) -> Self {
-        Self { pieces: Vec::new(), most, most_bytes, is_free }
+        Self { pieces: Vec::new(), most, most_bytes, is_free, pid: 0 }
+    }
+
+    /// In a forked child, forgets shared memory, which it has not inherited.
+    pub(super) fn forget_in_forks(&mut self) {
+        let pid = os::current_pid();
+        if std::mem::replace(&mut self.pid, pid) != pid {
+            self.pieces.drain(..).for_each(std::mem::forget);
+        }
     }
 
     /// Removes the oldest free pieces until one of this size can be added. None if that is not possible.

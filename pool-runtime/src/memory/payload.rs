@@ -16,6 +16,14 @@ pub(crate) struct Split {
     pub(crate) data: Block,
 }
 
+/// These bytes, one after the other. None: there is no memory for them, as another process chose how many they are.
+pub(crate) fn joined(parts: &[&[u8]]) -> Option<Vec<u8>> {
+    let mut all = Vec::new();
+    all.try_reserve_exact(parts.iter().map(|part| part.len()).sum()).ok()?;
+    parts.iter().for_each(|part| all.extend_from_slice(part));
+    Some(all)
+}
+
 pub(crate) struct PayloadPart {
     bytes: Vec<u8>,
     range: Range<usize>,
@@ -33,9 +41,17 @@ impl Payload {
         Self::Part(Box::new(PayloadPart { bytes, range }))
     }
 
+    pub(crate) fn into_vec(self) -> Vec<u8> {
+        match self {
+            Self::Heap(bytes) => bytes,
+            other => other.to_vec(),
+        }
+    }
+
+    /// None: there is no memory for them.
     #[inline]
-    pub(crate) fn copy(bytes: &[u8]) -> Self {
-        ShortBytes::copy(bytes).map_or_else(|| Self::Heap(bytes.to_vec()), Self::Short)
+    pub(crate) fn copy(bytes: &[u8]) -> Option<Self> {
+        ShortBytes::copy(bytes).map(Self::Short).or_else(|| joined(&[bytes]).map(Self::Heap))
     }
 }
 
@@ -86,7 +102,7 @@ mod tests {
         assert_eq!(size_of::<Payload>(), size_of::<Vec<u8>>());
         for length in 0..100 {
             let bytes: Vec<u8> = (0..length).collect();
-            assert_eq!(*Payload::copy(&bytes), *bytes);
+            assert_eq!(*Payload::copy(&bytes).unwrap(), *bytes);
             assert_eq!(*Payload::from(bytes.clone()), *bytes);
         }
     }

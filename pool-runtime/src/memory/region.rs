@@ -30,6 +30,17 @@ use std::time::{Duration, Instant};
 pub(crate) struct Region {
     id: u64,
     memory: Memory,
+    /// What a segment of the arena holds: set by each call that gets it.
+    deposit: [AtomicU64; 2],
+    /// The segment of which this is a copy. It is not free as long as its copy is needed, which limits their number.
+    _copied: Option<Arc<Region>>,
+}
+
+/// What of a segment is an argument's bytes, and where in the call's bytes its number is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Deposit {
+    pub(crate) length: usize,
+    pub(crate) at: usize,
 }
 
 /// How many regions this process has dropped.
@@ -42,20 +53,51 @@ pub(crate) fn deaths() -> u64 {
 
 /// Gives new memory a number, by which it can be found.
 pub(crate) fn register(memory: Memory) -> Arc<Region> {
+    register_copy(memory, None)
+}
+
+fn register_copy(memory: Memory, copied: Option<Arc<Region>>) -> Arc<Region> {
     let mut table = lock(&TABLE);
     let id = std::iter::repeat_with(fresh_id).find(|id| !table.known.contains_key(id)).unwrap_or_default();
-    let region = Arc::new(Region { id, memory });
+    let region = Arc::new(Region::new(id, memory, copied));
     table.known.insert(id, Known::Here(Arc::downgrade(&region)));
     region
 }
 
 impl Region {
+    fn new(id: u64, memory: Memory, copied: Option<Arc<Self>>) -> Self {
+        Self { id, memory, deposit: Default::default(), _copied: copied }
+    }
+
     pub(crate) fn id(&self) -> u64 {
         self.id
     }
 
     pub(crate) fn memory(&self) -> &Memory {
         &self.memory
+    }
+
+    /// Notes what this segment of the arena holds. The caller alone has it.
+    pub(crate) fn set_deposit(&self, Deposit { length, at }: Deposit) {
+        self.deposit[0].store(length as u64, Ordering::Relaxed);
+        self.deposit[1].store(at as u64, Ordering::Relaxed);
+    }
+
+    /// None: it is no segment of the arena, so that all of it is one thing.
+    pub(crate) fn deposit(&self) -> Option<Deposit> {
+        let [length, at] = [0, 1].map(|index: usize| self.deposit[index].load(Ordering::Relaxed) as usize);
+        (length > 0).then_some(Deposit { length, at })
+    }
+
+    /// What whoever holds it may see: not what earlier calls have left in a segment.
+    pub(crate) fn contents(&self) -> &[u8] {
+        let bytes = self.memory.as_bytes();
+        self.deposit().and_then(|deposit| bytes.get(..deposit.length)).unwrap_or(bytes)
+    }
+
+    /// A copy of what it holds, under a number of its own.
+    pub(crate) fn copy(self: &Arc<Self>) -> io::Result<Arc<Self>> {
+        Ok(register_copy(Memory::copy(self.contents())?, Some(self.clone())))
     }
 }
 
@@ -230,7 +272,7 @@ pub(crate) fn find_within(id: u64, patience: Duration) -> Result<Arc<Region>, St
 /// Adds memory that was passed to this process, until its [`release`]. If that fails, [`find`] says why.
 pub(crate) fn offer(id: u64, handle: io::Result<Handle>) {
     let mut known = match handle.and_then(Memory::open) {
-        Ok(memory) => Known::Received(Arc::new(Region { id, memory })),
+        Ok(memory) => Known::Received(Arc::new(Region::new(id, memory, None))),
         Err(error) => Known::Refused(format!("the memory of a `Shared` cannot be taken: {error}")),
     };
     let mut table = lock(&TABLE);
@@ -245,7 +287,7 @@ pub(crate) fn offer(id: u64, handle: io::Result<Handle>) {
 
 /// Makes memory with the contents and the number that it had in another process, until this process ends.
 pub(crate) fn restore(id: u64, bytes: &[u8]) -> io::Result<()> {
-    let region = Arc::new(Region { id, memory: Memory::copy(bytes)? });
+    let region = Arc::new(Region::new(id, Memory::copy(bytes)?, None));
     let replaced = lock(&TABLE).known.insert(id, Known::Received(region));
     drop(replaced);
     Ok(())

@@ -49,6 +49,19 @@ pub(crate) struct ResourceLimits {
     pub(crate) open_files: Option<u64>,
 }
 
+impl ResourceLimits {
+    /// Of each, the lower one.
+    pub(crate) fn and(self, other: Self) -> Self {
+        let lower = |one: Option<u64>, other: Option<u64>| one.into_iter().chain(other).min();
+        Self {
+            memory: lower(self.memory, other.memory),
+            cpu_time: lower(self.cpu_time, other.cpu_time),
+            file_size: lower(self.file_size, other.file_size),
+            open_files: lower(self.open_files, other.open_files),
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Abilities {
     /// The version of Landlock; 0 if there is none.
@@ -134,6 +147,14 @@ mod tests {
         one(strict(), Abilities { seccomp: false, ..ALL }, "no seccomp");
         assert_eq!(strict().missing(NOTHING).len(), 2);
         assert_eq!(Confinement { processes: true, ..strict() }.missing(NOTHING).len(), 3);
+    }
+
+    #[test]
+    fn of_two_limits_the_lower_one_counts() {
+        let one = ResourceLimits { memory: Some(5), cpu_time: Some(2), ..ResourceLimits::default() };
+        let other = ResourceLimits { memory: Some(4), open_files: Some(9), ..ResourceLimits::default() };
+        let both = ResourceLimits { memory: Some(4), cpu_time: Some(2), file_size: None, open_files: Some(9) };
+        assert_eq!((one.and(other), other.and(one)), (both, both));
     }
 
     #[test]

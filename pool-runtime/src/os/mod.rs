@@ -8,7 +8,7 @@
 //! | noun | what it promises | why other systems differ |
 //! |---|---|---|
 //! | [`Handle`], [`HandleRef`] | an object of the system, closed when dropped, inherited by nobody | descriptor or Windows handle |
-//! | [`Given`], [`Manifest`] | a worker finds what it was started with, by name | fixed numbers, or values that the manifest lists |
+//! | [`Given`], [`Manifest`] | a worker finds what it was started with, by name | numbers in a row, or values that the manifest lists |
 //! | [`Spawn`], [`Io`] | starts a process with exactly these handles | `posix_spawn`, `CreateProcessW` |
 //! | [`Child`], [`End`], [`Usage`] | one process, waited for and killed without confusion with another of its pid | pidfd, kqueue, process handle; Windows has exception codes in place of signals |
 //! | [`wait_readable`], [`are_readable`], [`wait_hung_up`] | waits for handles with a time limit | `poll`, `WaitForMultipleObjects` |
@@ -16,13 +16,14 @@
 //! | [`Poller`], [`PolledPipe`] | waits for any of many pipes and for a bell | overlapped reads or a thread for each pipe on Windows |
 //! | [`Mapping`], [`sealed_memory`] | memory of fixed size that two processes write | `shm_open`, sections |
 //! | [`Memory`], [`Draft`] | memory that only its maker writes, and then nobody | seals, read-only duplicates |
-//! | [`Bell`] | a word in shared memory, and sleeping until it is rung | futex, `os_sync_wait_on_address`; an event found by the word's address |
+//! | [`Bell`], [`BellWatch`] | words in shared memory, and sleeping until one is rung | futex, `os_sync_wait_on_address`; an event found by the word's address |
 //! | [`passing`], [`Passed`], [`Delivery`] | handles sent to another process, each with a number | `SCM_RIGHTS`, `DuplicateHandle` |
 //! | [`remote_barrier`], [`accept_barriers`] | one side's memory barrier serves both; may be refused | `membarrier`, `FlushProcessWriteBuffers` (own process only) |
 //! | [`fault`], [`Crash`], [`CrashSink`] | a crashing process notes how | signal handler, exception filter |
 //! | [`Confinement`] and its parts | takes rights away from this process | Landlock and seccomp have no counterpart elsewhere |
+//! | [`PrivateDir`], [`open_judged`] | files that nobody else reads, where nobody else writes; who may have written a file | owners and modes, access control lists |
 //! | [`OomWatch`], [`OomKill`] | whether the kernel killed for want of memory | Linux only |
-//! | the functions | clock, processors, priority, files for the owner alone, standard error, this process | |
+//! | the functions | clock, processors, priority, standard error, this process | |
 
 #![cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "nothing fills or reads what has no implementation"))]
 
@@ -40,15 +41,17 @@ use unsupported as system;
 
 pub(crate) use confinement::{Abilities, Allowed, Confinement, Files, ResourceLimits};
 pub(crate) use system::{
-    Bell, Child, Draft, Link, Manifest, Mapping, Memory, OomWatch, PolledPipe, Poller, SharedSocket, SigpipeHeld,
-    Strays, accept_barriers, are_readable, block_all_signals, check_size, copy_to_stderr, current_cpu, exit_now, fault,
-    file_id, has_more_rights, has_stderr, leave_cpu, monotonic, name_thread, outlive_interrupts, parent_pid, passing,
-    pipe, prefer_huge_pages, private_dir, private_file, private_memory, program_path, remote_barrier, replace_stdout,
-    sealed_memory, set_cpus, set_nice, signal_name, usable_cpus, wait_hung_up, wait_readable, write_stderr,
+    Bell, BellWatch, Child, Draft, Link, Manifest, Mapping, Memory, OomWatch, PolledPipe, Poller, PrivateDir,
+    SharedSocket, SigpipeHeld, accept_barriers, are_readable, at_high_numbers, await_parent, block_all_signals,
+    check_memory_is_seen, check_size, copy_to_stderr, count_cores, current_cpu, current_pid, die_with_parent,
+    exceeded_limit, excess_of_rights, exit_now, fault, file_id, has_children, has_more_rights, has_stderr, leave_cpu,
+    monotonic, name_thread, no_channel, open_judged, outlive_requests_to_end, own_command, parent_handle, parent_pid,
+    passing, pipe, prefer_huge_pages, program_path, remote_barrier, replace_stdout, sealed_memory, set_cpus, set_nice,
+    set_scheduler, signal_name, spawn_thread, usable_cpus, wait_hung_up, wait_readable, with_room, write_stderr,
 };
 
-pub use nouns::OomKill;
 pub(crate) use nouns::{
-    Crash, CrashSink, Delivery, End, GRANULE, Given, Handle, HandleRef, Io, MEMORY_ALIGN, Passed, Peeked, Spawn, Usage,
-    borrow, cpu_count, remove_variable,
+    CodePlace, Crash, CrashSink, Delivery, End, GRANULE, Given, Handle, HandleRef, Io, MEMORY_ALIGN, NotPrivate,
+    Passed, Peeked, Spawn, UNSEEN, Usage, borrow, cpu_count, remove_variable,
 };
+pub use nouns::{OomKill, Scheduler};

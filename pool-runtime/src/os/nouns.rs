@@ -15,6 +15,9 @@ pub(crate) const GRANULE: usize = 1 << 16;
 /// Shared memory starts at a multiple of this: no system has smaller pages.
 pub(crate) const MEMORY_ALIGN: usize = 1 << 12;
 
+/// The memory of a process that runs and whose memory cannot be seen: more than any limit.
+pub(crate) const UNSEEN: u64 = u64::MAX;
+
 /// What a worker is started with, besides its standard streams.
 #[derive(Debug)]
 pub(crate) struct Given<H> {
@@ -53,6 +56,24 @@ pub(crate) fn borrow(handle: &Handle) -> HandleRef<'_> {
 }
 
 /// The processors that this process may use: the smaller of its affinity and its control group's quota.
+/// Why a directory is not this user's alone to write.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct NotPrivate(pub(crate) String);
+
+impl NotPrivate {
+    /// Whether an operation failed for this.
+    pub(crate) fn is_why(error: &io::Error) -> bool {
+        error.get_ref().is_some_and(|why| why.is::<Self>())
+    }
+}
+
+impl From<NotPrivate> for io::Error {
+    fn from(why: NotPrivate) -> Self {
+        Self::new(io::ErrorKind::PermissionDenied, why)
+    }
+}
+
 pub(crate) fn cpu_count() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
@@ -71,8 +92,11 @@ pub(crate) struct Spawn<'s> {
     pub(crate) current_dir: Option<&'s OsStr>,
     /// Its standard streams; None is this process's.
     pub(crate) stdio: [Option<Io<'s>>; 3],
-    /// It inherits these, and nothing else if the system can prevent that: see [`Given::strays`].
+    /// It inherits these, and nothing else if the system can prevent that: see
+    /// [`Manifest::close_strays`](super::Manifest::close_strays).
     pub(crate) given: &'s Given<Io<'s>>,
+    /// What it is told of them.
+    pub(crate) manifest: super::Manifest,
 }
 
 /// How a process ended: with an exit code, or by a signal.
@@ -116,6 +140,15 @@ pub(crate) struct Usage {
     /// Pages that had to be found for it, and those of them that had to be read from a file.
     pub(crate) minor_faults: u64,
     pub(crate) major_faults: u64,
+}
+
+/// A place in the code of this program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct CodePlace {
+    /// In this process.
+    pub(crate) address: usize,
+    /// In the program's file, as tools for that count.
+    pub(crate) in_file: usize,
 }
 
 /// How a process crashed, by its own note.
@@ -162,6 +195,52 @@ pub(crate) struct Peeked {
     /// Of the whole packet; 0 at the end of the channel.
     pub(crate) length: usize,
     pub(crate) has_handles: bool,
+}
+
+/// How the system's scheduler treats a process.
+///
+/// A worker is scheduled as the thread that made its pool, or started its [`Process`](crate::Process): one that a
+/// real-time thread makes is a real-time process too, unless it is given another of these.
+///
+/// ```
+/// # use pool_runtime::{Pool, Result, Scheduler, enter, task};
+/// #[task]
+/// fn work(n: u64) -> u64 {
+///     n * n
+/// }
+///
+/// fn main() -> Result<()> {
+///     enter();
+///     // For work that nobody waits for.
+///     let pool = Pool::builder().processes(1).scheduler(Scheduler::Idle).build()?;
+///     assert_eq!(pool.apply(work::call(3))?, 9);
+///     Ok(())
+/// }
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[non_exhaustive]
+pub enum Scheduler {
+    /// As usual (`SCHED_OTHER`): shares processors by niceness.
+    Normal,
+    /// As usual, but a wake-up does not interrupt others (`SCHED_BATCH`): for long computations.
+    Batch,
+    /// Only where nothing else wants to run (`SCHED_IDLE`).
+    Idle,
+    /// In real time, until it waits (`SCHED_FIFO`). The priority is 1 to 99; it takes privileges, or `ulimit -r`.
+    Fifo(u8),
+    /// In real time, in turn with others of the same priority (`SCHED_RR`). The priority is 1 to 99; it takes
+    /// privileges, or `ulimit -r`.
+    RoundRobin(u8),
+}
+
+impl Scheduler {
+    /// The priority in real time, if it has one.
+    pub(crate) fn priority(self) -> Option<u8> {
+        match self {
+            Self::Fifo(priority) | Self::RoundRobin(priority) => Some(priority),
+            Self::Normal | Self::Batch | Self::Idle => None,
+        }
+    }
 }
 
 /// How certain it is that the kernel's OOM killer has ended a process.

@@ -4,10 +4,11 @@
 //! What cannot be had is a type without values, so its methods are never called.
 
 use crate::os::{
-    Abilities, Confinement, Crash, CrashSink, Delivery, End, Given, Handle, HandleRef, Io, OomKill, Passed, Peeked,
-    Spawn, Usage,
+    Abilities, CodePlace, Confinement, Crash, CrashSink, Delivery, End, Given, Handle, HandleRef, Io, OomKill, Passed,
+    Peeked, Scheduler, Spawn, Usage,
 };
-use std::ffi::CStr;
+use crate::sync::{lock, sleep_on};
+use std::ffi::{CStr, OsString};
 use std::fmt;
 use std::fs::File;
 use std::io::{self, PipeReader, Read, Write as _};
@@ -16,7 +17,8 @@ use std::mem::MaybeUninit;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 pub(crate) use io::pipe;
@@ -74,16 +76,16 @@ never! {
         self.sentinel() -> HandleRef<'_>;
         self.terminate() -> io::Result<()>;
         self.interrupt() -> io::Result<()>;
+        self.ask_to_end() -> io::Result<()>;
         self.kill() -> io::Result<()>;
         self.was_killed() -> bool;
         self.has_ended() -> bool;
         self.wait_timeout(Option<Duration>) -> bool;
         self.await_death(Duration) -> bool;
         self.status() -> Option<End>;
+        self.status_error() -> Option<String>;
         self.usage() -> Option<Usage>;
-    }
-    Strays {
-        self.close();
+        self.memory() -> Option<u64>;
     }
     OomWatch {
         self.ask() -> Option<OomKill>;
@@ -100,6 +102,7 @@ never! {
     }
     Link<E> {
         Self::new(E);
+        self.duplicate() -> io::Result<Handle>;
         self.is_standard() -> bool;
         self.number() -> SocketNumber;
         self.handle() -> HandleRef<'_>;
@@ -109,11 +112,6 @@ never! {
     SharedSocket<O: ?Sized> {
         self.handle() -> HandleRef<'_>;
         self.shut_down();
-    }
-    Bell {
-        self.ring();
-        self.seen() -> u32;
-        self.wait(u32, Option<Duration>);
     }
     Memory {
         Self::copy(&[u8]);
@@ -130,29 +128,84 @@ never! {
     }
 }
 
+/// For threads of this process: there are no others.
+#[derive(Debug, Default)]
+pub(crate) struct Bell {
+    count: Mutex<u32>,
+    rung: Condvar,
+}
+
+impl Bell {
+    pub(crate) fn ring(&self) {
+        let mut count = lock(&self.count);
+        *count = count.wrapping_add(1);
+        self.rung.notify_all();
+    }
+
+    pub(crate) fn seen(&self) -> u32 {
+        *lock(&self.count)
+    }
+
+    pub(crate) fn wait(&self, seen: u32, timeout: Option<Duration>) {
+        let count = lock(&self.count);
+        if *count == seen {
+            drop(sleep_on(&self.rung, count, timeout.and_then(|timeout| Instant::now().checked_add(timeout))));
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct BellWatch<'b>(PhantomData<&'b Bell>);
+
+impl<'b> BellWatch<'b> {
+    pub(crate) const MOST: usize = 2;
+
+    pub(crate) fn is_supported() -> bool {
+        false
+    }
+
+    pub(crate) fn of(_: impl Iterator<Item = &'b Bell>) -> Self {
+        Self(PhantomData)
+    }
+
+    pub(crate) fn wait(&self, timeout: Duration) {
+        std::thread::sleep(timeout);
+    }
+}
+
 functions! {
+    current_pid() -> u32 = std::process::id();
+    no_channel(error: io::Error) -> io::Error = error;
+    exceeded_limit(_: i32) -> Option<&'static str> = None;
     signal_name(_: i32) -> String = String::new();
-    wait_hung_up(_: HandleRef<'_>, _: Option<HandleRef<'_>>) -> bool = true;
+    wait_hung_up(_: HandleRef<'_>, _: Option<HandleRef<'_>>, _: Option<HandleRef<'_>>) -> bool = true;
+    die_with_parent() = ();
+    parent_handle() -> Option<Handle> = None;
     sealed_memory(_: &CStr, _: usize) -> io::Result<Handle> = unsupported();
     check_size(_: &Handle, _: usize) -> io::Result<()> = unsupported();
     prefer_huge_pages(_: &mut [MaybeUninit<impl Sized>]) = ();
     accept_barriers() -> bool = false;
     remote_barrier() -> bool = false;
     block_all_signals() = ();
-    outlive_interrupts() = ();
+    outlive_requests_to_end() = ();
+    has_children(_: u32) -> Option<bool> = None;
     exit_now(code: i32) -> ! = std::process::exit(code);
     has_more_rights() -> bool = false;
+    excess_of_rights() -> Option<&'static str> = None;
     parent_pid() -> u32 = 0;
+    await_parent(_: u32, _: Option<Duration>) -> bool = true;
+    count_cores(_: &[usize]) -> Option<usize> = None;
     program_path() -> io::Result<PathBuf> = std::env::current_exe();
+    own_command(args: Vec<OsString>) -> io::Result<(PathBuf, Vec<OsString>)> = Ok((program_path()?, args));
     name_thread(_: &str) = ();
-    private_memory(_: u32) -> Option<u64> = None;
+    check_memory_is_seen() -> io::Result<()> = unsupported();
     usable_cpus() -> Vec<usize> = (0..crate::os::cpu_count()).collect();
     set_cpus(_: &[usize]) -> io::Result<()> = unsupported();
     set_nice(_: i32) -> io::Result<()> = unsupported();
+    set_scheduler(_: Scheduler) -> io::Result<()> = unsupported();
     current_cpu() -> u32 = u32::MAX;
     leave_cpu(_: u32) = ();
-    private_dir(path: &Path) -> io::Result<()> = std::fs::create_dir_all(path);
-    private_file(path: &Path) -> io::Result<File> = File::create_new(path);
+    open_judged(path: &Path) -> io::Result<(File, Option<String>)> = Ok((File::open(path)?, None));
     file_id(_: &Path) -> io::Result<(u64, u64)> = unsupported();
     write_stderr(bytes: &[u8]) = copy_to_stderr(bytes);
     copy_to_stderr(bytes: &[u8]) = drop(io::stderr().write_all(bytes));
@@ -169,8 +222,32 @@ pub(crate) fn are_readable<'h>(handles: impl Iterator<Item = HandleRef<'h>>) -> 
     handles.map(|_| true).collect()
 }
 
+pub(crate) fn at_high_numbers<R>(open: impl Fn() -> io::Result<R>) -> io::Result<R> {
+    open()
+}
+
 pub(crate) fn wait_readable<const N: usize>(_: [HandleRef<'_>; N], _: Option<Duration>) -> io::Result<[bool; N]> {
     unsupported()
+}
+
+pub(crate) fn thread_builder(name: impl Into<String>, stack: Option<usize>) -> thread::Builder {
+    let builder = thread::Builder::new().name(name.into());
+    match stack {
+        Some(stack) => builder.stack_size(stack),
+        None => builder,
+    }
+}
+
+pub(crate) fn with_room<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+    work()
+}
+
+pub(crate) fn spawn_thread<T: Send + 'static>(
+    name: impl Into<String>,
+    stack: Option<usize>,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<JoinHandle<T>> {
+    thread_builder(name, stack).spawn(work)
 }
 
 pub(crate) mod passing {
@@ -184,19 +261,20 @@ pub(crate) mod passing {
 }
 
 pub(crate) mod fault {
-    use super::{Arc, CrashSink};
+    use super::{Arc, CodePlace, CrashSink};
 
     functions! {
         install(_: Arc<dyn CrashSink>) = ();
         leave_to_system() = ();
-        place_of(_: u64) -> Option<usize> = None;
+        anchor() -> usize = 0;
+        place_of(_: u64) -> Option<CodePlace> = None;
     }
 }
 
 methods! {
     Spawn<'_>: start(self: &Self) -> io::Result<Child> = unsupported();
     Given<Io<'_>>: manifest(self: &Self) -> io::Result<Manifest> = unsupported();
-    Given<Handle>: strays(self: &Self) -> io::Result<Strays> = unsupported();
+    Given<Handle>: check_giver(self: &Self) -> Result<(), String> = Ok(());
     Crash: fault_address(self: &Self) -> Option<u64> = None;
     Usage: of_this_process() -> Self = Self::default();
     Abilities: here() -> Self = Self { landlock: 0, seccomp: false };
@@ -205,6 +283,7 @@ methods! {
     SigpipeHeld: new() -> Self = Self;
     SigpipeHeld: peer_was_gone(self: &Self) = ();
     Manifest: parse(_: &str) -> Option<Self> = None;
+    Manifest: close_strays(self: Self) -> io::Result<()> = match self.0 {};
     Manifest: take(self: Self) -> Result<Given<Handle>, String> = match self.0 {};
     Draft: append(self: &mut Self, _: &[u8]) -> io::Result<()> = match self.0 {};
     Mapping: new(_: &Handle, _: usize) -> io::Result<Self> = unsupported();
@@ -255,6 +334,27 @@ impl<E> Deref for Link<E> {
 }
 
 pub(crate) struct SigpipeHeld;
+
+#[derive(Debug)]
+pub(crate) struct PrivateDir(PathBuf);
+
+impl PrivateDir {
+    pub(crate) fn open(path: &Path) -> io::Result<Option<Self>> {
+        Ok(path.is_dir().then(|| Self(path.to_owned())))
+    }
+
+    pub(crate) fn make(path: &Path) -> io::Result<Self> {
+        std::fs::create_dir_all(path).map(|()| Self(path.to_owned()))
+    }
+
+    pub(crate) fn create(&self, name: &str) -> io::Result<File> {
+        File::create_new(self.0.join(name))
+    }
+
+    pub(crate) fn remove(&self, name: &str) -> io::Result<()> {
+        std::fs::remove_file(self.0.join(name))
+    }
+}
 
 /// Memory of this process alone.
 #[derive(Debug)]

@@ -49,6 +49,7 @@ impl Launched {
         let stderr = self.strands[1].as_ref().filter(|_| self.launch.capture);
         Loss {
             status,
+            no_status: self.child.status_error(),
             stage: Stage::from_u32(self.page.stage()),
             panic: PanicInfo::from_last_words(&self.page.words(), status),
             fault,

@@ -132,11 +132,11 @@ impl Faults {
     /// As [`Duty::obey`], one call after the other, each with its fate.
     pub(super) fn obey(&mut self, duty: &mut Duty, frame: &[u8]) -> Result<Next, String> {
         duty.obey_with(frame, |duty, generation, chunk| {
-            let (task, mut first) = (chunk.task, chunk.first);
+            let (task, mut first, max_result) = (chunk.task, chunk.first, chunk.max_result);
             let mut end = SeriesEnd::Through(false);
             for arguments in chunk.arguments {
                 let Some(arguments) = Slices::new(1, Some(0), &[], 0, arguments) else { continue };
-                end = self.run(duty, generation, Chunk { task, first, arguments })?;
+                end = self.run(duty, generation, Chunk { task, first, arguments, max_result })?;
                 if !matches!(end, SeriesEnd::Through(_)) {
                     break;
                 }

@@ -57,7 +57,7 @@ impl Framed {
             return;
         }
         let link = self.clone();
-        let sender = std::thread::Builder::new().name("pool-sender".into()).spawn(move || {
+        let sender = os::spawn_thread("pool-sender", None, move || {
             os::block_all_signals();
             link.try_flush(true);
         });
@@ -95,7 +95,8 @@ impl Framed {
                 if !self.is_open() {
                     break;
                 }
-                match inlet.receive(Some(Instant::now())) {
+                let mut admit = |beginning: &[u8], length| sink.announced(beginning, length);
+                match inlet.receive_admitted(Some(Instant::now()), &mut admit) {
                     Received::Nothing => break,
                     received => any |= self.hear(received, sink),
                 }
@@ -108,7 +109,7 @@ impl Framed {
     pub(super) fn listen(&self, sink: &mut dyn Sink) -> Option<String> {
         let mut inlet = lock(&self.inlet);
         while self.is_open() {
-            let received = inlet.receive(None);
+            let received = inlet.receive_admitted(None, &mut |beginning, length| sink.announced(beginning, length));
             self.hear(received, sink);
         }
         self.take_fault()
@@ -118,8 +119,15 @@ impl Framed {
         let fault = match received {
             Received::Frame(frame) => match FromWorker::from_frame(&frame) {
                 Ok(FromWorker::Reports(records)) => {
-                    let mut stream = records.to_vec();
-                    match sink.records(&mut stream) {
+                    let mut stream = Vec::new();
+                    let taken = match stream.try_reserve_exact(records.len()) {
+                        Ok(()) => {
+                            stream.extend_from_slice(records);
+                            sink.records(&mut stream)
+                        }
+                        Err(_) => Err(format!("sent {} bytes, for which there is no memory", records.len())),
+                    };
+                    match taken {
                         Ok(whole) if whole == stream.len() => return true,
                         Ok(_) => Some(Garbled::CUT_OFF.to_string()),
                         Err(fault) => Some(fault),

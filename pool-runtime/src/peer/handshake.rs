@@ -9,6 +9,7 @@ use crate::peer::{Launched, TIME_TO_DIE, TIME_TO_EXIT};
 use crate::protocol::{FromWorker, Hello, NamedCall, Place};
 use crate::sync::lock;
 use crate::transport::Received;
+use crate::worker::CANNOT_WORK;
 use crate::{identity, registry};
 use std::sync::Arc;
 use std::time::Instant;
@@ -124,7 +125,7 @@ impl Launched {
         match (FromWorker::from_frame(&frame), &wanted) {
             (Ok(answer), wanted) if answer == *wanted => Ok(()),
             (Ok(FromWorker::Refused(why)), FromWorker::Welcome) => {
-                Err(StartFailure::for_good(Error::invalid(format!("the worker refuses to work: {why}"))))
+                Err(StartFailure::for_good(Error::new(Kind::Refused(why))))
             }
             (Ok(FromWorker::NotReady(why)), FromWorker::Ready) => Err(StartFailure::for_good(why)),
             (Ok(FromWorker::Reports(_)), _) => nonsense("reported a call that it was not sent"),
@@ -134,6 +135,7 @@ impl Launched {
     }
 
     fn died(&self, when: &str) -> StartFailure {
+        let is_before = when == BEFORE;
         // Its sockets are closed, so it is dead or about to be: wait, so that its own end is not mistaken for a kill.
         let died = self.child.wait_timeout(Some(TIME_TO_EXIT));
         if !died {
@@ -147,9 +149,13 @@ impl Launched {
             Some((_, Some(code))) => format!("exited with code {code}"),
             Some((end, None)) => format!("was killed ({end})"),
         };
+        let when = match status.and_then(End::code) {
+            Some(CANNOT_WORK) if is_before => "before it became a worker: its standard error says why",
+            _ => when,
+        };
         let text = format!("process {} {how} {when}", self.child.pid());
         // A process that was let in and died by itself, as in a crash of its initializer, has more to tell.
-        let dossier = (died && when != BEFORE).then(|| Dossier::of_process(self.examine(None)));
+        let dossier = (died && !is_before).then(|| Dossier::of_process(self.examine(None)));
         let killed = died && status.is_some_and(End::was_killed);
         StartFailure { died, ..StartFailure::may_pass(Kind::DiedStarting { text, killed, dossier }) }
     }

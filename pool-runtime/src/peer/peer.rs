@@ -1,6 +1,6 @@
 //! The one enum that distinguishes the kinds of workers, with a method for each thing that a pool asks of a worker.
 
-use crate::dossier::Loss;
+use crate::dossier::{Loss, Stage};
 use crate::memory::{PageGlance, StatusPage, region::Region};
 use crate::os::{self, HandleRef, OomWatch};
 use crate::peer::{
@@ -19,9 +19,9 @@ pub(crate) enum Peer {
     Thread(WorkerThread),
 }
 
-fn glance(seen: PageGlance, memory: Option<u64>) -> Glance {
+fn glance(seen: PageGlance) -> Glance {
     let PageGlance { claimed, started, extended, heard } = seen;
-    Glance { claimed, started, extended, memory, heard }
+    Glance { claimed, started, extended, heard, ..Glance::default() }
 }
 
 impl From<Launched> for Peer {
@@ -38,6 +38,14 @@ impl From<Launched> for Peer {
 
 impl Peer {
     fn process(&self) -> Option<&Launched> {
+        match self {
+            Self::Ring(process, _) | Self::Channel(process, _) => Some(process),
+            Self::Thread(_) => None,
+        }
+    }
+
+    /// A worker that is a process.
+    pub(crate) fn process_mut(&mut self) -> Option<&mut Launched> {
         match self {
             Self::Ring(process, _) | Self::Channel(process, _) => Some(process),
             Self::Thread(_) => None,
@@ -95,7 +103,7 @@ impl Peer {
                 Received::Frame(_) | Received::Nothing => return Some("sent a message out of turn".into()),
             },
             Self::Channel(process, _) => {
-                os::wait_hung_up(process.socket.handle(), Some(process.child.sentinel()));
+                os::wait_hung_up(process.socket.handle(), Some(process.child.sentinel()), None);
             }
             Self::Thread(thread) => thread.lifeline.reports.await_close(),
         }
@@ -139,6 +147,13 @@ impl Peer {
         match self {
             Self::Ring(process, _) | Self::Channel(process, _) => process.kill(),
             Self::Thread(thread) => thread.lifeline.kill(),
+        }
+    }
+
+    /// Asks the worker to end: by `SIGTERM`, which its program may handle. A thread is [killed](Self::kill).
+    pub(crate) fn ask_to_end(&self) {
+        if self.process().is_none_or(|process| process.child.ask_to_end().is_err()) {
+            self.kill();
         }
     }
 
@@ -211,6 +226,11 @@ impl Peer {
 
     // ---- questions ----
 
+    /// The number of the latest call that the worker has started, as it says.
+    pub(crate) fn claimed(&self) -> u32 {
+        self.page().claimed()
+    }
+
     /// The number of the latest call that the worker, which has ended, had started.
     pub(crate) fn reached(&self) -> u32 {
         self.page().reached()
@@ -218,13 +238,16 @@ impl Peer {
 
     /// Prevents calls of this generation from starting from now on, and asks what the worker is doing.
     pub(crate) fn take_back(&self, generation: u32) -> Answer<Glance> {
-        self.page().take_back(generation).map_or(Answer::Corrupt, |seen| Answer::Now(glance(seen, None)))
+        self.page().take_back(generation).map_or(Answer::Corrupt, |seen| Answer::Now(glance(seen)))
     }
 
     /// Asks what the worker is doing and, if `memory` is set, how much memory it has.
     pub(crate) fn look(&self, memory: bool) -> Answer<Glance> {
-        let memory = self.process().filter(|_| memory).and_then(|process| os::private_memory(process.child.pid()));
-        self.page().look().map_or(Answer::Corrupt, |seen| Answer::Now(glance(seen, memory)))
+        let memory = self.process().filter(|_| memory).and_then(|process| process.child.memory());
+        // The page alone does not tell: a worker might write anything there, and be waited for without end.
+        let joins = Stage::from_u32(self.page().stage()) == Stage::Joining
+            && self.process().is_some_and(|process| os::has_children(process.child.pid()).unwrap_or(true));
+        self.page().look().map_or(Answer::Corrupt, |seen| Answer::Now(Glance { memory, joins, ..glance(seen) }))
     }
 
     // ---- listening ----
@@ -261,6 +284,11 @@ impl Peer {
             Self::Channel(_, link) => link.is_open(),
             Self::Ring(..) | Self::Thread(_) => self.has_reports() || self.is_blocked(),
         }
+    }
+
+    /// Whether [`serve`](Self::serve) left reports unread the last time.
+    pub(crate) fn has_more(&self) -> bool {
+        self.rings().is_some_and(Ringed::has_more)
     }
 
     /// Whether a part of the backlog waits for room.

@@ -10,8 +10,10 @@
 //! though processes that it has started may hold its pipe open. What those write later is passed on too, except in a
 //! test, which may be over by then. Other threads never wait long for this one, as its own output may be blocked.
 
+use crate::foreign;
 use crate::os::{self, PolledPipe, Poller};
 use crate::sync::lock;
+use std::borrow::Cow;
 use std::io::{self, PipeReader, Read};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -31,6 +33,15 @@ pub(crate) enum To {
     Test(fn(&str)),
     /// There is no standard error.
     Nowhere,
+}
+
+/// How a stream is passed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PassedOn {
+    /// Byte by byte: colours are the program's own.
+    AsItIs,
+    /// Without what a terminal would obey, as the process is not trusted.
+    Escaped,
 }
 
 /// The thread, which ends when there is nothing left to pass on.
@@ -92,7 +103,7 @@ impl Relay {
     pub(crate) fn new() -> io::Result<Self> {
         let state = Arc::new(RelayState { poller: Poller::new()?, orders: Mutex::default() });
         let its = state.clone();
-        let thread = std::thread::Builder::new().name("pool-relay".into()).stack_size(1 << 18).spawn(move || {
+        let thread = os::spawn_thread("pool-relay", Some(1 << 18), move || {
             os::block_all_signals();
             its.pass_on();
         })?;
@@ -109,10 +120,10 @@ impl Relay {
         open
     }
 
-    pub(crate) fn add(&self, pipe: PipeReader, to: To) -> io::Result<Arc<Strand>> {
+    pub(crate) fn add(&self, pipe: PipeReader, to: To, how: PassedOn) -> io::Result<Arc<Strand>> {
         let pipe = PolledPipe::new(pipe)?;
         let strand = Arc::new(Strand::default());
-        let stream = RelayedStream { pipe, to, unprinted: Vec::new(), held: None, strand: strand.clone() };
+        let stream = RelayedStream { pipe, to, how, unprinted: Vec::new(), held: None, strand: strand.clone() };
         self.order(|orders| {
             orders.new.push(stream);
             orders.open += 1;
@@ -173,7 +184,7 @@ impl RelayState {
 
     fn remove(&self, streams: &mut Vec<RelayedStream>, at: usize) {
         let mut stream = streams.swap_remove(at);
-        stream.print_all();
+        stream.print(stream.unprinted.len());
         let strand = stream.strand.clone();
         // The pipe is closed before any waiting thread is told.
         drop(stream);
@@ -204,6 +215,7 @@ impl RelayState {
 struct RelayedStream {
     pipe: PolledPipe,
     to: To,
+    how: PassedOn,
     /// The beginning of a line, held back so that no other output ends up inside of a line.
     unprinted: Vec<u8>,
     /// When that is printed as it is.
@@ -255,8 +267,13 @@ impl RelayedStream {
         more && !matches!(self.to, To::Test(_))
     }
 
+    /// Prints what is there, but not a part of a character whose rest may follow.
     fn print_all(&mut self) {
-        self.print(self.unprinted.len());
+        let kept = match self.how {
+            PassedOn::AsItIs => 0,
+            PassedOn::Escaped => foreign::beginning_of_character(&self.unprinted),
+        };
+        self.print(self.unprinted.len() - kept);
         self.held = None;
     }
 
@@ -264,10 +281,14 @@ impl RelayedStream {
         if end == 0 {
             return;
         }
+        let printed = match self.how {
+            PassedOn::AsItIs => Cow::Borrowed(&self.unprinted[..end]),
+            PassedOn::Escaped => Cow::Owned(foreign::escaped(&self.unprinted[..end])),
+        };
         match self.to {
-            To::Stderr => os::copy_to_stderr(&self.unprinted[..end]),
+            To::Stderr => os::copy_to_stderr(&printed),
             To::Test(print) => {
-                let text = String::from_utf8_lossy(&self.unprinted[..end]);
+                let text = String::from_utf8_lossy(&printed);
                 // `print!` panics where standard output is closed.
                 if std::panic::catch_unwind(|| print(&text)).is_err() {
                     self.to = To::Nowhere;
@@ -290,7 +311,7 @@ mod tests {
     fn all_is_passed_on_and_the_last_is_kept() {
         let relay = Relay::new().unwrap();
         let (reader, mut writer) = io::pipe().unwrap();
-        let strand = relay.add(reader, To::Test(|text| lock(&PRINTED).push_str(text))).unwrap();
+        let strand = relay.add(reader, To::Test(|text| lock(&PRINTED).push_str(text)), PassedOn::AsItIs).unwrap();
         let mut all = String::new();
         for n in 0..5_000 {
             let line = format!("line {n}\n");
@@ -312,8 +333,14 @@ mod tests {
     fn the_beginning_of_a_line_is_held_from_when_it_came() {
         let (reader, mut writer) = io::pipe().unwrap();
         let pipe = PolledPipe::new(reader).unwrap();
-        let mut stream =
-            RelayedStream { pipe, to: To::Stderr, unprinted: Vec::new(), held: None, strand: Arc::default() };
+        let mut stream = RelayedStream {
+            pipe,
+            to: To::Stderr,
+            how: PassedOn::AsItIs,
+            unprinted: Vec::new(),
+            held: None,
+            strand: Arc::default(),
+        };
         let mut read = |text: &str| {
             writer.write_all(text.as_bytes()).unwrap();
             stream.read(&mut [0; 64]);
@@ -333,9 +360,9 @@ mod tests {
         static AFTER: Mutex<String> = Mutex::new(String::new());
         let relay = Relay::new().unwrap();
         let (reader, mut writer) = io::pipe().unwrap();
-        let strand = relay.add(reader, To::Test(|_| panic!("nobody takes it"))).unwrap();
+        let strand = relay.add(reader, To::Test(|_| panic!("nobody takes it")), PassedOn::AsItIs).unwrap();
         let (other_reader, mut other_writer) = io::pipe().unwrap();
-        let other = relay.add(other_reader, To::Test(|text| lock(&AFTER).push_str(text))).unwrap();
+        let other = relay.add(other_reader, To::Test(|text| lock(&AFTER).push_str(text)), PassedOn::AsItIs).unwrap();
         for _ in 0..2 {
             writer.write_all(b"line\n").unwrap();
             relay.drain(&strand, true);
@@ -345,6 +372,32 @@ mod tests {
         other_writer.write_all(b"seen\n").unwrap();
         relay.drain(&other, true);
         assert_eq!(*lock(&AFTER), "seen\n");
+    }
+
+    #[test]
+    fn an_untrusted_stream_is_escaped_and_its_characters_are_whole() {
+        static SHOWN: Mutex<String> = Mutex::new(String::new());
+        let (reader, mut writer) = io::pipe().unwrap();
+        let mut stream = RelayedStream {
+            pipe: PolledPipe::new(reader).unwrap(),
+            to: To::Test(|text| lock(&SHOWN).push_str(text)),
+            how: PassedOn::Escaped,
+            unprinted: Vec::new(),
+            held: None,
+            strand: Arc::default(),
+        };
+        for part in [&b"\x1b]52;c;aGk=\x07\n\tsm\xc3"[..], b"\xb8r \xf0\x9f\xa6\x80\x9b\n", b"\xf0\x9f"] {
+            writer.write_all(part).unwrap();
+            stream.drain(&mut [0; 64]);
+        }
+        assert_eq!(
+            stream.strand.last(),
+            b"\x1b]52;c;aGk=\x07\n\tsm\xc3\xb8r \xf0\x9f\xa6\x80\x9b\n\xf0\x9f",
+            "as it came"
+        );
+        assert_eq!(stream.unprinted, b"\xf0\x9f");
+        stream.print(2);
+        assert_eq!(*lock(&SHOWN), "\\x1b]52;c;aGk=\\x07\n\tsmør 🦀\\x9b\n\\xf0\\x9f");
     }
 
     #[test]

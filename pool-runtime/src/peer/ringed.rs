@@ -19,6 +19,8 @@ pub(crate) struct Ringed {
     receiving: Mutex<Receiving>,
     /// Whether `backlog` has frames, without its lock.
     blocked: AtomicBool,
+    /// The latest pass left some reports unread.
+    more: AtomicBool,
 }
 
 struct Sending {
@@ -60,6 +62,7 @@ impl Ringed {
             sending: Mutex::new(Sending { calls, backlog: VecDeque::new() }),
             receiving: Mutex::new(Receiving { reports, stream: Vec::new(), split: None, padding: 0, fault: None }),
             blocked: AtomicBool::new(false),
+            more: AtomicBool::new(false),
         }
     }
 
@@ -110,7 +113,9 @@ impl Ringed {
     pub(super) fn serve(&self, sink: &mut dyn Sink, waits: bool) -> Result<bool, Corrupt> {
         let mut any = false;
         if let Some(mut receiving) = try_lock(&self.receiving).or_else(|| waits.then(|| lock(&self.receiving))) {
-            any = receiving.take_in(sink);
+            let read = receiving.take_in(sink);
+            any = read > 0;
+            self.more.store(read >= ring::CAPACITY, Ordering::Relaxed);
             if receiving.fault.is_some() {
                 return Err(Corrupt);
             }
@@ -120,6 +125,11 @@ impl Ringed {
             self.pump(&mut lock(&self.sending))?;
         }
         Ok(any)
+    }
+
+    /// Whether the latest pass left some reports unread.
+    pub(super) fn has_more(&self) -> bool {
+        self.more.load(Ordering::Relaxed)
     }
 
     pub(super) fn take_fault(&self) -> Option<String> {
@@ -140,21 +150,22 @@ fn send_frame(calls: &mut ring::CallSender, frame: &[u8]) -> Result<bool, Corrup
 }
 
 impl Receiving {
-    /// Reads what there is, and passes it on. Returns whether there was anything.
-    fn take_in(&mut self, sink: &mut dyn Sink) -> bool {
-        let mut any = false;
-        while self.fault.is_none() {
+    /// Reads what there is, and passes it on. Returns how many bytes there were: a worker that writes as fast as they are
+    /// read must not hold the listener, so they are no more than about as many as the ring holds.
+    fn take_in(&mut self, sink: &mut dyn Sink) -> usize {
+        let mut all = 0;
+        while self.fault.is_none() && all < ring::CAPACITY {
             match self.take_some(sink) {
-                Ok(true) => any = true,
-                Ok(false) => break,
+                Ok(0) => break,
+                Ok(length) => all += length,
                 Err(fault) => self.fault = Some(fault),
             }
         }
-        any
+        all
     }
 
     #[inline]
-    fn take_some(&mut self, sink: &mut dyn Sink) -> Result<bool, String> {
+    fn take_some(&mut self, sink: &mut dyn Sink) -> Result<usize, String> {
         self.split();
         if let Some(unfinished) = &mut self.split {
             let read = self.reports.read_bulk(unfinished.missing, &mut unfinished.split.data);
@@ -163,11 +174,12 @@ impl Receiving {
             if let Some(whole) = self.split.take_if(|unfinished| unfinished.missing == 0) {
                 sink.split(whole.number, whole.split)?;
             }
-            return Ok(length > 0);
+            return Ok(length);
         }
         self.make_room();
-        if !self.reports.read(&mut self.stream).map_err(|_| ring::CORRUPT)? {
-            return Ok(false);
+        let length = self.reports.read(&mut self.stream)?;
+        if length == 0 {
+            return Ok(0);
         }
         let padding = self.padding.min(self.stream.len());
         self.padding -= padding;
@@ -177,7 +189,7 @@ impl Receiving {
         if self.stream.is_empty() && self.stream.capacity() > KEPT {
             self.stream = Vec::new();
         }
-        Ok(true)
+        Ok(length)
     }
 
     /// Where large plain data is on its way, makes memory of its own for it, which the waiting caller can take over.

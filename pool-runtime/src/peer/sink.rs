@@ -37,6 +37,8 @@ pub(crate) struct Glance {
     pub(crate) memory: Option<u64>,
     /// The latest generation that the worker knows, if it had to find out about one.
     pub(crate) heard: u32,
+    /// It waits for processes that it has started.
+    pub(crate) joins: bool,
 }
 
 /// Receives the reports of a worker.
@@ -44,6 +46,10 @@ pub(crate) trait Sink {
     /// Takes records from the beginning of the stream. Returns how many bytes of the remaining stream are records that
     /// were taken. Fails if a record makes no sense: the worker has to be killed for this.
     fn records(&mut self, stream: &mut Vec<u8>) -> Result<usize, String>;
+
+    /// Hears of a frame of so many bytes that is longer than one packet, and begins like this. Fails if such a frame must
+    /// not come: the worker has to be killed for this, and no more is kept of it.
+    fn announced(&mut self, beginning: &[u8], length: u64) -> Result<(), String>;
 
     /// Takes the value of the call of this number. Fails as [`records`](Self::records).
     fn split(&mut self, number: u32, split: Split) -> Result<(), String>;

@@ -20,17 +20,21 @@ pub(crate) enum Source {
 }
 
 impl Source {
-    /// Starts a worker, which has yet to be [greeted](Peer::greet). Fails if the system refuses. The name, the
-    /// initializer and the bells are for a thread; a process gets them otherwise.
+    /// Starts a worker, which has yet to be [greeted](Peer::greet). Fails if the system refuses. The name and the
+    /// initializer are for a thread; a process gets them otherwise.
     pub(crate) fn start(
         &self,
+        seat: usize,
         name: String,
         options: &WorkerOptions,
         initializer: Option<&NamedCall>,
         bells: Option<&Arc<Bells>>,
     ) -> Result<Peer, Error> {
         match self {
-            Self::Processes(launch) => Ok(Peer::from(launch.start(options)?)),
+            Self::Processes(launch) => {
+                let bells = bells.and_then(|bells| bells.page(seat));
+                Ok(Peer::from(launch.start(options, bells.map(|bells| &**bells))?))
+            }
             Self::Threads { plan, initializer_timeout } => {
                 let hired = WorkerThread::hire(name, initializer.cloned(), plan.clone(), *initializer_timeout)?;
                 if let Some(bells) = bells.cloned() {
@@ -56,6 +60,10 @@ impl Source {
         {
             relay.finish();
         }
+    }
+
+    pub(crate) fn has_processes(&self) -> bool {
+        matches!(self, Self::Processes(_))
     }
 
     pub(crate) fn confinement(&self) -> Option<os::Confinement> {

@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use crate::memory::{StatusPage, attach::Attacher};
 use crate::options::{Stdio, StdioKind, WorkerOptions};
 use crate::os::{self, Child, Confinement, Given, Handle, Io, OomWatch, Spawn};
-use crate::peer::relay::{Relay, Strand, To};
+use crate::peer::relay::{PassedOn, Relay, Strand, To};
 use crate::program::{self, Mark, WayIn};
 use crate::sync::lock;
 use crate::transport::{Inlet, Outlet, channel, ring};
@@ -23,8 +23,6 @@ pub(crate) struct Launch {
     pub(crate) stdio: [Stdio; 3],
     pub(crate) start_timeout: Duration,
     pub(crate) initializer_timeout: Option<Duration>,
-    /// The bells that the processes ring, if they are reached through rings.
-    pub(crate) bells: Option<Arc<ring::BellPage>>,
     pub(crate) confinement: Option<Confinement>,
     /// Passes on the output of several processes.
     pub(crate) relay: Option<Arc<Relay>>,
@@ -69,8 +67,15 @@ pub(crate) struct Launched {
 
 impl Launch {
     /// The defaults: empty standard input, and this process's output. Fails if this process may not start others: it
-    /// has no way in for workers, has two tasks of one name, is daemonic, or is nested too deeply.
+    /// has no way in for workers, has two tasks of one name, is daemonic, is nested too deeply, or has rights that its
+    /// starter has not.
     pub(crate) fn new() -> Result<Self> {
+        if let Some(excess) = os::excess_of_rights() {
+            return Err(Error::invalid(format!(
+                "this process has {excess}, and no worker would work for it: start pools and processes in a program \
+                 without them, or take `Backend::Threads`"
+            )));
+        }
         let way_in = program::way_in()?;
         registry::check().map_err(Error::invalid)?;
         if identity::current_process().daemon() {
@@ -90,7 +95,6 @@ impl Launch {
             stdio: [Stdio::null(), Stdio::inherit(), Stdio::inherit()],
             start_timeout: START_TIMEOUT,
             initializer_timeout: None,
-            bells: None,
             confinement: None,
             relay: None,
             capture: false,
@@ -118,11 +122,11 @@ impl Launch {
         Ok(())
     }
 
-    /// Starts a process, which has yet to be [greeted](Launched::greet). Fails if the system refuses: no more
-    /// processes, handles or memory, or no such directory.
-    pub(crate) fn start(self: &Arc<Self>, options: &WorkerOptions) -> Result<Launched> {
+    /// Starts a process, which has yet to be [greeted](Launched::greet); it is reached through rings if it is given
+    /// `bells`. Fails if the system refuses: no more processes, handles or memory, or no such directory.
+    pub(crate) fn start(self: &Arc<Self>, options: &WorkerOptions, bells: Option<&ring::BellPage>) -> Result<Launched> {
         let _permit = StartPermit::take();
-        self.try_start(options).map_err(|error| {
+        self.try_start(options, bells).map_err(|error| {
             let action = if error.kind() == io::ErrorKind::PermissionDenied && identity::identity().confined {
                 "cannot start a process of this program, as this one is in a sandbox (let that `execute` this program, \
                  its loader and its libraries)"
@@ -134,11 +138,11 @@ impl Launch {
     }
 
     /// Everything that can fail comes before the process exists.
-    fn try_start(self: &Arc<Self>, options: &WorkerOptions) -> io::Result<Launched> {
+    fn try_start(self: &Arc<Self>, options: &WorkerOptions, bells: Option<&ring::BellPage>) -> io::Result<Launched> {
         let (passes, passed) = os::passing::pair()?;
         let pair = channel::Pair::new()?;
         let mut page = StatusPage::new()?;
-        let mut rings = self.bells.as_ref().map(|_| ring::RingMemory::new()).transpose()?;
+        let mut rings = bells.map(|_| ring::RingMemory::new()).transpose()?;
         let (mut pipes, theirs) = self.pipes()?;
         let strands = self.relay(&mut pipes)?;
 
@@ -161,7 +165,7 @@ impl Launch {
             stdout: later,
             rings: rings
                 .as_ref()
-                .zip(self.bells.as_ref())
+                .zip(bells)
                 .and_then(|(rings, bells)| Some((Io::from(rings.handle.as_ref()?), Io::from(bells.handle.as_ref()?)))),
         };
         let child = Arc::new(self.spawn(options, [io(0), stdout, io(2)], &given)?);
@@ -213,6 +217,7 @@ impl Launch {
             return Ok(strands);
         }
         let relay = self.relay.clone().map_or_else(|| Relay::new().map(Arc::new), Ok)?;
+        let how = if self.confinement.is_some() { PassedOn::Escaped } else { PassedOn::AsItIs };
         let to_stderr = match self.is_in_test() {
             true => To::Test(|text| eprint!("{text}")),
             false if os::has_stderr() => To::Stderr,
@@ -220,22 +225,28 @@ impl Launch {
         };
         for (index, to) in [To::Test(|text| print!("{text}")), to_stderr].into_iter().enumerate() {
             if let Some(pipe) = pipes.outputs[index].take_if(|_| self.is_relayed(index + 1)) {
-                strands[index] = Some((relay.clone(), relay.add(pipe, to)?));
+                strands[index] = Some((relay.clone(), relay.add(pipe, to, how)?));
             }
         }
         Ok(strands)
     }
 
     fn spawn(&self, options: &WorkerOptions, stdio: [Option<Io<'_>>; 3], given: &Given<Io<'_>>) -> io::Result<Child> {
-        let mark = Mark { parent: std::process::id(), given: given.manifest()? };
-        let program = self.program.clone().map_or_else(os::program_path, Ok)?;
+        let manifest = given.manifest()?;
+        let mark = Mark { parent: std::process::id(), given: manifest };
+        let args = self.way_in.args();
+        let (program, args) = match &self.program {
+            Some(program) => (program.clone(), args),
+            None => os::own_command(args)?,
+        };
         Spawn {
             program: program.as_os_str(),
-            args: &self.way_in.args(),
+            args: &args,
             env: &program::environment(&options.env, &mark),
             current_dir: options.current_dir.as_deref().map(Path::as_os_str),
             stdio,
             given,
+            manifest,
         }
         .start()
     }

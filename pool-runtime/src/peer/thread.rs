@@ -13,7 +13,7 @@
 use crate::dossier::{Loss, Stage};
 use crate::error::{Error, Kind};
 use crate::memory::StatusPage;
-use crate::os::End;
+use crate::os::{self, End};
 use crate::panic::{self, Quiet};
 use crate::peer::{Faults, Framed, Lifeline, Plan, StartFailure};
 use crate::protocol::{FromWorker, NamedCall};
@@ -61,7 +61,7 @@ impl WorkerThread {
             }
             its.reports.close();
         };
-        let handle = std::thread::Builder::new().name(name).stack_size(STACK).spawn(work).map_err(failed)?;
+        let handle = os::spawn_thread(name, Some(STACK), work).map_err(failed)?;
         let link = Framed::new(Arc::new(calls), Arc::new(Mutex::new(Box::new(inlet))));
         Ok(Self { lifeline, page, link, initializer_timeout, handle: Mutex::new(Some(handle)) })
     }

@@ -8,7 +8,7 @@
 //! An attendant only waits for its own worker. It never runs user code, and never blocks on sending. In a pool without a
 //! listener, it also reads its worker's reports.
 
-use crate::dossier::Dossier;
+use crate::dossier::{Dossier, Loss};
 use crate::error::{Error, Kind};
 use crate::job::Deferral;
 use crate::os;
@@ -23,25 +23,35 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// Starts the attendant of a seat, whose `first` worker may exist already. `then` is called when no more workers follow.
+/// Is called when the first worker of a seat was started, or could not be, before anything else happens to it.
+pub(super) type Begun = Box<dyn FnOnce(Result<&mut Peer, &Error>) + Send>;
+
+/// Starts the attendant of a seat. `then` is called when no more workers follow.
+///
+/// The attendant itself starts the processes: the kernel ends a process with the thread that has started it, and this one
+/// lives as long.
 pub(super) fn spawn(
     inner: Arc<Inner>,
     seat: usize,
     name: String,
-    first: Option<Peer>,
+    begun: Option<Begun>,
     then: impl FnOnce() + Send + 'static,
 ) -> io::Result<JoinHandle<()>> {
     // A pool may have hundreds of these threads, and none needs a deep stack.
-    std::thread::Builder::new().name(name).stack_size(1 << 18).spawn(move || {
+    os::spawn_thread(name, Some(1 << 18), move || {
         os::block_all_signals();
-        inner.guard("attends to a worker", seat..seat + 1, || attend(&inner, seat, first));
+        inner.guard("attends to a worker", seat..seat + 1, || attend(&inner, seat, begun));
         then();
     })
 }
 
-fn attend(inner: &Inner, seat: usize, mut first: Option<Peer>) {
+fn attend(inner: &Inner, seat: usize, mut begun: Option<Begun>) {
     while let Some(epoch) = next_epoch(inner, seat) {
-        match first.take().map_or_else(|| start(inner, seat), Ok) {
+        let mut started = start(inner, seat);
+        if let Some(begun) = begun.take() {
+            begun(started.as_mut().map_err(|error| &*error));
+        }
+        match started {
             Ok(peer) => accompany(inner, &Station::new(seat, epoch, peer)),
             Err(error) => start_failed(inner, seat, epoch, error, false),
         }
@@ -52,7 +62,7 @@ fn start(inner: &Inner, seat: usize) -> Result<Peer, Error> {
     let name = format!("{}-{}", inner.name, seat + 1);
     let initializer = inner.initializer.as_ref().map(|prelude| &prelude.call);
     let bells = inner.listener.as_ref().map(|listener| &listener.bells);
-    inner.source.start(name, &inner.options[seat], initializer, bells)
+    inner.source.start(seat, name, &inner.options[seat], initializer, bells)
 }
 
 fn start_failed(inner: &Inner, seat: usize, epoch: u32, error: Error, for_good: bool) {
@@ -80,7 +90,7 @@ fn accompany(inner: &Inner, station: &Arc<Station>) {
     inner.tell(|dispatcher, now| {
         dispatcher.ready(seat, epoch, now);
         if inner.single {
-            dispatcher.close();
+            dispatcher.close(now);
         }
     });
     inner.notify();
@@ -101,14 +111,20 @@ fn accompany(inner: &Inner, station: &Arc<Station>) {
     }
     let loss = {
         let _deferral = Deferral::new();
-        Arc::new(peer.bury(fault, leaving, generation, &mut heard))
+        Arc::new(Loss { seat, ..peer.bury(fault, leaving, generation, &mut heard) })
     };
     let claimed = peer.reached();
+    if !loss.lives {
+        inner.seat(seat, None);
+    }
     inner.tell_core(|core, now| {
         core.trouble = Some(Error::new(Kind::Lost(Dossier::of_process(loss.clone()))));
         core.dispatcher.lost(seat, epoch, &loss, claimed, now);
     });
-    inner.seat(seat, None);
+    if loss.lives {
+        // Until here, it was still found, to keep the memory of calls that it may still run.
+        inner.seat(seat, None);
+    }
     keep_until_dead(station);
 }
 
@@ -121,7 +137,7 @@ fn keep_until_dead(station: &Arc<Station>) {
         return;
     }
     let kept = station.clone();
-    let reaper = std::thread::Builder::new().name("pool-reaper".into()).stack_size(1 << 16).spawn(move || {
+    let reaper = os::spawn_thread("pool-reaper".to_owned(), Some(1 << 16), move || {
         os::block_all_signals();
         kept.peer.await_death();
     });

@@ -3,9 +3,10 @@
 //! Their arguments are packed into one piece of memory, so that a million inputs are not a million allocations. How many
 //! calls a worker gets at a time is the dispatcher's decision, and independent of the size of a batch.
 
+use crate::error::Result;
 use crate::memory::{Packed, PackedSlice, Payload, Region, cache};
 use crate::policy::{Policy, SharedPolicy, Wish};
-use crate::pool::dispatcher::{Ticket, Work};
+use crate::pool::dispatcher::{Reach, Ticket, Work};
 use crate::pool::{Inner, Outcome, Submission};
 use crate::task::{Encoded, Registered, TaskCall, TaskInfo};
 use std::ops::Range;
@@ -17,7 +18,8 @@ const BATCH_BYTES: usize = 1 << 15;
 /// A batch is full when its arguments refer to so many regions.
 const BATCH_REGIONS: usize = 16;
 
-/// Gathers calls into batches, and submits those. Dropping it cancels what waits, and leaves alone what runs.
+/// Gathers calls into batches, and submits those. Dropping it cancels what has not started, also in a worker,
+/// and leaves alone what runs.
 pub(super) struct Gatherer<'p> {
     pub(super) inner: &'p Arc<Inner>,
     pub(super) task: &'static TaskInfo,
@@ -76,50 +78,51 @@ impl<'p> Gatherer<'p> {
     }
 
     /// Submits what was gathered, if anything. `ends` makes what is told how the calls have ended.
-    pub(super) fn submit<E>(&mut self, ends: impl FnOnce(&Packed, &[Arc<Region>]) -> E)
+    ///
+    /// # Errors
+    ///
+    /// The pool takes no more calls. Those that were gathered are dropped, and `ends` is told nothing.
+    pub(super) fn submit<E>(&mut self, ends: impl FnOnce(&Packed, &[Arc<Region>]) -> E) -> Result<()>
     where
         E: Fn(u32, Outcome<'_>) + Send + Sync + 'static,
     {
         if self.arguments.is_empty() {
-            return;
+            return Ok(());
         }
         let (arguments, regions) = (std::mem::take(&mut self.arguments), std::mem::take(&mut self.regions));
         let calls = arguments.len();
         let batch: Arc<dyn Submission> = Arc::new(Batch {
-            task: self.task.name(),
+            task: self.task,
             first_job: self.inner.jobs.fetch_add(u64::from(calls), Ordering::Relaxed),
             policy: self.inner.policy(self.wish.as_deref(), self.task),
             ends: ends(&arguments, &regions),
             arguments,
             regions,
         });
-        match self.inner.submit_all(batch.clone(), calls) {
-            Ok(ticket) => {
-                // Those that have ended go before the list grows: an endless input must not make an endless list.
-                if self.submitted.len() == self.submitted.capacity() {
-                    self.submitted.retain(|(_, batch)| batch.strong_count() > 0);
-                    self.submitted.reserve(self.submitted.len().max(32));
-                }
-                self.submitted.push((ticket, Arc::downgrade(&batch)));
-            }
-            Err(error) => (0..calls).for_each(|index| batch.end(index, Outcome::One(Err(error.clone())))),
+        let ticket = self.inner.submit_all(batch.clone(), calls)?;
+        // Those that have ended go before the list grows: an endless input must not make an endless list.
+        if self.submitted.len() == self.submitted.capacity() {
+            self.submitted.retain(|(_, batch)| batch.strong_count() > 0);
+            self.submitted.reserve(self.submitted.len().max(32));
         }
+        self.submitted.push((ticket, Arc::downgrade(&batch)));
+        Ok(())
     }
 }
 
 impl Drop for Gatherer<'_> {
     fn drop(&mut self) {
-        self.inner.tell(|dispatcher, now| {
-            for (ticket, _) in self.submitted.drain(..) {
-                dispatcher.cancel(ticket, false, now);
-            }
-        });
+        let unfinished = self.submitted.drain(..).filter(|(_, batch)| batch.strong_count() > 0);
+        let tickets: Vec<_> = unfinished.map(|(ticket, _)| ticket).collect();
+        if !tickets.is_empty() && self.inner.made_in.is_here() {
+            self.inner.tell(|dispatcher, now| dispatcher.cancel(&tickets, Reach::Waiting, now));
+        }
     }
 }
 
 /// Calls that were submitted together.
 struct Batch<E> {
-    task: &'static str,
+    task: &'static TaskInfo,
     first_job: u64,
     arguments: Packed,
     policy: SharedPolicy,
@@ -130,7 +133,7 @@ struct Batch<E> {
 
 impl<E> Work for Batch<E> {
     fn task(&self) -> &'static str {
-        self.task
+        self.task.name()
     }
 
     fn first_job(&self) -> u64 {
@@ -143,6 +146,10 @@ impl<E> Work for Batch<E> {
 
     fn policy(&self) -> &Policy {
         self.policy.get()
+    }
+
+    fn result_bound(&self) -> u64 {
+        self.task.result_bound
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::dossier::keep::DossierKeeper;
 use crate::error::{Error, Result};
+use crate::identity::{self, MadeIn};
 use crate::job::Callbacks;
 use crate::options::WorkerOptions;
 use crate::peer::faults::Plan;
@@ -14,13 +15,13 @@ use crate::pool::{
     Backend, Core, Inner, Listener, Pool, PoolBuilder, Prelude, Submission, Transport, attendant, listener,
 };
 use crate::protocol::{Hello, NamedCall};
-use crate::sandbox::Sandbox;
+use crate::sandbox::{self, Sandbox};
 use crate::sync::lock;
 use crate::task::{RawCall, StateType};
 use crate::transport::{channel, ring};
-use crate::{identity, os, program, registry};
+use crate::{os, program, registry};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, Weak};
 use std::time::Duration;
 
@@ -70,7 +71,7 @@ impl PoolBuilder {
     /// # Errors
     ///
     /// No workers, or too many; no entry point for them (see [`pool_main!`](crate::pool_main)); two tasks with one name;
-    /// a daemonic process, or processes nested too deep; workers that cannot start, or whose initializer fails; a
+    /// a daemonic process, processes nested too deep, or a program with more rights than its starter; workers that cannot start, or whose initializer fails; a
     /// sandbox with a path that does not exist, or one that the kernel cannot enforce; [`env`](Self::env),
     /// [`current_dir`](Self::current_dir) or [`sandbox`](Self::sandbox) with a [backend](Self::backend) without
     /// processes.
@@ -85,14 +86,17 @@ impl PoolBuilder {
         let options = (0..processes).map(choose).collect::<Result<Vec<_>>>()?;
         let timeout = |call: &RawCall| call.wish.as_ref().and_then(|wish| wish.timeout).or(call.task.wish.timeout);
         let initializer_timeout = self.initializer.as_ref().and_then(timeout);
-        let initializer = self.initializer.take().map(prelude).transpose()?;
+        let confined = self.sandbox.is_some();
+        let initializer = self.initializer.take().map(|call| prelude(call, confined)).transpose()?;
         if self.backend != Backend::Processes {
             self.check_in_process(&options)?;
             // The memory of threads cannot be told apart.
             self.limits.memory_per_child = u64::MAX;
+        } else if self.limits.memory_per_child != u64::MAX || self.wish.memory.is_some_and(|bytes| bytes != u64::MAX) {
+            os::check_memory_is_seen().map_err(Error::memory_unseen)?;
         }
         let (source, bells, limits) =
-            self.staff(initializer.as_ref().map(|prelude| &prelude.call), initializer_timeout)?;
+            self.staff(processes, initializer.as_ref().map(|prelude| &prelude.call), initializer_timeout)?;
         let seats = if bells.is_some() { processes } else { 0 };
         // What the transport limits; the rest is the user's choice.
         let Limits { unhindered, frame, frames, calls, shortest, .. } = limits;
@@ -100,7 +104,7 @@ impl PoolBuilder {
         let limits = Limits { weigh_every, unhindered, frame, frames, calls, shortest, ..self.limits };
         let keep_in = |dir: PathBuf| {
             let failed = |error| Error::os(format!("cannot keep dossiers in {:?}", dir.display()), error);
-            DossierKeeper::new(&dir, program::replay_command).map_err(failed)
+            DossierKeeper::new(&dir, program::replay_command, seats).map_err(failed)
         };
         let keeper = self.dossiers.map(keep_in).transpose()?;
         static POOLS: AtomicU64 = AtomicU64::new(1);
@@ -117,14 +121,15 @@ impl PoolBuilder {
             listener: bells.map(|bells| Listener::new(Arc::new(bells), processes)),
             wish: self.wish,
             keeper,
+            exit_grace: Duration::from_nanos(limits.exit_grace),
             itself: itself.clone(),
             ..inner
         });
         // From here on, dropping the pool cleans up.
-        let pool = Pool { inner, threads: Mutex::default() };
+        let pool = Pool { inner, threads: Mutex::default(), detached: false };
         pool.start_threads(seats)?;
         if seats > 0 {
-            pool.inner.await_phase(|dispatcher| dispatcher.ever_ready || dispatcher.is_over())?;
+            pool.inner.await_phase(None, |dispatcher| dispatcher.ever_ready || dispatcher.is_over())?;
         }
         Ok(pool)
     }
@@ -169,27 +174,25 @@ impl PoolBuilder {
         Ok(())
     }
 
-    fn staff(&self, initializer: Option<&NamedCall>, timeout: Option<Duration>) -> Result<Staff> {
+    fn staff(&self, seats: usize, initializer: Option<&NamedCall>, timeout: Option<Duration>) -> Result<Staff> {
         let threads = |plan, limits| {
-            let bells = ring::BellPage::new().map_err(|error| Error::os("cannot start threads that work", error))?;
             let source = Source::Threads { plan, initializer_timeout: timeout };
-            Ok((source, Some(Bells::Words(Arc::new(bells))), limits))
+            (source, Some(Bells::of_threads()), limits)
         };
         match self.backend {
             Backend::Processes => {
-                let words = some_bells(self.transport)?;
+                let words = some_bells(self.transport, seats)?;
                 let mut launch = Launch {
                     program: self.executable.clone(),
                     start_timeout: self.start_timeout,
                     initializer_timeout: timeout,
-                    bells: words.clone(),
                     confinement: self.sandbox.as_ref().map(Sandbox::resolve).transpose()?,
                     capture: self.capture_stderr,
                     ..Launch::new()?
                 };
                 launch.share_relay()?;
                 let (bells, limits) = match words {
-                    Some(words) => (Bells::Words(words), RING),
+                    Some(words) => (words, RING),
                     None => {
                         let failed = |error| Error::os("cannot listen to workers", error);
                         (Bells::of_sockets().map_err(failed)?, CHANNEL)
@@ -202,8 +205,8 @@ impl PoolBuilder {
                 let inline = Inline::new(initializer.cloned(), self.limits.tasks_per_child).map_err(failed)?;
                 Ok((Source::Inline(inline), None, LOCAL))
             }
-            Backend::Threads => threads(None, LOCAL),
-            Backend::Faults(seed) => threads(Some(Arc::new(Plan::new(seed))), FAULTY),
+            Backend::Threads => Ok(threads(None, LOCAL)),
+            Backend::Faults(seed) => Ok(threads(Some(Arc::new(Plan::new(seed))), FAULTY)),
         }
     }
 }
@@ -216,8 +219,11 @@ impl Inner {
         hello: impl Fn(usize, u32) -> Hello + Send + Sync + 'static,
         dispatcher: Dispatcher<dyn Submission>,
     ) -> Self {
+        let confinement = source.confinement();
+        let (max_result, confined) = (sandbox::default_max_result(confinement.as_ref()), confinement.is_some());
         Self {
             name: String::new(),
+            made_in: MadeIn::this_process(),
             seats: options.len(),
             single: false,
             source,
@@ -229,10 +235,14 @@ impl Inner {
             clock: Condvar::new(),
             listener: None,
             jobs: AtomicU64::new(1),
+            over: AtomicBool::new(false),
             callbacks: Arc::new(Callbacks::default()),
             began: os::monotonic(),
             wish: Wish::NONE,
             keeper: None,
+            exit_grace: Duration::MAX,
+            max_result,
+            confined,
             itself: Weak::new(),
         }
     }
@@ -259,22 +269,22 @@ impl Pool {
     }
 }
 
-/// The bells of workers behind rings. None if rings are not wanted, or not possible.
-fn some_bells(transport: Option<Transport>) -> Result<Option<Arc<ring::BellPage>>> {
-    let bells = match transport {
-        Some(Transport::Channel) => None,
+/// The bells of workers behind rings, at so many seats. None if rings are not wanted, or not possible.
+fn some_bells(transport: Option<Transport>, seats: usize) -> Result<Option<Bells>> {
+    match transport {
+        Some(Transport::Channel) => Ok(None),
         Some(Transport::Ring) => {
-            Some(ring::BellPage::new().map_err(|error| Error::os("cannot share memory with workers", error))?)
+            Bells::of_memory(seats).map(Some).map_err(|error| Error::os("cannot share memory with workers", error))
         }
         // A channel also works where memory is short, or pages have another size.
-        None => ring::BellPage::new().and_then(|bells| ring::RingMemory::new().map(|_| bells)).ok(),
-    };
-    Ok(bells.map(Arc::new))
+        None => Ok(Bells::of_memory(seats).and_then(|bells| ring::RingMemory::new().map(|_| bells)).ok()),
+    }
 }
 
-fn prelude(call: RawCall) -> Result<Prelude> {
+fn prelude(call: RawCall, confined: bool) -> Result<Prelude> {
     let state = call.task.state().unwrap_or_else(StateType::of::<()>);
     let arguments = call.arguments?;
+    let arguments = if confined { arguments.set_apart(call.task)? } else { arguments };
     let call = NamedCall { task: call.task.name().to_owned(), arguments: arguments.bytes.to_vec() };
     Ok(Prelude { call, regions: arguments.regions, state })
 }

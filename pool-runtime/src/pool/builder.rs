@@ -39,10 +39,12 @@ impl fmt::Debug for EachWorker {
 /// | [`processes`](Self::processes) | [`cpu_count`](crate::cpu_count) |
 /// | [`name`](Self::name) | `Pool-1`, `Pool-2`, … |
 /// | [`max_tasks_per_child`](Self::max_tasks_per_child), [`max_memory_per_child`](Self::max_memory_per_child), [`max_age_per_child`](Self::max_age_per_child) | no limit |
+/// | [`exit_grace`](Self::exit_grace), [`terminate_grace`](Self::terminate_grace) | 5 s; none |
 /// | [`timeout`](Self::timeout), [`soft_timeout`](Self::soft_timeout), [`memory`](Self::memory) | no limit |
+/// | [`max_result`](Self::max_result) | no limit; in a sandbox, its memory or 1 GiB |
 /// | [`retries`](Self::retries), [`retry_delay`](Self::retry_delay) | none; 100 ms before the first |
 /// | [`initializer`](Self::initializer) | none |
-/// | [`env`](Self::env), [`current_dir`](Self::current_dir), [`nice`](Self::nice), [`cpus`](Self::cpus); [`each_worker`](Self::each_worker) | those of this process |
+/// | [`env`](Self::env), [`current_dir`](Self::current_dir), [`nice`](Self::nice), [`cpus`](Self::cpus), [`scheduler`](Self::scheduler); [`each_worker`](Self::each_worker) | those of this process |
 /// | [`start_timeout`](Self::start_timeout) | 60 s |
 /// | [`restarts`](Self::restarts) | given up after 5 failures in a row |
 /// | [`executable`](Self::executable) | this program |
@@ -91,7 +93,7 @@ impl PoolBuilder {
         Self {
             processes: None,
             name: None,
-            limits: Limits { retry_delay: 100_000_000, ..Limits::NONE },
+            limits: Limits { retry_delay: 100_000_000, exit_grace: 5_000_000_000, ..Limits::NONE },
             initializer: None,
             options: WorkerOptions::default(),
             each_worker: Vec::new(),
@@ -123,6 +125,81 @@ setters! {
 
     /// A worker that is older than this is replaced after its current call, but not before its first one.
     pub fn max_age_per_child(age: Duration) => limits.age_per_child = nanos(age);
+
+    /// How long a worker may take to exit that has run its last call: because the pool was closed, or because the worker
+    /// is [replaced](Self::max_tasks_per_child). Then it is killed, with a warning in the log. What its calls returned
+    /// has arrived by then.
+    ///
+    /// In this time the state that the [initializer](Self::initializer) made is dropped, and then what the program has
+    /// registered with `atexit` runs. The worker's seat is empty meanwhile: the next one starts when this one is gone, as
+    /// both would use the same files, ports or devices. Time in which the worker joins a [`Process`](crate::Process) that
+    /// its calls have started does not count. `Duration::MAX` is no limit; the default is 5 s.
+    ///
+    /// A worker that is a thread is abandoned instead.
+    ///
+    /// ```
+    /// # use pool_runtime::{Pool, Result, enter, task};
+    /// # use std::time::{Duration, Instant};
+    /// /// Its end takes long.
+    /// struct Upload;
+    ///
+    /// impl Drop for Upload {
+    ///     fn drop(&mut self) {
+    ///         std::thread::sleep(Duration::from_secs(60));
+    ///     }
+    /// }
+    ///
+    /// #[task(initializer)]
+    /// fn connect() -> Upload {
+    ///     Upload
+    /// }
+    ///
+    /// #[task]
+    /// fn double(n: u32) -> u32 {
+    ///     2 * n
+    /// }
+    ///
+    /// fn main() -> Result<()> {
+    ///     enter();
+    ///     let grace = Duration::from_millis(100);
+    ///     let pool = Pool::builder().processes(1).initializer(connect::call()).exit_grace(grace).build()?;
+    ///     assert_eq!(pool.apply(double::call(2))?, 4);
+    ///     pool.close();
+    ///     let began = Instant::now();
+    ///     pool.join()?;
+    ///     assert!(began.elapsed() < Duration::from_secs(30));
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn exit_grace(grace: Duration) => limits.exit_grace = nanos(grace);
+
+    /// How long a worker that is to be killed has after a `SIGTERM`, before the `SIGKILL`: when the pool is terminated, a
+    /// running job is cancelled, or a call exceeds a limit. Zero, the default, kills at once.
+    ///
+    /// A worker whose program, or a task of it, has installed a handler for `SIGTERM` can use the time to clean up;
+    /// without one it ends at once. It starts no more calls, and if the present one returns, it exits in good order. The
+    /// fate of its calls is not changed by that: they were lost to the kill. The seat of the worker is empty until it has
+    /// ended, and [`join`](crate::Pool::join), or dropping the pool, waits for it.
+    ///
+    /// ```
+    /// # use pool_runtime::{Pool, Result, enter, task};
+    /// # use std::time::Duration;
+    /// #[task]
+    /// fn work() {
+    ///     std::thread::sleep(Duration::from_secs(600));
+    /// }
+    ///
+    /// fn main() -> Result<()> {
+    ///     enter();
+    ///     let pool = Pool::builder().processes(1).terminate_grace(Duration::from_secs(5)).build()?;
+    ///     let job = pool.apply_async(work::call());
+    ///     pool.terminate();
+    ///     pool.join()?;
+    ///     assert!(job.get().unwrap_err().is_closed());
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn terminate_grace(grace: Duration) => limits.terminate_grace = nanos(grace);
 
     /// How long a call may take in its worker. Then the worker is killed and replaced, and the job fails with an error
     /// that [`is_timeout`](crate::Error::is_timeout), unless it is [retried](Self::retries).
@@ -175,6 +252,41 @@ setters! {
     /// call can exceed it briefly. For a hard limit, which counts allocated memory, use
     /// [`Sandbox::memory`](crate::Sandbox::memory).
     pub fn memory(bytes: u64) => wish.memory = Some(bytes);
+
+    /// How many bytes the encoded result of a call may have. A task that returns more has run, and its job fails with an
+    /// error that [`is_result_too_large`](crate::Error::is_result_too_large); the worker goes on. `u64::MAX` is no limit.
+    ///
+    /// Without it, the limit of a worker in a [sandbox](Self::sandbox) is the sandbox's
+    /// [`memory`](crate::Sandbox::memory), or 1 GiB if that is not limited; other workers have none. The result of a type
+    /// whose encoding has a longest one, such as `u64`, `Option<bool>` or `[f32; 3]`, never has more bytes than that.
+    /// Results of up to 16 bytes are always accepted.
+    ///
+    /// A worker does not only promise that: one that sends more than it may, whether the call's task says so or code
+    /// that has taken the worker over, is killed before this process keeps any of it, and its call is lost. So `n` calls
+    /// take no more than `n` times the limit of this process's memory.
+    ///
+    /// As with the other limits, `#[task(max_result = "1MiB")]` overrides the pool, and
+    /// [`call.max_result(…)`](Call::max_result) both.
+    ///
+    /// ```
+    /// # use pool_runtime::{Pool, Result, enter, task};
+    /// #[task]
+    /// fn unpack(times: usize) -> String {
+    ///     "all work and no play ".repeat(times)
+    /// }
+    ///
+    /// fn main() -> Result<()> {
+    ///     enter();
+    ///     let pool = Pool::builder().processes(1).max_result(1 << 20).build()?;
+    ///     assert_eq!(pool.apply(unpack::call(2))?.len(), 42);
+    ///     let error = pool.apply(unpack::call(100_000)).unwrap_err();
+    ///     assert!(error.is_result_too_large());
+    ///     // This call may return more.
+    ///     assert_eq!(pool.apply(unpack::call(100_000).max_result(1 << 22))?.len(), 2_100_000);
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn max_result(bytes: u64) => wish.max_result = Some(bytes);
 }
 
 impl PoolBuilder {
@@ -251,7 +363,8 @@ setters! {
     /// How long a new process may take to become a worker, not counting its initializer.
     pub fn start_timeout(timeout: Duration) => start_timeout = timeout;
 
-    /// The file to start as a worker: a copy of this program, or a wrapper that executes it. It must be the same build.
+    /// The file to start as a worker: a copy of this program, or a wrapper that executes it. It must be the same build,
+    /// and run as the same user and group.
     pub fn executable(path: impl Into<PathBuf>) => executable = Some(path.into());
 
     /// What the workers and their initializer may access: files, the network, how much memory.
@@ -291,10 +404,13 @@ setters! {
     /// Writes a file into this directory for each call that is lost with its worker: the report of its
     /// [`Dossier`](crate::Dossier), and the call with its arguments, so that it can be run again, even in a debugger.
     ///
-    /// The directory is created if it does not exist. Only its owner can read it and the files, which have all arguments
-    /// and the [`Shared`](crate::Shared) slices that they refer to. A file that cannot be written is a warning in the
-    /// log. A pool writes at most 1000 files, with at most 1 GiB of arguments; beyond that, a file has the report alone.
-    /// A call that had not begun gets no file.
+    /// The directory is created with the first file if it does not exist. Only its owner can read it and the files, which
+    /// have all arguments and the [`Shared`](crate::Shared) slices that they refer to. A directory that belongs to
+    /// another user, or into which others may write, such as `/tmp` itself, is an error when the pool is built: choose
+    /// one of your own. A file that cannot be written is a warning in the log. A call that had not begun gets no file.
+    ///
+    /// A pool writes at most 1000 files, with at most 1 GiB of arguments; beyond that, a file has the report alone. No
+    /// worker uses more of either than it leaves for the others: at most half, if the pool has more than one.
     ///
     /// `POOL_REPLAY=file program` runs the call of a file again, in one process: see the
     /// [guide](crate::guide::deaths).

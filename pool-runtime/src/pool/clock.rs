@@ -14,7 +14,7 @@ impl Inner {
             return true;
         }
         let Some(inner) = self.itself.upgrade() else { return false };
-        let thread = std::thread::Builder::new().name("pool-clock".into()).stack_size(1 << 18).spawn(move || {
+        let thread = os::spawn_thread("pool-clock", Some(1 << 18), move || {
             os::block_all_signals();
             inner.guard("keeps the time", 0..inner.seats, || inner.keep_time());
         });

@@ -13,12 +13,12 @@ use std::sync::Arc;
 
 /// Keeps the call if it was lost with its worker. The error's dossier then names the file.
 pub(super) fn keep(keeper: &DossierKeeper, inner: &Inner, work: &dyn Submission, index: u32, error: &mut Error) {
-    if keeper.is_full() {
-        return;
-    }
     // A call that had not begun is not to blame.
     let began = |dossier: &&mut Dossier| dossier.call.is_some() && dossier.time.is_some();
     let (Some(dossier), Some(info)) = (error.dossier_mut().filter(began), registry::find(work.task())) else { return };
+    if keeper.is_full(dossier.loss.seat) {
+        return;
+    }
     let mut arguments = Vec::new();
     work.with_arguments(index..index + 1, &mut |part| {
         let ends = bytemuck::cast_slice(part.ends);
@@ -43,7 +43,7 @@ pub(super) fn keep(keeper: &DossierKeeper, inner: &Inner, work: &dyn Submission,
         attempt,
         call: recorded(info, &arguments),
         initializer,
-        regions: regions.iter().map(|region| (region.id(), region.memory().as_bytes())).collect(),
+        regions: regions.iter().map(|region| (region.id(), region.contents())).collect(),
         confinement: inner.source.confinement(),
         left_out: false,
     };

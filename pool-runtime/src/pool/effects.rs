@@ -11,6 +11,7 @@ use crate::pool::{CallsFrame, Core, Inner, Outcome, Station, Submission, dossier
 use crate::protocol::Values;
 use crate::sync::lock;
 use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
@@ -59,6 +60,7 @@ impl Inner {
         let is_over = core.dispatcher.is_over();
         let phase = (is_over, if is_over { core.dispatcher.open_seats() } else { self.seats });
         if std::mem::replace(&mut core.phase, phase) != phase {
+            self.over.store(is_over, Ordering::Relaxed);
             self.notify();
         }
         if let Some(tick) = core.dispatcher.next_tick()
@@ -135,6 +137,24 @@ impl Inner {
                     Effect::Kill { seat, epoch } => {
                         self.station(seat, epoch).inspect(|station| station.peer.kill());
                     }
+                    Effect::AskToEnd { seat, epoch, generation } => {
+                        if let Some(station) = self.station(seat, epoch) {
+                            ask_to_end(&station, generation, &mut todo);
+                        }
+                    }
+                    Effect::Overstayed { seat, epoch } => {
+                        if let Some(station) = self.station(seat, epoch) {
+                            tracing::warn!(
+                                "worker {} of pool `{}` (process {}) was told to leave and has not in {:?}, so it is \
+                                 killed: what runs at its end, such as the `drop` of its state or `atexit` handlers, \
+                                 takes longer; `exit_grace` gives it more time",
+                                seat + 1,
+                                self.name,
+                                station.peer.pid(),
+                                self.exit_grace
+                            );
+                        }
+                    }
                     Effect::Hold { seat, epoch, work } => {
                         let mut held = Vec::new();
                         work.with_regions(&mut |regions| held.extend_from_slice(regions));
@@ -185,8 +205,8 @@ impl Inner {
 
     fn observation(&self, glance: Glance) -> Observation {
         let time = |nanos: u64| (nanos != 0).then(|| nanos.saturating_sub(self.began));
-        let Glance { claimed, started, extended, memory, heard } = glance;
-        Observation { claimed, started: time(started), extended: time(extended), memory, heard }
+        let Glance { claimed, started, extended, memory, heard, joins } = glance;
+        Observation { claimed, started: time(started), extended: time(extended), memory, heard, joins }
     }
 
     /// Tells a submission that one of its calls has failed.
@@ -215,6 +235,20 @@ impl Inner {
         };
         error.with_ran(failure.ran).with_attempts(failure.attempts)
     }
+}
+
+/// Asks a worker to end: by a signal, which may make its call return early. Then there is nothing more for it to do.
+fn ask_to_end(station: &Arc<Station>, generation: u32, todo: &mut Todo) {
+    let peer = &station.peer;
+    if peer.take_back(generation) == Answer::Corrupt {
+        return peer.kill();
+    }
+    match peer.stop() {
+        Sent::Done => {}
+        Sent::Unflushed => todo.unflushed.push_back(station.clone()),
+        Sent::Corrupt => return peer.kill(),
+    }
+    peer.ask_to_end();
 }
 
 /// Tells submissions how their calls have ended, in the order in which they did; `runs` has the values.

@@ -6,14 +6,20 @@ use crate::pool::dispatcher::{Dispatcher, Phase, PoolStats};
 use crate::pool::{Inner, PoolBuilder, Station};
 use crate::sync::lock;
 use crate::task::TaskCall;
+use crate::worker::Joining;
 use std::fmt;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 /// A pool of workers: processes of this program that run calls.
 ///
-/// All methods take `&self`, so threads can share a pool. Dropping it terminates it.
+/// Nearly all methods take `&self`, so threads can share a pool. Dropping it terminates it, unless it was
+/// [detached](Self::detach).
+///
+/// A pool belongs to the process that made it. In a child that was forked from that (as `daemon()` does), it takes no
+/// calls, and dropping it there does nothing: a program that forks makes its pools afterwards.
 ///
 /// ```
 /// # use pool_runtime::{Pool, Result, enter, task};
@@ -37,6 +43,8 @@ pub struct Pool {
     pub(super) inner: Arc<Inner>,
     /// The attendants and the collector.
     pub(super) threads: Mutex<Vec<JoinHandle<()>>>,
+    /// Dropping this handle does not end the pool.
+    pub(super) detached: bool,
 }
 
 /// The state of a worker.
@@ -120,12 +128,16 @@ impl Pool {
 
     /// Takes no more calls. Submitted ones still run; then the workers exit.
     pub fn close(&self) {
-        self.inner.tell(|dispatcher, _| dispatcher.close());
+        if self.inner.made_in.is_here() {
+            self.inner.tell(Dispatcher::close);
+        }
     }
 
     /// Kills all workers at once. Jobs that have not ended fail.
     pub fn terminate(&self) {
-        self.inner.tell(|dispatcher, _| dispatcher.terminate());
+        if self.inner.made_in.is_here() {
+            self.inner.tell(|dispatcher, _| dispatcher.terminate());
+        }
     }
 
     /// Waits until all workers have exited and all callbacks have run.
@@ -134,14 +146,78 @@ impl Pool {
     ///
     /// The pool was neither closed nor terminated, or its workers could not start.
     pub fn join(&self) -> Result<()> {
-        if !lock(&self.inner.core).dispatcher.is_over() {
+        self.join_until(None).map(drop)
+    }
+
+    /// As [`join`](Self::join), but waits for at most `patience`. Returns whether the workers have exited and the callbacks
+    /// have run; if not, the pool can be joined again. Zero polls.
+    ///
+    /// ```
+    /// # use pool_runtime::{Pool, Result, enter, task};
+    /// # use std::time::Duration;
+    /// #[task]
+    /// fn sleep(seconds: u64) {
+    ///     std::thread::sleep(Duration::from_secs(seconds));
+    /// }
+    ///
+    /// fn main() -> Result<()> {
+    ///     enter();
+    ///     let pool = Pool::new(1)?;
+    ///     let _job = pool.apply_async(sleep::call(600));
+    ///     pool.close();
+    ///     if !pool.join_timeout(Duration::from_millis(100))? {
+    ///         pool.terminate();
+    ///     }
+    ///     pool.join()
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`join`](Self::join).
+    pub fn join_timeout(&self, patience: Duration) -> Result<bool> {
+        self.join_until(Instant::now().checked_add(patience))
+    }
+
+    fn join_until(&self, deadline: Option<Instant>) -> Result<bool> {
+        self.inner.made_in.check("pool")?;
+        if self.is_open() {
             return Err(Error::invalid("cannot join a pool that takes work: close or terminate it first"));
         }
-        let joined = self.inner.await_phase(Dispatcher::is_finished);
+        let _joining = Joining::new();
+        let joined = self.inner.await_phase(deadline, Dispatcher::is_finished);
+        if let Ok(false) = joined {
+            return joined;
+        }
+        // They are about to end.
         self.join_threads();
         self.inner.source.leave();
-        self.inner.callbacks.wait_idle();
-        joined
+        let called_back = self.inner.callbacks.wait_idle(deadline);
+        joined.map(|_| called_back)
+    }
+
+    /// Closes the pool and lets go of it: what was submitted still runs, then the workers exit. Nobody waits for that,
+    /// and [`Job`]s still get their results. What has not ended when the program ends, ends with it.
+    ///
+    /// ```
+    /// # use pool_runtime::{Pool, Result, enter, task};
+    /// #[task]
+    /// fn square(n: u64) -> u64 {
+    ///     n * n
+    /// }
+    ///
+    /// fn main() -> Result<()> {
+    ///     enter();
+    ///     let pool = Pool::new(1)?;
+    ///     let job = pool.apply_async(square::call(3));
+    ///     pool.detach();
+    ///     assert_eq!(job.get()?, 9);
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn detach(mut self) {
+        self.close();
+        self.detached = true;
     }
 
     fn join_threads(&self) {
@@ -152,13 +228,21 @@ impl Pool {
         self.inner.source.finish();
     }
 
+    /// Whether the pool takes calls: it was neither closed nor terminated, has not failed, and was made by this process.
+    pub fn is_open(&self) -> bool {
+        self.inner.made_in.is_here() && !lock(&self.inner.core).dispatcher.is_over()
+    }
+
     /// How many workers the pool has.
     pub fn processes(&self) -> usize {
         self.inner.seats
     }
 
-    /// The workers that exist at present.
+    /// The workers that exist at present. None in a child that was forked from the pool's process.
     pub fn workers(&self) -> Vec<WorkerInfo> {
+        if !self.inner.made_in.is_here() {
+            return Vec::new();
+        }
         let core = lock(&self.inner.core);
         let worker = |station: &Arc<Station>| {
             let seat = core.dispatcher.seat(station.seat);
@@ -175,12 +259,25 @@ impl Pool {
 
     /// How many calls wait, run, and have ended.
     pub fn stats(&self) -> PoolStats {
+        if !self.inner.made_in.is_here() {
+            return PoolStats::default();
+        }
         lock(&self.inner.core).dispatcher.counts()
     }
 }
 
 impl Drop for Pool {
     fn drop(&mut self) {
+        if !self.inner.made_in.is_here() {
+            // The workers are those of another process, and the threads are not there.
+            std::mem::take(self.threads.get_mut().unwrap_or_else(PoisonError::into_inner))
+                .into_iter()
+                .for_each(std::mem::forget);
+            return;
+        }
+        if self.detached {
+            return self.inner.source.leave();
+        }
         let abandoned = self.inner.tell(|dispatcher, _| dispatcher.terminate());
         if abandoned > 0 {
             tracing::warn!(

@@ -1,8 +1,9 @@
 //! The iterators `imap` and `imap_unordered`, which read their inputs a little ahead of the results that are taken.
 
-use crate::error::Result;
+use crate::dossier::Ran;
+use crate::error::{Error, Kind, Result};
 use crate::job::{Awaited, Home, decode_value, sleep_until};
-use crate::memory::Payload;
+use crate::memory::{Payload, joined};
 use crate::panic;
 use crate::pool::{Gatherer, Inner, Outcome, Pool};
 use crate::sync::lock;
@@ -12,8 +13,9 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::iter::once;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Results that were not taken yet.
 struct ImapResults {
@@ -40,10 +42,15 @@ impl ImapResults {
     fn end(&self, index: u64, outcome: Outcome<'_>) {
         match outcome {
             Outcome::Values(values) => {
-                self.put(index, values.payloads().map(|payload| Ok(Payload::copy(payload))));
+                let copy = |payload: &[u8]| Payload::copy(payload).ok_or_else(|| Error::no_memory(payload.len()));
+                self.put(index, values.payloads().map(copy));
             }
             Outcome::One(result) => self.put(index, once(result)),
-            Outcome::Split(split) => self.put(index, once(Ok([&split.before, split.data.bytes()].concat().into()))),
+            Outcome::Split(split) => {
+                let parts = [&split.before, split.data.bytes()];
+                let whole = joined(&parts).map(Payload::from);
+                self.put(index, once(whole.ok_or_else(|| Error::no_memory(split.data.bytes().len()))));
+            }
         }
     }
 
@@ -68,16 +75,19 @@ impl ImapResults {
         }
     }
 
-    /// Waits for the next result.
-    fn take(&self, inner: &Inner) -> Result<Payload> {
+    /// Waits for the next result, at most until `deadline`.
+    fn take(&self, inner: &Inner, deadline: Option<Instant>) -> Option<Result<Payload>> {
         loop {
             let mut arrived = lock(&self.arrived);
             if let Some(result) = arrived.results.pop_front_if(|result| result.is_some()).flatten() {
                 arrived.first += 1;
-                return result;
+                return Some(result);
             }
             drop(arrived);
-            inner.wait(self, None);
+            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                return None;
+            }
+            inner.wait(self, deadline);
         }
     }
 }
@@ -126,6 +136,8 @@ pub struct Imap<'p, I, F, C: TaskCall> {
     taken: u64,
     /// The panic of the inputs or of `f`.
     panicked: Option<Box<dyn Any + Send>>,
+    /// Why the pool takes no more calls: handed out once, after the results of those that it took.
+    refused: Option<Error>,
     call: std::marker::PhantomData<fn() -> C>,
 }
 
@@ -133,7 +145,12 @@ impl Pool {
     /// An iterator over the results, in the order of the inputs. It reads `inputs` a little ahead of the results that
     /// are taken, so they may be infinite.
     ///
-    /// A panic of `inputs` or `f` is resumed after all results before it. Dropping the iterator cancels waiting calls.
+    /// A panic of `inputs` or `f` is resumed after all results before it. Once the pool is closed or terminated, no more
+    /// inputs are read: the results of the calls before that are followed by one error that
+    /// [`is_closed`](crate::Error::is_closed), and then by `None`.
+    ///
+    /// Dropping the iterator cancels the calls that have not started, also those that a worker was already sent. One that
+    /// runs goes on.
     pub fn imap<I: IntoIterator, F: FnMut(I::Item) -> C, C: TaskCall>(
         &self,
         f: F,
@@ -165,6 +182,7 @@ impl<'p, I, F, C: TaskCall> Imap<'p, I, F, C> {
             submitted: 0,
             taken: 0,
             panicked: None,
+            refused: None,
             call: std::marker::PhantomData,
         }
     }
@@ -193,9 +211,11 @@ impl<I: Iterator, F: FnMut(I::Item) -> C, C: TaskCall> Imap<'_, I, F, C> {
             let Some(inputs) = &mut self.inputs else { break };
             let f = &mut self.f;
             // A panic of the user's code is resumed when the results before it were taken.
+            let (task, inner) = (self.gatherer.task, self.gatherer.inner);
+            let accept = |arguments| fit.clone().and_then(|()| inner.accept(arguments, task));
             let (arguments, wish) =
                 match catch_unwind(AssertUnwindSafe(|| inputs.next().map(|input| f(input).into_raw()))) {
-                    Ok(Some(call)) => (call.arguments.and_then(|arguments| fit.clone().map(|()| arguments)), call.wish),
+                    Ok(Some(call)) => (call.arguments.and_then(accept), call.wish),
                     Ok(None) => {
                         self.inputs = None;
                         break;
@@ -209,15 +229,19 @@ impl<I: Iterator, F: FnMut(I::Item) -> C, C: TaskCall> Imap<'_, I, F, C> {
             self.read += 1;
             match arguments {
                 Ok(arguments) => {
-                    if self.gatherer.ends_before(&arguments, wish.as_deref()) {
-                        self.submit();
+                    if self.gatherer.ends_before(&arguments, wish.as_deref()) && !self.submit() {
+                        break;
                     }
-                    if self.gatherer.push(arguments, wish, self.chunk_size) {
-                        self.submit();
+                    // A pool that is over refuses it now.
+                    let full = self.gatherer.push(arguments, wish, self.chunk_size);
+                    if (full || self.gatherer.inner.over.load(Ordering::Relaxed)) && !self.submit() {
+                        break;
                     }
                 }
                 Err(error) => {
-                    self.submit();
+                    if !self.submit() {
+                        break;
+                    }
                     self.results.end(self.submitted, Outcome::One(Err(error)));
                     self.submitted += 1;
                 }
@@ -229,13 +253,25 @@ impl<I: Iterator, F: FnMut(I::Item) -> C, C: TaskCall> Imap<'_, I, F, C> {
         }
     }
 
-    fn submit(&mut self) {
+    /// Returns false if the pool takes no more calls. Then those that were not submitted are given up for one error, and
+    /// no more inputs are read.
+    fn submit(&mut self) -> bool {
         let (results, begin) = (&self.results, self.submitted);
-        self.gatherer.submit(|arguments, _| {
-            self.submitted += u64::from(arguments.len());
+        let mut calls = 0;
+        let submitted = self.gatherer.submit(|arguments, _| {
+            calls = u64::from(arguments.len());
             let results = results.clone();
             move |first: u32, outcome: Outcome<'_>| results.end(begin + u64::from(first), outcome)
         });
+        match submitted {
+            Ok(()) => self.submitted += calls,
+            Err(error) => {
+                self.refused = Some(error);
+                self.read = self.submitted + 1;
+                panic::drop_quietly(self.inputs.take());
+            }
+        }
+        self.refused.is_none()
     }
 }
 
@@ -243,23 +279,71 @@ impl<I: Iterator, F: FnMut(I::Item) -> C, C: TaskCall> Iterator for Imap<'_, I, 
     type Item = Result<C::Output>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.read_ahead();
-        if self.taken == self.submitted {
-            if let Some(payload) = self.panicked.take() {
-                resume_unwind(payload);
-            }
-            return None;
-        }
-        let result = self.results.take(self.gatherer.inner);
-        self.taken += 1;
-        let task = self.gatherer.task.name();
-        Some(result.and_then(|bytes| decode_value(<C::Task as Task>::decode, task, &bytes)))
+        self.next_until(None)
+            .map(|next| next.unwrap_or_else(|| Err(Error::invalid("the wait for a result ended early"))))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
         let read = (self.read - self.taken) as usize;
         let most = self.inputs.as_ref().map_or(Some(0), |inputs| inputs.size_hint().1);
         (read, most.and_then(|most| most.checked_add(read)))
+    }
+}
+
+impl<I: Iterator, F: FnMut(I::Item) -> C, C: TaskCall> Imap<'_, I, F, C> {
+    /// As [`next`](Iterator::next), but waits for at most `patience`. If that is too short, the result is an error that
+    /// [`is_pending`](Error::is_pending), nothing is lost, and the same result can be waited for again. Zero polls.
+    ///
+    /// Reading inputs takes as long as they do.
+    ///
+    /// ```
+    /// # use pool_runtime::{Pool, Result, enter, task};
+    /// # use std::time::Duration;
+    /// #[task]
+    /// fn square(n: u64) -> u64 {
+    ///     n * n
+    /// }
+    ///
+    /// fn main() -> Result<()> {
+    ///     enter();
+    ///     let pool = Pool::new(2)?;
+    ///     let mut results = pool.imap(square::call, 1..=3);
+    ///     let mut squares = Vec::new();
+    ///     while let Some(result) = results.next_timeout(Duration::from_millis(10)) {
+    ///         match result {
+    ///             Err(error) if error.is_pending() => println!("still waiting"),
+    ///             result => squares.push(result?),
+    ///         }
+    ///     }
+    ///     assert_eq!(squares, [1, 4, 9]);
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn next_timeout(&mut self, patience: Duration) -> Option<Result<C::Output>> {
+        let task = self.gatherer.task.name();
+        let late = || Error::new(Kind::NotYet(patience)).with_ran(Ran::Maybe).of_task(task);
+        self.next_until(Instant::now().checked_add(patience)).map(|next| next.unwrap_or_else(|| Err(late())))
+    }
+
+    /// The next result; `Some(None)` if there is none until `deadline`.
+    #[inline]
+    fn next_until(&mut self, deadline: Option<Instant>) -> Option<Option<Result<C::Output>>> {
+        self.read_ahead();
+        if self.taken == self.submitted {
+            if let Some(error) = self.refused.take() {
+                self.submitted += 1;
+                self.taken += 1;
+                return Some(Some(Err(error)));
+            }
+            if let Some(payload) = self.panicked.take() {
+                resume_unwind(payload);
+            }
+            return None;
+        }
+        let Some(result) = self.results.take(self.gatherer.inner, deadline) else { return Some(None) };
+        self.taken += 1;
+        let task = self.gatherer.task.name();
+        Some(Some(result.and_then(|bytes| decode_value(<C::Task as Task>::decode, task, &bytes))))
     }
 }
 

@@ -43,7 +43,8 @@ impl Inner {
         inline.run(|mut writer, number| {
             // The slot is locked, so the arguments are copied here, and the task runs later.
             work.with_arguments(index..index + 1, &mut |arguments| {
-                writer.chunk(CallHeader { job, attempt: 1, number, timing }, 1, work.task(), arguments);
+                let task = (work.task(), work.policy().max_result);
+                writer.chunk(CallHeader { job, attempt: 1, number, timing }, 1, task, arguments);
             });
         })
     }

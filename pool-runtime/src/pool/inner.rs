@@ -5,23 +5,26 @@
 
 use crate::dossier::keep::DossierKeeper;
 use crate::error::{Error, Kind, Result};
+use crate::identity::MadeIn;
 use crate::job::{Awaited, Callbacks, Deferral, Home, Slot};
 use crate::memory::Regions;
 use crate::options::WorkerOptions;
 use crate::peer::Source;
 use crate::policy::{Policy, SharedPolicy, Wish};
-use crate::pool::dispatcher::{Dispatcher, Refusal, Ticket, Time};
+use crate::pool::dispatcher::{Dispatcher, Reach, Refusal, Ticket, Time, is_after};
 use crate::pool::{Listener, Listening, Station, Submission};
 use crate::protocol::{Hello, NamedCall};
-use crate::sync::lock;
-use crate::task::{RawCall, StateType, TaskInfo};
+use crate::sync::{lock, sleep_on};
+use crate::task::{Encoded, RawCall, StateType, TaskInfo};
 use crate::{os, panic};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, Weak};
+use std::time::{Duration, Instant};
 
 pub(crate) struct Inner {
     pub(super) name: String,
+    /// In a child that was forked from it, nothing below is touched: the threads are missing there.
+    pub(super) made_in: MadeIn,
     /// How many workers the user asked for; there are none where calls run at once.
     pub(super) seats: usize,
     /// Has one seat and one job, and is closed as soon as its worker is ready.
@@ -40,12 +43,20 @@ pub(crate) struct Inner {
     /// None for the seat of a [`Process`](crate::Process), whose attendant listens, and where there are no workers.
     pub(super) listener: Option<Listener>,
     pub(super) jobs: AtomicU64,
+    /// Whether the pool takes no more calls, without the core's lock: set when a change of its phase is carried out.
+    pub(super) over: AtomicBool,
     pub(super) callbacks: Arc<Callbacks>,
     /// The pool's time counts from this time of the system's monotonic clock.
     pub(super) began: u64,
     /// The pool's limits, which those of tasks and calls override.
     pub(super) wish: Wish,
     pub(super) keeper: Option<DossierKeeper>,
+    /// How long a worker that was told to leave may take, as the user is told.
+    pub(super) exit_grace: Duration,
+    /// How many bytes a result may have, if nothing else says.
+    pub(super) max_result: u64,
+    /// The workers are in a sandbox.
+    pub(super) confined: bool,
     pub(super) itself: Weak<Self>,
 }
 
@@ -112,6 +123,13 @@ impl Inner {
         os::monotonic().saturating_sub(self.began)
     }
 
+    /// Fails if the pool takes no more calls of this task.
+    pub(super) fn accepts(&self, task: &'static TaskInfo) -> Result<()> {
+        self.made_in.check("pool").map_err(|error| error.of_task(task.name()))?;
+        let core = lock(&self.core);
+        core.dispatcher.accepts().map_err(|refusal| core.refusal(refusal).of_task(task.name()))
+    }
+
     /// Fills a seat, or empties it.
     pub(super) fn seat(&self, seat: usize, station: Option<Arc<Station>>) {
         let mut core = lock(&self.core);
@@ -147,8 +165,9 @@ impl Inner {
         self.notify();
     }
 
-    /// Refuses tasks whose state no worker of this pool has.
+    /// Refuses tasks whose state no worker of this pool has, and all in a forked child.
     pub(super) fn check(&self, task: &'static TaskInfo) -> Result<()> {
+        self.made_in.check("pool").map_err(|error| error.of_task(task.name()))?;
         let Some(wanted) = task.state() else { return Ok(()) };
         let made =
             self.initializer.as_ref().map(|prelude| prelude.state).filter(|state| *state != StateType::of::<()>());
@@ -173,18 +192,41 @@ impl Inner {
         SharedPolicy::new(Policy::of(call, &task.wish, &self.wish))
     }
 
+    /// Arguments as the workers of this pool may be given them.
+    #[inline]
+    pub(super) fn accept(&self, arguments: Encoded, task: &'static TaskInfo) -> Result<Encoded> {
+        if self.confined && !arguments.regions.is_empty() { arguments.set_apart(task) } else { Ok(arguments) }
+    }
+
+    /// How many bytes the result of a call may have.
+    #[inline]
+    pub(super) fn max_result(&self, work: &dyn Submission) -> u64 {
+        work.policy().max_result.unwrap_or(self.max_result).min(work.result_bound())
+    }
+
     #[inline]
     pub(super) fn slot(&self, call: RawCall) -> Result<Arc<Slot>> {
-        let arguments = call.arguments?;
+        let arguments = self.accept(call.arguments?, call.task)?;
         self.check(call.task)?;
         let job = self.jobs.fetch_add(1, Ordering::Relaxed);
         let policy = self.policy(call.wish.as_deref(), call.task);
         Ok(Arc::new(Slot::of_call(call.task, job, arguments, policy)))
     }
 
+    /// Refuses limits that cannot be kept.
+    #[inline]
+    fn check_limits(&self, policy: &Policy) -> Result<()> {
+        if policy.memory == u64::MAX || !self.source.has_processes() {
+            return Ok(());
+        }
+        os::check_memory_is_seen().map_err(Error::memory_unseen)
+    }
+
     /// Submits calls. All but those of [`run`](Self::run) enter through this.
     pub(super) fn submit_all(&self, work: Arc<dyn Submission>, calls: u32) -> Result<Ticket> {
         let task = work.task();
+        self.made_in.check("pool").map_err(|error| error.of_task(task))?;
+        self.check_limits(work.policy()).map_err(|error| error.of_task(task))?;
         if let Source::Inline(inline) = &self.source {
             // The calls have ended: the ticket is none that could be cancelled.
             return self.run_inline(inline, &work, calls).map(|()| Ticket::MAX);
@@ -196,9 +238,11 @@ impl Inner {
 
     /// Runs a call. The calling thread leads if no other does.
     pub(super) fn run(&self, slot: &Arc<Slot>) -> Result<()> {
+        self.made_in.check("pool")?;
         if self.listener.is_none() {
             return self.submit_all(slot.clone(), 1).map(drop);
         }
+        self.check_limits(slot.policy.get())?;
         // Wakers run when this thread does not lead any more.
         let deferral = Deferral::new();
         // Leads before the call is sent, so that its report rings no bell.
@@ -215,18 +259,54 @@ impl Inner {
         Ok(())
     }
 
-    /// Waits until the dispatcher has reached a phase, and returns why the pool has failed, if it has.
-    pub(super) fn await_phase(&self, reached: impl Fn(&Dispatcher<dyn Submission>) -> bool) -> Result<()> {
-        let core = self.changed.wait_while(lock(&self.core), |core| !reached(&core.dispatcher));
-        let core = core.unwrap_or_else(PoisonError::into_inner);
+    /// Waits until the dispatcher has reached a phase, at most until `deadline`, and returns why the pool has failed, if
+    /// it has. False if it has not reached that phase.
+    pub(super) fn await_phase(
+        &self,
+        deadline: Option<Instant>,
+        reached: impl Fn(&Dispatcher<dyn Submission>) -> bool,
+    ) -> Result<bool> {
+        let mut core = lock(&self.core);
+        while !reached(&core.dispatcher) {
+            let Some(awake) = sleep_on(&self.changed, core, deadline) else { return Ok(false) };
+            core = awake;
+        }
         // One that was terminated after it had failed ends as it was told to.
-        if core.dispatcher.accepts() == Err(Refusal::Failed) { Err(core.failed()) } else { Ok(()) }
+        if core.dispatcher.accepts() == Err(Refusal::Failed) { Err(core.failed()) } else { Ok(true) }
     }
 }
 
 impl Home for Inner {
+    fn check(&self) -> Result<()> {
+        self.made_in.check("pool")
+    }
+
     fn cancel(&self, tickets: &[u64]) -> bool {
-        self.tell(|dispatcher, now| tickets.iter().filter(|ticket| dispatcher.cancel(**ticket, true, now)).count() > 0)
+        self.made_in.is_here() && self.tell(|dispatcher, now| dispatcher.cancel(tickets, Reach::Running, now))
+    }
+
+    fn cancel_waiting(&self, tickets: &[u64]) -> bool {
+        if !self.made_in.is_here() {
+            return false;
+        }
+        let question = self.tell(|dispatcher, now| dispatcher.withdraw(tickets, now));
+        loop {
+            if let Some(any) = lock(&self.core).dispatcher.was_withdrawn(question) {
+                return any;
+            }
+            // Another thread was already taking calls back from that worker, and is about to tell what it found.
+            std::thread::yield_now();
+        }
+    }
+
+    fn is_running(&self, tickets: &[u64]) -> bool {
+        if !self.made_in.is_here() {
+            return false;
+        }
+        let core = lock(&self.core);
+        core.dispatcher.seats_of(tickets).any(|(seat, epoch, first)| {
+            core.station(seat, epoch).is_some_and(|station| !is_after(first, station.peer.claimed()))
+        })
     }
 
     fn wait(&self, what: &dyn Awaited, deadline: Option<Instant>) {

@@ -5,7 +5,7 @@ use crate::job::{Awaited, Home, Job, Origin, Raw, Results, Slot, Tickets, decode
 use crate::os;
 use crate::pool::{Gatherer, Inner, Outcome, Pool};
 use crate::sync::lock;
-use crate::task::{Encoded, RawCall, Task, TaskCall};
+use crate::task::{RawCall, Task, TaskCall};
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex};
@@ -30,40 +30,54 @@ const MOST_RESERVED: usize = 1 << 30;
 struct Mapper<'p> {
     gatherer: Gatherer<'p>,
     gathering: Arc<Gathering>,
-    /// Why no worker of this pool can run these calls, if so.
-    misfit: Option<Error>,
     /// How many calls make a batch.
     expected: u32,
     read: usize,
+    /// The pool takes no more calls, so no more inputs are read.
+    refused: bool,
 }
 
 impl<'p> Mapper<'p> {
     fn new<C: TaskCall>(inner: &'p Arc<Inner>, slot: Option<Arc<Slot>>, inputs: usize) -> Self {
         let gatherer = Gatherer::of::<C>(inner);
-        let misfit = inner.check(gatherer.task).err();
         let gathering = Arc::new(Gathering { state: Mutex::default(), changed: Condvar::new(), slot });
-        Self { gatherer, gathering, misfit, expected: batch_size(inner, inputs), read: 0 }
+        Self { gatherer, gathering, expected: batch_size(inner, inputs), read: 0, refused: false }
     }
 
     /// Takes a call. Returns whether a batch was submitted.
     #[inline(always)]
-    fn add(&mut self, RawCall { arguments, wish, .. }: RawCall) -> bool {
-        match arguments {
-            Ok(arguments) if self.misfit.is_none() => {
+    fn add(&mut self, RawCall { arguments, wish, task }: RawCall) -> bool {
+        match arguments.and_then(|arguments| self.gatherer.inner.accept(arguments, task)) {
+            Ok(arguments) => {
                 self.read += 1;
                 if self.gatherer.ends_before(&arguments, wish.as_deref()) {
                     self.submit();
                 }
                 self.gatherer.push(arguments, wish, self.expected) && self.submit_full()
             }
-            arguments => self.refuse(arguments),
+            Err(error) => self.fail(error),
         }
     }
 
+    /// The next call fails without being submitted.
     #[cold]
-    fn refuse(&mut self, arguments: Result<Encoded>) -> bool {
-        if let Some(error) = arguments.err().or_else(|| self.misfit.clone()) {
-            self.submit();
+    fn fail(&mut self, error: Error) -> bool {
+        self.submit();
+        lock(&self.gathering.state).batches.push_back(Results::failed(error));
+        true
+    }
+
+    /// Whether to stop reading, as the pool takes no more calls. Then the map has failed.
+    #[inline(always)]
+    fn is_refused(&mut self) -> bool {
+        self.gatherer.inner.over.load(Ordering::Relaxed) && self.refuse()
+    }
+
+    #[cold]
+    fn refuse(&mut self) -> bool {
+        let Some(error) = self.gatherer.inner.accepts(self.gatherer.task).err() else { return false };
+        self.submit();
+        if !std::mem::replace(&mut self.refused, true) {
             lock(&self.gathering.state).batches.push_back(Results::failed(error));
         }
         true
@@ -79,16 +93,27 @@ impl<'p> Mapper<'p> {
 
     fn submit(&mut self) {
         let gathering = &self.gathering;
-        self.gatherer.submit(|arguments, regions| {
-            let weight = arguments.size() + regions.len() * REGION_BYTES;
+        let (mut calls, mut weight) = (0, 0);
+        let submitted = self.gatherer.submit(|arguments, regions| {
+            calls = arguments.len() as usize;
+            weight = arguments.size() + regions.len() * REGION_BYTES;
             let mut state = lock(&gathering.state);
             let position = state.taken + state.batches.len();
             state.batches.push_back(Results::new(arguments.len()));
-            state.missing += arguments.len() as usize;
+            state.missing += calls;
             state.missing_bytes += weight;
-            let gathering = gathering.clone();
+            let (gathering, weight) = (gathering.clone(), weight);
             move |first: u32, outcome: Outcome<'_>| gathering.end(position, weight, first, outcome)
         });
+        if let Err(error) = submitted {
+            self.refused = true;
+            // The batch has failed as a whole, before it was anybody's.
+            let mut state = lock(&gathering.state);
+            state.batches.pop_back();
+            state.missing -= calls;
+            state.missing_bytes -= weight;
+            state.batches.push_back(Results::failed(error));
+        }
     }
 }
 
@@ -105,11 +130,12 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// The first failure in the order of the inputs. The other calls run in any case.
+    /// The first failure in the order of the inputs. The other calls run in any case. Once the pool is closed or
+    /// terminated, no more inputs are read, and the error is that of the pool: at once if it was before.
     ///
     /// # Panics
     ///
-    /// If `inputs` or `f` panics. Waiting calls are then cancelled.
+    /// If `inputs` or `f` panics. Calls that have not started are then cancelled.
     pub fn map<I: IntoIterator, F: FnMut(I::Item) -> C, C: TaskCall>(
         &self,
         mut f: F,
@@ -120,6 +146,8 @@ impl Pool {
         let inputs = inputs.into_iter();
         let expected = inputs.size_hint().0;
         let mut mapper = Mapper::new::<C>(&self.inner, None, expected);
+        self.inner.accepts(mapper.gatherer.task)?;
+        self.inner.check(mapper.gatherer.task)?;
         let (task, gathering) = (mapper.gatherer.task.name(), mapper.gathering.clone());
         // Some iterators promise more than there is memory for.
         let mut values = Vec::new();
@@ -136,6 +164,9 @@ impl Pool {
         let (inner, seats) = (&*self.inner, self.inner.seats);
         let progress = |calls, bytes| MapProgress { gathering: &gathering, calls, bytes, seats };
         for input in inputs {
+            if mapper.is_refused() {
+                break;
+            }
             if !mapper.add(f(input).into_raw()) {
                 continue;
             }
@@ -163,7 +194,7 @@ impl Pool {
     ///
     /// # Panics
     ///
-    /// If `inputs` or `f` panics. Waiting calls are then cancelled.
+    /// If `inputs` or `f` panics. Calls that have not started are then cancelled.
     pub fn map_async<I: IntoIterator, F: FnMut(I::Item) -> C, C: TaskCall>(
         &self,
         mut f: F,
@@ -173,12 +204,21 @@ impl Pool {
         let id = inner.jobs.fetch_add(1, Ordering::Relaxed);
         let inputs = inputs.into_iter();
         let mut mapper = Mapper::new::<C>(inner, Some(slot.clone()), inputs.size_hint().0);
-        for input in inputs {
-            if mapper.add(f(input).into_raw()) {
-                inner.help();
+        let task = mapper.gatherer.task;
+        match inner.accepts(task).and_then(|()| inner.check(task)) {
+            Ok(()) => {
+                for input in inputs {
+                    if mapper.is_refused() {
+                        break;
+                    }
+                    if mapper.add(f(input).into_raw()) {
+                        inner.help();
+                    }
+                }
+                mapper.submit();
             }
+            Err(error) => _ = mapper.fail(error),
         }
-        mapper.submit();
         mapper.gathering.update(|gathered| gathered.all_submitted = true);
         let tickets = Tickets::Many(mapper.gatherer.submitted.drain(..).map(|(ticket, _)| ticket).collect());
         let origin = Origin { id, task: mapper.gatherer.task, tickets };

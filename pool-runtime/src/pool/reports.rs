@@ -5,12 +5,17 @@ use crate::peer::Sink;
 use crate::pool::dispatcher::{Ended, How, Report};
 use crate::pool::effects::{Todo, tell_ends};
 use crate::pool::{Core, Inner, Outcome, Station};
-use crate::protocol::{Failure, Record, RecordReader};
+use crate::protocol::{
+    Failure, FromWorker, Garbled, LEAST_LIMIT, ParsedHead, REPORTS_HEAD, Record, RecordReader, Values,
+};
 use crate::sync::lock;
 use std::sync::MutexGuard;
 
 /// A result of at least this size takes over the buffer of the stream.
 const LARGE: usize = 1 << 16;
+
+/// The most bytes that follow a long record in its frame.
+const MOST_BEHIND: usize = 256;
 
 /// The thread that reads reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,11 +51,14 @@ impl Sink for Heard<'_> {
         let mut core = lock(&self.inner.core);
         // Where the latest values begin in the stream.
         let mut begin = 0;
-        let corrupt = Err("sent a report that makes no sense");
+        let corrupt = || Err("sent a report that makes no sense".to_owned());
         let told = loop {
             let at = reader.position();
             let report = match reader.next() {
                 Ok(Some(Record::Values(values))) => {
+                    if let Err(fault) = self.admit(&core, values) {
+                        break Err(fault);
+                    }
                     begin = at;
                     runs.push(values);
                     Report { first: values.first(), count: values.count(), failed: None }
@@ -61,21 +69,20 @@ impl Sink for Heard<'_> {
                     }
                     Report { first: number, count: 1, failed: Some(failed) }
                 }
-                Ok(Some(Record::Time { calls, nanos })) => {
-                    core.dispatcher.timed(seat, calls, nanos);
-                    continue;
-                }
-                // Room is made for a large record only if its call is in flight.
-                Ok(None) => match reader.unfinished() {
-                    Ok(Some(record)) => break core.dispatcher.begins(seat, epoch, record.number),
-                    Ok(None) => break Ok(()),
-                    Err(_) => break corrupt,
+                Ok(Some(Record::Time { calls, nanos })) => match core.dispatcher.timed(seat, epoch, calls, nanos) {
+                    Ok(()) => continue,
+                    Err(fault) => break Err(fault.to_owned()),
                 },
-                Err(_) => break corrupt,
+                // Room is made for a large record only if its call is in flight, and may have such a result.
+                Ok(None) => match reader.unfinished() {
+                    Ok(Some(record)) => break self.begins(&core, &record),
+                    Ok(None) => break Ok(()),
+                    Err(_) => break corrupt(),
+                },
+                Err(_) => break corrupt(),
             };
-            let told = core.dispatcher.reported(seat, epoch, report, &mut ended);
-            if told.is_err() {
-                break told;
+            if let Err(fault) = core.dispatcher.reported(seat, epoch, report, &mut ended) {
+                break Err(fault.to_owned());
             }
         };
         let whole = reader.position();
@@ -100,7 +107,26 @@ impl Sink for Heard<'_> {
         if any {
             self.wake_leader();
         }
-        told.map(|()| whole).map_err(str::to_owned)
+        told.map(|()| whole)
+    }
+
+    fn announced(&mut self, beginning: &[u8], length: u64) -> Result<(), String> {
+        let Ok(FromWorker::Reports(records)) = FromWorker::from_frame(beginning) else {
+            return Err("sent a message out of turn".into());
+        };
+        let malformed = |garbled: Garbled| garbled.to_string();
+        let mut reader = RecordReader::new(records);
+        while reader.next().map_err(malformed)?.is_some() {}
+        let mut known = REPORTS_HEAD + reader.position();
+        if let Some(record) = reader.unfinished().map_err(malformed)? {
+            self.begins(&lock(&self.inner.core), &record)?;
+            known += record.size();
+        }
+        // A worker sends a result as soon as it has one: only a report of time follows it.
+        match length <= (known + MOST_BEHIND) as u64 {
+            true => Ok(()),
+            false => Err(format!("announced a message of {length} bytes, and {known} bytes of reports in it")),
+        }
     }
 
     fn split(&mut self, number: u32, split: Split) -> Result<(), String> {
@@ -121,11 +147,39 @@ impl Sink for Heard<'_> {
 }
 
 impl Heard<'_> {
+    /// Whether a record may come of which the beginning has arrived.
+    fn begins(&self, core: &Core, record: &ParsedHead) -> Result<(), String> {
+        let work = core.dispatcher.begins(self.station.seat, self.station.epoch, record.number)?;
+        record.admit(work.map_or(self.inner.max_result, |work| self.inner.max_result(&**work)))
+    }
+
     /// Called after calls have ended. A leader that reads is awake.
     fn wake_leader(&self) {
         if self.reader != ReportReader::Leader {
             self.inner.wake_leader();
         }
+    }
+
+    /// Checks that no value has more bytes than it may have.
+    #[inline]
+    fn admit(&self, core: &Core, values: Values<'_>) -> Result<(), String> {
+        // Most are too short for any limit.
+        if values.admit(LEAST_LIMIT).is_ok() { Ok(()) } else { self.weigh(core, values) }
+    }
+
+    #[inline(never)]
+    fn weigh(&self, core: &Core, mut values: Values<'_>) -> Result<(), String> {
+        let last = values.first().wrapping_add(values.count()).wrapping_sub(1);
+        let flights = || core.dispatcher.flights(self.station.seat, values.first(), last);
+        let least = flights().map(|flight| self.inner.max_result(&*flight.calls.work)).min();
+        if least.is_none_or(|least| values.admit(least).is_ok()) {
+            return Ok(());
+        }
+        let flights: Vec<_> = flights().collect();
+        for flight in flights {
+            values.take(flight.calls.end - flight.calls.next).admit(self.inner.max_result(&*flight.calls.work))?;
+        }
+        Ok(())
     }
 
     /// What follows a report while the core is locked.

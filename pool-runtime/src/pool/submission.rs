@@ -1,6 +1,6 @@
 //! Calls that were submitted together: their arguments, and who is told how they ended.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::job::{Raw, Slot};
 use crate::memory::{PackedSlice, Payload, Region, Split};
 use crate::policy::Policy;
@@ -47,6 +47,10 @@ impl Work for Slot {
     fn policy(&self) -> &Policy {
         self.policy.get()
     }
+
+    fn result_bound(&self) -> u64 {
+        self.task.map_or(u64::MAX, |task| task.result_bound)
+    }
 }
 
 impl Submission for Slot {
@@ -60,7 +64,10 @@ impl Submission for Slot {
 
     fn end(&self, _: u32, outcome: Outcome<'_>) {
         self.finish(match outcome {
-            Outcome::Values(values) => Raw::One(Ok(Payload::copy(values.payload()))),
+            Outcome::Values(values) => {
+                let payload = values.payload();
+                Raw::One(Payload::copy(payload).ok_or_else(|| Error::no_memory(payload.len()).of_task(self.task())))
+            }
             Outcome::One(result) => Raw::One(result),
             Outcome::Split(split) => Raw::Split(Box::new(split)),
         });
@@ -98,7 +105,9 @@ impl WriteFrame for CallsFrame<'_> {
         for flight in self.flights() {
             let calls = flight.calls.next..flight.calls.end;
             flight.calls.work.with_arguments(calls.clone(), &mut |arguments| {
-                writer.chunk(flight.header_of(calls.start), calls.len() as u32, flight.calls.work.task(), arguments);
+                let work = &flight.calls.work;
+                let task = (work.task(), work.policy().max_result);
+                writer.chunk(flight.header_of(calls.start), calls.len() as u32, task, arguments);
             });
         }
     }

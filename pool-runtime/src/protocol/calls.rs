@@ -6,6 +6,7 @@
 //! |---|---|
 //! | 48 | [`ChunkHead`] |
 //! | … | the task's name; empty if it is that of the previous chunk |
+//! | 8 | how long a result may be, if the highest bit of the name's length says so |
 //! | 4 each | where the arguments of each call end, if their lengths differ |
 //! | … | the arguments, as [`packed`](crate::memory::packed) lays them out |
 //!
@@ -20,6 +21,9 @@ use crate::transport::Append;
 use bytemuck::{Pod, Zeroable};
 
 const MAX_NAME: usize = 1 << 12;
+
+/// In the length of a name: how long a result may be follows.
+const HAS_LIMIT: u32 = 1 << 31;
 
 /// How many bytes a frame has before its first chunk.
 pub(crate) const CALLS_HEAD: usize = ALIGN;
@@ -42,7 +46,7 @@ const DIFFER: u32 = u32::MAX;
 
 /// How many bytes a chunk takes at most, beside the arguments and their ends.
 pub(crate) fn chunk_overhead(task: &str) -> usize {
-    size_of::<ChunkHead>() + task.len() + 4 * ALIGN
+    size_of::<ChunkHead>() + task.len() + 5 * ALIGN
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
@@ -73,7 +77,14 @@ impl<'w, A: Append> CallsWriter<'w, A> {
         Self { to, name: "" }
     }
 
-    pub(crate) fn chunk(&mut self, first: CallHeader, count: u32, task: &'static str, part: PackedSlice<'_>) {
+    /// The results may have `max_result` bytes each; None: as many as the worker's sandbox allows.
+    pub(crate) fn chunk(
+        &mut self,
+        first: CallHeader,
+        count: u32,
+        (task, max_result): (&'static str, Option<u64>),
+        part: PackedSlice<'_>,
+    ) {
         let name = if std::ptr::eq(self.name, task) { "" } else { task };
         self.name = task;
         self.to.put(bytemuck::bytes_of(&ChunkHead {
@@ -81,11 +92,13 @@ impl<'w, A: Append> CallsWriter<'w, A> {
             count,
             every: part.every.unwrap_or(DIFFER),
             length: part.bytes.len() as u64,
-            name: name.len() as u32,
+            name: name.len() as u32 | if max_result.is_some() { HAS_LIMIT } else { 0 },
             base: part.base,
         }));
         let ends = if part.every.is_none() { bytemuck::cast_slice(part.ends) } else { &[] };
-        for bytes in [name.as_bytes(), ends, part.bytes].into_iter().filter(|bytes| !bytes.is_empty()) {
+        let limit = max_result.map(u64::to_le_bytes);
+        let limit = limit.as_ref().map_or(&[][..], |limit| limit);
+        for bytes in [name.as_bytes(), limit, ends, part.bytes].into_iter().filter(|bytes| !bytes.is_empty()) {
             self.to.put(bytes);
             self.to.pad(ALIGN);
         }
@@ -129,6 +142,8 @@ pub(crate) struct Chunk<'f> {
     pub(crate) task: &'f str,
     pub(crate) first: CallHeader,
     pub(crate) arguments: Slices<'f>,
+    /// How many bytes each result may have. None: as many as the worker's sandbox allows.
+    pub(crate) max_result: Option<u64>,
 }
 
 impl<'f> Chunks<'f> {
@@ -137,19 +152,22 @@ impl<'f> Chunks<'f> {
             return Ok(None);
         }
         let head: ChunkHead = bytemuck::pod_read_unaligned(self.take(size_of::<ChunkHead>())?);
-        if head.name as usize > MAX_NAME {
+        let name = (head.name & !HAS_LIMIT) as usize;
+        if name > MAX_NAME {
             return Err(Garbled("a name in it is too long"));
         }
-        let name = self.take(head.name as usize)?;
+        let name = self.take(name)?;
         if !name.is_empty() {
             self.name = std::str::from_utf8(name).map_err(|_| Garbled("a name in it is not UTF-8"))?;
         }
+        let limit = if head.name & HAS_LIMIT == 0 { None } else { Some(self.take(size_of::<u64>())?) };
+        let max_result = limit.and_then(|limit| limit.first_chunk()).map(|limit| u64::from_le_bytes(*limit));
         let every = (head.every != DIFFER).then_some(head.every);
         let ends = if every.is_some() { &[] } else { self.take(4 * head.count as usize)? };
         let bytes = self.take(usize::try_from(head.length).map_err(|_| Garbled("too long"))?)?;
         let arguments =
             Slices::new(head.count, every, ends, head.base, bytes).ok_or(Garbled("its arguments do not fit"))?;
-        Ok(Some(Chunk { task: self.name, first: head.first, arguments }))
+        Ok(Some(Chunk { task: self.name, first: head.first, arguments, max_result }))
     }
 
     /// Takes so many bytes off the front, and their padding.
@@ -178,16 +196,17 @@ mod tests {
         let mut writer = CallsWriter::new(&mut frame, 7);
         let timing = Timing { timeout: NonZero::new(7), soft_timeout: None };
         let first = CallHeader { job: 100, attempt: 2, number: 9, timing };
-        writer.chunk(first, 37, "demo::task", differ.part(3..40));
-        writer.chunk(CallHeader { number: 46, ..first }, 1, "demo::task", alike.part(0..1));
-        writer.chunk(CallHeader { number: 47, ..first }, 40, "demo::other", alike.part(10..50));
+        writer.chunk(first, 37, ("demo::task", None), differ.part(3..40));
+        writer.chunk(CallHeader { number: 46, ..first }, 1, ("demo::task", Some(99)), alike.part(0..1));
+        writer.chunk(CallHeader { number: 47, ..first }, 40, ("demo::other", None), alike.part(10..50));
         let Ok(ToWorker::Calls(mut chunks)) = ToWorker::from_frame(&frame) else { panic!("no calls") };
         assert_eq!(chunks.generation, 7);
         let chunk = chunks.next().unwrap().unwrap();
-        assert_eq!((chunk.task, chunk.first), ("demo::task", first));
+        assert_eq!((chunk.task, chunk.first, chunk.max_result), ("demo::task", first, None));
         assert!(chunk.arguments.eq(arguments[3..40].iter().map(|bytes| &bytes[..])));
         let chunk = chunks.next().unwrap().unwrap();
-        assert_eq!((chunk.task, chunk.first.number, chunk.arguments.count()), ("demo::task", 46, 1));
+        assert_eq!((chunk.task, chunk.first.number, chunk.max_result), ("demo::task", 46, Some(99)));
+        assert_eq!(chunk.arguments.count(), 1);
         let chunk = chunks.next().unwrap().unwrap();
         assert_eq!(chunk.task, "demo::other");
         assert!(chunk.arguments.eq(arguments[10..].iter().map(|bytes| vec![bytes.len() as u8; 8])));
@@ -202,7 +221,7 @@ mod tests {
         CallsWriter::new(&mut frame, 0).chunk(
             CallHeader { job: 1, attempt: 1, number: 1, timing: Timing::default() },
             20,
-            "t",
+            ("t", Some(1 << 20)),
             packed.part(0..20),
         );
         for at in 0..frame.len() {
@@ -227,7 +246,7 @@ mod tests {
         CallsWriter::new(&mut frame, 0).chunk(
             CallHeader { job: 1, attempt: 1, number: 1, timing: Timing::default() },
             1,
-            "t",
+            ("t", None),
             packed.part(0..1),
         );
         for missing in 0..200 {

@@ -1,13 +1,13 @@
 //! The handshake: what a new worker is told, and what it answers before it is given calls.
 
 use crate::memory::ALIGN;
-use crate::os::{self, Confinement};
+use crate::os::{self, Confinement, Scheduler};
 use crate::panic::PanicInfo;
 use crate::protocol::{Garbled, decoded, encoded, frame, open, tag};
 use serde::{Deserialize, Serialize};
 
 /// Raised with every change of the frames.
-const VERSION: u16 = 7;
+const VERSION: u16 = 8;
 
 const MAGIC: [u8; 6] = *b"pool\r\n";
 
@@ -38,16 +38,22 @@ pub(crate) struct Hello {
     pub(crate) confinement: Option<Confinement>,
 }
 
-/// The priority and the processors of a process, if they are not its parent's.
+/// The priority, the processors and the scheduler of a process, if they are not its parent's.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Place {
     pub(crate) nice: Option<i32>,
     pub(crate) cpus: Option<Vec<usize>>,
+    pub(crate) scheduler: Option<Scheduler>,
 }
 
 impl Place {
     /// Applies to this thread, and to all that it starts. The error is a text for the parent.
     pub(crate) fn take(&self) -> Result<(), String> {
+        // First: a niceness that takes privileges is none of a real-time process.
+        if let Some(scheduler) = self.scheduler {
+            os::set_scheduler(scheduler)
+                .map_err(|error| format!("it cannot be scheduled as {scheduler:?}: {error}"))?;
+        }
         if let Some(nice) = self.nice {
             os::set_nice(nice).map_err(|error| format!("it cannot set its niceness to {nice}: {error}"))?;
         }

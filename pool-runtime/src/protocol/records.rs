@@ -13,7 +13,7 @@
 
 use crate::dossier::Stage;
 use crate::memory::ALIGN;
-use crate::panic::PanicInfo;
+use crate::panic::{self, PanicInfo};
 use crate::protocol::{Garbled, decoded, encoded, frame, tag};
 use crate::transport::Append;
 use serde::{Deserialize, Serialize};
@@ -34,6 +34,11 @@ pub(crate) enum Failure {
     Decode(String),
     /// The result cannot be written.
     Encode(String),
+    /// The result has more bytes than it may have.
+    TooLarge {
+        length: u64,
+        most: u64,
+    },
     /// The worker has no such state, or no such task.
     Unfit(String),
 }
@@ -121,9 +126,16 @@ impl std::ops::Deref for RecordHead {
     }
 }
 
+/// The longest payload of a failure: a parent takes no longer one.
+const MOST_FAILURE: usize = 1 << 20;
+/// How much of each text is left of a failure that would be longer.
+const MOST_TEXT: usize = MOST_FAILURE / 4;
+
 impl Failed {
     pub(crate) fn to_payload(&self) -> Vec<u8> {
-        encoded(&(self.stage as u32, self.leaving, &self.failure))
+        let payload = |failure: &Failure| encoded(&(self.stage as u32, self.leaving, failure));
+        let whole = payload(&self.failure);
+        if whole.len() <= MOST_FAILURE { whole } else { payload(&self.failure.shortened()) }
     }
 
     fn from_payload(payload: &[u8]) -> Result<Self, Garbled> {
@@ -131,6 +143,25 @@ impl Failed {
         Ok(Self { stage: Stage::from_u32(stage), leaving, failure })
     }
 }
+
+impl Failure {
+    /// With texts that fit into a record.
+    fn shortened(&self) -> Self {
+        let cut = |text: &String| panic::cut(text, MOST_TEXT);
+        match self {
+            Self::Panicked(panic) => Self::Panicked(panic.shortened(MOST_TEXT)),
+            Self::Decode(text) => Self::Decode(cut(text)),
+            Self::Encode(text) => Self::Encode(cut(text)),
+            Self::Unfit(text) => Self::Unfit(cut(text)),
+            Self::TooLarge { length, most } => Self::TooLarge { length: *length, most: *most },
+        }
+    }
+}
+
+/// How many bytes a value's record has beside its payload, at most: the head, and the padding.
+const MOST_AROUND: u64 = 32;
+/// Shorter values are not weighed: they take as much as what is around them.
+pub(crate) const LEAST_LIMIT: u64 = 16;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ParsedHead {
@@ -194,6 +225,13 @@ impl ParsedHead {
     #[inline]
     pub(crate) fn size(&self) -> usize {
         (self.payload + self.length).next_multiple_of(8)
+    }
+
+    /// Whether a record that has not arrived may come, if its value may have `most` bytes. The error says what is wrong.
+    pub(crate) fn admit(&self, most: u64) -> Result<(), String> {
+        let (length, most) =
+            if self.is_value() { (self.length, most.max(LEAST_LIMIT)) } else { (self.length, MOST_FAILURE as u64) };
+        if length as u64 <= most { Ok(()) } else { Err(too_large(length as u64, most)) }
     }
 
     #[inline]
@@ -291,7 +329,22 @@ impl<'s> RecordReader<'s> {
     }
 }
 
+/// What a worker did that sends more than it may: an honest one reports a failure instead.
+fn too_large(length: u64, most: u64) -> String {
+    format!("sent a result of {length} bytes for a call whose result has at most {most}")
+}
+
 impl<'s> Values<'s> {
+    /// Checks that these are no more bytes than values of at most `most` bytes each take.
+    #[inline]
+    pub(crate) fn admit(&self, most: u64) -> Result<(), String> {
+        let each = most.max(LEAST_LIMIT).saturating_add(MOST_AROUND);
+        if self.bytes.len() as u64 <= each.saturating_mul(self.count.into()) {
+            return Ok(());
+        }
+        Err(too_large(self.bytes.len() as u64, most.saturating_mul(self.count.into())))
+    }
+
     pub(crate) fn first(&self) -> u32 {
         self.first
     }
@@ -380,28 +433,38 @@ pub(crate) struct StoredValues {
 }
 
 impl StoredValues {
+    /// Without memory for so many bytes, each `push` tries for its own.
     pub(crate) fn with_capacity(bytes: usize) -> Self {
-        Self { count: 0, bytes: Vec::with_capacity(bytes) }
+        let mut values = Self::default();
+        let _ = values.bytes.try_reserve_exact(bytes);
+        values
     }
 
-    /// The value whose payload these parts are.
-    pub(crate) fn of_parts(parts: &[&[u8]]) -> Self {
+    /// The value whose payload these parts are. None: there is no memory for it.
+    pub(crate) fn of_parts(parts: &[&[u8]]) -> Option<Self> {
         let payload: usize = parts.iter().map(|part| part.len()).sum();
         let head = RecordHead::value(0, payload);
-        let mut bytes = Vec::with_capacity((head.len() + payload).next_multiple_of(8));
+        let mut bytes = Vec::new();
+        bytes.try_reserve_exact((head.len() + payload).next_multiple_of(8)).ok()?;
         bytes.put(&head);
         parts.iter().for_each(|part| bytes.put(part));
         bytes.pad(8);
-        Self { count: 1, bytes }
+        Some(Self { count: 1, bytes })
     }
 
     pub(crate) fn count(&self) -> u32 {
         self.count
     }
 
-    pub(crate) fn push(&mut self, values: Values<'_>) {
+    /// False: there is no memory for them.
+    #[must_use]
+    pub(crate) fn push(&mut self, values: Values<'_>) -> bool {
+        if self.bytes.try_reserve(values.bytes.len()).is_err() {
+            return false;
+        }
         self.count += values.count;
         self.bytes.extend_from_slice(values.bytes);
+        true
     }
 
     pub(crate) fn values(&self) -> Values<'_> {

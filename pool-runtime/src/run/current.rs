@@ -74,7 +74,8 @@ impl JobClock {
     }
 }
 
-static PROCESS: OnceLock<Arc<JobClock>> = OnceLock::new();
+/// The clock of a worker process, and its id: a child that a task forks has no job, and nothing to read one from.
+static PROCESS: OnceLock<(u32, Arc<JobClock>)> = OnceLock::new();
 
 thread_local! {
     /// The clock of a thread that runs calls in a process that is no worker.
@@ -82,7 +83,7 @@ thread_local! {
 }
 
 pub(crate) fn process_runs(clock: Arc<JobClock>) {
-    let _ = PROCESS.set(clock);
+    let _ = PROCESS.set((os::current_pid(), clock));
 }
 
 /// Sets or removes the clock of this thread. Returns the previous one.
@@ -122,7 +123,11 @@ pub struct CurrentJob {
 /// ```
 pub fn current_job() -> CurrentJob {
     let own = THREAD.try_with(|thread| thread.try_borrow().ok()?.clone()).ok().flatten();
-    let clock = own.or_else(|| PROCESS.get().cloned()).filter(|clock| clock.is_running());
+    let clock = own.or_else(|| {
+        let (process, clock) = PROCESS.get()?;
+        (*process == os::current_pid()).then(|| clock.clone())
+    });
+    let clock = clock.filter(|clock| clock.is_running());
     CurrentJob { running: clock.map(|clock| (clock.clone(), clock.job())) }
 }
 

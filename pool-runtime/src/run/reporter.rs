@@ -1,22 +1,28 @@
 //! How a worker's reports leave: over a ring, or as frames, through ipc-channel or to another thread.
 
 use crate::memory::{Block, ShortBytes};
+use crate::os;
 use crate::protocol::{REPORTS_HEAD, RecordHead, reports_frame};
 use crate::transport::ring::ReportSender;
 use crate::transport::{Append as _, Outlet};
+
+/// The exit code of a forked child that returns from a task.
+const FORKED: i32 = 70;
 
 pub(crate) enum Reporter {
     Frames {
         outlet: Box<dyn Outlet>,
         /// The records that have not been sent.
         frame: Vec<u8>,
+        /// The process that reports: not a child that a task forks, and that returns from the task too.
+        pid: u32,
     },
     Ring(ReportSender),
 }
 
 impl Reporter {
     pub(crate) fn frames(outlet: Box<dyn Outlet>) -> Self {
-        Self::Frames { outlet, frame: reports_frame() }
+        Self::Frames { outlet, frame: reports_frame(), pid: os::current_pid() }
     }
 
     /// The most calls between two reads of the clock. Sending a frame takes longer than reading it.
@@ -66,7 +72,11 @@ impl Reporter {
     pub(crate) fn flush(&mut self, pause: bool) -> Result<(), String> {
         match self {
             Self::Ring(reports) => reports.flush(pause)?,
-            Self::Frames { outlet, frame } if frame.len() > REPORTS_HEAD => {
+            Self::Frames { outlet, frame, pid } if frame.len() > REPORTS_HEAD => {
+                if *pid != os::current_pid() {
+                    // Over rings, whose memory it does not have, it has ended by now.
+                    os::exit_now(FORKED);
+                }
                 let sent = outlet.send(frame);
                 frame.truncate(REPORTS_HEAD);
                 // The memory of a large frame is not kept.

@@ -24,6 +24,8 @@ pub struct Series<'s> {
     pub(crate) page: &'s StatusPage,
     pub(crate) reporter: &'s mut Reporter,
     pub(crate) result: &'s mut Writer,
+    /// How many bytes a result may have, unless it is short.
+    pub(crate) max_result: u64,
     pub(crate) state: Option<&'s mut Box<dyn Any>>,
     /// The task uses the worker's state, which a panic may break: the worker exits after one.
     pub(crate) frail: bool,
@@ -88,6 +90,11 @@ impl Series<'_> {
     #[inline]
     fn push_result(&mut self) -> Result<(), String> {
         let (number, (bytes, tail)) = (self.next.number(), self.result.parts());
+        let length = (bytes.len() + tail.map_or(0, |tail| tail.bytes().len())) as u64;
+        if length > self.max_result {
+            self.result.clear();
+            return self.failed(Failure::TooLarge { length, most: self.max_result }, false);
+        }
         let Some(tail) = tail else { return self.reporter.push(RecordHead::value(number, bytes.len()), bytes) };
         let pushed = self.reporter.push_bulk(number, bytes, tail);
         self.result.clear();

@@ -3,7 +3,7 @@
 use crate::codec::{CodecError, Reader, Writer};
 use crate::error::{Error, Kind};
 use crate::memory::region::{self, Regions};
-use crate::memory::{ShortBytes, payload::Payload};
+use crate::memory::{ShortBytes, arena, payload::Payload};
 use crate::panic;
 use crate::policy::Wish;
 use crate::task::{Registered, TaskInfo};
@@ -122,6 +122,12 @@ impl<T: Registered> Call<'_, T> {
         self.with(|wish| wish.memory = Some(bytes))
     }
 
+    /// How many bytes the encoded result of this call may have: see
+    /// [`PoolBuilder::max_result`](crate::PoolBuilder::max_result). `u64::MAX` is no limit.
+    pub fn max_result(self, bytes: u64) -> Self {
+        self.with(|wish| wish.max_result = Some(bytes))
+    }
+
     fn with(mut self, change: impl FnOnce(&mut Wish)) -> Self {
         change(self.raw.wish.get_or_insert_default());
         self
@@ -140,6 +146,16 @@ pub(crate) struct Encoded {
     pub(crate) bytes: Payload,
     /// The shared memory that the bytes refer to: kept as long as the call may run.
     pub(crate) regions: Regions,
+}
+
+impl Encoded {
+    /// For a confined worker: with large arguments in memory that no other worker is given.
+    #[cold]
+    pub(crate) fn set_apart(mut self, task: &'static TaskInfo) -> Result<Self, Error> {
+        let failed = |error| Error::os("cannot share a large argument with a worker in a sandbox", error);
+        arena::set_apart(&mut self.bytes, &mut self.regions).map_err(|error| failed(error).of_task(task.name()))?;
+        Ok(self)
+    }
 }
 
 /// A call without its type.

@@ -15,6 +15,8 @@ pub struct TaskInfo {
     pub(crate) body: Body,
     state: Option<fn() -> StateType>,
     pub(crate) wish: Wish,
+    /// How many bytes a result has at most, as its type says.
+    pub(crate) result_bound: u64,
 }
 
 /// What an entry runs.
@@ -33,9 +35,9 @@ impl TaskInfo {
         signature: &'static str,
         body: Body,
         state: Option<fn() -> StateType>,
-        wish: Wish,
+        (wish, result_bound): (Wish, u64),
     ) -> Self {
-        Self { name, file, line, signature, body, state, wish }
+        Self { name, file, line, signature, body, state, wish, result_bound }
     }
 
     /// The name by which a worker finds the task: `module_path::function`, or that of `#[task(name = "…")]`.

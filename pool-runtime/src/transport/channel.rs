@@ -20,7 +20,7 @@
 
 use crate::os::{self, Child, Handle, HandleRef, Link, SharedSocket};
 use crate::sync::lock;
-use crate::transport::{Frame, Inlet, Outlet, Received};
+use crate::transport::{Admit, Frame, Inlet, Outlet, Received};
 use ipc_channel::IpcError;
 use ipc_channel::ipc::{self, IpcBytesReceiver, IpcBytesSender};
 use ipc_channel::platform::OsIpcSender;
@@ -71,8 +71,8 @@ pub(crate) struct Pair {
 
 impl Pair {
     pub(crate) fn new() -> io::Result<Self> {
-        let (sender, worker_receiver) = above_standard_channel()?;
-        let (worker_sender, receiver) = above_standard_channel()?;
+        let both = || Ok((above_standard_channel()?, above_standard_channel()?));
+        let ((sender, worker_receiver), (worker_sender, receiver)) = os::at_high_numbers(both)?;
         let (sender, receiver) = (ChannelSender(Mutex::new(sender)), ChannelReceiver::new(receiver));
         Ok(Self { sender, receiver, worker_receiver, worker_sender })
     }
@@ -85,18 +85,19 @@ impl Pair {
 
 /// The worker's two ends, made from the sockets that it has inherited.
 pub(crate) fn inherited(reads: Handle, writes: Handle) -> io::Result<(ChannelSender, ChannelReceiver)> {
-    let (_, receiver) = above_standard_channel()?;
+    let both = || Ok((above_standard_channel()?, above_standard_channel()?));
+    let ((_, receiver), (sender, _)) = os::at_high_numbers(both)?;
     receiver.replace(reads)?;
-    let (sender, _) = above_standard_channel()?;
     sender.replace(writes)?;
     Ok((ChannelSender(Mutex::new(sender)), ChannelReceiver::new(receiver)))
 }
 
-/// A channel not on the descriptors of standard streams that the program has closed: prints would go into it.
+/// A channel not on the descriptors of standard streams that the program has closed: prints would go into it. Its
+/// descriptors stay where they are, as [`Link`] knows them by number: call it [`at_high_numbers`](os::at_high_numbers).
 fn above_standard_channel() -> io::Result<(Link<IpcBytesSender>, Link<IpcBytesReceiver>)> {
     let mut below = Vec::new();
     loop {
-        let (sender, receiver) = ipc::bytes_channel()?;
+        let (sender, receiver) = ipc::bytes_channel().map_err(os::no_channel)?;
         let (sender, receiver) = (Link::new(sender)?, Link::new(receiver)?);
         if !sender.is_standard() && !receiver.is_standard() {
             return Ok((sender, receiver));
@@ -176,7 +177,7 @@ impl ChannelReceiver {
 
     /// Another handle of the socket, to wait for the other side to go.
     pub(crate) fn duplicate(&self) -> io::Result<Handle> {
-        self.channel.handle().try_clone_to_owned()
+        self.channel.duplicate()
     }
 
     /// Waits for a sound packet. The error is what is received instead.
@@ -240,7 +241,12 @@ impl ChannelReceiver {
     }
 
     /// Adds a fragment to its frame. Returns the frame once it is whole.
+    #[cfg(test)]
     fn assemble(&mut self, fragment: Vec<u8>) -> Result<Option<Frame>, String> {
+        self.assemble_admitted(fragment, &mut |_, _| Ok(()))
+    }
+
+    fn assemble_admitted(&mut self, fragment: Vec<u8>, admit: &mut Admit<'_>) -> Result<Option<Frame>, String> {
         let (head, rest) = Fragment::read(&fragment)?;
         let so_far = self.unfinished.len() as u64 + rest.len() as u64;
         let first = self.unfinished.is_empty();
@@ -255,8 +261,13 @@ impl ChannelReceiver {
         } else if rest.is_empty() {
             return Err("sent a part of a message that is empty".into());
         }
+        if first {
+            admit(rest, head.total)?;
+        }
         // Not reserved for the length that is announced: the buffer grows with what arrives.
         self.total = head.total;
+        let room = self.unfinished.try_reserve(rest.len());
+        room.map_err(|_| format!("sent a message of {} bytes, for which there is no memory", head.total))?;
         self.unfinished.extend_from_slice(rest);
         Ok((head.left == 0).then(|| Frame::new(std::mem::take(&mut self.unfinished), 0)))
     }
@@ -275,8 +286,13 @@ impl Inlet for ChannelReceiver {
     }
 
     fn receive(&mut self, deadline: Option<Instant>) -> Received {
+        self.receive_admitted(deadline, &mut |_, _| Ok(()))
+    }
+
+    fn receive_admitted(&mut self, deadline: Option<Instant>, admit: &mut Admit<'_>) -> Received {
         loop {
-            let assembled = self.fragment(deadline).and_then(|part| self.assemble(part).map_err(Received::Garbled));
+            let assembled =
+                self.fragment(deadline).and_then(|part| self.assemble_admitted(part, admit).map_err(Received::Garbled));
             match assembled {
                 Ok(Some(frame)) => return Received::Frame(frame),
                 Ok(None) => {}

@@ -60,9 +60,19 @@ pub(crate) trait Inlet: Send {
     /// The next frame; waits for it at most until `deadline`.
     fn receive(&mut self, deadline: Option<Instant>) -> Received;
 
+    /// As [`receive`](Self::receive). Of a frame that comes in parts, `admit` sees the first one and the length of the
+    /// whole, before anything is kept: its error is what is received instead.
+    fn receive_admitted(&mut self, deadline: Option<Instant>, admit: &mut Admit<'_>) -> Received {
+        let _ = admit;
+        self.receive(deadline)
+    }
+
     /// The other side is past the handshake: its frames may be of any length.
     fn works(&mut self) {}
 }
+
+/// Decides whether a frame may come that begins like this and is so long.
+pub(crate) type Admit<'a> = dyn FnMut(&[u8], u64) -> Result<(), String> + 'a;
 
 /// What an [`Inlet`] has received.
 #[derive(Debug)]

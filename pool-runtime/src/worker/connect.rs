@@ -1,7 +1,7 @@
 //! How a started process becomes a worker: it takes over its handles, is greeted, and confines itself.
 
 use crate::memory::{StatusPage, region::Inbox};
-use crate::os::{self, Abilities, Given, Handle, Strays};
+use crate::os::{self, Abilities, Given, Handle};
 use crate::program::Mark;
 use crate::protocol::{FromWorker, Hello};
 use crate::transport::{Inlet, Outlet, Received, channel, ring};
@@ -10,7 +10,7 @@ use std::io;
 use std::sync::Arc;
 
 /// The exit code of a process that was meant to be a worker and could not become one.
-pub(super) const CANNOT_WORK: i32 = 70;
+pub(crate) const CANNOT_WORK: i32 = 70;
 
 pub(super) struct ParentLink {
     pub(super) hello: Hello,
@@ -24,8 +24,11 @@ pub(super) struct ParentLink {
 pub(super) fn connect(mark: Mark) -> Result<ParentLink, String> {
     let fail = |what: &'static str| move |error: io::Error| format!("{what}: {error}");
     let given = mark.given.take()?;
+    // Before anything that was given is read or mapped.
+    given.check_giver()?;
+    let parent = tie_to_parent(mark.parent)?;
     // Before this process opens any descriptor.
-    let strays = given.strays();
+    let strays = mark.given.close_strays();
     let Given { reads, writes, status, passed, stdout, rings } = given;
     // A test harness runs this on a thread of its own, while its first thread waits.
     let waiting_threads = usize::from(stdout.is_some());
@@ -37,21 +40,36 @@ pub(super) fn connect(mark: Mark) -> Result<ParentLink, String> {
     let hello = greeting(&mut inlet)?.and_then(|hello| confined(&hello, waiting_threads, strays).map(|()| hello));
     // From here on, decoding waits for shared memory. Not earlier: Landlock confines the calling thread and those that it
     // starts later, so a thread that runs already would not be confined.
-    watch(inlet.duplicate().map_err(fail("cannot watch its parent"))?, Inbox::open(passed))?;
-    if os::parent_pid() != mark.parent {
-        return Err("its parent is already gone".into());
-    }
+    watch(inlet.duplicate().map_err(fail("cannot watch its parent"))?, parent, Inbox::open(passed))?;
     let answer = hello.as_ref().map_or_else(|why| FromWorker::Refused(why.clone()), |_| FromWorker::Welcome);
     outlet.send(&answer.to_frame()).map_err(|error| format!("cannot answer its parent: {error}"))?;
     Ok(ParentLink { hello: hello?, outlet, inlet, page, rings })
 }
 
+/// From here on, the kernel ends this process with its parent. Returns a handle of the parent, to be watched as well:
+/// tasks may change what the kernel does.
+fn tie_to_parent(parent: u32) -> Result<Option<Handle>, String> {
+    os::die_with_parent();
+    let handle = os::parent_handle();
+    // After both: a parent that has ended by now has been succeeded by another process, and no signal comes.
+    if os::parent_pid() != parent {
+        return Err("its parent is already gone".into());
+    }
+    Ok(handle)
+}
+
 /// Starts the thread that ends this process when the parent is gone, and takes the memory that the parent shares.
-fn watch(socket: Handle, inbox: Inbox) -> Result<(), String> {
+fn watch(socket: Handle, parent: Option<Handle>, inbox: Inbox) -> Result<(), String> {
     let watcher = move || {
         os::block_all_signals();
+        // The main thread may lose the signal: a task can change its user.
+        os::die_with_parent();
         let mut inbox = Some(inbox);
-        while !os::wait_hung_up(os::borrow(&socket), inbox.as_ref().map(|inbox| os::borrow(inbox.handle()))) {
+        while !os::wait_hung_up(
+            os::borrow(&socket),
+            parent.as_ref().map(os::borrow),
+            inbox.as_ref().map(|inbox| os::borrow(inbox.handle())),
+        ) {
             // After a malformed message, the next one may be well-formed.
             let goes_on = |error: io::Error| error.kind() == io::ErrorKind::InvalidData;
             // Without an inbox, a call whose memory is missing fails instead of waiting for it.
@@ -59,7 +77,7 @@ fn watch(socket: Handle, inbox: Inbox) -> Result<(), String> {
         }
         os::exit_now(CANNOT_WORK);
     };
-    let thread = std::thread::Builder::new().name("pool-watch".into()).stack_size(1 << 17).spawn(watcher);
+    let thread = os::spawn_thread("pool-watch", Some(1 << 17), watcher);
     thread.map(drop).map_err(|error| format!("cannot watch its parent: {error}"))
 }
 
@@ -73,13 +91,14 @@ fn greeting(inlet: &mut channel::ChannelReceiver) -> Result<Result<Hello, String
     Ok(hello.and_then(accepted))
 }
 
-/// Confines this process, before any code of the user's runs, and closes `strays`, which it inherited by chance.
-fn confined(hello: &Hello, waiting_threads: usize, strays: io::Result<Strays>) -> Result<(), String> {
+/// Confines this process, before any code of the user's runs. `strays` says whether what it has inherited by chance is
+/// closed.
+fn confined(hello: &Hello, waiting_threads: usize, strays: io::Result<()>) -> Result<(), String> {
     let Some(confinement) = &hello.confinement else { return Ok(()) };
-    match strays {
-        Ok(strays) => strays.close(),
-        Err(_) if confinement.best_effort => {}
-        Err(error) => return Err(format!("cannot list the descriptors that it has inherited by chance: {error}")),
+    if let Err(error) = strays
+        && !confinement.best_effort
+    {
+        return Err(format!("cannot list the descriptors that it has inherited by chance: {error}"));
     }
     confinement.apply(Abilities::here(), waiting_threads)
 }

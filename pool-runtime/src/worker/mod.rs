@@ -19,17 +19,19 @@ use crate::memory::{self, CallId, Hold, StatusPage};
 use crate::panic::{self, PanicInfo};
 use crate::policy::Timing;
 use crate::program::Mark;
-use crate::protocol::{Chunk, FromWorker, NamedCall, NotReady, ToWorker};
+use crate::protocol::{Chunk, FromWorker, LEAST_LIMIT, NamedCall, NotReady, ToWorker};
 use crate::run::current::{self, JobClock};
 use crate::run::{Fault, Pace, Reporter, Run, Series, SeriesEnd};
+use crate::sync::lock;
 use crate::task::{Body, TaskInfo};
 use crate::transport::{Inlet, Outlet, Received, channel::ChannelReceiver, ring::CallReceiver};
-use crate::worker::connect::{CANNOT_WORK, ParentLink, connect};
-use crate::{identity, os, registry};
+pub(crate) use crate::worker::connect::CANNOT_WORK;
+use crate::worker::connect::{ParentLink, connect};
+use crate::{identity, os, registry, sandbox};
 use std::any::Any;
 use std::fmt::Write as _;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 /// Runs this process as a worker. Returns its exit code.
@@ -52,8 +54,9 @@ fn serve(link: ParentLink) -> i32 {
     os::name_thread(&hello.name);
     install_hook(&page, hello.single);
     if !hello.single {
-        // Ctrl-C reaches every process of the program. The parent decides whether it ends this one.
-        os::outlive_interrupts();
+        // Ctrl-C reaches every process of the program, as does what a terminal or a service manager sends when the
+        // program is to end. The parent decides whether that ends this one.
+        os::outlive_requests_to_end();
     }
     os::fault::install(page.clone());
     let (mut state, mut answer) = (None, FromWorker::Ready);
@@ -70,13 +73,45 @@ fn serve(link: ParentLink) -> i32 {
     }
     memory::set_in_worker(true);
     let duty = |reporter| {
-        let duty = Duty::new(page, reporter, hello.single, state);
+        let max_result = sandbox::default_max_result(hello.confinement.as_ref());
+        let duty = Duty { max_result, ..Duty::new(page, reporter, hello.single, state) };
         current::process_runs(duty.clock.clone());
         duty
     };
     match rings {
         Some((mut calls, reports)) => duty(Reporter::Ring(reports)).work(|duty| duty.next_in_ring(&mut calls)),
         None => duty(Reporter::frames(Box::new(outlet))).work(|duty| duty.next_frame(&mut inlet)),
+    }
+}
+
+/// The page of this process, if it is a worker that has run its last call.
+static LAST_PAGE: OnceLock<Arc<StatusPage>> = OnceLock::new();
+
+/// While it lives, this process waits for processes that it has started, which may take long. If it is a worker that
+/// leaves, its parent is patient meanwhile.
+pub(crate) struct Joining(());
+
+/// How many there are.
+static JOINING: Mutex<usize> = Mutex::new(0);
+
+impl Joining {
+    pub(crate) fn new() -> Self {
+        Self::count(|joining| joining + 1);
+        Self(())
+    }
+
+    fn count(change: impl FnOnce(usize) -> usize) {
+        let mut joining = lock(&JOINING);
+        *joining = change(*joining);
+        if let Some(page) = LAST_PAGE.get() {
+            page.set_stage(if *joining > 0 { Stage::Joining } else { Stage::Idle } as u32);
+        }
+    }
+}
+
+impl Drop for Joining {
+    fn drop(&mut self) {
+        Self::count(|joining| joining - 1);
     }
 }
 
@@ -117,6 +152,8 @@ pub(crate) struct Duty {
     state: Option<Box<dyn Any>>,
     /// The result of the latest call.
     result: Writer,
+    /// How many bytes a result may have, if its call does not say.
+    max_result: u64,
     latest: Option<&'static TaskInfo>,
     pace: Pace,
 }
@@ -135,7 +172,8 @@ const IDLE: Duration = Duration::from_secs(5);
 impl Duty {
     pub(crate) fn new(page: Arc<StatusPage>, reporter: Reporter, single: bool, state: Option<Box<dyn Any>>) -> Self {
         let (result, pace, clock) = (Writer::new(), Pace::new(), Arc::new(JobClock::new(page.clone())));
-        Self { page, clock, claimed: 0, reporter, single, state, result, latest: None, pace }
+        let max_result = u64::MAX;
+        Self { page, clock, claimed: 0, reporter, single, state, result, max_result, latest: None, pace }
     }
 
     /// Runs `next` until the parent says that there are no more calls, or is gone. Returns the exit code.
@@ -150,6 +188,7 @@ impl Duty {
                 }
             }
         };
+        let _ = LAST_PAGE.set(self.page.clone());
         // An orderly end: what the state closes or writes when it is dropped belongs to it.
         self.drop_state();
         ended.unwrap_or(CANNOT_WORK)
@@ -252,6 +291,7 @@ impl Duty {
             page: &self.page,
             reporter: &mut self.reporter,
             result: &mut self.result,
+            max_result: chunk.max_result.unwrap_or(self.max_result).max(LEAST_LIMIT),
             state: self.state.as_mut(),
             frail: info.is_some_and(|info| info.state().is_some()),
             pace: &mut self.pace,
@@ -271,17 +311,20 @@ impl Duty {
 }
 
 /// Panics become values. They are printed only where nobody receives the value at once: in a process of its own, and on
-/// threads that the user has started. A panic is one write, so that those of several processes do not mix.
+/// threads that the user has started. A panic is one write, so that those of several processes do not mix. If the user's
+/// code sets another hook, that one prints.
 fn install_hook(page: &Arc<StatusPage>, single: bool) {
     let page = page.clone();
-    let main = std::thread::current().id();
-    std::panic::set_hook(Box::new(move |hook| {
+    let (main, pid) = (std::thread::current().id(), os::current_pid());
+    panic::set_hook(move |hook, replaced| {
         static SPEAKING: AtomicBool = AtomicBool::new(false);
         let info = PanicInfo::from_hook(hook);
-        // If the process does not survive this panic, the parent finds it here.
-        page.leave_words(&info.last_words(memory::WORDS));
+        // If the process does not survive this panic, the parent finds it here. A forked child does not have the page.
+        if os::current_pid() == pid {
+            page.leave_words(&info.last_words(memory::WORDS));
+        }
         let on_main = std::thread::current().id() == main;
-        if (single || !on_main) && !SPEAKING.swap(true, Ordering::Acquire) {
+        if (single || !on_main) && !replaced && !SPEAKING.swap(true, Ordering::Acquire) {
             let mut text = format!("process `{}`", identity::current_process().name());
             if let (false, Some(thread)) = (on_main, std::thread::current().name()) {
                 let _ = write!(text, ", thread `{thread}`,");
@@ -296,5 +339,5 @@ fn install_hook(page: &Arc<StatusPage>, single: bool) {
         if on_main {
             panic::remember(info);
         }
-    }));
+    });
 }

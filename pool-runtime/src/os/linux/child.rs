@@ -1,14 +1,16 @@
-//! A child process, held by a pidfd: signals never reach another process that got the same pid. And how its end is
-//! printed.
+//! A child process, held by a pidfd (see [`sentinel`](super::sentinel)): signals never reach another process that got the
+//! same pid. And how its end is printed.
 
-use super::{beyond_standard, wait_readable};
-use crate::os::{End, HandleRef, Usage};
+use super::process::Scale;
+use super::sentinel::Sentinel;
+use super::signal::MEANT;
+use super::{step, wait_readable};
+use crate::os::{End, HandleRef, UNSEEN, Usage};
 use crate::sync::lock;
 use rustix::io::Errno;
-use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process, pidfd_open, pidfd_send_signal, waitid,
-};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
+use std::ffi::c_int;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::sync::{Mutex, OnceLock};
@@ -18,14 +20,32 @@ use std::{fmt, io, mem};
 #[derive(Debug)]
 pub(crate) struct Child {
     pid: Pid,
-    pidfd: OwnedFd,
-    /// Set once, when it is reaped; None in it if something else in this program has taken the status.
-    status: OnceLock<Option<(End, Usage)>>,
+    sentinel: Sentinel,
+    /// Set once, when it is reaped, or cannot be: the error is `ECHILD` if something else in this program did that.
+    status: OnceLock<io::Result<(End, Usage)>>,
     /// Locked while it is reaped, or signalled by its number, which may be another process's afterwards.
     reaped: Mutex<bool>,
     /// When it was first killed.
     killed: OnceLock<Instant>,
+    /// Opened when it is first weighed.
+    scale: OnceLock<Scale>,
 }
+
+/// A `siginfo_t` of `SI_QUEUE`, whose fields the libc crate does not let one write.
+#[repr(C)]
+struct MarkedSignal {
+    signal: c_int,
+    errno: c_int,
+    code: c_int,
+    #[cfg(target_pointer_width = "64")]
+    padding: c_int,
+    pid: libc::pid_t,
+    uid: libc::uid_t,
+    value: usize,
+    rest: [c_int; 24],
+}
+
+const _: () = assert!(size_of::<MarkedSignal>() >= size_of::<libc::siginfo_t>());
 
 impl Usage {
     fn new(raw: &libc::rusage) -> Self {
@@ -53,21 +73,21 @@ impl Usage {
 impl Child {
     /// Takes charge of a child that nobody has reaped yet.
     pub(super) fn new(pid: Pid) -> io::Result<Self> {
-        let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(io::Error::from).and_then(beyond_standard);
-        let pidfd = pidfd.inspect_err(|_| {
-            // Without a handle it could neither be watched nor ended later. If it cannot be killed, it ends by itself, as its
-            // connection is closed; then nobody reaps it.
-            let _ = kill_process(pid, Signal::KILL);
-            let deadline = Instant::now() + Duration::from_secs(2);
-            let nothing = |status| matches!(status, Ok(None) | Err(Errno::INTR));
-            while nothing(waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOHANG)) {
-                if Instant::now() > deadline {
-                    break;
-                }
-                std::thread::sleep(Duration::from_millis(1));
+        let sentinel = Sentinel::of(pid).inspect_err(|_| {
+            // Without a handle it could neither be watched nor ended later. If it cannot be killed either, it finds out
+            // that this side has closed its connection.
+            if kill_process(pid, Signal::KILL).is_ok() {
+                abandon(pid);
             }
         })?;
-        Ok(Self { pid, pidfd, status: OnceLock::new(), reaped: Mutex::default(), killed: OnceLock::new() })
+        Ok(Self {
+            pid,
+            sentinel,
+            status: OnceLock::new(),
+            reaped: Mutex::default(),
+            killed: OnceLock::new(),
+            scale: OnceLock::new(),
+        })
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -76,29 +96,62 @@ impl Child {
 
     /// Readable as soon as the process has ended, and ever after.
     pub(crate) fn sentinel(&self) -> HandleRef<'_> {
-        self.pidfd.as_fd()
+        self.sentinel.handle()
     }
 
     /// Sends a signal; a process that has ended is left alone.
     fn signal(&self, signal: Signal) -> io::Result<()> {
-        match pidfd_send_signal(&self.pidfd, signal) {
+        match self.sentinel.signal(signal) {
             Ok(()) | Err(Errno::SRCH) => return Ok(()),
             // A filter of system calls may know only the older one.
             Err(_) => {}
         }
         let reaped = lock(&self.reaped);
         // The number is its own until it is reaped; where the system reaps by itself, until shortly after its end.
-        if *reaped || matches!(wait_readable([self.sentinel()], Some(Duration::ZERO)), Ok([true])) {
+        if *reaped || self.is_over() {
             return Ok(());
         }
         match kill_process(self.pid, signal) {
             Ok(()) | Err(Errno::SRCH) => Ok(()),
-            Err(error) => Err(error.into()),
+            Err(error) => Err(step::PIDFD_SEND_SIGNAL.failed(error)),
         }
     }
 
     pub(crate) fn terminate(&self) -> io::Result<()> {
         self.signal(Signal::TERM)
+    }
+
+    /// Sends `SIGTERM`, marked as meant for this process: a worker outlives one that goes to the whole program.
+    pub(crate) fn ask_to_end(&self) -> io::Result<()> {
+        let info = MarkedSignal {
+            signal: libc::SIGTERM,
+            code: libc::SI_QUEUE,
+            // SAFETY: both ask for a number.
+            pid: unsafe { libc::getpid() },
+            uid: unsafe { libc::getuid() },
+            value: MEANT,
+            // SAFETY: all zeroes is a value of the rest.
+            ..unsafe { mem::zeroed() }
+        };
+        let at = &raw const info;
+        // SAFETY: the descriptor is open, and the pointer leads to information of the size that the kernel reads.
+        let send = |pidfd: BorrowedFd<'_>| unsafe {
+            libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), libc::SIGTERM, at, 0)
+        };
+        if self.sentinel.pidfd().is_some_and(|pidfd| send(pidfd) == 0) || self.is_over() {
+            return Ok(());
+        }
+        let reaped = lock(&self.reaped);
+        // SAFETY: as above. The number is the child's own until it is reaped.
+        if *reaped || unsafe { libc::syscall(libc::SYS_rt_sigqueueinfo, self.pid(), libc::SIGTERM, at) } == 0 {
+            return Ok(());
+        }
+        Err(io::Error::last_os_error())
+    }
+
+    /// Whether it has ended, whether or not it is reaped.
+    fn is_over(&self) -> bool {
+        matches!(wait_readable([self.sentinel()], Some(Duration::ZERO)), Ok([true]))
     }
 
     pub(crate) fn kill(&self) -> io::Result<()> {
@@ -157,24 +210,48 @@ impl Child {
 
     /// How it ended. None if it has not, or something else in this program took its status.
     pub(crate) fn status(&self) -> Option<End> {
-        self.status.get()?.map(|(end, _)| end)
+        self.status.get()?.as_ref().ok().map(|(end, _)| *end)
+    }
+
+    /// Why the status of a process that has ended is not known.
+    pub(crate) fn status_error(&self) -> Option<String> {
+        let error = self.status.get()?.as_ref().err()?;
+        Some(match error.raw_os_error() == Some(libc::ECHILD) {
+            true => "something else in this program took its exit status".to_owned(),
+            false => format!("its exit status cannot be asked for: {error}"),
+        })
     }
 
     pub(crate) fn usage(&self) -> Option<Usage> {
-        self.status.get()?.map(|(_, usage)| usage)
+        self.status.get()?.as_ref().ok().map(|(_, usage)| *usage)
     }
 
-    /// Reaps it, as it has ended. None: `SIGCHLD` is ignored, or somebody waited for any child.
-    fn reap(&self) -> Option<(End, Usage)> {
+    /// How many bytes of private memory it has in use; None if it has ended, or if this process is short of descriptors.
+    /// [`UNSEEN`] if it runs and nobody tells.
+    pub(crate) fn memory(&self) -> Option<u64> {
+        let opened = || Scale::of(self.sentinel.pidfd(), self.pid).map(|scale| self.scale.get_or_init(|| scale));
+        match self.scale.get().map_or_else(opened, Ok).and_then(Scale::read) {
+            Ok(bytes) => Some(bytes),
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM)) => None,
+            Err(_) => (!self.has_ended()).then_some(UNSEEN),
+        }
+    }
+
+    /// Reaps it, as it has ended. `ECHILD`: `SIGCHLD` is ignored, or somebody waited for any child.
+    fn reap(&self) -> io::Result<(End, Usage)> {
         // SAFETY: all zeroes is a value of both.
         let (mut info, mut usage): (libc::siginfo_t, libc::rusage) = unsafe { mem::zeroed() };
         let (info_at, usage_at) = (&raw mut info, &raw mut usage);
-        let pidfd = self.pidfd.as_raw_fd();
+        let (kind, id) = self.sentinel.wait_id();
         // rustix's `waitid` returns no usage.
-        // SAFETY: the descriptor is open; both pointers lead to memory of the right size.
-        while unsafe { libc::syscall(libc::SYS_waitid, libc::P_PIDFD, pidfd, info_at, libc::WEXITED, usage_at) } != 0 {
-            if io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
-                return None;
+        // SAFETY: both pointers lead to memory of the right size.
+        while unsafe { libc::syscall(libc::SYS_waitid, kind, id, info_at, libc::WEXITED, usage_at) } != 0 {
+            let error = io::Error::last_os_error();
+            match error.raw_os_error() {
+                Some(libc::EINTR) => {}
+                Some(libc::ECHILD) => return Err(error),
+                // A filter denies it. The number is still this child's, as nobody has reaped it.
+                _ => return wait_by_pid(self.pid).map_err(|_| step::WAITID.failed(error)),
             }
         }
         // SAFETY: a child has a status.
@@ -182,9 +259,36 @@ impl Child {
         let end = match info.si_code {
             libc::CLD_EXITED => End::Exited(status & 0xff),
             libc::CLD_DUMPED | libc::CLD_KILLED => End::Signal(status),
-            _ => return None,
+            _ => return Err(io::Error::from_raw_os_error(libc::ECHILD)),
         };
-        Some((end, Usage::new(&usage)))
+        Ok((end, Usage::new(&usage)))
+    }
+}
+
+/// Reaps a child that has ended, by its number.
+fn wait_by_pid(pid: Pid) -> io::Result<(End, Usage)> {
+    let mut status = 0;
+    // SAFETY: all zeroes is a value of a usage.
+    let mut usage = unsafe { mem::zeroed() };
+    // SAFETY: both pointers lead to memory of the right size.
+    let reaped = unsafe { libc::wait4(pid.as_raw_pid(), &raw mut status, libc::WNOHANG, &raw mut usage) };
+    let status = ExitStatus::from_raw(status);
+    let end = status.code().map(End::Exited).or_else(|| status.signal().map(End::Signal));
+    match end.filter(|_| reaped == pid.as_raw_pid()) {
+        Some(end) => Ok((end, Usage::new(&usage))),
+        None => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Reaps a child that was just killed, if it ends soon.
+fn abandon(pid: Pid) {
+    let ended = || match waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOHANG) {
+        Err(error) if error != Errno::CHILD => wait_by_pid(pid).is_ok(),
+        answer => !matches!(answer, Ok(None)),
+    };
+    let deadline = Instant::now() + Duration::from_secs(2);
+    while !ended() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 

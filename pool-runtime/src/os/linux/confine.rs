@@ -11,6 +11,7 @@ mod allowed;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod filter;
 
+use super::step;
 use crate::os::confinement::SCOPES;
 use crate::os::{Abilities, Confinement, Files, ResourceLimits};
 use landlock::{
@@ -18,7 +19,7 @@ use landlock::{
     RulesetCreatedAttr, Scope, make_bitflags,
 };
 use rustix::fs::FileType;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, setrlimit};
 use rustix::thread::{
     CapabilitySet, CapabilitySets, capabilities, remove_capability_from_bounding_set, set_capabilities,
 };
@@ -49,7 +50,7 @@ impl Confinement {
     pub(crate) fn apply(&self, kernel: Abilities, wait: usize) -> Result<(), String> {
         self.check(kernel)?;
         if self.denies() && !self.best_effort {
-            check_alone(wait)?;
+            check_alone(wait + super::thread::waiting())?;
         }
         if let Some(files) = &self.files
             && kernel.landlock > 0
@@ -169,10 +170,10 @@ impl ResourceLimits {
         ] {
             let Some(limit) = limit else { continue };
             // A lower limit that is in force stays.
-            let most = getrlimit(resource).maximum.unwrap_or(u64::MAX);
+            let failed = |error| format!("cannot limit its resources ({resource:?}): {error}");
+            let most = step::limits_of(resource).map_err(failed)?.1.unwrap_or(u64::MAX);
             let (current, maximum) = (Some(limit.min(most)), Some(limit.saturating_add(grace).min(most)));
-            setrlimit(resource, Rlimit { current, maximum })
-                .map_err(|error| format!("cannot limit its resources ({resource:?}): {error}"))?;
+            setrlimit(resource, Rlimit { current, maximum }).map_err(|error| failed(step::PRLIMIT.failed(error)))?;
         }
         Ok(())
     }

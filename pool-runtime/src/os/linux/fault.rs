@@ -11,7 +11,7 @@
 //! Addresses are noted as distances from an [`anchor`], as the same program has other addresses in another process.
 
 use super::signal::{action, action_of, set_mask, set_of};
-use crate::os::{Crash, CrashSink};
+use crate::os::{CodePlace, Crash, CrashSink};
 use rustix::io::writev;
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect};
 use rustix::stdio::stderr;
@@ -53,7 +53,7 @@ static DYING_OF: AtomicI32 = AtomicI32::new(libc::SIGABRT);
 
 /// A place in the program from which others are counted.
 #[inline(never)]
-fn anchor() -> usize {
+pub(crate) fn anchor() -> usize {
     anchor as *const () as usize
 }
 
@@ -62,11 +62,34 @@ fn ids() -> (c_int, c_int) {
     unsafe { (libc::getpid(), libc::gettid()) }
 }
 
+/// Where the calling thread's stack is. The address of a variable does not tell: under a sanitizer, variables may be
+/// elsewhere.
+#[inline(always)]
+fn stack_pointer() -> usize {
+    let pointer: usize;
+    // SAFETY: copies a register.
+    #[cfg(target_arch = "x86_64")]
+    unsafe {
+        std::arch::asm!("mov {}, rsp", out(reg) pointer, options(nomem, nostack, preserves_flags));
+    }
+    // SAFETY: copies a register.
+    #[cfg(target_arch = "aarch64")]
+    unsafe {
+        std::arch::asm!("mov {}, sp", out(reg) pointer, options(nomem, nostack, preserves_flags));
+    }
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    {
+        let here = 0_u8;
+        pointer = (&raw const here).addr();
+    }
+    pointer
+}
+
 /// Makes this process note its crashes in `sink`, as far as the system lets it. For the main thread, once.
 pub(crate) fn install(sink: Arc<dyn CrashSink>) {
     let before = SIGNALS.map(action);
     let (pid, main) = ids();
-    let origin = (&raw const pid).addr();
+    let origin = stack_pointer();
     let page_size = rustix::param::page_size();
     if SCENE.set(Scene { sink, page_size, pid, main, origin, before }).is_err() {
         return;
@@ -285,34 +308,42 @@ fn report_overflow(on_main: bool) {
     let _ = writev(stderr(), &text.map(IoSlice::new));
 }
 
-fn code() -> &'static [Range<usize>] {
+/// Where the program's code is, and where its file begins.
+struct ProgramCode {
+    base: usize,
+    ranges: Vec<Range<usize>>,
+}
+
+fn code() -> &'static ProgramCode {
     extern "C" fn see(info: *mut libc::dl_phdr_info, _: libc::size_t, found: *mut c_void) -> c_int {
         // SAFETY: the loader passes the description of an object, and what was handed to it below.
-        let (info, found) = unsafe { (&*info, &mut *found.cast::<Vec<Range<usize>>>()) };
+        let (info, found) = unsafe { (&*info, &mut *found.cast::<ProgramCode>()) };
+        found.base = info.dlpi_addr as usize;
         for index in 0..info.dlpi_phnum {
             // SAFETY: there are so many headers.
             let header = unsafe { &*info.dlpi_phdr.add(index.into()) };
             if header.p_type == libc::PT_LOAD && header.p_flags & libc::PF_X != 0 {
                 let start = (info.dlpi_addr + header.p_vaddr) as usize;
-                found.push(start..start + header.p_memsz as usize);
+                found.ranges.push(start..start + header.p_memsz as usize);
             }
         }
         // The first object is the program.
         1
     }
-    static CODE: OnceLock<Vec<Range<usize>>> = OnceLock::new();
+    static CODE: OnceLock<ProgramCode> = OnceLock::new();
     CODE.get_or_init(|| {
-        let mut found = Vec::new();
-        // SAFETY: the function has the signature that is asked for, and the vector outlives the call.
+        let mut found = ProgramCode { base: 0, ranges: Vec::new() };
+        // SAFETY: the function has the signature that is asked for, and what it fills outlives the call.
         unsafe { libc::dl_iterate_phdr(Some(see), (&raw mut found).cast()) };
         found
     })
 }
 
 /// Where a frame that another process of this program has noted lies in this one. None outside of the program itself.
-pub(crate) fn place_of(frame: u64) -> Option<usize> {
-    let address = (anchor() as u64).wrapping_add(frame) as usize;
-    code().iter().any(|code| code.contains(&address)).then_some(address)
+pub(crate) fn place_of(frame: u64) -> Option<CodePlace> {
+    let (address, code) = ((anchor() as u64).wrapping_add(frame) as usize, code());
+    let found = code.ranges.iter().any(|range| range.contains(&address));
+    found.then(|| CodePlace { address, in_file: address.wrapping_sub(code.base) })
 }
 
 #[cfg(test)]
@@ -349,15 +380,33 @@ mod tests {
     }
 
     #[test]
+    fn the_stack_is_where_the_system_has_made_it() {
+        std::thread::spawn(|| {
+            // SAFETY: all zeroes is a value of attributes, which the next call fills for the calling thread.
+            let mut attributes: libc::pthread_attr_t = unsafe { std::mem::zeroed() };
+            let (mut start, mut size) = (ptr::null_mut(), 0);
+            // SAFETY: the pointers lead to values of the right types.
+            unsafe {
+                assert_eq!(libc::pthread_getattr_np(libc::pthread_self(), &raw mut attributes), 0);
+                assert_eq!(libc::pthread_attr_getstack(&raw const attributes, &raw mut start, &raw mut size), 0);
+                libc::pthread_attr_destroy(&raw mut attributes);
+            }
+            assert!((start.addr()..start.addr() + size).contains(&stack_pointer()));
+        })
+        .join()
+        .unwrap();
+    }
+
+    #[test]
     fn only_this_program_has_places() {
-        assert_eq!(place_of(0), Some(anchor()));
+        assert_eq!(place_of(0).map(|place| place.address), Some(anchor()));
         let function = (only_this_program_has_places as fn()) as usize as u64;
         assert!(place_of(function.wrapping_sub(anchor() as u64)).is_some());
         let library = (libc::getpid as *const ()).addr() as u64;
         // A static program has the library in it.
         let library = if cfg!(target_feature = "crt-static") { 0 } else { library };
         for outside in [library, 0, 8, u64::MAX] {
-            assert_eq!(place_of(outside.wrapping_sub(anchor() as u64)), None);
+            assert!(place_of(outside.wrapping_sub(anchor() as u64)).is_none());
         }
     }
 }

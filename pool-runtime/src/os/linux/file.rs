@@ -1,28 +1,124 @@
 //! The identity of files, and files for their owner alone.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use super::handle::beyond_standard;
+use crate::os::NotPrivate;
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, fstat, lstat, open, openat, stat, unlinkat};
+use rustix::io::Errno;
+use rustix::process::geteuid;
+use std::fs::{DirBuilder, File};
 use std::io;
-use std::os::fd::AsFd;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 /// The device and the inode of a path. Links are followed.
 pub(crate) fn file_id(path: &Path) -> io::Result<(u64, u64)> {
-    let found = rustix::fs::stat(path)?;
+    let found = stat(path)?;
     Ok((found.st_dev, found.st_ino))
 }
 
 /// A number that no other open socket has.
 pub(super) fn identity(socket: impl AsFd) -> io::Result<u64> {
-    Ok(rustix::fs::fstat(socket)?.st_ino)
+    Ok(fstat(socket)?.st_ino)
 }
 
-/// Makes a directory, and those above it, which only this user can enter. An existing one stays as it is.
-pub(crate) fn private_dir(path: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(path)
+/// A directory that is this user's alone to write, and held open: whoever replaces it by another one gets no file.
+#[derive(Debug)]
+pub(crate) struct PrivateDir(OwnedFd);
+
+impl PrivateDir {
+    /// Opens a directory. None if it is not there.
+    ///
+    /// # Errors
+    ///
+    /// A [`NotPrivate`] if others decide what is in it; or as the system says.
+    pub(crate) fn open(path: &Path) -> io::Result<Option<Self>> {
+        // It need not be readable. A link is followed only if nobody else has put it there.
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let opened = match open(path, flags | OFlags::NOFOLLOW, Mode::empty()) {
+            Err(Errno::NOENT) => return Ok(None),
+            Err(Errno::NOTDIR | Errno::LOOP) if is_link(path) => {
+                let owner = lstat(path)?.st_uid;
+                if owner != 0 && owner != geteuid().as_raw() {
+                    return Err(NotPrivate(format!("it is a link that user {owner} has made")).into());
+                }
+                open(path, flags, Mode::empty())
+            }
+            opened => opened,
+        };
+        let dir = Self(beyond_standard(opened?)?);
+        dir.check()?;
+        Ok(Some(dir))
+    }
+
+    /// Makes the directory, and those above it, which only this user can enter; one that is there is only opened.
+    ///
+    /// # Errors
+    ///
+    /// As for [`open`](Self::open).
+    pub(crate) fn make(path: &Path) -> io::Result<Self> {
+        DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+        Self::open(path)?.ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn check(&self) -> io::Result<()> {
+        let found = fstat(&self.0)?;
+        let (owner, us) = (found.st_uid, geteuid().as_raw());
+        if owner != us {
+            return Err(NotPrivate(format!(
+                "it belongs to user {owner}, and this process runs as user {us}: use a directory of its own"
+            ))
+            .into());
+        }
+        let mode = Mode::from_raw_mode(found.st_mode);
+        // The mode's bits of the group also show what access control lists allow.
+        if mode.intersects(Mode::WGRP | Mode::WOTH) {
+            return Err(NotPrivate(format!(
+                "others may write there (its mode is {:o}): use a directory of your own, or take that right away with \
+                 `chmod go-w`",
+                found.st_mode & 0o7777
+            ))
+            .into());
+        }
+        Ok(())
+    }
+
+    /// A new file to write, which only this user can read.
+    pub(crate) fn create(&self, name: &str) -> io::Result<File> {
+        // Its rights may have been changed since.
+        self.check()?;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(beyond_standard(openat(&self.0, name, flags, Mode::RUSR | Mode::WUSR)?)?.into())
+    }
+
+    pub(crate) fn remove(&self, name: &str) -> io::Result<()> {
+        Ok(unlinkat(&self.0, name, AtFlags::empty())?)
+    }
 }
 
-/// A new file to write, which only this user can read.
-pub(crate) fn private_file(path: &Path) -> io::Result<File> {
-    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
+fn is_link(path: &Path) -> bool {
+    lstat(path).is_ok_and(|found| FileType::from_raw_mode(found.st_mode) == FileType::Symlink)
+}
+
+/// Opens a file to read, and says why others may have decided what is in it, if they may.
+///
+/// # Errors
+///
+/// It is no regular file, or as the system says.
+pub(crate) fn open_judged(path: &Path) -> io::Result<(File, Option<String>)> {
+    // Opening a pipe would wait for a writer.
+    let opened = open(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty())?;
+    let found = fstat(&opened)?;
+    match FileType::from_raw_mode(found.st_mode) {
+        FileType::RegularFile => {}
+        FileType::Directory => return Err(io::ErrorKind::IsADirectory.into()),
+        _ => return Err(io::Error::other("it is no regular file")),
+    }
+    let (owner, us) = (found.st_uid, geteuid().as_raw());
+    let why = if owner != 0 && owner != us {
+        Some(format!("it belongs to user {owner}, and this process runs as user {us}"))
+    } else {
+        Mode::from_raw_mode(found.st_mode).contains(Mode::WOTH).then(|| "every user may write to it".to_owned())
+    };
+    Ok((opened.into(), why))
 }

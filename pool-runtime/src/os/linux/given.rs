@@ -1,16 +1,20 @@
-//! What a worker is started with: descriptors from 3 on, in the order of the fields.
+//! What a worker is started with: descriptors with numbers in a row, in the order of the fields. The first number is in
+//! the manifest. No code in the worker takes them for something else, as 3 and the next few are closed there from the
+//! beginning.
 
-use super::{Strays, file, handle, spawn};
+use super::{file, handle, spawn};
 use crate::os::{Given, Handle, Io};
+use rustix::net::sockopt::socket_peercred;
+use rustix::process::{getegid, geteuid};
 use std::os::fd::RawFd;
 use std::{fmt, io};
-
-const FIRST: RawFd = 3;
 
 /// What a worker was given, as text, for its environment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Manifest {
-    /// The inode of the first one, a socket: proves that nobody has closed it and opened something else.
+    /// The number of the first one.
+    first: RawFd,
+    /// Its inode, as it is a socket: proves that nobody has closed it and opened something else.
     socket: u64,
     /// Whether it got those that not every worker has.
     stdout: bool,
@@ -18,19 +22,29 @@ pub(crate) struct Manifest {
 }
 
 impl<H> Given<H> {
-    /// With the number that each has in the worker.
-    pub(super) fn numbered(&self) -> impl Iterator<Item = (RawFd, &H)> {
+    pub(super) fn in_order(&self) -> impl Iterator<Item = &H> {
         let always = [&self.reads, &self.writes, &self.status, &self.passed];
         let rings = self.rings.iter().flat_map(|(memory, bells)| [memory, bells]);
-        (FIRST..).zip(always.into_iter().chain(&self.stdout).chain(rings))
+        always.into_iter().chain(&self.stdout).chain(rings)
     }
+}
 
-    /// Finds what else this process was started with, before it opens anything.
-    pub(crate) fn strays(&self) -> io::Result<Strays> {
-        if spawn::close_from().is_some() {
-            return Ok(Strays::default());
+impl Given<Handle> {
+    /// Refuses sockets that a process of another user or group has made. Whoever is at their other end chooses what
+    /// runs here, so it must have the rights that this process has, neither fewer nor others.
+    pub(crate) fn check_giver(&self) -> Result<(), String> {
+        let (user, group) = (geteuid(), getegid());
+        for socket in [&self.reads, &self.writes, &self.passed] {
+            let giver = socket_peercred(socket).map_err(|error| format!("cannot see whose worker it is: {error}"))?;
+            if (giver.uid, giver.gid) != (user, group) {
+                return Err(format!(
+                    "it was started to work for a process of user {} and group {}, and runs as user {user} and group \
+                     {group}: it works only for a process with exactly its own rights",
+                    giver.uid, giver.gid
+                ));
+            }
         }
-        handle::open_from(FIRST + self.numbered().count() as RawFd)
+        Ok(())
     }
 }
 
@@ -40,26 +54,44 @@ impl Given<Io<'_>> {
             Io::Handle(socket) => file::identity(socket)?,
             Io::Null => 0,
         };
-        Ok(Manifest { socket, stdout: self.stdout.is_some(), rings: self.rings.is_some() })
+        let first = handle::lowest_number();
+        Ok(Manifest { first, socket, stdout: self.stdout.is_some(), rings: self.rings.is_some() })
     }
 }
 
 impl fmt::Display for Manifest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}:{}", self.socket, u8::from(self.stdout), u8::from(self.rings))
+        write!(f, "{}:{}:{}:{}", self.first, self.socket, u8::from(self.stdout), u8::from(self.rings))
     }
 }
 
 impl Manifest {
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let parts: Vec<_> = text.split(':').collect();
-        let [socket, stdout, rings] = parts[..] else { return None };
-        Some(Self { socket: socket.parse().ok()?, stdout: stdout == "1", rings: rings == "1" })
+        let [first, socket, stdout, rings] = parts[..] else { return None };
+        // The standard streams are not among them.
+        let first = first.parse().ok().filter(|first| (3..1 << 16).contains(first))?;
+        Some(Self { first, socket: socket.parse().ok()?, stdout: stdout == "1", rings: rings == "1" })
+    }
+
+    pub(super) fn first(self) -> RawFd {
+        self.first
+    }
+
+    /// Closes what else this process was started with, before it opens anything, where the C library could not do that
+    /// when it was started.
+    ///
+    /// # Errors
+    ///
+    /// The system does not say what is open.
+    pub(crate) fn close_strays(self) -> io::Result<()> {
+        let count = 4 + RawFd::from(self.stdout) + 2 * RawFd::from(self.rings);
+        if spawn::close_from().is_some() { Ok(()) } else { handle::close_from(self.first + count) }
     }
 
     /// Takes them, once, before this process opens anything. An error names what is missing.
     pub(crate) fn take(self) -> Result<Given<Handle>, String> {
-        let mut numbers = FIRST..;
+        let mut numbers = self.first..;
         let mut next = |what: &str| {
             let number = numbers.next().unwrap_or(-1);
             handle::adopt(number).map_err(|error| format!("{what} passed on: {error}"))
@@ -67,8 +99,9 @@ impl Manifest {
         let reads = next("its channel was not")?;
         if file::identity(&reads).unwrap_or(0) != self.socket {
             return Err(format!(
-                "descriptor {FIRST} is not the channel that its parent passed on: has the program closed or opened \
-                 descriptors before `pool_main!` or `enter()`?"
+                "descriptor {} is not the channel that its parent passed on: has the program closed or opened \
+                 descriptors before `pool_main!` or `enter()`?",
+                self.first
             ));
         }
         Ok(Given {
@@ -91,9 +124,9 @@ mod tests {
 
     #[test]
     fn a_manifest_is_read_back() {
-        let manifest = Manifest { socket: u64::MAX, stdout: true, rings: false };
+        let manifest = Manifest { first: 100, socket: u64::MAX, stdout: true, rings: false };
         assert_eq!(Manifest::parse(&manifest.to_string()), Some(manifest));
-        for damaged in ["", "2:1", "2:1:0:4", "b:c:d", "-2:1:0"] {
+        for damaged in ["", "2:1", "100:2:1", "100:2:1:0:4", "b:c:d:e", "100:-2:1:0", "2:2:1:0", "2147483647:2:1:0"] {
             assert_eq!(Manifest::parse(damaged), None, "{damaged}");
         }
     }

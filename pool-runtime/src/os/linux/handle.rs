@@ -1,17 +1,74 @@
 //! Descriptors by number: those that a process is started with, and those that a library keeps to itself.
+//!
+//! Whatever prints takes 0 to 2 for the standard streams. An environment variable may say what 3 and the next few are:
+//! sockets (`LISTEN_FDS`), a job server (`MAKEFLAGS`), a channel to a parent. Libraries in this process and in workers
+//! believe that, whether or not it is still so. All descriptors of ours have higher numbers.
 
+use super::step;
+use crate::sync::lock;
+use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_getfd, fcntl_setfd};
+use rustix::process::{Resource, getrlimit};
 use std::io::{self, PipeReader, PipeWriter};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::Mutex;
 
-/// The same descriptor, under a number that is no standard stream's, so that nothing that is printed goes into it.
+/// Our descriptors have this number or a higher one, and if the process may not have so many, the next lower one.
+const LEAST: [RawFd; 3] = [100, 10, 3];
+
+/// The lowest number for a few dozen descriptors of ours that does not reach this process's limit.
+pub(super) fn lowest_number() -> RawFd {
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    match limit {
+        256.. => LEAST[0],
+        40.. => LEAST[1],
+        _ => LEAST[2],
+    }
+}
+
+/// The same descriptor, under a number that nobody else takes for something else.
 pub(super) fn beyond_standard(fd: OwnedFd) -> io::Result<OwnedFd> {
-    Ok(if fd.as_raw_fd() > 2 { fd } else { fcntl_dupfd_cloexec(fd, 3)? })
+    for least in LEAST {
+        if fd.as_raw_fd() >= least {
+            break;
+        }
+        match fcntl_dupfd_cloexec(&fd, least) {
+            Ok(moved) => return Ok(moved),
+            Err(error) if least == LEAST[2] => return Err(step::DUPLICATE.failed(error)),
+            // The limit is lower, or all higher numbers are in use.
+            Err(_) => {}
+        }
+    }
+    Ok(fd)
+}
+
+/// Runs `open`, which opens descriptors that cannot be moved later, while all low numbers are in use: of the higher ones,
+/// which other threads may need meanwhile, it takes none itself. If there are no higher numbers, `open` gets low ones.
+pub(crate) fn at_high_numbers<R>(open: impl Fn() -> io::Result<R>) -> io::Result<R> {
+    // What two threads open at a time would get numbers that one of them frees again.
+    static OPENING: Mutex<()> = Mutex::new(());
+    let opening = lock(&OPENING);
+    let mut below = Vec::new();
+    let least = lowest_number();
+    if let Ok(any) = eventfd(0, EventfdFlags::CLOEXEC) {
+        while let Ok(another) = fcntl_dupfd_cloexec(&any, LEAST[2])
+            && another.as_raw_fd() < least
+        {
+            below.push(another);
+        }
+        let opened = open();
+        drop((below, any));
+        if opened.is_ok() {
+            return opened;
+        }
+    }
+    drop(opening);
+    open()
 }
 
 /// A pipe, neither of whose ends is one of the standard streams.
 pub(crate) fn pipe() -> io::Result<(PipeReader, PipeWriter)> {
-    let (reader, writer) = io::pipe()?;
+    let (reader, writer) = io::pipe().map_err(|error| step::PIPE.failed(error))?;
     Ok((beyond_standard(reader.into())?.into(), beyond_standard(writer.into())?.into()))
 }
 
@@ -23,29 +80,31 @@ pub(super) fn adopt(number: RawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
+/// Closes the descriptors from `least` on, which the parent did not mean for this process. They were open when it began,
+/// before this library opened any of its own, so nothing of Rust's owns them. Code that has noted such a number finds it
+/// closed.
+pub(super) fn close_from(least: RawFd) -> io::Result<()> {
+    // SAFETY: only numbers are passed; as above, they are nobody's.
+    if unsafe { libc::syscall(libc::SYS_close_range, least, u32::MAX, 0) } == 0 {
+        return Ok(());
+    }
+    // A kernel before 5.9, or a filter that does not know the call.
+    for number in open_from(least)? {
+        // SAFETY: as above.
+        unsafe { libc::close(number) };
+    }
+    Ok(())
+}
+
 /// The open descriptors of this process from `least` on.
-pub(super) fn open_from(least: RawFd) -> io::Result<Strays> {
+fn open_from(least: RawFd) -> io::Result<Vec<RawFd>> {
     let names = std::fs::read_dir("/proc/self/fd")?.map(|entry| Ok(entry?.file_name()));
     let names = names.collect::<io::Result<Vec<_>>>()?;
     let numbers = names.iter().filter_map(|name| name.to_str()?.parse().ok());
     // The one through which the list was read is closed again.
     // SAFETY: only asked whether it is open.
     let is_open = |number: &RawFd| fcntl_getfd(unsafe { BorrowedFd::borrow_raw(*number) }).is_ok();
-    Ok(Strays(numbers.filter(|number| *number >= least).filter(is_open).collect()))
-}
-
-/// Open descriptors that the parent did not mean for this process.
-#[derive(Debug, Default)]
-pub(crate) struct Strays(Vec<RawFd>);
-
-impl Strays {
-    pub(crate) fn close(self) {
-        for number in self.0 {
-            // SAFETY: they were open when the process began, before this library opened any of its own, so nothing of
-            // Rust's owns them. Code that has noted such a number finds it closed.
-            unsafe { libc::close(number) };
-        }
-    }
+    Ok(numbers.filter(|number| *number >= least).filter(is_open).collect())
 }
 
 #[cfg(test)]
@@ -55,12 +114,20 @@ mod tests {
 
     #[test]
     fn what_is_open_is_found_and_closed() {
-        const LEAST: RawFd = 700;
-        let [one, other] = [(); 2].map(|()| fcntl_dupfd_cloexec(io::stderr(), LEAST).unwrap());
+        const HIGH: RawFd = 700;
+        let [one, other] = [(); 2].map(|()| fcntl_dupfd_cloexec(io::stderr(), HIGH).unwrap());
         let numbers = [one.into_raw_fd(), other.into_raw_fd()];
-        let strays = open_from(LEAST).unwrap();
-        assert_eq!(strays.0, numbers);
-        strays.close();
-        assert!(open_from(LEAST).unwrap().0.is_empty());
+        assert_eq!(open_from(HIGH).unwrap(), numbers);
+        close_from(HIGH).unwrap();
+        assert!(open_from(HIGH).unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_cannot_be_moved_is_opened_at_a_high_number() {
+        let opened = at_high_numbers(|| Ok([eventfd(0, EventfdFlags::CLOEXEC)?, eventfd(0, EventfdFlags::CLOEXEC)?]));
+        assert!(opened.unwrap().iter().all(|fd| fd.as_raw_fd() >= LEAST[0]));
+        let low = eventfd(0, EventfdFlags::CLOEXEC).unwrap();
+        let moved = beyond_standard(low).unwrap();
+        assert!(moved.as_raw_fd() >= LEAST[0] && fcntl_getfd(&moved).unwrap().contains(FdFlags::CLOEXEC));
     }
 }

@@ -1,5 +1,7 @@
 //! The socket inside one end of an ipc-channel, which the crate keeps to itself.
 
+use super::handle::beyond_standard;
+use super::step;
 use crate::os::{HandleRef, Peeked};
 use rustix::io::{DupFlags, dup3};
 use rustix::net::sockopt::socket_type;
@@ -10,6 +12,11 @@ use std::mem::ManuallyDrop;
 use std::ops::Deref;
 use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
+
+/// The error where no channel can be made: it names what was refused.
+pub(crate) fn no_channel(error: io::Error) -> io::Error {
+    step::SOCKETPAIR.failed(error)
+}
 
 /// One end of a channel, whose socket is known.
 #[derive(Debug)]
@@ -37,6 +44,11 @@ impl<E: Debug> Link<E> {
 }
 
 impl<E> Link<E> {
+    /// Another handle of its socket.
+    pub(crate) fn duplicate(&self) -> io::Result<OwnedFd> {
+        beyond_standard(self.handle().try_clone_to_owned()?)
+    }
+
     /// Does its socket have the number of a standard stream, as those were closed? What is printed would go into it.
     pub(crate) fn is_standard(&self) -> bool {
         self.number <= 2

@@ -14,12 +14,14 @@
 //! Most of the cost is filling new pages. `write` copies into them; through a mapping, each one faults and is zeroed
 //! first, which takes half as long again for 64 MiB. So only what has to be filled in place is.
 
-use super::mapping::{Mapping, READ_WRITE, memfd};
+use super::mapping::{Mapping, READ_WRITE, memfd, seal};
+use super::signal::without_sigxfsz;
+use super::step;
 use crate::os::{Handle, HandleRef};
-use rustix::fs::{FallocateFlags, SealFlags, fallocate, fcntl_add_seals, fcntl_get_seals, fstat};
+use rustix::fs::{FallocateFlags, SealFlags, fallocate, fcntl_get_seals, fstat};
 use rustix::io::{Errno, retry_on_intr};
-use rustix::mm::{Advice, MapFlags, ProtFlags, madvise};
-use rustix::process::{Resource, getrlimit};
+use rustix::mm::{MapFlags, ProtFlags};
+use rustix::process::Resource;
 use std::ffi::CStr;
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -89,7 +91,7 @@ impl Memory {
         let draft = Draft::named(c"pool-arena", length)?;
         let bytes = writable(&draft.0, length)?;
         // This mapping stays the only writable one: a process that gets the descriptor can only read.
-        fcntl_add_seals(&draft.0, FIXED | SealFlags::FUTURE_WRITE | SealFlags::SEAL)?;
+        seal(&draft.0, FIXED | SealFlags::FUTURE_WRITE | SealFlags::SEAL)?;
         Ok(Self { bytes, fd: draft.0.into(), sealed: false })
     }
 
@@ -126,11 +128,11 @@ impl Draft {
     }
 
     pub(crate) fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.0.write_all(bytes)
+        without_sigxfsz(|| self.0.write_all(bytes)).map_err(|error| step::WRITE.failed(error))
     }
 
     pub(crate) fn seal(self) -> io::Result<Memory> {
-        fcntl_add_seals(&self.0, ALL)?;
+        seal(&self.0, ALL)?;
         Memory::open(self.0.into())
     }
 }
@@ -141,9 +143,9 @@ fn check_affordable(length: usize) -> io::Result<()> {
     if isize::try_from(length).is_err() {
         return Err(Errno::NOMEM.into());
     }
-    // A file that grows beyond this limit is not only refused: a signal ends the process.
-    if getrlimit(Resource::Fsize).current.is_some_and(|limit| length as u64 > limit) {
-        return Err(Errno::FBIG.into());
+    // Before any of it is written.
+    if step::limit_of(Resource::Fsize).is_some_and(|limit| length as u64 > limit) {
+        return Err(step::WRITE.failed(Errno::FBIG));
     }
     if length > 0 {
         // The kernel answers as it would to a `Vec` of that length.
@@ -156,22 +158,18 @@ fn check_affordable(length: usize) -> io::Result<()> {
 fn writable(fd: impl AsFd + Copy, length: usize) -> io::Result<Mapping> {
     if length > 0 {
         // If its pages were taken one by one, running out of memory would be a SIGBUS while they are written.
-        retry_on_intr(|| fallocate(fd, FallocateFlags::empty(), 0, length as u64))?;
+        let allocate = || retry_on_intr(|| fallocate(fd, FallocateFlags::empty(), 0, length as u64));
+        without_sigxfsz(allocate).map_err(|error| step::FALLOCATE.failed(error))?;
     }
-    let mapping = Mapping::of(fd, length, READ_WRITE, MapFlags::SHARED)?;
-    if length > 0 {
-        // A child that another thread forks meanwhile would keep a mapping, and the memory could not be sealed.
-        // SAFETY: the mapping has this length; the advice changes nothing in this process.
-        unsafe { madvise(mapping.start().as_ptr().cast(), length, Advice::LinuxDontFork)? };
-    }
-    Ok(mapping)
+    // A child that another thread forks meanwhile would keep a mapping, and the memory could not be sealed.
+    Mapping::of(fd, length, READ_WRITE, MapFlags::SHARED)?.not_in_forks()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::os::MEMORY_ALIGN;
-    use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+    use rustix::fs::{MemfdFlags, fcntl_add_seals, ftruncate, memfd_create};
     use std::{os::fd::AsRawFd, panic};
 
     fn inode(fd: impl AsFd) -> u64 {

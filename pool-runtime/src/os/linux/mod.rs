@@ -6,6 +6,7 @@ mod child;
 mod confine;
 pub(crate) mod fault;
 mod file;
+mod fork;
 mod given;
 mod handle;
 mod link;
@@ -16,12 +17,16 @@ pub(crate) mod passing;
 mod poll;
 mod process;
 mod processor;
+mod program;
+mod sentinel;
 mod signal;
 mod spawn;
 mod stderr;
+mod step;
+mod thread;
 
 // What is `pub(crate)` in these is the interface: `os` lists it.
 pub(crate) use {
-    barrier::*, bell::*, child::*, file::*, given::*, handle::*, link::*, mapping::*, memory::*, oom::*, poll::*,
-    process::*, processor::*, signal::*, spawn::*, stderr::*,
+    barrier::*, bell::*, child::*, file::*, fork::*, given::*, handle::*, link::*, mapping::*, memory::*, oom::*,
+    poll::*, process::*, processor::*, program::*, signal::*, stderr::*, thread::*,
 };

@@ -9,6 +9,7 @@
 //! arrives is either handed out or closed, whatever the packet was.
 
 use super::handle::beyond_standard;
+use super::step;
 use crate::os::{Delivery, Handle, Passed};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{
@@ -27,7 +28,8 @@ const DESCRIPTORS: usize = 4;
 
 /// Two ends of a socket: what is sent into the one comes out of the other.
 pub(crate) fn pair() -> io::Result<(Handle, Handle)> {
-    let (one, other) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+    let (one, other) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+        .map_err(|error| step::SOCKETPAIR.failed(error))?;
     Ok((beyond_standard(one)?, beyond_standard(other)?))
 }
 
@@ -110,8 +112,9 @@ mod tests {
     /// Whether nobody holds the writing end of a pipe any more: no descriptor of it has leaked.
     fn is_closed(mut reads: io::PipeReader) -> bool {
         let mut polled = [rustix::event::PollFd::new(&reads, rustix::event::PollFlags::IN)];
-        let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
-        rustix::event::poll(&mut polled, Some(&now)).unwrap() == 1 && reads.read(&mut [0]).unwrap() == 0
+        // A process that another test starts has a copy until it executes its program.
+        let patience = rustix::event::Timespec { tv_sec: 10, tv_nsec: 0 };
+        rustix::event::poll(&mut polled, Some(&patience)).unwrap() == 1 && reads.read(&mut [0]).unwrap() == 0
     }
 
     fn raw(socket: &OwnedFd, kind: u64, length: usize, fds: &[BorrowedFd<'_>]) {

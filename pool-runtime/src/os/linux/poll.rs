@@ -1,6 +1,7 @@
 //! Waiting for several descriptors at a time.
 
 use super::handle::beyond_standard;
+use super::step;
 use crate::os::HandleRef;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::fs::{OFlags, fcntl_setfl};
@@ -42,19 +43,23 @@ pub(crate) fn are_readable<'h>(handles: impl Iterator<Item = HandleRef<'h>>) -> 
     polled.iter().map(|fd| all || !fd.revents().is_empty()).collect()
 }
 
-/// Sleeps until the other side of a socket is gone, or until `other` has something to read or its other side is gone.
-/// Data that arrives at the socket does not wake the caller. Returns whether the socket's other side is gone, or sends
-/// nothing any more.
-pub(crate) fn wait_hung_up(socket: HandleRef<'_>, other: Option<HandleRef<'_>>) -> bool {
+/// Sleeps until the other side of a socket is gone, or `process` has ended, or `other` has something to read or its
+/// other side is gone. Data that arrives at the socket does not wake the caller. Returns whether the socket's other side
+/// is gone or sends nothing any more, or the process has ended.
+pub(crate) fn wait_hung_up(
+    socket: HandleRef<'_>,
+    process: Option<HandleRef<'_>>,
+    other: Option<HandleRef<'_>>,
+) -> bool {
     let gone = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL;
     loop {
         let watched = PollFd::from_borrowed_fd(socket, PollFlags::RDHUP);
-        // Without another one, the socket is watched twice.
-        let other = other.map_or(watched.clone(), |other| PollFd::from_borrowed_fd(other, PollFlags::IN));
-        let mut polled = [watched, other];
+        // What is not there is the socket once more.
+        let or_socket = |fd: Option<_>| fd.map_or(watched.clone(), |fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
+        let mut polled = [watched.clone(), or_socket(process), or_socket(other)];
         match poll(&mut polled, None) {
-            Ok(_) if polled[0].revents().intersects(gone) => return true,
-            Ok(_) if !polled[1].revents().is_empty() => return false,
+            Ok(_) if polled[0].revents().intersects(gone) || !polled[1].revents().is_empty() => return true,
+            Ok(_) if !polled[2].revents().is_empty() => return false,
             Ok(_) | Err(Errno::INTR) => {}
             Err(_) => return true,
         }
@@ -95,7 +100,8 @@ pub(crate) struct Poller {
 
 impl Poller {
     pub(crate) fn new() -> io::Result<Self> {
-        Ok(Self { bell: beyond_standard(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?)? })
+        let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
+        Ok(Self { bell: beyond_standard(bell.map_err(|error| step::EVENTFD.failed(error))?)? })
     }
 
     /// Ends the wait, or the next one.
@@ -119,5 +125,27 @@ impl Poller {
             let _ = rustix::io::read(&self.bell, &mut [0; 8]);
         }
         Ok(ready.collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixStream;
+
+    #[test]
+    fn the_end_of_a_process_is_noticed_beside_a_socket_that_stays_open() {
+        let (socket, _other_side) = UnixStream::pair().unwrap();
+        let mut child = std::process::Command::new("cat").stdin(std::process::Stdio::piped()).spawn().unwrap();
+        let pid = rustix::process::Pid::from_child(&child);
+        let pidfd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).unwrap();
+        // It has not ended: what is there to read comes first.
+        let (reads, _writes) = io::pipe().unwrap();
+        let (ready, mut writes) = io::pipe().unwrap();
+        io::Write::write_all(&mut writes, b"1").unwrap();
+        assert!(!wait_hung_up(socket.as_fd(), Some(pidfd.as_fd()), Some(ready.as_fd())));
+        drop(child.stdin.take());
+        assert!(wait_hung_up(socket.as_fd(), Some(pidfd.as_fd()), Some(reads.as_fd())));
+        assert!(child.wait().unwrap().success());
     }
 }

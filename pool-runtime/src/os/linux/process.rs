@@ -1,10 +1,64 @@
 //! This process: its end, rights, name and parent; the memory of any process, and the clock that all of them share.
 
+use super::handle::beyond_standard;
+use super::wait_readable;
+use crate::os::Handle;
 use rustix::param::page_size;
-use rustix::time::{ClockId, clock_gettime};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, getegid, geteuid, getgid, getpid, getuid, pidfd_open, set_parent_process_death_signal,
+};
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 /// The process that has started this one, or inherited it.
 pub(crate) use std::os::unix::process::parent_id as parent_pid;
+
+/// Waits until the process that has started this one has ended, at most so long. Returns whether it has.
+///
+/// `parent` is its number when this process was started; it is never taken for a later process of the same number.
+pub(crate) fn await_parent(parent: u32, timeout: Option<Duration>) -> bool {
+    /// Where it cannot be waited for, as in a sandbox, it is looked for so often.
+    const LOOK: Duration = Duration::from_millis(10);
+    let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+    let number = i32::try_from(parent).ok().and_then(Pid::from_raw);
+    let handle = number.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok()).map(beyond_standard);
+    let handle = handle.and_then(io::Result::ok);
+    // Children of a process that has ended get another parent: if it is this one still, so was what was opened.
+    while parent_pid() == parent {
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        if left.is_some_and(|left| left.is_zero()) {
+            return false;
+        }
+        let ended = handle.as_ref().map(|handle| wait_readable([handle.as_fd()], left));
+        if let Some(Ok([true])) = ended {
+            return true;
+        }
+        // Also where a wait fails at once, for a lack of memory.
+        if !matches!(ended, Some(Ok(_))) {
+            std::thread::sleep(left.map_or(LOOK, |left| left.min(LOOK)));
+        }
+    }
+    true
+}
+
+/// Has the kernel kill this process when the thread that has started it ends, and so when its parent does: also while
+/// it is stopped, and whatever it does with its descriptors. It has to be asked by each thread of this process for which
+/// it is to hold. A thread that changes its user loses it.
+pub(crate) fn die_with_parent() {
+    // Where it is refused, the descriptors that are watched have to do.
+    let _ = set_parent_process_death_signal(Some(Signal::KILL));
+}
+
+/// A handle of the parent: readable once that has ended, whoever has copies of its sockets. It is another process's if
+/// the parent has ended meanwhile: see [`parent_pid`] after this. None if the system gives none.
+pub(crate) fn parent_handle() -> Option<Handle> {
+    let parent = Pid::from_raw(parent_pid().cast_signed())?;
+    pidfd_open(parent, PidfdFlags::empty()).ok().and_then(|pidfd| beyond_standard(pidfd).ok())
+}
 
 /// Ends this process at once: nothing is flushed, no destructor and no `atexit` handler runs.
 pub(crate) fn exit_now(code: i32) -> ! {
@@ -18,6 +72,16 @@ pub(crate) fn has_more_rights() -> bool {
     unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
 }
 
+/// The same, or would the processes that this one starts? The kernel compares the effective ids with the real ones.
+/// Returns what it has more of.
+pub(crate) fn excess_of_rights() -> Option<&'static str> {
+    match (has_more_rights(), getuid() == geteuid() && getgid() == getegid()) {
+        (true, _) => Some("more rights than whoever started it, by its file's owner, group or capabilities"),
+        (false, false) => Some("the effective user or group of somebody other than its real one"),
+        (false, true) => None,
+    }
+}
+
 /// Names the calling thread, and so the process when it is the main thread, for `ps` and `top`.
 pub(crate) fn name_thread(name: &str) {
     let short: Vec<u8> = name.bytes().filter(|byte| *byte != 0).take(15).collect();
@@ -29,13 +93,71 @@ pub(crate) fn name_thread(name: &str) {
 
 /// Nanoseconds of the system's monotonic clock, which is the same in all processes.
 pub(crate) fn monotonic() -> u64 {
-    let now = clock_gettime(ClockId::Monotonic);
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // The C library's, which finds the clock under valgrind too. It makes no system call either.
+    // SAFETY: the pointer is that of a time. This clock exists everywhere, so nothing can fail.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
     now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
 }
 
-/// How many bytes of private memory a process has in use. None if it is gone, or without `/proc`.
-pub(crate) fn private_memory(pid: u32) -> Option<u64> {
-    private_pages(&std::fs::read_to_string(format!("/proc/{pid}/statm")).ok()?).map(|pages| pages * page_size() as u64)
+/// Tells how much memory a process uses: the kernel's file about it, which is about no other process, even when its
+/// number is used again.
+#[derive(Debug)]
+pub(super) struct Scale(File);
+
+impl Scale {
+    /// Fails if the process is gone, or this process cannot see it in `/proc`.
+    pub(super) fn of(pidfd: Option<BorrowedFd<'_>>, pid: Pid) -> io::Result<Self> {
+        let invisible = || {
+            let why = "`/proc` belongs to another name space of processes";
+            io::Error::new(io::ErrorKind::NotFound, why)
+        };
+        let statm = |pid: i32| File::open(format!("/proc/{pid}/statm")).map(Self);
+        let Some(pidfd) = pidfd else {
+            // One number for this process says that `/proc` numbers processes as it does.
+            let status = fs::read_to_string("/proc/thread-self/status")?;
+            let numbers = status.lines().find_map(|line| Some(line.strip_prefix("NSpid:")?.split_whitespace().count()));
+            return if numbers == Some(1) { statm(pid.as_raw_pid()) } else { Err(invisible()) };
+        };
+        // The number that it has where `/proc` was mounted: that may be outside of the name space of this process, in
+        // which it has another number. Of this thread, as the first one may have ended.
+        let known = fs::read_to_string(format!("/proc/thread-self/fdinfo/{}", pidfd.as_raw_fd()))?;
+        let pid = known.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse::<i32>().ok());
+        statm(pid.filter(|pid| *pid > 0).ok_or_else(invisible)?)
+    }
+
+    /// How many bytes of private memory it has in use.
+    pub(super) fn read(&self) -> io::Result<u64> {
+        // Longer than seven numbers.
+        let mut text = [0; 256];
+        let length = self.0.read_at(&mut text, 0)?;
+        let pages = std::str::from_utf8(&text[..length]).ok().and_then(private_pages);
+        Ok(pages.ok_or(io::ErrorKind::InvalidData)?.saturating_mul(page_size() as u64))
+    }
+}
+
+/// Fails if the memory of this process and its children cannot be seen, as there is no `/proc`, or one in which they are
+/// not.
+pub(crate) fn check_memory_is_seen() -> io::Result<()> {
+    static IS_SEEN: AtomicBool = AtomicBool::new(false);
+    if !IS_SEEN.load(Ordering::Relaxed) {
+        let own = pidfd_open(getpid(), PidfdFlags::empty()).ok();
+        Scale::of(own.as_ref().map(AsFd::as_fd), getpid())?.read()?;
+        IS_SEEN.store(true, Ordering::Relaxed);
+    }
+    Ok(())
+}
+
+/// Does a process have children, dead ones among them that it has not reaped? None if the system does not tell.
+pub(crate) fn has_children(pid: u32) -> Option<bool> {
+    let of = |thread: &str| fs::read_to_string(format!("/proc/{pid}/task/{thread}/children"));
+    let any = |children: String| !children.trim().is_empty();
+    if any(of(&pid.to_string()).ok()?) {
+        return Some(true);
+    }
+    // A child belongs to the thread that has started it. Threads come and go meanwhile.
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten();
+    Some(threads.filter_map(|thread| of(thread.file_name().to_str()?).ok()).any(any))
 }
 
 /// The file has the numbers of all pages, of those in memory, and of those among them that are of files or shared.
@@ -50,13 +172,63 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_end_of_the_parent_is_seen() {
+        use std::io::{Read, Write};
+        assert!(!await_parent(parent_pid(), Some(Duration::ZERO)), "that of the tests lives");
+        assert!(await_parent(parent_pid().wrapping_add(1), None), "one that was the parent once has ended");
+        let (mut reader, mut writer) = io::pipe().unwrap();
+        // SAFETY: the children make system calls only, and end without returning.
+        unsafe {
+            let parent = libc::fork();
+            if parent == 0 {
+                let pid = libc::getpid();
+                if libc::fork() == 0 {
+                    let ended = await_parent(pid.unsigned_abs(), Some(Duration::from_secs(60)));
+                    let _ = writer.write_all(&[u8::from(ended)]);
+                    libc::_exit(0);
+                }
+                libc::usleep(20_000);
+                libc::_exit(0);
+            }
+            assert!(parent > 0);
+            assert_eq!(libc::waitpid(parent, std::ptr::null_mut(), 0), parent);
+        }
+        drop(writer);
+        let mut said = Vec::new();
+        reader.read_to_end(&mut said).unwrap();
+        assert_eq!(said, [1]);
+    }
+
+    #[test]
+    fn a_child_is_seen_until_it_is_reaped() {
+        let shell = || {
+            std::process::Command::new("sh")
+                .arg("-c")
+                .arg("cat & read line; wait")
+                .stdin(std::process::Stdio::piped())
+                .spawn()
+                .unwrap()
+        };
+        let mut child = shell();
+        while has_children(child.id()) == Some(false) {
+            std::thread::yield_now();
+        }
+        assert_eq!(has_children(u32::MAX >> 1), None);
+        drop(child.stdin.take());
+        child.wait().unwrap();
+        assert_eq!(has_children(child.id()), None);
+    }
+
+    #[test]
     fn memory_that_is_used_is_seen() {
-        let before = private_memory(std::process::id()).unwrap();
+        let own = pidfd_open(getpid(), PidfdFlags::empty()).unwrap();
+        let scale = Scale::of(Some(own.as_fd()), getpid()).unwrap();
+        let before = scale.read().unwrap();
         let used = vec![1u8; 64 << 20];
-        let with = private_memory(std::process::id()).unwrap();
+        let with = scale.read().unwrap();
         assert!(with > before + (48 << 20), "{before} {with}");
         drop(used);
-        assert_eq!(private_memory(u32::MAX >> 1), None);
+        check_memory_is_seen().unwrap();
     }
 
     #[test]

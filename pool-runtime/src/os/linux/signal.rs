@@ -1,7 +1,9 @@
 //! Signals of the calling thread, and of this process.
 
+use super::step;
+use rustix::process::Resource;
 use std::cell::Cell;
-use std::ffi::c_int;
+use std::ffi::{c_int, c_void};
 use std::marker::PhantomData;
 use std::{mem, ptr};
 
@@ -52,16 +54,74 @@ pub(crate) fn block_all_signals() {
     ALL_BLOCKED.set(true);
 }
 
-/// Keeps Ctrl-C from ending this process, unless its program has installed an action of its own. With a handler, as an
-/// ignored signal would stay ignored in the programs that this process starts.
-pub(crate) fn outlive_interrupts() {
-    extern "C" fn nothing(_: c_int) {}
-    if action(libc::SIGINT).sa_sigaction == libc::SIG_DFL {
-        // With `SA_RESTART`, no system call of a task returns early because of it.
-        let action = action_of(nothing as extern "C" fn(c_int) as usize, libc::SA_RESTART, &[]);
-        // SAFETY: the handler does nothing, which is allowed at any time.
-        unsafe { libc::sigaction(libc::SIGINT, &raw const action, ptr::null_mut()) };
+/// Comes with a signal that a parent means for one worker, and not for the whole program.
+pub(super) const MEANT: usize = 0x706f_6f6c;
+
+/// Keeps the signals that ask a whole program to end from ending this process, unless its program has installed an
+/// action of its own: Ctrl-C, the `SIGTERM` of a service manager, and the `SIGHUP` of a terminal that is closed. With a
+/// handler, as an ignored signal would stay ignored in the programs that this process starts. What the parent
+/// [means for this process](super::Child::ask_to_end) ends it.
+pub(crate) fn outlive_requests_to_end() {
+    extern "C" fn unless_meant(signal: c_int, info: *mut libc::siginfo_t, _: *mut c_void) {
+        // SAFETY: the kernel hands over valid information, and asking for the parent is allowed at any time.
+        let meant = unsafe {
+            (*info).si_code == libc::SI_QUEUE
+                && (*info).si_pid() == libc::getppid()
+                && (*info).si_value().sival_ptr.addr() == MEANT
+        };
+        if meant {
+            let default = action_of(libc::SIG_DFL, 0, &[]);
+            // SAFETY: both are allowed in a handler. The signal is blocked until that has returned.
+            unsafe {
+                libc::sigaction(signal, &raw const default, ptr::null_mut());
+                libc::raise(signal);
+            }
+        }
     }
+    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+        if action(signal).sa_sigaction == libc::SIG_DFL {
+            // With `SA_RESTART`, no system call of a task returns early because of it.
+            let handler = unless_meant as extern "C" fn(c_int, *mut libc::siginfo_t, *mut c_void) as usize;
+            let action = action_of(handler, libc::SA_RESTART | libc::SA_SIGINFO, &[]);
+            // SAFETY: the handler does what is allowed at any time.
+            unsafe { libc::sigaction(signal, &raw const action, ptr::null_mut()) };
+        }
+    }
+}
+
+/// Does what may make a file larger than this process may have. That is then an error, as for every other limit, and
+/// not a signal that ends the program.
+pub(super) fn without_sigxfsz<T, E>(work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+    // A thread that gets no signals, or a process without that limit. If nobody tells the limit, there may be one.
+    if ALL_BLOCKED.get() || step::limits_of(Resource::Fsize).is_ok_and(|(limit, _)| limit.is_none()) {
+        return work();
+    }
+    let signal = set_of(&[libc::SIGXFSZ]);
+    let before = set_mask(libc::SIG_BLOCK, &signal);
+    let done = work();
+    // SAFETY: the set is initialised.
+    let was_blocked = unsafe { libc::sigismember(&raw const before, libc::SIGXFSZ) } == 1;
+    if done.is_err() && !was_blocked {
+        discard(&signal);
+    }
+    set_mask(libc::SIG_SETMASK, &before);
+    done
+}
+
+/// Which limit of a process it has exceeded, if the system ends it with this signal.
+pub(crate) fn exceeded_limit(signal: c_int) -> Option<&'static str> {
+    match signal {
+        libc::SIGXCPU => Some("it used more processor time than it may (`ulimit -t`, or `Sandbox::cpu_time`)"),
+        libc::SIGXFSZ => Some("it made a file larger than it may (`ulimit -f`, or `Sandbox::file_size`)"),
+        _ => None,
+    }
+}
+
+/// Takes a pending signal of this set, if there is one.
+fn discard(set: &libc::sigset_t) {
+    let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the set and the time are valid; no information about the signal is asked for.
+    unsafe { libc::sigtimedwait(set, ptr::null_mut(), &raw const now) };
 }
 
 /// While it lives, writing to a peer that is gone is an error for the calling thread, not a signal to the program.
@@ -82,9 +142,7 @@ impl SigpipeHeld {
 
     /// The peer was gone, so a signal is pending: discards it.
     pub(crate) fn peer_was_gone(&self) {
-        let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        // SAFETY: the set and the time are valid; no information about the signal is asked for.
-        unsafe { libc::sigtimedwait(&set_of(&[libc::SIGPIPE]), ptr::null_mut(), &raw const now) };
+        discard(&set_of(&[libc::SIGPIPE]));
     }
 }
 

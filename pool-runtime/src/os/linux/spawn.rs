@@ -2,26 +2,23 @@
 //! parent starts it as fast as a small one, and no user code runs in a copy of a program with threads.
 
 use super::child::Child;
+use super::step;
 use crate::os::{Io, Spawn};
+use rustix::fs::{Mode, OFlags, open};
 use rustix::io::fcntl_dupfd_cloexec;
 use rustix::process::Pid;
 use std::ffi::{CString, c_char, c_int};
 use std::mem::MaybeUninit;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::Path;
 use std::{io, ptr};
-
-/// This program, even after its file was replaced or removed, where there is a `/proc`.
-pub(crate) fn program_path() -> io::Result<PathBuf> {
-    let own = PathBuf::from("/proc/self/exe");
-    if own.symlink_metadata().is_ok() { Ok(own) } else { std::env::current_exe() }
-}
 
 type CloseFrom = unsafe extern "C" fn(*mut libc::posix_spawn_file_actions_t, c_int) -> c_int;
 
 /// Closes descriptors that are neither close-on-exec nor meant for a new process when it starts. glibc has it since
-/// 2.34; the crate links with older ones too.
+/// 2.34; the crate links with older ones too, and with musl, where the [worker](crate::os::Manifest::close_strays) closes
+/// them.
 pub(super) fn close_from() -> Option<CloseFrom> {
     // SAFETY: the name is a C string; the symbol, if there is one, is documented to have this signature.
     unsafe {
@@ -90,6 +87,16 @@ fn pointers(strings: &[CString]) -> Vec<*mut c_char> {
 }
 
 impl Spawn<'_> {
+    /// Says what `posix_spawn` failed on: the directory and the program give the same errors.
+    fn refused(&self, error: io::Error) -> io::Error {
+        let dir = self.current_dir.filter(|dir| !Path::new(dir).is_dir());
+        let object = match dir {
+            Some(dir) => format!(" in the directory {dir:?}"),
+            None => format!(" of {:?}", self.program),
+        };
+        step::SPAWN.failed_on(&object, error)
+    }
+
     /// Starts it, or fails as `posix_spawn` does: no such program or directory, no more processes or memory.
     pub(crate) fn start(&self) -> io::Result<Child> {
         let program = c_string(self.program.as_bytes())?;
@@ -98,28 +105,35 @@ impl Spawn<'_> {
         let env = env.collect::<io::Result<Vec<_>>>()?;
         let dir = self.current_dir.map(|dir| c_string(dir.as_bytes())).transpose()?;
 
-        // All sources are first moved beyond all targets: descriptor 3 may be the source of 4, and 4 of 3.
-        let given: Vec<_> = self.given.numbered().map(|(number, io)| (number, *io)).collect();
-        let end = given.last().map_or(3, |(number, _)| number + 1);
+        // All sources are first moved beyond all targets: the source of one may be the target of another.
+        let first = self.manifest.first();
+        let given: Vec<_> = (first..).zip(self.given.in_order().copied()).collect();
+        let end = given.last().map_or(first, |(number, _)| number + 1);
         let stdio = (0..).zip(self.stdio).filter_map(|(number, io)| Some((number, io?)));
         let mut moved = Vec::new();
         // SAFETY: the two functions are a pair.
         let mut actions =
             unsafe { Initialized::new(libc::posix_spawn_file_actions_init, libc::posix_spawn_file_actions_destroy)? };
         let raw = actions.as_mut_ptr();
+        for number in 3..first {
+            // SAFETY: the actions are initialised; what is not open need not be closed.
+            check(unsafe { libc::posix_spawn_file_actions_addclose(raw, number) })?;
+        }
         for (target, io) in stdio.chain(given) {
-            match io {
-                Io::Handle(fd) => {
-                    let source = fcntl_dupfd_cloexec(fd, end)?;
-                    // SAFETY: the actions are initialised; bad descriptors are an error when the process starts.
-                    check(unsafe { libc::posix_spawn_file_actions_adddup2(raw, source.as_raw_fd(), target) })?;
-                    moved.push(source);
+            let null;
+            let fd = match io {
+                Io::Handle(fd) => fd,
+                // Opened in this process, as the new one could not say that it is missing.
+                Io::Null => {
+                    null = open(c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+                        .map_err(|error| step::NULL.failed(error))?;
+                    null.as_fd()
                 }
-                // SAFETY: the actions are initialised; the path is a C string, which the call copies.
-                Io::Null => check(unsafe {
-                    libc::posix_spawn_file_actions_addopen(raw, target, c"/dev/null".as_ptr(), libc::O_RDWR, 0)
-                })?,
-            }
+            };
+            let source = fcntl_dupfd_cloexec(fd, end).map_err(|error| step::DUPLICATE.failed(error))?;
+            // SAFETY: the actions are initialised; bad descriptors are an error when the process starts.
+            check(unsafe { libc::posix_spawn_file_actions_adddup2(raw, source.as_raw_fd(), target) })?;
+            moved.push(source);
         }
         if let Some(add) = close_from() {
             // SAFETY: the actions are initialised, and the function is the one of that name.
@@ -136,7 +150,8 @@ impl Spawn<'_> {
         // SAFETY: all pointers lead to initialised values that outlive the call; both arrays end in a null pointer.
         check(unsafe {
             libc::posix_spawn(&raw mut pid, program.as_ptr(), raw, attr.as_mut_ptr(), argv.as_ptr(), envp.as_ptr())
-        })?;
+        })
+        .map_err(|error| self.refused(error))?;
         Child::new(Pid::from_raw(pid).ok_or_else(|| io::Error::other("the new process has no pid"))?)
     }
 }

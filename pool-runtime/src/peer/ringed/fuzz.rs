@@ -41,6 +41,10 @@ impl Sink for Heard {
         Ok(reader.position())
     }
 
+    fn announced(&mut self, _: &[u8], _: u64) -> Result<(), String> {
+        unreachable!("a ring has no frames")
+    }
+
     fn split(&mut self, _: u32, split: Split) -> Result<(), String> {
         self.splits += 1;
         self.most_split = self.most_split.max(split.data.bytes().len());

@@ -1,7 +1,10 @@
 //! Events of calls: submitted, cancelled, run inline, reported; the pool closed or terminated.
 
 use crate::dossier::Ran;
-use crate::pool::dispatcher::{Dispatcher, Ended, How, Phase, Refusal, Report, Ticket, Time, Why, Work};
+use crate::pool::dispatcher::machine::Withdrawn;
+use crate::pool::dispatcher::{
+    Dispatcher, Ended, How, Phase, Reach, Refusal, Report, Seat, Ticket, Time, Why, Work, is_after,
+};
 use std::sync::Arc;
 
 /// The error says why the worker is corrupt: its report is not about the calls that come next.
@@ -24,10 +27,10 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         Ok(ticket)
     }
 
-    pub(crate) fn close(&mut self) {
+    pub(crate) fn close(&mut self, now: Time) {
         self.over.get_or_insert(Refusal::Closed);
         for seat in 0..self.seats.len() {
-            self.leave_if_through(seat);
+            self.leave_if_through(seat, now);
         }
     }
 
@@ -44,25 +47,54 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         hit
     }
 
-    /// Cancels the calls of a submission that have no result yet. Waiting ones never run. If `running`, those sent to a
-    /// worker are taken back, and a worker that runs one is killed. Returns whether there was anything to cancel.
-    pub(crate) fn cancel(&mut self, ticket: Ticket, running: bool, now: Time) -> bool {
-        let waiting = self.queue.cancel(ticket);
+    /// Cancels the calls of these submissions, in ascending order, that have no result yet. Waiting ones never run, and
+    /// those sent to a worker are taken back. What becomes of one that has started is what `reach` says. Returns whether
+    /// there was anything to cancel.
+    pub(crate) fn cancel(&mut self, tickets: &[Ticket], reach: Reach, now: Time) -> bool {
+        debug_assert!(tickets.is_sorted());
+        let waiting = self.queue.cancel(tickets);
         let mut any = !waiting.is_empty();
-        for seat in 0..if running { self.seats.len() } else { 0 } {
+        let seats = if self.in_flight_calls > 0 { self.seats.len() } else { 0 };
+        for seat in 0..seats {
             let flights = self.seats[seat].in_flight.iter_mut();
-            let hit = flights.filter(|flight| flight.calls.ticket == ticket && !flight.cancelled);
-            if hit.map(|flight| flight.cancelled = true).count() > 0 {
+            let hit = flights.filter(|flight| flight.cancelled < Some(reach) && flight.calls.is_of(tickets));
+            if hit.map(|flight| flight.cancelled = Some(reach)).count() > 0 {
                 any = true;
-                // No worker is killed before it is known which call it runs.
+                // Only then is it known which of them have started.
                 self.recall(seat);
             }
         }
         for range in waiting {
+            self.note_withdrawn(range.ticket);
             self.fail_unstarted(&range, &Why::Cancelled);
         }
         self.feed_idle(now);
         any
+    }
+
+    /// As [`cancel`](Self::cancel) within the reach of [`Reach::Waiting`], for one who then asks with the returned number
+    /// whether any call [was cancelled](Self::was_withdrawn).
+    pub(crate) fn withdraw(&mut self, tickets: &[Ticket], now: Time) -> u64 {
+        let question = self.withdrawn.last().map_or(0, |last| last.question + 1);
+        self.withdrawn.push(Withdrawn { question, tickets: tickets.into(), any: false });
+        self.cancel(tickets, Reach::Waiting, now);
+        question
+    }
+
+    /// The answer to [`withdraw`](Self::withdraw), which is given once. None while a worker may still answer.
+    pub(crate) fn was_withdrawn(&mut self, question: u64) -> Option<bool> {
+        let at = self.withdrawn.iter().position(|withdrawn| withdrawn.question == question)?;
+        let tickets = &self.withdrawn[at].tickets;
+        let in_doubt =
+            |seat: &Seat<W>| seat.recalling && seat.in_flight.iter().any(|flight| flight.calls.is_of(tickets));
+        (!self.seats.iter().any(in_doubt)).then(|| self.withdrawn.remove(at).any)
+    }
+
+    /// Calls of a submission were cancelled before they started.
+    pub(super) fn note_withdrawn(&mut self, ticket: Ticket) {
+        for withdrawn in &mut self.withdrawn {
+            withdrawn.any |= withdrawn.tickets.binary_search(&ticket).is_ok();
+        }
     }
 
     // ---- inline calls, which run on the thread that submits them ----
@@ -101,7 +133,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
                 // Reports of a worker that is being killed no longer matter.
                 return if known { Err(NOT_SENT) } else { Ok(()) };
             };
-            let (through, cancelled) = (flight.len().min(count), flight.cancelled);
+            let (through, cancelled) = (flight.len().min(count), flight.is_given_up());
             let range = flight.take(through);
             if flight.len() == 0 {
                 state.in_flight.pop_front();
@@ -137,19 +169,31 @@ impl<W: ?Sized + Work> Dispatcher<W> {
     }
 
     /// A worker has sent the beginning of a long report about a call.
-    pub(crate) fn begins(&self, seat: usize, epoch: u32, number: u32) -> Checked {
+    pub(crate) fn begins(&self, seat: usize, epoch: u32, number: u32) -> Result<Option<&Arc<W>>, &'static str> {
         let state = &self.seats[seat];
-        let sent = state.in_flight.front().is_some_and(|flight| flight.number == number);
-        if state.works(epoch) && !sent { Err(NOT_SENT) } else { Ok(()) }
+        if !state.works(epoch) {
+            return Ok(None);
+        }
+        let front = state.in_flight.front().filter(|flight| flight.number == number);
+        front.map(|flight| Some(&flight.calls.work)).ok_or(NOT_SENT)
     }
 
     /// The latest `calls` of a worker took `nanos` in all.
-    pub(crate) fn timed(&mut self, seat: usize, calls: u32, nanos: u64) {
+    pub(crate) fn timed(&mut self, seat: usize, epoch: u32, calls: u32, nanos: u64) -> Checked {
+        let state = &mut self.seats[seat];
+        if state.works(epoch) {
+            let untimed = state.worker.finished - state.worker.timed;
+            if calls == 0 || u64::from(calls) > untimed {
+                return Err("reports times of more calls than it has run");
+            }
+            state.worker.timed += u64::from(calls);
+        }
         let each = (nanos / u64::from(calls.max(1))).clamp(self.limits.shortest, LONGEST);
         let task = self.seats[seat].task;
         if !task.is_empty() {
             self.durations.add(task, each);
         }
+        Ok(())
     }
 
     /// All reports of a worker that were available have been told.
@@ -182,6 +226,11 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         for flight in back.into_iter().rev() {
             self.send_back(flight);
         }
+        for flight in self.seats[seat].in_flight.iter_mut().filter(|flight| !flight.is_given_up()) {
+            // What was to be cancelled only before it starts has started, unless it is kept back because it is condemned.
+            let unstarted = is_after(flight.last_number(), claimed);
+            flight.cancelled = flight.cancelled.filter(|_| unstarted).map(|_| Reach::Running);
+        }
         if is_over && self.seats[seat].is_silent() {
             self.kill(seat);
         }
@@ -197,7 +246,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
     /// back and those before it have finished, so no other call is lost.
     fn kill_if_cancelled(&mut self, seat: usize, claimed: u32) {
         let last = self.seats[seat].in_flight.back();
-        if last.is_some_and(|flight| flight.cancelled && flight.last_number() == claimed) {
+        if last.is_some_and(|flight| flight.is_given_up() && flight.last_number() == claimed) {
             for last in self.take_behind(seat, claimed.wrapping_sub(1)) {
                 self.fail_running(seat, &last.calls, &Why::Cancelled);
             }

@@ -31,9 +31,23 @@ pub(crate) trait Work {
     fn size(&self, calls: Range<u32>) -> usize;
 
     fn policy(&self) -> &Policy;
+
+    /// How many bytes the result of each call has at most, as its type says.
+    fn result_bound(&self) -> u64 {
+        u64::MAX
+    }
 }
 
 // ---- inputs ----
+
+/// Which calls of a submission are cancelled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Reach {
+    /// Those that have not started. A worker goes on with the one that it runs, whose result counts.
+    Waiting,
+    /// All: a worker that runs one is killed.
+    Running,
+}
 
 /// A worker's report on consecutive calls: all have a value, or the only one failed.
 #[derive(Clone, Debug)]
@@ -56,6 +70,8 @@ pub(crate) struct Observation {
     pub(crate) memory: Option<u64>,
     /// The latest generation that it has found out about, as calls of earlier ones were taken back.
     pub(crate) heard: u32,
+    /// It waits for processes that it has started.
+    pub(crate) joins: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,6 +130,10 @@ pub(crate) enum Effect<W: ?Sized> {
     Stop { seat: usize, epoch: u32 },
     /// Kill the worker.
     Kill { seat: usize, epoch: u32 },
+    /// Ask the worker to end. It starts no more calls of this generation.
+    AskToEnd { seat: usize, epoch: u32, generation: u32 },
+    /// Tell the user that the worker, which is killed next, has not left in time.
+    Overstayed { seat: usize, epoch: u32 },
     /// Look at what the worker runs, and at its `memory` if asked; answer with [`seen`](super::Dispatcher::seen).
     Look { seat: usize, epoch: u32, memory: bool },
     /// These calls end, but the worker may still run them: keep the memory they share with it until it is gone.

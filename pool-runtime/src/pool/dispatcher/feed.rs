@@ -32,7 +32,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
             self.feed(seat, share, now);
         }
         self.relieve(now);
-        self.leave_if_idle();
+        self.leave_if_idle(now);
     }
 
     /// Gives the waiting calls to the seat that was fed last, if it is busy with little: that is sooner than waking an

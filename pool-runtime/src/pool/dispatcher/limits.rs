@@ -10,6 +10,10 @@ pub(crate) struct Limits {
     pub(crate) memory_per_child: u64,
     /// How old a worker may be when it starts a call.
     pub(crate) age_per_child: Time,
+    /// How long a worker that was told to leave may take, not counting the time in which it joins processes.
+    pub(crate) exit_grace: Time,
+    /// How long a worker that is to be killed may take to end by itself.
+    pub(crate) terminate_grace: Time,
     /// How long a call waits before its first retry. Doubles with each retry.
     pub(crate) retry_delay: Time,
     /// The time between two measurements of a worker's memory.
@@ -34,6 +38,8 @@ impl Limits {
         tasks_per_child: u64::MAX,
         memory_per_child: u64::MAX,
         age_per_child: Time::MAX,
+        exit_grace: Time::MAX,
+        terminate_grace: 0,
         retry_delay: 0,
         weigh_every: 0,
         unhindered: usize::MAX,

@@ -5,10 +5,18 @@ use crate::options::RestartPolicy;
 use crate::pool::dispatcher::durations::Durations;
 use crate::pool::dispatcher::queue::Queue;
 use crate::pool::dispatcher::{
-    AfterStarts, CallFailure, CallRange, Effect, Ended, Flight, How, Limits, NEVER, Phase, Refusal, Seat, Time, Why,
-    Work,
+    AfterStarts, CallFailure, CallRange, Effect, Ended, Flight, How, Limits, NEVER, Phase, Refusal, Seat, Ticket, Time,
+    Why, Work,
 };
 use std::collections::VecDeque;
+
+/// Whether calls of these submissions were cancelled before they started.
+#[derive(Debug)]
+pub(super) struct Withdrawn {
+    pub(super) question: u64,
+    pub(super) tickets: Box<[Ticket]>,
+    pub(super) any: bool,
+}
 
 #[derive(Debug)]
 pub(crate) struct Dispatcher<W: ?Sized> {
@@ -26,6 +34,8 @@ pub(crate) struct Dispatcher<W: ?Sized> {
     pub(super) in_flight_calls: usize,
     /// Calls that run on the threads that submitted them.
     pub(super) inline_calls: usize,
+    /// Submissions of which calls were cancelled before they started, while somebody [asks](Self::ask_withdrawn).
+    pub(super) withdrawn: Vec<Withdrawn>,
     pub(super) durations: Durations,
     pub(crate) ever_ready: bool,
     /// How many starts failed, at any seat, since a call was finished, and when the first of them did.
@@ -53,6 +63,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
             queue: Queue::new(),
             in_flight_calls: 0,
             inline_calls: 0,
+            withdrawn: Vec::new(),
             durations: Durations::default(),
             ever_ready: false,
             futile_starts: 0,
@@ -97,8 +108,20 @@ impl<W: ?Sized + Work> Dispatcher<W> {
     }
 
     pub(super) fn kill(&mut self, seat: usize) {
-        if self.transit(seat, Phase::Killed) {
-            self.effects.push_back(Effect::Kill { seat, epoch: self.seats[seat].epoch() });
+        // One that has not left in time was asked before.
+        let asks = self.limits.terminate_grace > 0 && self.seats[seat].phase() != Phase::Leaving;
+        if !self.transit(seat, Phase::Killed) {
+            return;
+        }
+        let state = &mut self.seats[seat];
+        let (epoch, generation) = (state.epoch(), state.worker.generation);
+        if asks {
+            state.worker.kill_at = Some(NEVER);
+            // The clock gives it its time at once.
+            self.watch_at = 0;
+            self.effects.push_back(Effect::AskToEnd { seat, epoch, generation });
+        } else {
+            self.effects.push_back(Effect::Kill { seat, epoch });
         }
     }
 
@@ -113,19 +136,20 @@ impl<W: ?Sized + Work> Dispatcher<W> {
     }
 
     /// Stops an idle worker that is to be replaced, or can get no more work.
-    pub(super) fn leave_if_through(&mut self, seat: usize) {
+    pub(super) fn leave_if_through(&mut self, seat: usize, now: Time) {
         let state = &self.seats[seat];
         let retiring = state.worker.given >= self.limits.tasks_per_child || state.worker.retiring;
         if state.is_idle() && (retiring || self.is_running_out()) && self.transit(seat, Phase::Leaving) {
             self.effects.push_back(Effect::Stop { seat, epoch: self.seats[seat].epoch() });
+            self.see_off(seat, now);
         }
     }
 
     /// Stops all idle workers once none can get more work.
-    pub(super) fn leave_if_idle(&mut self) {
+    pub(super) fn leave_if_idle(&mut self, now: Time) {
         if self.is_running_out() {
             for seat in self.idle.clone() {
-                self.leave_if_through(seat);
+                self.leave_if_through(seat, now);
             }
         }
     }
@@ -166,10 +190,14 @@ impl<W: ?Sized + Work> Dispatcher<W> {
                 let at = if self.seats[seat].is_silent() { 0 } else { self.idle.len() };
                 self.idle.insert(at, seat);
             }
-            self.leave_if_through(seat);
+            self.leave_if_through(seat, now);
             self.relieve(now);
         }
-        self.leave_if_idle();
+        if self.seats[seat].phase() == Phase::Leaving && self.seats[seat].worker.leave_by.is_none() {
+            // It leaves of its own accord, as its report said.
+            self.see_off(seat, now);
+        }
+        self.leave_if_idle(now);
     }
 
     // ---- ends of calls ----
@@ -219,7 +247,10 @@ impl<W: ?Sized + Work> Dispatcher<W> {
     /// Calls that did not start wait again, before all others.
     pub(super) fn send_back(&mut self, flight: Flight<W>) {
         let why = match self.over {
-            _ if flight.cancelled => Why::Cancelled,
+            _ if flight.cancelled.is_some() => {
+                self.note_withdrawn(flight.calls.ticket);
+                Why::Cancelled
+            }
             Some(Refusal::Failed) => Why::PoolFailed,
             Some(Refusal::Terminated) => Why::Terminated,
             None | Some(Refusal::Closed) => return self.queue.put_back(flight.calls),

@@ -39,15 +39,14 @@ mod workers;
 
 pub use events::PoolStats;
 pub(crate) use events::{
-    AfterStarts, CallFailure, Effect, Ended, Excess, FailedStart, How, MILLISECOND, NEVER, Observation, Refusal,
+    AfterStarts, CallFailure, Effect, Ended, Excess, FailedStart, How, MILLISECOND, NEVER, Observation, Reach, Refusal,
     Report, Start, Ticket, Time, Why, Work, nanos,
 };
 pub(crate) use limits::Limits;
 pub(crate) use machine::Dispatcher;
-pub(crate) use range::{CallRange, Flight};
+pub(crate) use range::{CallRange, Flight, is_after};
 pub(crate) use seat::{Phase, Seat};
 
-use range::is_after;
 use seat::{Condemned, Front, SeatWorker, Silence};
 
 #[cfg(test)]

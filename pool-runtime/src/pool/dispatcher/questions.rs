@@ -1,7 +1,7 @@
 //! Read access to the dispatcher: nothing in this file changes it.
 
 use crate::pool::dispatcher::{
-    Dispatcher, Flight, MILLISECOND, NEVER, Phase, PoolStats, Refusal, Seat, Time, Work, is_after,
+    Dispatcher, Flight, MILLISECOND, NEVER, Phase, PoolStats, Refusal, Seat, Ticket, Time, Work, is_after,
 };
 
 impl<W: ?Sized + Work> Dispatcher<W> {
@@ -49,6 +49,15 @@ impl<W: ?Sized + Work> Dispatcher<W> {
     /// How many calls have ended, with a value or not.
     pub(crate) fn ended(&self) -> u64 {
         self.done + self.failed
+    }
+
+    /// The seats with calls of these submissions, which are in ascending order: the epoch of its worker, and the number
+    /// of the first of them.
+    pub(crate) fn seats_of(&self, tickets: &[Ticket]) -> impl Iterator<Item = (usize, u32, u32)> {
+        self.seats.iter().enumerate().filter_map(move |(index, seat)| {
+            let first = seat.in_flight.iter().find(|flight| flight.calls.is_of(tickets) && !flight.is_given_up())?;
+            Some((index, seat.epoch(), first.number))
+        })
     }
 
     pub(crate) fn any_in_flight(&self) -> bool {

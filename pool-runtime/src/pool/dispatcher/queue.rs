@@ -109,16 +109,18 @@ impl<W: ?Sized> Queue<W> {
         }
     }
 
-    /// Removes the waiting calls of a submission.
-    pub(super) fn cancel(&mut self, ticket: Ticket) -> VecDeque<CallRange<W>> {
+    /// Removes the waiting calls of these submissions, which are in ascending order.
+    pub(super) fn cancel(&mut self, tickets: &[Ticket]) -> VecDeque<CallRange<W>> {
         let returned = std::mem::take(&mut self.returned).into_iter();
-        let (mut taken, kept): (VecDeque<_>, _) = returned.partition(|range| range.ticket == ticket);
+        let (mut taken, kept): (VecDeque<_>, _) = returned.partition(|range| range.is_of(tickets));
         self.returned = kept;
-        // The range keeps its place, as a ticket is a position.
-        let submitted = ticket.checked_sub(self.first_ticket).and_then(|at| self.submitted.get_mut(at as usize));
-        taken.extend(submitted.map(|range| range.take(range.len())).filter(|range| range.len() > 0));
+        for ticket in tickets {
+            // The range keeps its place, as a ticket is a position.
+            let submitted = ticket.checked_sub(self.first_ticket).and_then(|at| self.submitted.get_mut(at as usize));
+            taken.extend(submitted.map(|range| range.take(range.len())).filter(|range| range.len() > 0));
+        }
         self.ready_calls -= taken.iter().map(|range| range.len() as usize).sum::<usize>();
-        for (_, range) in self.delayed.extract_if(.., |(_, range)| range.ticket == ticket) {
+        for (_, range) in self.delayed.extract_if(.., |(_, range)| range.is_of(tickets)) {
             self.delayed_calls -= range.len() as usize;
             taken.push_back(range);
         }

@@ -1,7 +1,7 @@
 //! Ranges of calls that were submitted together, waiting or in flight.
 
 use crate::dossier::Ran;
-use crate::pool::dispatcher::{Ticket, Time, Work};
+use crate::pool::dispatcher::{Reach, Ticket, Time, Work};
 use crate::protocol::CallHeader;
 use std::sync::Arc;
 
@@ -38,6 +38,11 @@ impl<W: ?Sized> CallRange<W> {
         self.attempt.saturating_sub(1).max(1)
     }
 
+    /// Does this range belong to one of these submissions, which are in ascending order?
+    pub(super) fn is_of(&self, tickets: &[Ticket]) -> bool {
+        tickets.binary_search(&self.ticket).is_ok()
+    }
+
     /// Takes so many calls off the front.
     pub(super) fn take(&mut self, calls: u32) -> Self {
         let front = Self { end: self.next + calls, ..self.clone() };
@@ -62,7 +67,7 @@ pub(crate) struct Flight<W: ?Sized> {
     /// How long each call was expected to take when it was sent.
     pub(super) expected: Time,
     /// Cancelled by the user. The calls stay until it is known which of them have started.
-    pub(super) cancelled: bool,
+    pub(super) cancelled: Option<Reach>,
 }
 
 impl<W: ?Sized> Flight<W> {
@@ -77,6 +82,11 @@ impl<W: ?Sized> Flight<W> {
     /// How long all of it is expected to take.
     pub(super) fn ahead(&self) -> Time {
         self.expected * Time::from(self.len())
+    }
+
+    /// Does its result not count, even if it has started?
+    pub(super) fn is_given_up(&self) -> bool {
+        self.cancelled == Some(Reach::Running)
     }
 
     pub(super) fn has(&self, number: u32) -> bool {
@@ -111,6 +121,6 @@ impl<W: ?Sized + Work> Flight<W> {
 }
 
 /// Compares numbers that wrap around: those in flight are far fewer than half of all.
-pub(super) fn is_after(number: u32, claimed: u32) -> bool {
+pub(crate) fn is_after(number: u32, claimed: u32) -> bool {
     number.wrapping_sub(claimed) as i32 > 0
 }

@@ -71,6 +71,8 @@ pub(crate) struct SeatWorker {
     /// How many calls it was given, and how many of them it has finished.
     pub(super) given: u64,
     pub(super) finished: u64,
+    /// Of how many finished calls it has reported the time.
+    pub(super) timed: u64,
     pub(super) ready_at: Time,
     /// When it last reported, or was given a call while it had none.
     pub(super) progress: Time,
@@ -89,6 +91,12 @@ pub(crate) struct SeatWorker {
     pub(super) condemned: Option<Condemned>,
     /// It gets no more calls.
     pub(super) retiring: bool,
+    /// It was told to leave, and is to be gone by this time.
+    pub(super) leave_by: Option<Time>,
+    /// The look in progress is to find out why it has not left.
+    pub(super) seeing_off: bool,
+    /// It was asked to end, and is killed at this time; `NEVER` until the clock has set it.
+    pub(super) kill_at: Option<Time>,
     /// All that it had was taken back before it started anything, and it has not shown since that it lives.
     pub(super) silence: Option<Silence>,
 }
@@ -223,7 +231,7 @@ impl<W: ?Sized> Seat<W> {
     /// Numbers calls that are about to be sent, each of which is `expected` to take so long.
     #[inline]
     pub(super) fn push(&mut self, calls: CallRange<W>, expected: Time) {
-        let flight = Flight { calls, number: self.worker.sent.wrapping_add(1), expected, cancelled: false };
+        let flight = Flight { calls, number: self.worker.sent.wrapping_add(1), expected, cancelled: None };
         self.worker.sent = flight.last_number();
         self.worker.given += u64::from(flight.len());
         self.ahead += flight.ahead();

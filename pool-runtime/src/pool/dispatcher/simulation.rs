@@ -9,11 +9,13 @@
 //! - Every call ends exactly once, and none is lost.
 //! - No call runs in two places at once, more often than it may be tried, or after it was cancelled.
 //! - Its end agrees with what happened to it: a timeout only after its time, a loss only with its worker, …
-//! - A worker is killed only for a call that it runs and that was cancelled or exceeded a limit, or if it does not answer.
+//! - A worker is killed only for a call that it runs and that was cancelled or exceeded a limit, or if it does not
+//!   answer. Where only what had not started was cancelled, what runs goes on.
 //! - No call with a timeout stays at the front of a seat for longer than that and a grace, by the dispatcher's clock,
 //!   though some workers lie about what they have started, and when.
 //! - Every queue is within its limit, every count is exact, and no worker is idle while a call waits.
-//! - A pool that is closed always finishes, even if a call hangs.
+//! - A worker that was told to leave is killed only after its grace, and not while it joins processes.
+//! - A pool that is closed always finishes, even if a call or a worker's exit hangs.
 //!
 //! `POOL_SIMULATE_SECONDS` sets the duration (the default is about two seconds). A failure prints its seed, and
 //! `POOL_SIMULATE_SEED` runs only that one.
@@ -121,12 +123,16 @@ struct Fact {
     running: bool,
     ended: bool,
     cancelled: bool,
-    /// It was cancelled with `running`: it must not start any more.
+    /// It was cancelled even if it has started: its worker may be killed.
     given_up: bool,
     /// It has lied: where and how often it runs is its own doing.
     liar: bool,
     /// It was sent to the worker of a liar, which says that it has started.
     slandered: bool,
+    /// It was cancelled before it started, or given up: it must not start any more.
+    barred: bool,
+    /// It ended as cancelled.
+    withdrawn: bool,
     policy: u8,
 }
 
@@ -148,7 +154,14 @@ struct Process {
     inbox: VecDeque<(u32, CallHeader)>,
     reports: VecDeque<(CallHeader, Time, Fate)>,
     running: Option<Running>,
-    stopping: bool,
+    /// Since when it has been told to leave.
+    stopping: Option<Time>,
+    /// Until when it joins processes that it has started, once it is told to leave.
+    joins_until: Time,
+    /// It never leaves, as a handler that runs at its exit hangs.
+    lingers: bool,
+    /// When it was asked to end.
+    asked: Option<Time>,
     /// It was killed or died, and the dispatcher has not been told.
     dead: bool,
     stage: Option<Stage>,
@@ -210,6 +223,15 @@ struct World {
     backlog: usize,
     /// How many times users cancelled.
     cancels: usize,
+    /// Questions whether calls of a submission were cancelled before they started.
+    questions: Vec<Question>,
+}
+
+/// A user who cancelled what has not started waits for the answer.
+struct Question {
+    number: u64,
+    first_job: u64,
+    calls: u32,
 }
 
 impl World {
@@ -223,6 +245,8 @@ impl World {
             age_per_child: chosen(&mut random, 4, 100 * MILLISECOND),
             retry_delay: if random.one_in(2) { 0 } else { 5 * MILLISECOND },
             weigh_every: 10 * MILLISECOND,
+            exit_grace: EXIT_GRACE,
+            terminate_grace: if random.one_in(3) { 5 * MILLISECOND } else { 0 },
             unhindered: 20 * CHUNK,
             calls: 200,
             grace: GRACE,
@@ -237,6 +261,7 @@ impl World {
                 soft_timeout: u64::MAX,
                 retries: random.below(4) as u32,
                 memory: if random.one_in(3) { 100 } else { u64::MAX },
+                max_result: None,
             },
         });
         let policies = policies.collect();
@@ -271,6 +296,7 @@ impl World {
             lies,
             backlog,
             cancels: 0,
+            questions: Vec::new(),
         }
     }
 
@@ -297,7 +323,7 @@ impl World {
             self.terminated = true;
             self.pool.terminate();
         } else {
-            self.pool.close();
+            self.pool.close(self.now);
         }
         self.carry_out();
         let left = self.jobs.len() as u64 - self.ended;
@@ -308,8 +334,12 @@ impl World {
         assert!(self.pool.is_finished(), "the pool does not end: {:?}", self.pool.counts());
         assert_eq!(self.ended, self.jobs.len() as u64);
         self.check_all();
+        self.ask();
+        assert!(self.questions.is_empty(), "a user waits in vain");
     }
 }
+
+const EXIT_GRACE: Time = 20 * MILLISECOND;
 
 const CHUNK: usize = feed::CHUNK_BYTES;
 

@@ -76,7 +76,7 @@ impl Simple {
     /// A call ends with a value, after so long.
     fn value(&mut self, seat: usize, call: CallHeader, nanos: Time, now: Time) -> Result<(), &'static str> {
         self.report(seat, 1, (call.number, 1), None)?;
-        self.timed(seat, 1, nanos);
+        self.timed(seat, self.seats[seat].epoch(), 1, nanos).unwrap();
         self.progressed(seat, 1, now);
         Ok(())
     }
@@ -458,7 +458,7 @@ fn a_worker_that_cannot_be_killed_holds_nobody_up() {
 fn a_death_that_is_told_twice_counts_once() {
     let mut pool = pool(1);
     pool.lost(0, 1, &loss(), 0, MILLISECOND);
-    pool.close();
+    pool.close(0);
     assert!(matches!(pool.next_start(0, MILLISECOND), Start::Never));
     pool.lost(0, 1, &loss(), 0, MILLISECOND);
     assert!(pool.is_finished(), "the seat is open again");
@@ -504,8 +504,8 @@ fn cancelling_a_running_call_kills_its_worker_and_spares_the_others() {
     warm_up(&mut pool, 10_000);
     let tickets: Vec<_> = (0..3).map(|job| pool.add(work(job, 1), 0).unwrap()).collect();
     let calls: Vec<_> = sent(&mut pool).into_iter().flat_map(|(_, calls)| calls).collect();
-    assert!(pool.cancel(tickets[0], true, 0));
-    assert!(!pool.cancel(tickets[0], true, 0), "there is nothing left to cancel");
+    assert!(pool.cancel(&tickets[..1], Reach::Running, 0));
+    assert!(!pool.cancel(&tickets[..1], Reach::Running, 0), "there is nothing left to cancel");
     let effects = effects(&mut pool);
     assert!(
         matches!(effects[..], [Effect::TakeBack { seat: 0, epoch: 1, generation: 0 }]),
@@ -532,7 +532,7 @@ fn cancelling_what_has_not_started_kills_nobody() {
     pool.value(0, calls[0], 10_000, 0).unwrap();
     let (_, behind) = sent(&mut pool).remove(0);
     effects(&mut pool);
-    assert!(pool.cancel(tickets[1], true, 0));
+    assert!(pool.cancel(&tickets[1..2], Reach::Running, 0));
     effects(&mut pool);
     pool.taken_back(0, 1, calls[1].number, 0);
     let failure = failure(pool.effect()).expect("not cancelled");
@@ -552,7 +552,7 @@ fn a_call_that_has_reported_is_not_hit_by_the_end_of_the_next() {
     pool.value(0, first[0], 10_000, 0).unwrap();
     let (_, calls) = sent(&mut pool).remove(0);
     assert_eq!(calls.len(), 3);
-    assert!(pool.cancel(tickets[2], true, 0));
+    assert!(pool.cancel(&tickets[2..3], Reach::Running, 0));
     pool.taken_back(0, 1, calls[1].number, 0);
     effects(&mut pool);
     // The report of the one before was on its way when the worker was killed.
@@ -677,7 +677,7 @@ fn a_pool_whose_workers_are_killed_now_and_then_goes_on() {
 fn closing_lets_everything_finish_and_terminating_nothing() {
     let mut closed = pool(1);
     closed.add(work(0, 2), 0).unwrap();
-    closed.close();
+    closed.close(0);
     assert_eq!(closed.add(work(9, 1), 0), Err(Refusal::Closed));
     for _ in 0..2 {
         let (seat, calls) = sent(&mut closed).remove(0);

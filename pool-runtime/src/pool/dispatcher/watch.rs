@@ -1,4 +1,4 @@
-//! Limits of time and memory, the replacement of old and large workers, and retries.
+//! Limits of time and memory, the replacement of old and large workers, those that do not leave, and retries.
 //!
 //! ```text
 //!   look_at ──tick──▶ Look ──seen──▶ nothing wrong: look again later
@@ -16,8 +16,8 @@
 
 use crate::dossier::Ran;
 use crate::pool::dispatcher::{
-    CallRange, Condemned, Dispatcher, Effect, Excess, Flight, Front, MILLISECOND, NEVER, Observation, Silence, Time,
-    Work, is_after,
+    CallRange, Condemned, Dispatcher, Effect, Excess, Flight, Front, MILLISECOND, NEVER, Observation, Phase, Silence,
+    Time, Work, is_after,
 };
 
 /// The longest delay of a retry.
@@ -25,6 +25,9 @@ const LONGEST_DELAY: Time = 30_000 * MILLISECOND;
 
 /// The least time until the next look at a worker whose call has not started yet.
 const SOON: Time = MILLISECOND;
+
+/// The least time between two looks at a worker that joins its processes.
+const STILL_JOINS: Time = 100 * MILLISECOND;
 
 impl<W: ?Sized + Work> Dispatcher<W> {
     /// Sets the time of the next look at a worker that was given calls, or has made progress.
@@ -84,14 +87,20 @@ impl<W: ?Sized + Work> Dispatcher<W> {
 
     fn watch_seat(&mut self, seat: usize, now: Time) {
         let state = &mut self.seats[seat];
+        if state.phase() == Phase::Killed {
+            return self.watch_killed(seat, now);
+        }
         if !state.works(state.epoch()) {
             return;
+        }
+        if state.phase() == Phase::Leaving {
+            return self.watch_leaving(seat, now);
         }
         let old_at = state.worker.ready_at.saturating_add(self.limits.age_per_child);
         if old_at > now {
             self.watch_at = self.watch_at.min(old_at);
         } else if self.is_old(seat, now) && !self.seats[seat].worker.retiring {
-            self.retire(seat);
+            self.retire(seat, now);
         }
         let state = &mut self.seats[seat];
         let until = state.front_until();
@@ -130,13 +139,60 @@ impl<W: ?Sized + Work> Dispatcher<W> {
     }
 
     /// The worker gets no more calls, and is replaced once it has run its present one.
-    fn retire(&mut self, seat: usize) {
+    fn retire(&mut self, seat: usize, now: Time) {
         let state = &mut self.seats[seat];
         state.worker.retiring = true;
         if state.calls > 1 {
             self.recall(seat);
         }
-        self.leave_if_through(seat);
+        self.leave_if_through(seat, now);
+    }
+
+    /// The worker of a seat leaves. From now on its grace counts.
+    pub(super) fn see_off(&mut self, seat: usize, now: Time) {
+        let by = now.saturating_add(self.limits.exit_grace);
+        self.seats[seat].worker.leave_by = Some(by);
+        self.watch_at = self.watch_at.min(by);
+    }
+
+    /// A worker that leaves is looked at when its grace is over: it may be waiting for processes that it has started.
+    fn watch_leaving(&mut self, seat: usize, now: Time) {
+        let state = &mut self.seats[seat];
+        let Some(by) = state.worker.leave_by else { return };
+        if by > now {
+            self.watch_at = self.watch_at.min(by);
+        } else if !state.worker.looking {
+            (state.worker.looking, state.worker.weighing, state.worker.seeing_off) = (true, false, true);
+            self.effects.push_back(Effect::Look { seat, epoch: state.epoch(), memory: false });
+        }
+    }
+
+    /// A worker that was asked to end is killed when its time is over.
+    fn watch_killed(&mut self, seat: usize, now: Time) {
+        let (grace, state) = (self.limits.terminate_grace, &mut self.seats[seat]);
+        let Some(mut at) = state.worker.kill_at else { return };
+        if at == NEVER {
+            at = now.saturating_add(grace).min(NEVER - 1);
+        }
+        state.worker.kill_at = Some(at).filter(|at| *at > now);
+        if at > now {
+            self.watch_at = self.watch_at.min(at);
+        } else {
+            self.effects.push_back(Effect::Kill { seat, epoch: self.seats[seat].epoch() });
+        }
+    }
+
+    /// The grace of a worker is over, and this is what it does.
+    fn overstays(&mut self, seat: usize, seen: Observation, now: Time) {
+        if seen.joins {
+            // What follows, such as handlers that run at its exit, has the whole grace.
+            let by = now.saturating_add(self.limits.exit_grace.max(STILL_JOINS));
+            self.seats[seat].worker.leave_by = Some(by);
+            self.watch_at = self.watch_at.min(by);
+            return;
+        }
+        self.effects.push_back(Effect::Overstayed { seat, epoch: self.seats[seat].epoch() });
+        self.kill(seat);
     }
 
     /// A [look](Effect::Look) at a worker has shown this.
@@ -146,6 +202,15 @@ impl<W: ?Sized + Work> Dispatcher<W> {
             return;
         }
         state.worker.looking = false;
+        if let Some(by) = state.worker.leave_by {
+            if std::mem::take(&mut state.worker.seeing_off) {
+                self.overstays(seat, seen, now);
+            } else {
+                // It was looked at when it had yet to leave.
+                self.watch_at = self.watch_at.min(by);
+            }
+            return;
+        }
         if state.worker.weighing {
             // Even if memory cannot be measured: a look right after this one would show no more.
             state.worker.weighed_at = now;
@@ -176,7 +241,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
             return self.condemn(seat, condemned);
         }
         if used > self.limits.memory_per_child && !self.seats[seat].worker.retiring {
-            self.retire(seat);
+            self.retire(seat, now);
         }
         if self.relieve_front(seat, seen.claimed, now) {
             return;
@@ -282,7 +347,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
     /// Delays calls that were lost with their worker, if they may be retried; returns those that may not.
     pub(super) fn retry(&mut self, flight: Flight<W>, never: bool, ran: Ran, now: Time) -> Option<Flight<W>> {
         let calls = &flight.calls;
-        let may = calls.attempt <= calls.work.policy().retries && !flight.cancelled && !never;
+        let may = calls.attempt <= calls.work.policy().retries && !flight.is_given_up() && !never;
         if !may || !self.goes_on() {
             return Some(flight);
         }

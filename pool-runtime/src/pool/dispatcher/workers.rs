@@ -3,8 +3,8 @@
 use crate::dossier::{Loss, Ran};
 use crate::os::End;
 use crate::pool::dispatcher::{
-    AfterStarts, Dispatcher, Effect, Excess, FailedStart, MILLISECOND, NEVER, Phase, Refusal, Seat, SeatWorker, Start,
-    Time, Why, Work, nanos,
+    AfterStarts, Dispatcher, Effect, Excess, FailedStart, MILLISECOND, NEVER, Phase, Reach, Refusal, Seat, SeatWorker,
+    Start, Time, Why, Work, is_after, nanos,
 };
 use crate::protocol::CallHeader;
 use std::ops::Range;
@@ -49,7 +49,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         }
         self.idle.push(seat);
         self.feed_idle(now);
-        self.leave_if_through(seat);
+        self.leave_if_through(seat, now);
     }
 
     /// A worker of this epoch could not be started.
@@ -101,7 +101,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         for flight in back.into_iter().rev() {
             let calls = &flight.calls;
             let most = MAX_DEATHS.saturating_add(calls.work.policy().retries);
-            if u32::from(calls.deaths) < most || flight.cancelled {
+            if u32::from(calls.deaths) < most || flight.cancelled.is_some() {
                 self.send_back(flight);
             } else {
                 let lost = |index| (Ran::No, lost(flight.header_of(index), None, None));
@@ -109,6 +109,10 @@ impl<W: ?Sized + Work> Dispatcher<W> {
             }
         }
         for mut flight in started {
+            if is_after(flight.last_number(), claimed) {
+                // It is kept only because it is condemned: what was to be cancelled before it starts is.
+                flight.cancelled = flight.cancelled.map(|_| Reach::Running);
+            }
             // The loss says how far the call got that ran, but nothing of those before it.
             let last = flight.split_after(reached.wrapping_sub(1));
             for flight in [Some(flight), last].into_iter().flatten().filter(|flight| flight.len() > 0) {
@@ -125,7 +129,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
                     let call = flight.header_of(index);
                     let condemned = condemned.filter(|condemned| condemned.number == call.number);
                     let excess = condemned.map(|condemned| condemned.excess);
-                    (ran, if flight.cancelled { Why::Cancelled } else { lost(call, Some(time), excess) })
+                    (ran, if flight.is_given_up() { Why::Cancelled } else { lost(call, Some(time), excess) })
                 });
             }
         }
@@ -155,7 +159,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
                 let (loss, CallHeader { job, attempt, .. }) = (loss.clone(), last.header_of(index));
                 let condemned = Some(condemned.excess);
                 let lost = Why::Lost { loss, job, attempt, time: Some(time), condemned };
-                (Ran::Maybe, if last.cancelled { Why::Cancelled } else { lost })
+                (Ran::Maybe, if last.is_given_up() { Why::Cancelled } else { lost })
             });
         }
     }

@@ -31,7 +31,7 @@ pub(super) struct Lead<'p> {
 }
 
 pub(super) fn spawn_collector(inner: Arc<Inner>) -> std::io::Result<JoinHandle<()>> {
-    std::thread::Builder::new().name("pool-collector".into()).stack_size(1 << 18).spawn(move || {
+    os::spawn_thread("pool-collector", Some(1 << 18), move || {
         os::block_all_signals();
         if let Some(listener) = &inner.listener {
             inner.guard("listens to the workers", 0..inner.seats, || collect(&inner, listener));
@@ -68,30 +68,40 @@ fn rest_within(core: &Core, inner: &Inner, patience: Duration) -> (Rest, Duratio
 
 fn collect(inner: &Inner, listener: &Listener) {
     let bells = &listener.bells;
-    let (mut ended, mut unneeded) = (0, 0);
+    let (mut ended, mut unneeded, mut quiet) = (0, 0, 0_u32);
     loop {
-        let seen = bells.seen(COLLECTOR);
         let stations = listener.stations();
         // Submitters that help may leave nothing to read.
         unneeded = if serve(inner, listener, &stations, ReportReader::Collector) { 0 } else { (unneeded + 1).min(2) };
-        let (mut patience, mut watches) = (None, false);
+        let seen = bells.seen(COLLECTOR);
+        let (mut patience, watches);
         {
             let mut core = lock(&inner.core);
             if core.dispatcher.is_finished() {
                 return;
             }
             let before = std::mem::replace(&mut ended, core.dispatcher.ended());
-            let leads = core.listening.leads;
+            let (leads, in_flight) = (core.listening.leads, core.dispatcher.any_in_flight());
+            quiet = if in_flight || ended != before { 0 } else { quiet.saturating_add(1) };
+            if !leads && listener.busy(&stations).any(|station| station.peer.has_more()) {
+                continue;
+            }
             if ended - before >= MANY && !leads {
                 // More will follow soon, and a bell for each would cost more than they do.
-                patience = Some(SHORT_NAP * (1 << unneeded));
+                (patience, watches) = (Some(SHORT_NAP * (1 << unneeded)), false);
             } else {
-                watches = !leads && core.dispatcher.any_in_flight();
-                core.listening.collector = Rest::Sleeps;
+                watches = !leads && in_flight;
                 core.listening.collector_watches = !leads;
+                let (rest, longest) = match () {
+                    () if watches => rest_within(&core, inner, SHORT_NAP),
+                    () if bells.are_sockets() => (Rest::Sleeps, Duration::MAX),
+                    () if quiet > 1 => (Rest::Idle, Duration::MAX),
+                    // To be woken for each call of an occasional few would cost more than it gains.
+                    () => (Rest::Sleeps, LONGEST_SLEEP),
+                };
+                core.listening.collector = rest;
+                patience = (longest < Duration::MAX).then_some(longest);
                 if watches {
-                    let (rest, longest) = rest_within(&core, inner, SHORT_NAP);
-                    (core.listening.collector, patience) = (rest, Some(longest));
                     bells.lead_on(os::current_cpu());
                     listener.arm(&stations, COLLECTOR | rest.laziness());
                 }
@@ -104,7 +114,7 @@ fn collect(inner: &Inner, listener: &Listener) {
             let watched = bells.are_sockets() && lock(&inner.core).listening.collector_watches;
             // Without sockets to watch, it keeps no worker alive that ends meanwhile.
             let stations = if watched { stations } else { Stations::default() };
-            bells.wait(COLLECTOR, seen, patience, listener.busy(&stations).map(|station| &station.peer));
+            bells.wait(COLLECTOR, &seen, patience, listener.busy(&stations).map(|station| &station.peer));
         }
         lock(&inner.core).listening.collector = Rest::Awake;
     }
@@ -121,6 +131,7 @@ impl Inner {
     pub(super) fn help(&self) {
         // Looking at a socket is a system call: it costs more than this gains.
         if let Some(listener) = self.listener.as_ref().filter(|listener| !listener.bells.are_sockets())
+            && self.made_in.is_here()
             && !lock(&self.core).listening.leads
         {
             serve(self, listener, &listener.stations(), ReportReader::Helper);
@@ -216,7 +227,7 @@ impl Lead<'_> {
         if !listener.has_work(&stations) && !over() {
             let left = deadline.map_or(longest, |deadline| deadline.saturating_duration_since(Instant::now()));
             let peers = listener.busy(&stations).map(|station| &station.peer);
-            listener.bells.wait(LEADER, seen, Some(left.min(longest)), peers);
+            listener.bells.wait(LEADER, &seen, Some(left.min(longest)), peers);
         }
         let mut core = lock(&inner.core);
         core.listening.leader = Rest::Awake;
@@ -238,7 +249,7 @@ impl Drop for Lead<'_> {
             }
             let stations = listener.stations();
             listener.arm(&stations, COLLECTOR | core.listening.collector.laziness());
-            (stations, listener.bells.are_sockets() && !core.listening.collector_watches)
+            (stations, !listener.hears_workers(&core.listening))
         };
         if listener.has_work(&stations) || unwatched {
             listener.bells.ring(COLLECTOR);

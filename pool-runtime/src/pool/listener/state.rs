@@ -31,6 +31,8 @@ pub(super) enum Rest {
     Sleeps,
     /// It sleeps for a limited time; workers ring only when they run dry.
     Naps,
+    /// The collector sleeps until a thread of this process rings: nothing was in flight for a while.
+    Idle,
 }
 
 impl Rest {
@@ -106,9 +108,14 @@ impl Listener {
             return;
         }
         station.peer.arm(mark | rest.laziness());
-        if self.bells.are_sockets() && mark == COLLECTOR && !listening.collector_watches {
+        if mark == COLLECTOR && !self.hears_workers(listening) {
             self.bells.ring(COLLECTOR);
         }
+    }
+
+    /// Whether a report can wake the collector, which sleeps.
+    pub(super) fn hears_workers(&self, listening: &Listening) -> bool {
+        listening.collector != Rest::Idle && (listening.collector_watches || !self.bells.are_sockets())
     }
 
     /// Called under the core's lock when no call is in flight at a seat any more.

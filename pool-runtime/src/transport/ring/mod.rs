@@ -5,7 +5,7 @@
 //!   CallSender ──▶ written │░░░░░░░ calls ░░░░░░░│ read ──▶ CallReceiver      whole frames, run where they lie
 //!   ReportReceiver ◀── read │░░░░░ reports ░░░░░│ written ◀── ReportSender    a stream of records
 //!     │                                                      │
-//!     └── sleeps on a word of the pool's BellPage               └── sleeps on the ring's bell
+//!     └── sleeps on a word of the seat's BellPage               └── sleeps on the ring's bell
 //! ```
 //!
 //! While both sides are busy, a message is two copies and a few stores: no system call, no lock. [`positions`] is the
@@ -37,7 +37,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use std::{io, ptr};
 
-const CAPACITY: usize = 1 << 18;
+pub(crate) const CAPACITY: usize = 1 << 18;
 /// The longest frame that goes in one piece, and is read in place.
 pub(crate) const WHOLE: usize = CAPACITY / 4;
 /// The length of the head of a frame: the frame's length, and whether it comes in pieces.
@@ -271,14 +271,15 @@ impl ReportReceiver {
         Self { memory, reading: Reading::default() }
     }
 
-    /// Moves what has come to the end of `to`. Returns whether there was anything.
-    pub(crate) fn read(&mut self, to: &mut Vec<u8>) -> Result<bool, Corrupt> {
+    /// Moves what has come to the end of `to`. Returns how many bytes. The error is what the worker did wrong.
+    pub(crate) fn read(&mut self, to: &mut Vec<u8>) -> Result<usize, &'static str> {
         let length = self.reading.look(&self.memory.control().reports)?.min(GULP);
         if length > 0 {
+            to.try_reserve(length).map_err(|_| "sent a report for which there is no memory")?;
             copy_out(&self.memory.reports, self.reading.position(), length, to);
             self.release(length);
         }
-        Ok(length > 0)
+        Ok(length)
     }
 
     /// Moves at most so many bytes of what has come to `to`, which has room for them. Returns how many.
@@ -306,10 +307,10 @@ impl ReportReceiver {
     }
 }
 
-/// The words on which the threads of a pool sleep: one page for all its workers.
+/// Words on which the threads of a pool sleep, for the workers at one seat or, in the largest pools, at a few.
 ///
-/// A worker that writes them at random can wake a thread for nothing, or at worst hide another worker's wake-up: so
-/// nothing sleeps on them for long while calls are in flight.
+/// A worker that writes them at random can wake a thread for nothing, or at worst hide its own wake-up: so nothing
+/// sleeps on them for long.
 pub(crate) struct BellPage {
     mapping: Mapping,
     /// To be passed on; None in a worker.
@@ -344,7 +345,7 @@ impl BellPage {
         unsafe { self.mapping.start().cast().as_ref() }
     }
 
-    fn bell(&self, mark: u32) -> &Bell {
+    pub(crate) fn bell(&self, mark: u32) -> &Bell {
         &self.words().bells[usize::from(mark & !LAZY == LEADER)].0
     }
 

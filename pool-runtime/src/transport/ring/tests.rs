@@ -52,7 +52,7 @@ fn reports_arrive_in_order_however_large() {
         });
         let mut bytes = Vec::new();
         while bytes.len() < expected {
-            if reports.read(&mut bytes).unwrap() {
+            if reports.read(&mut bytes).unwrap() > 0 {
                 continue;
             }
             let seen = bells.seen(COLLECTOR);
@@ -90,7 +90,7 @@ fn a_ring_that_was_scribbled_over_is_an_error() {
     // SAFETY: the control page is mapped and nobody else looks at it meanwhile.
     let scribble = || unsafe { ptr::write_bytes(control, 0xff, size_of::<Control>()) };
     scribble();
-    assert_eq!(reports.read(&mut Vec::new()), Err(Corrupt));
+    assert_eq!(reports.read(&mut Vec::new()), Err(CORRUPT));
     assert!(calls.send(WHOLE, |_| {}).is_ok(), "there was room when it last looked");
     assert!((0..8).any(|_| calls.send(WHOLE, |space| space.put(&[0; WHOLE])).is_err()));
     scribble();

@@ -176,6 +176,9 @@ impl List {
             list.deny_if(&[sys::SYS_clone], &[(0, Op::MaskedEq(thread), 0)])?;
             list.deny(SIGNALS_TO_ANYBODY);
             list.deny_if(SIGNALS, &[(0, Op::Ne, own)])?;
+            // The kernel ends this process with its parent: nobody chooses another signal, or none.
+            let ends_with_parent = (0, Op::Eq, sys::PR_SET_PDEATHSIG.cast_unsigned().into());
+            list.deny_if(&[sys::SYS_prctl], &[ends_with_parent, (1, Op::Ne, sys::SIGKILL.cast_unsigned().into())])?;
             for command in SIGNALLING_FCNTLS {
                 list.deny_if(&[sys::SYS_fcntl], &[(1, Op::Eq, command.cast_unsigned().into())])?;
             }

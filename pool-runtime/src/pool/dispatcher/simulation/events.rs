@@ -51,6 +51,7 @@ impl World {
                             heard: process.heard,
                             extended: None,
                             // A measurement may fail.
+                            joins: process.stopping.is_some() && process.joins_until > self.now,
                             memory: (memory && !self.random.one_in(5)).then(|| process.memory()),
                         };
                         self.news.push(News::Seen { seat, epoch, seen });
@@ -58,17 +59,56 @@ impl World {
                 }
                 Effect::Stop { seat, epoch } => {
                     if let Some(process) = self.processes[seat].as_mut().filter(|process| process.epoch == epoch) {
-                        process.stopping = true;
+                        process.stopping = Some(self.now);
+                        process.lingers = self.random.one_in(10);
+                        if self.random.one_in(10) {
+                            process.joins_until = self.now + self.random.next() % (5 * EXIT_GRACE);
+                        }
                         self.activate(seat);
                     }
                 }
-                Effect::Kill { seat, epoch } => self.kill(seat, epoch),
+                Effect::Kill { seat, epoch } => {
+                    let process = self.processes[seat].as_ref().filter(|process| process.epoch == epoch);
+                    if let Some(asked) = process.and_then(|process| process.asked) {
+                        assert!(asked + self.pool.limits.terminate_grace <= self.now, "it had no time to end");
+                    }
+                    self.kill(seat, epoch);
+                }
+                Effect::AskToEnd { seat, epoch, generation } => {
+                    if let Some(process) = self.processes[seat].as_mut().filter(|process| process.epoch == epoch) {
+                        // A take-back may be under way.
+                        process.generation = process.generation.max(generation + 1);
+                        process.asked = Some(self.now);
+                        self.has_cause_to_kill(seat);
+                        // It may obey at once, later, or never.
+                        if self.random.one_in(3) {
+                            self.kill(seat, epoch);
+                        }
+                    }
+                }
+                Effect::Overstayed { seat, epoch } => {
+                    if let Some(process) = self.processes[seat].as_mut().filter(|process| process.epoch == epoch) {
+                        let since = process.stopping.expect("it was told to leave");
+                        assert!(since + EXIT_GRACE <= self.now, "a worker has had no time to leave");
+                        assert!(process.joins_until <= self.now, "a worker that joins is killed");
+                    }
+                }
             }
         }
     }
 
     fn kill(&mut self, seat: usize, epoch: u32) {
-        let Some(process) = self.processes[seat].as_mut().filter(|process| process.epoch == epoch) else { return };
+        let Some(process) = self.processes[seat].as_ref().filter(|process| process.epoch == epoch) else { return };
+        if process.asked.is_none() {
+            self.has_cause_to_kill(seat);
+        }
+        let Some(process) = &mut self.processes[seat] else { return };
+        process.dead = true;
+        self.activate(seat);
+    }
+
+    fn has_cause_to_kill(&self, seat: usize) {
+        let Some(process) = &self.processes[seat] else { return };
         if let Some(running) = process.running.as_ref().filter(|_| !self.terminated && !process.dead) {
             let fact = &self.jobs[running.call.job as usize];
             let policy = &self.policies[usize::from(fact.policy)];
@@ -76,11 +116,9 @@ impl World {
             let large = running.fate == Fate::Grows && policy.memory != u64::MAX;
             let (_, _, since) = self.fronts[seat];
             let too_long = self.now.saturating_sub(since) >= policy.timeout.saturating_add(GRACE);
-            let guilty = fact.cancelled || late || large || too_long || fact.liar || fact.slandered;
+            let guilty = fact.given_up || late || large || too_long || fact.liar || fact.slandered;
             assert!(guilty, "{:?} is killed for nothing: {fact:?}", running.call);
         }
-        process.dead = true;
-        self.activate(seat);
     }
 
     fn end(&mut self, job: u64, failure: Option<&CallFailure>) {
@@ -104,7 +142,11 @@ impl World {
             "{failure:?}: {fact:?}"
         );
         assert!(*attempts >= fact.starts.max(1), "{failure:?}: {fact:?}");
+        fact.withdrawn = matches!(why, Why::Cancelled);
         match why {
+            Why::Cancelled if fact.cancelled && !fact.given_up => {
+                assert!(!fact.running, "{failure:?}: {fact:?} runs, and was to go on");
+            }
             Why::Lost { condemned: Some(Excess::Time { .. }), .. } => {
                 let all = *attempts == policy.retries + 1;
                 assert!(policy.timeout != u64::MAX && all, "{failure:?}: {fact:?}");
@@ -171,6 +213,7 @@ impl World {
             _ => {}
         }
         self.carry_out();
+        self.ask();
         self.check();
     }
 
@@ -215,11 +258,38 @@ impl World {
             delayed.and_then(|ticket| self.tickets.iter().position(|(other, ..)| *other == ticket)).unwrap_or(index);
         let Some((ticket, first, calls)) = self.tickets.get(index).copied() else { return };
         let running = self.random.one_in(2);
-        for fact in &mut self.jobs[first as usize..first as usize + calls as usize] {
+        let jobs = first..first + u64::from(calls);
+        for fact in &mut self.jobs[jobs.start as usize..jobs.end as usize] {
             fact.cancelled = true;
             fact.given_up |= running;
+            fact.barred |= running;
         }
-        self.pool.cancel(ticket, running, self.now);
+        // What a worker was sent and has not started is taken back before it can start. To look at all takes long.
+        for process in self.processes.iter().take(1000).flatten() {
+            let unstarted = process.inbox.iter().filter(|(generation, _)| *generation == process.generation);
+            for (_, call) in unstarted.filter(|(_, call)| jobs.contains(&call.job)) {
+                self.jobs[call.job as usize].barred = true;
+            }
+        }
+        if running {
+            self.pool.cancel(&[ticket], Reach::Running, self.now);
+        } else if self.random.one_in(2) {
+            self.pool.cancel(&[ticket], Reach::Waiting, self.now);
+        } else {
+            let number = self.pool.withdraw(&[ticket], self.now);
+            self.questions.push(Question { number, first_job: first, calls });
+        }
+    }
+
+    /// Users ask whether they have cancelled anything.
+    pub(super) fn ask(&mut self) {
+        let Self { pool, questions, jobs, .. } = self;
+        questions.retain(|question| {
+            let Some(any) = pool.was_withdrawn(question.number) else { return true };
+            let calls = &jobs[question.first_job as usize..][..question.calls as usize];
+            assert!(!any || calls.iter().any(|fact| fact.withdrawn), "a user is told of calls that were not cancelled");
+            false
+        });
     }
 
     fn tell_news(&mut self) {
@@ -293,7 +363,9 @@ impl World {
             if !fact.liar {
                 assert!(!twice, "job {} runs twice at once", call.job);
                 assert!(!fact.ended || fact.cancelled || self.terminated, "job {} starts after its end", call.job);
-                assert!(!fact.given_up, "job {} starts after it was cancelled", call.job);
+                // One that was said to have started was not taken back.
+                let barred = fact.barred && !fact.slandered;
+                assert!(!barred, "job {} starts after it was cancelled", call.job);
                 assert!(fact.starts <= policy.retries + 1, "job {} runs too often", call.job);
                 assert!(call.attempt >= fact.starts, "job {}", call.job);
             }
@@ -325,8 +397,8 @@ impl World {
                 }
             }
             process.running = Some(Running { call, fate, since: now, until });
-        } else if process.stopping && process.reports.is_empty() {
-            process.dead = true;
+        } else if process.stopping.is_some() && process.reports.is_empty() {
+            process.dead = process.joins_until <= now && !process.lingers;
         }
     }
 
@@ -404,7 +476,11 @@ impl Process {
     }
 
     fn is_quiet(&self) -> bool {
-        !self.dead && !self.stopping && self.running.is_none() && self.inbox.is_empty() && self.reports.is_empty()
+        !self.dead
+            && self.stopping.is_none()
+            && self.running.is_none()
+            && self.inbox.is_empty()
+            && self.reports.is_empty()
     }
 }
 
@@ -425,6 +501,5 @@ fn report(
         _ => None,
     };
     pool.report(seat, epoch, (call.number, 1), failed)?;
-    pool.timed(seat, 1, nanos);
-    Ok(())
+    pool.timed(seat, epoch, 1, nanos)
 }

@@ -34,7 +34,7 @@ impl World {
     /// A limit of time holds by the dispatcher's own clock.
     fn check_front(&self, at: usize) {
         let seat = &self.pool.seats[at];
-        let Some(front) = seat.in_flight.front().filter(|_| seat.works(seat.epoch())) else { return };
+        let Some(front) = seat.in_flight.front().filter(|_| seat.phase() == Phase::Ready) else { return };
         let (epoch, number, since) = self.fronts[at];
         let policy = front.calls.work.policy();
         // The clock may be late, and so may be the answer once calls are being taken back.

@@ -16,6 +16,7 @@ use crate::memory::Hold;
 use crate::options::{Stdio, WorkerOptions, surroundings};
 use crate::os::{self, Child, HandleRef};
 use crate::panic;
+use crate::peer::autopsy::TIME_TO_DIE;
 use crate::peer::handshake;
 use crate::peer::spawn::{Launch, Launched, StdPipes};
 use crate::policy::{Policy, Wish};
@@ -539,11 +540,16 @@ pub(crate) fn finish() {
         for daemon in &daemons {
             let left = deadline.saturating_duration_since(Instant::now());
             if !daemon.process.wait_timeout(Some(left)) {
+                // One that cannot be killed ends by itself: this program's end closes its connection.
                 let _ = daemon.process.kill();
+                if !daemon.process.await_death(TIME_TO_DIE) {
+                    lock(&CHILDREN).retain(|child| !Arc::ptr_eq(child, daemon));
+                }
             }
         }
         let _joining = Joining::new();
-        for child in daemons.iter().chain(&others) {
+        let ended = daemons.iter().filter(|daemon| daemon.process.has_ended());
+        for child in ended.chain(&others) {
             match child.single.get() {
                 Some(single) => drop(single.await_end(None)),
                 // Another thread is starting it.

@@ -5,6 +5,7 @@ mod denied;
 mod forked;
 mod interrupted;
 mod starved;
+mod unkillable;
 mod weighed;
 
 use pool_runtime::{
@@ -76,6 +77,7 @@ fn run() -> Result<()> {
         ["starved-while-another-works", what, directory] => starved::while_another_works(what, Path::new(directory)),
         ["starved-while-calls-wait", what] => starved::while_calls_wait(what),
         ["starved-and-terminated", what] => starved::terminated(what),
+        ["unkillable", ways] => unkillable::all_ends(ways),
         ["dies-with-a-dossier", directory] => {
             let pool = builder().processes(1).dossiers(directory).build()?;
             let error = pool.apply(complain_and_die::call(1)).expect_err("it dies");

@@ -77,6 +77,8 @@ pub(crate) struct Loss {
     /// Why there is no status, of a process that has ended.
     pub(crate) no_status: Option<String>,
     pub(crate) stage: Stage,
+    /// It was to be killed, and has not ended: it may still run.
+    pub(crate) lives: bool,
     /// The panic that ended the process (`panic = "abort"`, or a panic while panicking).
     pub(crate) panic: Option<PanicInfo>,
     /// Why the worker had to be killed.
@@ -108,6 +110,10 @@ impl Loss {
     pub(crate) fn sentence(&self) -> String {
         let pid = self.pid;
         let how = match (&self.fault, self.status) {
+            (fault, _) if self.lives => {
+                let fault = fault.as_ref().map_or(String::new(), |fault| format!(" {} and", foreign::line(fault)));
+                format!("process {pid}{fault} was to be killed, but has not ended (is it frozen, or waits for a disk?)")
+            }
             (Some(fault), _) => format!("process {pid} {} and was killed", foreign::line(fault)),
             (None, None) => {
                 let why = self.no_status.as_deref().unwrap_or("nobody knows how");

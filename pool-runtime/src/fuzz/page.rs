@@ -48,7 +48,7 @@ fn a_page_that_is_written_over() {
     assert!(page.claim(CallId::new(0, 7), 0));
     page.begin(Stage::Running as u32);
     corpus.push(seen());
-    assert_eq!(page.take_back(0), Some(7));
+    assert_eq!(page.take_back(0).map(|seen| seen.claimed), Some(7));
     page.leave_words(&panic_info().last_words(WORDS));
     corpus.push(seen());
     let tried = run(Plan { name: "a page that is written over", corpus, memory: |_| 32 << 10 }, |input| {
@@ -59,6 +59,8 @@ fn a_page_that_is_written_over() {
             }
         };
         scribble();
+        page.forget_seen();
+        let seen = page.look();
         let (claimed, stage) = (page.claimed(), Stage::from_u32(page.stage()));
         let panic = PanicInfo::from_last_words(&page.words(), aborted());
         assert!(page.words().len() <= WORDS);
@@ -68,8 +70,7 @@ fn a_page_that_is_written_over() {
         scribble();
         let again = page.take_back(generation.wrapping_add(1));
         let over = page.is_taken_back(generation);
-        let (_, started, extended) = page.running();
-        let times = (started == 0, extended == 0);
+        let times = seen.map(|seen| (seen.started == 0, seen.extended == 0, seen.heard == 0));
         Kind::of((claimed == 0, stage as u32, panic.is_some(), taken.is_some(), again.is_some(), over, times))
     });
     assert!(tried.kinds > 8, "{tried:?}");

@@ -18,9 +18,9 @@
 use crate::os;
 
 #[cfg(all(test, loom))]
-use loom::sync::atomic::{AtomicU64, Ordering, fence};
+use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 #[cfg(not(all(test, loom)))]
-use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 /// The generation and the number of a worker's call, in one word that is written and read at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +57,9 @@ pub(super) struct Claim {
     verdict: AtomicU64,
     open: AtomicU64,
     /// 1 if the parent can have barriers executed in the worker.
-    offered: AtomicU64,
+    offered: AtomicU32,
+    /// The latest generation that the worker has found open when it claimed a call of an earlier one.
+    heard: AtomicU32,
 }
 
 impl Claim {
@@ -87,6 +89,7 @@ impl Claim {
     /// The parent has taken calls back: the verdict says whether this one had started.
     #[cold]
     fn decide(&self, call: CallId, before: u32) -> bool {
+        self.heard.store(self.open.load(Ordering::Acquire) as u32, Ordering::Release);
         if self.conclude(call.generation(), before).number() == call.number() {
             return true;
         }
@@ -122,6 +125,11 @@ impl Claim {
         }
         let verdict = self.conclude(generation, self.latest());
         (verdict.generation() == next).then(|| verdict.number())
+    }
+
+    /// The parent's side: the latest generation that the worker knows, if it had to find out about one.
+    pub(super) fn heard(&self) -> u32 {
+        self.heard.load(Ordering::Acquire)
     }
 
     pub(super) fn latest(&self) -> u32 {
@@ -164,6 +172,7 @@ mod tests {
             assert!(!claim.claim(CallId::new(0, 2), 1, remote));
             assert_eq!(claim.latest(), 1);
             assert!(claim.is_over(0) && !claim.is_over(1));
+            assert_eq!(claim.heard(), 1, "the worker has noticed");
             assert!(claim.claim(CallId::new(1, 3), 1, remote));
             assert_eq!(claim.latest(), 3);
             assert_eq!(claim.take_back(1), Some(3));

@@ -33,7 +33,7 @@ pub(crate) use cache::Block;
 pub(crate) use claim::{CallId, execute_barriers};
 pub(crate) use janitor::{pool_began, set_in_worker};
 pub(crate) use packed::{Packed, PackedSlice};
-pub(crate) use page::{StatusPage, WORDS};
+pub(crate) use page::{PageGlance, StatusPage, WORDS};
 pub(crate) use payload::{Payload, Split, joined};
 pub(crate) use region::{Region, Regions};
 pub use short::ShortBytes;

@@ -15,7 +15,9 @@
 
 use crate::memory::claim::{CallId, Claim};
 use crate::os::{Crash, CrashSink, Handle, Mapping, check_size, sealed_memory};
+use crate::sync::lock;
 use std::io;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 const SIZE: usize = 4096;
@@ -59,26 +61,42 @@ pub(crate) struct StatusPage {
     handle: Option<Handle>,
     /// In the worker: whether the parent's [barriers are executed](Claim::take_barriers) there.
     remote: bool,
+    /// In the parent: the latest call that was seen to have started, so that a page that goes back in time is found out.
+    /// Locked while the page is read.
+    seen: Mutex<u32>,
+}
+
+/// What the page says of the worker; nothing of it can be relied on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PageGlance {
+    /// The number of the latest call that has started.
+    pub(crate) claimed: u32,
+    /// If that has a timeout: when it started, and until when it asks to run, or 0.
+    pub(crate) started: u64,
+    pub(crate) extended: u64,
+    /// The latest generation that the worker knows, if it had to find out about one.
+    pub(crate) heard: u32,
 }
 
 impl StatusPage {
     /// A new page, for the parent.
     pub(crate) fn new() -> io::Result<Self> {
         let handle = sealed_memory(c"pool-status", SIZE)?;
-        let page = Self { mapping: Mapping::new(&handle, SIZE)?, handle: Some(handle), remote: false };
+        let page =
+            Self { mapping: Mapping::new(&handle, SIZE)?, handle: Some(handle), remote: false, seen: Mutex::default() };
         page.layout().claim.offer_barriers();
         Ok(page)
     }
 
     /// A new page for a worker that is a thread of this process.
     pub(crate) fn local() -> io::Result<Self> {
-        Ok(Self { mapping: Mapping::private(SIZE)?, handle: None, remote: false })
+        Ok(Self { mapping: Mapping::private(SIZE)?, handle: None, remote: false, seen: Mutex::default() })
     }
 
     /// Maps a page that was passed to this process.
     pub(crate) fn map(handle: Handle) -> io::Result<Self> {
         check_size(&handle, SIZE)?;
-        let page = Self { mapping: Mapping::new(&handle, SIZE)?, handle: None, remote: false };
+        let page = Self { mapping: Mapping::new(&handle, SIZE)?, handle: None, remote: false, seen: Mutex::default() };
         let remote = page.layout().claim.take_barriers();
         Ok(Self { remote, ..page })
     }
@@ -109,8 +127,42 @@ impl StatusPage {
         self.layout().claim.is_over(generation)
     }
 
-    pub(crate) fn take_back(&self, generation: u32) -> Option<u32> {
-        self.layout().claim.take_back(generation)
+    /// The parent's side: no more calls of this generation start. None if the page is corrupt.
+    pub(crate) fn take_back(&self, generation: u32) -> Option<PageGlance> {
+        let mut seen = lock(&self.seen);
+        let claimed = self.layout().claim.take_back(generation)?;
+        // A worker that was about to start a call when it was looked at may have given that one up.
+        if is_before(claimed, *seen) && claimed != seen.wrapping_sub(1) {
+            return None;
+        }
+        *seen = claimed;
+        // Times of another call are left out.
+        let (running, started, extended) = self.running();
+        let (started, extended) = if running == claimed { (started, extended) } else { (0, 0) };
+        Some(PageGlance { claimed, started, extended, heard: self.layout().claim.heard() })
+    }
+
+    /// The parent's side: what the worker does. None if the page is corrupt: what has started stays so.
+    pub(crate) fn look(&self) -> Option<PageGlance> {
+        let mut seen = lock(&self.seen);
+        let (claimed, started, extended) = self.running();
+        if is_before(claimed, *seen) {
+            return None;
+        }
+        *seen = claimed;
+        Some(PageGlance { claimed, started, extended, heard: self.layout().claim.heard() })
+    }
+
+    /// The parent's side, after the worker's end: the latest call that has started.
+    pub(crate) fn reached(&self) -> u32 {
+        let (seen, claimed) = (lock(&self.seen), self.claimed());
+        if is_before(claimed, *seen) { *seen } else { claimed }
+    }
+
+    /// As if it had never been looked at.
+    #[cfg(test)]
+    pub(crate) fn forget_seen(&self) {
+        *lock(&self.seen) = 0;
     }
 
     pub(crate) fn claimed(&self) -> u32 {
@@ -129,9 +181,8 @@ impl StatusPage {
         self.layout().extended.store(nanos, Ordering::Relaxed);
     }
 
-    /// The parent's side: the latest call that has started; if it has a timeout, when that was, and until when it asks to
-    /// run, or 0.
-    pub(crate) fn running(&self) -> (u32, u64, u64) {
+    /// The latest call that has started; if it has a timeout, when that was, and until when it asks to run, or 0.
+    fn running(&self) -> (u32, u64, u64) {
         let layout = self.layout();
         let mut seen = (self.claimed(), 0, 0);
         // Read until no call is claimed meanwhile, whose times may be there already; a worker may claim without end.
@@ -213,6 +264,11 @@ impl StatusPage {
     }
 }
 
+/// Compares numbers that wrap around.
+fn is_before(claimed: u32, seen: u32) -> bool {
+    (claimed.wrapping_sub(seen) as i32) < 0
+}
+
 impl CrashSink for StatusPage {
     fn note(&self, crash: &Crash) {
         let note = &self.layout().crash;
@@ -248,6 +304,38 @@ mod tests {
         assert_eq!(page.words(), b"out of memory");
         page.leave_words(&[0; SIZE]);
         assert_eq!(page.words(), b"");
+    }
+
+    #[test]
+    fn a_page_that_goes_back_in_time_is_found_out() {
+        let page = StatusPage::new().unwrap();
+        let other = StatusPage::map(page.handle().unwrap().try_clone().unwrap()).unwrap();
+        assert!((1..=3).all(|number| other.claim(CallId::new(0, number), number - 1)));
+        assert_eq!(page.look().map(|glance| glance.claimed), Some(3));
+        // As a task could write it.
+        other.claim(CallId::new(0, 2), 1);
+        assert_eq!(page.look(), None);
+        assert_eq!(page.reached(), 3, "what had started has started");
+    }
+
+    #[test]
+    fn a_call_in_doubt_may_be_given_up() {
+        let page = StatusPage::new().unwrap();
+        let other = StatusPage::map(page.handle().unwrap().try_clone().unwrap()).unwrap();
+        let layout = other.layout();
+        assert!(other.claim(CallId::new(0, 1), 0));
+        // The worker claims the next one, and is looked at before it knows whether it may start it.
+        assert!(layout.claim.claim(CallId::new(0, 2), 1, true));
+        assert_eq!(page.look().map(|glance| glance.claimed), Some(2));
+        layout.claim.claim(CallId::new(0, 1), 0, true);
+        let glance = page.take_back(0).expect("an honest page");
+        assert_eq!((glance.claimed, glance.heard), (1, 0));
+        assert_eq!(page.look().map(|glance| glance.claimed), Some(1));
+        // But only that one.
+        assert!(other.claim(CallId::new(1, 4), 1));
+        assert_eq!(page.look().map(|glance| glance.claimed), Some(4));
+        assert!(other.claim(CallId::new(1, 2), 1));
+        assert_eq!(page.take_back(1), None);
     }
 
     #[test]

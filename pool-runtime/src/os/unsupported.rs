@@ -81,7 +81,7 @@ never! {
         self.was_killed() -> bool;
         self.has_ended() -> bool;
         self.wait_timeout(Option<Duration>) -> bool;
-        self.wait() -> Option<End>;
+        self.await_death(Duration) -> bool;
         self.status() -> Option<End>;
         self.status_error() -> Option<String>;
         self.usage() -> Option<Usage>;
@@ -111,6 +111,7 @@ never! {
     }
     SharedSocket<O: ?Sized> {
         self.handle() -> HandleRef<'_>;
+        self.shut_down();
     }
     Memory {
         Self::copy(&[u8]);

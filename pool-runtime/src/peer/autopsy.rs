@@ -9,15 +9,41 @@ use std::time::Duration;
 /// How long a process may live on after its channel has closed.
 pub(crate) const TIME_TO_EXIT: Duration = Duration::from_secs(2);
 
+/// How long a process may live on after it was killed. The kernel ends it at once unless it is frozen, waits for a disk, or
+/// has much memory to give back.
+pub(crate) const TIME_TO_DIE: Duration = Duration::from_secs(2);
+
 impl Launched {
     /// Waits until everything that the process, which has ended, printed is passed on.
     pub(crate) fn drain(&self) {
         self.strands.iter().flatten().for_each(|(relay, strand)| relay.drain(strand, self.launch.is_in_test()));
     }
 
-    /// Finds out how the process ended. It has ended, or was just killed for its `fault`.
+    /// Kills the process. Closes the connection too: if the system does not let it be killed, its watcher ends it; and whoever
+    /// waits for its end wakes up, whatever it does.
+    pub(crate) fn kill(&self) {
+        if let Err(error) = self.child.kill() {
+            let pid = self.child.pid();
+            tracing::warn!("process {pid} cannot be killed, so its connection is closed: {error}");
+            let _ = self.unkilled.set(error.to_string());
+        }
+        self.socket.shut_down();
+        self.way_out.shut_down();
+    }
+
+    /// What is known of a process that was killed and has not ended.
+    pub(crate) fn sketch(&self) -> Loss {
+        let unkilled = self.unkilled.get().map(|error| format!("cannot be killed ({error}): it"));
+        Loss { stage: Stage::from_u32(self.page.stage()), lives: true, fault: unkilled, ..Loss::of(self.child.pid()) }
+    }
+
+    /// Finds out how the process ended. It has ended, or is about to, or was killed.
     pub(crate) fn examine(&self, fault: Option<String>) -> Loss {
-        let status = self.child.wait();
+        if !self.child.await_death(TIME_TO_DIE) {
+            let sketch = self.sketch();
+            return Loss { fault: fault.or(sketch.fault.clone()), ..sketch };
+        }
+        let status = self.child.status();
         self.drain();
         let may_be_oom = status == Some(End::KILLED) && !self.child.was_killed();
         let stderr = self.strands[1].as_ref().filter(|_| self.launch.capture);

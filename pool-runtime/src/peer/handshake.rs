@@ -5,7 +5,7 @@ use crate::dossier::{Dossier, Loss, Stage};
 use crate::error::{Error, Kind};
 use crate::memory::region::Region;
 use crate::os::End;
-use crate::peer::{Launched, TIME_TO_EXIT};
+use crate::peer::{Launched, TIME_TO_DIE, TIME_TO_EXIT};
 use crate::protocol::{FromWorker, Hello, NamedCall, Place};
 use crate::sync::lock;
 use crate::transport::Received;
@@ -64,8 +64,9 @@ impl Launched {
         hello.confinement = self.launch.confinement.clone();
         hello.build = self.launch.program.as_ref().and_then(|_| identity::build());
         self.exchange(&hello, initializer).map_err(|failure| {
-            let _ = self.child.kill();
-            let signal = self.child.wait().and_then(End::signal);
+            self.kill();
+            self.child.await_death(TIME_TO_DIE);
+            let signal = self.child.status().and_then(End::signal);
             if !hello.single || !failure.died || signal.is_none() {
                 return failure;
             }
@@ -138,10 +139,12 @@ impl Launched {
         // Its sockets are closed, so it is dead or about to be: wait, so that its own end is not mistaken for a kill.
         let died = self.child.wait_timeout(Some(TIME_TO_EXIT));
         if !died {
-            let _ = self.child.kill();
+            self.kill();
         }
-        let status = self.child.wait();
+        let ended = self.child.await_death(TIME_TO_DIE);
+        let status = self.child.status();
         let how = match status.map(|end| (end, end.code())) {
+            None if !ended => "was to be killed and has not ended,".to_owned(),
             None => "ended".to_owned(),
             Some((_, Some(code))) => format!("exited with code {code}"),
             Some((end, None)) => format!("was killed ({end})"),

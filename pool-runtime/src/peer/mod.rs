@@ -32,7 +32,7 @@ mod source;
 pub(crate) mod spawn;
 mod thread;
 
-use autopsy::TIME_TO_EXIT;
+use autopsy::{TIME_TO_DIE, TIME_TO_EXIT};
 pub(crate) use bells::Bells;
 use faults::{Faults, Plan};
 use framed::Framed;

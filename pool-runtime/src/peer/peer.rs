@@ -1,7 +1,7 @@
 //! The one enum that distinguishes the kinds of workers, with a method for each thing that a pool asks of a worker.
 
 use crate::dossier::{Loss, Stage};
-use crate::memory::{StatusPage, region::Region};
+use crate::memory::{PageGlance, StatusPage, region::Region};
 use crate::os::{self, HandleRef, OomWatch};
 use crate::peer::{
     Answer, Framed, Glance, InitializerCall, Launched, Ringed, Sent, Sink, StartFailure, TIME_TO_EXIT, WorkerThread,
@@ -10,12 +10,18 @@ use crate::protocol::{Hello, WriteFrame, stop_frame};
 use crate::sync::lock;
 use crate::transport::{Received, ring::Corrupt};
 use std::sync::Arc;
+use std::time::Duration;
 
 #[expect(clippy::large_enum_variant, reason = "a pool has hundreds at most, mostly rings")]
 pub(crate) enum Peer {
     Ring(Launched, Ringed),
     Channel(Launched, Arc<Framed>),
     Thread(WorkerThread),
+}
+
+fn glance(seen: PageGlance) -> Glance {
+    let PageGlance { claimed, started, extended, heard } = seen;
+    Glance { claimed, started, extended, heard, ..Glance::default() }
 }
 
 impl From<Launched> for Peer {
@@ -117,7 +123,8 @@ impl Peer {
             Self::Ring(process, _) | Self::Channel(process, _) => {
                 // Its connection is closed: the process is exiting, or has closed descriptors that are not its own.
                 let fault = fault.or_else(|| {
-                    let ended = leaving || has_fault() || process.child.wait_timeout(Some(TIME_TO_EXIT));
+                    let killed = process.child.was_killed();
+                    let ended = leaving || killed || has_fault() || process.child.wait_timeout(Some(TIME_TO_EXIT));
                     (!ended).then(|| "closed its connection".to_owned())
                 });
                 if fault.is_some() || has_fault() {
@@ -134,10 +141,11 @@ impl Peer {
         loss
     }
 
-    /// Kills the worker. A thread is abandoned: what it reports from now on reaches nobody.
+    /// Kills the worker. A thread is abandoned: what it reports from now on reaches nobody. The attendant wakes up,
+    /// whether or not the process dies of it.
     pub(crate) fn kill(&self) {
         match self {
-            Self::Ring(process, _) | Self::Channel(process, _) => drop(process.child.kill()),
+            Self::Ring(process, _) | Self::Channel(process, _) => process.kill(),
             Self::Thread(thread) => thread.lifeline.kill(),
         }
     }
@@ -146,6 +154,28 @@ impl Peer {
     pub(crate) fn ask_to_end(&self) {
         if self.process().is_none_or(|process| process.child.ask_to_end().is_err()) {
             self.kill();
+        }
+    }
+
+    /// Whether the worker has ended, or was not killed, or does so within this time.
+    pub(crate) fn dies_within(&self, patience: Duration) -> bool {
+        self.process().is_none_or(|process| !process.child.was_killed() || process.child.wait_timeout(Some(patience)))
+    }
+
+    /// Whether the process has ended. A thread is never waited for.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.process().is_none_or(|process| process.child.has_ended())
+    }
+
+    /// What is known of a worker that was killed and has not ended.
+    pub(crate) fn sketch(&self) -> Loss {
+        self.process().map_or_else(|| Loss::of(self.pid()), Launched::sketch)
+    }
+
+    /// Waits until the process has ended, however long that takes.
+    pub(crate) fn await_death(&self) {
+        if let Some(process) = self.process() {
+            process.child.wait_timeout(None);
         }
     }
 
@@ -196,28 +226,28 @@ impl Peer {
 
     // ---- questions ----
 
-    /// The number of the latest call that the worker has started.
+    /// The number of the latest call that the worker has started, as it says.
     pub(crate) fn claimed(&self) -> u32 {
         self.page().claimed()
     }
 
+    /// The number of the latest call that the worker, which has ended, had started.
+    pub(crate) fn reached(&self) -> u32 {
+        self.page().reached()
+    }
+
     /// Prevents calls of this generation from starting from now on, and asks what the worker is doing.
     pub(crate) fn take_back(&self, generation: u32) -> Answer<Glance> {
-        let Some(claimed) = self.page().take_back(generation) else { return Answer::Corrupt };
-        // Times of another call are left out.
-        let (running, started, extended) = self.page().running();
-        let times = if running == claimed { (started, extended) } else { (0, 0) };
-        Answer::Now(Glance { claimed, started: times.0, extended: times.1, ..Glance::default() })
+        self.page().take_back(generation).map_or(Answer::Corrupt, |seen| Answer::Now(glance(seen)))
     }
 
     /// Asks what the worker is doing and, if `memory` is set, how much memory it has.
     pub(crate) fn look(&self, memory: bool) -> Answer<Glance> {
-        let (claimed, started, extended) = self.page().running();
         let memory = self.process().filter(|_| memory).and_then(|process| process.child.memory());
         // The page alone does not tell: a worker might write anything there, and be waited for without end.
         let joins = Stage::from_u32(self.page().stage()) == Stage::Joining
             && self.process().is_some_and(|process| os::has_children(process.child.pid()).unwrap_or(true));
-        Answer::Now(Glance { claimed, started, extended, memory, joins })
+        self.page().look().map_or(Answer::Corrupt, |seen| Answer::Now(Glance { memory, joins, ..glance(seen) }))
     }
 
     // ---- listening ----

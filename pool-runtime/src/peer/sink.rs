@@ -35,6 +35,8 @@ pub(crate) struct Glance {
     pub(crate) extended: u64,
     /// How many bytes of private memory the process has, if that was asked for and is known.
     pub(crate) memory: Option<u64>,
+    /// The latest generation that the worker knows, if it had to find out about one.
+    pub(crate) heard: u32,
     /// It waits for processes that it has started.
     pub(crate) joins: bool,
 }

@@ -54,11 +54,15 @@ pub(crate) struct Launched {
     pub(crate) inlet: Arc<Mutex<Box<dyn Inlet>>>,
     /// The socket of `inlet`, for those who only wait.
     pub(crate) socket: channel::SharedInlet,
+    /// The socket of `outlet`, to be closed.
+    pub(super) way_out: channel::SharedOutlet,
     pub(crate) rings: Option<Arc<ring::RingMemory>>,
     /// Passes shared memory to the process.
     pub(crate) attacher: Arc<Attacher>,
     pub(crate) pipes: StdPipes,
     pub(super) strands: Strands,
+    /// Why the system did not let it be killed.
+    pub(super) unkilled: OnceLock<String>,
     /// Set once the process is a worker: tells whether the kernel killed it for want of memory.
     pub(super) oom: OnceLock<OomWatch>,
     /// When it must have answered; None is never.
@@ -185,17 +189,20 @@ impl Launch {
         rings.iter_mut().for_each(|rings| rings.handle = None);
         let channel::Pair { sender, receiver, .. } = pair;
         let (inlet, socket) = receiver.share(child.clone());
+        let sender = Arc::new(sender);
         Ok(Launched {
             launch: self.clone(),
             child,
             page: Arc::new(page),
-            outlet: Arc::new(sender),
+            way_out: channel::ChannelSender::socket(&sender),
+            outlet: sender,
             inlet,
             socket,
             rings: rings.map(Arc::new),
             attacher: Attacher::new(passes),
             pipes,
             strands,
+            unkilled: OnceLock::new(),
             oom: OnceLock::new(),
             deadline: Instant::now().checked_add(self.start_timeout),
         })

@@ -84,7 +84,8 @@ fn accompany(inner: &Inner, station: &Arc<Station>) {
     let initializer = inner.initializer.as_ref().map(|prelude| (&prelude.call, &*prelude.regions));
     if let Err(StartFailure { error, for_good, .. }) = peer.greet((inner.hello)(seat, epoch), initializer) {
         inner.seat(seat, None);
-        return start_failed(inner, seat, epoch, error, for_good);
+        start_failed(inner, seat, epoch, error, for_good);
+        return keep_until_dead(station);
     }
     inner.tell(|dispatcher, now| {
         dispatcher.ready(seat, epoch, now);
@@ -104,16 +105,46 @@ fn accompany(inner: &Inner, station: &Arc<Station>) {
         // A process may close what it was given, and go on without it.
         (inner.single || seat.phase() == Phase::Leaving, seat.worker.generation)
     };
+    if !peer.dies_within(AT_ONCE) {
+        let known = Arc::new(peer.sketch());
+        inner.tell(|dispatcher, now| dispatcher.overdue(seat, epoch, &known, now));
+    }
     let loss = {
         let _deferral = Deferral::new();
         Arc::new(Loss { seat, ..peer.bury(fault, leaving, generation, &mut heard) })
     };
-    let claimed = peer.claimed();
-    inner.seat(seat, None);
+    let claimed = peer.reached();
+    if !loss.lives {
+        inner.seat(seat, None);
+    }
     inner.tell_core(|core, now| {
         core.trouble = Some(Error::new(Kind::Lost(Dossier::of_process(loss.clone()))));
         core.dispatcher.lost(seat, epoch, &loss, claimed, now);
     });
+    if loss.lives {
+        // Until here, it was still found, to keep the memory of calls that it may still run.
+        inner.seat(seat, None);
+    }
+    keep_until_dead(station);
+}
+
+/// A process that was killed ends at once; if not, nobody is to wait for it.
+const AT_ONCE: Duration = Duration::from_millis(250);
+
+/// What a process shares with this one is kept until it is dead, and then it is reaped, without anyone waiting for it.
+fn keep_until_dead(station: &Arc<Station>) {
+    if station.peer.has_ended() {
+        return;
+    }
+    let kept = station.clone();
+    let reaper = os::spawn_thread("pool-reaper".to_owned(), Some(1 << 16), move || {
+        os::block_all_signals();
+        kept.peer.await_death();
+    });
+    if reaper.is_err() {
+        // Without a thread, it stays for ever.
+        std::mem::forget(station.clone());
+    }
 }
 
 /// Waits until a worker may be started at the seat. None if no more workers follow.

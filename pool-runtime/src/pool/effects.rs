@@ -205,8 +205,8 @@ impl Inner {
 
     fn observation(&self, glance: Glance) -> Observation {
         let time = |nanos: u64| (nanos != 0).then(|| nanos.saturating_sub(self.began));
-        let Glance { claimed, started, extended, memory, joins } = glance;
-        Observation { claimed, started: time(started), extended: time(extended), memory, joins }
+        let Glance { claimed, started, extended, memory, heard, joins } = glance;
+        Observation { claimed, started: time(started), extended: time(extended), memory, heard, joins }
     }
 
     /// Tells a submission that one of its calls has failed.

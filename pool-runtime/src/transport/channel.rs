@@ -109,6 +109,17 @@ fn above_standard_channel() -> io::Result<(Link<IpcBytesSender>, Link<IpcBytesRe
 /// Locked while a frame is sent, so that the fragments of two frames do not mix.
 pub(crate) struct ChannelSender(Mutex<Link<IpcBytesSender>>);
 
+/// The socket of a [`ChannelSender`], which alone writes to it.
+pub(crate) type SharedOutlet = SharedSocket<ChannelSender>;
+
+impl ChannelSender {
+    /// Its socket, which can be closed while a thread waits for room in it.
+    pub(crate) fn socket(sender: &Arc<Self>) -> SharedOutlet {
+        let number = lock(&sender.0).number();
+        SharedSocket::new(sender.clone(), number)
+    }
+}
+
 impl Outlet for ChannelSender {
     fn send(&self, frame: &[u8]) -> io::Result<()> {
         let room = *LONGEST - HEAD;

@@ -13,7 +13,6 @@ use std::ffi::c_int;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 use std::{fmt, io, mem};
@@ -26,7 +25,8 @@ pub(crate) struct Child {
     status: OnceLock<io::Result<(End, Usage)>>,
     /// Locked while it is reaped, or signalled by its number, which may be another process's afterwards.
     reaped: Mutex<bool>,
-    killed: AtomicBool,
+    /// When it was first killed.
+    killed: OnceLock<Instant>,
     /// Opened when it is first weighed.
     scale: OnceLock<Scale>,
 }
@@ -85,7 +85,7 @@ impl Child {
             sentinel,
             status: OnceLock::new(),
             reaped: Mutex::default(),
-            killed: false.into(),
+            killed: OnceLock::new(),
             scale: OnceLock::new(),
         })
     }
@@ -154,13 +154,13 @@ impl Child {
     }
 
     pub(crate) fn kill(&self) -> io::Result<()> {
-        self.killed.store(true, Ordering::Relaxed);
+        let _ = self.killed.set(Instant::now());
         self.signal(Signal::KILL)
     }
 
     /// Has this process [killed](Self::kill) it, or tried to?
     pub(crate) fn was_killed(&self) -> bool {
-        self.killed.load(Ordering::Relaxed)
+        self.killed.get().is_some()
     }
 
     pub(crate) fn interrupt(&self) -> io::Result<()> {
@@ -193,12 +193,21 @@ impl Child {
         true
     }
 
-    /// Waits until it has ended, and returns how; None if something else in this program took its status.
-    pub(crate) fn wait(&self) -> Option<End> {
-        self.wait_timeout(None);
-        self.status()
+    /// Waits until it has ended, or has lived on for so long after it was killed. Returns whether it has ended.
+    pub(crate) fn await_death(&self, patience: Duration) -> bool {
+        /// How soon it is noticed that it was killed.
+        const NOTICED: Duration = Duration::from_millis(250);
+        loop {
+            let left = self.killed.get().map(|killed| patience.saturating_sub(killed.elapsed()));
+            if self.wait_timeout(Some(left.unwrap_or(NOTICED))) {
+                return true;
+            } else if left == Some(Duration::ZERO) {
+                return false;
+            }
+        }
     }
 
+    /// How it ended. None if it has not, or something else in this program took its status.
     pub(crate) fn status(&self) -> Option<End> {
         self.status.get()?.as_ref().ok().map(|(end, _)| *end)
     }

@@ -5,7 +5,7 @@ use super::step;
 use crate::os::{HandleRef, Peeked};
 use rustix::io::{DupFlags, dup3};
 use rustix::net::sockopt::socket_type;
-use rustix::net::{RecvAncillaryBuffer, RecvFlags, ReturnFlags, SocketType, recvmsg};
+use rustix::net::{RecvAncillaryBuffer, RecvFlags, ReturnFlags, Shutdown, SocketType, recvmsg, shutdown};
 use std::fmt::Debug;
 use std::io::{self, IoSliceMut};
 use std::mem::ManuallyDrop;
@@ -109,5 +109,12 @@ impl<O: ?Sized> SharedSocket<O> {
         let _kept_by = &self.owner;
         // SAFETY: the owner keeps the link, and with it the descriptor, as `new` asks for; it is borrowed here.
         unsafe { BorrowedFd::borrow_raw(self.number.0) }
+    }
+
+    /// Ends the connection in both directions: the other side, and all that wait for this socket, find it closed. What has
+    /// arrived can still be read.
+    pub(crate) fn shut_down(&self) {
+        // It fails only if the other side has done so.
+        let _ = shutdown(self.handle(), Shutdown::Both);
     }
 }

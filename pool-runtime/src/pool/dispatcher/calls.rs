@@ -2,7 +2,9 @@
 
 use crate::dossier::Ran;
 use crate::pool::dispatcher::machine::Withdrawn;
-use crate::pool::dispatcher::{Dispatcher, Ended, How, Phase, Reach, Refusal, Report, Seat, Ticket, Time, Why, Work};
+use crate::pool::dispatcher::{
+    Dispatcher, Ended, How, Phase, Reach, Refusal, Report, Seat, Ticket, Time, Why, Work, is_after,
+};
 use std::sync::Arc;
 
 /// The error says why the worker is corrupt: its report is not about the calls that come next.
@@ -139,7 +141,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
             state.ahead -= range.ahead();
             state.calls -= through as usize;
             state.has_read(range.last_number());
-            (state.failures, state.relieved) = (0, 0);
+            (state.failures, state.relieved, state.worker.silence) = (0, 0, None);
             state.worker.finished += u64::from(through);
             state.done += u64::from(through);
             state.task = range.calls.work.task();
@@ -211,15 +213,28 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         state.recalling = false;
         state.worker.started = claimed;
         state.worker.generation = state.worker.generation.wrapping_add(1);
+        self.condemn_if_moved_too_often(seat, claimed);
+        let reached = self.seats[seat].reached(claimed);
+        let mut back = self.take_behind(seat, reached);
+        let is_over = self.seats[seat].worker.silence.is_some_and(|silence| silence.is_over);
+        if self.seats[seat].is_busy() {
+            self.seats[seat].worker.silence = None;
+        } else {
+            self.doubt(seat, &mut back, now);
+        }
         // In reverse, as each goes to the front.
-        for flight in self.take_behind(seat, claimed).into_iter().rev() {
+        for flight in back.into_iter().rev() {
             self.send_back(flight);
         }
-        // What was to be cancelled only before it starts has started.
         for flight in self.seats[seat].in_flight.iter_mut().filter(|flight| !flight.is_given_up()) {
-            flight.cancelled = None;
+            // What was to be cancelled only before it starts has started, unless it is kept back because it is condemned.
+            let unstarted = is_after(flight.last_number(), claimed);
+            flight.cancelled = flight.cancelled.filter(|_| unstarted).map(|_| Reach::Running);
         }
-        self.kill_if_cancelled(seat, claimed);
+        if is_over && self.seats[seat].is_silent() {
+            self.kill(seat);
+        }
+        self.kill_if_cancelled(seat, reached);
         self.kill_if_condemned(seat, claimed, now);
         self.feed_idle(now);
         if self.seats[seat].phase() == Phase::Ready {

@@ -68,6 +68,8 @@ pub(crate) struct Observation {
     pub(crate) extended: Option<Time>,
     /// The worker's memory in bytes, if it was measured.
     pub(crate) memory: Option<u64>,
+    /// The latest generation that it has found out about, as calls of earlier ones were taken back.
+    pub(crate) heard: u32,
     /// It waits for processes that it has started.
     pub(crate) joins: bool,
 }

@@ -4,7 +4,8 @@
 //! the transport, and are taken back when one of them is slow while another worker is idle. The calls, bytes and frames
 //! on their way to a worker are limited: sending must never wait for a busy worker.
 
-use crate::pool::dispatcher::{Dispatcher, Effect, MILLISECOND, NEVER, Phase, Time, Work};
+use crate::pool::dispatcher::{Dispatcher, Effect, Flight, MILLISECOND, NEVER, Phase, Silence, Time, Work, is_after};
+use std::collections::VecDeque;
 
 /// How much work a worker is given ahead if calls are short: enough to hide the latency of the transport.
 pub(super) const AHEAD: Time = 4 * MILLISECOND;
@@ -12,6 +13,12 @@ pub(super) const AHEAD: Time = 4 * MILLISECOND;
 const LOW: Time = 2 * MILLISECOND;
 /// If a worker shows no progress for so long, the calls behind its current one are given to an idle worker.
 const STALLED: Time = MILLISECOND;
+/// If a worker has not started the call that it was given for so long, an idle worker gets it.
+const LONE: Time = 8 * MILLISECOND;
+/// A call that was taken from so many workers before it started stays where it is.
+const MOST_MOVES: u8 = 4;
+/// A call goes alone, with none behind it, after so many workers died before they started it.
+const LONELY: u16 = 2;
 /// Less work than this is not shared: waking another worker would take about as long.
 const GRAIN: Time = 100_000;
 /// The approximate size of a chunk of calls in a frame, without the arguments.
@@ -57,6 +64,9 @@ impl<W: ?Sized + Work> Dispatcher<W> {
     /// Gives calls to a worker that has none, or will soon have finished those that it has.
     pub(super) fn feed(&mut self, seat: usize, share: usize, now: Time) {
         let (state, limits) = (&self.seats[seat], self.limits);
+        if state.calls > 0 && state.in_flight.front().is_some_and(|front| front.calls.deaths >= LONELY) {
+            return;
+        }
         if state.phase() != Phase::Ready || state.recalling || state.worker.retiring || self.queue.ready() == 0 {
             return;
         }
@@ -70,6 +80,17 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         let first = state.worker.sent.wrapping_add(1);
         let (mut given, mut size) = (0, 0);
         while let Some(task) = self.next_task() {
+            if self.is_next_lonely() {
+                // What would be behind it, or before it, is not to share its fate.
+                if self.seats[seat].calls == 0
+                    && let Some(range) = self.queue.take(1)
+                {
+                    size += CHUNK_BYTES + range.work.size(range.next..range.end);
+                    given += 1;
+                    self.seats[seat].push(range, AHEAD);
+                }
+                break;
+            }
             let duration = self.durations.get(task).unwrap_or(AHEAD);
             let share = share.max((GRAIN / duration) as usize).saturating_sub(given);
             let Some(calls) = self.fitting(seat, share, size, duration) else { break };
@@ -92,8 +113,16 @@ impl<W: ?Sized + Work> Dispatcher<W> {
             self.effects.push_back(Effect::Send { seat, epoch, generation, first, last });
             if alone {
                 self.watch(seat, now);
+                if self.seats.len() > 1 {
+                    self.look_again = self.look_again.min(now + LONE);
+                }
             }
         }
+    }
+
+    /// Did so many workers die that were to start the next call that it has to go alone?
+    fn is_next_lonely(&self) -> bool {
+        self.queue.front().is_some_and(|range| range.deaths >= LONELY)
     }
 
     /// How many of the calls at the front a seat may be given, in a frame that has `size` bytes already.
@@ -128,7 +157,11 @@ impl<W: ?Sized + Work> Dispatcher<W> {
 
     /// If a worker is idle while another has calls behind a slow one, takes those back.
     pub(super) fn relieve(&mut self, now: Time) {
-        if self.idle.is_empty() || self.queue.ready() > 0 || self.in_flight_calls < 2 {
+        if self.idle.is_empty() || self.queue.ready() > 0 || self.in_flight_calls == 0 {
+            return;
+        }
+        self.look_again = self.look_again.min(now + LONE);
+        if self.in_flight_calls < 2 {
             return;
         }
         let mut again = NEVER;
@@ -147,5 +180,71 @@ impl<W: ?Sized + Work> Dispatcher<W> {
             again = again.min(stalled_at);
         }
         self.look_again = self.look_again.min(again);
+    }
+
+    /// If a worker is idle while another may not have started what it was given, looks at that one.
+    pub(super) fn doubt_fronts(&mut self, now: Time) {
+        if self.queue.ready() > 0 || !self.others_answer() {
+            return;
+        }
+        for seat in 0..self.seats.len() {
+            let Some(stalled_at) = self.front_stalls_at(seat) else { continue };
+            if stalled_at > now {
+                self.look_again = self.look_again.min(stalled_at);
+            } else if !self.seats[seat].worker.looking {
+                self.ask_for_look(seat, false);
+            }
+        }
+    }
+
+    /// Takes the calls of a worker back that has not even started the first of them, if an idle worker can take over.
+    /// Returns whether that was done.
+    pub(super) fn relieve_front(&mut self, seat: usize, claimed: u32, now: Time) -> bool {
+        let unstarted = self.seats[seat].in_flight.front().is_some_and(|front| is_after(front.number, claimed));
+        let stalls = self.front_stalls_at(seat).is_some_and(|at| at <= now);
+        let moves = unstarted && stalls && self.queue.ready() == 0 && self.others_answer();
+        if moves {
+            self.seats[seat].relieved += 1;
+            self.recall(seat);
+        }
+        moves
+    }
+
+    /// When a worker has taken too long to start its first call. None if it has started it, as far as is known.
+    fn front_stalls_at(&self, seat: usize) -> Option<Time> {
+        let state = &self.seats[seat];
+        let front = state.in_flight.front()?;
+        let may_be_taken = state.phase() == Phase::Ready && !state.recalling && front.calls.moves < MOST_MOVES;
+        let unknown = is_after(front.number, state.worker.started);
+        // As calls behind a slow one, it would move to and fro where all workers are slow to start.
+        (may_be_taken && unknown).then(|| state.worker.progress + (LONE << state.relieved.min(7)))
+    }
+
+    /// Is any worker idle that is not known to be slow to answer?
+    fn others_answer(&self) -> bool {
+        self.idle.iter().any(|seat| !self.seats[*seat].is_silent())
+    }
+
+    /// The worker has started nothing of what was taken back from it: until it shows that it lives, others come first.
+    pub(super) fn doubt(&mut self, seat: usize, back: &mut VecDeque<Flight<W>>, now: Time) {
+        let Some(front) = back.front_mut() else { return };
+        let policy = *front.calls.work.policy();
+        let state = &mut self.seats[seat];
+        let until = match policy.is_watched() {
+            // It may run the call all the same, and lie about it.
+            true => now.saturating_add(self.limits.grace + state.time_to_read()),
+            false => NEVER,
+        };
+        let until = state.worker.silence.map_or(until, |silence| silence.until.min(until));
+        state.worker.silence = Some(Silence { generation: state.worker.generation, until, is_over: false });
+        self.watch_at = self.watch_at.min(until);
+        if policy.timeout != u64::MAX {
+            let mut first = front.take(1);
+            if front.len() == 0 {
+                back.pop_front();
+            }
+            first.calls.moves = first.calls.moves.saturating_add(1);
+            back.push_front(first);
+        }
     }
 }

@@ -28,6 +28,8 @@ pub(crate) struct Limits {
     pub(crate) calls: usize,
     /// The shortest expected duration of a call: the transport's own cost.
     pub(crate) shortest: Time,
+    /// How much longer than its timeout a call may stay at the front of a seat, whatever its worker claims.
+    pub(crate) grace: Time,
 }
 
 impl Limits {
@@ -45,5 +47,6 @@ impl Limits {
         frames: usize::MAX,
         calls: usize::MAX,
         shortest: 0,
+        grace: 2_000_000_000,
     };
 }

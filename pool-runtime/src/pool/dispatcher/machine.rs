@@ -189,7 +189,9 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         self.watch(seat, now);
         if self.seats[seat].is_idle() {
             if !self.idle.contains(&seat) {
-                self.idle.push(seat);
+                // One that may not answer comes last.
+                let at = if self.seats[seat].is_silent() { 0 } else { self.idle.len() };
+                self.idle.insert(at, seat);
             }
             self.leave_if_through(seat, now);
             self.relieve(now);

@@ -48,7 +48,7 @@ impl<W: ?Sized> Queue<W> {
     pub(super) fn push(&mut self, work: Arc<W>, calls: u32) -> Ticket {
         let ticket = self.first_ticket + self.submitted.len() as u64;
         self.ready_calls += calls as usize;
-        let range = CallRange { ticket, work, next: 0, end: calls, attempt: 1, deaths: 0, ran: Ran::No };
+        let range = CallRange { ticket, work, next: 0, end: calls, attempt: 1, deaths: 0, moves: 0, ran: Ran::No };
         self.submitted.push_back(range);
         ticket
     }

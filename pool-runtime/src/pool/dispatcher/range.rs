@@ -14,8 +14,10 @@ pub(crate) struct CallRange<W: ?Sized> {
     pub(crate) end: u32,
     /// The number of the present or next attempt, from 1.
     pub(super) attempt: u32,
-    /// How many workers died that were sent these calls and started none. Saturates.
+    /// How many workers died that were to start these calls next and started none. Saturates.
     pub(super) deaths: u16,
+    /// How often calls with a timeout were taken back from a worker that was to start them next. Saturates.
+    pub(super) moves: u8,
     /// Did an earlier attempt run?
     pub(super) ran: Ran,
 }
@@ -52,6 +54,7 @@ impl<W: ?Sized> CallRange<W> {
     pub(super) fn continues(&self, other: &Self) -> bool {
         (self.ticket, self.next) == (other.ticket, other.end)
             && (self.attempt, self.deaths, self.ran) == (other.attempt, other.deaths, other.ran)
+            && self.moves == other.moves
     }
 }
 

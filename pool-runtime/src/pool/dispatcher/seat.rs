@@ -12,7 +12,7 @@
 //! [`Dispatcher::transit`](super::Dispatcher::transit).
 
 use crate::policy::Policy;
-use crate::pool::dispatcher::{CallRange, Excess, Flight, Time, Work, is_after};
+use crate::pool::dispatcher::{CallRange, Excess, Flight, NEVER, Time, Work, is_after};
 use std::collections::VecDeque;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,12 +83,12 @@ pub(crate) struct SeatWorker {
     pub(super) weighing: bool,
     /// When memory was last measured.
     pub(super) weighed_at: Time,
-    /// The number of the call to be reported next, and since when it is that.
-    pub(super) front: (u32, Time),
+    /// The call to be reported next, if it has limits.
+    pub(super) front: Front,
     /// The call last seen running, and its start. It stays, whatever the status page says later.
     pub(super) began: Option<(u32, Time)>,
     /// The call for which it is to be killed, and why.
-    pub(super) condemned: Option<(u32, Excess)>,
+    pub(super) condemned: Option<Condemned>,
     /// It gets no more calls.
     pub(super) retiring: bool,
     /// It was told to leave, and is to be gone by this time.
@@ -97,6 +97,38 @@ pub(crate) struct SeatWorker {
     pub(super) seeing_off: bool,
     /// It was asked to end, and is killed at this time; `NEVER` until the clock has set it.
     pub(super) kill_at: Option<Time>,
+    /// All that it had was taken back before it started anything, and it has not shown since that it lives.
+    pub(super) silence: Option<Silence>,
+}
+
+/// The call to be reported next, by the dispatcher's own clock: nothing that a worker writes makes it stay longer.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Front {
+    pub(super) number: u32,
+    /// Since when it is that: when it was sent to an idle worker, or the report of the one before it came.
+    pub(super) since: Time,
+    /// When the worker is killed for it, whatever its page says.
+    pub(super) until: Time,
+    /// Since when the worker has had more memory than this call may use.
+    pub(super) over_memory: Option<Time>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Condemned {
+    pub(super) number: u32,
+    pub(super) excess: Excess,
+    /// By the dispatcher's own clock: what the page says does not count.
+    pub(super) surely: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Silence {
+    /// The generation that it has to find out about.
+    pub(super) generation: u32,
+    /// When it is killed if it has not.
+    pub(super) until: Time,
+    /// It had not by then. It is killed if it has started nothing since.
+    pub(super) is_over: bool,
 }
 
 impl<W: ?Sized> Seat<W> {
@@ -170,6 +202,25 @@ impl<W: ?Sized> Seat<W> {
         self.phase == Phase::Ready && !self.is_busy() && !self.recalling
     }
 
+    /// Does the worker show no sign of life?
+    pub(super) fn is_silent(&self) -> bool {
+        self.worker.silence.is_some()
+    }
+
+    /// Until when the call at the front may stay there. NEVER if it has no timeout, or its worker is about to be killed.
+    pub(super) fn front_until(&self) -> Time {
+        let watched = self.in_flight.front().is_some_and(|front| front.number == self.worker.front.number);
+        if watched && self.worker.condemned.is_none() { self.worker.front.until } else { NEVER }
+    }
+
+    /// The latest call that counts as started if the page says that this one is: a condemned call is not taken back,
+    /// as the page may lie.
+    pub(super) fn reached(&self, claimed: u32) -> u32 {
+        let condemned = self.worker.condemned.map(|condemned| condemned.number);
+        let flying = condemned.filter(|number| self.in_flight.iter().any(|flight| flight.has(*number)));
+        flying.filter(|number| is_after(*number, claimed)).unwrap_or(claimed)
+    }
+
     /// Could a call that was sent behind another be taken back?
     pub(super) fn has_calls_behind(&self) -> bool {
         self.calls > 1 && self.in_flight.back().is_some_and(|last| is_after(last.last_number(), self.worker.started))
@@ -195,6 +246,13 @@ impl<W: ?Sized> Seat<W> {
         while let Some((_, bytes)) = self.unread.pop_front_if(|(last, _)| nothing_left || !is_after(*last, number)) {
             self.unread_bytes -= bytes;
         }
+    }
+
+    /// How long the worker may take to read the frames that are on their way to it.
+    pub(super) fn time_to_read(&self) -> Time {
+        /// Sixty megabytes in a second.
+        const PER_BYTE: Time = 16;
+        PER_BYTE * self.unread_bytes as Time
     }
 
     pub(super) fn take_all(&mut self) -> VecDeque<Flight<W>> {

@@ -9,8 +9,10 @@
 //! - Every call ends exactly once, and none is lost.
 //! - No call runs in two places at once, more often than it may be tried, or after it was cancelled.
 //! - Its end agrees with what happened to it: a timeout only after its time, a loss only with its worker, …
-//! - A worker is killed only for a call that it runs and that was cancelled or exceeded a limit. Where only what had not
-//!   started was cancelled, what runs goes on.
+//! - A worker is killed only for a call that it runs and that was cancelled or exceeded a limit, or if it does not
+//!   answer. Where only what had not started was cancelled, what runs goes on.
+//! - No call with a timeout stays at the front of a seat for longer than that and a grace, by the dispatcher's clock,
+//!   though some workers lie about what they have started, and when.
 //! - Every queue is within its limit, every count is exact, and no worker is idle while a call waits.
 //! - A worker that was told to leave is killed only after its grace, and not while it joins processes.
 //! - A pool that is closed always finishes, even if a call or a worker's exit hangs.
@@ -97,6 +99,19 @@ enum Fate {
     Dies,
     Hangs,
     Grows,
+    /// It never ends, and its worker's page says something else.
+    Lies(Lie),
+}
+
+/// What the page of a worker says that runs a call that lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lie {
+    /// The call has not started.
+    NotStarted,
+    /// Calls that were sent behind it have started.
+    FarAhead,
+    /// It has only just started.
+    JustNow,
 }
 
 /// What has happened to a job.
@@ -110,6 +125,10 @@ struct Fact {
     cancelled: bool,
     /// It was cancelled even if it has started: its worker may be killed.
     given_up: bool,
+    /// It has lied: where and how often it runs is its own doing.
+    liar: bool,
+    /// It was sent to the worker of a liar, which says that it has started.
+    slandered: bool,
     /// It was cancelled before it started, or given up: it must not start any more.
     barred: bool,
     /// It ended as cancelled.
@@ -129,6 +148,8 @@ struct Running {
 struct Process {
     epoch: u32,
     generation: u32,
+    /// The latest generation that it has found out about.
+    heard: u32,
     claimed: u32,
     inbox: VecDeque<(u32, CallHeader)>,
     reports: VecDeque<(CallHeader, Time, Fate)>,
@@ -174,6 +195,8 @@ struct World {
     /// Seats whose worker may do something.
     active: Vec<usize>,
     is_active: Vec<bool>,
+    /// The call at the front of each seat, and since when it is there.
+    fronts: Vec<(u32, u32, Time)>,
     empty: Vec<usize>,
     news: Vec<News>,
     random: Random,
@@ -194,6 +217,8 @@ struct World {
     /// One in so many calls dies, and one in so many fails in another way.
     deaths: usize,
     troubles: usize,
+    /// One in so many calls with a timeout lies.
+    lies: usize,
     /// The most calls that wait per worker before users submit more.
     backlog: usize,
     /// How many times users cancelled.
@@ -224,6 +249,7 @@ impl World {
             terminate_grace: if random.one_in(3) { 5 * MILLISECOND } else { 0 },
             unhindered: 20 * CHUNK,
             calls: 200,
+            grace: GRACE,
             ..LIMITS
         };
         let tasks_per_child = if limits.tasks_per_child == 1 { 1 + random.next() % 20 } else { u64::MAX };
@@ -241,6 +267,7 @@ impl World {
         let policies = policies.collect();
         let deaths = [20, 200, 5000][random.below(3)];
         let troubles = [10, 100, 2000][random.below(3)];
+        let lies = [20, 1000, usize::MAX][random.below(3)];
         let patient = random.one_in(2);
         let backlog = [4, 40, 400][random.below(3)];
         Self {
@@ -250,6 +277,7 @@ impl World {
             processes: (0..seats).map(|_| None).collect(),
             active: Vec::new(),
             is_active: vec![false; seats],
+            fronts: vec![(0, 0, 0); seats],
             empty: (0..seats).collect(),
             news: Vec::new(),
             random,
@@ -265,6 +293,7 @@ impl World {
             touched: None,
             deaths,
             troubles,
+            lies,
             backlog,
             cancels: 0,
             questions: Vec::new(),
@@ -313,6 +342,9 @@ impl World {
 const EXIT_GRACE: Time = 20 * MILLISECOND;
 
 const CHUNK: usize = feed::CHUNK_BYTES;
+
+/// How much longer than its timeout a call may stay at the front.
+const GRACE: Time = 20 * MILLISECOND;
 
 fn setting(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
@@ -379,6 +411,27 @@ fn simulation_of_a_pool_of_ten_thousand() {
         None => Shape { seats: 2_000, calls: 20_000, events: 20_000, check_every: 10_000, ..LARGE },
     };
     simulate(shape, 1 << 21, time(0.3, 0));
+}
+
+/// The simulation detects that a liar is believed.
+#[test]
+fn a_call_that_stays_too_long_is_found_out() {
+    let found = (0..20).find_map(|seed| {
+        std::panic::catch_unwind(|| {
+            let mut world = World::new(seed, SMALL);
+            world.lies = 20;
+            for _ in 0..SMALL.events {
+                world.step();
+                // As if what the pages say could postpone it.
+                for seat in &mut world.pool.seats {
+                    seat.worker.front.until = NEVER;
+                }
+            }
+        })
+        .err()
+    });
+    let text = found.expect("it finds it").downcast::<String>().expect("a text");
+    assert!(text.contains("stays at the front"), "{text}");
 }
 
 /// The simulation detects an error.

@@ -283,6 +283,178 @@ fn a_call_whose_workers_die_before_it_starts_is_given_up_in_the_end() {
 }
 
 #[test]
+fn what_waits_behind_a_call_whose_workers_die_before_it_starts_is_spared() {
+    let mut pool = pool(1);
+    warm_up(&mut pool, 10_000);
+    pool.add(work(0, 44), 0).unwrap();
+    let mut alone = 0;
+    for epoch in 1..=MAX_DEATHS {
+        let calls: Vec<_> = sent(&mut pool).into_iter().flat_map(|(_, calls)| calls).collect();
+        assert_eq!(calls[0].job, 0);
+        alone += u32::from(calls.len() == 1);
+        // Young, and by its own doing.
+        pool.lost(0, epoch, &loss(), calls[0].number - 1, u64::from(epoch));
+        if epoch < MAX_DEATHS {
+            let now = (1 + u64::from(epoch)) * LONGEST_BACK_OFF;
+            let Start::Now { epoch } = pool.next_start(0, now) else { panic!("given up after {epoch}") };
+            pool.ready(0, epoch, now);
+        }
+    }
+    assert_eq!(alone, MAX_DEATHS - 2, "it goes alone once two workers have died");
+    assert_eq!(finished(&mut pool), [(0, false)]);
+    assert!(pool.accepts().is_ok());
+    assert_eq!(pool.counts().waiting, 43);
+}
+
+/// A call with a timeout, sent to the only worker of a pool.
+fn limited(seats: usize, policy: Policy) -> (Simple, usize, CallHeader) {
+    let mut pool = pool(seats);
+    pool.add(Calls { policy, ..work(0, 1) }, 0).unwrap();
+    let (seat, calls) = sent(&mut pool).remove(0);
+    (pool, seat, calls[0])
+}
+
+const SECOND: Time = 1000 * MILLISECOND;
+
+/// Ticks until a time, and answers each look with what the page is said to show. Returns when calls were taken back.
+fn lies(pool: &mut Simple, seat: usize, shows: impl Fn(Time) -> Observation, until: Time) -> Option<Time> {
+    let mut looks = 0;
+    while let Some(now) = pool.next_tick().filter(|at| *at <= until) {
+        pool.tick(now);
+        for effect in effects(pool) {
+            match effect {
+                Effect::Look { .. } => {
+                    looks += 1;
+                    assert!(looks < 10_000, "it looks and looks");
+                    pool.seen(seat, 1, shows(now), now);
+                }
+                Effect::TakeBack { .. } => return Some(now),
+                other => panic!("{other:?}"),
+            }
+        }
+        if pool.effects.iter().any(|effect| matches!(effect, Effect::TakeBack { .. })) {
+            return Some(now);
+        }
+    }
+    None
+}
+
+#[test]
+fn a_limit_of_time_holds_whatever_the_page_says() {
+    let policy = Policy { timeout: SECOND, ..Policy::NONE };
+    for lie in 0..3 {
+        let (mut pool, seat, call) = limited(1, policy);
+        let shows = |now: Time| match lie {
+            0 => Observation { claimed: call.number - 1, ..Observation::default() },
+            1 => Observation { claimed: call.number, started: Some(now), ..Observation::default() },
+            _ => Observation { claimed: call.number + 7, started: Some(now), ..Observation::default() },
+        };
+        let at = lies(&mut pool, seat, shows, 60 * SECOND).expect("it is never condemned");
+        assert!((SECOND..=SECOND + LIMITS.grace + MILLISECOND).contains(&at), "lie {lie}: {at}");
+        pool.taken_back(seat, 1, shows(at).claimed, at);
+        assert!(effects(&mut pool).iter().any(|effect| matches!(effect, Effect::Kill { .. })), "lie {lie}");
+        pool.lost(seat, 1, &killed(), shows(at).claimed, at);
+        let failure = effects(&mut pool).into_iter().find_map(|effect| failure(Some(effect))).expect("an end");
+        assert!(
+            matches!(failure.why, Why::Lost { condemned: Some(Excess::Time { .. }), .. }),
+            "lie {lie}: {failure:?}"
+        );
+        assert_eq!(failure.ran, if lie == 1 { Ran::Yes } else { Ran::Maybe });
+    }
+}
+
+#[test]
+fn what_a_task_was_granted_is_kept() {
+    let policy = Policy { timeout: SECOND, soft_timeout: SECOND / 2, ..Policy::NONE };
+    let (mut pool, seat, call) = limited(1, policy);
+    let granted = 10 * SECOND;
+    let honest = Observation { claimed: call.number, started: Some(0), ..Observation::default() };
+    let shows = |_| Observation { extended: Some(granted), ..honest };
+    let at = lies(&mut pool, seat, shows, 60 * SECOND).expect("it is never condemned");
+    assert_eq!(at, granted);
+}
+
+#[test]
+fn a_limit_of_memory_holds_for_the_seat() {
+    let policy = Policy { memory: 100, ..Policy::NONE };
+    let (mut pool, seat, call) = limited(1, policy);
+    let shows = |_| Observation { claimed: call.number - 1, memory: Some(101), ..Observation::default() };
+    pool.limits.weigh_every = 10 * MILLISECOND;
+    let at = lies(&mut pool, seat, shows, 60 * SECOND).expect("it is never condemned");
+    pool.taken_back(seat, 1, call.number - 1, at);
+    assert!(effects(&mut pool).iter().any(|effect| matches!(effect, Effect::Kill { .. })));
+    assert!(at <= LIMITS.grace + 100 * MILLISECOND, "{at}");
+}
+
+#[test]
+fn a_call_that_its_worker_does_not_start_goes_to_an_idle_one() {
+    let (mut pool, seat, call) = limited(2, Policy::NONE);
+    let shows = |_| Observation { claimed: call.number - 1, ..Observation::default() };
+    let at = lies(&mut pool, seat, shows, SECOND).expect("it stays there");
+    assert!(at < 100 * MILLISECOND);
+    pool.taken_back(seat, 1, call.number - 1, at);
+    let (other, calls) = sent(&mut pool).remove(0);
+    assert!(other != seat && calls[0].job == 0);
+    // Nobody is left to whom it could go: the silent one is asked last.
+    let shows = |_| Observation { claimed: calls[0].number - 1, ..Observation::default() };
+    assert_eq!(lies(&mut pool, other, shows, SECOND), None);
+    pool.value(other, calls[0], 10_000, SECOND).unwrap();
+    pool.add(work(1, 1), SECOND).unwrap();
+    assert_eq!(sent(&mut pool).remove(0).0, other);
+}
+
+#[test]
+fn a_silent_worker_that_may_run_what_was_taken_from_it_is_killed() {
+    for answers in [false, true] {
+        let (mut pool, seat, call) = limited(2, Policy { timeout: 60 * SECOND, ..Policy::NONE });
+        let shows = |_| Observation { claimed: call.number - 1, ..Observation::default() };
+        let at = lies(&mut pool, seat, shows, SECOND).expect("it stays there");
+        pool.taken_back(seat, 1, call.number - 1, at);
+        let (other, calls) = sent(&mut pool).remove(0);
+        pool.value(other, calls[0], 10_000, at).unwrap();
+        effects(&mut pool);
+        let mut killed = false;
+        while let Some(now) = pool.next_tick().filter(|now| *now < 10 * SECOND) {
+            pool.tick(now);
+            while let Some(effect) = pool.effect() {
+                let heard = u32::from(answers);
+                match effect {
+                    Effect::Look { seat: at, .. } if at == seat => {
+                        pool.seen(seat, 1, Observation { heard, ..shows(now) }, now);
+                    }
+                    Effect::TakeBack { seat: at, .. } if at == seat => {
+                        pool.taken_back(seat, 1, call.number - 1, now);
+                    }
+                    Effect::Kill { seat: at, .. } if at == seat => killed = true,
+                    other => panic!("{other:?}"),
+                }
+            }
+        }
+        assert_eq!(killed, !answers);
+    }
+}
+
+#[test]
+fn a_worker_that_cannot_be_killed_holds_nobody_up() {
+    for retries in [0, 1] {
+        let (mut pool, seat, call) = limited(1, Policy { timeout: SECOND, retries, ..Policy::NONE });
+        let shows = |_| Observation { claimed: call.number, started: Some(0), ..Observation::default() };
+        let at = lies(&mut pool, seat, shows, 60 * SECOND).expect("it is never condemned");
+        pool.taken_back(seat, 1, call.number, at);
+        assert!(effects(&mut pool).iter().any(|effect| matches!(effect, Effect::Kill { .. })));
+        let lives = Arc::new(Loss { lives: true, ..(*loss()).clone() });
+        pool.overdue(seat, 1, &lives, at);
+        let told = finished(&mut pool);
+        assert_eq!(told.len(), usize::from(retries == 0), "what may be retried waits for the death");
+        // In vain: then there is no other attempt.
+        pool.lost(seat, 1, &lives, call.number, at);
+        assert_eq!(told.len() + finished(&mut pool).len(), 1);
+        assert_eq!(pool.counts(), PoolStats { waiting: 0, running: 0, done: 0, failed: 1 });
+        assert!(matches!(pool.next_start(seat, at + LONGEST_BACK_OFF), Start::Now { .. }));
+    }
+}
+
+#[test]
 fn a_death_that_is_told_twice_counts_once() {
     let mut pool = pool(1);
     pool.lost(0, 1, &loss(), 0, MILLISECOND);

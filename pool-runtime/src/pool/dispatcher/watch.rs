@@ -9,10 +9,15 @@
 //! Only its status page tells which call a worker runs, and since when. That may have changed since it was read, so a
 //! worker is never killed because of it alone: first its other calls are taken back, and it is killed only if it still
 //! runs that very call. A result that arrives in the meantime counts.
+//!
+//! A page can lie, or show nothing, as its worker is stopped. So what it says can only make a limit exact. The dispatcher
+//! itself knows since when each call has been at the [front](super::seat::Front) of its seat, and kills the worker when
+//! that was longer than the timeout and a [grace](super::Limits::grace).
 
 use crate::dossier::Ran;
 use crate::pool::dispatcher::{
-    CallRange, Dispatcher, Effect, Excess, Flight, MILLISECOND, NEVER, Observation, Phase, Time, Work,
+    CallRange, Condemned, Dispatcher, Effect, Excess, Flight, Front, MILLISECOND, NEVER, Observation, Phase, Silence,
+    Time, Work, is_after,
 };
 
 /// The longest delay of a retry.
@@ -39,11 +44,13 @@ impl<W: ?Sized + Work> Dispatcher<W> {
             state.worker.look_at = NEVER;
             return;
         }
-        if state.worker.front.0 != front.number || state.worker.front.1 < state.worker.ready_at {
-            state.worker.front = (front.number, now);
+        let (number, timeout, memory) = (front.number, policy.timeout, policy.memory);
+        if state.worker.front.number != number || state.worker.front.since < state.worker.ready_at {
+            let until = now.saturating_add(timeout).saturating_add(limits.grace).saturating_add(state.time_to_read());
+            state.worker.front = Front { number, since: now, until, over_memory: None };
         }
-        let mut at = state.worker.front.1.saturating_add(policy.timeout);
-        if weighs || policy.memory != u64::MAX {
+        let mut at = state.worker.front.since.saturating_add(timeout).min(state.worker.front.until);
+        if weighs || memory != u64::MAX {
             at = at.min((state.worker.weighed_at + limits.weigh_every).max(now));
         }
         self.look_at(seat, at);
@@ -63,6 +70,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
     pub(crate) fn tick(&mut self, now: Time) {
         if self.look_again <= now {
             self.look_again = NEVER;
+            self.doubt_fronts(now);
             self.relieve(now);
         }
         let due = self.queue.release_due(now);
@@ -95,15 +103,33 @@ impl<W: ?Sized + Work> Dispatcher<W> {
             self.retire(seat, now);
         }
         let state = &mut self.seats[seat];
-        if state.worker.look_at > now {
+        let until = state.front_until();
+        if until <= now {
+            // Without another look: the time for that is past.
+            let limit = state.policy_of(state.worker.front.number).map_or(0, |policy| policy.timeout);
+            let number = state.worker.front.number;
+            return self.condemn(seat, Condemned { number, excess: Excess::Time { limit }, surely: true });
+        }
+        let silent_until = state.worker.silence.map_or(NEVER, |silence| silence.until);
+        self.watch_at = self.watch_at.min(until);
+        if silent_until > now {
+            self.watch_at = self.watch_at.min(silent_until);
+        }
+        let state = &mut self.seats[seat];
+        if state.worker.look_at > now && silent_until > now {
             self.watch_at = self.watch_at.min(state.worker.look_at);
         } else if !state.worker.looking && state.worker.condemned.is_none() {
             let limited = state.in_flight.front().is_some_and(|flight| flight.calls.work.policy().memory != u64::MAX);
             let memory = limited || self.limits.memory_per_child != u64::MAX;
-            (state.worker.looking, state.worker.weighing) = (true, memory);
             state.worker.look_at = NEVER;
-            self.effects.push_back(Effect::Look { seat, epoch: state.epoch(), memory });
+            self.ask_for_look(seat, memory);
         }
+    }
+
+    pub(super) fn ask_for_look(&mut self, seat: usize, memory: bool) {
+        let state = &mut self.seats[seat];
+        (state.worker.looking, state.worker.weighing) = (true, memory);
+        self.effects.push_back(Effect::Look { seat, epoch: state.epoch(), memory });
     }
 
     /// Is the worker too old for more calls? Not if it has had none: an idle pool does not replace its workers.
@@ -190,13 +216,36 @@ impl<W: ?Sized + Work> Dispatcher<W> {
             // Even if memory cannot be measured: a look right after this one would show no more.
             state.worker.weighed_at = now;
         }
+        if let Some(silence) = state.worker.silence {
+            if !is_after(silence.generation, seen.heard) {
+                state.worker.silence = None;
+            } else if silence.until <= now {
+                // It runs something that it has not claimed, or hangs, or it wakes up right now.
+                state.worker.silence = Some(Silence { is_over: true, ..silence });
+                return self.recall(seat);
+            }
+        }
+        if state.worker.condemned.is_some() {
+            // What was taken back will show.
+            return;
+        }
         let policy = state.policy_of(seen.claimed).copied();
+        if policy.is_some() && is_after(seen.claimed, state.worker.started) {
+            state.worker.started = seen.claimed;
+        }
         let (used, limit) = (seen.memory.unwrap_or(0), policy.map_or(u64::MAX, |policy| policy.memory));
         if used > limit {
-            return self.condemn(seat, seen.claimed, Excess::Memory { limit, used });
+            let excess = Excess::Memory { limit, used };
+            return self.condemn(seat, Condemned { number: seen.claimed, excess, surely: false });
         }
-        if used > self.limits.memory_per_child && !state.worker.retiring {
+        if let Some(condemned) = self.weigh_front(seat, seen.memory, now) {
+            return self.condemn(seat, condemned);
+        }
+        if used > self.limits.memory_per_child && !self.seats[seat].worker.retiring {
             self.retire(seat, now);
+        }
+        if self.relieve_front(seat, seen.claimed, now) {
+            return;
         }
         let state = &mut self.seats[seat];
         if state.in_flight.is_empty() {
@@ -207,12 +256,11 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         self.watch(seat, now);
         let state = &mut self.seats[seat];
         let Some(policy) = policy.filter(|policy| policy.timeout != u64::MAX) else {
-            // Its first call has not started, or has ended: the time until now does not count.
+            // Its first call has not started, or has ended: until that is known, look now and then.
             if state.in_flight.front().is_some_and(|flight| flight.calls.work.policy().timeout != u64::MAX) {
-                state.worker.front.1 = now;
-                self.watch(seat, now);
-                let at = self.seats[seat].worker.look_at.max(now + SOON);
-                self.look_at(seat, at);
+                let soon = SOON.max(now.saturating_sub(state.worker.front.since) / 8);
+                let (at, until) = (state.worker.look_at.max(now + soon), state.worker.front.until);
+                self.look_at(seat, at.min(until));
             }
             return;
         };
@@ -220,17 +268,55 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         let started = began.map_or_else(|| seen.started.unwrap_or(now).min(now), |(_, started)| started);
         state.worker.began = Some((seen.claimed, started));
         let asked = seen.extended.filter(|_| policy.soft_timeout != u64::MAX).unwrap_or(0);
+        if asked > 0 && state.worker.front.number == seen.claimed {
+            // What a task was granted is kept, whatever the page says later.
+            let until = asked.saturating_add(self.limits.grace);
+            state.worker.front.until = state.worker.front.until.max(until);
+        }
         let deadline = started.saturating_add(policy.timeout).max(asked);
         if deadline <= now {
-            return self.condemn(seat, seen.claimed, Excess::Time { limit: policy.timeout });
+            let excess = Excess::Time { limit: policy.timeout };
+            return self.condemn(seat, Condemned { number: seen.claimed, excess, surely: false });
         }
-        let at = self.seats[seat].worker.look_at;
-        self.look_at(seat, if at <= now || at == NEVER { deadline } else { at.min(deadline) });
+        let state = &self.seats[seat];
+        let (at, until) = (state.worker.look_at, state.front_until());
+        let at = if at <= now || at == NEVER { deadline } else { at.min(deadline) };
+        self.look_at(seat, at.min(until));
     }
 
-    fn condemn(&mut self, seat: usize, number: u32, reason: Excess) {
-        self.seats[seat].worker.condemned = Some((number, reason));
+    /// Memory is that of the process, whatever its page claims to run: the limit of the call at the front holds, if its
+    /// worker has had more for some time.
+    fn weigh_front(&mut self, seat: usize, used: Option<u64>, now: Time) -> Option<Condemned> {
+        let state = &mut self.seats[seat];
+        let (used, front) = (used?, state.in_flight.front()?);
+        let limit = front.calls.work.policy().memory;
+        if front.number != state.worker.front.number {
+            return None;
+        } else if used <= limit {
+            state.worker.front.over_memory = None;
+            return None;
+        }
+        let since = *state.worker.front.over_memory.get_or_insert(now);
+        let excess = Excess::Memory { limit, used };
+        let number = front.number;
+        (now.saturating_sub(since) >= self.limits.grace).then_some(Condemned { number, excess, surely: true })
+    }
+
+    fn condemn(&mut self, seat: usize, condemned: Condemned) {
+        self.seats[seat].worker.condemned = Some(condemned);
         self.recall(seat);
+    }
+
+    /// A call with a timeout that every worker gives back before it starts would have all the time in the world.
+    pub(super) fn condemn_if_moved_too_often(&mut self, seat: usize, claimed: u32) {
+        const TOO_OFTEN: u8 = 64;
+        let state = &mut self.seats[seat];
+        let Some(front) = state.in_flight.front().filter(|front| is_after(front.number, claimed)) else { return };
+        let limit = front.calls.work.policy().timeout;
+        if front.calls.moves >= TOO_OFTEN && limit != u64::MAX && state.worker.condemned.is_none() {
+            let excess = Excess::Time { limit };
+            state.worker.condemned = Some(Condemned { number: front.number, excess, surely: true });
+        }
     }
 
     /// Told before [`taken_back`](Self::taken_back): the call of this number is the latest that started at a seat, and
@@ -238,17 +324,19 @@ impl<W: ?Sized + Work> Dispatcher<W> {
     pub(crate) fn extended(&mut self, seat: usize, epoch: u32, claimed: u32, extended: Time, now: Time) {
         let state = &mut self.seats[seat];
         let soft = state.policy_of(claimed).is_some_and(|policy| policy.soft_timeout != u64::MAX);
-        let condemned = matches!(state.worker.condemned, Some((number, Excess::Time { .. })) if number == claimed);
+        let late = |condemned: Condemned| matches!(condemned.excess, Excess::Time { .. }) && !condemned.surely;
+        let condemned = state.worker.condemned.is_some_and(|condemned| condemned.number == claimed && late(condemned));
         if state.epoch() == epoch && soft && condemned && extended > now {
             state.worker.condemned = None;
         }
     }
 
-    /// Kills the worker if the latest call that it started is condemned. No other call starts there any more.
+    /// Kills the worker unless it has started another call since it was condemned for one. No call starts there any
+    /// more.
     pub(super) fn kill_if_condemned(&mut self, seat: usize, claimed: u32, now: Time) {
         let state = &mut self.seats[seat];
-        let Some((number, _)) = state.worker.condemned else { return };
-        if number == claimed && state.policy_of(number).is_some() {
+        let Some(Condemned { number, surely, .. }) = state.worker.condemned else { return };
+        if state.policy_of(number).is_some() && (surely || !is_after(claimed, number)) {
             self.kill(seat);
         } else {
             // The condemned call has ended.
@@ -258,15 +346,15 @@ impl<W: ?Sized + Work> Dispatcher<W> {
     }
 
     /// Delays calls that were lost with their worker, if they may be retried; returns those that may not.
-    pub(super) fn retry(&mut self, flight: Flight<W>, over_memory: bool, ran: Ran, now: Time) -> Option<Flight<W>> {
+    pub(super) fn retry(&mut self, flight: Flight<W>, never: bool, ran: Ran, now: Time) -> Option<Flight<W>> {
         let calls = &flight.calls;
-        let may = calls.attempt <= calls.work.policy().retries && !flight.is_given_up() && !over_memory;
+        let may = calls.attempt <= calls.work.policy().retries && !flight.is_given_up() && !never;
         if !may || !self.goes_on() {
             return Some(flight);
         }
         let delay = self.limits.retry_delay.saturating_mul(1 << (calls.attempt - 1).min(20)).min(LONGEST_DELAY);
         let (attempt, ran) = (calls.attempt + 1, ran.or_before(calls.ran));
-        self.queue.delay(now.saturating_add(delay), CallRange { attempt, deaths: 0, ran, ..flight.calls });
+        self.queue.delay(now.saturating_add(delay), CallRange { attempt, deaths: 0, moves: 0, ran, ..flight.calls });
         None
     }
 }

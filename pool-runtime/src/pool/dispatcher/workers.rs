@@ -3,8 +3,8 @@
 use crate::dossier::{Loss, Ran};
 use crate::os::End;
 use crate::pool::dispatcher::{
-    AfterStarts, Dispatcher, Effect, Excess, FailedStart, MILLISECOND, NEVER, Phase, Refusal, Seat, SeatWorker, Start,
-    Time, Why, Work, nanos,
+    AfterStarts, Dispatcher, Effect, Excess, FailedStart, MILLISECOND, NEVER, Phase, Reach, Refusal, Seat, SeatWorker,
+    Start, Time, Why, Work, is_after, nanos,
 };
 use crate::protocol::CallHeader;
 use std::ops::Range;
@@ -54,7 +54,8 @@ impl<W: ?Sized + Work> Dispatcher<W> {
 
     /// A worker of this epoch could not be started.
     pub(crate) fn start_failed(&mut self, seat: usize, epoch: u32, failed: FailedStart, now: Time) {
-        if self.seats[seat].epoch() == epoch {
+        let state = &self.seats[seat];
+        if state.epoch() == epoch && !matches!(state.phase(), Phase::Empty { .. } | Phase::Closed) {
             self.count_failure(seat, FailedStart { for_good: failed.for_good && !self.ever_ready, ..failed }, now);
             self.vacate(seat, now);
         }
@@ -70,10 +71,14 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         let expected = matches!(state.phase(), Phase::Leaving | Phase::Killed);
         let useless = state.worker.finished == 0 && now.saturating_sub(state.worker.ready_at) < YOUNG;
         let condemned = state.worker.condemned;
-        let over_memory = matches!(condemned, Some((number, Excess::Memory { .. })) if number == claimed);
+        let reached = state.reached(claimed);
+        // It went alone, and whatever comes of it is its own doing.
+        let alone = state.calls == 1 && state.in_flight.front().is_some_and(|front| front.calls.deaths > 1);
+        let over_memory = condemned
+            .is_some_and(|condemned| condemned.number == reached && matches!(condemned.excess, Excess::Memory { .. }));
         // The call began when the one before it was reported, or when it was sent.
         let time = Duration::from_nanos(now.saturating_sub(state.worker.progress));
-        let back = self.take_behind(seat, claimed);
+        let mut back = self.take_behind(seat, reached);
         let started = self.take_all(seat);
         let nothing_started = started.is_empty();
         let lost = |call: CallHeader, time, condemned| Why::Lost {
@@ -83,10 +88,18 @@ impl<W: ?Sized + Work> Dispatcher<W> {
             time,
             condemned,
         };
+        if nothing_started && let Some(front) = back.front_mut() {
+            // The worker was to start this one next. Those behind it are not to blame.
+            let mut first = front.take(1);
+            if front.len() == 0 {
+                back.pop_front();
+            }
+            first.calls.deaths = first.calls.deaths.saturating_add(1);
+            back.push_front(first);
+        }
         // In reverse, as each goes to the front. These calls are not to blame for what one before them did.
-        for mut flight in back.into_iter().rev() {
-            let calls = &mut flight.calls;
-            calls.deaths = calls.deaths.saturating_add(nothing_started.into());
+        for flight in back.into_iter().rev() {
+            let calls = &flight.calls;
             let most = MAX_DEATHS.saturating_add(calls.work.policy().retries);
             if u32::from(calls.deaths) < most || flight.cancelled.is_some() {
                 self.send_back(flight);
@@ -96,25 +109,59 @@ impl<W: ?Sized + Work> Dispatcher<W> {
             }
         }
         for mut flight in started {
+            if is_after(flight.last_number(), claimed) {
+                // It is kept only because it is condemned: what was to be cancelled before it starts is.
+                flight.cancelled = flight.cancelled.map(|_| Reach::Running);
+            }
             // The loss says how far the call got that ran, but nothing of those before it.
-            let last = flight.split_after(claimed.wrapping_sub(1));
+            let last = flight.split_after(reached.wrapping_sub(1));
             for flight in [Some(flight), last].into_iter().flatten().filter(|flight| flight.len() > 0) {
-                let runs = flight.has(claimed);
-                let ran = if runs { loss.stage.ran() } else { Ran::Maybe };
-                let Some(flight) = self.retry(flight, runs && over_memory, ran, now) else { continue };
+                let runs = flight.has(reached);
+                let known = reached == claimed && !loss.lives;
+                let ran = if runs && known { loss.stage.ran() } else { Ran::Maybe };
+                // No second attempt starts before the process of the first one is dead.
+                let never = loss.lives || runs && over_memory;
+                let Some(flight) = self.retry(flight, never, ran, now) else { continue };
+                if loss.lives {
+                    self.effects.push_back(Effect::Hold { seat, epoch, work: flight.calls.work.clone() });
+                }
                 self.fail(&flight.calls, flight.calls.attempt, |index| {
                     let call = flight.header_of(index);
-                    let excess = condemned.filter(|(number, _)| *number == call.number).map(|(_, excess)| excess);
+                    let condemned = condemned.filter(|condemned| condemned.number == call.number);
+                    let excess = condemned.map(|condemned| condemned.excess);
                     (ran, if flight.is_given_up() { Why::Cancelled } else { lost(call, Some(time), excess) })
                 });
             }
         }
-        if !expected && (useless && nothing_started || self.restarts.intensity == 0) {
-            let may_pass = loss.status.is_some_and(End::was_killed);
+        let in_vain = !expected && (useless && nothing_started && !alone || self.restarts.intensity == 0);
+        if in_vain || loss.lives && self.goes_on() {
+            let may_pass = loss.lives || loss.status.is_some_and(End::was_killed);
             self.count_failure(seat, FailedStart { for_good: false, may_pass }, now);
         }
         self.vacate(seat, now);
         self.feed_idle(now);
+    }
+
+    /// The worker of a seat was killed and does not die at once; `loss` is what is known of it. The call for which it was
+    /// killed ends now, unless it may be retried: then it has to wait for the death.
+    pub(crate) fn overdue(&mut self, seat: usize, epoch: u32, loss: &Arc<Loss>, now: Time) {
+        let state = &self.seats[seat];
+        let killed = state.epoch() == epoch && state.phase() == Phase::Killed;
+        let Some(condemned) = state.worker.condemned.filter(|_| killed) else { return };
+        let time = Duration::from_nanos(now.saturating_sub(state.worker.progress));
+        let Some(last) = state.in_flight.back().filter(|last| last.last_number() == condemned.number) else { return };
+        if last.calls.attempt <= last.calls.work.policy().retries {
+            return;
+        }
+        for last in self.take_behind(seat, condemned.number.wrapping_sub(1)) {
+            self.effects.push_back(Effect::Hold { seat, epoch, work: last.calls.work.clone() });
+            self.fail(&last.calls, last.calls.attempt, |index| {
+                let (loss, CallHeader { job, attempt, .. }) = (loss.clone(), last.header_of(index));
+                let condemned = Some(condemned.excess);
+                let lost = Why::Lost { loss, job, attempt, time: Some(time), condemned };
+                (Ran::Maybe, if last.is_given_up() { Why::Cancelled } else { lost })
+            });
+        }
     }
 
     /// These seats have no attendants any more: all their calls fail.

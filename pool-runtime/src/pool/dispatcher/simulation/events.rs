@@ -23,22 +23,32 @@ impl World {
                     let calls = headers(self.pool.flights(seat, first, last));
                     assert_eq!(calls.len() as u32, last.wrapping_sub(first).wrapping_add(1));
                     if let Some(process) = self.processes[seat].as_mut().filter(|process| process.epoch == epoch) {
+                        if process.running.as_ref().is_some_and(|call| call.fate == Fate::Lies(Lie::FarAhead)) {
+                            calls.iter().for_each(|call| self.jobs[call.job as usize].slandered = true);
+                        }
                         process.inbox.extend(calls.into_iter().map(|call| (generation, call)));
                         self.activate(seat);
                     }
+                    self.note_front(seat);
                 }
                 Effect::TakeBack { seat, epoch, generation } => {
                     if let Some(process) = self.processes[seat].as_mut().filter(|process| process.epoch == epoch) {
                         assert_eq!(process.generation, generation);
                         process.generation += 1;
-                        self.news.push(News::TakenBack { seat, epoch, claimed: process.claimed });
+                        let claimed = process.shows();
+                        self.news.push(News::TakenBack { seat, epoch, claimed });
                     }
                 }
                 Effect::Look { seat, epoch, memory } => {
                     if let Some(process) = self.processes[seat].as_ref().filter(|process| process.epoch == epoch) {
+                        let started = process.running.as_ref().map(|running| match running.fate {
+                            Fate::Lies(Lie::JustNow) => self.now,
+                            _ => running.since,
+                        });
                         let seen = Observation {
-                            claimed: process.claimed,
-                            started: process.running.as_ref().map(|running| running.since),
+                            claimed: process.shows(),
+                            started,
+                            heard: process.heard,
                             extended: None,
                             // A measurement may fail.
                             joins: process.stopping.is_some() && process.joins_until > self.now,
@@ -104,7 +114,10 @@ impl World {
             let policy = &self.policies[usize::from(fact.policy)];
             let late = self.now.saturating_sub(running.since) >= policy.timeout;
             let large = running.fate == Fate::Grows && policy.memory != u64::MAX;
-            assert!(fact.given_up || late || large, "{:?} is killed for nothing: {fact:?}", running.call);
+            let (_, _, since) = self.fronts[seat];
+            let too_long = self.now.saturating_sub(since) >= policy.timeout.saturating_add(GRACE);
+            let guilty = fact.given_up || late || large || too_long || fact.liar || fact.slandered;
+            assert!(guilty, "{:?} is killed for nothing: {fact:?}", running.call);
         }
     }
 
@@ -118,21 +131,31 @@ impl World {
             self.values += 1;
             return;
         };
+        if fact.liar || fact.slandered {
+            return;
+        }
         let CallFailure { why, ran, attempts } = failure;
-        assert!(*attempts == fact.starts.max(1) || *attempts == fact.starts + 1, "{failure:?}: {fact:?}");
+        let unstarted = attempts.saturating_sub(fact.starts);
+        // Attempts that never started may have stayed too long.
+        assert!(
+            unstarted <= 1 || policy.timeout != u64::MAX && *attempts <= policy.retries + 1,
+            "{failure:?}: {fact:?}"
+        );
+        assert!(*attempts >= fact.starts.max(1), "{failure:?}: {fact:?}");
         fact.withdrawn = matches!(why, Why::Cancelled);
         match why {
             Why::Cancelled if fact.cancelled && !fact.given_up => {
                 assert!(!fact.running, "{failure:?}: {fact:?} runs, and was to go on");
             }
             Why::Lost { condemned: Some(Excess::Time { .. }), .. } => {
-                assert!(policy.timeout != u64::MAX && fact.starts == policy.retries + 1, "{failure:?}: {fact:?}");
+                let all = *attempts == policy.retries + 1;
+                assert!(policy.timeout != u64::MAX && all, "{failure:?}: {fact:?}");
             }
             Why::Lost { condemned: Some(Excess::Memory { .. }), .. } => {
                 assert!(policy.memory != u64::MAX, "{failure:?}: {fact:?}");
             }
             Why::Lost { .. } if *ran == Ran::Yes => {
-                assert_eq!(fact.starts, policy.retries + 1, "{failure:?}: {fact:?}")
+                assert_eq!(*attempts, policy.retries + 1, "{failure:?}: {fact:?}")
             }
             Why::Cancelled | Why::Terminated => assert!(fact.cancelled || self.terminated, "{failure:?}: {fact:?}"),
             Why::Lost { .. } | Why::Reported(_) | Why::PoolFailed => {}
@@ -141,6 +164,16 @@ impl World {
             Ran::No => assert!(!fact.ran, "{failure:?}: it ran"),
             Ran::Yes => assert!(fact.ran, "{failure:?}: it did not run"),
             Ran::Maybe => {}
+        }
+    }
+
+    /// Keeps its own account of what is at the front of a seat, and since when.
+    fn note_front(&mut self, seat: usize) {
+        let state = &self.pool.seats[seat];
+        let Some(front) = state.in_flight.front() else { return };
+        let (epoch, number, _) = self.fronts[seat];
+        if (epoch, number) != (state.epoch(), front.number) {
+            self.fronts[seat] = (state.epoch(), front.number, self.now);
         }
     }
 
@@ -319,18 +352,30 @@ impl World {
             process.reports.push_back((call, (now - since).max(1000), fate));
         } else if let Some((generation, call)) = process.inbox.pop_front() {
             if generation != process.generation {
+                process.heard = process.generation;
                 return;
             }
             (process.claimed, process.stage) = (call.number, None);
             let fact = &mut self.jobs[call.job as usize];
             let policy = &self.policies[usize::from(fact.policy)];
             fact.starts += 1;
-            assert!(!std::mem::replace(&mut fact.running, true), "job {} runs twice at once", call.job);
-            assert!(!fact.ended || fact.cancelled || self.terminated, "job {} starts after its end", call.job);
-            assert!(!fact.barred, "job {} starts after it was cancelled", call.job);
-            assert!(fact.starts <= policy.retries + 1, "job {} runs too often", call.job);
-            assert_eq!(call.attempt, fact.starts, "job {}", call.job);
+            let twice = std::mem::replace(&mut fact.running, true);
+            if !fact.liar {
+                assert!(!twice, "job {} runs twice at once", call.job);
+                assert!(!fact.ended || fact.cancelled || self.terminated, "job {} starts after its end", call.job);
+                // One that was said to have started was not taken back.
+                let barred = fact.barred && !fact.slandered;
+                assert!(!barred, "job {} starts after it was cancelled", call.job);
+                assert!(fact.starts <= policy.retries + 1, "job {} runs too often", call.job);
+                assert!(call.attempt >= fact.starts, "job {}", call.job);
+            }
+            // What has stayed too long without having started counts as an attempt.
+            fact.starts = fact.starts.max(call.attempt);
             let fate = match random.below(self.troubles) {
+                _ if policy.timeout != u64::MAX && random.one_in(self.lies) => {
+                    Fate::Lies([Lie::NotStarted, Lie::FarAhead, Lie::JustNow][random.below(3)])
+                }
+                _ if fact.liar && policy.timeout != u64::MAX => Fate::Lies(Lie::NotStarted),
                 _ if random.one_in(self.deaths) => Fate::Dies,
                 0 => Fate::Panics,
                 5 => Fate::Unreadable,
@@ -341,10 +386,16 @@ impl World {
             };
             let takes = if random.one_in(50) { 20 * MILLISECOND } else { random.next() % 30_000 };
             let until = match fate {
-                Fate::Hangs | Fate::Grows => NEVER,
+                Fate::Hangs | Fate::Grows | Fate::Lies(_) => NEVER,
                 Fate::ReturnsLate => now + policy.timeout + random.next() % (2 * MILLISECOND),
                 _ => now + takes,
             };
+            fact.liar |= matches!(fate, Fate::Lies(_));
+            if fate == Fate::Lies(Lie::FarAhead) {
+                for (_, call) in &process.inbox {
+                    self.jobs[call.job as usize].slandered = true;
+                }
+            }
             process.running = Some(Running { call, fate, since: now, until });
         } else if process.stopping.is_some() && process.reports.is_empty() {
             process.dead = process.joins_until <= now && !process.lingers;
@@ -368,6 +419,7 @@ impl World {
             process.reports.clear();
         }
         self.pool.progressed(seat, epoch, self.now);
+        self.note_front(seat);
         self.touched = Some(seat);
     }
 
@@ -381,6 +433,7 @@ impl World {
             }
             return;
         };
+        let shows = process.shows();
         let arrive = match self.random.one_in(4) {
             true => self.random.below(process.reports.len() + 1),
             false => process.reports.len(),
@@ -394,10 +447,10 @@ impl World {
         }
         let stage = process.stage.unwrap_or(Stage::Running);
         let loss = Arc::new(Loss { stage, ..(*tests::loss()).clone() });
-        self.pool.lost(seat, process.epoch, &loss, process.claimed, self.now);
+        self.pool.lost(seat, process.epoch, &loss, shows, self.now);
         self.pool.seats[seat].failures = 0;
         if self.random.one_in(20) {
-            self.news.push(News::Lost { seat, epoch: process.epoch, claimed: process.claimed });
+            self.news.push(News::Lost { seat, epoch: process.epoch, claimed: shows });
         }
         self.empty.push(seat);
         self.touched = Some(seat);
@@ -409,6 +462,16 @@ impl Process {
         match &self.running {
             Some(Running { fate: Fate::Grows, .. }) => 101,
             _ => u64::from(self.claimed) % 60,
+        }
+    }
+
+    /// The latest call that it has started, as its page says.
+    fn shows(&self) -> u32 {
+        let ahead = self.inbox.back().map_or(0, |(_, last)| last.number.wrapping_sub(self.claimed));
+        match &self.running {
+            Some(Running { fate: Fate::Lies(Lie::NotStarted), .. }) => self.claimed.wrapping_sub(1),
+            Some(Running { fate: Fate::Lies(Lie::FarAhead), .. }) => self.claimed.wrapping_add(ahead),
+            _ => self.claimed,
         }
     }
 

@@ -31,7 +31,23 @@ impl World {
         assert!(pool.idle.iter().all(|seat| pool.seats[*seat].in_flight.is_empty()), "a busy seat is idle");
     }
 
+    /// A limit of time holds by the dispatcher's own clock.
+    fn check_front(&self, at: usize) {
+        let seat = &self.pool.seats[at];
+        let Some(front) = seat.in_flight.front().filter(|_| seat.phase() == Phase::Ready) else { return };
+        let (epoch, number, since) = self.fronts[at];
+        let policy = front.calls.work.policy();
+        // The clock may be late, and so may be the answer once calls are being taken back.
+        let late = self.pool.next_tick().is_some_and(|tick| tick <= self.now);
+        if policy.timeout == u64::MAX || (epoch, number) != (seat.epoch(), front.number) || late || seat.recalling {
+            return;
+        }
+        let until = since + policy.timeout + GRACE + seat.time_to_read() + MILLISECOND;
+        assert!(self.now <= until, "{number} stays at the front of seat {at}: {} > {until}", self.now);
+    }
+
     fn check_seat(&self, seat: usize) {
+        self.check_front(seat);
         let (seat, limits) = (&self.pool.seats[seat], &self.pool.limits);
         assert_eq!(seat.calls, seat.in_flight.iter().map(|flight| flight.len() as usize).sum::<usize>());
         assert!(seat.in_flight.iter().all(|flight| flight.len() > 0));

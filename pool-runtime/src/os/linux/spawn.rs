@@ -6,7 +6,7 @@ use super::step;
 use crate::os::{Io, Spawn};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::fcntl_dupfd_cloexec;
-use rustix::process::Pid;
+use rustix::process::{Pid, Resource};
 use std::ffi::{CString, c_char, c_int};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd};
@@ -115,10 +115,6 @@ impl Spawn<'_> {
         let mut actions =
             unsafe { Initialized::new(libc::posix_spawn_file_actions_init, libc::posix_spawn_file_actions_destroy)? };
         let raw = actions.as_mut_ptr();
-        for number in 3..first {
-            // SAFETY: the actions are initialised; what is not open need not be closed.
-            check(unsafe { libc::posix_spawn_file_actions_addclose(raw, number) })?;
-        }
         for (target, io) in stdio.chain(given) {
             let null;
             let fd = match io {
@@ -134,6 +130,17 @@ impl Spawn<'_> {
             // SAFETY: the actions are initialised; bad descriptors are an error when the process starts.
             check(unsafe { libc::posix_spawn_file_actions_adddup2(raw, source.as_raw_fd(), target) })?;
             moved.push(source);
+        }
+        // To close what is not open is an error for glibc where a filter denies it to ask for the limit of numbers.
+        let filler = moved.last().filter(|_| step::limits_of(Resource::Nofile).is_err());
+        for number in 3..first {
+            // SAFETY: the actions are initialised; otherwise, what is not open need not be closed.
+            unsafe {
+                if let Some(open) = filler {
+                    check(libc::posix_spawn_file_actions_adddup2(raw, open.as_raw_fd(), number))?;
+                }
+                check(libc::posix_spawn_file_actions_addclose(raw, number))?;
+            }
         }
         if let Some(add) = close_from() {
             // SAFETY: the actions are initialised, and the function is the one of that name.

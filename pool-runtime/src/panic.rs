@@ -184,21 +184,21 @@ pub(crate) fn set_hook(record: impl Fn(&PanicHookInfo<'_>, bool) + Send + Sync +
 }
 
 /// Is given a panic, and whether the hook behind will get it in any case. Returns whether that need not.
-type Record = dyn Fn(&PanicHookInfo<'_>, bool) -> bool + Send + Sync;
+type PanicRecord = dyn Fn(&PanicHookInfo<'_>, bool) -> bool + Send + Sync;
 type Hook = Box<dyn Fn(&PanicHookInfo<'_>) + Send + Sync>;
 
 /// A hook that cannot be replaced, only put behind: the place of a panic is known to hooks alone. What replaces it, as
 /// error reporters do, drops it, and in that moment it is set again, in front of its successor. A hook that calls this one
 /// keeps it.
 struct RecordingHook {
-    record: Arc<Record>,
+    record: Arc<PanicRecord>,
     behind: Option<Hook>,
     /// The hook behind has replaced this one once, so it gets all panics.
     replaced: bool,
 }
 
 /// Hooks that were dropped where none can be set, as the thread panics.
-static HOMELESS: Mutex<Vec<Arc<Record>>> = Mutex::new(Vec::new());
+static HOMELESS: Mutex<Vec<Arc<PanicRecord>>> = Mutex::new(Vec::new());
 
 impl RecordingHook {
     fn set(self) {
@@ -212,7 +212,7 @@ impl RecordingHook {
         }));
     }
 
-    fn set_again(record: Arc<Record>) {
+    fn set_again(record: Arc<PanicRecord>) {
         Self { record, behind: Some(std::panic::take_hook()), replaced: true }.set();
     }
 }

@@ -34,6 +34,8 @@ const SLACK: Duration = Duration::from_secs(8);
 const HONEST_LIMIT: Duration = Duration::from_secs(8);
 const SEATS: usize = 3;
 const MAD_CALLS: u64 = 6;
+/// How often a call is tried whose workers die as if it had not begun.
+const TRIES: u32 = 5;
 /// By how much the parent may grow for good, and at most, whatever it is sent.
 const GROWTH: usize = 64 << 20;
 const PEAK_GROWTH: usize = 48 << 20;
@@ -268,7 +270,7 @@ fn round(seed: u64, confined: bool, acts: &str, friends: &Pool) -> Counts {
             counts
         });
         // All that may be waited for in a round, one after the other.
-        let bound = 4 * (LIMIT + GRACE + SLACK) + HONEST_LIMIT;
+        let bound = (TRIES * 2 + 4) * (LIMIT + GRACE) + 4 * SLACK + HONEST_LIMIT;
         if matches!(is_done.recv_timeout(bound), Err(mpsc::RecvTimeoutError::Timeout)) {
             give_up(seed, &format!("it hangs for {bound:?}"));
         }
@@ -338,8 +340,8 @@ fn mad_round(seed: u64, confined: bool, acts: &str) -> Counts {
     });
 
     // A mad call waits for those before it at its seat, at worst.
-    let all = (MAD_CALLS as usize).div_ceil(SEATS) as u32 + 1;
-    let by = began + all * (LIMIT + GRACE) + SLACK;
+    let all = (MAD_CALLS as usize).div_ceil(SEATS) as u32;
+    let by = began + TRIES * all * (LIMIT + GRACE) + SLACK;
     let abruptly = numbers.below(4) == 0;
     if abruptly {
         std::thread::sleep(Duration::from_millis(numbers.below(100) as u64));

@@ -88,6 +88,11 @@ fn with_state(#[state] state: &mut u32) -> u32 {
     *state
 }
 
+#[task(max_result = "1KiB")]
+fn long(length: usize) -> Vec<u8> {
+    vec![1; length]
+}
+
 #[task]
 fn share() -> Shared<[u32]> {
     Shared::from_fn(3, |index| index as u32).unwrap()
@@ -107,7 +112,7 @@ struct Told {
     chain: String,
     ran: Ran,
     attempts: u32,
-    questions: [bool; 8],
+    questions: [bool; 9],
     message: Option<String>,
     place: Option<(String, u32, u32)>,
 }
@@ -129,6 +134,7 @@ fn told(error: &Error) -> Told {
             error.is_closed(),
             error.is_encode(),
             error.is_decode(),
+            error.is_result_too_large(),
         ],
         message: panic.map(|panic| panic.message().to_owned()),
         place,
@@ -154,6 +160,8 @@ fn failures(backend: Backend) -> Vec<Told> {
     all.push(of(pool.apply(with_state::call())));
     all.push(of(pool.map(|()| with_state::call(), [()])));
     all.push(of(pool.apply(share::call())));
+    all.push(of(pool.apply(long::call(2000))));
+    all.push(of(pool.apply(long::call(200).max_result(100))));
     pool.close();
     all.push(of(pool.apply(panics::call(0))));
     pool.join().unwrap();
@@ -166,7 +174,7 @@ fn failures(backend: Backend) -> Vec<Told> {
 #[test]
 fn every_failure_is_told_in_the_same_words() {
     let [processes, threads, inline] = BACKENDS.map(failures);
-    assert_eq!(processes.len(), 29);
+    assert_eq!(processes.len(), 31);
     for (number, expected) in processes.iter().enumerate() {
         assert_eq!(&threads[number], expected, "in threads, number {number}");
         assert_eq!(&inline[number], expected, "inline, number {number}");

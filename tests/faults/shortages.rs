@@ -16,6 +16,7 @@ over_every_transport! {
     no_shared_memory,
     no_shared_memory_for_rings_alone,
     files_are_limited_by_the_shell,
+    no_memory_for_results,
     dev_shm_is_not_needed,
 }
 
@@ -125,6 +126,16 @@ fn files_are_limited_by_the_shell() {
         Transport::Channel => assert_eq!(chosen.printed(), "42"),
         _ => assert!(chosen.printed().contains("(`ulimit -f`)"), "{chosen:?}"),
     }
+}
+
+/// How much memory a result takes is the worker's choice: what there is no memory for is an error, and not the end.
+fn no_memory_for_results() {
+    let ended = Program::new(false).run(&["starved-of-addresses"]);
+    let lines: Vec<&str> = ended.printed().lines().collect();
+    for error in &lines[..3] {
+        assert!(error.starts_with("error: ") && error.contains("for which there is no memory"), "{error}");
+    }
+    assert_eq!(lines[3..], [((20 << 20) / 100 * 100).to_string()]);
 }
 
 fn dev_shm_is_not_needed() {

@@ -16,6 +16,7 @@ fn number(call: &str) -> libc::c_long {
         "prlimit64" => libc::SYS_prlimit64,
         "eventfd2" => libc::SYS_eventfd2,
         "ftruncate" => libc::SYS_ftruncate,
+        "madvise" => libc::SYS_madvise,
         unknown => panic!("no system call {unknown:?} here"),
     }
 }

@@ -67,6 +67,7 @@ pub(super) fn after_the_pool(directory: &Path) -> Result<()> {
         refused("join of a process", maker, process.join());
         refused("kill of a process", maker, process.kill());
         assert!(process.is_alive() && process.exit_code().is_none());
+        let process = process.on_done(|result| assert!(result.is_err(), "it ends elsewhere"));
         assert!(active_children().is_empty() && pool.workers().is_empty());
         assert_eq!(current_process().pid(), std::process::id());
         pool.close();

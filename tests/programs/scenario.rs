@@ -71,6 +71,7 @@ fn run() -> Result<()> {
         ["denied-and-lost", calls, error] => denied::loss(calls, error),
         ["weighed", executable] => weighed::in_pools_and_processes(Path::new(executable)),
         ["share", bytes] => starved::share(bytes.parse().expect("a number")),
+        ["starved-of-addresses"] => starved::of_addresses(),
         ["starved-at-start", what] => starved::at_start(what),
         ["starved-while-another-works", what, directory] => starved::while_another_works(what, Path::new(directory)),
         ["starved-while-calls-wait", what] => starved::while_calls_wait(what),

@@ -1,7 +1,7 @@
 //! Parts of the scenarios: a program that the system gives no more descriptors, processes or memory.
 
 use super::{double, interrupted::meet, pool, say, twice};
-use pool_runtime::{Pool, Result, Shared, WorkerState};
+use pool_runtime::{Pool, Result, Shared, WorkerState, task};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::{
     fs::File,
@@ -26,6 +26,10 @@ impl Shortage {
             "memory-for-rings" => (Resource::Fsize, 1 << 16),
             unknown => panic!("no shortage of {unknown:?}"),
         };
+        Self::within(resource, limit)
+    }
+
+    fn within(resource: Resource, limit: u64) -> Self {
         let before = getrlimit(resource);
         setrlimit(resource, Rlimit { current: Some(limit), ..before }).expect("a limit");
         Self(resource, before)
@@ -45,6 +49,39 @@ pub(super) fn at_start(what: &str) -> Result<()> {
     drop(shortage);
     say(outcome);
     say(double("4"));
+    Ok(())
+}
+
+#[task]
+fn bytes(length: usize) -> Vec<u8> {
+    vec![1; length]
+}
+
+#[task]
+fn texts(length: usize) -> Vec<String> {
+    vec!["x".repeat(length / 100); 100]
+}
+
+/// What becomes of results for which this process has no addresses left, and of one after it.
+pub(super) fn of_addresses() -> Result<()> {
+    const LENGTH: usize = 200 << 20;
+    let pool = pool(1)?;
+    let starved = |work: &dyn Fn() -> Result<usize>| {
+        await_ready(&pool, 1);
+        assert_eq!(pool.apply(twice::call(1))?, 2);
+        let pages = std::fs::read_to_string("/proc/self/statm").expect("/proc");
+        let pages: u64 = pages.split(' ').next().and_then(|pages| pages.parse().ok()).expect("a number");
+        let shortage = Shortage::within(Resource::As, pages * 4096 + (64 << 20));
+        let outcome = work();
+        drop(shortage);
+        say(outcome.map_or_else(|error| format!("error: {error}"), |length| length.to_string()));
+        Ok::<_, pool_runtime::Error>(())
+    };
+    starved(&|| pool.apply(bytes::call(LENGTH)).map(|bytes| bytes.len()))?;
+    starved(&|| pool.apply(texts::call(LENGTH)).map(|texts| texts.len()))?;
+    starved(&|| pool.map(bytes::call, [1, LENGTH]).map(|all| all.len()))?;
+    await_ready(&pool, 1);
+    say(pool.apply(texts::call(LENGTH / 10))?.iter().map(String::len).sum::<usize>());
     Ok(())
 }
 

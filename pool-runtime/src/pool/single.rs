@@ -31,13 +31,13 @@ struct SingleEnd {
     callbacks: Arc<Callbacks>,
 }
 
-type Returned = Result<Vec<u8>>;
+type ReturnedBytes = Result<Vec<u8>>;
 
 #[derive(Default)]
 struct SingleState {
-    returned: Option<Returned>,
+    returned: Option<ReturnedBytes>,
     /// Callbacks before the end.
-    first: Vec<Box<dyn FnOnce(Returned) + Send>>,
+    first: Vec<Box<dyn FnOnce(ReturnedBytes) + Send>>,
     /// How many callbacks have yet to return, after the end.
     running: usize,
     /// Called when all callbacks have returned, and before anyone else is told.
@@ -47,7 +47,7 @@ struct SingleState {
 }
 
 impl SingleEnd {
-    fn end(self: &Arc<Self>, returned: Returned) {
+    fn end(self: &Arc<Self>, returned: ReturnedBytes) {
         let mut state = lock(&self.state);
         let first = std::mem::take(&mut state.first);
         // One more, until they all are on their way.
@@ -60,7 +60,7 @@ impl SingleEnd {
         self.callback_returned();
     }
 
-    fn run(self: &Arc<Self>, callback: Box<dyn FnOnce(Returned) + Send>, returned: Returned) {
+    fn run(self: &Arc<Self>, callback: Box<dyn FnOnce(ReturnedBytes) + Send>, returned: ReturnedBytes) {
         let itself = self.clone();
         self.callbacks.run(Box::new(move || {
             // A panic of the user's was caught before.
@@ -165,7 +165,7 @@ impl Single {
 
     /// Waits until the process has ended and its callbacks have returned, at most until `deadline`. Returns what the call
     /// has returned.
-    pub(crate) fn await_end(&self, deadline: Option<Instant>) -> Option<Returned> {
+    pub(crate) fn await_end(&self, deadline: Option<Instant>) -> Option<ReturnedBytes> {
         let mut state = lock(&self.0.state);
         while !state.over {
             state = sleep_on(&self.0.changed, state, deadline)?;
@@ -174,7 +174,7 @@ impl Single {
     }
 
     /// As [`await_end`](Self::await_end), but wakes `waker` instead of waiting. The latest one counts.
-    pub(crate) fn poll_end(&self, waker: &Waker) -> Option<Returned> {
+    pub(crate) fn poll_end(&self, waker: &Waker) -> Option<ReturnedBytes> {
         // Cloning and dropping a waker run code of the async runtime, so nothing must be locked.
         let waker = waker.clone();
         let mut state = lock(&self.0.state);
@@ -189,7 +189,7 @@ impl Single {
 
     /// Calls `callback` with what the call has returned, when the process has ended; at once, on this thread, if that is
     /// over.
-    pub(crate) fn then(&self, callback: Box<dyn FnOnce(Returned) + Send>) {
+    pub(crate) fn then(&self, callback: Box<dyn FnOnce(ReturnedBytes) + Send>) {
         let mut state = lock(&self.0.state);
         match state.returned.clone() {
             None => state.first.push(callback),

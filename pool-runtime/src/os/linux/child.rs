@@ -207,6 +207,7 @@ impl Child {
     pub(crate) fn status_error(&self) -> Option<String> {
         let error = self.status.get()?.as_ref().err()?;
         Some(match error.raw_os_error() == Some(libc::ECHILD) {
+            true if ignores_children() => "its exit status is lost (this program ignores SIGCHLD)".to_owned(),
             true => "something else in this program took its exit status".to_owned(),
             false => format!("its exit status cannot be asked for: {error}"),
         })
@@ -253,6 +254,17 @@ impl Child {
         };
         Ok((end, Usage::new(&usage)))
     }
+}
+
+/// Whether the system reaps the children of this process itself, without a word.
+fn ignores_children() -> bool {
+    // SAFETY: without a new action, the call only writes the one in force, all of whose bytes may be zero.
+    let action = unsafe {
+        let mut action: libc::sigaction = mem::zeroed();
+        libc::sigaction(libc::SIGCHLD, std::ptr::null(), &raw mut action);
+        action
+    };
+    action.sa_sigaction == libc::SIG_IGN || action.sa_flags & libc::SA_NOCLDWAIT != 0
 }
 
 /// Reaps a child that has ended, by its number.

@@ -79,7 +79,8 @@ impl Mapping {
     pub(super) fn not_in_forks(mut self) -> io::Result<Self> {
         if self.size > 0 {
             // SAFETY: the mapping is ours; the advice changes nothing in this process.
-            unsafe { madvise(self.start.as_ptr().cast(), self.size, Advice::LinuxDontFork)? };
+            let advised = unsafe { madvise(self.start.as_ptr().cast(), self.size, Advice::LinuxDontFork) };
+            advised.map_err(|error| step::DONTFORK.failed(error))?;
             self.only_in = Some(current_pid());
         }
         Ok(self)

@@ -115,6 +115,13 @@ impl Spawn<'_> {
         let mut actions =
             unsafe { Initialized::new(libc::posix_spawn_file_actions_init, libc::posix_spawn_file_actions_destroy)? };
         let raw = actions.as_mut_ptr();
+        // The C library asks for the limit of descriptors when it closes one that is not open: where a filter denies that,
+        // each is opened before.
+        let only_open_ones = step::limits_of(Resource::Nofile).is_err();
+        for number in (3..first).filter(|_| !only_open_ones) {
+            // SAFETY: the actions are initialised; what is not open need not be closed.
+            check(unsafe { libc::posix_spawn_file_actions_addclose(raw, number) })?;
+        }
         for (target, io) in stdio.chain(given) {
             let null;
             let fd = match io {
@@ -131,15 +138,12 @@ impl Spawn<'_> {
             check(unsafe { libc::posix_spawn_file_actions_adddup2(raw, source.as_raw_fd(), target) })?;
             moved.push(source);
         }
-        // To close what is not open is an error for glibc where a filter denies it to ask for the limit of numbers.
-        let filler = moved.last().filter(|_| step::limits_of(Resource::Nofile).is_err());
-        for number in 3..first {
-            // SAFETY: the actions are initialised; otherwise, what is not open need not be closed.
-            unsafe {
-                if let Some(open) = filler {
-                    check(libc::posix_spawn_file_actions_adddup2(raw, open.as_raw_fd(), number))?;
-                }
-                check(libc::posix_spawn_file_actions_addclose(raw, number))?;
+        if let (true, Some(any)) = (only_open_ones, moved.first()) {
+            for number in 3..first {
+                // SAFETY: the actions are initialised; the descriptor is open.
+                check(unsafe { libc::posix_spawn_file_actions_adddup2(raw, any.as_raw_fd(), number) })?;
+                // SAFETY: as above.
+                check(unsafe { libc::posix_spawn_file_actions_addclose(raw, number) })?;
             }
         }
         if let Some(add) = close_from() {

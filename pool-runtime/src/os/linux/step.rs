@@ -30,11 +30,13 @@ pub(super) const FALLOCATE: Step = call("`fallocate`", "gives shared memory its 
 pub(super) const WRITE: Step = call("`write`", "copies into shared memory");
 pub(super) const SEAL: Step = call("`fcntl` (`F_ADD_SEALS`)", "fixes the size of shared memory");
 pub(super) const MMAP: Step = call("`mmap`", "maps shared memory");
+pub(super) const DONTFORK: Step = call("`madvise` (`MADV_DONTFORK`)", "keeps shared memory out of forks");
 pub(super) const SOCKETPAIR: Step = call("`socketpair`", "connects a process with its parent");
 pub(super) const PIPE: Step = call("`pipe2`", "connects a process's standard streams");
 pub(super) const DUPLICATE: Step = call("`fcntl` (`F_DUPFD_CLOEXEC`)", "moves a descriptor to another number");
 pub(super) const EVENTFD: Step = call("`eventfd2`", "wakes a thread that waits for several processes");
-pub(super) const SPAWN: Step = call("`posix_spawn`", "starts a process (with `clone` or `vfork`, and `execve`)");
+pub(super) const SPAWN: Step =
+    call("`posix_spawn`", "starts a process (with `clone` or `vfork`, `execve`, and `prlimit64`)");
 pub(super) const THREAD: Step = call("`clone`", "starts a thread");
 pub(super) const PRLIMIT: Step = call("`prlimit64`", "limits what a process may use");
 pub(super) const NULL: Step =

@@ -123,11 +123,22 @@ const CONTROLS: &[sys::Ioctl] = names! {
 /// These write to a file that is open for writing.
 const WRITING_CONTROLS: &[sys::Ioctl] = names! { FICLONE FICLONERANGE };
 
-/// Which interfaces the machine has.
-const NETWORK_CONTROLS: &[sys::Ioctl] = names! {
-    SIOCGIFNAME SIOCGIFCONF SIOCGIFFLAGS SIOCGIFADDR SIOCGIFDSTADDR SIOCGIFBRDADDR SIOCGIFNETMASK SIOCGIFMETRIC
-    SIOCGIFMTU SIOCGIFHWADDR SIOCGIFINDEX SIOCGIFTXQLEN SIOCGIFMAP
-};
+/// Which interfaces the machine has. The crate `libc` gives them another type than requests have with musl.
+const NETWORK_CONTROLS: &[sys::Ioctl] = &[
+    sys::SIOCGIFNAME as _,
+    sys::SIOCGIFCONF as _,
+    sys::SIOCGIFFLAGS as _,
+    sys::SIOCGIFADDR as _,
+    sys::SIOCGIFDSTADDR as _,
+    sys::SIOCGIFBRDADDR as _,
+    sys::SIOCGIFNETMASK as _,
+    sys::SIOCGIFMETRIC as _,
+    sys::SIOCGIFMTU as _,
+    sys::SIOCGIFHWADDR as _,
+    sys::SIOCGIFINDEX as _,
+    sys::SIOCGIFTXQLEN as _,
+    sys::SIOCGIFMAP as _,
+];
 
 /// The same for `fcntl`. Missing are leases and notifications, which hold up whoever opens a file next; the size of a
 /// pipe, of which each user has a share; and what is newer than this list.

@@ -54,8 +54,12 @@ fn without_landlock() {
     let process = || Process::idle().sandbox(Sandbox::strict()).start().unwrap().join();
     let error = on_a_kernel_without(call, process).unwrap_err().to_string();
     assert!(error.contains("no Landlock"), "{error}");
-    // What does not ask for it works.
-    assert_eq!(on_a_kernel_without(call, || could(Sandbox::none().network(false))), (true, false));
+    // Where files are allowed, it is to keep workers from the memory of other processes.
+    let error = on_a_kernel_without(call, || inside(Sandbox::none().network(false)).map(drop).unwrap_err());
+    is_refused(&error, "tracing other processes");
+    assert_eq!(on_a_kernel_without(call, || could(Sandbox::none().network(false).best_effort())), (true, false));
+    // What denies nothing works.
+    assert_eq!(on_a_kernel_without(call, || could(Sandbox::none().memory(1 << 30))), (true, true));
     assert_eq!(on_a_kernel_without(call, || could(Sandbox::strict().best_effort())), (true, false));
     // Where there is all that is asked for, it is done.
     assert_eq!(could(Sandbox::strict().best_effort()), (false, false));

@@ -1,5 +1,6 @@
 //! Numbers as they are written, without an encoder: see [`Elements::scalars`](super::encode::Elements::scalars).
 
+use crate::codec::Name;
 use serde::ser::{self, Impossible, Serialize};
 use std::fmt::Display;
 
@@ -74,7 +75,6 @@ macro_rules! refused {
     )*};
 }
 
-type Name = &'static str;
 type Never<T> = Impossible<T, NoScalar>;
 
 macro_rules! serializer {

@@ -7,15 +7,13 @@
 //! are limited: without a free one, the bytes travel as those of a small argument do.
 //!
 //! A process that has mapped a segment can read whatever is in it later, and what earlier calls have left there. So a
-//! confined worker is never given one: its calls get [copies](set_apart), which are used for nothing else.
+//! confined worker is never given one: its calls get copies (`Encoded::set_apart`), which are used for nothing else.
 
 use crate::memory::janitor::{Kept, has_pools};
-use crate::memory::payload::Payload;
-use crate::memory::region::{self, Deposit, Region, Regions};
+use crate::memory::region::{self, Deposit, Region};
 use crate::os::Memory;
 use crate::sync::lock;
 use std::cell::RefCell;
-use std::io;
 use std::sync::atomic::{Ordering, fence};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -39,34 +37,6 @@ pub(crate) fn deposit(bytes: &[u8], at: usize) -> Option<Arc<Region>> {
     unsafe { segment.memory().overwrite(bytes) };
     segment.set_deposit(Deposit { length: bytes.len(), at });
     region::found(&segment).then_some(segment)
-}
-
-/// Makes the bytes of a call refer to memory that no other call has ever had or will have, instead of to segments.
-///
-/// # Errors
-///
-/// The system has no memory or descriptors left.
-pub(crate) fn set_apart(bytes: &mut Payload, regions: &mut Regions) -> io::Result<()> {
-    if regions.iter().all(|region| region.deposit().is_none()) {
-        return Ok(());
-    }
-    let mut own = std::mem::take(bytes).into_vec();
-    let mut apart = Vec::with_capacity(regions.len());
-    for region in regions.iter() {
-        let Some(Deposit { at, .. }) = region.deposit() else {
-            apart.push(region.clone());
-            continue;
-        };
-        let copy = region.copy()?;
-        match own.get_mut(at..at + size_of::<u64>()) {
-            Some(number) if *number == region.id().to_le_bytes() => number.copy_from_slice(&copy.id().to_le_bytes()),
-            // The call does not refer to it, so it does not need it.
-            _ => continue,
-        }
-        apart.push(copy);
-    }
-    (*bytes, *regions) = (Payload::from(own), apart.into());
-    Ok(())
 }
 
 /// The smallest free segment that is large enough, or a new one.

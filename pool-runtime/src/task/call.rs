@@ -2,8 +2,8 @@
 
 use crate::codec::{CodecError, Reader, Writer};
 use crate::error::{Error, Kind};
-use crate::memory::region::{self, Regions};
-use crate::memory::{ShortBytes, arena, payload::Payload};
+use crate::memory::region::{self, Deposit, Regions};
+use crate::memory::{ShortBytes, payload::Payload};
 use crate::panic;
 use crate::policy::Wish;
 use crate::task::{Registered, TaskInfo};
@@ -152,9 +152,28 @@ impl Encoded {
     /// For a confined worker: with large arguments in memory that no other worker is given.
     #[cold]
     pub(crate) fn set_apart(mut self, task: &'static TaskInfo) -> Result<Self, Error> {
+        if self.regions.iter().all(|region| region.deposit().is_none()) {
+            return Ok(self);
+        }
         let failed = |error| Error::os("cannot share a large argument with a worker in a sandbox", error);
-        arena::set_apart(&mut self.bytes, &mut self.regions).map_err(|error| failed(error).of_task(task.name()))?;
-        Ok(self)
+        let mut bytes = std::mem::take(&mut self.bytes).into_vec();
+        let mut apart = Vec::with_capacity(self.regions.len());
+        for region in self.regions.iter() {
+            let Some(Deposit { at, .. }) = region.deposit() else {
+                apart.push(region.clone());
+                continue;
+            };
+            let copy = region.copy().map_err(|error| failed(error).of_task(task.name()))?;
+            match bytes.get_mut(at..at + size_of::<u64>()) {
+                Some(number) if *number == region.id().to_le_bytes() => {
+                    number.copy_from_slice(&copy.id().to_le_bytes());
+                }
+                // The call does not refer to it, so it does not need it.
+                _ => continue,
+            }
+            apart.push(copy);
+        }
+        Ok(Self { bytes: Payload::from(bytes), regions: apart.into() })
     }
 }
 

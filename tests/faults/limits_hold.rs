@@ -4,7 +4,7 @@
 use crate::support::{
     Signals, await_given, builder, count, give, is_alive, over_every_transport, pids, pool, signal, until,
 };
-use pool_runtime::{Error, Pool, Process, Ran, Transport, WorkerState, task};
+use pool_runtime::{Error, Pool, Process, Ran, WorkerState, task};
 use std::{
     path::Path,
     sync::atomic::{AtomicU64, Ordering},
@@ -178,31 +178,6 @@ fn one_that_dies_as_if_it_had_not_begun_takes_no_neighbours_along() {
         assert_eq!(job.get().unwrap(), n);
     }
     assert_eq!(signals.counted("begun"), 5);
-}
-
-/// Answers its call, by itself; then never ends.
-#[task]
-fn answer_and_go_on() {
-    const REPORTS_WRITTEN: usize = 512;
-    const REPORTS: usize = 4096 + (1 << 18);
-    let number = shared("pool-status", CLAIMED).load(Ordering::SeqCst) & u64::from(u32::MAX);
-    let written = shared("pool-rings", REPORTS_WRITTEN);
-    let at = written.load(Ordering::SeqCst) as usize % (1 << 18);
-    // A value without bytes.
-    shared("pool-rings", REPORTS + at).store(number, Ordering::SeqCst);
-    written.fetch_add(8, Ordering::SeqCst);
-    wait_for_ever();
-}
-
-#[test]
-fn what_is_sent_behind_one_that_answers_and_goes_on() {
-    let pool = Pool::builder().processes(1).transport(Transport::Ring).build().unwrap();
-    // It rings no bell.
-    let mut job = pool.apply_async(answer_and_go_on::call());
-    until("it has answered", || job.get_timeout(Duration::from_millis(1)).is_ok());
-    let begun = Instant::now();
-    is_late(&pool.apply(pid::call().timeout(SHORT)).unwrap_err(), begun);
-    assert!(pool.apply(pid::call()).is_ok(), "by the next worker");
 }
 
 /// A worker that is stopped, whatever becomes of the test.

@@ -119,6 +119,18 @@ impl PanicInfo {
     }
 }
 
+/// A panic of this process, as it prints it itself: nothing is escaped or cut off.
+pub(crate) struct OwnPanic<'p>(pub(crate) &'p PanicInfo);
+
+impl fmt::Display for OwnPanic<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some((file, line, column)) = &self.0.location {
+            write!(f, "at {file}:{line}:{column}: ")?;
+        }
+        f.write_str(&self.0.message)
+    }
+}
+
 impl fmt::Display for PanicInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some((file, line, column)) = &self.location {

@@ -29,6 +29,8 @@ impl Inner {
             core.clock_at = core.dispatcher.next_tick();
             if core.clock_at.is_some_and(|at| at <= now) {
                 drop(core);
+                // A result that has come counts, though nobody has had the time to read it.
+                self.catch_up();
                 self.tell(Dispatcher::tick);
                 core = lock(&self.core);
                 continue;

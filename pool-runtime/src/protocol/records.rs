@@ -127,7 +127,7 @@ impl std::ops::Deref for RecordHead {
 }
 
 /// The longest payload of a failure: a parent takes no longer one.
-const MOST_FAILURE: usize = 1 << 20;
+const MOST_FAILURE: usize = 1 << 23;
 /// How much of each text is left of a failure that would be longer.
 const MOST_TEXT: usize = MOST_FAILURE / 4;
 

@@ -16,7 +16,7 @@ mod connect;
 use crate::codec::{Reader, Writer};
 use crate::dossier::Stage;
 use crate::memory::{self, CallId, Hold, StatusPage};
-use crate::panic::{self, PanicInfo};
+use crate::panic::{self, OwnPanic, PanicInfo};
 use crate::policy::Timing;
 use crate::program::Mark;
 use crate::protocol::{Chunk, FromWorker, LEAST_LIMIT, NamedCall, NotReady, ToWorker};
@@ -329,7 +329,7 @@ fn install_hook(page: &Arc<StatusPage>, single: bool) {
             if let (false, Some(thread)) = (on_main, std::thread::current().name()) {
                 let _ = write!(text, ", thread `{thread}`,");
             }
-            let _ = writeln!(text, " panicked {info}");
+            let _ = writeln!(text, " panicked {}", OwnPanic(&info));
             if let Some(backtrace) = info.backtrace() {
                 let _ = writeln!(text, "stack backtrace:\n{backtrace}");
             }

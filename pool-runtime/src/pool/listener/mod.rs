@@ -138,6 +138,13 @@ impl Inner {
         }
     }
 
+    /// Reads what reports there are, whoever listens. For the clock, before a limit is over.
+    pub(super) fn catch_up(&self) {
+        if let Some(listener) = &self.listener {
+            serve(self, listener, &listener.stations(), ReportReader::Helper);
+        }
+    }
+
     /// Has a sleeping leader check whether what it waits for is done.
     pub(super) fn wake_leader(&self) {
         if let Some(listener) = &self.listener

@@ -114,8 +114,11 @@ impl World {
             let policy = &self.policies[usize::from(fact.policy)];
             let late = self.now.saturating_sub(running.since) >= policy.timeout;
             let large = running.fate == Fate::Grows && policy.memory != u64::MAX;
+            // Of the call at the front, whose report may be on its way while the worker runs another one.
             let (_, _, since) = self.fronts[seat];
-            let too_long = self.now.saturating_sub(since) >= policy.timeout.saturating_add(GRACE);
+            let timeout =
+                self.pool.seats[seat].in_flight.front().map_or(NEVER, |front| front.calls.work.policy().timeout);
+            let too_long = self.now.saturating_sub(since) >= timeout.saturating_add(GRACE);
             let guilty = fact.given_up || late || large || too_long || fact.liar || fact.slandered;
             assert!(guilty, "{:?} is killed for nothing: {fact:?}", running.call);
         }
@@ -131,10 +134,11 @@ impl World {
             self.values += 1;
             return;
         };
+        let CallFailure { why, ran, attempts } = failure;
+        fact.withdrawn = matches!(why, Why::Cancelled);
         if fact.liar || fact.slandered {
             return;
         }
-        let CallFailure { why, ran, attempts } = failure;
         let unstarted = attempts.saturating_sub(fact.starts);
         // Attempts that never started may have stayed too long.
         assert!(
@@ -142,7 +146,6 @@ impl World {
             "{failure:?}: {fact:?}"
         );
         assert!(*attempts >= fact.starts.max(1), "{failure:?}: {fact:?}");
-        fact.withdrawn = matches!(why, Why::Cancelled);
         match why {
             Why::Cancelled if fact.cancelled && !fact.given_up => {
                 assert!(!fact.running, "{failure:?}: {fact:?} runs, and was to go on");

@@ -32,6 +32,42 @@ fn both_readmes_show_one_program() {
     assert_eq!(program("README.md"), program("pool-runtime/README.md"));
 }
 
+/// The code of all tests, and of the crate, where its unit tests are.
+fn tests_source() -> String {
+    let mut source = String::new();
+    let mut folders = vec![root("tests"), root("pool-runtime/src")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            match entry.extension() {
+                None if entry.is_dir() => folders.push(entry),
+                Some(extension) if extension == "rs" => source += &read(entry),
+                _ => {}
+            }
+        }
+    }
+    source
+}
+
+#[test]
+fn each_promise_is_held_by_a_test() {
+    let (page, source) = (read("pool-runtime/guide/trust.md"), tests_source());
+    let (_, promises) = page.split_once("## What is promised").expect("a chapter");
+    let (promises, _) = promises.split_once("## What is not promised").expect("another chapter");
+    let rows = promises.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| promise "));
+    let mut names = 0;
+    for row in rows {
+        let tests = row.trim_end_matches(" |").rsplit_once(" | ").expect("two columns").1;
+        let tests: Vec<&str> = tests.split(", ").map(|test| test.trim_matches('`')).collect();
+        for test in &tests {
+            let name = test.rsplit("::").next().expect("a name");
+            let is_there = [format!("fn {name}("), format!("mod {name};")].iter().any(|item| source.contains(item));
+            assert!(is_there, "there is no test `{test}`, which is to hold: {row}");
+        }
+        names += tests.len();
+    }
+    assert!(names > 40, "only {names} tests were found");
+}
+
 #[test]
 fn links_lead_to_files() {
     let guide = fs::read_dir(root("pool-runtime/guide")).unwrap().map(|page| page.unwrap().path());

@@ -25,6 +25,7 @@ page!(processes, "One call in a process of its own.", "../guide/processes.md");
 page!(tests, "Pools in tests, in debuggers, and with injected faults.", "../guide/tests.md");
 page!(deaths, "Why a worker died, and how to run the same call again.", "../guide/deaths.md");
 page!(sandbox, "Workers without access to files, network or other processes.", "../guide/sandbox.md");
+page!(trust, "Who trusts whom, what is promised, and which tests hold it.", "../guide/trust.md");
 page!(
     reference,
     "Names, versions, environment variables, serde, threads, descriptors and costs.",

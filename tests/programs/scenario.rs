@@ -384,9 +384,11 @@ fn orphans_that_hold_on(directory: &Path, how: &str) -> Result<()> {
     wait_for(&second);
     // SAFETY: the child only waits.
     let child = unsafe { libc::fork() };
-    while child == 0 {
-        // SAFETY: waits for a signal.
-        unsafe { libc::pause() };
+    if child == 0 {
+        loop {
+            // SAFETY: waits for a signal.
+            unsafe { libc::pause() };
+        }
     }
     say(format!("{} {} {child}", process.pid(), pool.workers()[0].pid));
     loop {

@@ -103,6 +103,7 @@ fn keep(bytes: Vec<u8>) -> Vec<u8> {
 }
 
 #[task]
+#[expect(clippy::ptr_arg, reason = "it is the type of the state")]
 fn kept(#[state] bytes: &Vec<u8>, add: &[u8]) -> usize {
     bytes.len() + add.len()
 }

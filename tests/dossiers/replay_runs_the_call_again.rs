@@ -331,10 +331,12 @@ fn a_file_of_another_user_runs_only_when_told() {
 fn a_file_that_others_may_write_is_refused() {
     let dir = directory();
     let file = of_what_is_there(dir.path());
-    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o606)).unwrap();
-    let ended = run(&mut again_command(&file));
-    assert_eq!(ended.status.code(), Some(70), "{ended:?}");
-    assert!(ended.stderr.contains("every user may write to it"), "{ended:?}");
+    for mode in [0o606, 0o620] {
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+        let ended = run(&mut again_command(&file));
+        assert_eq!(ended.status.code(), Some(70), "{ended:?}");
+        assert!(ended.stderr.contains(&format!("others may write to it (its mode is {mode:o}")), "{ended:?}");
+    }
 }
 
 /// Whatever the file says, the call has no more than the caller allows.

@@ -2,7 +2,7 @@
 
 use super::handle::beyond_standard;
 use crate::os::NotPrivate;
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, fstat, lstat, open, openat, stat, unlinkat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, fstat, lstat, open, openat, stat, unlinkat};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 use std::fs::{DirBuilder, File};
@@ -70,9 +70,7 @@ impl PrivateDir {
             ))
             .into());
         }
-        let mode = Mode::from_raw_mode(found.st_mode);
-        // The mode's bits of the group also show what access control lists allow.
-        if mode.intersects(Mode::WGRP | Mode::WOTH) {
+        if others_write(&found) {
             return Err(NotPrivate(format!(
                 "others may write there (its mode is {:o}): use a directory of your own, or take that right away with \
                  `chmod go-w`",
@@ -94,6 +92,11 @@ impl PrivateDir {
     pub(crate) fn remove(&self, name: &str) -> io::Result<()> {
         Ok(unlinkat(&self.0, name, AtFlags::empty())?)
     }
+}
+
+/// The mode's bits of the group also show what access control lists allow.
+fn others_write(found: &Stat) -> bool {
+    Mode::from_raw_mode(found.st_mode).intersects(Mode::WGRP | Mode::WOTH)
 }
 
 fn is_link(path: &Path) -> bool {
@@ -118,7 +121,10 @@ pub(crate) fn open_judged(path: &Path) -> io::Result<(File, Option<String>)> {
     let why = if owner != 0 && owner != us {
         Some(format!("it belongs to user {owner}, and this process runs as user {us}"))
     } else {
-        Mode::from_raw_mode(found.st_mode).contains(Mode::WOTH).then(|| "every user may write to it".to_owned())
+        others_write(&found).then(|| {
+            let mode = found.st_mode & 0o7777;
+            format!("others may write to it (its mode is {mode:o}; `chmod go-w` takes that right away)")
+        })
     };
     Ok((opened.into(), why))
 }

@@ -97,7 +97,9 @@ pub(crate) fn monotonic() -> u64 {
     // The C library's, which finds the clock under valgrind too. It makes no system call either.
     // SAFETY: the pointer is that of a time. This clock exists everywhere, so nothing can fail.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
-    now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
+    #[expect(clippy::useless_conversion, reason = "32 bits elsewhere")]
+    let (seconds, nanos) = (u64::from(now.tv_sec.unsigned_abs()), u64::from(now.tv_nsec.unsigned_abs()));
+    seconds * 1_000_000_000 + nanos
 }
 
 /// Tells how much memory a process uses: the kernel's file about it, which is about no other process, even when its
@@ -112,7 +114,10 @@ impl Scale {
             let why = "`/proc` belongs to another name space of processes";
             io::Error::new(io::ErrorKind::NotFound, why)
         };
-        let statm = |pid: i32| File::open(format!("/proc/{pid}/statm")).map(Self);
+        let statm = |pid: i32| {
+            let file = File::open(format!("/proc/{pid}/statm"))?;
+            Ok(Self(beyond_standard(file.into())?.into()))
+        };
         let Some(pidfd) = pidfd else {
             // One number for this process says that `/proc` numbers processes as it does.
             let status = fs::read_to_string("/proc/thread-self/status")?;

@@ -97,9 +97,8 @@ pub(crate) fn monotonic() -> u64 {
     // The C library's, which finds the clock under valgrind too. It makes no system call either.
     // SAFETY: the pointer is that of a time. This clock exists everywhere, so nothing can fail.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
-    #[expect(clippy::useless_conversion, reason = "32 bits elsewhere")]
-    let (seconds, nanos) = (u64::from(now.tv_sec.unsigned_abs()), u64::from(now.tv_nsec.unsigned_abs()));
-    seconds * 1_000_000_000 + nanos
+    // They have 32 bits on some machines.
+    u64::try_from(now.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap_or(0)
 }
 
 /// Tells how much memory a process uses: the kernel's file about it, which is about no other process, even when its

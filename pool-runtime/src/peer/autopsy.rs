@@ -4,6 +4,7 @@ use crate::dossier::{Loss, Stage};
 use crate::os::{End, OomWatch};
 use crate::panic::PanicInfo;
 use crate::peer::Launched;
+use crate::peer::relay::Relay;
 use std::time::Duration;
 
 /// How long a process may live on after its channel has closed.
@@ -16,7 +17,8 @@ pub(crate) const TIME_TO_DIE: Duration = Duration::from_secs(2);
 impl Launched {
     /// Waits until everything that the process, which has ended, printed is passed on.
     pub(crate) fn drain(&self) {
-        self.strands.iter().flatten().for_each(|(relay, strand)| relay.drain(strand, self.launch.is_in_test()));
+        let until = Relay::patience(self.launch.is_in_test());
+        self.strands.iter().flatten().for_each(|(relay, strand)| relay.drain(strand, until));
     }
 
     /// Kills the process. Closes the connection too: if the system does not let it be killed, its watcher ends it; and whoever

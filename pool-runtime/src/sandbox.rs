@@ -111,7 +111,9 @@ pub(crate) fn default_max_result(confinement: Option<&Confinement>) -> u64 {
 /// - A lost call that is [run again](crate::PoolBuilder::dossiers) has the same sandbox, but the debugger around it has
 ///   none, nor has a run with `POOL_REPLAY_UNCONFINED=1`. The arguments may come from malicious code.
 /// - It does not divide the machine: without limits, a worker uses all processors and all memory, and starts as many
-///   [threads](Self::threads) as this user or the control group may have.
+///   [threads](Self::threads) as this user or the control group may have. What waits in pipes is also counted for the
+///   user (`pipe-user-pages-soft`): four strict workers can use that up with the files that each may open, and the
+///   user's further pipes are small then.
 /// - Code that runs before [`enter`](crate::enter) or [`pool_main!`](crate::pool_main), such as constructors of C
 ///   libraries, is not confined. Threads that it leaves running are an error, except the test harness's own.
 ///

@@ -8,7 +8,7 @@ use crate::os::{
     Peeked, Scheduler, Spawn, Usage,
 };
 use crate::sync::{lock, sleep_on};
-use std::ffi::{CStr, OsString};
+use std::ffi::{CStr, OsStr, OsString};
 use std::fmt;
 use std::fs::File;
 use std::io::{self, PipeReader, Read, Write as _};
@@ -212,6 +212,8 @@ functions! {
     copy_to_stdout(bytes: &[u8]) = drop(io::stdout().write_all(bytes));
     has_stderr() -> bool = true;
     has_stdout() -> bool = true;
+    close_inherited() -> io::Result<()> = unsupported();
+    replace_stdin_by_nothing() -> io::Result<()> = unsupported();
     replace_stdout(_: Handle) -> io::Result<()> = unsupported();
 }
 
@@ -250,6 +252,11 @@ pub(crate) fn spawn_thread<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<JoinHandle<T>> {
     thread_builder(name, stack).spawn(work)
+}
+
+pub(crate) fn forget_variables(kept: impl Fn(&OsStr) -> bool) {
+    let others = std::env::vars_os().map(|(name, _)| name).filter(|name| !kept(name));
+    others.for_each(crate::os::remove_variable);
 }
 
 pub(crate) mod passing {

@@ -543,11 +543,8 @@ mod tests {
 
     #[test]
     fn a_failure_is_as_long_as_its_call_may_say() {
-        let failed = |length| Failed {
-            stage: Stage::Running,
-            leaving: false,
-            failure: Failure::Encode("x".repeat(length)),
-        };
+        let failed =
+            |length| Failed { stage: Stage::Running, leaving: false, failure: Failure::Encode("x".repeat(length)) };
         for (max_result, most) in [(1024, LEAST_FAILURE), (1 << 20, 1 << 20), (u64::MAX, MOST_FAILURE)] {
             let whole = failed(most as usize - 100);
             let Ok(found) = Failed::from_payload(&whole.to_payload(max_result)) else { panic!("malformed") };

@@ -107,6 +107,7 @@ never! {
         self.number() -> SocketNumber;
         self.handle() -> HandleRef<'_>;
         self.replace(Handle) -> io::Result<()>;
+        self.shut_down();
         self.peek() -> io::Result<Peeked>;
     }
     SharedSocket<O: ?Sized> {

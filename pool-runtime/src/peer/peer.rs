@@ -97,11 +97,14 @@ impl Peer {
     pub(crate) fn await_end(&self) -> Option<String> {
         match self {
             // Of a ready worker, the channel carries nothing but the end.
-            Self::Ring(process, _) => match lock(&process.inlet).receive(None) {
-                Received::Gone => return None,
-                Received::Garbled(fault) => return Some(fault),
-                Received::Frame(_) | Received::Nothing => return Some("sent a message out of turn".into()),
-            },
+            Self::Ring(process, _) => {
+                let nonsense = || "sent a message out of turn".to_owned();
+                return match lock(&process.inlet).receive_admitted(None, &mut |_, _| Err(nonsense())) {
+                    Received::Gone => None,
+                    Received::Garbled(fault) => Some(fault),
+                    Received::Frame(_) | Received::Nothing => Some(nonsense()),
+                };
+            }
             Self::Channel(process, _) => {
                 os::wait_hung_up(process.socket.handle(), Some(process.child.sentinel()), None);
             }
@@ -135,10 +138,16 @@ impl Peer {
             Self::Thread(thread) => thread.bury(fault, generation),
         };
         // What it wrote before its end counts. What is wrong with that is why it was killed.
-        while self.read(sink, true).is_ok_and(|any| any) {}
+        self.read_rest(sink);
         let own = self.rings().map_or_else(|| self.frames()?.take_fault(), Ringed::take_fault);
         loss.fault = own.or(loss.fault);
         loss
+    }
+
+    /// Reads what the worker wrote before its end. A child of the worker may have its rings, and write there for ever: one
+    /// pass reads all that was there at its beginning. To a socket, nothing is added once this side knows of the end.
+    fn read_rest(&self, sink: &mut dyn Sink) {
+        while self.read(sink, true).is_ok_and(|any| any) && self.rings().is_none() {}
     }
 
     /// Kills the worker. A thread is abandoned: what it reports from now on reaches nobody. The attendant wakes up,

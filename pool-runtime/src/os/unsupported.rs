@@ -86,6 +86,7 @@ never! {
         self.status_error() -> Option<String>;
         self.usage() -> Option<Usage>;
         self.memory() -> Option<u64>;
+        self.has_children() -> Option<bool>;
     }
     OomWatch {
         self.ask() -> Option<OomKill>;
@@ -189,7 +190,6 @@ functions! {
     remote_barrier() -> bool = false;
     block_all_signals() = ();
     outlive_requests_to_end() = ();
-    has_children(_: u32) -> Option<bool> = None;
     exit_now(code: i32) -> ! = std::process::exit(code);
     has_more_rights() -> bool = false;
     excess_of_rights() -> Option<&'static str> = None;

@@ -21,13 +21,21 @@ impl Launched {
         self.strands.iter().flatten().for_each(|(relay, strand)| relay.drain(strand, until));
     }
 
+    /// Whether a process that says so may be joining others: it is allowed to start some, and the system shows that it has
+    /// some.
+    pub(super) fn may_join(&self) -> bool {
+        let allowed = self.launch.confinement.as_ref().is_none_or(|confinement| confinement.processes);
+        allowed && self.child.has_children() == Some(true)
+    }
+
     /// Kills the process. Closes the connection too: if the system does not let it be killed, its watcher ends it; and whoever
     /// waits for its end wakes up, whatever it does.
     pub(crate) fn kill(&self) {
-        if let Err(error) = self.child.kill() {
+        if let Err(error) = self.child.kill()
+            && self.unkilled.set(error.to_string()).is_ok()
+        {
             let pid = self.child.pid();
             tracing::warn!("process {pid} cannot be killed, so its connection is closed: {error}");
-            let _ = self.unkilled.set(error.to_string());
         }
         self.socket.shut_down();
         self.way_out.shut_down();

@@ -254,8 +254,8 @@ impl Peer {
     pub(crate) fn look(&self, memory: bool) -> Answer<Glance> {
         let memory = self.process().filter(|_| memory).and_then(|process| process.child.memory());
         // The page alone does not tell: a worker might write anything there, and be waited for without end.
-        let joins = Stage::from_u32(self.page().stage()) == Stage::Joining
-            && self.process().is_some_and(|process| os::has_children(process.child.pid()).unwrap_or(true));
+        let joins =
+            Stage::from_u32(self.page().stage()) == Stage::Joining && self.process().is_some_and(Launched::may_join);
         self.page().look().map_or(Answer::Corrupt, |seen| Answer::Now(Glance { memory, joins, ..glance(seen) }))
     }
 
@@ -281,7 +281,7 @@ impl Peer {
     /// Whether there are unread reports. False for a socket, which tells only when it is read.
     pub(crate) fn has_reports(&self) -> bool {
         match self {
-            Self::Ring(_, link) => link.memory.has_reports(),
+            Self::Ring(_, link) => link.has_reports(),
             Self::Channel(..) => false,
             Self::Thread(thread) => thread.link.is_open() && thread.lifeline.reports.has_unread(),
         }

@@ -1,7 +1,7 @@
 //! A child process, held by a pidfd (see [`sentinel`](super::sentinel)): signals never reach another process that got the
 //! same pid. And how its end is printed.
 
-use super::process::Scale;
+use super::process::{self, Scale};
 use super::sentinel::Sentinel;
 use super::signal::MEANT;
 use super::{step, wait_readable};
@@ -244,6 +244,11 @@ impl Child {
             Err(error) if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM)) => None,
             Err(_) => (!self.has_ended()).then_some(UNSEEN),
         }
+    }
+
+    /// Does it have children? None if it has ended, or the system does not tell.
+    pub(crate) fn has_children(&self) -> Option<bool> {
+        process::has_children(self.sentinel.pidfd(), self.pid)
     }
 
     /// Reaps it, as it has ended. `ECHILD`: `SIGCHLD` is ignored, or somebody waited for any child.

@@ -20,7 +20,7 @@ use crate::peer::autopsy::TIME_TO_DIE;
 use crate::peer::handshake;
 use crate::peer::spawn::{Launch, Launched, StdPipes};
 use crate::policy::{Policy, Wish};
-use crate::pool::Single;
+use crate::pool::{ReturnedBytes, Single};
 use crate::protocol::{Failed, Failure};
 use crate::run::Run;
 use crate::sandbox::Sandbox;
@@ -75,6 +75,7 @@ pub struct Process<R> {
     stdio: [Stdio; 3],
     sandbox: Option<Sandbox>,
     executable: Option<PathBuf>,
+    exit_grace: Duration,
 }
 
 impl Process<()> {
@@ -100,6 +101,7 @@ impl<R> Process<R> {
             stdio: [Stdio::null(), Stdio::inherit(), Stdio::inherit()],
             sandbox: None,
             executable: None,
+            exit_grace: EXIT_GRACE,
         }
     }
 
@@ -142,6 +144,33 @@ impl<R> Process<R> {
     /// [`join`](RunningProcess::join) says so.
     pub fn executable(mut self, path: impl Into<PathBuf>) -> Self {
         self.executable = Some(path.into());
+        self
+    }
+
+    /// How long the process may take to end once its target has returned. Then it is killed, with a warning in the log;
+    /// what the target has returned counts all the same, and [`exit_code`](RunningProcess::exit_code) is −9.
+    ///
+    /// In this time, what the program has registered with `atexit` runs. Time in which the process joins a `Process` that
+    /// it has started itself does not count: it may take for as long as that one lives. `Duration::MAX` is no limit; the
+    /// default is 5 s.
+    ///
+    /// ```
+    /// # use pool_runtime::{Process, Result, enter, task};
+    /// # use std::time::Duration;
+    /// #[task]
+    /// fn double(n: u32) -> u32 {
+    ///     2 * n
+    /// }
+    ///
+    /// fn main() -> Result<()> {
+    ///     enter();
+    ///     let process = Process::new(double::call(21)).exit_grace(Duration::from_secs(60)).start()?;
+    ///     assert_eq!(process.join()?, 42);
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn exit_grace(mut self, grace: Duration) -> Self {
+        self.exit_grace = grace;
         self
     }
 
@@ -242,7 +271,8 @@ impl<R> Process<R> {
                 lock(&CHILDREN).retain(|child| !Arc::ptr_eq(child, itself));
             }
         };
-        let (single, (child, pipes)) = Single::start(launch, self.options, hello, call, begin, forget)?;
+        let (single, (child, pipes)) =
+            Single::start(launch, self.options, hello, call, self.exit_grace, begin, forget)?;
         let _ = child.single.set(single);
         Ok(RunningProcess { child, decode: self.decode, pipes })
     }
@@ -327,7 +357,8 @@ impl<R> RunningProcess<R> {
     }
 
     /// Waits until the process has ended, and returns the target's result. It can be called more than once, and from
-    /// several threads.
+    /// several threads. A process whose target has returned ends within its [`exit_grace`](Process::exit_grace), or is
+    /// killed, unless it still joins processes of its own: those it may join for as long as they live.
     ///
     /// # Errors
     ///
@@ -382,7 +413,7 @@ impl<R> RunningProcess<R> {
         R: 'static,
     {
         let (decode, task) = (self.decode, self.child.task);
-        let callback = move |returned: Result<Vec<u8>>| {
+        let callback = move |returned: ReturnedBytes| {
             let result = returned.and_then(|bytes| decode_value(decode, task, &bytes));
             if let Err(panic) = panic::catch(|| f(&result)) {
                 tracing::warn!("a callback of a process with task `{task}` panicked {panic}");
@@ -518,6 +549,9 @@ pub fn active_children() -> Vec<ProcessInfo> {
         .map(|child| child.info.clone())
         .collect()
 }
+
+/// How long a process may take to end once its target has returned, if nothing else is said.
+const EXIT_GRACE: Duration = Duration::from_secs(5);
 
 /// How long a daemonic process may take to end after `SIGTERM`.
 const GRACE: Duration = Duration::from_secs(1);

@@ -102,6 +102,11 @@ impl HandedOn {
     }
 }
 
+/// Leaves in the environment of this process what is no secret, and what it was started with.
+pub(crate) fn forget_environment() {
+    os::forget_variables(|name| HandedOn::Ordinary.includes(name));
+}
+
 /// The environment of a worker: what is handed on of this process's, with changes and the mark.
 pub(crate) fn environment(
     handed_on: HandedOn,

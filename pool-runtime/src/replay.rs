@@ -16,7 +16,7 @@ use crate::sandbox::Sandbox;
 use crate::task::{Body, TaskInfo};
 use crate::{identity, panic, registry};
 use std::any::Any;
-use std::io::Read as _;
+use std::io::{self, Read as _};
 
 /// The exit code of a program whose `main` panics.
 const PANICKED: i32 = 101;
@@ -43,6 +43,11 @@ fn replay(order: &ReplayOrder) -> Result<(&'static str, i32), String> {
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes).map_err(|error| error.to_string())?;
     drop(file);
+    let is_strict = is_strict(order, distrusted.is_some())?;
+    if is_strict {
+        leave_behind()
+            .map_err(|error| format!("it was to run in a strict sandbox, without what is open here: {error}"))?;
+    }
     let (_, record) = LostCall::read(&bytes)?;
     let (task, initializer) = prepare(&record)?;
     say(&format!(
@@ -58,7 +63,7 @@ fn replay(order: &ReplayOrder) -> Result<(&'static str, i32), String> {
     if record.build.is_some() && record.build != identity::build() {
         say("this is another build of the program than the one that lost the call: it may behave differently");
     }
-    confine(&record, order, distrusted.is_some())?;
+    confine(&record, order, is_strict)?;
     os::fault::leave_to_system();
     let mut state = None;
     if let Some((info, call)) = initializer.zip(record.initializer.as_ref()) {
@@ -113,17 +118,27 @@ fn prepare(record: &LostCall<'_>) -> Result<(&'static TaskInfo, Option<&'static 
     Ok((task, initializer))
 }
 
+/// Whether the call is to have a strict sandbox, wherever it ran.
+fn is_strict(order: &ReplayOrder, distrusted: bool) -> Result<bool, String> {
+    match &order.sandbox {
+        None => Ok(distrusted && !order.unconfined),
+        Some(name) if name == "strict" => Ok(true),
+        Some(name) => Err(format!("POOL_REPLAY_SANDBOX is {name:?}, and the only sandbox by name is \"strict\"")),
+    }
+}
+
+/// Takes from this process what a worker in a strict sandbox is not given: before anything of its own is open.
+fn leave_behind() -> io::Result<()> {
+    os::close_inherited()?;
+    os::replace_stdin_by_nothing()?;
+    program::forget_environment();
+    Ok(())
+}
+
 /// Confines this process as the call was, and as the user asks: to what both allow.
-fn confine(record: &LostCall<'_>, order: &ReplayOrder, distrusted: bool) -> Result<(), String> {
-    let asked = match &order.sandbox {
-        None => false,
-        Some(name) if name == "strict" => true,
-        Some(name) => {
-            return Err(format!("POOL_REPLAY_SANDBOX is {name:?}, and the only sandbox by name is \"strict\""));
-        }
-    };
+fn confine(record: &LostCall<'_>, order: &ReplayOrder, is_strict: bool) -> Result<(), String> {
     let its_own = record.confinement.as_ref().filter(|_| !order.unconfined);
-    if asked || distrusted && !order.unconfined {
+    if is_strict {
         let strict = Sandbox::strict().resolve().map_err(|error| error.to_string())?;
         // It allows no file, so what both allow is this, with the lower limits.
         let limits = its_own.map_or(strict.limits, |own| own.limits.and(strict.limits));

@@ -77,8 +77,9 @@ pub(crate) fn default_max_result(confinement: Option<&Confinement>) -> u64 {
 ///
 /// Landlock denies files; a seccomp filter denies everything else, and ways around it: tracing and reading other
 /// processes, io_uring, BPF, mounts and namespaces, keys, kernel modules, System V IPC, POSIX message queues, setting
-/// the clock, and moving threads that sleep on shared memory (`FUTEX_REQUEUE`). These are denied as soon as anything
-/// is. A privileged process then also loses its capabilities, except some for files, user ids and, with a network,
+/// the clock, and what moves threads that sleep on shared memory or keeps them from being woken (`FUTEX_REQUEUE`,
+/// `FUTEX_WAIT_REQUEUE_PI`: mutexes that several processes share hand on no priorities). These are denied as soon as
+/// anything is. A privileged process then also loses its capabilities, except some for files, user ids and, with a network,
 /// sockets.
 ///
 /// Where files are denied, an open file takes the requests that read what it is, or change this process's descriptor
@@ -110,7 +111,9 @@ pub(crate) fn default_max_result(confinement: Option<&Confinement>) -> u64 {
 /// - A lost call that is [run again](crate::PoolBuilder::dossiers) has the same sandbox, but the debugger around it has
 ///   none, nor has a run with `POOL_REPLAY_UNCONFINED=1`. The arguments may come from malicious code.
 /// - It does not divide the machine: without limits, a worker uses all processors and all memory, and starts as many
-///   [threads](Self::threads) as this user or the control group may have.
+///   [threads](Self::threads) as this user or the control group may have. What waits in pipes is also counted for the
+///   user (`pipe-user-pages-soft`): four strict workers can use that up with the files that each may open, and the
+///   user's further pipes are small then.
 /// - Code that runs before [`enter`](crate::enter) or [`pool_main!`](crate::pool_main), such as constructors of C
 ///   libraries, is not confined. Threads that it leaves running are an error, except the test harness's own.
 ///
@@ -309,11 +312,15 @@ impl Sandbox {
     }
 
     /// How much private memory each process may have, in bytes; at least 16 MiB. An allocation beyond it fails, which
-    /// aborts a Rust program, and the call's worker is lost. This limit is hard;
+    /// aborts a Rust program, and the call's worker is lost: no allocation goes beyond it.
     /// [`PoolBuilder::memory`](crate::PoolBuilder::memory) samples from outside, limits each call, and reports it in
-    /// the error.
+    /// the error. Malicious code needs both, or a control group, as there are ways around this one.
     ///
-    /// This is `RLIMIT_DATA`. It does not count [`Shared`](crate::Shared) slices, which are this process's. Where
+    /// This is `RLIMIT_DATA`, which counts what a process may write at present: code that makes its memory read-only
+    /// (`mprotect`) can have more, which the other limit sees. What waits in sockets and pipes is the kernel's memory, and
+    /// counts nowhere but in a control group: some hundred KiB for each of the [`open_files`](Self::open_files). The stack
+    /// of the main thread is not counted either; it becomes no larger than this process's limit for stacks (`ulimit
+    /// -s`), and 64 MiB. It does not count [`Shared`](crate::Shared) slices, which are this process's. Where
     /// [`processes`](Self::processes) are denied, a worker with this limit can make no shared memory of its own
     /// (`memfd_create`, shared anonymous mappings), so neither [`Shared`](crate::Shared) slices nor a pool of threads.
     /// Otherwise that is not counted, nor are files in memory (`/dev/shm`) where it may write, nor what the processes

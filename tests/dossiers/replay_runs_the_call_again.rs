@@ -25,6 +25,7 @@ over_every_transport! {
     a_file_of_another_user_runs_only_when_told,
     a_file_that_others_may_write_is_refused,
     the_callers_sandbox_counts_too,
+    a_strict_sandbox_is_given_nothing,
 }
 
 /// Whether this process runs a call again: what it does then is seen by the test.
@@ -331,10 +332,12 @@ fn a_file_of_another_user_runs_only_when_told() {
 fn a_file_that_others_may_write_is_refused() {
     let dir = directory();
     let file = of_what_is_there(dir.path());
-    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o606)).unwrap();
-    let ended = run(&mut again_command(&file));
-    assert_eq!(ended.status.code(), Some(70), "{ended:?}");
-    assert!(ended.stderr.contains("every user may write to it"), "{ended:?}");
+    for mode in [0o606, 0o620] {
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+        let ended = run(&mut again_command(&file));
+        assert_eq!(ended.status.code(), Some(70), "{ended:?}");
+        assert!(ended.stderr.contains(&format!("others may write to it (its mode is {mode:o}")), "{ended:?}");
+    }
 }
 
 /// Whatever the file says, the call has no more than the caller allows.
@@ -351,4 +354,31 @@ fn the_callers_sandbox_counts_too() {
     let ended = run(again_command(&file).env("POOL_REPLAY_SANDBOX", "lenient"));
     assert_eq!(ended.status.code(), Some(70), "{ended:?}");
     assert!(ended.stderr.contains("\"lenient\""), "{ended:?}");
+}
+
+/// Tells by its exit code whether it has a variable, where the kernel has put it; a descriptor; and something to read.
+#[task]
+fn die_of_what_it_was_given() {
+    use std::io::Read as _;
+    let variable = std::env::var_os("A_SECRET").is_some();
+    // SAFETY: only asked whether it is open.
+    let open = unsafe { libc::fcntl(7, libc::F_GETFD) } >= 0;
+    let read = std::io::stdin().read(&mut [0]).is_ok_and(|length| length > 0);
+    std::process::exit(60 + i32::from(variable) + 2 * i32::from(open) + 4 * i32::from(read));
+}
+
+fn a_strict_sandbox_is_given_nothing() {
+    let dir = directory();
+    let error = keeping(dir.path()).apply(die_of_what_it_was_given::call()).unwrap_err();
+    assert_eq!(error.exit_code(), Some(60), "{error}");
+    let file = error.dossier().unwrap().saved().unwrap();
+    for (sandbox, code) in [(None, 67), (Some("strict"), 60)] {
+        let again = again_command(file);
+        let mut command = Command::new("sh");
+        command.args(["-c", "exec 7<\"$0\" <\"$0\"; exec \"$@\""]).arg(file).arg(again.get_program());
+        command.args(again.get_args()).env("POOL_REPLAY", file).env("A_SECRET", "told");
+        sandbox.map(|name| command.env("POOL_REPLAY_SANDBOX", name));
+        let ended = run(&mut command);
+        assert_eq!(ended.status.code(), Some(code), "{sandbox:?}: {ended:?}");
+    }
 }

@@ -7,6 +7,7 @@ mod asked_to_end;
 mod connection_half_closed;
 mod crash_matrix;
 mod exactly_those_that_die;
+mod floods_after_the_end;
 mod foreign_texts;
 mod frozen_worker;
 mod hooks_that_are_replaced;

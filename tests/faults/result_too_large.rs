@@ -98,7 +98,14 @@ fn a_failure_with_an_endless_text_is_cut() {
     let error = pool.apply(complains::call(9 << 20)).unwrap_err();
     let message = error.panic().expect("a panic").message();
     assert!(message.starts_with("no no no") && message.ends_with("bytes more]"), "{} bytes", message.len());
-    assert!(message.len() < 1 << 19, "{} bytes", message.len());
+    assert!(message.len() < 1 << 23, "{} bytes", message.len());
+    // Who limits results limits failures, and leaves room for a text.
+    let limited = |limit| pool.apply(complains::call(3 << 20).max_result(limit)).unwrap_err();
+    let length = |error: Error| error.panic().expect("a panic").message().len();
+    assert!((10_000..1 << 16).contains(&length(limited(1))));
+    assert!((100_000..1 << 20).contains(&length(limited(1 << 20))));
+    assert_eq!(length(limited(4 << 20)), 3 << 20);
+    assert_eq!(length(pool.apply(complains::call(30_000).max_result(1)).unwrap_err()), 30_000);
     let error = pool.apply(complains::call(3000)).unwrap_err();
     assert_eq!(error.panic().expect("a panic").message().len(), 3000);
 }

@@ -1,7 +1,7 @@
 //! No descriptor of the library has one of the low numbers that an environment variable may name, such as 3 of
 //! `LISTEN_FDS`: neither in the program nor in its workers.
 
-use crate::support::{builder, descriptors, directory, over_every_transport, pool};
+use crate::support::{builder, descriptors, directory, over_every_transport, pool, until};
 use pool_runtime::{Process, Sandbox, Shared, Stdio, task};
 use std::{collections::BTreeSet, path::PathBuf};
 
@@ -42,9 +42,11 @@ fn they_have_high_numbers_in_the_program() {
     let shared = Shared::new(&[1_u8; 100_000]).expect("memory");
     let pool = builder().processes(2).capture_stderr(true).dossiers(directory().path()).build().expect("a pool");
     pool.apply(what_is_open_with::call(&shared, &[1; 1 << 20])).expect("it runs");
-    let mut process = Process::new(wait_for_input::call()).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let weighed = wait_for_input::call().memory(1 << 40);
+    let mut process = Process::new(weighed).stdin(Stdio::piped()).stdout(Stdio::piped());
     process = process.stderr(Stdio::piped());
     let mut process = process.start().expect("it starts");
+    until("it is weighed", || descriptors().iter().any(|(_, path)| path.ends_with("statm")));
     let open = descriptors();
     let new: Vec<_> = open.iter().filter(|(number, _)| !before.contains(number)).collect();
     assert!(new.len() > 10, "{new:?}");

@@ -194,7 +194,11 @@ fn a_sandbox_is_a_limit() {
 
 #[test]
 fn a_failure_has_a_limit() {
-    both(|builder, rings| is_killed(builder, any_text::call(FAILED, rings), "at most 1048576"));
+    both(|builder, rings| is_killed(builder, any_text::call(FAILED, rings), "at most 8388608"));
+    both(|builder, rings| is_killed(builder, a_byte::call(FAILED, rings), "at most 8388608"));
+    // What the user says of results is for failures too; they have room for a text in any case.
+    both(|builder, rings| is_killed(builder.max_result(1 << 20), any_text::call(FAILED, rings), "at most 1048576"));
+    both(|builder, rings| is_killed(builder, a_byte::call(FAILED, rings).max_result(1 << 10), "at most 65536"));
 }
 
 #[test]
@@ -203,7 +207,7 @@ fn a_process_has_the_same_limits() {
     let before = memory(std::process::id());
     for (call, why) in [
         (any_text::call(VALUE, false).max_result(1 << 20), "at most 1048576"),
-        (any_text::call(FAILED, false), "at most 1048576"),
+        (any_text::call(FAILED, false), "at most 8388608"),
     ] {
         let error = Process::new(call).start().unwrap().join().unwrap_err();
         assert!(error.is_worker_lost() && error.to_string().contains(why), "{error}");

@@ -5,6 +5,7 @@ mod support;
 
 mod becomes_another_program;
 mod daemon;
+mod ends_within_its_grace;
 mod exit_codes;
 mod identity;
 mod is_a_future;

@@ -49,12 +49,18 @@ pub(super) fn after_the_pool(directory: &Path) -> Result<()> {
     let worker = |pool: &Pool| pool.workers().iter().map(|worker| worker.pid).collect::<Vec<_>>();
     let before = worker(&pool);
     assert_eq!(before.len(), 2);
+    // The look-ahead is full when the child asks for more.
+    let mut begun = pool.imap(twice::call, 0..1000).look_ahead(8);
+    assert_eq!(begun.next().expect("a result")?, 0);
     // SAFETY: this thread holds no lock, and nothing that the child does needs one that another thread may hold.
     let child = unsafe { libc::fork() };
     if child == 0 {
         let mut results = pool.imap(twice::call, 0..3);
         refused("imap", maker, results.next().expect("an error"));
         drop(results);
+        refused("imap that had begun", maker, begun.next().expect("an error"));
+        assert!(begun.next().is_none() && begun.next_timeout(Duration::ZERO).is_none());
+        drop(begun);
         refused("apply", maker, pool.apply(twice::call(1)));
         refused("apply_async", maker, pool.apply_async(twice::call(1)).get());
         refused("map", maker, pool.map(twice::call, 0..3));
@@ -88,6 +94,7 @@ pub(super) fn after_the_pool(directory: &Path) -> Result<()> {
     write(&go, "go");
     assert!(before.contains(&job.get()?));
     assert_eq!(process.join()?, process.pid());
+    assert_eq!(begun.collect::<Result<Vec<_>>>()?, (1..1000).map(|n| 2 * n).collect::<Vec<_>>());
     works(&pool)?;
     say("the parent goes on");
     Ok(())

@@ -7,10 +7,12 @@ use std::{fs::File, io::Write as _, path::Path, time::Duration};
 
 over_every_transport! {
     memory_has_an_end,
+    stacks_do_not_go_around_it,
     what_is_shared_is_not_the_workers_memory,
     processor_time_has_an_end,
     files_have_an_end,
     open_files_have_an_end,
+    no_thread_has_files_of_its_own,
     nobody_lifts_a_limit_inside,
 }
 
@@ -42,6 +44,34 @@ fn memory_has_an_end() {
         assert_eq!((error.signal(), error.ran()), (Some(libc::SIGABRT), Ran::Yes), "{error}");
         assert_eq!(pool.apply(add::call(1, 2)).unwrap(), 3);
     }
+}
+
+/// What comes of memory that grows downwards, as a stack does: an error number, or 0; and the limits for stacks.
+#[task]
+fn stacks() -> (i32, [u64; 2]) {
+    let (kind, mut stack) = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_GROWSDOWN, [0; 2]);
+    // SAFETY: new memory, which nobody uses; and there is room for the limits.
+    let found = unsafe {
+        let made = libc::mmap(std::ptr::null_mut(), 512 * MIB, libc::PROT_READ | libc::PROT_WRITE, kind, -1, 0);
+        let error = if made == libc::MAP_FAILED { std::io::Error::last_os_error().raw_os_error() } else { None };
+        libc::getrlimit(libc::RLIMIT_STACK, stack.as_mut_ptr().cast());
+        error.unwrap_or(0)
+    };
+    (found, stack)
+}
+
+fn stacks_do_not_go_around_it() {
+    for sandbox in [Sandbox::strict(), Sandbox::strict().processes(true), Sandbox::none()] {
+        let denies = format!("{sandbox:?}") != format!("{:?}", Sandbox::none());
+        let (grows, [current, most]) = inside(sandbox.memory(64 << 20)).apply(stacks::call()).unwrap();
+        // Limits alone are no filter.
+        assert_eq!(grows, if denies { libc::EPERM } else { 0 });
+        assert!(current == most && most <= 64 << 20, "{current} {most}");
+    }
+    // Where memory has no limit, both are as they were.
+    let (grows, [_, most]) = inside(Sandbox::strict()).apply(stacks::call()).unwrap();
+    let (_, [_, outside]) = stacks();
+    assert_eq!((grows, most), (0, outside));
 }
 
 #[task]
@@ -103,6 +133,25 @@ fn open_files_have_an_end() {
     assert_eq!(pool.apply(add::call(1, 2)).unwrap(), 3);
     // As few as may be.
     assert_eq!(inside(Sandbox::none().open_files(16)).apply(add::call(1, 2)).unwrap(), 3);
+}
+
+/// Error numbers of a thread with its own table of descriptors, and of one that gets one later; 0 if they come to be.
+#[task]
+fn own_table() -> [i32; 2] {
+    let thread = libc::CLONE_VM | libc::CLONE_FS | libc::CLONE_SIGHAND | libc::CLONE_THREAD | libc::CLONE_SYSVSEM;
+    // SAFETY: a thread on the same stack would run here too: with a stack at an address that is none, it could only end
+    // the process, which fails the test. The other call closes what is not open.
+    unsafe {
+        [
+            libc::syscall(libc::SYS_clone, thread, 8, 0, 0, 0, 0),
+            libc::syscall(libc::SYS_close_range, 1 << 20, u32::MAX, libc::CLOSE_RANGE_UNSHARE, 0, 0, 0),
+        ]
+        .map(|done| if done >= 0 { 0 } else { std::io::Error::last_os_error().raw_os_error().unwrap_or(-1) })
+    }
+}
+
+fn no_thread_has_files_of_its_own() {
+    assert_eq!(inside(Sandbox::strict()).apply(own_table::call()).unwrap(), [libc::EPERM; 2]);
 }
 
 #[task]

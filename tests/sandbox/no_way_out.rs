@@ -94,14 +94,16 @@ fn they_are_refused() {
     }
 }
 
-/// A thread that sleeps on memory which processes share stays where it is woken.
+/// A thread that sleeps on memory which processes share stays where it is woken, and can be.
 fn nobody_is_moved_in_their_sleep() {
     let futex = |operation: i32| [0, i64::from(operation), 0, 0];
     let moving = [libc::FUTEX_REQUEUE, libc::FUTEX_CMP_REQUEUE, libc::FUTEX_WAKE_OP, libc::FUTEX_CMP_REQUEUE_PI];
+    // Whoever wakes on a word where one of these sleeps gets an error.
+    let priorities = [libc::FUTEX_LOCK_PI, libc::FUTEX_LOCK_PI2, libc::FUTEX_TRYLOCK_PI, libc::FUTEX_WAIT_REQUEUE_PI];
     let open = Sandbox::strict().read("/").network(true).processes(true);
     for sandbox in [Sandbox::strict(), open, Sandbox::none().network(false)] {
         let pool = inside(sandbox);
-        for operation in moving {
+        for operation in moving.into_iter().chain(priorities) {
             let shared = |flags: i32| pool.apply(try_one::call(libc::SYS_futex, futex(operation | flags))).unwrap();
             assert_eq!((shared(0), shared(libc::FUTEX_CLOCK_REALTIME)), (libc::EPERM, libc::EPERM), "{operation}");
             // Memory of one process: C libraries need it.

@@ -176,10 +176,18 @@ fn signal_others() -> Vec<(String, Outcome)> {
     }
 }
 
+/// As a process, and as its main thread: the ways of both C libraries.
 #[task]
-fn signal_itself() -> Outcome {
+fn signal_itself() -> [Outcome; 3] {
+    let own = std::process::id() as i32;
     // SAFETY: signal 0 is none.
-    done(unsafe { libc::kill(std::process::id() as i32, 0) })
+    unsafe {
+        [
+            done(libc::kill(own, 0)),
+            done(libc::syscall(libc::SYS_tkill, own, 0)),
+            done(libc::syscall(libc::SYS_tgkill, own, libc::gettid(), 0)),
+        ]
+    }
 }
 
 fn signals_reach_oneself_alone() {
@@ -187,7 +195,7 @@ fn signals_reach_oneself_alone() {
     for (what, outcome) in pool.apply(signal_others::call()).unwrap() {
         assert_eq!(outcome, NOT_PERMITTED, "{what}");
     }
-    assert_eq!(pool.apply(signal_itself::call()).unwrap(), Ok(()));
+    assert_eq!(pool.apply(signal_itself::call()).unwrap(), [Ok(()); 3]);
 }
 
 /// What a shell needs.

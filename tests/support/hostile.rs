@@ -211,13 +211,13 @@ impl Reach {
     }
 }
 
-fn send(socket: RawFd, bytes: &[u8]) {
+pub fn send(socket: RawFd, bytes: &[u8]) {
     // SAFETY: the bytes are ours.
     unsafe { libc::send(socket, bytes.as_ptr().cast(), bytes.len(), libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) };
 }
 
 /// A packet of ipc-channel's with a part of a frame of `total` bytes.
-fn fragment(part: &[u8], total: u64) -> Vec<u8> {
+pub fn fragment(part: &[u8], total: u64) -> Vec<u8> {
     let mark = u64::from_le_bytes(*b"\xf3pool\r\n\x01");
     let inner = 32 + part.len() as u64;
     let left = total.wrapping_sub(part.len() as u64);

@@ -202,7 +202,7 @@ impl<'e, 'o> Elements<'e, 'o> {
         };
         // Of a size that a type of the user's has announced.
         let length = self.missing.checked_mul(N).filter(|length| out.try_reserve(*length).is_ok());
-        let length = length.ok_or_else(|| CodecError::no_memory(self.missing))?;
+        let length = length.ok_or_else(|| CodecError::no_memory(self.missing.saturating_mul(N)))?;
         if N == 1 {
             out.extend(values.by_ref().map(|value| bytes_of(value)[0]));
         } else {

@@ -296,7 +296,7 @@ impl<'de> Reader<'de> {
         }
         let text = match self.tail() {
             Some(block) => {
-                let bytes = block.into_elements().unwrap_or_else(|block| block.bytes().to_vec());
+                let bytes = block.into_elements().or_else(|block| copied(block.bytes()))?;
                 String::from_utf8(bytes).map(Cow::Owned).map_err(|error| error.utf8_error())
             }
             None => std::str::from_utf8(self.bulk()?).map(Cow::Borrowed),

@@ -88,7 +88,8 @@ scalars! {
     f32: 4, n => n.to_bits(), f64: 8, n => n.to_bits(),
 }
 
-fn copied<T: AnyBitPattern>(bytes: &[u8]) -> Coded<Vec<T>> {
+/// The elements whose bytes these are, however they lie.
+pub(super) fn copied<T: AnyBitPattern>(bytes: &[u8]) -> Coded<Vec<T>> {
     let size = size_of::<T>();
     if bytes.is_empty() {
         return Ok(Vec::new());

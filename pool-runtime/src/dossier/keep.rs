@@ -70,7 +70,7 @@ impl DossierKeeper {
             self.write(dir, call, dossier)
         };
         let written = std::thread::scope(|scope| {
-            let writer = std::thread::Builder::new().name("pool-records".into());
+            let writer = os::thread_builder("pool-records", None);
             writer.spawn_scoped(scope, write)?.join().unwrap_or_else(|_| Err(io::Error::other("it panicked")))
         });
         if let Err(why) = written {

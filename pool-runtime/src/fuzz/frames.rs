@@ -101,7 +101,7 @@ pub(super) fn records() -> Vec<Vec<u8>> {
     }
     for (failure, number) in failures.into_iter().zip(6..) {
         let failed = Failed { stage: Stage::Running, leaving: number % 2 == 0, failure };
-        let payload = failed.to_payload();
+        let payload = failed.to_payload(u64::MAX);
         put(&RecordHead::failed(number, payload.len()), &payload);
     }
     put(&RecordHead::time(9), &77_000_u64.to_le_bytes());

@@ -78,7 +78,7 @@ pub(crate) fn cpu_count() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-pub(crate) fn remove_variable(name: &str) {
+pub(crate) fn remove_variable(name: impl AsRef<OsStr>) {
     // SAFETY: `enter` calls this first, before the program's own code, in a process of one thread. Where a program
     // calls `enter` late and has threads by then, the standard library's own lock protects all access from Rust.
     unsafe { std::env::remove_var(name) };

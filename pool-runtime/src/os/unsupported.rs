@@ -8,7 +8,7 @@ use crate::os::{
     Peeked, Scheduler, Spawn, Usage,
 };
 use crate::sync::{lock, sleep_on};
-use std::ffi::{CStr, OsString};
+use std::ffi::{CStr, OsStr, OsString};
 use std::fmt;
 use std::fs::File;
 use std::io::{self, PipeReader, Read, Write as _};
@@ -86,6 +86,7 @@ never! {
         self.status_error() -> Option<String>;
         self.usage() -> Option<Usage>;
         self.memory() -> Option<u64>;
+        self.has_children() -> Option<bool>;
     }
     OomWatch {
         self.ask() -> Option<OomKill>;
@@ -107,6 +108,7 @@ never! {
         self.number() -> SocketNumber;
         self.handle() -> HandleRef<'_>;
         self.replace(Handle) -> io::Result<()>;
+        self.shut_down();
         self.peek() -> io::Result<Peeked>;
     }
     SharedSocket<O: ?Sized> {
@@ -188,7 +190,6 @@ functions! {
     remote_barrier() -> bool = false;
     block_all_signals() = ();
     outlive_requests_to_end() = ();
-    has_children(_: u32) -> Option<bool> = None;
     exit_now(code: i32) -> ! = std::process::exit(code);
     has_more_rights() -> bool = false;
     excess_of_rights() -> Option<&'static str> = None;
@@ -212,6 +213,8 @@ functions! {
     copy_to_stdout(bytes: &[u8]) = drop(io::stdout().write_all(bytes));
     has_stderr() -> bool = true;
     has_stdout() -> bool = true;
+    close_inherited() -> io::Result<()> = unsupported();
+    replace_stdin_by_nothing() -> io::Result<()> = unsupported();
     replace_stdout(_: Handle) -> io::Result<()> = unsupported();
 }
 
@@ -250,6 +253,11 @@ pub(crate) fn spawn_thread<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<JoinHandle<T>> {
     thread_builder(name, stack).spawn(work)
+}
+
+pub(crate) fn forget_variables(kept: impl Fn(&OsStr) -> bool) {
+    let others = std::env::vars_os().map(|(name, _)| name).filter(|name| !kept(name));
+    others.for_each(crate::os::remove_variable);
 }
 
 pub(crate) mod passing {

@@ -4,6 +4,7 @@ use crate::dossier::{Loss, Stage};
 use crate::os::{End, OomWatch};
 use crate::panic::PanicInfo;
 use crate::peer::Launched;
+use crate::peer::relay::Relay;
 use std::time::Duration;
 
 /// How long a process may live on after its channel has closed.
@@ -16,16 +17,25 @@ pub(crate) const TIME_TO_DIE: Duration = Duration::from_secs(2);
 impl Launched {
     /// Waits until everything that the process, which has ended, printed is passed on.
     pub(crate) fn drain(&self) {
-        self.strands.iter().flatten().for_each(|(relay, strand)| relay.drain(strand, self.launch.is_in_test()));
+        let until = Relay::patience(self.launch.is_in_test());
+        self.strands.iter().flatten().for_each(|(relay, strand)| relay.drain(strand, until));
+    }
+
+    /// Whether a process that says so may be joining others: it is allowed to start some, and the system shows that it has
+    /// some.
+    pub(super) fn may_join(&self) -> bool {
+        let allowed = self.launch.confinement.as_ref().is_none_or(|confinement| confinement.processes);
+        allowed && self.child.has_children() == Some(true)
     }
 
     /// Kills the process. Closes the connection too: if the system does not let it be killed, its watcher ends it; and whoever
     /// waits for its end wakes up, whatever it does.
     pub(crate) fn kill(&self) {
-        if let Err(error) = self.child.kill() {
+        if let Err(error) = self.child.kill()
+            && self.unkilled.set(error.to_string()).is_ok()
+        {
             let pid = self.child.pid();
             tracing::warn!("process {pid} cannot be killed, so its connection is closed: {error}");
-            let _ = self.unkilled.set(error.to_string());
         }
         self.socket.shut_down();
         self.way_out.shut_down();

@@ -80,29 +80,35 @@ impl Launched {
         // The greeting is small: it fits into the channel, whether or not the process reads.
         self.outlet.send(&hello.to_frame()).map_err(|_| self.died(BEFORE))?;
         self.expect(FromWorker::Welcome, self.deadline, BEFORE, "answered a greeting with something else", || {
-            StartFailure::may_pass(Kind::Invalid(format!(
-                "process {} did not become a worker within {:?}: does the program do something long before \
-                 `pool_main!` or `enter()`?",
-                self.child.pid(),
-                self.launch.start_timeout
-            )))
+            self.late("did not become a worker")
         })?;
         let mut when = "when it was about to work".to_owned();
-        // Without a limit, an initializer may take as long as it needs.
-        let mut limit = None;
+        let mut deadline = self.deadline;
         if let Some((call, regions)) = initializer {
             when = format!("in the initializer `{}`", call.task);
-            limit = self.launch.initializer_timeout;
             self.attacher.bring(regions);
             self.outlet.send(&call.to_frame()).map_err(|_| self.died(&when))?;
+            // Without a limit, an initializer may take as long as it needs.
+            deadline = self.launch.initializer_timeout.and_then(|limit| Instant::now().checked_add(limit));
         }
-        let deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
         self.expect(FromWorker::Ready, deadline, &when, "went to work before it was ready", || {
-            let late = format!("it took longer than {:?}", limit.unwrap_or_default());
+            if initializer.is_none() {
+                return self.late("was not ready to work");
+            }
+            let late = format!("it took longer than {:?}", self.launch.initializer_timeout.unwrap_or_default());
             StartFailure::for_good(Error::new(Kind::Initializer(late)))
         })?;
         lock(&self.inlet).works();
         Ok(())
+    }
+
+    fn late(&self, what: &str) -> StartFailure {
+        StartFailure::may_pass(Kind::Invalid(format!(
+            "process {} {what} within {:?}: does the program do something long before `pool_main!` or `enter()`, or is the \
+             process stopped?",
+            self.child.pid(),
+            self.launch.start_timeout
+        )))
     }
 
     /// Waits for this answer. `when` is what the process is doing, `wrong` what it did if it gives another answer.

@@ -97,11 +97,14 @@ impl Peer {
     pub(crate) fn await_end(&self) -> Option<String> {
         match self {
             // Of a ready worker, the channel carries nothing but the end.
-            Self::Ring(process, _) => match lock(&process.inlet).receive(None) {
-                Received::Gone => return None,
-                Received::Garbled(fault) => return Some(fault),
-                Received::Frame(_) | Received::Nothing => return Some("sent a message out of turn".into()),
-            },
+            Self::Ring(process, _) => {
+                let nonsense = || "sent a message out of turn".to_owned();
+                return match lock(&process.inlet).receive_admitted(None, &mut |_, _| Err(nonsense())) {
+                    Received::Gone => None,
+                    Received::Garbled(fault) => Some(fault),
+                    Received::Frame(_) | Received::Nothing => Some(nonsense()),
+                };
+            }
             Self::Channel(process, _) => {
                 os::wait_hung_up(process.socket.handle(), Some(process.child.sentinel()), None);
             }
@@ -135,10 +138,16 @@ impl Peer {
             Self::Thread(thread) => thread.bury(fault, generation),
         };
         // What it wrote before its end counts. What is wrong with that is why it was killed.
-        while self.read(sink, true).is_ok_and(|any| any) {}
+        self.read_rest(sink);
         let own = self.rings().map_or_else(|| self.frames()?.take_fault(), Ringed::take_fault);
         loss.fault = own.or(loss.fault);
         loss
+    }
+
+    /// Reads what the worker wrote before its end. A child of the worker may have its rings, and write there for ever: one
+    /// pass reads all that was there at its beginning. To a socket, nothing is added once this side knows of the end.
+    fn read_rest(&self, sink: &mut dyn Sink) {
+        while self.read(sink, true).is_ok_and(|any| any) && self.rings().is_none() {}
     }
 
     /// Kills the worker. A thread is abandoned: what it reports from now on reaches nobody. The attendant wakes up,
@@ -245,8 +254,8 @@ impl Peer {
     pub(crate) fn look(&self, memory: bool) -> Answer<Glance> {
         let memory = self.process().filter(|_| memory).and_then(|process| process.child.memory());
         // The page alone does not tell: a worker might write anything there, and be waited for without end.
-        let joins = Stage::from_u32(self.page().stage()) == Stage::Joining
-            && self.process().is_some_and(|process| os::has_children(process.child.pid()).unwrap_or(true));
+        let joins =
+            Stage::from_u32(self.page().stage()) == Stage::Joining && self.process().is_some_and(Launched::may_join);
         self.page().look().map_or(Answer::Corrupt, |seen| Answer::Now(Glance { memory, joins, ..glance(seen) }))
     }
 
@@ -272,7 +281,7 @@ impl Peer {
     /// Whether there are unread reports. False for a socket, which tells only when it is read.
     pub(crate) fn has_reports(&self) -> bool {
         match self {
-            Self::Ring(_, link) => link.memory.has_reports(),
+            Self::Ring(_, link) => link.has_reports(),
             Self::Channel(..) => false,
             Self::Thread(thread) => thread.link.is_open() && thread.lifeline.reports.has_unread(),
         }

@@ -132,12 +132,17 @@ impl Relay {
         Ok(strand)
     }
 
-    /// Waits until everything that a process has printed, which has ended, is passed on. Gives up after a while, as the
-    /// output may be blocked; in a test, where that cannot happen, later.
-    pub(crate) fn drain(&self, strand: &Arc<Strand>, in_test: bool) {
+    /// Until when the streams of a process that has ended are drained: a while, as the output may be blocked; in a test,
+    /// where that cannot happen, longer.
+    pub(crate) fn patience(in_test: bool) -> Instant {
+        Instant::now() + Duration::from_secs(if in_test { 60 } else { 2 })
+    }
+
+    /// Waits until everything that a process has printed, which has ended, is passed on. Gives up at `until`.
+    pub(crate) fn drain(&self, strand: &Arc<Strand>, until: Instant) {
         self.order(|orders| orders.drain.push(strand.clone()));
-        let patience = Duration::from_secs(if in_test { 60 } else { 2 });
-        let waited = strand.changed.wait_timeout_while(lock(&strand.drained), patience, |drained| !*drained);
+        let left = until.saturating_duration_since(Instant::now());
+        let waited = strand.changed.wait_timeout_while(lock(&strand.drained), left, |drained| !*drained);
         drop(waited.unwrap_or_else(PoisonError::into_inner));
     }
 
@@ -323,7 +328,7 @@ mod tests {
         write!(writer, "the beginning of a line").unwrap();
         all.push_str("the beginning of a line");
         // The writer is open: nobody waits for it.
-        relay.drain(&strand, true);
+        relay.drain(&strand, Relay::patience(true));
         assert_eq!(*lock(&PRINTED), all);
         let last = String::from_utf8(strand.last()).unwrap();
         assert!(all.ends_with(&last) && last.starts_with("line ") && last.len() > KEPT - 20, "{last}");
@@ -367,12 +372,12 @@ mod tests {
         let other = relay.add(other_reader, To::Test(|text| lock(&AFTER).push_str(text)), PassedOn::AsItIs).unwrap();
         for _ in 0..2 {
             writer.write_all(b"line\n").unwrap();
-            relay.drain(&strand, true);
+            relay.drain(&strand, Relay::patience(true));
             assert!(std::mem::take(&mut *lock(&strand.drained)));
         }
         assert_eq!(strand.last(), b"line\nline\n");
         other_writer.write_all(b"seen\n").unwrap();
-        relay.drain(&other, true);
+        relay.drain(&other, Relay::patience(true));
         assert_eq!(*lock(&AFTER), "seen\n");
     }
 

@@ -21,6 +21,8 @@ pub(crate) struct Ringed {
     blocked: AtomicBool,
     /// The latest pass left some reports unread.
     more: AtomicBool,
+    /// The worker has a fault, of which it is killed. If it lives on, there is nothing more to do here.
+    broken: AtomicBool,
 }
 
 struct Sending {
@@ -63,6 +65,7 @@ impl Ringed {
             receiving: Mutex::new(Receiving { reports, stream: Vec::new(), split: None, padding: 0, fault: None }),
             blocked: AtomicBool::new(false),
             more: AtomicBool::new(false),
+            broken: AtomicBool::new(false),
         }
     }
 
@@ -106,11 +109,24 @@ impl Ringed {
     }
 
     pub(super) fn is_blocked(&self) -> bool {
-        self.blocked.load(Ordering::Acquire)
+        self.blocked.load(Ordering::Acquire) && !self.is_broken()
+    }
+
+    pub(super) fn has_reports(&self) -> bool {
+        self.memory.has_reports() && !self.is_broken()
+    }
+
+    fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::Relaxed)
     }
 
     /// As [`Peer::serve`](crate::peer::Peer::serve); fails if the memory, or what the worker says, is corrupt.
     pub(super) fn serve(&self, sink: &mut dyn Sink, waits: bool) -> Result<bool, Corrupt> {
+        self.serve_once(sink, waits).inspect_err(|Corrupt| self.broken.store(true, Ordering::Relaxed))
+    }
+
+    #[inline]
+    fn serve_once(&self, sink: &mut dyn Sink, waits: bool) -> Result<bool, Corrupt> {
         let mut any = false;
         if let Some(mut receiving) = try_lock(&self.receiving).or_else(|| waits.then(|| lock(&self.receiving))) {
             let read = receiving.take_in(sink);

@@ -249,7 +249,7 @@ setters! {
     /// should be well above that; [`max_memory_per_child`](Self::max_memory_per_child) keeps it small. Only private
     /// memory in use counts: not the program itself, arguments in shared memory or [`Shared`](crate::Shared) slices, nor
     /// memory that was never touched. It is sampled about 100 times a second, less often with more than 40 workers, so a
-    /// call can exceed it briefly. For a hard limit, which counts allocated memory, use
+    /// call can exceed it briefly. A limit that no allocation exceeds is
     /// [`Sandbox::memory`](crate::Sandbox::memory).
     pub fn memory(bytes: u64) => wish.memory = Some(bytes);
 
@@ -263,7 +263,9 @@ setters! {
     ///
     /// A worker does not only promise that: one that sends more than it may, whether the call's task says so or code
     /// that has taken the worker over, is killed before this process keeps any of it, and its call is lost. So `n` calls
-    /// take no more than `n` times the limit of this process's memory.
+    /// take no more than `n` times the limit of this process's memory, or 64 KiB: the texts of a panic or another failure
+    /// together have at most the limit that was said for results, but 64 KiB in any case, and never more than 8 MiB. Longer
+    /// ones are cut.
     ///
     /// As with the other limits, `#[task(max_result = "1MiB")]` overrides the pool, and
     /// [`call.max_result(…)`](Call::max_result) both.

@@ -325,9 +325,24 @@ impl<I: Iterator, F: FnMut(I::Item) -> C, C: TaskCall> Imap<'_, I, F, C> {
         self.next_until(Instant::now().checked_add(patience)).map(|next| next.unwrap_or_else(|| Err(late())))
     }
 
+    /// In a child that was forked from the pool's process, no result comes: one error says so, and nothing follows.
+    #[cold]
+    fn end_in_fork(&mut self) -> Option<Option<Result<C::Output>>> {
+        if self.inputs.is_none() && self.taken == self.submitted {
+            return None;
+        }
+        panic::drop_quietly(self.inputs.take());
+        (self.read, self.taken) = (self.submitted, self.submitted);
+        let error = self.gatherer.inner.made_in.check("pool").err()?;
+        Some(Some(Err(error.of_task(self.gatherer.task.name()))))
+    }
+
     /// The next result; `Some(None)` if there is none until `deadline`.
     #[inline]
     fn next_until(&mut self, deadline: Option<Instant>) -> Option<Option<Result<C::Output>>> {
+        if !self.gatherer.inner.made_in.is_here() {
+            return self.end_in_fork();
+        }
         self.read_ahead();
         if self.taken == self.submitted {
             if let Some(error) = self.refused.take() {

@@ -201,7 +201,13 @@ impl Inner {
     /// How many bytes the result of a call may have.
     #[inline]
     pub(super) fn max_result(&self, work: &dyn Submission) -> u64 {
-        work.policy().max_result.unwrap_or(self.max_result).min(work.result_bound())
+        self.said_max_result(work).min(work.result_bound())
+    }
+
+    /// The same as the user said it, whatever its type allows.
+    #[inline]
+    pub(super) fn said_max_result(&self, work: &dyn Submission) -> u64 {
+        work.policy().max_result.unwrap_or(self.max_result)
     }
 
     #[inline]

@@ -47,7 +47,7 @@ pub use builder::{PoolBuilder, Transport};
 pub use dispatcher::PoolStats;
 pub use handle::{Pool, WorkerInfo, WorkerState};
 pub use imap::Imap;
-pub(crate) use single::Single;
+pub(crate) use single::{ReturnedBytes, Single};
 
 // For the files of this folder.
 use batch::Gatherer;

@@ -4,9 +4,9 @@ use crate::memory::{Payload, Split};
 use crate::peer::Sink;
 use crate::pool::dispatcher::{Ended, How, Report};
 use crate::pool::effects::{Todo, tell_ends};
-use crate::pool::{Core, Inner, Outcome, Station};
+use crate::pool::{Core, Inner, Outcome, Station, Submission};
 use crate::protocol::{
-    Failure, FromWorker, Garbled, LEAST_LIMIT, ParsedHead, REPORTS_HEAD, Record, RecordReader, Values,
+    Failure, FromWorker, Garbled, ParsedHead, REPORTS_HEAD, Record, RecordReader, Values, admit_failure,
 };
 use crate::sync::lock;
 use std::sync::MutexGuard;
@@ -66,6 +66,9 @@ impl Sink for Heard<'_> {
                 Ok(Some(Record::Failed { number, failed })) => {
                     if matches!(failed.failure, Failure::Decode(_)) {
                         not_taken(&core, self.station, number);
+                    }
+                    if let Err(fault) = self.admit_failure(&core, number, reader.position() - at) {
+                        break Err(fault);
                     }
                     Report { first: number, count: 1, failed: Some(failed) }
                 }
@@ -150,7 +153,15 @@ impl Heard<'_> {
     /// Whether a record may come of which the beginning has arrived.
     fn begins(&self, core: &Core, record: &ParsedHead) -> Result<(), String> {
         let work = core.dispatcher.begins(self.station.seat, self.station.epoch, record.number)?;
-        record.admit(work.map_or(self.inner.max_result, |work| self.inner.max_result(&**work)))
+        let limits = |work: &dyn Submission| (self.inner.max_result(work), self.inner.said_max_result(work));
+        let (most, said) = work.map_or((self.inner.max_result, self.inner.max_result), |work| limits(&**work));
+        record.admit(most, said)
+    }
+
+    /// The same for a failure that has arrived, whose record has so many bytes.
+    fn admit_failure(&self, core: &Core, number: u32, size: usize) -> Result<(), String> {
+        let work = core.dispatcher.begins(self.station.seat, self.station.epoch, number)?;
+        admit_failure(size as u64, work.map_or(self.inner.max_result, |work| self.inner.said_max_result(&**work)))
     }
 
     /// Called after calls have ended. A leader that reads is awake.
@@ -164,7 +175,7 @@ impl Heard<'_> {
     #[inline]
     fn admit(&self, core: &Core, values: Values<'_>) -> Result<(), String> {
         // Most are too short for any limit.
-        if values.admit(LEAST_LIMIT).is_ok() { Ok(()) } else { self.weigh(core, values) }
+        if values.are_short() { Ok(()) } else { self.weigh(core, values) }
     }
 
     #[inline(never)]

@@ -9,14 +9,14 @@ use crate::peer::spawn::{Launch, Launched};
 use crate::peer::{Peer, Source};
 use crate::policy::{Policy, SharedPolicy};
 use crate::pool::build::CHANNEL;
-use crate::pool::dispatcher::Dispatcher;
+use crate::pool::dispatcher::{Dispatcher, Limits, nanos};
 use crate::pool::{Inner, attendant};
 use crate::protocol::Hello;
 use crate::sync::{lock, sleep_on};
 use crate::task::{Encoded, TaskInfo};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, mpsc};
 use std::task::Waker;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// A process that runs one call, or none, and its attendant.
 pub(crate) struct Single(Arc<SingleEnd>);
@@ -31,7 +31,8 @@ struct SingleEnd {
     callbacks: Arc<Callbacks>,
 }
 
-type ReturnedBytes = Result<Vec<u8>>;
+/// The bytes are made once: a result may be large.
+pub(crate) type ReturnedBytes = Result<Arc<Vec<u8>>>;
 
 #[derive(Default)]
 struct SingleState {
@@ -95,9 +96,9 @@ impl SingleEnd {
 }
 
 impl Single {
-    /// Starts a process on the thread that will attend to it, and runs a call there. `begin` is called once it is
-    /// started, and what that returns is returned. `then` is called when the process has ended and its callbacks have
-    /// returned, before anyone else is told.
+    /// Starts a process on the thread that will attend to it, and runs a call there. After that, it has `exit_grace` to
+    /// end. `begin` is called once it is started, and what that returns is returned. `then` is called when the process has
+    /// ended and its callbacks have returned, before anyone else is told.
     ///
     /// # Errors
     ///
@@ -107,14 +108,15 @@ impl Single {
         options: WorkerOptions,
         hello: Hello,
         call: Option<(&'static TaskInfo, Encoded, Policy)>,
+        exit_grace: Duration,
         begin: impl FnOnce(&mut Launched) -> B + Send + 'static,
         then: impl FnOnce() + Send + 'static,
     ) -> Result<(Self, B)> {
         let name = format!("pool-{}", hello.name);
-        let dispatcher = Dispatcher::new(1, CHANNEL, RestartPolicy::NEVER);
+        let dispatcher = Dispatcher::new(1, Limits { exit_grace: nanos(exit_grace), ..CHANNEL }, RestartPolicy::NEVER);
         let source = Source::Processes(Arc::new(launch));
         let inner = Inner::new(source, vec![options], move |_, _| hello.clone(), dispatcher);
-        let inner = Arc::new_cyclic(|itself| Inner { single: true, itself: itself.clone(), ..inner });
+        let inner = Arc::new_cyclic(|itself| Inner { single: true, exit_grace, itself: itself.clone(), ..inner });
         let slot = call.map(|(task, arguments, policy)| {
             let policy = SharedPolicy::new(Policy { retries: 0, ..policy });
             Arc::new(Slot::of_call(task, 1, arguments, policy))
@@ -141,12 +143,12 @@ impl Single {
         lock(&told.state).then = Some(Box::new(then));
         let single = Self(told.clone());
         let end = move || {
-            let raw = slot.and_then(|slot| Some(slot.take()?.into_bytes(slot.task?.name())));
+            let raw = slot.and_then(|slot| Some(slot.take()?.into_bytes(slot.task?.name()).map(Arc::new)));
             // Without a call, it has done its work if it was ready and left.
             let mut returned = raw.unwrap_or_else(|| {
                 let core = lock(&pool.core);
                 match process.get().and_then(|process: &Arc<Child>| process.status()) {
-                    Some(status) if status.success() && core.dispatcher.ever_ready => Ok(Vec::new()),
+                    Some(status) if status.success() && core.dispatcher.ever_ready => Ok(Arc::default()),
                     _ => Err(core.trouble.clone().unwrap_or_else(|| Error::invalid("has ended"))),
                 }
             });

@@ -27,7 +27,7 @@ pub(crate) use calls::{CALLS_HEAD, CallHeader, CallsWriter, Chunk, ToWorker, Wri
 pub(crate) use hello::{FromWorker, Hello, NamedCall, NotReady, Place};
 pub(crate) use records::{
     Bulk, Failed, Failure, LEAST_LIMIT, ParsedHead, REPORTS_HEAD, Record, RecordHead, RecordReader, StoredValues,
-    Values, reports_frame,
+    Values, admit_failure, reports_frame,
 };
 
 use crate::codec::{Reader, Writer};

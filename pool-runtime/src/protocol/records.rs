@@ -126,16 +126,23 @@ impl std::ops::Deref for RecordHead {
     }
 }
 
-/// The longest payload of a failure: a parent takes no longer one.
-const MOST_FAILURE: usize = 1 << 23;
-/// How much of each text is left of a failure that would be longer.
-const MOST_TEXT: usize = MOST_FAILURE / 4;
+/// The longest payload of a failure, whatever its call may return, and the longest of one whose call may return less: a
+/// parent takes no longer ones.
+const MOST_FAILURE: u64 = 1 << 23;
+const LEAST_FAILURE: u64 = 1 << 16;
+
+/// The longest payload of a failure of a call whose result may have so many bytes.
+fn most_failure(max_result: u64) -> u64 {
+    max_result.clamp(LEAST_FAILURE, MOST_FAILURE)
+}
 
 impl Failed {
-    pub(crate) fn to_payload(&self) -> Vec<u8> {
+    /// For a call whose result may have so many bytes: the texts of a failure that would be too long are cut.
+    pub(crate) fn to_payload(&self, max_result: u64) -> Vec<u8> {
         let payload = |failure: &Failure| encoded(&(self.stage as u32, self.leaving, failure));
-        let whole = payload(&self.failure);
-        if whole.len() <= MOST_FAILURE { whole } else { payload(&self.failure.shortened()) }
+        let (whole, most) = (payload(&self.failure), most_failure(max_result) as usize);
+        // There are three at most.
+        if whole.len() <= most { whole } else { payload(&self.failure.shortened(most / 4)) }
     }
 
     fn from_payload(payload: &[u8]) -> Result<Self, Garbled> {
@@ -145,11 +152,11 @@ impl Failed {
 }
 
 impl Failure {
-    /// With texts that fit into a record.
-    fn shortened(&self) -> Self {
-        let cut = |text: &String| panic::cut(text, MOST_TEXT);
+    /// With texts of at most `most` bytes.
+    fn shortened(&self, most: usize) -> Self {
+        let cut = |text: &String| panic::cut(text, most);
         match self {
-            Self::Panicked(panic) => Self::Panicked(panic.shortened(MOST_TEXT)),
+            Self::Panicked(panic) => Self::Panicked(panic.shortened(most)),
             Self::Decode(text) => Self::Decode(cut(text)),
             Self::Encode(text) => Self::Encode(cut(text)),
             Self::Unfit(text) => Self::Unfit(cut(text)),
@@ -227,11 +234,15 @@ impl ParsedHead {
         (self.payload + self.length).next_multiple_of(8)
     }
 
-    /// Whether a record that has not arrived may come, if its value may have `most` bytes. The error says what is wrong.
-    pub(crate) fn admit(&self, most: u64) -> Result<(), String> {
-        let (length, most) =
-            if self.is_value() { (self.length, most.max(LEAST_LIMIT)) } else { (self.length, MOST_FAILURE as u64) };
-        if length as u64 <= most { Ok(()) } else { Err(too_large(length as u64, most)) }
+    /// Whether a record that has not arrived may come, if its value may have `most` bytes, of which `said` were said, not
+    /// known from the type: a failure may have more than that. The error says what is wrong.
+    pub(crate) fn admit(&self, most: u64, said: u64) -> Result<(), String> {
+        let length = self.length as u64;
+        if !self.is_value() {
+            return admit_failure(length, said);
+        }
+        let most = most.max(LEAST_LIMIT);
+        if length <= most { Ok(()) } else { Err(too_large(length, most)) }
     }
 
     #[inline]
@@ -334,15 +345,29 @@ fn too_large(length: u64, most: u64) -> String {
     format!("sent a result of {length} bytes for a call whose result has at most {most}")
 }
 
+/// Checks that a failure of so many bytes is one of a call whose result may have `max_result`.
+pub(crate) fn admit_failure(length: u64, max_result: u64) -> Result<(), String> {
+    let most = most_failure(max_result);
+    match length <= most + MOST_AROUND {
+        true => Ok(()),
+        false => Err(format!("sent a failure of {length} bytes for a call whose failure has at most {most}")),
+    }
+}
+
 impl<'s> Values<'s> {
-    /// Checks that these are no more bytes than values of at most `most` bytes each take.
+    /// Whether these take no more bytes together than values too short for any limit.
     #[inline]
+    pub(crate) fn are_short(&self) -> bool {
+        self.bytes.len() as u64 <= (LEAST_LIMIT + MOST_AROUND) * u64::from(self.count)
+    }
+
+    /// Checks that none has more than `most` bytes.
     pub(crate) fn admit(&self, most: u64) -> Result<(), String> {
-        let each = most.max(LEAST_LIMIT).saturating_add(MOST_AROUND);
-        if self.bytes.len() as u64 <= each.saturating_mul(self.count.into()) {
-            return Ok(());
+        let most = most.max(LEAST_LIMIT);
+        match self.payloads().map(|payload| payload.len() as u64).find(|length| *length > most) {
+            Some(length) => Err(too_large(length, most)),
+            None => Ok(()),
         }
-        Err(too_large(self.bytes.len() as u64, most.saturating_mul(self.count.into())))
     }
 
     pub(crate) fn first(&self) -> u32 {
@@ -479,7 +504,7 @@ mod tests {
     #[test]
     fn records_are_read_back_as_they_arrive() {
         let failed = Failed { stage: Stage::Running, leaving: true, failure: Failure::Encode("no".into()) };
-        let payload = failed.to_payload();
+        let payload = failed.to_payload(u64::MAX);
         let mut stream = Vec::new();
         let mut put = |head: RecordHead, payload: &[u8]| {
             stream.extend_from_slice(&head);
@@ -500,6 +525,35 @@ mod tests {
         let reader = RecordReader::new(&long);
         let unfinished = reader.unfinished().unwrap().unwrap();
         assert_eq!((unfinished.number, unfinished.size()), (5, 16 + (1 << 40)));
+    }
+
+    #[test]
+    fn one_value_of_many_is_weighed_alone() {
+        let mut stream = Vec::new();
+        for (number, length) in (1..=100).chain([101]).zip([8; 100].into_iter().chain([5000])) {
+            stream.extend_from_slice(&RecordHead::value(number, length));
+            stream.extend_from_slice(&vec![0; length]);
+            stream.pad(8);
+        }
+        let Ok(Some(Record::Values(values))) = RecordReader::new(&stream).next() else { panic!("no values") };
+        assert!(!values.are_short());
+        assert_eq!(values.admit(5000), Ok(()));
+        assert!(values.admit(4999).is_err_and(|why| why.contains("5000 bytes") && why.contains("at most 4999")));
+    }
+
+    #[test]
+    fn a_failure_is_as_long_as_its_call_may_say() {
+        let failed =
+            |length| Failed { stage: Stage::Running, leaving: false, failure: Failure::Encode("x".repeat(length)) };
+        for (max_result, most) in [(1024, LEAST_FAILURE), (1 << 20, 1 << 20), (u64::MAX, MOST_FAILURE)] {
+            let whole = failed(most as usize - 100);
+            let Ok(found) = Failed::from_payload(&whole.to_payload(max_result)) else { panic!("malformed") };
+            assert_eq!(found, whole);
+            let payload = failed(most as usize + 1).to_payload(max_result);
+            assert!(payload.len() as u64 <= most && payload.len() as u64 > most / 5, "{}", payload.len());
+            assert_eq!(admit_failure(most, max_result), Ok(()));
+            assert!(admit_failure(most + 100, max_result).is_err());
+        }
     }
 
     #[test]

@@ -135,7 +135,7 @@ impl Series<'_> {
     fn failed(&mut self, failure: Failure, leaving: bool) -> Result<(), String> {
         self.end = SeriesEnd::Through(false);
         let stage = Stage::from_u32(self.page.stage());
-        let payload = Failed { stage, leaving, failure }.to_payload();
+        let payload = Failed { stage, leaving, failure }.to_payload(self.max_result);
         self.reporter.push(RecordHead::failed(self.next.number(), payload.len()), &payload)
     }
 

@@ -190,7 +190,9 @@ impl ChannelReceiver {
                 None => os::wait_readable([socket], left).map(|[now]| (now, false)),
             }
             .map_err(cannot_listen)?;
-            if ended && !readable {
+            if ended {
+                // A child of it may have the other end, and send for ever: from now on, only what has arrived is read.
+                self.channel.shut_down();
                 // It may have sent its last packet between the two looks of one poll.
                 [readable] = os::wait_readable([socket], Some(Duration::ZERO)).map_err(cannot_listen)?;
             }

@@ -1,7 +1,7 @@
 //! A child process, held by a pidfd (see [`sentinel`](super::sentinel)): signals never reach another process that got the
 //! same pid. And how its end is printed.
 
-use super::process::Scale;
+use super::process::{self, Scale};
 use super::sentinel::Sentinel;
 use super::signal::MEANT;
 use super::{step, wait_readable};
@@ -34,6 +34,14 @@ pub(crate) struct Child {
 /// A `siginfo_t` of `SI_QUEUE`, whose fields the libc crate does not let one write.
 #[repr(C)]
 struct MarkedSignal {
+    fields: SignalFields,
+    rest: [u8; REST],
+}
+
+const REST: usize = size_of::<libc::siginfo_t>() - size_of::<SignalFields>();
+
+#[repr(C)]
+struct SignalFields {
     signal: c_int,
     errno: c_int,
     code: c_int,
@@ -42,22 +50,22 @@ struct MarkedSignal {
     pid: libc::pid_t,
     uid: libc::uid_t,
     value: usize,
-    rest: [c_int; 24],
 }
-
-const _: () = assert!(size_of::<MarkedSignal>() >= size_of::<libc::siginfo_t>());
 
 impl Usage {
     fn new(raw: &libc::rusage) -> Self {
+        // They have 32 bits on some machines.
+        let count = |number: libc::c_long| u64::try_from(number).unwrap_or(0);
         let time = |time: libc::timeval| {
-            Duration::from_secs(time.tv_sec.unsigned_abs()) + Duration::from_micros(time.tv_usec.unsigned_abs())
+            let micros = u64::try_from(time.tv_usec).unwrap_or(0);
+            Duration::from_secs(u64::try_from(time.tv_sec).unwrap_or(0)) + Duration::from_micros(micros)
         };
         Self {
             user: time(raw.ru_utime),
             system: time(raw.ru_stime),
-            peak: raw.ru_maxrss.unsigned_abs(),
-            minor_faults: raw.ru_minflt.unsigned_abs(),
-            major_faults: raw.ru_majflt.unsigned_abs(),
+            peak: count(raw.ru_maxrss),
+            minor_faults: count(raw.ru_minflt),
+            major_faults: count(raw.ru_majflt),
         }
     }
 
@@ -123,7 +131,7 @@ impl Child {
 
     /// Sends `SIGTERM`, marked as meant for this process: a worker outlives one that goes to the whole program.
     pub(crate) fn ask_to_end(&self) -> io::Result<()> {
-        let info = MarkedSignal {
+        let fields = SignalFields {
             signal: libc::SIGTERM,
             code: libc::SI_QUEUE,
             pid: getpid().as_raw_pid(),
@@ -132,6 +140,7 @@ impl Child {
             // SAFETY: all zeroes is a value of the rest.
             ..unsafe { mem::zeroed() }
         };
+        let info = MarkedSignal { fields, rest: [0; REST] };
         let at = &raw const info;
         // SAFETY: the descriptor is open, and the pointer leads to information of the size that the kernel reads.
         let send = |pidfd: BorrowedFd<'_>| unsafe {
@@ -235,6 +244,11 @@ impl Child {
             Err(error) if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM)) => None,
             Err(_) => (!self.has_ended()).then_some(UNSEEN),
         }
+    }
+
+    /// Does it have children? None if it has ended, or the system does not tell.
+    pub(crate) fn has_children(&self) -> Option<bool> {
+        process::has_children(self.sentinel.pidfd(), self.pid)
     }
 
     /// Reaps it, as it has ended. `ECHILD`: `SIGCHLD` is ignored, or somebody waited for any child.

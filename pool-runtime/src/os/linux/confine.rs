@@ -188,6 +188,9 @@ fn below(fd: PathFd, kind: FileType, access: BitFlags<AccessFs>, abi: ABI) -> Pa
     PathBeneath::new(fd, access)
 }
 
+/// How large the stack of the main thread may become beside the memory that is limited, in bytes.
+const MOST_STACK: u64 = 64 << 20;
+
 impl ResourceLimits {
     fn apply(&self, best_effort: bool) -> Result<(), String> {
         if self.threads.is_some() && !best_effort && is_root_of_the_machine() {
@@ -218,6 +221,14 @@ impl ResourceLimits {
             let most = step::limits_of(resource).map_err(failed)?.1.unwrap_or(u64::MAX);
             let (current, maximum) = (Some(limit.min(most)), Some(limit.saturating_add(grace).min(most)));
             setrlimit(resource, Rlimit { current, maximum }).map_err(|error| failed(step::PRLIMIT.failed(error)))?;
+        }
+        if self.memory.is_some() {
+            // `RLIMIT_DATA` does not count the stack of the main thread.
+            let failed = |error| format!("cannot limit its stack: {error}");
+            let limit = step::limits_of(Resource::Stack).map_err(failed)?.0;
+            let limit = Some(limit.map_or(MOST_STACK, |limit| limit.min(MOST_STACK)));
+            let stack = Rlimit { current: limit, maximum: limit };
+            setrlimit(Resource::Stack, stack).map_err(|error| failed(step::PRLIMIT.failed(error)))?;
         }
         Ok(())
     }

@@ -10,7 +10,7 @@
 //!
 //! Addresses are noted as distances from an [`anchor`], as the same program has other addresses in another process.
 
-use super::signal::{action, action_of, set_mask, set_of};
+use super::signal::{action, action_of, raise, set_mask, set_of};
 use crate::os::{CodePlace, Crash, CrashSink};
 use rustix::io::writev;
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect};
@@ -250,7 +250,7 @@ fn with_alarm(signal: c_int, work: impl FnOnce()) {
         unsafe {
             libc::signal(signal, libc::SIG_DFL);
             set_mask(libc::SIG_UNBLOCK, &set_of(&[signal]));
-            libc::raise(signal);
+            raise(signal);
         }
     }
     /// In seconds. It takes milliseconds on a machine that is overloaded.

@@ -2,7 +2,7 @@
 
 use super::handle::beyond_standard;
 use crate::os::NotPrivate;
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, fstat, lstat, open, openat, stat, unlinkat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, fstat, lstat, open, openat, stat, unlinkat};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 use std::fs::{DirBuilder, File};
@@ -57,7 +57,17 @@ impl PrivateDir {
     ///
     /// As for [`open`](Self::open).
     pub(crate) fn make(path: &Path) -> io::Result<Self> {
-        DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+        let missing: Vec<_> = path.ancestors().take_while(|dir| is_missing(dir)).collect();
+        if let Some(above) = missing.last().and_then(|dir| dir.parent()) {
+            check_above(above)?;
+        }
+        // One by one: what somebody else has made meanwhile may be a link.
+        for dir in missing.into_iter().rev() {
+            match DirBuilder::new().mode(0o700).create(dir) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => check_above(dir)?,
+                made => made?,
+            }
+        }
         Self::open(path)?.ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
@@ -70,9 +80,7 @@ impl PrivateDir {
             ))
             .into());
         }
-        let mode = Mode::from_raw_mode(found.st_mode);
-        // The mode's bits of the group also show what access control lists allow.
-        if mode.intersects(Mode::WGRP | Mode::WOTH) {
+        if others_write(&found) {
             return Err(NotPrivate(format!(
                 "others may write there (its mode is {:o}): use a directory of your own, or take that right away with \
                  `chmod go-w`",
@@ -94,6 +102,36 @@ impl PrivateDir {
     pub(crate) fn remove(&self, name: &str) -> io::Result<()> {
         Ok(unlinkat(&self.0, name, AtFlags::empty())?)
     }
+}
+
+fn is_missing(path: &Path) -> bool {
+    matches!(lstat(path), Err(Errno::NOENT))
+}
+
+/// Refuses to make anything in a directory of somebody else's, through a link of theirs, or where everybody may replace
+/// it. Its group may write there: on many systems, each user has one.
+fn check_above(dir: &Path) -> io::Result<()> {
+    if dir.as_os_str().is_empty() {
+        return Ok(());
+    }
+    let refused = |why: String| Err(NotPrivate(format!("{}, above it, {why}", dir.display())).into());
+    let found = stat(dir)?;
+    for found in [lstat(dir)?, found] {
+        let (owner, us) = (found.st_uid, geteuid().as_raw());
+        if owner != 0 && owner != us {
+            return refused(format!("belongs to user {owner}, and this process runs as user {us}"));
+        }
+    }
+    let mode = Mode::from_raw_mode(found.st_mode);
+    if mode.contains(Mode::WOTH) && !mode.contains(Mode::SVTX) {
+        return refused(format!("is one where others may replace it (its mode is {:o})", found.st_mode & 0o7777));
+    }
+    Ok(())
+}
+
+/// The mode's bits of the group also show what access control lists allow.
+fn others_write(found: &Stat) -> bool {
+    Mode::from_raw_mode(found.st_mode).intersects(Mode::WGRP | Mode::WOTH)
 }
 
 fn is_link(path: &Path) -> bool {
@@ -118,7 +156,41 @@ pub(crate) fn open_judged(path: &Path) -> io::Result<(File, Option<String>)> {
     let why = if owner != 0 && owner != us {
         Some(format!("it belongs to user {owner}, and this process runs as user {us}"))
     } else {
-        Mode::from_raw_mode(found.st_mode).contains(Mode::WOTH).then(|| "every user may write to it".to_owned())
+        others_write(&found).then(|| {
+            let mode = found.st_mode & 0o7777;
+            format!("others may write to it (its mode is {mode:o}; `chmod go-w` takes that right away)")
+        })
     };
     Ok((opened.into(), why))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::{Permissions, create_dir, read_dir, set_permissions};
+    use std::os::unix::fs::{PermissionsExt, lchown, symlink};
+
+    #[test]
+    fn nothing_is_made_where_others_decide_what_is_there() {
+        let root = tempfile::tempdir().unwrap();
+        let [open, sticky, own] = ["open", "sticky", "own"].map(|name| root.path().join(name));
+        for (dir, mode) in [(&open, 0o777), (&sticky, 0o1777), (&own, 0o775)] {
+            create_dir(dir).unwrap();
+            set_permissions(dir, Permissions::from_mode(mode)).unwrap();
+        }
+        let makes = |path: &Path| PrivateDir::make(path).map(drop);
+        assert!(makes(&open.join("a/b")).is_err_and(|error| NotPrivate::is_why(&error)));
+        assert_eq!(read_dir(&open).unwrap().count(), 0);
+        makes(&sticky.join("a/b")).unwrap();
+        makes(&own.join("a/b")).unwrap();
+        makes(&own.join("a/b")).unwrap();
+        let link = sticky.join("link");
+        symlink(&own, &link).unwrap();
+        makes(&link.join("ours/b")).unwrap();
+        if lchown(&link, Some(65534), None).is_err() {
+            return eprintln!("not tested: only root can give links to another user");
+        }
+        assert!(makes(&link.join("theirs/b")).is_err_and(|error| NotPrivate::is_why(&error)));
+        assert!(own.join("ours/b").exists() && !own.join("theirs").exists());
+    }
 }

@@ -98,6 +98,11 @@ pub(super) fn close_from(least: RawFd) -> io::Result<()> {
     Ok(())
 }
 
+/// Closes all that this process was started with but the standard streams, before this library opens anything.
+pub(crate) fn close_inherited() -> io::Result<()> {
+    close_from(LEAST[2])
+}
+
 /// The open descriptors of this process from `least` on.
 fn open_from(least: RawFd) -> io::Result<Vec<RawFd>> {
     let names = std::fs::read_dir("/proc/self/fd")?.map(|entry| Ok(entry?.file_name()));

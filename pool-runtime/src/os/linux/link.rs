@@ -70,6 +70,11 @@ impl<E> Link<E> {
         Ok(dup3(socket, &mut target, DupFlags::CLOEXEC)?)
     }
 
+    /// As [`SharedSocket::shut_down`].
+    pub(crate) fn shut_down(&self) {
+        shut_down(self.handle());
+    }
+
     /// Reads the beginning of the next packet, which stays to be received. Does not wait.
     pub(crate) fn peek(&self) -> io::Result<Peeked> {
         let mut head = [0; 16];
@@ -114,7 +119,11 @@ impl<O: ?Sized> SharedSocket<O> {
     /// Ends the connection in both directions: the other side, and all that wait for this socket, find it closed. What has
     /// arrived can still be read.
     pub(crate) fn shut_down(&self) {
-        // It fails only if the other side has done so.
-        let _ = shutdown(self.handle(), Shutdown::Both);
+        shut_down(self.handle());
     }
+}
+
+fn shut_down(socket: HandleRef<'_>) {
+    // It fails only if the other side has done so.
+    let _ = shutdown(socket, Shutdown::Both);
 }

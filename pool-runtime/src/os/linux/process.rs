@@ -97,7 +97,27 @@ pub(crate) fn monotonic() -> u64 {
     // The C library's, which finds the clock under valgrind too. It makes no system call either.
     // SAFETY: the pointer is that of a time. This clock exists everywhere, so nothing can fail.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
-    now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
+    // They have 32 bits on some machines.
+    u64::try_from(now.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap_or(0)
+}
+
+/// The number of a process in `/proc`. Fails if the process is gone, or not to be seen there.
+fn number_in_proc(pidfd: Option<BorrowedFd<'_>>, pid: Pid) -> io::Result<i32> {
+    let invisible = || {
+        let why = "`/proc` belongs to another name space of processes";
+        io::Error::new(io::ErrorKind::NotFound, why)
+    };
+    let Some(pidfd) = pidfd else {
+        // One number for this process says that `/proc` numbers processes as it does.
+        let status = fs::read_to_string("/proc/thread-self/status")?;
+        let numbers = status.lines().find_map(|line| Some(line.strip_prefix("NSpid:")?.split_whitespace().count()));
+        return if numbers == Some(1) { Ok(pid.as_raw_pid()) } else { Err(invisible()) };
+    };
+    // The number that it has where `/proc` was mounted: that may be outside of the name space of this process, in
+    // which it has another number. Of this thread, as the first one may have ended.
+    let known = fs::read_to_string(format!("/proc/thread-self/fdinfo/{}", pidfd.as_raw_fd()))?;
+    let number = known.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse::<i32>().ok());
+    number.filter(|number| *number > 0).ok_or_else(invisible)
 }
 
 /// Tells how much memory a process uses: the kernel's file about it, which is about no other process, even when its
@@ -112,7 +132,10 @@ impl Scale {
             let why = "`/proc` belongs to another name space of processes";
             io::Error::new(io::ErrorKind::NotFound, why)
         };
-        let statm = |pid: i32| File::open(format!("/proc/{pid}/statm")).map(Self);
+        let statm = |pid: i32| {
+            let file = File::open(format!("/proc/{pid}/statm"))?;
+            Ok(Self(beyond_standard(file.into())?.into()))
+        };
         let Some(pidfd) = pidfd else {
             // One number for this process says that `/proc` numbers processes as it does.
             let status = fs::read_to_string("/proc/thread-self/status")?;
@@ -149,7 +172,8 @@ pub(crate) fn check_memory_is_seen() -> io::Result<()> {
 }
 
 /// Does a process have children, dead ones among them that it has not reaped? None if the system does not tell.
-pub(crate) fn has_children(pid: u32) -> Option<bool> {
+pub(super) fn has_children(pidfd: Option<BorrowedFd<'_>>, pid: Pid) -> Option<bool> {
+    let pid = number_in_proc(pidfd, pid).ok()?;
     let of = |thread: &str| fs::read_to_string(format!("/proc/{pid}/task/{thread}/children"));
     let any = |children: String| !children.trim().is_empty();
     if any(of(&pid.to_string()).ok()?) {
@@ -210,13 +234,16 @@ mod tests {
                 .unwrap()
         };
         let mut child = shell();
-        while has_children(child.id()) == Some(false) {
+        let pid = Pid::from_child(&child);
+        let pidfd = pidfd_open(pid, PidfdFlags::empty()).unwrap();
+        while has_children(Some(pidfd.as_fd()), pid) == Some(false) {
             std::thread::yield_now();
         }
-        assert_eq!(has_children(u32::MAX >> 1), None);
+        assert_eq!(has_children(None, pid), Some(true));
         drop(child.stdin.take());
         child.wait().unwrap();
-        assert_eq!(has_children(child.id()), None);
+        // The number may be another process's by now.
+        assert_eq!(has_children(Some(pidfd.as_fd()), pid), None);
     }
 
     #[test]

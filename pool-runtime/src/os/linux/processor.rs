@@ -10,6 +10,7 @@ use std::{io, mem};
 /// one tries them all.
 pub(crate) fn usable_cpus() -> Vec<usize> {
     let try_all = || {
+        super::block_all_signals();
         let mut all = CpuSet::new();
         (0..CpuSet::MAX_CPU).for_each(|cpu| all.set(cpu));
         // In a sandbox, a thread stays where it is.

@@ -9,8 +9,9 @@
 //! the program to load.
 
 use super::file_id;
+use crate::os::remove_variable;
 use rustix::fs::readlink;
-use std::ffi::{OsStr, OsString, c_int, c_void};
+use std::ffi::{CStr, OsStr, OsString, c_char, c_int, c_void};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 use std::{fs, io};
@@ -94,6 +95,38 @@ fn loaded_file() -> io::Result<Option<PathBuf>> {
             Ok(Some(OsString::from_vec(program.to_vec()).into()))
         }
         _ => Ok(None),
+    }
+}
+
+/// Removes all environment variables but those to be kept, and their texts from where the kernel has put them.
+pub(crate) fn forget_variables(kept: impl Fn(&OsStr) -> bool) {
+    unsafe extern "C" {
+        static environ: *const *mut c_char;
+    }
+    // The kernel's texts lie between these.
+    // SAFETY: asks for numbers.
+    let [from, to] = [libc::AT_RANDOM, libc::AT_EXECFN].map(|which| unsafe { libc::getauxval(which) } as usize);
+    let mut texts = Vec::new();
+    // SAFETY: a list of texts that ends with a null pointer, which nobody changes meanwhile: as for `remove_variable`.
+    unsafe {
+        let mut at = environ;
+        while !at.is_null() && !(*at).is_null() {
+            texts.push((*at, CStr::from_ptr(*at).to_bytes().to_vec()));
+            at = at.add(1);
+        }
+    }
+    for (place, text) in texts {
+        let Some(end) = text.iter().position(|byte| *byte == b'=') else { continue };
+        let name = OsStr::from_bytes(&text[..end]);
+        if kept(name) || name.is_empty() {
+            continue;
+        }
+        remove_variable(name);
+        if (from..to).contains(&place.addr()) {
+            // SAFETY: the text was there, on the stack, and nothing refers to it any more but a pointer that somebody has
+            // asked for: to a text, which is empty now.
+            unsafe { place.write_bytes(0, text.len()) };
+        }
     }
 }
 

@@ -4,7 +4,8 @@ use crate::os::Handle;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{FlockOperation, fcntl_lock};
 use rustix::io::{Errno, fcntl_getfd, write};
-use rustix::stdio::{dup2_stdout, stderr, stdout};
+use rustix::stdio::{dup2_stdin, dup2_stdout, stderr, stdout};
+use std::fs::File;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
@@ -60,6 +61,11 @@ pub(crate) fn has_stderr() -> bool {
 /// Is standard output open?
 pub(crate) fn has_stdout() -> bool {
     fcntl_getfd(stdout()).is_ok()
+}
+
+/// Whoever reads from standard input finds its end.
+pub(crate) fn replace_stdin_by_nothing() -> io::Result<()> {
+    Ok(dup2_stdin(File::open("/dev/null")?)?)
 }
 
 /// Makes this the standard output.

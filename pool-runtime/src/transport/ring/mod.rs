@@ -309,8 +309,8 @@ impl ReportReceiver {
 
 /// Words on which the threads of a pool sleep, for the workers at one seat or, in the largest pools, at a few.
 ///
-/// A worker that writes them at random can wake a thread for nothing, or at worst hide its own wake-up: so nothing
-/// sleeps on them for long.
+/// A worker that writes them at random can wake a thread for nothing, or hide its own wake-up and those of the others: so
+/// nothing sleeps on them for long.
 pub(crate) struct BellPage {
     mapping: Mapping,
     /// To be passed on; None in a worker.

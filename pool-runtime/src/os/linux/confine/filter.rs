@@ -154,9 +154,13 @@ const LOCKING_COMMANDS: &[sys::c_int] = names! { F_SETLK F_SETLKW F_OFD_SETLK F_
 /// Each user, or the whole machine, has so many of them.
 const SCARCE: &[sys::c_long] = names! { SYS_io_setup SYS_inotify_init1; SYS_inotify_init };
 
-/// These lead threads that sleep on memory which several processes share to another word, where nobody wakes them. The
-/// C libraries use those for one process's memory.
-const MOVING_SLEEPERS: &[sys::c_int] = names! { FUTEX_REQUEUE FUTEX_CMP_REQUEUE FUTEX_CMP_REQUEUE_PI FUTEX_WAKE_OP };
+/// On memory which several processes share, these lead threads that sleep there to another word, where nobody wakes
+/// them; or they sleep there with a priority to hand on, and every `FUTEX_WAKE` on that word fails. The C libraries use
+/// those for one process's memory.
+const AGAINST_SLEEPERS: &[sys::c_int] = names! {
+    FUTEX_REQUEUE FUTEX_CMP_REQUEUE FUTEX_CMP_REQUEUE_PI FUTEX_WAKE_OP
+    FUTEX_LOCK_PI FUTEX_LOCK_PI2 FUTEX_TRYLOCK_PI FUTEX_WAIT_REQUEUE_PI
+};
 
 /// In a new namespace, a process may do what it may not do outside.
 const NAMESPACES: &[sys::c_int] = names! {
@@ -165,11 +169,12 @@ const NAMESPACES: &[sys::c_int] = names! {
 
 const STARTING: &[sys::c_long] = names! { SYS_execve SYS_execveat; SYS_fork SYS_vfork };
 
-/// Signals to a process that is given by a handle, or to a thread of any process.
-const SIGNALS_TO_ANYBODY: &[sys::c_long] = names! { SYS_pidfd_open SYS_pidfd_send_signal SYS_tkill };
+/// Signals to a process that is given by a handle.
+const SIGNALS_BY_HANDLE: &[sys::c_long] = names! { SYS_pidfd_open SYS_pidfd_send_signal };
 
-/// Signals to a process whose number is the first argument.
-const SIGNALS: &[sys::c_long] = names! { SYS_kill SYS_tgkill SYS_rt_sigqueueinfo SYS_rt_tgsigqueueinfo };
+/// Signals to a process whose number is the first argument; for `tkill`, with which musl's `raise` and `abort` end the
+/// main thread, to a thread.
+const SIGNALS: &[sys::c_long] = names! { SYS_kill SYS_tkill SYS_tgkill SYS_rt_sigqueueinfo SYS_rt_tgsigqueueinfo };
 
 /// With these, a descriptor that becomes ready sends a signal to any process.
 const SIGNALLING_FCNTLS: &[sys::c_int] = names! { F_SETOWN F_SETSIG F_SETOWN_EX };
@@ -247,7 +252,7 @@ impl List {
         for namespace in NAMESPACES {
             list.deny_if(&[sys::SYS_clone], &[flag(0, *namespace)])?;
         }
-        for command in MOVING_SLEEPERS {
+        for command in AGAINST_SLEEPERS {
             // With the flag that the memory is this process's own, they are harmless; another flag chooses a clock.
             let any_clock = u64::from(!sys::FUTEX_CLOCK_REALTIME.cast_unsigned());
             list.deny_if(&[sys::SYS_futex], &[(1, Op::MaskedEq(any_clock), command.cast_unsigned().into())])?;
@@ -264,7 +269,11 @@ impl List {
             list.deny(STARTING);
             let thread = u64::from(sys::CLONE_THREAD.cast_unsigned());
             list.deny_if(&[sys::SYS_clone], &[(0, Op::MaskedEq(thread), 0)])?;
-            list.deny(SIGNALS_TO_ANYBODY);
+            // The limit is of a table of descriptors: no thread has one of its own.
+            let files = u64::from(sys::CLONE_FILES.cast_unsigned());
+            list.deny_if(&[sys::SYS_clone], &[(0, Op::MaskedEq(files), 0)])?;
+            list.deny_if(&[sys::SYS_close_range], &[flag(2, sys::CLOSE_RANGE_UNSHARE.cast_signed())])?;
+            list.deny(SIGNALS_BY_HANDLE);
             list.deny_if(SIGNALS, &[(0, Op::Ne, own)])?;
             // The kernel ends this process with its parent: nobody chooses another signal, or none.
             let ends_with_parent = (0, Op::Eq, sys::PR_SET_PDEATHSIG.cast_unsigned().into());
@@ -278,6 +287,10 @@ impl List {
             if confinement.limits.memory.is_some() {
                 list.deny_shared_memory()?;
             }
+        }
+        if confinement.limits.memory.is_some() {
+            // A stack counts as no memory, and each may become as large as the limit for stacks.
+            list.deny_if(&[sys::SYS_mmap], &[flag(3, sys::MAP_GROWSDOWN)])?;
         }
         if !confinement.network {
             list.deny(NETWORK);

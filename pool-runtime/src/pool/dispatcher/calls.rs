@@ -211,6 +211,9 @@ impl<W: ?Sized + Work> Dispatcher<W> {
             return;
         }
         state.recalling = false;
+        if state.is_beyond(claimed) {
+            return self.kill_at_once(seat);
+        }
         state.worker.started = claimed;
         state.worker.generation = state.worker.generation.wrapping_add(1);
         self.condemn_if_moved_too_often(seat, claimed);
@@ -236,6 +239,8 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         }
         self.kill_if_cancelled(seat, reached);
         self.kill_if_condemned(seat, claimed, now);
+        self.seats[seat].await_given_up(now.saturating_add(self.limits.grace));
+        self.watch_at = self.watch_at.min(self.seats[seat].given_up_until());
         self.feed_idle(now);
         if self.seats[seat].phase() == Phase::Ready {
             self.after_progress(seat, now);

@@ -229,8 +229,9 @@ impl<W: ?Sized + Work> Dispatcher<W> {
     pub(super) fn doubt(&mut self, seat: usize, back: &mut VecDeque<Flight<W>>, now: Time) {
         let Some(front) = back.front_mut() else { return };
         let policy = *front.calls.work.policy();
+        let bounded = policy.is_watched() || front.is_given_up();
         let state = &mut self.seats[seat];
-        let until = match policy.is_watched() {
+        let until = match bounded {
             // It may run the call all the same, and lie about it.
             true => now.saturating_add(self.limits.grace + state.time_to_read()),
             false => NEVER,

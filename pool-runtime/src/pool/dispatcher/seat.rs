@@ -89,6 +89,8 @@ pub(crate) struct SeatWorker {
     pub(super) began: Option<(u32, Time)>,
     /// The call for which it is to be killed, and why.
     pub(super) condemned: Option<Condemned>,
+    /// The last call that was given up and is said to have finished, and when the worker is killed if it is not reported.
+    pub(super) owed: Option<(u32, Time)>,
     /// It gets no more calls.
     pub(super) retiring: bool,
     /// It was told to leave, and is to be gone by this time.
@@ -211,6 +213,25 @@ impl<W: ?Sized> Seat<W> {
     pub(super) fn front_until(&self) -> Time {
         let watched = self.in_flight.front().is_some_and(|front| front.number == self.worker.front.number);
         if watched && self.worker.condemned.is_none() { self.worker.front.until } else { NEVER }
+    }
+
+    /// Does a page lie that says this? It has not been sent such a call.
+    pub(super) fn is_beyond(&self, claimed: u32) -> bool {
+        is_after(claimed, self.worker.sent)
+    }
+
+    /// Calls were taken back, and what was given up and is still here counts as finished, as a later call is said to have
+    /// started: its report has to come by this time.
+    pub(super) fn await_given_up(&mut self, until: Time) {
+        let last = self.in_flight.iter().rfind(|flight| flight.is_given_up()).map(Flight::last_number);
+        let before = self.worker.owed.filter(|(number, _)| last == Some(*number));
+        self.worker.owed = before.or(last.map(|number| (number, until)));
+    }
+
+    /// Until when calls that were given up may stay here.
+    pub(super) fn given_up_until(&self) -> Time {
+        let owed = self.worker.owed.filter(|(number, _)| self.in_flight.iter().any(|flight| flight.has(*number)));
+        owed.map_or(NEVER, |(_, until)| until)
     }
 
     /// The latest call that counts as started if the page says that this one is: a condemned call is not taken back,

@@ -110,6 +110,13 @@ impl<W: ?Sized + Work> Dispatcher<W> {
             let number = state.worker.front.number;
             return self.condemn(seat, Condemned { number, excess: Excess::Time { limit }, surely: true });
         }
+        let owed_by = state.given_up_until();
+        if owed_by <= now {
+            // It still runs what it said that it had finished.
+            return self.kill(seat);
+        }
+        self.watch_at = self.watch_at.min(owed_by);
+        let state = &mut self.seats[seat];
         let silent_until = state.worker.silence.map_or(NEVER, |silence| silence.until);
         self.watch_at = self.watch_at.min(until);
         if silent_until > now {
@@ -203,6 +210,9 @@ impl<W: ?Sized + Work> Dispatcher<W> {
             return;
         }
         state.worker.looking = false;
+        if state.is_beyond(seen.claimed) {
+            return self.kill_at_once(seat);
+        }
         if let Some(by) = state.worker.leave_by {
             if std::mem::take(&mut state.worker.seeing_off) {
                 self.overstays(seat, seen, now);

@@ -245,6 +245,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         if self.seats[seat].phase() == Phase::Ready {
             self.after_progress(seat, now);
         }
+        self.look_again_for(seat, now);
     }
 
     /// Kills the worker if the latest call that it started was cancelled. The calls behind that one have been taken

@@ -14,7 +14,9 @@ const LOW: Time = 2 * MILLISECOND;
 /// If a worker shows no progress for so long, the calls behind its current one are given to an idle worker.
 const STALLED: Time = MILLISECOND;
 /// If a worker has not started the call that it was given for so long, an idle worker gets it.
-const LONE: Time = 8 * MILLISECOND;
+pub(super) const LONE: Time = 8 * MILLISECOND;
+/// The longest time between two looks at workers that did not answer, while a call waits for one.
+const LONGEST_PAUSE: Time = 1000 * MILLISECOND;
 /// A call that was taken from so many workers before it started stays where it is.
 const MOST_MOVES: u8 = 4;
 /// A call goes alone, with none behind it, after so many workers died before they started it.
@@ -160,11 +162,12 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         if self.idle.is_empty() || self.queue.ready() > 0 || self.in_flight_calls == 0 {
             return;
         }
-        self.look_again = self.look_again.min(now + LONE);
-        if self.in_flight_calls < 2 {
-            return;
-        }
         let mut again = NEVER;
+        if self.look_again == NEVER {
+            // No worker was idle when the others were looked at, or one is since then.
+            let stalls = (0..self.seats.len()).filter_map(|seat| self.front_stalls_at(seat)).min();
+            again = stalls.map_or(NEVER, |at| at.max(now + LONE));
+        }
         for (seat, state) in self.seats.iter_mut().enumerate() {
             // The first call runs. The last one may have started too, and its report be on its way.
             let may_be_taken = state.phase() == Phase::Ready && !state.recalling && state.has_calls_behind();
@@ -184,16 +187,30 @@ impl<W: ?Sized + Work> Dispatcher<W> {
 
     /// If a worker is idle while another may not have started what it was given, looks at that one.
     pub(super) fn doubt_fronts(&mut self, now: Time) {
-        if self.queue.ready() > 0 || !self.others_answer() {
+        if self.queue.ready() > 0 || self.idle.is_empty() {
             return;
         }
+        let answers = self.others_answer();
+        let mut since = NEVER;
         for seat in 0..self.seats.len() {
             let Some(stalled_at) = self.front_stalls_at(seat) else { continue };
             if stalled_at > now {
                 self.look_again = self.look_again.min(stalled_at);
+            } else if !answers {
+                since = since.min(stalled_at);
             } else if !self.seats[seat].worker.looking {
                 self.ask_for_look(seat, false);
             }
+        }
+        if since != NEVER {
+            // One of those that did not answer may be able to by now.
+            for at in 0..self.idle.len() {
+                if !self.seats[self.idle[at]].worker.looking {
+                    self.ask_for_look(self.idle[at], false);
+                }
+            }
+            let pause = ((now - since) / 8).clamp(LONE, LONGEST_PAUSE);
+            self.look_again = self.look_again.min(now + pause);
         }
     }
 
@@ -220,6 +237,13 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         (may_be_taken && unknown).then(|| state.worker.progress + (LONE << state.relieved.min(7)))
     }
 
+    /// Something has changed at a seat that has calls: its first one may yet have to be taken back.
+    pub(super) fn look_again_for(&mut self, seat: usize, now: Time) {
+        if let Some(stalled_at) = self.front_stalls_at(seat) {
+            self.look_again = self.look_again.min(stalled_at.max(now + LONE));
+        }
+    }
+
     /// Is any worker idle that is not known to be slow to answer?
     fn others_answer(&self) -> bool {
         self.idle.iter().any(|seat| !self.seats[*seat].is_silent())
@@ -237,7 +261,8 @@ impl<W: ?Sized + Work> Dispatcher<W> {
             false => NEVER,
         };
         let until = state.worker.silence.map_or(until, |silence| silence.until.min(until));
-        state.worker.silence = Some(Silence { generation: state.worker.generation, until, is_over: false });
+        let (generation, look_at) = (state.worker.generation, now + LONE);
+        state.worker.silence = Some(Silence { generation, until, is_over: false, look_at, looks: 0 });
         self.watch_at = self.watch_at.min(until);
         if policy.timeout != u64::MAX {
             let mut first = front.take(1);

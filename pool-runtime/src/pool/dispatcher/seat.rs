@@ -131,6 +131,9 @@ pub(super) struct Silence {
     pub(super) until: Time,
     /// It had not by then. It is killed if it has started nothing since.
     pub(super) is_over: bool,
+    /// When it is looked at next while it is idle, and how often it was.
+    pub(super) look_at: Time,
+    pub(super) looks: u32,
 }
 
 impl<W: ?Sized> Seat<W> {

@@ -323,10 +323,11 @@ fn lies(pool: &mut Simple, seat: usize, shows: impl Fn(Time) -> Observation, unt
         pool.tick(now);
         for effect in effects(pool) {
             match effect {
-                Effect::Look { .. } => {
+                Effect::Look { seat: at, .. } => {
                     looks += 1;
                     assert!(looks < 10_000, "it looks and looks");
-                    pool.seen(seat, 1, shows(now), now);
+                    let shows = if at == seat { shows(now) } else { Observation::default() };
+                    pool.seen(at, 1, shows, now);
                 }
                 Effect::TakeBack { .. } => return Some(now),
                 other => panic!("{other:?}"),
@@ -400,6 +401,59 @@ fn a_call_that_its_worker_does_not_start_goes_to_an_idle_one() {
     pool.value(other, calls[0], 10_000, SECOND).unwrap();
     pool.add(work(1, 1), SECOND).unwrap();
     assert_eq!(sent(&mut pool).remove(0).0, other);
+}
+
+#[test]
+fn a_long_call_keeps_no_clock_busy() {
+    for calls in [1, 3] {
+        let mut pool = pool(4);
+        pool.add(work(0, calls), 0).unwrap();
+        let mut ticks = 0;
+        while let Some(now) = pool.next_tick().filter(|now| *now < 3600 * SECOND) {
+            pool.tick(now);
+            ticks += 1;
+            assert!(ticks < 10, "a tick at {now}");
+            for effect in effects(&mut pool) {
+                let Effect::Look { seat, .. } = effect else { continue };
+                pool.seen(seat, 1, Observation { claimed: 1, ..Observation::default() }, now);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_silent_worker_that_wakes_up_takes_over_from_one_that_stops() {
+    for wakes_at in [0, 5 * SECOND] {
+        let (mut pool, silent, call) = limited(2, Policy::NONE);
+        let unstarted = |_| Observation { claimed: call.number - 1, ..Observation::default() };
+        let at = lies(&mut pool, silent, unstarted, SECOND).expect("it stays there");
+        pool.taken_back(silent, 1, call.number - 1, at);
+        let (stops, calls) = sent(&mut pool).remove(0);
+        pool.value(stops, calls[0], 10_000, at).unwrap();
+        pool.add(work(1, 1), at).unwrap();
+        assert_eq!(sent(&mut pool).remove(0).0, stops);
+        let (mut looks, mut taken_back) = (0, None);
+        while let Some(now) = pool.next_tick().filter(|now| *now < 60 * SECOND && taken_back.is_none()) {
+            pool.tick(now);
+            while let Some(effect) = pool.effect() {
+                match effect {
+                    Effect::Look { seat, .. } if seat == silent => {
+                        let heard = u32::from(now >= wakes_at);
+                        pool.seen(seat, 1, Observation { heard, ..unstarted(now) }, now);
+                    }
+                    Effect::Look { seat, .. } => {
+                        let claimed = calls[0].number;
+                        pool.seen(seat, 1, Observation { claimed, ..Observation::default() }, now);
+                    }
+                    Effect::TakeBack { seat, .. } if seat == stops => taken_back = Some(now),
+                    other => panic!("{other:?}"),
+                }
+                looks += 1;
+            }
+        }
+        let at = taken_back.expect("the call stays with a worker that has stopped");
+        assert!(at < wakes_at + SECOND && looks < 100, "{at}, after {looks} looks");
+    }
 }
 
 #[test]

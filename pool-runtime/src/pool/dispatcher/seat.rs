@@ -12,7 +12,7 @@
 //! [`Dispatcher::transit`](super::Dispatcher::transit).
 
 use crate::policy::Policy;
-use crate::pool::dispatcher::{CallRange, Excess, Flight, NEVER, Time, Work, is_after};
+use crate::pool::dispatcher::{CallRange, Excess, Flight, Limits, NEVER, Time, Work, is_after};
 use std::collections::VecDeque;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +43,7 @@ pub(crate) struct Seat<W: ?Sized> {
     /// How long the calls in flight are expected to take.
     pub(super) ahead: Time,
     /// Frames that the worker may not have read: the number of the last call in each, and its size. A frame whose calls
-    /// were taken back still occupies the transport.
+    /// were taken back occupies the transport until the worker shows that it has read it, or one after it.
     pub(super) unread: VecDeque<(u32, usize)>,
     pub(super) unread_bytes: usize,
     /// How many starts failed in a row, and when the first of them did.
@@ -266,10 +266,25 @@ impl<W: ?Sized> Seat<W> {
     /// The worker has reached the call of this number, so it has read all frames before it.
     #[inline]
     pub(super) fn has_read(&mut self, number: u32) {
-        let nothing_left = self.in_flight.is_empty();
-        while let Some((_, bytes)) = self.unread.pop_front_if(|(last, _)| nothing_left || !is_after(*last, number)) {
+        while let Some((_, bytes)) = self.unread.pop_front_if(|(last, _)| !is_after(*last, number)) {
             self.unread_bytes -= bytes;
         }
+    }
+
+    /// The worker skips frames whose calls were taken back.
+    pub(super) fn skips(&mut self) {
+        let next = self.in_flight.front().map_or(self.worker.sent.wrapping_add(1), |front| front.number);
+        self.has_read(next.wrapping_sub(1));
+    }
+
+    /// Would more frames fill the transport, if the worker reads none?
+    pub(super) fn is_full(&self, limits: &Limits) -> bool {
+        self.unread.len() >= limits.frames || self.unread_bytes > limits.unhindered / 2
+    }
+
+    /// May an idle worker be given a call?
+    pub(super) fn has_room(&self, limits: &Limits) -> bool {
+        self.worker.silence.is_none() || !self.is_full(limits)
     }
 
     /// How long the worker may take to read the frames that are on their way to it.

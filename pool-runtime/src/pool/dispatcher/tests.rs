@@ -404,6 +404,64 @@ fn a_call_that_its_worker_does_not_start_goes_to_an_idle_one() {
 }
 
 #[test]
+fn a_worker_that_reads_nothing_is_not_sent_more_and_more() {
+    let (mut pool, silent, other) = (pool(2), 0, 1);
+    let (mut at, mut calls, mut killed) = (0, 0, None);
+    while killed.is_none() {
+        let until = at + 20 * SECOND;
+        pool.add(work(calls, 2), at).unwrap();
+        calls += 2;
+        loop {
+            while let Some(effect) = pool.effect() {
+                match effect {
+                    Effect::TakeBack { seat, .. } if seat == silent => pool.taken_back(seat, 1, 0, at),
+                    Effect::Look { seat, .. } if seat == silent => pool.seen(seat, 1, Observation::default(), at),
+                    Effect::Kill { seat, .. } if seat == silent => killed = Some(at),
+                    Effect::Look { .. } | Effect::Send { .. } | Effect::Ended(_) => {}
+                    effect => panic!("{effect:?}"),
+                }
+            }
+            if pool.seats[other].is_busy() {
+                let (first, count) = (pool.seats[other].in_flight[0].number, pool.seats[other].calls as u32);
+                pool.report(other, 1, (first, count), None).unwrap();
+                pool.progressed(other, 1, at);
+                continue;
+            }
+            let unread = pool.seats[silent].unread.len();
+            assert!(unread <= LIMITS.frames && calls < 1000, "{unread} frames for {calls} calls");
+            let Some(tick) = pool.next_tick().filter(|tick| *tick <= until) else { break };
+            at = at.max(tick);
+            pool.tick(at);
+        }
+        assert_eq!(pool.counts().done, calls, "the other one runs them all");
+        at = until;
+    }
+    assert_eq!(pool.seats[silent].unread.len(), LIMITS.frames);
+}
+
+#[test]
+fn large_arguments_are_read_before_they_are_missed() {
+    const SIZE: usize = 100 << 20;
+    for timeout in [u64::MAX, 60 * SECOND] {
+        let mut pool = pool(64);
+        let policy = Policy { timeout, ..Policy::NONE };
+        pool.add(Calls { size: SIZE, policy, ..work(0, 1) }, 0).unwrap();
+        let (seat, calls) = sent(&mut pool).remove(0);
+        let shows = |_| Observation { claimed: calls[0].number - 1, ..Observation::default() };
+        assert_eq!(lies(&mut pool, seat, shows, SECOND), None, "it still reads");
+        let at = lies(&mut pool, seat, shows, 10 * SECOND).expect("it stays there");
+        pool.taken_back(seat, 1, calls[0].number - 1, at);
+        // Slow, and honest: it goes on reading.
+        let silence = pool.seats[seat].worker.silence.expect("it has not started it");
+        assert!(silence.until >= at + LIMITS.grace + SIZE as Time, "{silence:?}");
+        // Each one that gets it has more time.
+        assert_eq!(sent(&mut pool).remove(0).1[0].job, 0);
+        let moved = pool.seats.iter().find_map(|seat| seat.in_flight.front()).expect("it is sent again");
+        assert_eq!(moved.calls.moves, 1);
+    }
+}
+
+#[test]
 fn a_long_call_keeps_no_clock_busy() {
     for calls in [1, 3] {
         let mut pool = pool(4);

@@ -231,14 +231,20 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         if let Some(silence) = state.worker.silence {
             if !is_after(silence.generation, seen.heard) {
                 state.worker.silence = None;
-                // It may be the only one that can take over what another has not started.
+                state.skips();
+                // It may be the only one that can take what waits, or take over what another has not started.
                 self.look_again = self.look_again.min(now);
+                self.feed_idle(now);
+                if self.seats[seat].phase() != Phase::Ready {
+                    return;
+                }
             } else if silence.until <= now {
                 // It runs something that it has not claimed, or hangs, or it wakes up right now.
                 state.worker.silence = Some(Silence { is_over: true, ..silence });
                 return self.recall(seat);
             }
         }
+        let state = &mut self.seats[seat];
         if state.worker.condemned.is_some() {
             // What was taken back will show.
             return;

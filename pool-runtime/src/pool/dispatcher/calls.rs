@@ -222,7 +222,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         let is_over = self.seats[seat].worker.silence.is_some_and(|silence| silence.is_over);
         if self.seats[seat].is_busy() {
             self.seats[seat].worker.silence = None;
-        } else {
+        } else if self.seats[seat].phase() == Phase::Ready {
             self.doubt(seat, &mut back, now);
         }
         // In reverse, as each goes to the front.
@@ -236,6 +236,10 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         }
         if is_over && self.seats[seat].is_silent() {
             self.kill(seat);
+        }
+        if self.seats[seat].phase() == Phase::Leaving && self.seats[seat].is_busy() {
+            // It has started another one after it said that it would not.
+            self.kill_at_once(seat);
         }
         self.kill_if_cancelled(seat, reached);
         self.kill_if_condemned(seat, claimed, now);

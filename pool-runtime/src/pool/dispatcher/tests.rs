@@ -2,6 +2,7 @@
 
 use crate::dossier::{Loss, Ran, Stage};
 use crate::options::RestartPolicy;
+use crate::panic::PanicInfo;
 use crate::policy::Policy;
 use crate::pool::dispatcher::events::MILLISECOND;
 use crate::pool::dispatcher::workers::MAX_DEATHS;
@@ -730,6 +731,35 @@ fn a_call_that_has_reported_is_not_hit_by_the_end_of_the_next() {
     pool.lost(0, 1, &loss(), calls[1].number, 0);
     assert_eq!(finished(&mut pool), []);
     assert_eq!(pool.counts().waiting, 1);
+}
+
+#[test]
+fn calls_behind_one_whose_worker_leaves_go_elsewhere_at_once() {
+    for tells_first in [true, false] {
+        let (mut pool, _, calls) = three_sent();
+        let message = PanicInfo::from_message("its state is lost".into());
+        let failure = crate::protocol::Failure::Panicked(message);
+        let failed = Failed { stage: Stage::Running, leaving: true, failure };
+        pool.report(0, 1, (calls[0].number, 1), Some(failed)).unwrap();
+        pool.progressed(0, 1, 0);
+        let asked = effects(&mut pool).iter().any(|effect| matches!(effect, Effect::TakeBack { seat: 0, .. }));
+        assert!(asked, "they wait until it is gone");
+        if tells_first {
+            pool.taken_back(0, 1, calls[0].number, 0);
+            assert_eq!(pool.counts().waiting, 2);
+        }
+        pool.lost(0, 1, &loss(), calls[0].number, 0);
+        assert_eq!(pool.counts().waiting, 2);
+        assert_eq!(pool.queue.front().map(|range| range.deaths), Some(0), "it is not to blame");
+    }
+    // One that goes on all the same.
+    let (mut pool, _, calls) = three_sent();
+    let failure = crate::protocol::Failure::Decode("no".into());
+    let failed = Failed { stage: Stage::Decoding, leaving: true, failure };
+    pool.report(0, 1, (calls[0].number, 1), Some(failed)).unwrap();
+    pool.progressed(0, 1, 0);
+    pool.taken_back(0, 1, calls[1].number, 0);
+    assert!(effects(&mut pool).iter().any(|effect| matches!(effect, Effect::Kill { seat: 0, .. })));
 }
 
 #[test]

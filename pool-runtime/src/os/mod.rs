@@ -11,7 +11,7 @@
 //! | [`Given`], [`Manifest`] | a worker finds what it was started with, by name | numbers in a row, or values that the manifest lists |
 //! | [`Spawn`], [`Io`] | starts a process with exactly these handles | `posix_spawn`, `CreateProcessW` |
 //! | [`Child`], [`End`], [`Usage`] | one process, waited for and killed without confusion with another of its pid | pidfd, kqueue, process handle; Windows has exception codes in place of signals |
-//! | [`wait_readable`], [`are_readable`], [`wait_hung_up`] | waits for handles with a time limit | `poll`, `WaitForMultipleObjects` |
+//! | [`wait_readable`], [`wait_writable`], [`are_readable`], [`wait_hung_up`] | waits for handles with a time limit | `poll`, `WaitForMultipleObjects` |
 //! | [`Link`] | the socket inside one end of an ipc-channel: look before receiving | named pipes; Mach ports, where it does not exist |
 //! | [`Poller`], [`PolledPipe`] | waits for any of many pipes and for a bell | overlapped reads or a thread for each pipe on Windows |
 //! | [`Mapping`], [`sealed_memory`] | memory of fixed size that two processes write | `shm_open`, sections |
@@ -48,7 +48,8 @@ pub(crate) use system::{
     has_more_rights, has_stderr, has_stdout, leave_cpu, monotonic, name_thread, no_channel, open_judged,
     outlive_requests_to_end, own_command, parent_handle, parent_pid, passing, pipe, prefer_huge_pages, program_path,
     remote_barrier, replace_stdin_by_nothing, replace_stdout, sealed_memory, set_cpus, set_nice, set_scheduler,
-    signal_name, spawn_thread, thread_builder, usable_cpus, wait_hung_up, wait_readable, with_room, write_stderr,
+    signal_name, spawn_thread, thread_builder, usable_cpus, wait_hung_up, wait_readable, wait_writable, with_room,
+    write_stderr,
 };
 
 pub(crate) use nouns::{

@@ -107,6 +107,7 @@ never! {
         self.is_standard() -> bool;
         self.number() -> SocketNumber;
         self.handle() -> HandleRef<'_>;
+        self.never_wait() -> io::Result<()>;
         self.replace(Handle) -> io::Result<()>;
         self.shut_down();
         self.peek() -> io::Result<Peeked>;
@@ -232,6 +233,10 @@ pub(crate) fn at_high_numbers<R>(open: impl Fn() -> io::Result<R>) -> io::Result
 }
 
 pub(crate) fn wait_readable<const N: usize>(_: [HandleRef<'_>; N], _: Option<Duration>) -> io::Result<[bool; N]> {
+    unsupported()
+}
+
+pub(crate) fn wait_writable(_: HandleRef<'_>) -> io::Result<()> {
     unsupported()
 }
 

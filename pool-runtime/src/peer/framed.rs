@@ -79,8 +79,14 @@ impl Framed {
                 }
                 let Some((frame, held)) = backlog.pop_front() else { break };
                 drop(backlog);
-                // If this fails, the worker is gone: its attendant notices, and no call is lost.
-                let _ = outlet.send_with(frame, held);
+                // If sending fails, the worker is gone: its attendant notices, and no call is lost.
+                if may_wait {
+                    let _ = outlet.send_with(frame, held);
+                } else if let Err(unsent) = outlet.try_send_with(frame, held) {
+                    // The only thread that takes frames from the front is this one.
+                    lock(&self.backlog).push_front(unsent);
+                    return false;
+                }
             }
         }
         true

@@ -18,9 +18,10 @@
 //!   received.
 //! - Sending to a dead peer raises `SIGPIPE`; receiving fails with `EINTR`. Both are handled in this module.
 
+use crate::memory::region::Region;
 use crate::os::{self, Child, Handle, HandleRef, Link, SharedSocket};
 use crate::sync::lock;
-use crate::transport::{Admit, Frame, Inlet, Outlet, Received};
+use crate::transport::{Admit, Frame, Inlet, Outlet, Received, Unsent};
 use ipc_channel::IpcError;
 use ipc_channel::ipc::{self, IpcBytesReceiver, IpcBytesSender};
 use ipc_channel::platform::OsIpcSender;
@@ -73,6 +74,7 @@ impl Pair {
     pub(crate) fn new() -> io::Result<Self> {
         let both = || Ok((above_standard_channel()?, above_standard_channel()?));
         let ((sender, worker_receiver), (worker_sender, receiver)) = os::at_high_numbers(both)?;
+        sender.never_wait()?;
         let (sender, receiver) = (ChannelSender(Mutex::new(sender)), ChannelReceiver::new(receiver));
         Ok(Self { sender, receiver, worker_receiver, worker_sender })
     }
@@ -122,6 +124,26 @@ impl ChannelSender {
 
 impl Outlet for ChannelSender {
     fn send(&self, frame: &[u8]) -> io::Result<()> {
+        self.write(frame, true)
+    }
+
+    fn try_send_with(&self, frame: Vec<u8>, held: Vec<Arc<Region>>) -> Result<(), Unsent> {
+        match self.write(&frame, false) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err((frame, held)),
+            // If it fails otherwise, the other side is gone.
+            _ => Ok(()),
+        }
+    }
+
+    fn unhindered(&self) -> usize {
+        UNHINDERED
+    }
+}
+
+impl ChannelSender {
+    /// Sends a frame. Without room, waits for it, or fails before anything is sent of a frame that fits into one
+    /// fragment.
+    fn write(&self, frame: &[u8], waits: bool) -> io::Result<()> {
         let room = *LONGEST - HEAD;
         let channel = lock(&self.0);
         let held = os::SigpipeHeld::new();
@@ -136,6 +158,10 @@ impl Outlet for ChannelSender {
                 Ok(()) if later.is_empty() => return Ok(()),
                 Ok(()) => rest = later,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // What has begun is finished: half a frame is none.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && (waits || rest.len() < frame.len()) => {
+                    os::wait_writable(channel.handle())?;
+                }
                 Err(error) => {
                     if error.kind() == io::ErrorKind::BrokenPipe {
                         held.peer_was_gone();
@@ -144,10 +170,6 @@ impl Outlet for ChannelSender {
                 }
             }
         }
-    }
-
-    fn unhindered(&self) -> usize {
-        UNHINDERED
     }
 }
 
@@ -310,6 +332,30 @@ mod fuzz;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_finds_no_room_is_given_back_and_arrives_later() {
+        let Pair { sender, worker_receiver, .. } = Pair::new().unwrap();
+        let frame = |number: u32| vec![number as u8; 1 << 10];
+        let mut sent = 0;
+        // Nobody reads: with a send that waits, this would never end.
+        let (unsent, _) = loop {
+            match sender.try_send_with(frame(sent), Vec::new()) {
+                Ok(()) => sent += 1,
+                Err(unsent) => break unsent,
+            }
+            assert!(sent < 100_000, "it has no end");
+        };
+        assert!(sent > 16 && unsent == frame(sent), "after {sent} frames");
+        let mut receiver = ChannelReceiver::new(worker_receiver);
+        std::thread::scope(|scope| {
+            scope.spawn(|| sender.send(&unsent).unwrap());
+            for number in 0..=sent {
+                let Received::Frame(received) = receiver.receive(None) else { panic!("frame {number} is missing") };
+                assert!(*received == frame(number)[..], "frame {number}");
+            }
+        });
+    }
 
     #[test]
     fn an_answer_is_not_as_long_as_a_result_may_be() {

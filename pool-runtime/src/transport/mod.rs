@@ -42,12 +42,23 @@ pub(crate) trait Outlet: Send + Sync {
         self.send(&frame)
     }
 
+    /// As [`send_with`](Self::send_with), for a frame that is [unhindered](Self::unhindered). Never waits: returns what it
+    /// was given if there is no room, as the other side has not read what it was sent before.
+    fn try_send_with(&self, frame: Vec<u8>, held: Vec<Arc<Region>>) -> Result<(), Unsent> {
+        // If this fails, the other side is gone.
+        let _ = self.send_with(frame, held);
+        Ok(())
+    }
+
     /// The largest frame, in bytes, that is sent without waiting for the other side to read, as long as only a few are
     /// in flight.
     fn unhindered(&self) -> usize {
         usize::MAX
     }
 }
+
+/// A frame that was not sent, and what the other side keeps while it works on it.
+pub(crate) type Unsent = (Vec<u8>, Vec<Arc<Region>>);
 
 /// The receiving end of a transport, for one thread.
 ///

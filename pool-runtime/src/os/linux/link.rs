@@ -3,6 +3,7 @@
 use super::handle::beyond_standard;
 use super::step;
 use crate::os::{HandleRef, Peeked};
+use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::io::{DupFlags, dup3};
 use rustix::net::sockopt::socket_type;
 use rustix::net::{RecvAncillaryBuffer, RecvFlags, ReturnFlags, Shutdown, SocketType, recvmsg, shutdown};
@@ -61,6 +62,11 @@ impl<E> Link<E> {
     pub(crate) fn handle(&self) -> HandleRef<'_> {
         // SAFETY: the end owns the descriptor of that number, and closes it when it is dropped; it is borrowed here.
         unsafe { BorrowedFd::borrow_raw(self.number) }
+    }
+
+    /// From now on, sending fails with [`io::ErrorKind::WouldBlock`] where it would have to wait for room.
+    pub(crate) fn never_wait(&self) -> io::Result<()> {
+        Ok(fcntl_setfl(self.handle(), OFlags::RDWR | OFlags::NONBLOCK)?)
     }
 
     /// Replaces its socket with another, under the same number.

@@ -35,6 +35,11 @@ pub(crate) fn wait_readable<const N: usize>(
     Ok(polled.map(|fd| !fd.revents().is_empty()))
 }
 
+/// Sleeps until there is room in a socket, or its other side is gone.
+pub(crate) fn wait_writable(socket: HandleRef<'_>) -> io::Result<()> {
+    wait(&mut [PollFd::from_borrowed_fd(socket, PollFlags::OUT)], None)
+}
+
 /// Which of them have something to read, or an other side that is gone.
 pub(crate) fn are_readable<'h>(handles: impl Iterator<Item = HandleRef<'h>>) -> Vec<bool> {
     let mut polled: Vec<_> = handles.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();

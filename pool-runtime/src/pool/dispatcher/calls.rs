@@ -211,6 +211,9 @@ impl<W: ?Sized + Work> Dispatcher<W> {
             return;
         }
         state.recalling = false;
+        if state.is_beyond(claimed) {
+            return self.kill_at_once(seat);
+        }
         state.worker.started = claimed;
         state.worker.generation = state.worker.generation.wrapping_add(1);
         self.condemn_if_moved_too_often(seat, claimed);
@@ -219,7 +222,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         let is_over = self.seats[seat].worker.silence.is_some_and(|silence| silence.is_over);
         if self.seats[seat].is_busy() {
             self.seats[seat].worker.silence = None;
-        } else {
+        } else if self.seats[seat].phase() == Phase::Ready {
             self.doubt(seat, &mut back, now);
         }
         // In reverse, as each goes to the front.
@@ -234,12 +237,19 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         if is_over && self.seats[seat].is_silent() {
             self.kill(seat);
         }
+        if self.seats[seat].phase() == Phase::Leaving && self.seats[seat].is_busy() {
+            // It has started another one after it said that it would not.
+            self.kill_at_once(seat);
+        }
         self.kill_if_cancelled(seat, reached);
         self.kill_if_condemned(seat, claimed, now);
+        self.seats[seat].await_given_up(now.saturating_add(self.limits.grace));
+        self.watch_at = self.watch_at.min(self.seats[seat].given_up_until());
         self.feed_idle(now);
         if self.seats[seat].phase() == Phase::Ready {
             self.after_progress(seat, now);
         }
+        self.look_again_for(seat, now);
     }
 
     /// Kills the worker if the latest call that it started was cancelled. The calls behind that one have been taken

@@ -14,7 +14,11 @@ const LOW: Time = 2 * MILLISECOND;
 /// If a worker shows no progress for so long, the calls behind its current one are given to an idle worker.
 const STALLED: Time = MILLISECOND;
 /// If a worker has not started the call that it was given for so long, an idle worker gets it.
-const LONE: Time = 8 * MILLISECOND;
+pub(super) const LONE: Time = 8 * MILLISECOND;
+/// The longest time between two looks at workers that did not answer, while a call waits for one.
+const LONGEST_PAUSE: Time = 1000 * MILLISECOND;
+/// A worker that reads nothing, so that it can be given nothing more, is killed after so many times the grace.
+const USELESS: Time = 15;
 /// A call that was taken from so many workers before it started stays where it is.
 const MOST_MOVES: u8 = 4;
 /// A call goes alone, with none behind it, after so many workers died before they started it.
@@ -28,7 +32,9 @@ impl<W: ?Sized + Work> Dispatcher<W> {
     pub(super) fn feed_idle(&mut self, now: Time) {
         let share = self.share();
         while self.queue.ready() > 0 {
-            let Some(seat) = self.idle.pop() else { break };
+            // Nearly always the last one.
+            let Some(at) = self.idle.iter().rposition(|seat| self.seats[*seat].has_room(&self.limits)) else { break };
+            let seat = self.idle.remove(at);
             self.feed(seat, share, now);
         }
         self.relieve(now);
@@ -74,7 +80,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
             || state.calls > limits.calls / 2
             || state.unread_bytes > limits.unhindered / 2
             || now.saturating_sub(state.worker.progress) > STALLED;
-        if (state.calls > 0 && enough) || state.unread.len() >= limits.frames {
+        if state.calls > 0 && (enough || state.unread.len() >= limits.frames) || !state.has_room(&limits) {
             return;
         }
         let first = state.worker.sent.wrapping_add(1);
@@ -157,14 +163,15 @@ impl<W: ?Sized + Work> Dispatcher<W> {
 
     /// If a worker is idle while another has calls behind a slow one, takes those back.
     pub(super) fn relieve(&mut self, now: Time) {
-        if self.idle.is_empty() || self.queue.ready() > 0 || self.in_flight_calls == 0 {
-            return;
-        }
-        self.look_again = self.look_again.min(now + LONE);
-        if self.in_flight_calls < 2 {
+        if self.queue.ready() > 0 || self.in_flight_calls == 0 || !self.anyone_has_room() {
             return;
         }
         let mut again = NEVER;
+        if self.look_again == NEVER {
+            // No worker was idle when the others were looked at, or one is since then.
+            let stalls = (0..self.seats.len()).filter_map(|seat| self.front_stalls_at(seat)).min();
+            again = stalls.map_or(NEVER, |at| at.max(now + LONE));
+        }
         for (seat, state) in self.seats.iter_mut().enumerate() {
             // The first call runs. The last one may have started too, and its report be on its way.
             let may_be_taken = state.phase() == Phase::Ready && !state.recalling && state.has_calls_behind();
@@ -184,16 +191,30 @@ impl<W: ?Sized + Work> Dispatcher<W> {
 
     /// If a worker is idle while another may not have started what it was given, looks at that one.
     pub(super) fn doubt_fronts(&mut self, now: Time) {
-        if self.queue.ready() > 0 || !self.others_answer() {
+        if self.queue.ready() > 0 || self.idle.is_empty() {
             return;
         }
+        let answers = self.others_answer();
+        let mut since = NEVER;
         for seat in 0..self.seats.len() {
             let Some(stalled_at) = self.front_stalls_at(seat) else { continue };
             if stalled_at > now {
                 self.look_again = self.look_again.min(stalled_at);
+            } else if !answers {
+                since = since.min(stalled_at);
             } else if !self.seats[seat].worker.looking {
                 self.ask_for_look(seat, false);
             }
+        }
+        if since != NEVER {
+            // One of those that did not answer may be able to by now.
+            for at in 0..self.idle.len() {
+                if !self.seats[self.idle[at]].worker.looking {
+                    self.ask_for_look(self.idle[at], false);
+                }
+            }
+            let pause = ((now - since) / 8).clamp(LONE, LONGEST_PAUSE);
+            self.look_again = self.look_again.min(now + pause);
         }
     }
 
@@ -214,10 +235,26 @@ impl<W: ?Sized + Work> Dispatcher<W> {
     fn front_stalls_at(&self, seat: usize) -> Option<Time> {
         let state = &self.seats[seat];
         let front = state.in_flight.front()?;
-        let may_be_taken = state.phase() == Phase::Ready && !state.recalling && front.calls.moves < MOST_MOVES;
+        let moves = front.calls.moves;
+        // One with a timeout is told apart from one that nobody may start by that.
+        let stays = moves >= MOST_MOVES && front.calls.work.policy().timeout != u64::MAX;
+        let may_be_taken = state.phase() == Phase::Ready && !state.recalling && !stays;
         let unknown = is_after(front.number, state.worker.started);
         // As calls behind a slow one, it would move to and fro where all workers are slow to start.
-        (may_be_taken && unknown).then(|| state.worker.progress + (LONE << state.relieved.min(7)))
+        let wait = LONE << (state.relieved + u32::from(moves)).min(10);
+        (may_be_taken && unknown).then(|| state.worker.progress + state.time_to_read() + wait)
+    }
+
+    /// Something has changed at a seat that has calls: its first one may yet have to be taken back.
+    pub(super) fn look_again_for(&mut self, seat: usize, now: Time) {
+        if let Some(stalled_at) = self.front_stalls_at(seat) {
+            self.look_again = self.look_again.min(stalled_at.max(now + LONE));
+        }
+    }
+
+    /// Is any worker idle that could be given a call?
+    fn anyone_has_room(&self) -> bool {
+        self.idle.iter().rev().any(|seat| self.seats[*seat].has_room(&self.limits))
     }
 
     /// Is any worker idle that is not known to be slow to answer?
@@ -229,22 +266,25 @@ impl<W: ?Sized + Work> Dispatcher<W> {
     pub(super) fn doubt(&mut self, seat: usize, back: &mut VecDeque<Flight<W>>, now: Time) {
         let Some(front) = back.front_mut() else { return };
         let policy = *front.calls.work.policy();
+        let bounded = policy.is_watched() || front.is_given_up();
         let state = &mut self.seats[seat];
-        let until = match policy.is_watched() {
+        let grace = match bounded {
             // It may run the call all the same, and lie about it.
-            true => now.saturating_add(self.limits.grace + state.time_to_read()),
+            true => self.limits.grace,
+            // It can be given nothing more.
+            false if state.is_full(&self.limits) => USELESS * self.limits.grace,
             false => NEVER,
         };
+        let until = now.saturating_add(grace).saturating_add(state.time_to_read());
         let until = state.worker.silence.map_or(until, |silence| silence.until.min(until));
-        state.worker.silence = Some(Silence { generation: state.worker.generation, until, is_over: false });
+        let (generation, look_at) = (state.worker.generation, now + LONE);
+        state.worker.silence = Some(Silence { generation, until, is_over: false, look_at, looks: 0 });
         self.watch_at = self.watch_at.min(until);
-        if policy.timeout != u64::MAX {
-            let mut first = front.take(1);
-            if front.len() == 0 {
-                back.pop_front();
-            }
-            first.calls.moves = first.calls.moves.saturating_add(1);
-            back.push_front(first);
+        let mut first = front.take(1);
+        if front.len() == 0 {
+            back.pop_front();
         }
+        first.calls.moves = first.calls.moves.saturating_add(1);
+        back.push_front(first);
     }
 }

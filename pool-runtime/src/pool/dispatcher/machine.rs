@@ -197,8 +197,11 @@ impl<W: ?Sized + Work> Dispatcher<W> {
             self.relieve(now);
         }
         if self.seats[seat].phase() == Phase::Leaving && self.seats[seat].worker.leave_by.is_none() {
-            // It leaves of its own accord, as its report said.
+            // It leaves of its own accord, as its report said, and starts nothing more.
             self.see_off(seat, now);
+            if self.seats[seat].is_busy() {
+                self.recall(seat);
+            }
         }
         self.leave_if_idle(now);
     }

@@ -16,7 +16,7 @@ pub(crate) struct CallRange<W: ?Sized> {
     pub(super) attempt: u32,
     /// How many workers died that were to start these calls next and started none. Saturates.
     pub(super) deaths: u16,
-    /// How often calls with a timeout were taken back from a worker that was to start them next. Saturates.
+    /// How often these calls were taken back from a worker that was to start them next. Saturates.
     pub(super) moves: u8,
     /// Did an earlier attempt run?
     pub(super) ran: Ran,

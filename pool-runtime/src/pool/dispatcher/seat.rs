@@ -12,7 +12,7 @@
 //! [`Dispatcher::transit`](super::Dispatcher::transit).
 
 use crate::policy::Policy;
-use crate::pool::dispatcher::{CallRange, Excess, Flight, NEVER, Time, Work, is_after};
+use crate::pool::dispatcher::{CallRange, Excess, Flight, Limits, NEVER, Time, Work, is_after};
 use std::collections::VecDeque;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +43,7 @@ pub(crate) struct Seat<W: ?Sized> {
     /// How long the calls in flight are expected to take.
     pub(super) ahead: Time,
     /// Frames that the worker may not have read: the number of the last call in each, and its size. A frame whose calls
-    /// were taken back still occupies the transport.
+    /// were taken back occupies the transport until the worker shows that it has read it, or one after it.
     pub(super) unread: VecDeque<(u32, usize)>,
     pub(super) unread_bytes: usize,
     /// How many starts failed in a row, and when the first of them did.
@@ -89,6 +89,8 @@ pub(crate) struct SeatWorker {
     pub(super) began: Option<(u32, Time)>,
     /// The call for which it is to be killed, and why.
     pub(super) condemned: Option<Condemned>,
+    /// The last call that was given up and is said to have finished, and when the worker is killed if it is not reported.
+    pub(super) owed: Option<(u32, Time)>,
     /// It gets no more calls.
     pub(super) retiring: bool,
     /// It was told to leave, and is to be gone by this time.
@@ -129,6 +131,9 @@ pub(super) struct Silence {
     pub(super) until: Time,
     /// It had not by then. It is killed if it has started nothing since.
     pub(super) is_over: bool,
+    /// When it is looked at next while it is idle, and how often it was.
+    pub(super) look_at: Time,
+    pub(super) looks: u32,
 }
 
 impl<W: ?Sized> Seat<W> {
@@ -213,6 +218,25 @@ impl<W: ?Sized> Seat<W> {
         if watched && self.worker.condemned.is_none() { self.worker.front.until } else { NEVER }
     }
 
+    /// Does a page lie that says this? It has not been sent such a call.
+    pub(super) fn is_beyond(&self, claimed: u32) -> bool {
+        is_after(claimed, self.worker.sent)
+    }
+
+    /// Calls were taken back, and what was given up and is still here counts as finished, as a later call is said to have
+    /// started: its report has to come by this time.
+    pub(super) fn await_given_up(&mut self, until: Time) {
+        let last = self.in_flight.iter().rfind(|flight| flight.is_given_up()).map(Flight::last_number);
+        let before = self.worker.owed.filter(|(number, _)| last == Some(*number));
+        self.worker.owed = before.or(last.map(|number| (number, until)));
+    }
+
+    /// Until when calls that were given up may stay here.
+    pub(super) fn given_up_until(&self) -> Time {
+        let owed = self.worker.owed.filter(|(number, _)| self.in_flight.iter().any(|flight| flight.has(*number)));
+        owed.map_or(NEVER, |(_, until)| until)
+    }
+
     /// The latest call that counts as started if the page says that this one is: a condemned call is not taken back,
     /// as the page may lie.
     pub(super) fn reached(&self, claimed: u32) -> u32 {
@@ -242,10 +266,25 @@ impl<W: ?Sized> Seat<W> {
     /// The worker has reached the call of this number, so it has read all frames before it.
     #[inline]
     pub(super) fn has_read(&mut self, number: u32) {
-        let nothing_left = self.in_flight.is_empty();
-        while let Some((_, bytes)) = self.unread.pop_front_if(|(last, _)| nothing_left || !is_after(*last, number)) {
+        while let Some((_, bytes)) = self.unread.pop_front_if(|(last, _)| !is_after(*last, number)) {
             self.unread_bytes -= bytes;
         }
+    }
+
+    /// The worker skips frames whose calls were taken back.
+    pub(super) fn skips(&mut self) {
+        let next = self.in_flight.front().map_or(self.worker.sent.wrapping_add(1), |front| front.number);
+        self.has_read(next.wrapping_sub(1));
+    }
+
+    /// Would more frames fill the transport, if the worker reads none?
+    pub(super) fn is_full(&self, limits: &Limits) -> bool {
+        self.unread.len() >= limits.frames || self.unread_bytes > limits.unhindered / 2
+    }
+
+    /// May an idle worker be given a call?
+    pub(super) fn has_room(&self, limits: &Limits) -> bool {
+        self.worker.silence.is_none() || !self.is_full(limits)
     }
 
     /// How long the worker may take to read the frames that are on their way to it.

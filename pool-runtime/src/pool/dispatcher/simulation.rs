@@ -110,6 +110,8 @@ enum Lie {
     NotStarted,
     /// Calls that were sent behind it have started.
     FarAhead,
+    /// Calls have started that were not even sent.
+    Beyond,
     /// It has only just started.
     JustNow,
 }

@@ -2,6 +2,7 @@
 
 use crate::dossier::{Loss, Ran, Stage};
 use crate::options::RestartPolicy;
+use crate::panic::PanicInfo;
 use crate::policy::Policy;
 use crate::pool::dispatcher::events::MILLISECOND;
 use crate::pool::dispatcher::workers::MAX_DEATHS;
@@ -323,10 +324,11 @@ fn lies(pool: &mut Simple, seat: usize, shows: impl Fn(Time) -> Observation, unt
         pool.tick(now);
         for effect in effects(pool) {
             match effect {
-                Effect::Look { .. } => {
+                Effect::Look { seat: at, .. } => {
                     looks += 1;
                     assert!(looks < 10_000, "it looks and looks");
-                    pool.seen(seat, 1, shows(now), now);
+                    let shows = if at == seat { shows(now) } else { Observation::default() };
+                    pool.seen(at, 1, shows, now);
                 }
                 Effect::TakeBack { .. } => return Some(now),
                 other => panic!("{other:?}"),
@@ -342,12 +344,11 @@ fn lies(pool: &mut Simple, seat: usize, shows: impl Fn(Time) -> Observation, unt
 #[test]
 fn a_limit_of_time_holds_whatever_the_page_says() {
     let policy = Policy { timeout: SECOND, ..Policy::NONE };
-    for lie in 0..3 {
+    for lie in 0..2 {
         let (mut pool, seat, call) = limited(1, policy);
         let shows = |now: Time| match lie {
             0 => Observation { claimed: call.number - 1, ..Observation::default() },
-            1 => Observation { claimed: call.number, started: Some(now), ..Observation::default() },
-            _ => Observation { claimed: call.number + 7, started: Some(now), ..Observation::default() },
+            _ => Observation { claimed: call.number, started: Some(now), ..Observation::default() },
         };
         let at = lies(&mut pool, seat, shows, 60 * SECOND).expect("it is never condemned");
         assert!((SECOND..=SECOND + LIMITS.grace + MILLISECOND).contains(&at), "lie {lie}: {at}");
@@ -401,6 +402,117 @@ fn a_call_that_its_worker_does_not_start_goes_to_an_idle_one() {
     pool.value(other, calls[0], 10_000, SECOND).unwrap();
     pool.add(work(1, 1), SECOND).unwrap();
     assert_eq!(sent(&mut pool).remove(0).0, other);
+}
+
+#[test]
+fn a_worker_that_reads_nothing_is_not_sent_more_and_more() {
+    let (mut pool, silent, other) = (pool(2), 0, 1);
+    let (mut at, mut calls, mut killed) = (0, 0, None);
+    while killed.is_none() {
+        let until = at + 20 * SECOND;
+        pool.add(work(calls, 2), at).unwrap();
+        calls += 2;
+        loop {
+            while let Some(effect) = pool.effect() {
+                match effect {
+                    Effect::TakeBack { seat, .. } if seat == silent => pool.taken_back(seat, 1, 0, at),
+                    Effect::Look { seat, .. } if seat == silent => pool.seen(seat, 1, Observation::default(), at),
+                    Effect::Kill { seat, .. } if seat == silent => killed = Some(at),
+                    Effect::Look { .. } | Effect::Send { .. } | Effect::Ended(_) => {}
+                    effect => panic!("{effect:?}"),
+                }
+            }
+            if pool.seats[other].is_busy() {
+                let (first, count) = (pool.seats[other].in_flight[0].number, pool.seats[other].calls as u32);
+                pool.report(other, 1, (first, count), None).unwrap();
+                pool.progressed(other, 1, at);
+                continue;
+            }
+            let unread = pool.seats[silent].unread.len();
+            assert!(unread <= LIMITS.frames && calls < 1000, "{unread} frames for {calls} calls");
+            let Some(tick) = pool.next_tick().filter(|tick| *tick <= until) else { break };
+            at = at.max(tick);
+            pool.tick(at);
+        }
+        assert_eq!(pool.counts().done, calls, "the other one runs them all");
+        at = until;
+    }
+    assert_eq!(pool.seats[silent].unread.len(), LIMITS.frames);
+}
+
+#[test]
+fn large_arguments_are_read_before_they_are_missed() {
+    const SIZE: usize = 100 << 20;
+    for timeout in [u64::MAX, 60 * SECOND] {
+        let mut pool = pool(64);
+        let policy = Policy { timeout, ..Policy::NONE };
+        pool.add(Calls { size: SIZE, policy, ..work(0, 1) }, 0).unwrap();
+        let (seat, calls) = sent(&mut pool).remove(0);
+        let shows = |_| Observation { claimed: calls[0].number - 1, ..Observation::default() };
+        assert_eq!(lies(&mut pool, seat, shows, SECOND), None, "it still reads");
+        let at = lies(&mut pool, seat, shows, 10 * SECOND).expect("it stays there");
+        pool.taken_back(seat, 1, calls[0].number - 1, at);
+        // Slow, and honest: it goes on reading.
+        let silence = pool.seats[seat].worker.silence.expect("it has not started it");
+        assert!(silence.until >= at + LIMITS.grace + SIZE as Time, "{silence:?}");
+        // Each one that gets it has more time.
+        assert_eq!(sent(&mut pool).remove(0).1[0].job, 0);
+        let moved = pool.seats.iter().find_map(|seat| seat.in_flight.front()).expect("it is sent again");
+        assert_eq!(moved.calls.moves, 1);
+    }
+}
+
+#[test]
+fn a_long_call_keeps_no_clock_busy() {
+    for calls in [1, 3] {
+        let mut pool = pool(4);
+        pool.add(work(0, calls), 0).unwrap();
+        let mut ticks = 0;
+        while let Some(now) = pool.next_tick().filter(|now| *now < 3600 * SECOND) {
+            pool.tick(now);
+            ticks += 1;
+            assert!(ticks < 10, "a tick at {now}");
+            for effect in effects(&mut pool) {
+                let Effect::Look { seat, .. } = effect else { continue };
+                pool.seen(seat, 1, Observation { claimed: 1, ..Observation::default() }, now);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_silent_worker_that_wakes_up_takes_over_from_one_that_stops() {
+    for wakes_at in [0, 5 * SECOND] {
+        let (mut pool, silent, call) = limited(2, Policy::NONE);
+        let unstarted = |_| Observation { claimed: call.number - 1, ..Observation::default() };
+        let at = lies(&mut pool, silent, unstarted, SECOND).expect("it stays there");
+        pool.taken_back(silent, 1, call.number - 1, at);
+        let (stops, calls) = sent(&mut pool).remove(0);
+        pool.value(stops, calls[0], 10_000, at).unwrap();
+        pool.add(work(1, 1), at).unwrap();
+        assert_eq!(sent(&mut pool).remove(0).0, stops);
+        let (mut looks, mut taken_back) = (0, None);
+        while let Some(now) = pool.next_tick().filter(|now| *now < 60 * SECOND && taken_back.is_none()) {
+            pool.tick(now);
+            while let Some(effect) = pool.effect() {
+                match effect {
+                    Effect::Look { seat, .. } if seat == silent => {
+                        let heard = u32::from(now >= wakes_at);
+                        pool.seen(seat, 1, Observation { heard, ..unstarted(now) }, now);
+                    }
+                    Effect::Look { seat, .. } => {
+                        let claimed = calls[0].number;
+                        pool.seen(seat, 1, Observation { claimed, ..Observation::default() }, now);
+                    }
+                    Effect::TakeBack { seat, .. } if seat == stops => taken_back = Some(now),
+                    other => panic!("{other:?}"),
+                }
+                looks += 1;
+            }
+        }
+        let at = taken_back.expect("the call stays with a worker that has stopped");
+        assert!(at < wakes_at + SECOND && looks < 100, "{at}, after {looks} looks");
+    }
 }
 
 #[test]
@@ -523,6 +635,64 @@ fn cancelling_a_running_call_kills_its_worker_and_spares_the_others() {
     assert_eq!(pool.counts().waiting, 2);
 }
 
+/// What becomes of a pool until this time, if each page shows the same all the time.
+fn kills(pool: &mut Simple, claimed: u32, until: Time) -> Option<Time> {
+    let mut now = pool.next_tick().unwrap_or(NEVER);
+    loop {
+        while let Some(effect) = pool.effect() {
+            match effect {
+                Effect::Look { seat, epoch, .. } => {
+                    pool.seen(seat, epoch, Observation { claimed, ..Observation::default() }, now);
+                }
+                Effect::TakeBack { seat, epoch, .. } => pool.taken_back(seat, epoch, claimed, now),
+                Effect::Kill { .. } => return Some(now),
+                _ => {}
+            }
+        }
+        now = pool.next_tick().filter(|at| *at <= until)?;
+        pool.tick(now);
+    }
+}
+
+/// Three calls, submitted one by one, that were sent to the only worker together.
+fn three_sent() -> (Simple, Vec<Ticket>, Vec<CallHeader>) {
+    let mut pool = pool(1);
+    warm_up(&mut pool, 10_000);
+    let tickets: Vec<_> = (0..4).map(|job| pool.add(work(job, 1), 0).unwrap()).collect();
+    let (_, first) = sent(&mut pool).remove(0);
+    pool.value(0, first[0], 10_000, 0).unwrap();
+    let (_, calls) = sent(&mut pool).remove(0);
+    assert_eq!(calls.len(), 3);
+    (pool, tickets[1..].to_vec(), calls)
+}
+
+#[test]
+fn a_page_that_is_ahead_does_not_keep_a_cancelled_call_running() {
+    // A number that was not sent is a fault, and one behind which all else stays unreported shows in time.
+    for (lie, latest) in [(4, NEVER), (1000, NEVER), (1, LIMITS.grace), (2, LIMITS.grace)] {
+        let (mut pool, tickets, calls) = three_sent();
+        assert!(pool.cancel(&tickets[..1], Reach::Running, 0));
+        let Some(Effect::TakeBack { seat, epoch, .. }) = pool.effect() else { panic!("nothing taken back") };
+        let shows = calls[0].number + lie;
+        pool.taken_back(seat, epoch, shows, 0);
+        let at = kills(&mut pool, shows, 10 * SECOND).unwrap_or_else(|| panic!("{lie}: it runs for ever"));
+        // NEVER: before the first tick.
+        assert_eq!(at, latest, "{lie}");
+        pool.lost(seat, epoch, &killed(), shows, LIMITS.grace);
+        let ends = effects(&mut pool).into_iter().filter_map(|effect| failure(Some(effect)));
+        assert_eq!(ends.filter(|end| matches!(end.why, Why::Cancelled)).count(), 1, "{lie}");
+    }
+}
+
+#[test]
+fn a_report_that_comes_late_keeps_a_cancelled_call_from_killing_its_worker() {
+    let (mut pool, tickets, calls) = three_sent();
+    assert!(pool.cancel(&tickets[..1], Reach::Running, 0));
+    pool.taken_back(0, 1, calls[1].number, 0);
+    pool.value(0, calls[0], 10_000, LIMITS.grace / 2).unwrap();
+    assert_eq!(kills(&mut pool, calls[1].number, 10 * SECOND), None);
+}
+
 #[test]
 fn cancelling_what_has_not_started_kills_nobody() {
     let mut pool = pool(1);
@@ -561,6 +731,35 @@ fn a_call_that_has_reported_is_not_hit_by_the_end_of_the_next() {
     pool.lost(0, 1, &loss(), calls[1].number, 0);
     assert_eq!(finished(&mut pool), []);
     assert_eq!(pool.counts().waiting, 1);
+}
+
+#[test]
+fn calls_behind_one_whose_worker_leaves_go_elsewhere_at_once() {
+    for tells_first in [true, false] {
+        let (mut pool, _, calls) = three_sent();
+        let message = PanicInfo::from_message("its state is lost".into());
+        let failure = crate::protocol::Failure::Panicked(message);
+        let failed = Failed { stage: Stage::Running, leaving: true, failure };
+        pool.report(0, 1, (calls[0].number, 1), Some(failed)).unwrap();
+        pool.progressed(0, 1, 0);
+        let asked = effects(&mut pool).iter().any(|effect| matches!(effect, Effect::TakeBack { seat: 0, .. }));
+        assert!(asked, "they wait until it is gone");
+        if tells_first {
+            pool.taken_back(0, 1, calls[0].number, 0);
+            assert_eq!(pool.counts().waiting, 2);
+        }
+        pool.lost(0, 1, &loss(), calls[0].number, 0);
+        assert_eq!(pool.counts().waiting, 2);
+        assert_eq!(pool.queue.front().map(|range| range.deaths), Some(0), "it is not to blame");
+    }
+    // One that goes on all the same.
+    let (mut pool, _, calls) = three_sent();
+    let failure = crate::protocol::Failure::Decode("no".into());
+    let failed = Failed { stage: Stage::Decoding, leaving: true, failure };
+    pool.report(0, 1, (calls[0].number, 1), Some(failed)).unwrap();
+    pool.progressed(0, 1, 0);
+    pool.taken_back(0, 1, calls[1].number, 0);
+    assert!(effects(&mut pool).iter().any(|effect| matches!(effect, Effect::Kill { seat: 0, .. })));
 }
 
 #[test]

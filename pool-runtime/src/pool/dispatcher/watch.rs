@@ -15,6 +15,7 @@
 //! that was longer than the timeout and a [grace](super::Limits::grace).
 
 use crate::dossier::Ran;
+use crate::pool::dispatcher::feed::LONE;
 use crate::pool::dispatcher::{
     CallRange, Condemned, Dispatcher, Effect, Excess, Flight, Front, MILLISECOND, NEVER, Observation, Phase, Silence,
     Time, Work, is_after,
@@ -37,7 +38,8 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         let Some(front) = state.in_flight.front() else {
             let at =
                 if weighs && !state.worker.retiring { state.worker.weighed_at + limits.weigh_every } else { NEVER };
-            return self.look_at(seat, at);
+            let silent = state.worker.silence.map_or(NEVER, |silence| silence.look_at);
+            return self.look_at(seat, at.min(silent));
         };
         let policy = front.calls.work.policy();
         if !weighs && !policy.is_watched() {
@@ -110,6 +112,13 @@ impl<W: ?Sized + Work> Dispatcher<W> {
             let number = state.worker.front.number;
             return self.condemn(seat, Condemned { number, excess: Excess::Time { limit }, surely: true });
         }
+        let owed_by = state.given_up_until();
+        if owed_by <= now {
+            // It still runs what it said that it had finished.
+            return self.kill(seat);
+        }
+        self.watch_at = self.watch_at.min(owed_by);
+        let state = &mut self.seats[seat];
         let silent_until = state.worker.silence.map_or(NEVER, |silence| silence.until);
         self.watch_at = self.watch_at.min(until);
         if silent_until > now {
@@ -203,6 +212,9 @@ impl<W: ?Sized + Work> Dispatcher<W> {
             return;
         }
         state.worker.looking = false;
+        if state.is_beyond(seen.claimed) {
+            return self.kill_at_once(seat);
+        }
         if let Some(by) = state.worker.leave_by {
             if std::mem::take(&mut state.worker.seeing_off) {
                 self.overstays(seat, seen, now);
@@ -219,12 +231,20 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         if let Some(silence) = state.worker.silence {
             if !is_after(silence.generation, seen.heard) {
                 state.worker.silence = None;
+                state.skips();
+                // It may be the only one that can take what waits, or take over what another has not started.
+                self.look_again = self.look_again.min(now);
+                self.feed_idle(now);
+                if self.seats[seat].phase() != Phase::Ready {
+                    return;
+                }
             } else if silence.until <= now {
                 // It runs something that it has not claimed, or hangs, or it wakes up right now.
                 state.worker.silence = Some(Silence { is_over: true, ..silence });
                 return self.recall(seat);
             }
         }
+        let state = &mut self.seats[seat];
         if state.worker.condemned.is_some() {
             // What was taken back will show.
             return;
@@ -249,6 +269,12 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         }
         let state = &mut self.seats[seat];
         if state.in_flight.is_empty() {
+            if let Some(silence) = &mut state.worker.silence {
+                // Ever more seldom, as it may never wake up.
+                silence.looks += 1;
+                silence.look_at = now.saturating_add(LONE << silence.looks.min(30));
+                state.worker.look_at = state.worker.look_at.min(silence.look_at);
+            }
             // Look again only if it has run something since this look began.
             self.watch_at = self.watch_at.min(state.worker.look_at);
             return;

@@ -68,7 +68,8 @@ impl<W: ?Sized + Work> Dispatcher<W> {
             // A death may be told twice.
             return;
         }
-        let expected = matches!(state.phase(), Phase::Leaving | Phase::Killed);
+        let leaves = state.phase() == Phase::Leaving;
+        let expected = leaves || state.phase() == Phase::Killed;
         let useless = state.worker.finished == 0 && now.saturating_sub(state.worker.ready_at) < YOUNG;
         let condemned = state.worker.condemned;
         let reached = state.reached(claimed);
@@ -88,7 +89,11 @@ impl<W: ?Sized + Work> Dispatcher<W> {
             time,
             condemned,
         };
-        if nothing_started && let Some(front) = back.front_mut() {
+        // One that leaves as it has said so is no reason to suspect the call behind.
+        if nothing_started
+            && !leaves
+            && let Some(front) = back.front_mut()
+        {
             // The worker was to start this one next. Those behind it are not to blame.
             let mut first = front.take(1);
             if front.len() == 0 {

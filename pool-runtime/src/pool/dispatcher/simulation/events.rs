@@ -23,7 +23,8 @@ impl World {
                     let calls = headers(self.pool.flights(seat, first, last));
                     assert_eq!(calls.len() as u32, last.wrapping_sub(first).wrapping_add(1));
                     if let Some(process) = self.processes[seat].as_mut().filter(|process| process.epoch == epoch) {
-                        if process.running.as_ref().is_some_and(|call| call.fate == Fate::Lies(Lie::FarAhead)) {
+                        let lies = |call: &Running| matches!(call.fate, Fate::Lies(Lie::FarAhead | Lie::Beyond));
+                        if process.running.as_ref().is_some_and(lies) {
                             calls.iter().for_each(|call| self.jobs[call.job as usize].slandered = true);
                         }
                         process.inbox.extend(calls.into_iter().map(|call| (generation, call)));
@@ -376,7 +377,7 @@ impl World {
             fact.starts = fact.starts.max(call.attempt);
             let fate = match random.below(self.troubles) {
                 _ if policy.timeout != u64::MAX && random.one_in(self.lies) => {
-                    Fate::Lies([Lie::NotStarted, Lie::FarAhead, Lie::JustNow][random.below(3)])
+                    Fate::Lies([Lie::NotStarted, Lie::FarAhead, Lie::Beyond, Lie::JustNow][random.below(4)])
                 }
                 _ if fact.liar && policy.timeout != u64::MAX => Fate::Lies(Lie::NotStarted),
                 _ if random.one_in(self.deaths) => Fate::Dies,
@@ -394,7 +395,7 @@ impl World {
                 _ => now + takes,
             };
             fact.liar |= matches!(fate, Fate::Lies(_));
-            if fate == Fate::Lies(Lie::FarAhead) {
+            if matches!(fate, Fate::Lies(Lie::FarAhead | Lie::Beyond)) {
                 for (_, call) in &process.inbox {
                     self.jobs[call.job as usize].slandered = true;
                 }
@@ -474,6 +475,8 @@ impl Process {
         match &self.running {
             Some(Running { fate: Fate::Lies(Lie::NotStarted), .. }) => self.claimed.wrapping_sub(1),
             Some(Running { fate: Fate::Lies(Lie::FarAhead), .. }) => self.claimed.wrapping_add(ahead),
+            // Whatever was sent since, and then some.
+            Some(Running { fate: Fate::Lies(Lie::Beyond), .. }) => self.claimed.wrapping_add(ahead.max(1) + 1_000_000),
             _ => self.claimed,
         }
     }

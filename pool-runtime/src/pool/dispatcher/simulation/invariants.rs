@@ -7,7 +7,8 @@ impl World {
         let pool = &self.pool;
         let known = pool.queue.len() + pool.in_flight_calls;
         assert_eq!(known as u64 + self.ended, self.jobs.len() as u64, "a call is lost");
-        assert!(pool.idle.is_empty() || pool.queue.ready() == 0, "a call waits while a worker is idle");
+        let anyone = || pool.idle.iter().any(|seat| pool.seats[*seat].has_room(&pool.limits));
+        assert!(pool.queue.ready() == 0 || !anyone(), "a call waits while a worker is idle");
         if let Some(seat) = self.touched {
             self.check_seat(seat);
         }
@@ -51,7 +52,8 @@ impl World {
         let (seat, limits) = (&self.pool.seats[seat], &self.pool.limits);
         assert_eq!(seat.calls, seat.in_flight.iter().map(|flight| flight.len() as usize).sum::<usize>());
         assert!(seat.in_flight.iter().all(|flight| flight.len() > 0));
-        assert!(seat.unread.len() <= limits.frames && seat.calls <= limits.calls);
+        // A worker without calls gets one, whatever it has not read.
+        assert!(seat.unread.len() <= limits.frames + 1 && seat.calls <= limits.calls);
         let unread: usize = seat.unread.iter().map(|(_, bytes)| bytes).sum();
         assert_eq!(seat.unread_bytes, unread);
         // A worker without calls gets one, however large; frames of calls taken back may still lie before it.

@@ -65,23 +65,23 @@ fn texts(length: usize) -> Vec<String> {
 /// What becomes of results for which this process has no addresses left, and of one after it.
 pub(super) fn of_addresses() -> Result<()> {
     const LENGTH: usize = 200 << 20;
-    let pool = pool(1)?;
-    let starved = |work: &dyn Fn() -> Result<usize>| {
+    let starved = |work: &dyn Fn(&Pool) -> Result<usize>| {
+        // Of its own: a worker that is started meanwhile would have as few addresses.
+        let pool = pool(1)?;
         await_ready(&pool, 1);
         assert_eq!(pool.apply(twice::call(1))?, 2);
         let pages = std::fs::read_to_string("/proc/self/statm").expect("/proc");
         let pages: u64 = pages.split(' ').next().and_then(|pages| pages.parse().ok()).expect("a number");
         let shortage = Shortage::within(Resource::As, pages * 4096 + (64 << 20));
-        let outcome = work();
+        let outcome = work(&pool);
         drop(shortage);
         say(outcome.map_or_else(|error| format!("error: {error}"), |length| length.to_string()));
         Ok::<_, pool_runtime::Error>(())
     };
-    starved(&|| pool.apply(bytes::call(LENGTH)).map(|bytes| bytes.len()))?;
-    starved(&|| pool.apply(texts::call(LENGTH)).map(|texts| texts.len()))?;
-    starved(&|| pool.map(bytes::call, [1, LENGTH]).map(|all| all.len()))?;
-    await_ready(&pool, 1);
-    say(pool.apply(texts::call(LENGTH / 10))?.iter().map(String::len).sum::<usize>());
+    starved(&|pool| pool.apply(bytes::call(LENGTH)).map(|bytes| bytes.len()))?;
+    starved(&|pool| pool.apply(texts::call(LENGTH)).map(|texts| texts.len()))?;
+    starved(&|pool| pool.map(bytes::call, [1, LENGTH]).map(|all| all.len()))?;
+    say(pool(1)?.apply(texts::call(LENGTH / 10))?.iter().map(String::len).sum::<usize>());
     Ok(())
 }
 

@@ -12,7 +12,7 @@
 
 use crate::foreign;
 use crate::os::{self, PolledPipe, Poller};
-use crate::sync::lock;
+use crate::sync::{lock, try_lock};
 use std::borrow::Cow;
 use std::io::{self, PipeReader, Read};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -146,19 +146,37 @@ impl Relay {
         drop(waited.unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// Adds no more streams. Waits for the thread, unless another process still holds a pipe open.
-    pub(crate) fn finish(&self) {
+    /// Adds no more streams. Waits for the thread, at most until `deadline`, unless another process still holds a pipe
+    /// open. Returns whether there is nothing more to wait for.
+    pub(crate) fn finish(&self, deadline: Option<Instant>) -> bool {
         let open = self.order(|orders| orders.over = true);
-        if let Some(thread) = lock(&self.thread).take().filter(|_| open == 0) {
-            // Nothing in it panics.
-            let _ = thread.join();
+        loop {
+            // Another caller may be waiting for it, without a limit.
+            let its = if deadline.is_none() { Some(lock(&self.thread)) } else { try_lock(&self.thread) };
+            if let Some(mut its) = its {
+                match its.take_if(|thread| open > 0 || deadline.is_none() || thread.is_finished()) {
+                    Some(thread) if open == 0 => {
+                        // Nothing in it panics.
+                        let _ = thread.join();
+                        return true;
+                    }
+                    Some(_) => return true,
+                    None if its.is_none() => return true,
+                    None => {}
+                }
+            }
+            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                return false;
+            }
+            // Its output may be blocked.
+            std::thread::sleep(Duration::from_millis(1));
         }
     }
 }
 
 impl Drop for Relay {
     fn drop(&mut self) {
-        self.finish();
+        self.finish(None);
     }
 }
 
@@ -332,7 +350,7 @@ mod tests {
         assert_eq!(*lock(&PRINTED), all);
         let last = String::from_utf8(strand.last()).unwrap();
         assert!(all.ends_with(&last) && last.starts_with("line ") && last.len() > KEPT - 20, "{last}");
-        relay.finish();
+        assert!(relay.finish(None));
         assert!(writer.write_all(b"x").is_err(), "nobody reads it any more");
     }
 

@@ -6,7 +6,7 @@ use crate::os;
 use crate::peer::{Bells, Inline, Launch, Peer, Plan, WorkerThread};
 use crate::protocol::NamedCall;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub(crate) enum Source {
     Processes(Arc<Launch>),
@@ -53,12 +53,12 @@ impl Source {
         }
     }
 
-    /// Waits until what the workers have printed is passed on. They have ended.
-    pub(crate) fn finish(&self) {
-        if let Self::Processes(launch) = self
-            && let Some(relay) = &launch.relay
-        {
-            relay.finish();
+    /// Waits until what the workers have printed is passed on, at most until `deadline`. They have ended. Returns whether
+    /// it is.
+    pub(crate) fn finish(&self, deadline: Option<Instant>) -> bool {
+        match self {
+            Self::Processes(launch) => launch.relay.as_ref().is_none_or(|relay| relay.finish(deadline)),
+            Self::Threads { .. } | Self::Inline(_) => true,
         }
     }
 

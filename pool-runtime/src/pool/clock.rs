@@ -1,4 +1,5 @@
-//! The clock of a pool: a thread that sleeps until the dispatcher's next tick. It is started with the first one.
+//! The clock of a pool: a thread that sleeps until the dispatcher's next tick. It is started with the first one. Where the
+//! system refuses it, the collector keeps the time until it gives one.
 
 use crate::os;
 use crate::pool::dispatcher::Dispatcher;
@@ -7,7 +8,8 @@ use crate::sync::{lock, sleep_on};
 use std::time::{Duration, Instant};
 
 impl Inner {
-    /// Wakes the clock for an earlier tick, or starts it. Returns whether it runs; if not, the next event tries again.
+    /// Wakes the clock for an earlier tick, or starts it. Returns whether it runs; if not, the next
+    /// event tries again.
     pub(super) fn wind_clock(&self, core: &mut Core) -> bool {
         if core.has_clock {
             self.clock.notify_all();

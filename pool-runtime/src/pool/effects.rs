@@ -10,6 +10,7 @@ use crate::pool::dispatcher::{
 use crate::pool::{CallsFrame, Core, Inner, Outcome, Station, Submission, dossiers};
 use crate::protocol::Values;
 use crate::sync::lock;
+use crate::transport::ring::COLLECTOR;
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard};
@@ -67,6 +68,9 @@ impl Inner {
             && core.clock_at.is_none_or(|at| tick < at)
         {
             core.clock_at = Some(tick).filter(|_| self.wind_clock(&mut core));
+            if let (None, Some(listener)) = (core.clock_at, &self.listener) {
+                listener.bells.ring(COLLECTOR);
+            }
         }
         if let Some(listener) = &self.listener {
             listener.adapt(core.dispatcher.busy_seats(), &core.stations);
@@ -138,12 +142,27 @@ impl Inner {
                         self.station(seat, epoch).inspect(|station| station.peer.kill());
                     }
                     Effect::AskToEnd { seat, epoch, generation } => {
-                        if let Some(station) = self.station(seat, epoch) {
-                            ask_to_end(&station, generation, &mut todo);
+                        let (station, has_clock) = {
+                            let core = lock(&self.core);
+                            (core.station(seat, epoch).cloned(), core.has_clock)
+                        };
+                        match station {
+                            Some(station) if has_clock => ask_to_end(&station, generation, &mut todo),
+                            // Nobody would kill it when its time is over.
+                            Some(station) => station.peer.kill(),
+                            None => {}
                         }
                     }
                     Effect::Overstayed { seat, epoch } => {
-                        if let Some(station) = self.station(seat, epoch) {
+                        if let Some(station) = self.station(seat, epoch).filter(|_| self.single) {
+                            tracing::warn!(
+                                "process {} has done its work and has not ended in {:?}, so it is killed: what runs at \
+                                 its end, such as `atexit` handlers, takes longer; `Process::exit_grace` gives it more \
+                                 time",
+                                station.peer.pid(),
+                                self.exit_grace
+                            );
+                        } else if let Some(station) = self.station(seat, epoch) {
                             tracing::warn!(
                                 "worker {} of pool `{}` (process {}) was told to leave and has not in {:?}, so it is \
                                  killed: what runs at its end, such as the `drop` of its state or `atexit` handlers, \

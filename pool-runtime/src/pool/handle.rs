@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use crate::job::{Job, Origin, Raw, Slot, Tickets, decode_one};
 use crate::pool::dispatcher::{Dispatcher, Phase, PoolStats};
 use crate::pool::{Inner, PoolBuilder, Station};
-use crate::sync::lock;
+use crate::sync::{lock, try_lock};
 use crate::task::TaskCall;
 use crate::worker::Joining;
 use std::fmt;
@@ -76,6 +76,9 @@ pub struct WorkerInfo {
 /// A thread that submits calls one by one reads reports once for so many.
 const HELP_EVERY: u64 = 32;
 
+/// How soon it is noticed that a thread has ended.
+const SHORTLY: Duration = Duration::from_millis(1);
+
 impl Pool {
     /// A pool of `processes` workers.
     ///
@@ -133,14 +136,17 @@ impl Pool {
         }
     }
 
-    /// Kills all workers at once. Jobs that have not ended fail.
+    /// Ends all workers, also those that join processes of their own: at once, or, with a
+    /// [`terminate_grace`](PoolBuilder::terminate_grace), once that is over. Jobs that have not ended fail.
     pub fn terminate(&self) {
         if self.inner.made_in.is_here() {
             self.inner.tell(|dispatcher, _| dispatcher.terminate());
         }
     }
 
-    /// Waits until all workers have exited and all callbacks have run.
+    /// Waits until all workers have exited and all callbacks have run. A worker that is to exit has the pool's
+    /// [`exit_grace`](PoolBuilder::exit_grace), and as long as there are processes that it has started and joins: only
+    /// [`terminate`](Self::terminate) ends it earlier.
     ///
     /// # Errors
     ///
@@ -189,8 +195,9 @@ impl Pool {
         if let Ok(false) = joined {
             return joined;
         }
-        // They are about to end.
-        self.join_threads();
+        if !self.join_threads(deadline) {
+            return joined.map(|_| false);
+        }
         self.inner.source.leave();
         let called_back = self.inner.callbacks.wait_idle(deadline);
         joined.map(|_| called_back)
@@ -220,12 +227,26 @@ impl Pool {
         self.detached = true;
     }
 
-    fn join_threads(&self) {
-        for thread in std::mem::take(&mut *lock(&self.threads)) {
-            // These threads catch their panics.
-            let _ = thread.join();
+    /// Waits for the threads, which are about to end, at most until `deadline`. Returns whether they have ended, and what
+    /// workers have printed is passed on.
+    fn join_threads(&self, deadline: Option<Instant>) -> bool {
+        loop {
+            // Another caller may be waiting for them, without a limit.
+            let threads = if deadline.is_none() { Some(lock(&self.threads)) } else { try_lock(&self.threads) };
+            if let Some(mut threads) = threads {
+                while let Some(thread) = threads.pop_if(|thread| deadline.is_none() || thread.is_finished()) {
+                    // These threads catch their panics.
+                    let _ = thread.join();
+                }
+                if threads.is_empty() {
+                    return self.inner.source.finish(deadline);
+                }
+            }
+            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                return false;
+            }
+            std::thread::sleep(SHORTLY);
         }
-        self.inner.source.finish();
     }
 
     /// Whether the pool takes calls: it was neither closed nor terminated, has not failed, and was made by this process.
@@ -285,7 +306,7 @@ impl Drop for Pool {
                 self.inner.name
             );
         }
-        self.join_threads();
+        self.join_threads(None);
         self.inner.source.leave();
     }
 }

@@ -4,7 +4,7 @@
 pub(super) mod state;
 
 use crate::job::{Awaited, Deferral, SHORT_NAP};
-use crate::pool::dispatcher::Time;
+use crate::pool::dispatcher::{Dispatcher, Time};
 use crate::pool::listener::state::{Rest, Stations};
 use crate::pool::reports::ReportReader;
 use crate::pool::{Core, Heard, Inner, Listener, Station};
@@ -74,11 +74,19 @@ fn collect(inner: &Inner, listener: &Listener) {
         // Submitters that help may leave nothing to read.
         unneeded = if serve(inner, listener, &stations, ReportReader::Collector) { 0 } else { (unneeded + 1).min(2) };
         let seen = bells.seen(COLLECTOR);
-        let (mut patience, watches);
+        let (mut patience, watches, until_tick);
         {
             let mut core = lock(&inner.core);
             if core.dispatcher.is_finished() {
                 return;
+            }
+            let tick = core.dispatcher.next_tick().filter(|_| !core.has_clock);
+            until_tick = tick.map(|tick| tick.saturating_sub(inner.now()));
+            if until_tick == Some(0) {
+                drop(core);
+                inner.catch_up();
+                inner.tell(Dispatcher::tick);
+                continue;
             }
             let before = std::mem::replace(&mut ended, core.dispatcher.ended());
             let (leads, in_flight) = (core.listening.leads, core.dispatcher.any_in_flight());
@@ -109,6 +117,9 @@ fn collect(inner: &Inner, listener: &Listener) {
         }
         if patience.is_none_or(|patience| patience == LONGEST_SLEEP) && memory::trim() {
             patience = Some(LONGEST_SLEEP);
+        }
+        if let Some(left) = until_tick.map(Duration::from_nanos) {
+            patience = Some(patience.map_or(left, |patience| patience.min(left)));
         }
         if !watches || !listener.has_work(&stations) {
             let watched = bells.are_sockets() && lock(&inner.core).listening.collector_watches;

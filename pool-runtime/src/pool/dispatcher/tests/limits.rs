@@ -1,0 +1,281 @@
+//! Limits of time and memory, workers that lie about what they run, and those that do not answer.
+
+use super::*;
+
+/// A call with a timeout, sent to the only worker of a pool.
+fn limited(seats: usize, policy: Policy) -> (Simple, usize, CallHeader) {
+    let mut pool = pool(seats);
+    pool.add(Calls { policy, ..work(0, 1) }, 0).unwrap();
+    let (seat, calls) = sent(&mut pool).remove(0);
+    (pool, seat, calls[0])
+}
+
+/// Ticks until a time, and answers each look with what the page is said to show. Returns when calls were taken back.
+fn lies(pool: &mut Simple, seat: usize, shows: impl Fn(Time) -> Observation, until: Time) -> Option<Time> {
+    let mut looks = 0;
+    while let Some(now) = pool.next_tick().filter(|at| *at <= until) {
+        pool.tick(now);
+        for effect in effects(pool) {
+            match effect {
+                Effect::Look { seat: at, .. } => {
+                    looks += 1;
+                    assert!(looks < 10_000, "it looks and looks");
+                    let shows = if at == seat { shows(now) } else { Observation::default() };
+                    pool.seen(at, 1, shows, now);
+                }
+                Effect::TakeBack { .. } => return Some(now),
+                other => panic!("{other:?}"),
+            }
+        }
+        if pool.effects.iter().any(|effect| matches!(effect, Effect::TakeBack { .. })) {
+            return Some(now);
+        }
+    }
+    None
+}
+
+#[test]
+fn a_limit_of_time_holds_whatever_the_page_says() {
+    let policy = Policy { timeout: SECOND, ..Policy::NONE };
+    for lie in 0..2 {
+        let (mut pool, seat, call) = limited(1, policy);
+        let shows = |now: Time| match lie {
+            0 => Observation { claimed: call.number - 1, ..Observation::default() },
+            _ => Observation { claimed: call.number, started: Some(now), ..Observation::default() },
+        };
+        let at = lies(&mut pool, seat, shows, 60 * SECOND).expect("it is never condemned");
+        assert!((SECOND..=SECOND + LIMITS.grace + MILLISECOND).contains(&at), "lie {lie}: {at}");
+        pool.taken_back(seat, 1, shows(at).claimed, at);
+        assert!(effects(&mut pool).iter().any(|effect| matches!(effect, Effect::Kill { .. })), "lie {lie}");
+        pool.lost(seat, 1, &killed(), shows(at).claimed, at);
+        let failure = effects(&mut pool).into_iter().find_map(|effect| failure(Some(effect))).expect("an end");
+        assert!(
+            matches!(failure.why, Why::Lost { condemned: Some(Excess::Time { .. }), .. }),
+            "lie {lie}: {failure:?}"
+        );
+        assert_eq!(failure.ran, if lie == 1 { Ran::Yes } else { Ran::Maybe });
+    }
+}
+
+#[test]
+fn what_a_task_was_granted_is_kept() {
+    let policy = Policy { timeout: SECOND, soft_timeout: SECOND / 2, ..Policy::NONE };
+    let (mut pool, seat, call) = limited(1, policy);
+    let granted = 10 * SECOND;
+    let honest = Observation { claimed: call.number, started: Some(0), ..Observation::default() };
+    let shows = |_| Observation { extended: Some(granted), ..honest };
+    let at = lies(&mut pool, seat, shows, 60 * SECOND).expect("it is never condemned");
+    assert_eq!(at, granted);
+}
+
+#[test]
+fn a_limit_of_memory_holds_for_the_seat() {
+    let policy = Policy { memory: 100, ..Policy::NONE };
+    let (mut pool, seat, call) = limited(1, policy);
+    let shows = |_| Observation { claimed: call.number - 1, memory: Some(101), ..Observation::default() };
+    pool.limits.weigh_every = 10 * MILLISECOND;
+    let at = lies(&mut pool, seat, shows, 60 * SECOND).expect("it is never condemned");
+    pool.taken_back(seat, 1, call.number - 1, at);
+    assert!(effects(&mut pool).iter().any(|effect| matches!(effect, Effect::Kill { .. })));
+    assert!(at <= LIMITS.grace + 100 * MILLISECOND, "{at}");
+}
+
+#[test]
+fn a_call_that_its_worker_does_not_start_goes_to_an_idle_one() {
+    let (mut pool, seat, call) = limited(2, Policy::NONE);
+    let shows = |_| Observation { claimed: call.number - 1, ..Observation::default() };
+    let at = lies(&mut pool, seat, shows, SECOND).expect("it stays there");
+    assert!(at < 100 * MILLISECOND);
+    pool.taken_back(seat, 1, call.number - 1, at);
+    let (other, calls) = sent(&mut pool).remove(0);
+    assert!(other != seat && calls[0].job == 0);
+    // Nobody is left to whom it could go: the silent one is asked last.
+    let shows = |_| Observation { claimed: calls[0].number - 1, ..Observation::default() };
+    assert_eq!(lies(&mut pool, other, shows, SECOND), None);
+    pool.value(other, calls[0], 10_000, SECOND).unwrap();
+    pool.add(work(1, 1), SECOND).unwrap();
+    assert_eq!(sent(&mut pool).remove(0).0, other);
+}
+
+#[test]
+fn a_worker_that_reads_nothing_is_not_sent_more_and_more() {
+    let (mut pool, silent, other) = (pool(2), 0, 1);
+    let (mut at, mut calls, mut killed) = (0, 0, None);
+    while killed.is_none() {
+        let until = at + 20 * SECOND;
+        pool.add(work(calls, 2), at).unwrap();
+        calls += 2;
+        loop {
+            while let Some(effect) = pool.effect() {
+                match effect {
+                    Effect::TakeBack { seat, .. } if seat == silent => pool.taken_back(seat, 1, 0, at),
+                    Effect::Look { seat, .. } if seat == silent => pool.seen(seat, 1, Observation::default(), at),
+                    Effect::Kill { seat, .. } if seat == silent => killed = Some(at),
+                    Effect::Look { .. } | Effect::Send { .. } | Effect::Ended(_) => {}
+                    effect => panic!("{effect:?}"),
+                }
+            }
+            if pool.seats[other].is_busy() {
+                let (first, count) = (pool.seats[other].in_flight[0].number, pool.seats[other].calls as u32);
+                pool.report(other, 1, (first, count), None).unwrap();
+                pool.progressed(other, 1, at);
+                continue;
+            }
+            let unread = pool.seats[silent].unread.len();
+            assert!(unread <= LIMITS.frames && calls < 1000, "{unread} frames for {calls} calls");
+            let Some(tick) = pool.next_tick().filter(|tick| *tick <= until) else { break };
+            at = at.max(tick);
+            pool.tick(at);
+        }
+        assert_eq!(pool.counts().done, calls, "the other one runs them all");
+        at = until;
+    }
+    assert_eq!(pool.seats[silent].unread.len(), LIMITS.frames);
+}
+
+#[test]
+fn large_arguments_are_read_before_they_are_missed() {
+    const SIZE: usize = 100 << 20;
+    for timeout in [u64::MAX, 60 * SECOND] {
+        let mut pool = pool(64);
+        let policy = Policy { timeout, ..Policy::NONE };
+        pool.add(Calls { size: SIZE, policy, ..work(0, 1) }, 0).unwrap();
+        let (seat, calls) = sent(&mut pool).remove(0);
+        let shows = |_| Observation { claimed: calls[0].number - 1, ..Observation::default() };
+        assert_eq!(lies(&mut pool, seat, shows, SECOND), None, "it still reads");
+        let at = lies(&mut pool, seat, shows, 10 * SECOND).expect("it stays there");
+        pool.taken_back(seat, 1, calls[0].number - 1, at);
+        // Slow, and honest: it goes on reading.
+        let silence = pool.seats[seat].worker.silence.expect("it has not started it");
+        assert!(silence.until >= at + LIMITS.grace + SIZE as Time, "{silence:?}");
+        // Each one that gets it has more time.
+        assert_eq!(sent(&mut pool).remove(0).1[0].job, 0);
+        let moved = pool.seats.iter().find_map(|seat| seat.in_flight.front()).expect("it is sent again");
+        assert_eq!(moved.calls.moves, 1);
+    }
+}
+
+#[test]
+fn a_long_call_keeps_no_clock_busy() {
+    for calls in [1, 3] {
+        let mut pool = pool(4);
+        pool.add(work(0, calls), 0).unwrap();
+        let mut ticks = 0;
+        while let Some(now) = pool.next_tick().filter(|now| *now < 3600 * SECOND) {
+            pool.tick(now);
+            ticks += 1;
+            assert!(ticks < 10, "a tick at {now}");
+            for effect in effects(&mut pool) {
+                let Effect::Look { seat, .. } = effect else { continue };
+                pool.seen(seat, 1, Observation { claimed: 1, ..Observation::default() }, now);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_silent_worker_that_wakes_up_takes_over_from_one_that_stops() {
+    for wakes_at in [0, 5 * SECOND] {
+        let (mut pool, silent, call) = limited(2, Policy::NONE);
+        let unstarted = |_| Observation { claimed: call.number - 1, ..Observation::default() };
+        let at = lies(&mut pool, silent, unstarted, SECOND).expect("it stays there");
+        pool.taken_back(silent, 1, call.number - 1, at);
+        let (stops, calls) = sent(&mut pool).remove(0);
+        pool.value(stops, calls[0], 10_000, at).unwrap();
+        pool.add(work(1, 1), at).unwrap();
+        assert_eq!(sent(&mut pool).remove(0).0, stops);
+        let (mut looks, mut taken_back) = (0, None);
+        while let Some(now) = pool.next_tick().filter(|now| *now < 60 * SECOND && taken_back.is_none()) {
+            pool.tick(now);
+            while let Some(effect) = pool.effect() {
+                match effect {
+                    Effect::Look { seat, .. } if seat == silent => {
+                        let heard = u32::from(now >= wakes_at);
+                        pool.seen(seat, 1, Observation { heard, ..unstarted(now) }, now);
+                    }
+                    Effect::Look { seat, .. } => {
+                        let claimed = calls[0].number;
+                        pool.seen(seat, 1, Observation { claimed, ..Observation::default() }, now);
+                    }
+                    Effect::TakeBack { seat, .. } if seat == stops => taken_back = Some(now),
+                    other => panic!("{other:?}"),
+                }
+                looks += 1;
+            }
+        }
+        let at = taken_back.expect("the call stays with a worker that has stopped");
+        assert!(at < wakes_at + SECOND && looks < 100, "{at}, after {looks} looks");
+    }
+}
+
+#[test]
+fn a_silent_worker_that_may_run_what_was_taken_from_it_is_killed() {
+    for answers in [false, true] {
+        let (mut pool, seat, call) = limited(2, Policy { timeout: 60 * SECOND, ..Policy::NONE });
+        let shows = |_| Observation { claimed: call.number - 1, ..Observation::default() };
+        let at = lies(&mut pool, seat, shows, SECOND).expect("it stays there");
+        pool.taken_back(seat, 1, call.number - 1, at);
+        let (other, calls) = sent(&mut pool).remove(0);
+        pool.value(other, calls[0], 10_000, at).unwrap();
+        effects(&mut pool);
+        let mut killed = false;
+        while let Some(now) = pool.next_tick().filter(|now| *now < 10 * SECOND) {
+            pool.tick(now);
+            while let Some(effect) = pool.effect() {
+                let heard = u32::from(answers);
+                match effect {
+                    Effect::Look { seat: at, .. } if at == seat => {
+                        pool.seen(seat, 1, Observation { heard, ..shows(now) }, now);
+                    }
+                    Effect::TakeBack { seat: at, .. } if at == seat => {
+                        pool.taken_back(seat, 1, call.number - 1, now);
+                    }
+                    Effect::Kill { seat: at, .. } if at == seat => killed = true,
+                    other => panic!("{other:?}"),
+                }
+            }
+        }
+        assert_eq!(killed, !answers);
+    }
+}
+
+#[test]
+fn a_worker_that_cannot_be_killed_holds_nobody_up() {
+    for retries in [0, 1] {
+        let (mut pool, seat, call) = limited(1, Policy { timeout: SECOND, retries, ..Policy::NONE });
+        let shows = |_| Observation { claimed: call.number, started: Some(0), ..Observation::default() };
+        let at = lies(&mut pool, seat, shows, 60 * SECOND).expect("it is never condemned");
+        pool.taken_back(seat, 1, call.number, at);
+        assert!(effects(&mut pool).iter().any(|effect| matches!(effect, Effect::Kill { .. })));
+        let lives = Arc::new(Loss { lives: true, ..(*loss()).clone() });
+        pool.overdue(seat, 1, &lives, at);
+        let told = finished(&mut pool);
+        assert_eq!(told.len(), usize::from(retries == 0), "what may be retried waits for the death");
+        // In vain: then there is no other attempt.
+        pool.lost(seat, 1, &lives, call.number, at);
+        assert_eq!(told.len() + finished(&mut pool).len(), 1);
+        assert_eq!(pool.counts(), PoolStats { waiting: 0, running: 0, done: 0, failed: 1 });
+        assert!(matches!(pool.next_start(seat, at + LONGEST_BACK_OFF), Start::Now { .. }));
+    }
+}
+
+#[test]
+fn a_limit_of_memory_that_cannot_be_seen_keeps_no_clock_busy() {
+    let mut pool = made(1, Limits { weigh_every: 10 * MILLISECOND, ..LIMITS });
+    pool.next_start(0, 0);
+    pool.ready(0, 1, 0);
+    let policy = Policy { memory: 1 << 20, ..Policy::NONE };
+    pool.add(Calls { policy, ..work(0, 1) }, 0).unwrap();
+    let (_, calls) = sent(&mut pool).remove(0);
+    let mut looks = 0;
+    for _ in 0..100 {
+        let Some(at) = pool.next_tick().filter(|at| *at < 1000 * MILLISECOND) else { break };
+        pool.tick(at);
+        for effect in effects(&mut pool) {
+            assert!(matches!(effect, Effect::Look { memory: true, .. }), "{effect:?}");
+            looks += 1;
+            pool.seen(0, 1, Observation { claimed: calls[0].number, ..Observation::default() }, at);
+        }
+    }
+    assert!((90..=100).contains(&looks), "{looks} looks in a second");
+}

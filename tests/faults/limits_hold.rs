@@ -2,7 +2,7 @@
 //! own clock bounds them. What was sent behind such a call, or beside it, is not harmed.
 
 use crate::support::{
-    Signals, await_given, builder, count, give, is_alive, over_every_transport, pids, pool, signal, until,
+    Signals, Stopped, await_given, builder, count, give, is_alive, over_every_transport, pids, pool, until,
 };
 use pool_runtime::{Error, Pool, Process, Ran, WorkerState, task};
 use std::{
@@ -178,27 +178,6 @@ fn one_that_dies_as_if_it_had_not_begun_takes_no_neighbours_along() {
         assert_eq!(job.get().unwrap(), n);
     }
     assert_eq!(signals.counted("begun"), 5);
-}
-
-/// A worker that is stopped, whatever becomes of the test.
-struct Stopped(u32);
-
-impl Stopped {
-    fn new(pid: u32) -> Self {
-        signal(pid, libc::SIGSTOP);
-        until("it is stopped", || {
-            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("a process");
-            stat.rsplit_once(')').is_some_and(|(_, fields)| fields.trim_start().starts_with('T'))
-        });
-        Self(pid)
-    }
-}
-
-impl Drop for Stopped {
-    fn drop(&mut self) {
-        // SAFETY: a system call on plain numbers; a child that nobody has reaped, or one that is gone.
-        unsafe { libc::kill(self.0 as i32, libc::SIGCONT) };
-    }
 }
 
 fn a_stopped_worker_counts_as_slow() {

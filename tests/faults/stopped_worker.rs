@@ -1,7 +1,9 @@
 //! A worker that is stopped and goes on later, while it is idle, while it runs, while a large argument or result is on
 //! its way: others work meanwhile, and nothing is lost. One that stays stopped can be got rid of all the same.
 
-use crate::support::{Signals, await_given, count, is_alive, over_every_transport, pids, pool, returns, signal, until};
+use crate::support::{
+    Signals, Stopped, await_given, count, is_alive, over_every_transport, pids, pool, returns, until,
+};
 use pool_runtime::{Job, Pool, Process, WorkerState, task};
 use std::path::Path;
 
@@ -42,29 +44,6 @@ fn wait(begun: &Path, release: &Path) -> u32 {
     std::process::id()
 }
 
-/// A worker that is stopped while the test needs it to be, whatever becomes of the test.
-struct Stopped(u32);
-
-impl Stopped {
-    fn new(pid: u32) -> Self {
-        signal(pid, libc::SIGSTOP);
-        until("it is stopped", || {
-            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("a process");
-            stat.rsplit_once(')').is_some_and(|(_, fields)| fields.trim_start().starts_with('T'))
-        });
-        Self(pid)
-    }
-
-    fn goes_on(self) {}
-}
-
-impl Drop for Stopped {
-    fn drop(&mut self) {
-        // SAFETY: a system call on plain numbers; a child that nobody has reaped, or one that is gone.
-        unsafe { libc::kill(self.0 as i32, libc::SIGCONT) };
-    }
-}
-
 fn both_ready(pool: &Pool) {
     until("both workers are ready", || {
         pool.workers().iter().filter(|worker| worker.state == WorkerState::Idle).count() == 2
@@ -89,7 +68,7 @@ fn stopped_while_idle() {
     // What was sent to it before anybody could know waits for it; all else is run by the other one.
     until("the other one works", || jobs.iter().filter(|job| job.is_ready()).count() >= 100);
     assert_eq!(pool.apply(length::call(&[1, 2])).unwrap(), 2);
-    stopped.goes_on();
+    drop(stopped);
     for (n, job) in (0..).zip(jobs) {
         assert_eq!(job.get().unwrap(), n);
     }
@@ -107,7 +86,7 @@ fn stopped_while_it_runs() {
     let ran = signals.path("ran");
     assert_eq!(pool.map(|n| step::call(n, &ran), 0..200).unwrap(), (0..200).collect::<Vec<_>>());
     assert!(!runs.is_ready());
-    stopped.goes_on();
+    drop(stopped);
     assert_eq!(runs.get().unwrap(), busy);
     assert_eq!(pids(&pool).iter().filter(|pid| **pid == busy).count(), 1, "it was not replaced");
 }
@@ -125,7 +104,7 @@ fn stopped_while_a_large_argument_is_on_its_way() {
         assert_eq!(pool.apply(length::call(&[1, 2, 3])).unwrap(), 3);
         assert_eq!(pool.apply(length::call(&large)).unwrap(), LARGE);
     }
-    stopped.goes_on();
+    drop(stopped);
     assert_eq!(job.get().unwrap(), LARGE);
 }
 
@@ -174,7 +153,7 @@ fn ends(signals: &Signals, stopped: [Stopped; 2], jobs: Vec<Job<u32>>) {
     for job in jobs {
         assert!(returns("get", move || job.get()).unwrap_err().is_closed());
     }
-    assert!(stopped.iter().all(|stopped| !is_alive(stopped.0)));
+    assert!(stopped.iter().all(|stopped| !is_alive(stopped.pid())));
     assert_eq!(signals.counted("ran"), 0);
 }
 

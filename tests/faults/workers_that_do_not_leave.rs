@@ -26,9 +26,7 @@ fn builder_of_one() -> PoolBuilder {
 }
 
 extern "C" fn hang() {
-    loop {
-        std::thread::sleep(Duration::from_secs(1000));
-    }
+    crate::support::hang();
 }
 
 fn at_exit(handler: extern "C" fn()) {

@@ -1,7 +1,7 @@
 //! Over channels, a worker that writes garbage into its channel is replaced; nothing is executed or allocated on its
 //! say.
 
-use crate::support::{descriptors, pids};
+use crate::support::{descriptors, pids, send_descriptors};
 use pool_runtime::{Pool, Transport, task};
 use std::os::fd::RawFd;
 
@@ -31,25 +31,8 @@ fn write_everywhere(bytes: &[u8]) {
 
 /// A packet that is sound, but for the descriptors that come with it.
 #[task]
-fn send_descriptors(packet: &[u8], count: usize) {
-    let fds = vec![2; count];
-    // SAFETY: only computes a length.
-    let space = unsafe { libc::CMSG_SPACE(size_of_val(&fds[..]) as u32) } as usize;
-    let mut control = vec![0_u64; space.div_ceil(8)];
-    let mut part = libc::iovec { iov_base: packet.as_ptr().cast_mut().cast(), iov_len: packet.len() };
-    for fd in channels() {
-        // SAFETY: the message describes the packet and the control memory, which has room for the descriptors.
-        unsafe {
-            let mut message: libc::msghdr = std::mem::zeroed();
-            (message.msg_iov, message.msg_iovlen) = (&raw mut part, 1);
-            (message.msg_control, message.msg_controllen) = (control.as_mut_ptr().cast(), space);
-            let head = libc::CMSG_FIRSTHDR(&raw const message);
-            ((*head).cmsg_level, (*head).cmsg_type) = (libc::SOL_SOCKET, libc::SCM_RIGHTS);
-            (*head).cmsg_len = libc::CMSG_LEN(size_of_val(&fds[..]) as u32) as usize;
-            std::ptr::copy_nonoverlapping(fds.as_ptr(), libc::CMSG_DATA(head).cast::<i32>(), count);
-            libc::sendmsg(fd, &raw const message, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL);
-        }
-    }
+fn attach_descriptors(packet: &[u8], count: usize) {
+    channels().into_iter().for_each(|socket| send_descriptors(socket, packet, count));
 }
 
 #[task]
@@ -106,7 +89,7 @@ fn descriptors_that_come_with_a_packet_are_not_taken() {
     // As ipc-channel sends a channel, as it sends what is in parts, and as many as there can be.
     for packet in [words(&[24, 8, 0]), words(&[64, 48, mark, 0, 16, 0, 11, 0]), words(&[1 << 20, 8, 0])] {
         for count in [1, 2, 64] {
-            let error = pool.apply(send_descriptors::call(&packet, count)).expect_err("it was told off");
+            let error = pool.apply(attach_descriptors::call(&packet, count)).expect_err("it was told off");
             assert!(error.is_worker_lost() && error.to_string().contains("no message"), "{count}: {error}");
             assert_eq!(pool.apply(add::call(20, 22)).unwrap(), 42);
         }

@@ -1,19 +1,17 @@
 //! A job can be awaited on any executor, polled from two tasks in turn, and dropped while it is pending.
 
-use crate::support::{PATIENCE, Signals, await_given, count, over_every_transport, pool, until};
+use crate::support::{PATIENCE, Signals, await_given, block_on, count, over_every_transport, pool, until};
 use pool_runtime::{Job, Pool, task};
 use std::{
     future::poll_fn,
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
-    pin::{Pin, pin},
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
     task::{Context, Poll, Wake, Waker},
-    thread::Thread,
-    time::Instant,
 };
 
 over_every_transport! {
@@ -39,25 +37,6 @@ fn wait(begun: &Path, release: &Path) -> u32 {
 fn double(n: u32) -> u32 {
     assert_ne!(n, 13, "unlucky");
     2 * n
-}
-
-/// An executor of one future, in a few lines.
-fn block_on<F: Future>(future: F) -> F::Output {
-    struct Unpark(Thread);
-    impl Wake for Unpark {
-        fn wake(self: Arc<Self>) {
-            self.0.unpark();
-        }
-    }
-    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
-    let (mut future, deadline) = (pin!(future), Instant::now() + PATIENCE);
-    loop {
-        if let Poll::Ready(value) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
-            return value;
-        }
-        std::thread::park_timeout(deadline.saturating_duration_since(Instant::now()));
-        assert!(Instant::now() < deadline, "the future hangs");
-    }
 }
 
 /// A waker that counts.

@@ -1,14 +1,13 @@
 //! A running process can be awaited, and calls back when it has ended, before anyone else is told.
 
-use crate::support::{PATIENCE, Signals, await_given, until};
+use crate::support::{Signals, await_given, block_on, until};
 use pool_runtime::{Process, RunningProcess, task};
 use std::path::Path;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
-use std::thread::Thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 #[task]
 fn wait(release: &Path) -> u32 {
@@ -28,26 +27,6 @@ struct Count(AtomicUsize);
 impl Wake for Count {
     fn wake(self: Arc<Self>) {
         self.0.fetch_add(1, Ordering::SeqCst);
-    }
-}
-
-struct Unpark(Thread);
-
-impl Wake for Unpark {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
-    }
-}
-
-fn block_on<F: Future>(future: F) -> F::Output {
-    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
-    let (mut future, deadline) = (pin!(future), Instant::now() + PATIENCE);
-    loop {
-        if let Poll::Ready(value) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
-            return value;
-        }
-        std::thread::park_timeout(deadline.saturating_duration_since(Instant::now()));
-        assert!(Instant::now() < deadline, "the future hangs");
     }
 }
 

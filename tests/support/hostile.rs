@@ -4,7 +4,7 @@
 //! [`ACTS`] is the table of what it can do, each in a random way. None of them reaches for the parent by its pid, nor
 //! for its files: that is for the sandbox to deny, and for other tests.
 
-use super::Numbers;
+use super::{Numbers, send_descriptors};
 use std::{
     os::fd::RawFd,
     ptr,
@@ -471,25 +471,8 @@ fn fragments(numbers: &mut Numbers, reach: &Reach) {
 /// Descriptors that nobody has asked for.
 fn handles(numbers: &mut Numbers, reach: &Reach) {
     let count = numbers.one_of(&[1, 2, 64]);
-    let fds = vec![2; count];
-    // SAFETY: only computes a length.
-    let space = unsafe { libc::CMSG_SPACE(size_of_val(&fds[..]) as u32) } as usize;
-    let mut control = vec![0_u64; space.div_ceil(8)];
-    let mut bytes = numbers.bytes(24);
-    let mut part = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
-    for socket in &reach.sockets {
-        // SAFETY: the message describes the bytes and the control memory, which has room for the descriptors.
-        unsafe {
-            let mut message: libc::msghdr = std::mem::zeroed();
-            (message.msg_iov, message.msg_iovlen) = (&raw mut part, 1);
-            (message.msg_control, message.msg_controllen) = (control.as_mut_ptr().cast(), space);
-            let head = libc::CMSG_FIRSTHDR(&raw const message);
-            ((*head).cmsg_level, (*head).cmsg_type) = (libc::SOL_SOCKET, libc::SCM_RIGHTS);
-            (*head).cmsg_len = libc::CMSG_LEN(size_of_val(&fds[..]) as u32) as usize;
-            ptr::copy_nonoverlapping(fds.as_ptr(), libc::CMSG_DATA(head).cast::<i32>(), count);
-            libc::sendmsg(*socket, &raw const message, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL);
-        }
-    }
+    let bytes = numbers.bytes(24);
+    reach.sockets.iter().for_each(|socket| send_descriptors(*socket, &bytes, count));
 }
 
 /// As much as goes in, and again for a while.

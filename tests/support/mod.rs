@@ -4,21 +4,25 @@
 
 mod backends;
 mod deaths;
+mod futures;
 pub mod hostile;
 mod numbers;
 mod processes;
 mod programs;
 pub mod regions;
 mod signals;
+mod sockets;
 mod transports;
 
 pub(crate) use backends::on_every_backend;
 pub use backends::*;
 pub use deaths::*;
+pub use futures::*;
 pub use numbers::*;
 pub use processes::*;
 pub use programs::*;
 pub use signals::*;
+pub use sockets::*;
 pub(crate) use transports::over_every_transport;
 pub use transports::*;
 

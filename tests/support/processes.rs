@@ -84,3 +84,24 @@ fn status(pid: u32, field: &str) -> usize {
     let line = status.lines().find_map(|line| line.strip_prefix(field)).expect(field);
     line.split_whitespace().next().and_then(|number| number.parse().ok()).expect(field)
 }
+
+/// A process that is stopped while the test needs it to be, whatever becomes of the test. It goes on when this is dropped.
+pub struct Stopped(u32);
+
+impl Stopped {
+    pub fn new(pid: u32) -> Self {
+        signal(pid, libc::SIGSTOP);
+        Self(pid)
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.0
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        // SAFETY: a system call on plain numbers; a child that nobody has reaped, or one that is gone.
+        unsafe { libc::kill(self.0 as i32, libc::SIGCONT) };
+    }
+}

@@ -172,7 +172,7 @@ impl<'b> BellWatch<'b> {
     }
 
     pub(crate) fn wait(&self, timeout: Duration) {
-        std::thread::sleep(timeout);
+        thread::sleep(timeout);
     }
 }
 

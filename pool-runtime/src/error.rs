@@ -1,6 +1,7 @@
 //! The error of the library: opaque, with methods that tell failures apart.
 //!
-//! The private [`Kind`] has a variant for each failure that differs in more than its text. The text says what happened and, where possible, what to do.
+//! The private [`Kind`] has a variant for each failure that differs in more than its text. The text says what happened
+//! and, where possible, what to do.
 
 use crate::dossier::{CalledTask, Dossier, Loss, Ran, Stage};
 use crate::foreign;

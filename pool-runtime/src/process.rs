@@ -226,8 +226,9 @@ impl<R> Process<R> {
     /// # Errors
     ///
     /// There is no way in for it (see [`pool_main!`](crate::pool_main)), two tasks have one name, this process is
-    /// daemonic, nested too deeply or has more rights than its starter, an argument cannot be encoded, the sandbox names a path that does not exist, or
-    /// the system cannot start it. If the kernel does not support the sandbox, [`join`](RunningProcess::join) says so.
+    /// daemonic, nested too deeply or has more rights than its starter, an argument cannot be encoded, the sandbox
+    /// names a path that does not exist, or the system cannot start it. If the kernel does not support the sandbox,
+    /// [`join`](RunningProcess::join) says so.
     pub fn start(self) -> Result<RunningProcess<R>> {
         self.options.check()?;
         let mut launch = Launch { stdio: self.stdio, program: self.executable, ..Launch::new()? };

@@ -304,8 +304,8 @@ impl Sandbox {
     ///
     /// Where anything is denied, signals only reach processes in the same sandbox (with Linux 6.12). Where files are,
     /// programs have to be [allowed](Self::execute), except those in the worker's own memory (`memfd_create`): Landlock
-    /// lets it start them, in the same sandbox. What a worker starts does not end with it, unless it is a pool or a process of this
-    /// library.
+    /// lets it start them, in the same sandbox. What a worker starts does not end with it, unless it is a pool or a
+    /// process of this library.
     pub fn processes(mut self, allowed: bool) -> Self {
         self.rest.processes = allowed;
         self
@@ -338,8 +338,8 @@ impl Sandbox {
         self
     }
 
-    /// How large the files that it writes may get, in bytes; streams that lead to files and shared memory included. A process that
-    /// writes more is killed (`SIGXFSZ`).
+    /// How large the files that it writes may get, in bytes; streams that lead to files and shared memory included. A
+    /// process that writes more is killed (`SIGXFSZ`).
     pub fn file_size(mut self, bytes: u64) -> Self {
         self.rest.limits.file_size = Some(bytes);
         self

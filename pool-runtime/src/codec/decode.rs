@@ -91,8 +91,8 @@ impl<'de> Decoder<'de> {
         value
     }
 
-    /// As [`elements`](Self::elements), of a sequence or a map that says how many it has. Elements may take no bytes at all,
-    /// but then their number is limited.
+    /// As [`elements`](Self::elements), of a sequence or a map that says how many it has. Elements may take no bytes at
+    /// all, but then their number is limited.
     fn counted<R>(
         &mut self,
         kind: ElementKind,

@@ -1,7 +1,7 @@
 //! The report of a worker's death and of the call that was lost with it.
 //!
-//! Its facts come from [`Launched::examine`](crate::peer::spawn::Launched::examine) in `peer/autopsy.rs`, where the process is reaped. Names
-//! for the addresses of a backtrace are looked up only on demand.
+//! Its facts come from [`Launched::examine`](crate::peer::spawn::Launched::examine) in `peer/autopsy.rs`, where the
+//! process is reaped. Names for the addresses of a backtrace are looked up only on demand.
 
 use crate::dossier::{Loss, backtrace};
 use crate::foreign;
@@ -164,8 +164,8 @@ impl Dossier {
 
     /// The last lines of the process's standard error, up to 4 KiB. They may come from an earlier call, or from a
     /// process that it started. They are as they were written, which may include what a terminal obeys; where the whole
-    /// dossier is printed, such characters are escaped. None if they were [not captured](crate::PoolBuilder::capture_stderr), and for a
-    /// [`Process`](crate::Process).
+    /// dossier is printed, such characters are escaped. None if they were [not
+    /// captured](crate::PoolBuilder::capture_stderr), and for a [`Process`](crate::Process).
     pub fn stderr(&self) -> Option<&str> {
         let bytes = self.loss.stderr.as_ref()?;
         Some(self.loss.stderr_text.get_or_init(|| String::from_utf8_lossy(bytes).into_owned()))

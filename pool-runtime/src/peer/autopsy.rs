@@ -28,8 +28,8 @@ impl Launched {
         allowed && self.child.has_children() == Some(true)
     }
 
-    /// Kills the process. Closes the connection too: if the system does not let it be killed, its watcher ends it; and whoever
-    /// waits for its end wakes up, whatever it does.
+    /// Kills the process. Closes the connection too: if the system does not let it be killed, its watcher ends it; and
+    /// whoever waits for its end wakes up, whatever it does.
     pub(crate) fn kill(&self) {
         if let Err(error) = self.child.kill()
             && self.unkilled.set(error.to_string()).is_ok()

@@ -20,8 +20,9 @@
 /// | [`current_process`](crate::current_process) | is the worker | is the program | is the program |
 /// | worker state | of each worker | of each thread | of each thread that submits calls |
 ///
-/// Without processes, [`build`](crate::PoolBuilder::build) refuses `env`, `env_remove`, `current_dir` and `sandbox`, which
-/// would change the program itself. `nice`, `cpus`, `scheduler`, `executable`, `transport` and `start_timeout` have no effect.
+/// Without processes, [`build`](crate::PoolBuilder::build) refuses `env`, `env_remove`, `current_dir` and `sandbox`,
+/// which would change the program itself. `nice`, `cpus`, `scheduler`, `executable`, `transport` and `start_timeout`
+/// have no effect.
 ///
 /// A test of how a program handles failures:
 ///

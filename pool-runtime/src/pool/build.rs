@@ -70,11 +70,11 @@ impl PoolBuilder {
     ///
     /// # Errors
     ///
-    /// No workers, or too many; no entry point for them (see [`pool_main!`](crate::pool_main)); two tasks with one name;
-    /// a daemonic process, processes nested too deep, or a program with more rights than its starter; workers that cannot start, or whose initializer fails; a
-    /// sandbox with a path that does not exist, or one that the kernel cannot enforce; [`env`](Self::env),
-    /// [`current_dir`](Self::current_dir) or [`sandbox`](Self::sandbox) with a [backend](Self::backend) without
-    /// processes.
+    /// No workers, or too many; no entry point for them (see [`pool_main!`](crate::pool_main)); two tasks with one
+    /// name; a daemonic process, processes nested too deep, or a program with more rights than its starter; workers
+    /// that cannot start, or whose initializer fails; a sandbox with a path that does not exist, or one that the kernel
+    /// cannot enforce; [`env`](Self::env), [`current_dir`](Self::current_dir) or [`sandbox`](Self::sandbox) with a
+    /// [backend](Self::backend) without processes.
     pub fn build(mut self) -> Result<Pool> {
         let processes = self.processes.unwrap_or_else(identity::cpu_count);
         self.check(processes)?;

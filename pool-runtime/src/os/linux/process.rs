@@ -128,25 +128,8 @@ pub(super) struct Scale(File);
 impl Scale {
     /// Fails if the process is gone, or this process cannot see it in `/proc`.
     pub(super) fn of(pidfd: Option<BorrowedFd<'_>>, pid: Pid) -> io::Result<Self> {
-        let invisible = || {
-            let why = "`/proc` belongs to another name space of processes";
-            io::Error::new(io::ErrorKind::NotFound, why)
-        };
-        let statm = |pid: i32| {
-            let file = File::open(format!("/proc/{pid}/statm"))?;
-            Ok(Self(beyond_standard(file.into())?.into()))
-        };
-        let Some(pidfd) = pidfd else {
-            // One number for this process says that `/proc` numbers processes as it does.
-            let status = fs::read_to_string("/proc/thread-self/status")?;
-            let numbers = status.lines().find_map(|line| Some(line.strip_prefix("NSpid:")?.split_whitespace().count()));
-            return if numbers == Some(1) { statm(pid.as_raw_pid()) } else { Err(invisible()) };
-        };
-        // The number that it has where `/proc` was mounted: that may be outside of the name space of this process, in
-        // which it has another number. Of this thread, as the first one may have ended.
-        let known = fs::read_to_string(format!("/proc/thread-self/fdinfo/{}", pidfd.as_raw_fd()))?;
-        let pid = known.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse::<i32>().ok());
-        statm(pid.filter(|pid| *pid > 0).ok_or_else(invisible)?)
+        let file = File::open(format!("/proc/{}/statm", number_in_proc(pidfd, pid)?))?;
+        Ok(Self(beyond_standard(file.into())?.into()))
     }
 
     /// How many bytes of private memory it has in use.

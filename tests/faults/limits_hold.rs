@@ -6,6 +6,7 @@ use crate::support::{
 };
 use pool_runtime::{Error, Pool, Process, Ran, WorkerState, task};
 use std::{
+    io::Write,
     path::Path,
     sync::atomic::{AtomicU64, Ordering},
     time::{Duration, Instant},
@@ -16,6 +17,7 @@ over_every_transport! {
     one_that_says_so_with_too_much_memory,
     one_that_says_it_has_only_just_started,
     one_that_goes_back_in_time_once_it_was_seen,
+    one_that_hides_runs_in_two_places_at_most,
     one_that_dies_as_if_it_had_not_begun_takes_no_neighbours_along,
     a_stopped_worker_counts_as_slow,
     what_a_stopped_worker_was_given_goes_to_another,
@@ -25,8 +27,11 @@ const SHORT: Duration = Duration::from_millis(300);
 /// As long as a limit may be exceeded, on an overloaded machine.
 const LATE: Duration = Duration::from_secs(20);
 
-/// The words of this worker's status page: what it has claimed, and when that started.
+/// The words of this worker's status page: what it has claimed, the generation, which of them it has found out about (in
+/// the upper half), and when the call started.
 const CLAIMED: usize = 0;
+const GENERATION: usize = 16;
+const HEARD: usize = 24;
 const STARTED: usize = 40;
 
 /// A word of memory that this worker shares with its parent.
@@ -148,6 +153,51 @@ fn one_that_goes_back_in_time_once_it_was_seen() {
     let error = pool.apply(hide_later::call().timeout(Duration::from_secs(600))).unwrap_err();
     assert!(error.is_worker_lost() && begun.elapsed() < LATE, "{error}");
     assert!(pool.apply(pid::call()).is_ok());
+}
+
+/// Says that it has not started, and, if it is to, that it is idle; never ends.
+#[task]
+fn hide_idly(begun: &Path, idly: bool) {
+    shared("pool-status", CLAIMED).fetch_sub(1, Ordering::SeqCst);
+    let mut pids = std::fs::File::options().create(true).append(true).open(begun).expect("a list");
+    pids.write_all(format!("{}\n", std::process::id()).as_bytes()).expect("a list");
+    loop {
+        if idly {
+            let generation = shared("pool-status", GENERATION).load(Ordering::SeqCst);
+            let other = shared("pool-status", HEARD).load(Ordering::SeqCst) & u64::from(u32::MAX);
+            shared("pool-status", HEARD).store(generation << 32 | other, Ordering::SeqCst);
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn one_that_hides_runs_in_two_places_at_most() {
+    for idly in [false, true] {
+        for cancels in [false, true] {
+            let (pool, signals) = (pool(4), Signals::new());
+            let begun = signals.path("begun");
+            let pids = || -> Vec<u32> {
+                let list = std::fs::read_to_string(&begun).unwrap_or_default();
+                list.split_terminator('\n').map(|pid| pid.parse().expect("a number")).collect()
+            };
+            let alive = || pids().into_iter().filter(|pid| is_alive(*pid)).count();
+            let limit = if cancels { Duration::MAX } else { 5 * SHORT };
+            let liar = pool.apply_async(hide_idly::call(&begun, idly).timeout(limit));
+            until("it goes from one worker to another, and to the next once that one is dead", || {
+                assert!(alive() <= 2);
+                pids().len() >= 3
+            });
+            // Honest calls are run meanwhile.
+            assert!(pool.apply(pid::call().timeout(LATE)).is_ok());
+            if cancels {
+                liar.cancel();
+            }
+            let error = liar.get().unwrap_err();
+            assert!(if cancels { error.is_cancelled() } else { error.is_timeout() }, "{error}");
+            until("no worker runs it on", || alive() == 0);
+            assert!(pool.apply(pid::call()).is_ok());
+        }
+    }
 }
 
 #[task]

@@ -66,6 +66,9 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         }
         for range in waiting {
             self.note_withdrawn(range.ticket);
+            if reach == Reach::Running {
+                self.forsake(&range);
+            }
             self.fail_unstarted(&range, &Why::Cancelled);
         }
         self.feed_idle(now);
@@ -142,6 +145,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
             state.calls -= through as usize;
             state.has_read(range.last_number());
             (state.failures, state.relieved, state.worker.silence) = (0, 0, None);
+            state.worker.left.clear();
             state.worker.finished += u64::from(through);
             state.done += u64::from(through);
             state.task = range.calls.work.task();
@@ -217,7 +221,10 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         state.worker.started = claimed;
         state.worker.generation = state.worker.generation.wrapping_add(1);
         self.condemn_if_moved_too_often(seat, claimed);
-        let reached = self.seats[seat].reached(claimed);
+        let state = &mut self.seats[seat];
+        let front = state.in_flight.front().filter(|front| front.cancelled.is_none()).map(|front| front.number);
+        let useless = state.worker.useless.take().filter(|number| front == Some(*number) && is_after(*number, claimed));
+        let reached = useless.unwrap_or_else(|| state.reached(claimed));
         let mut back = self.take_behind(seat, reached);
         let is_over = self.seats[seat].worker.silence.is_some_and(|silence| silence.is_over);
         if self.seats[seat].is_busy() {
@@ -240,6 +247,9 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         if self.seats[seat].phase() == Phase::Leaving && self.seats[seat].is_busy() {
             // It has started another one after it said that it would not.
             self.kill_at_once(seat);
+        }
+        if useless.is_some() {
+            self.kill(seat);
         }
         self.kill_if_cancelled(seat, reached);
         self.kill_if_condemned(seat, claimed, now);

@@ -4,7 +4,9 @@
 //! the transport, and are taken back when one of them is slow while another worker is idle. The calls, bytes and frames
 //! on their way to a worker are limited: sending must never wait for a busy worker.
 
-use crate::pool::dispatcher::{Dispatcher, Effect, Flight, MILLISECOND, NEVER, Phase, Silence, Time, Work, is_after};
+use crate::pool::dispatcher::{
+    CallRange, Dispatcher, Effect, Flight, Left, MILLISECOND, NEVER, Phase, Silence, Time, Work, is_after,
+};
 use std::collections::VecDeque;
 
 /// How much work a worker is given ahead if calls are short: enough to hide the latency of the transport.
@@ -17,10 +19,13 @@ const STALLED: Time = MILLISECOND;
 pub(super) const LONE: Time = 8 * MILLISECOND;
 /// The longest time between two looks at workers that did not answer, while a call waits for one.
 const LONGEST_PAUSE: Time = 1000 * MILLISECOND;
-/// A worker that reads nothing, so that it can be given nothing more, is killed after so many times the grace.
+/// A worker that shows no sign of life after a call without limits was taken from it is killed after so many times the
+/// grace.
 const USELESS: Time = 15;
-/// A call that was taken from so many workers before it started stays where it is.
-const MOST_MOVES: u8 = 4;
+/// A worker from which so many calls were taken since it last reported, and which had started none, is killed.
+const MOST_LEFT: usize = 8;
+/// A worker that has not started a call for so long, and is then told that it was given up, may run it.
+const SUSPICIOUS: Time = 64 * MILLISECOND;
 /// A call goes alone, with none behind it, after so many workers died before they started it.
 const LONELY: u16 = 2;
 /// Less work than this is not shared: waking another worker would take about as long.
@@ -220,28 +225,41 @@ impl<W: ?Sized + Work> Dispatcher<W> {
 
     /// Takes the calls of a worker back that has not even started the first of them, if an idle worker can take over.
     /// Returns whether that was done.
+    ///
+    /// The worker may run that call all the same, and say otherwise. So a call goes from one worker to another only once:
+    /// the next one that does not start it is killed, and at most two ever run it at the same time.
     pub(super) fn relieve_front(&mut self, seat: usize, claimed: u32, now: Time) -> bool {
-        let unstarted = self.seats[seat].in_flight.front().is_some_and(|front| is_after(front.number, claimed));
         let stalls = self.front_stalls_at(seat).is_some_and(|at| at <= now);
-        let moves = unstarted && stalls && self.queue.ready() == 0 && self.others_answer();
-        if moves {
-            self.seats[seat].relieved += 1;
-            self.recall(seat);
+        let may_move = stalls && self.queue.ready() == 0 && self.others_answer();
+        let state = &mut self.seats[seat];
+        let is_doubtful = !state.recalling && state.doubtful_until(&self.limits) <= now;
+        let Some(front) = state.in_flight.front().filter(|front| is_after(front.number, claimed)) else { return false };
+        if !may_move && !is_doubtful {
+            return false;
         }
-        moves
+        state.worker.useless = Some(front.number).filter(|_| is_doubtful || front.calls.moves > 0);
+        state.relieved += 1;
+        self.recall(seat);
+        true
     }
 
     /// When a worker has taken too long to start its first call. None if it has started it, as far as is known.
     fn front_stalls_at(&self, seat: usize) -> Option<Time> {
         let state = &self.seats[seat];
         let front = state.in_flight.front()?;
-        let moves = front.calls.moves;
-        // One with a timeout is told apart from one that nobody may start by that.
-        let stays = moves >= MOST_MOVES && front.calls.work.policy().timeout != u64::MAX;
+        let limited = front.calls.work.policy().timeout != u64::MAX;
+        let wait = match front.calls.moves {
+            // As calls behind a slow one, it would move to and fro where all workers are slow to start.
+            0 if limited => (LONE << state.relieved.min(10)).min(self.limits.grace / 4),
+            0 => LONE << state.relieved.min(10),
+            // This ends a worker.
+            _ if limited => self.limits.next_grace(&front.calls),
+            _ => self.limits.grace << front.calls.deaths.min(10),
+        };
+        // One with a timeout has the grace once, wherever it goes.
+        let stays = limited && front.calls.moves > 0 && wait > self.limits.grace_left(&front.calls);
         let may_be_taken = state.phase() == Phase::Ready && !state.recalling && !stays;
         let unknown = is_after(front.number, state.worker.started);
-        // As calls behind a slow one, it would move to and fro where all workers are slow to start.
-        let wait = LONE << (state.relieved + u32::from(moves)).min(10);
         (may_be_taken && unknown).then(|| state.worker.progress + state.time_to_read() + wait)
     }
 
@@ -265,16 +283,11 @@ impl<W: ?Sized + Work> Dispatcher<W> {
     /// The worker has started nothing of what was taken back from it: until it shows that it lives, others come first.
     pub(super) fn doubt(&mut self, seat: usize, back: &mut VecDeque<Flight<W>>, now: Time) {
         let Some(front) = back.front_mut() else { return };
-        let policy = *front.calls.work.policy();
-        let bounded = policy.is_watched() || front.is_given_up();
+        let (policy, given_up) = (*front.calls.work.policy(), front.is_given_up());
         let state = &mut self.seats[seat];
-        let grace = match bounded {
-            // It may run the call all the same, and lie about it.
-            true => self.limits.grace,
-            // It can be given nothing more.
-            false if state.is_full(&self.limits) => USELESS * self.limits.grace,
-            false => NEVER,
-        };
+        let spent = state.spent(now);
+        // It may run the call all the same, and lie about it.
+        let grace = if policy.is_watched() || given_up { self.limits.grace } else { USELESS * self.limits.grace };
         let until = now.saturating_add(grace).saturating_add(state.time_to_read());
         let until = state.worker.silence.map_or(until, |silence| silence.until.min(until));
         let (generation, look_at) = (state.worker.generation, now + LONE);
@@ -284,7 +297,37 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         if front.len() == 0 {
             back.pop_front();
         }
-        first.calls.moves = first.calls.moves.saturating_add(1);
+        let calls = &mut first.calls;
+        let moved = calls.moves > 0;
+        calls.moves = calls.moves.saturating_add(1);
+        let left = &mut state.worker.left;
+        let suspicious = given_up && (moved || spent >= SUSPICIOUS) || left.iter().any(|left| left.is_over);
+        left.push(Left { ticket: calls.ticket, index: calls.next, attempt: calls.attempt, is_over: given_up });
+        if suspicious || left.len() >= MOST_LEFT {
+            self.kill(seat);
+        }
         back.push_front(first);
+    }
+
+    /// The present attempt at these calls is over, and not by a worker's report: those to whom they were sent before, and
+    /// who have reported nothing since, may still run them.
+    pub(super) fn forsake(&mut self, calls: &CallRange<W>) {
+        if calls.moves == 0 {
+            return;
+        }
+        for seat in 0..self.seats.len() {
+            let state = &mut self.seats[seat];
+            let left = state.worker.left.iter_mut();
+            let is_left = |left: &&mut Left| {
+                (left.ticket, left.attempt) == (calls.ticket, calls.attempt)
+                    && (calls.next..calls.end).contains(&left.index)
+                    && !left.is_over
+            };
+            let any = left.filter(is_left).map(|left| left.is_over = true).count() > 0;
+            // What it is said to run since then is not to suffer.
+            if any && state.works(state.epoch()) && !state.is_busy() {
+                self.kill(seat);
+            }
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! The limits of a pool: those that its user chose, and those of its transport.
 
-use crate::pool::dispatcher::Time;
+use crate::pool::dispatcher::{CallRange, Time};
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
@@ -33,6 +33,19 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
+    /// How long a worker may take to start calls with a timeout that others have not started: twice as long as the one
+    /// before.
+    pub(super) fn next_grace<W: ?Sized>(&self, calls: &CallRange<W>) -> Time {
+        (self.grace / 4) << calls.deaths.min(10)
+    }
+
+    /// What is left of the grace of calls that others have not started: they have it once, wherever they go.
+    pub(super) fn grace_left<W: ?Sized>(&self, calls: &CallRange<W>) -> Time {
+        let quarter = self.grace / 4;
+        let spent = if calls.moves > 0 { self.next_grace(calls) - quarter } else { 0 };
+        self.grace.saturating_sub(spent).max(quarter)
+    }
+
     /// No limits.
     pub(crate) const NONE: Self = Self {
         tasks_per_child: u64::MAX,

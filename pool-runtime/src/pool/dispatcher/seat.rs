@@ -12,7 +12,7 @@
 //! [`Dispatcher::transit`](super::Dispatcher::transit).
 
 use crate::policy::Policy;
-use crate::pool::dispatcher::{CallRange, Excess, Flight, Limits, NEVER, Time, Work, is_after};
+use crate::pool::dispatcher::{CallRange, Excess, Flight, Limits, NEVER, Ticket, Time, Work, is_after};
 use std::collections::VecDeque;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,6 +101,10 @@ pub(crate) struct SeatWorker {
     pub(super) kill_at: Option<Time>,
     /// All that it had was taken back before it started anything, and it has not shown since that it lives.
     pub(super) silence: Option<Silence>,
+    /// What was taken back from it before it started anything, since it last reported: it may run that all the same.
+    pub(super) left: Vec<Left>,
+    /// It is to be killed if it has not started the call of this number once its calls are taken back.
+    pub(super) useless: Option<u32>,
 }
 
 /// The call to be reported next, by the dispatcher's own clock: nothing that a worker writes makes it stay longer.
@@ -134,6 +138,16 @@ pub(super) struct Silence {
     /// When it is looked at next while it is idle, and how often it was.
     pub(super) look_at: Time,
     pub(super) looks: u32,
+}
+
+/// An attempt at a call that was taken from a worker which may run it nevertheless.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Left {
+    pub(super) ticket: Ticket,
+    pub(super) index: u32,
+    pub(super) attempt: u32,
+    /// It was given up, or has exceeded a limit elsewhere.
+    pub(super) is_over: bool,
 }
 
 impl<W: ?Sized> Seat<W> {
@@ -280,6 +294,20 @@ impl<W: ?Sized> Seat<W> {
     /// Would more frames fill the transport, if the worker reads none?
     pub(super) fn is_full(&self, limits: &Limits) -> bool {
         self.unread.len() >= limits.frames || self.unread_bytes > limits.unhindered / 2
+    }
+
+    /// How long the call at the front has been there, without the time that its worker may take to read it.
+    pub(super) fn spent(&self, now: Time) -> Time {
+        now.saturating_sub(self.worker.progress).saturating_sub(self.time_to_read())
+    }
+
+    /// When a worker that did not start what it had before is to have started its first call, or is killed.
+    pub(super) fn doubtful_until(&self, limits: &Limits) -> Time {
+        let unknown = self.in_flight.front().is_some_and(|front| is_after(front.number, self.worker.started));
+        match self.worker.left.is_empty() || !unknown {
+            true => NEVER,
+            false => self.worker.progress + self.time_to_read() + limits.grace,
+        }
     }
 
     /// May an idle worker be given a call?

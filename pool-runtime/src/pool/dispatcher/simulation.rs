@@ -9,6 +9,7 @@
 //! - Every call ends exactly once, and none is lost.
 //! - No call runs in two places at once, more often than it may be tried, or after it was cancelled.
 //! - Its end agrees with what happened to it: a timeout only after its time, a loss only with its worker, …
+//! - One that lies runs in two places at most, and in none for long once it took too long.
 //! - A worker is killed only for a call that it runs and that was cancelled or exceeded a limit, or if it does not
 //!   answer. Where only what had not started was cancelled, what runs goes on.
 //! - No call with a timeout stays at the front of a seat for longer than that and a grace, by the dispatcher's clock,
@@ -108,6 +109,8 @@ enum Fate {
 enum Lie {
     /// The call has not started.
     NotStarted,
+    /// The same, and that it has found out that calls were taken back.
+    Idle,
     /// Calls that were sent behind it have started.
     FarAhead,
     /// Calls have started that were not even sent.
@@ -135,6 +138,8 @@ struct Fact {
     barred: bool,
     /// It ended as cancelled.
     withdrawn: bool,
+    /// It ended as it took too long.
+    late: bool,
     policy: u8,
 }
 
@@ -407,9 +412,9 @@ fn simulation_of_pools_of_hundreds() {
 
 #[test]
 fn simulation_of_a_pool_of_ten_thousand() {
-    // An ordinary test run gets a small world.
+    // An ordinary test run gets a small world, and a long one a world that can end in its time.
     let shape = match setting("POOL_SIMULATE_SECONDS") {
-        Some(_) => LARGE,
+        Some(seconds) => Shape { calls: LARGE.calls.min(15_000 * seconds), ..LARGE },
         None => Shape { seats: 2_000, calls: 20_000, events: 20_000, check_every: 10_000, ..LARGE },
     };
     simulate(shape, 1 << 21, time(0.3, 0));

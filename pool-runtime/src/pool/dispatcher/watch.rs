@@ -42,16 +42,17 @@ impl<W: ?Sized + Work> Dispatcher<W> {
             return self.look_at(seat, at.min(silent));
         };
         let policy = front.calls.work.policy();
+        let doubtful = state.doubtful_until(limits);
         if !weighs && !policy.is_watched() {
-            state.worker.look_at = NEVER;
-            return;
+            return self.look_at(seat, doubtful);
         }
         let (number, timeout, memory) = (front.number, policy.timeout, policy.memory);
         if state.worker.front.number != number || state.worker.front.since < state.worker.ready_at {
-            let until = now.saturating_add(timeout).saturating_add(limits.grace).saturating_add(state.time_to_read());
+            let grace = limits.grace_left(&front.calls);
+            let until = now.saturating_add(timeout).saturating_add(grace).saturating_add(state.time_to_read());
             state.worker.front = Front { number, since: now, until, over_memory: None };
         }
-        let mut at = state.worker.front.since.saturating_add(timeout).min(state.worker.front.until);
+        let mut at = state.worker.front.since.saturating_add(timeout).min(state.worker.front.until).min(doubtful);
         if weighs || memory != u64::MAX {
             at = at.min((state.worker.weighed_at + limits.weigh_every).max(now));
         }
@@ -362,8 +363,11 @@ impl<W: ?Sized + Work> Dispatcher<W> {
     pub(super) fn kill_if_condemned(&mut self, seat: usize, claimed: u32, now: Time) {
         let state = &mut self.seats[seat];
         let Some(Condemned { number, surely, .. }) = state.worker.condemned else { return };
-        if state.policy_of(number).is_some() && (surely || !is_after(claimed, number)) {
+        let flight = state.in_flight.iter().find(|flight| flight.has(number));
+        if let Some(flight) = flight.filter(|_| surely || !is_after(claimed, number)) {
+            let calls = flight.calls.clone();
             self.kill(seat);
+            self.forsake(&calls);
         } else {
             // The condemned call has ended.
             state.worker.condemned = None;

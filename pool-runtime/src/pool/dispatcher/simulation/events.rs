@@ -49,7 +49,7 @@ impl World {
                         let seen = Observation {
                             claimed: process.shows(),
                             started,
-                            heard: process.heard,
+                            heard: if process.lies(Lie::Idle) { process.generation } else { process.heard },
                             extended: None,
                             // A measurement may fail.
                             joins: process.stopping.is_some() && process.joins_until > self.now,
@@ -117,9 +117,10 @@ impl World {
             let large = running.fate == Fate::Grows && policy.memory != u64::MAX;
             // Of the call at the front, whose report may be on its way while the worker runs another one.
             let (_, _, since) = self.fronts[seat];
-            let timeout =
-                self.pool.seats[seat].in_flight.front().map_or(NEVER, |front| front.calls.work.policy().timeout);
-            let too_long = self.now.saturating_sub(since) >= timeout.saturating_add(GRACE);
+            let until = self.pool.seats[seat].in_flight.front().map_or(NEVER, |front| {
+                front.calls.work.policy().timeout.saturating_add(self.pool.limits.grace_left(&front.calls))
+            });
+            let too_long = self.now.saturating_sub(since) >= until;
             let guilty = fact.given_up || late || large || too_long || fact.liar || fact.slandered;
             assert!(guilty, "{:?} is killed for nothing: {fact:?}", running.call);
         }
@@ -138,6 +139,7 @@ impl World {
         let CallFailure { why, ran, attempts } = failure;
         fact.withdrawn = matches!(why, Why::Cancelled);
         if fact.liar || fact.slandered {
+            fact.late = matches!(why, Why::Lost { condemned: Some(Excess::Time { .. }), .. });
             return;
         }
         let unstarted = attempts.saturating_sub(fact.starts);
@@ -197,12 +199,16 @@ impl World {
             2 if self.random.one_in(4) && !(self.closed && self.patient) => self.cancel(),
             // A clock may be late; it is never early.
             3 if self.random.one_in(self.shape.late) && self.pool.next_tick().is_some_and(|at| at <= self.now) => {
+                self.catch_up();
                 self.pool.tick(self.now);
             }
             3 => {}
             4 | 5 => self.tell_news(),
             6 | 7 => self.start(),
-            8..=14 => self.work(seat),
+            8..=14 => {
+                self.work(seat);
+                self.check_places(seat);
+            }
             15..=17 => self.deliver(seat),
             18 => self.notice_death(seat),
             // Once the pool is closed, only the pool kills.
@@ -377,9 +383,11 @@ impl World {
             fact.starts = fact.starts.max(call.attempt);
             let fate = match random.below(self.troubles) {
                 _ if policy.timeout != u64::MAX && random.one_in(self.lies) => {
-                    Fate::Lies([Lie::NotStarted, Lie::FarAhead, Lie::Beyond, Lie::JustNow][random.below(4)])
+                    Fate::Lies([Lie::NotStarted, Lie::Idle, Lie::FarAhead, Lie::Beyond, Lie::JustNow][random.below(5)])
                 }
-                _ if fact.liar && policy.timeout != u64::MAX => Fate::Lies(Lie::NotStarted),
+                _ if fact.liar && policy.timeout != u64::MAX => {
+                    Fate::Lies([Lie::NotStarted, Lie::Idle][random.below(2)])
+                }
                 _ if random.one_in(self.deaths) => Fate::Dies,
                 0 => Fate::Panics,
                 5 => Fate::Unreadable,
@@ -406,9 +414,25 @@ impl World {
         }
     }
 
+    /// Before the clock ticks, what has been reported is read. Only for those where that matters: to look at all of
+    /// them takes long.
+    fn catch_up(&mut self) {
+        for seat in 0..self.processes.len() {
+            let state = &self.pool.seats[seat];
+            if state.given_up_until().min(state.front_until()) <= self.now {
+                self.deliver_some(seat, usize::MAX);
+            }
+        }
+    }
+
     fn deliver(&mut self, seat: usize) {
+        let several = 1 + self.random.below(4);
+        self.deliver_some(seat, several);
+    }
+
+    fn deliver_some(&mut self, seat: usize, several: usize) {
         let Some(process) = self.processes[seat].as_mut() else { return };
-        let (epoch, several) = (process.epoch, 1 + self.random.below(4));
+        let epoch = process.epoch;
         let mut twice = None;
         for _ in 0..several {
             let Some((call, nanos, fate)) = process.reports.pop_front() else { break };
@@ -473,12 +497,16 @@ impl Process {
     fn shows(&self) -> u32 {
         let ahead = self.inbox.back().map_or(0, |(_, last)| last.number.wrapping_sub(self.claimed));
         match &self.running {
-            Some(Running { fate: Fate::Lies(Lie::NotStarted), .. }) => self.claimed.wrapping_sub(1),
+            Some(Running { fate: Fate::Lies(Lie::NotStarted | Lie::Idle), .. }) => self.claimed.wrapping_sub(1),
             Some(Running { fate: Fate::Lies(Lie::FarAhead), .. }) => self.claimed.wrapping_add(ahead),
             // Whatever was sent since, and then some.
             Some(Running { fate: Fate::Lies(Lie::Beyond), .. }) => self.claimed.wrapping_add(ahead.max(1) + 1_000_000),
             _ => self.claimed,
         }
+    }
+
+    fn lies(&self, lie: Lie) -> bool {
+        self.running.as_ref().is_some_and(|running| running.fate == Fate::Lies(lie))
     }
 
     fn is_quiet(&self) -> bool {

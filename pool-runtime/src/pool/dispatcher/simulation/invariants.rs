@@ -47,8 +47,28 @@ impl World {
         assert!(self.now <= until, "{number} stays at the front of seat {at}: {} > {until}", self.now);
     }
 
+    /// What lies runs in two places at most.
+    pub(super) fn check_places(&self, at: usize) {
+        let running = |process: &Process| Some(process.running.as_ref().filter(|_| !process.dead)?.call.job);
+        let Some(job) = self.processes[at].as_ref().and_then(running) else { return };
+        if self.jobs[job as usize].liar {
+            let places = self.processes.iter().flatten().filter(|process| running(process) == Some(job)).count();
+            assert!(places <= 2, "job {job} runs in {places} places");
+        }
+    }
+
+    /// A worker that says that it is idle, and runs what has ended as it took too long, is ended with it.
+    fn check_idle(&self, at: usize) {
+        let (seat, process) = (&self.pool.seats[at], self.processes[at].as_ref());
+        let running = process.filter(|process| !process.dead).and_then(|process| process.running.as_ref());
+        let idle = seat.phase() == Phase::Ready && !seat.is_busy() && !seat.is_silent() && !seat.recalling;
+        let Some(running) = running.filter(|_| idle) else { return };
+        assert!(!self.jobs[running.call.job as usize].late, "{:?} runs on at seat {at}, which is idle", running.call);
+    }
+
     fn check_seat(&self, seat: usize) {
         self.check_front(seat);
+        self.check_idle(seat);
         let (seat, limits) = (&self.pool.seats[seat], &self.pool.limits);
         assert_eq!(seat.calls, seat.in_flight.iter().map(|flight| flight.len() as usize).sum::<usize>());
         assert!(seat.in_flight.iter().all(|flight| flight.len() > 0));

@@ -130,7 +130,7 @@ fn a_worker_that_reads_nothing_is_not_sent_more_and_more() {
         assert_eq!(pool.counts().done, calls, "the other one runs them all");
         at = until;
     }
-    assert_eq!(pool.seats[silent].unread.len(), LIMITS.frames);
+    assert!(killed.is_some_and(|at| at <= 60 * SECOND), "{killed:?}");
 }
 
 #[test]

@@ -56,7 +56,7 @@ fn few_descriptors_are_enough_for_many() {
                 Err(error) => break error,
             }
         };
-        assert!(error.to_string().contains("Too many open files"), "{error}");
+        assert!(error.to_string().contains("os error 24"), "{error}");
         // Nobody is harmed: those that are there can be passed, all together.
         assert_eq!(pool.apply(sum_all::call(&all)).unwrap(), 3 * all.len() as u64);
 
@@ -68,7 +68,7 @@ fn few_descriptors_are_enough_for_many() {
         poor.apply(allow::call(40)).unwrap();
         let error = poor.apply(sum_all::call(&all)).unwrap_err();
         assert!(error.is_decode(), "{error}");
-        assert!(error.to_string().contains("Too many open files"), "{error}");
+        assert!(error.to_string().contains("os error 24"), "{error}");
         drop(all);
         until("they are released", || held(poor.workers()[0].pid) == Some((0, 0)));
         assert_eq!(poor.apply(sum::call(small(4))).unwrap(), 8);

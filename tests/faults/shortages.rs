@@ -70,7 +70,7 @@ impl Program {
 
 fn no_descriptors() {
     let program = Program::new(false);
-    let refusal = program.is_refused("descriptors", "Too many open files");
+    let refusal = program.is_refused("descriptors", "os error 24");
     assert!(refusal.contains("(`ulimit -n`)"), "{refusal}");
     program.outlasts("descriptors");
 }

@@ -31,6 +31,9 @@ use std::time::{Duration, Instant};
 /// How long an event may be late before the test fails: far longer than it takes on an overloaded machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Does a backtrace end at the frame of a signal? musl says nothing about how its own is unwound.
+pub const END_AT_SIGNALS: bool = cfg!(target_env = "musl");
+
 /// Waits until `condition` holds.
 #[track_caller]
 pub fn until(what: &str, mut condition: impl FnMut() -> bool) {

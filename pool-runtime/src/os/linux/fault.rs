@@ -279,8 +279,7 @@ fn note_frames(sink: &dyn CrashSink, next: usize, stack: usize, lost: bool) {
         return;
     }
     if lost {
-        #[cfg(target_arch = "x86_64")]
-        if stack != 0 {
+        if cfg!(target_arch = "x86_64") && stack != 0 {
             // SAFETY: none is needed: without memory there, the process dies of that instead.
             note(unsafe { ptr::with_exposed_provenance::<usize>(stack).read_volatile() });
         }

@@ -129,7 +129,8 @@ mod tests {
         let inner = error::Error::source(denied.get_ref().unwrap()).and_then(|inner| inner.downcast_ref::<io::Error>());
         assert_eq!(inner.and_then(io::Error::raw_os_error), Some(libc::EPERM));
         let full = MEMFD_CREATE.failed(Errno::MFILE).to_string();
-        assert!(full.contains("Too many open files") && full.contains("`ulimit -n`"), "{full}");
+        // The words are those of the C library.
+        assert!(full.contains("os error 24") && full.contains("`ulimit -n`"), "{full}");
         let named = SPAWN.failed_on(" of \"/x\"", Errno::NOENT).to_string();
         assert!(named.starts_with("`posix_spawn` of \"/x\", which starts "), "{named}");
         assert!(!named.contains("container"), "{named}");

@@ -193,6 +193,7 @@ functions! {
     outlive_requests_to_end() = ();
     exit_now(code: i32) -> ! = std::process::exit(code);
     has_more_rights() -> bool = false;
+    is_root() -> bool = false;
     excess_of_rights() -> Option<&'static str> = None;
     parent_pid() -> u32 = 0;
     await_parent(_: u32, _: Option<Duration>) -> bool = true;

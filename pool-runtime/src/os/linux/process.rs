@@ -72,7 +72,13 @@ pub(crate) fn has_more_rights() -> bool {
     unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
 }
 
-/// The same, or would the processes that this one starts? The kernel compares the effective ids with the real ones.
+/// Has this process the rights of root, at least those inside of its user namespace?
+pub(crate) fn is_root() -> bool {
+    geteuid().is_root()
+}
+
+/// Has it more rights than its parent, or would the processes that it starts? The kernel compares the effective ids with
+/// the real ones.
 /// Returns what it has more of.
 pub(crate) fn excess_of_rights() -> Option<&'static str> {
     match (has_more_rights(), getuid() == geteuid() && getgid() == getegid()) {

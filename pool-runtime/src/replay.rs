@@ -176,9 +176,8 @@ fn confine(record: &LostCall<'_>, order: &ReplayOrder, is_strict: bool) -> Resul
 }
 
 fn apply(confinement: &Confinement) -> Result<(), String> {
-    // The first thread of a test harness waits.
-    let wait = usize::from(matches!(program::way_in(), Ok(WayIn::Test { .. })));
-    confinement.apply(Abilities::here(), wait)
+    let harness_waits = matches!(program::way_in(), Ok(WayIn::Test { .. }));
+    confinement.apply(Abilities::here(), harness_waits)
 }
 
 fn known(call: &Recorded<'_>) -> Result<&'static TaskInfo, String> {

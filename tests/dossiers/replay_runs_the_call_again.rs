@@ -315,7 +315,7 @@ fn of_what_is_there(dir: &Path) -> PathBuf {
 fn as_another_user(dir: &Path, file: &Path) -> Command {
     let copy = dir.join("program");
     if !copy.exists() {
-        copy_program(&std::env::current_exe().expect("a path"), &copy);
+        copy_program(std::env::current_exe().expect("a path"), &copy);
         for path in [dir, &copy] {
             std::fs::set_permissions(path, PermissionsExt::from_mode(0o755)).unwrap();
         }

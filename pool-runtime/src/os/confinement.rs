@@ -178,7 +178,7 @@ mod tests {
     fn what_is_not_asked_for_is_not_missing() {
         let none = Confinement { files: None, network: true, processes: true, ..strict() };
         assert_eq!(none.missing(NOTHING), Vec::<&str>::new());
-        assert_eq!(none.apply(NOTHING, 0), Ok(()));
+        assert_eq!(none.apply(NOTHING, false), Ok(()));
         let offline = Confinement { network: false, ..none };
         assert_eq!(offline.missing(Abilities { landlock: 1, ..ALL }), Vec::<&str>::new());
     }

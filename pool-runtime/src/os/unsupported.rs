@@ -294,7 +294,7 @@ methods! {
     Crash: fault_address(self: &Self) -> Option<u64> = None;
     Usage: of_this_process() -> Self = Self::default();
     Abilities: here() -> Self = Self { landlock: 0, seccomp: false };
-    Confinement: apply(self: &Self, kernel: Abilities, _: usize) -> Result<(), String> = self.check(kernel);
+    Confinement: apply(self: &Self, kernel: Abilities, _: bool) -> Result<(), String> = self.check(kernel);
     OomWatch: new(_: u32) -> Self = unreachable!("no process was started");
     SigpipeHeld: new() -> Self = Self;
     SigpipeHeld: peer_was_gone(self: &Self) = ();

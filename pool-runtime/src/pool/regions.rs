@@ -33,7 +33,7 @@ impl RegionsOfCalls {
         match found.map(|(_, users)| (users.last().map_or(0, |latest| latest.end), users)) {
             None => {
                 self.regions.push(region.clone());
-                self.users.push(Vec::from([call..call + 1]));
+                self.users.push(std::iter::once(call..call + 1).collect());
             }
             Some((end, users)) if end < call => users.push(call..call + 1),
             Some((_, users)) => users.iter_mut().last().into_iter().for_each(|latest| latest.end = call + 1),

@@ -2,7 +2,7 @@
 //! may write, and in the one that was there when it was made, whatever has taken its place since.
 
 use crate::support::{builder, directory, over_every_transport};
-use pool_runtime::{Error, Pool, Result, task};
+use pool_runtime::{Error, Pool, Result, Sandbox, task};
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, chown, lchown, symlink};
 use std::path::Path;
@@ -13,6 +13,7 @@ over_every_transport! {
     a_link_that_another_user_has_made_is_refused,
     a_directory_that_others_may_move_away_is_refused,
     a_directory_that_an_access_control_list_opens_is_refused,
+    a_directory_into_which_confined_workers_may_write_is_refused,
     what_takes_the_place_of_the_directory_gets_nothing,
     a_directory_that_is_opened_to_others_later_gets_nothing,
     a_directory_that_was_removed_is_made_again,
@@ -155,6 +156,25 @@ fn a_directory_that_an_access_control_list_opens_is_refused() {
     }
     let error = refused(dir.path());
     assert!(error.to_string().contains("others may write there"), "{error}");
+}
+
+/// What such a worker writes there would run as somebody else's dossier does not: without a sandbox.
+fn a_directory_into_which_confined_workers_may_write_is_refused() {
+    let (given, own, elsewhere) = (directory(), directory(), directory());
+    let inside = given.path().join("own");
+    fs::create_dir(&inside).unwrap();
+    symlink(&inside, own.path().join("into")).unwrap();
+    symlink(own.path(), given.path().join("out")).unwrap();
+    let sandbox = Sandbox::strict().read("/").write(given.path());
+    let keeping = |dir: &Path, sandbox: &Sandbox| builder().processes(1).dossiers(dir).sandbox(sandbox.clone()).build();
+    let within = [given.path().to_owned(), inside.join("missing/deep"), own.path().join("into/x")];
+    for dir in within.iter().chain([&inside, &given.path().join("out/below"), &own.path().join("into")]) {
+        let error = keeping(dir, &sandbox).expect_err("workers decide what is there").to_string();
+        assert!(error.contains("lets workers write to") && error.contains(&format!("{dir:?}")), "{error}");
+    }
+    assert!(keeping(own.path(), &Sandbox::strict().write("/")).is_err());
+    let error = keeping(elsewhere.path(), &sandbox).unwrap().apply(crash::call()).unwrap_err();
+    assert!(error.dossier().unwrap().saved().is_some(), "{error}");
 }
 
 fn what_takes_the_place_of_the_directory_gets_nothing() {

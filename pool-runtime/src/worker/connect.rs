@@ -29,6 +29,7 @@ pub(super) fn connect(mark: Mark) -> Result<ParentLink, String> {
     // Before this process opens any descriptor.
     let strays = mark.given.close_strays();
     let parent = tie_to_parent(mark.parent)?;
+    os::check_parents_capabilities(parent.as_ref())?;
     let Given { reads, writes, status, passed, stdout, rings } = given;
     // A test harness runs this on a thread of its own, while its first thread waits.
     let harness_waits = stdout.is_some();

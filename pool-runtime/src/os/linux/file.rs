@@ -2,6 +2,7 @@
 
 use super::handle::beyond_standard;
 use super::path::check_way;
+use super::process::ambient;
 use crate::os::NotPrivate;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, fstat, lstat, open, openat, stat, unlinkat};
 use rustix::io::Errno;
@@ -128,6 +129,10 @@ pub(crate) fn open_judged(path: &Path) -> io::Result<(File, Option<String>)> {
         let (group, ours) = (found.st_gid, getegid());
         let why = format!("it belongs to group {group}, and this process runs as group {ours}");
         return Ok((opened.into(), Some(why)));
+    }
+    if owner != 0 && !ambient().is_empty() {
+        let why = "this process has capabilities that the user to whom it belongs need not have";
+        return Ok((opened.into(), Some(why.into())));
     }
     if others_write(&found) {
         let mode = found.st_mode & 0o7777;

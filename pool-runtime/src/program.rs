@@ -16,10 +16,10 @@ const MARK: &str = "POOL_RUNTIME_WORKER";
 /// Names a file with a call, which the program runs again in place of everything else.
 const REPLAY: &str = "POOL_REPLAY";
 
-/// If it is 1, that call runs without the sandbox in which it ran.
+/// If it is 1, that call runs without the sandbox in which it ran; never if others could have written the file.
 const UNCONFINED: &str = "POOL_REPLAY_UNCONFINED";
 
-/// If it is 1, the file may be another user's.
+/// If it is 1, the file may be another user's; never for root.
 const FOREIGN: &str = "POOL_REPLAY_FOREIGN";
 
 /// If it is `strict`, the call runs in a strict sandbox, whatever the file says.

@@ -2,8 +2,9 @@
 //!
 //! Nothing stands between the crash and a debugger: no other process, no fault handler, no handling of signals. The
 //! call repeats its effects; if it ran in a sandbox, it runs in the same one. The file chooses task, bytes and sandbox,
-//! so it must be this user's or root's, and writable by nobody else. One that is not runs only if the user says so, and in
-//! a strict sandbox.
+//! so it must be this user's or root's, where nobody else can write or replace it. One that is not runs only if the user
+//! says so, and then in a strict sandbox, whatever else is asked for; root never runs one. For whoever starts a program
+//! chooses its environment, and a program that became root by way of another one may have its environment from anybody.
 
 use crate::codec::{Reader, Writer};
 use crate::dossier::file::{LostCall, Recorded};
@@ -34,11 +35,8 @@ pub(crate) fn run(order: &ReplayOrder) -> i32 {
 /// What the call came to, and the exit code for that.
 fn replay(order: &ReplayOrder) -> Result<(&'static str, i32), String> {
     let (mut file, distrusted) = os::open_judged(&order.file).map_err(|error| error.to_string())?;
-    if let Some(why) = distrusted.as_ref().filter(|_| !order.foreign) {
-        return Err(format!(
-            "{why}: who writes such a file decides what this program runs (with POOL_REPLAY_FOREIGN=1 in the environment, \
-             it runs all the same, in a strict sandbox)"
-        ));
+    if let Some(why) = &distrusted {
+        admit(why, order, os::is_root())?;
     }
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes).map_err(|error| error.to_string())?;
@@ -83,6 +81,25 @@ fn replay(order: &ReplayOrder) -> Result<(&'static str, i32), String> {
     }
 }
 
+/// Whether to run a call from a file that others may have written, for this reason.
+fn admit(why: &str, order: &ReplayOrder, is_root: bool) -> Result<(), String> {
+    let refused = |what: &str| Err(format!("{why}: who writes such a file decides what this program runs ({what})"));
+    match (is_root, order) {
+        (true, _) => refused(
+            "root runs none: run this program as an ordinary user, with POOL_REPLAY_FOREIGN=1 in the environment, and it \
+             runs in a strict sandbox; or copy the file to where only root can write, if you trust it",
+        ),
+        (false, ReplayOrder { foreign: false, .. }) => {
+            refused("with POOL_REPLAY_FOREIGN=1 in the environment, it runs all the same, in a strict sandbox")
+        }
+        (false, ReplayOrder { unconfined: true, .. }) => refused(
+            "it runs in a strict sandbox only: unset POOL_REPLAY_UNCONFINED; or copy the file to where only you can \
+             write, if you trust it",
+        ),
+        (false, _) => Ok(()),
+    }
+}
+
 /// Runs a task or an initializer. The outer error is a panic.
 fn attempt<R>(
     call: &Recorded<'_>,
@@ -121,7 +138,7 @@ fn prepare(record: &LostCall<'_>) -> Result<(&'static TaskInfo, Option<&'static 
 /// Whether the call is to have a strict sandbox, wherever it ran.
 fn is_strict(order: &ReplayOrder, distrusted: bool) -> Result<bool, String> {
     match &order.sandbox {
-        None => Ok(distrusted && !order.unconfined),
+        None => Ok(distrusted),
         Some(name) if name == "strict" => Ok(true),
         Some(name) => Err(format!("POOL_REPLAY_SANDBOX is {name:?}, and the only sandbox by name is \"strict\"")),
     }
@@ -159,9 +176,8 @@ fn confine(record: &LostCall<'_>, order: &ReplayOrder, is_strict: bool) -> Resul
 }
 
 fn apply(confinement: &Confinement) -> Result<(), String> {
-    // The first thread of a test harness waits.
-    let wait = usize::from(matches!(program::way_in(), Ok(WayIn::Test { .. })));
-    confinement.apply(Abilities::here(), wait)
+    let harness_waits = matches!(program::way_in(), Ok(WayIn::Test { .. }));
+    confinement.apply(Abilities::here(), harness_waits)
 }
 
 fn known(call: &Recorded<'_>) -> Result<&'static TaskInfo, String> {
@@ -184,6 +200,25 @@ fn say(what: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_others_may_have_written_runs_for_no_root_and_never_without_a_sandbox() {
+        let order = |foreign, unconfined, sandbox: Option<&str>| {
+            let sandbox = sandbox.map(Into::into);
+            ReplayOrder { file: "x".into(), unconfined, foreign, sandbox }
+        };
+        for (foreign, unconfined, runs) in
+            [(false, false, false), (false, true, false), (true, false, true), (true, true, false)]
+        {
+            for sandbox in [None, Some("strict")] {
+                let order = order(foreign, unconfined, sandbox);
+                assert!(admit("why", &order, true).is_err_and(|why| why.contains("root runs none")));
+                assert_eq!(admit("why", &order, false).is_ok(), runs, "{order:?}");
+                assert_eq!(is_strict(&order, true), Ok(true));
+            }
+        }
+        assert_eq!(is_strict(&order(false, false, None), false), Ok(false));
+    }
 
     #[test]
     fn what_was_left_out_is_not_run() {

@@ -115,7 +115,8 @@ pub(crate) fn default_max_result(confinement: Option<&Confinement>) -> u64 {
 ///   user (`pipe-user-pages-soft`): four strict workers can use that up with the files that each may open, and the
 ///   user's further pipes are small then.
 /// - Code that runs before [`enter`](crate::enter) or [`pool_main!`](crate::pool_main), such as constructors of C
-///   libraries, is not confined. Threads that it leaves running are an error, except the test harness's own.
+///   libraries, is not confined. Threads that it leaves running are an error, except the test harness's own, which are confined
+///   as well.
 ///
 /// # What code may need
 ///

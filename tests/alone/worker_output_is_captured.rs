@@ -7,7 +7,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-use pool_runtime::{Pool, Process, pool_main, task};
+use pool_runtime::{Pool, Process, Sandbox, pool_main, task};
 use std::{path::Path, process::Command};
 use support::{BUILD_PATIENCE, Ended, Running, run};
 
@@ -74,6 +74,16 @@ mod inner {
     #[test]
     fn prints_at_length() {
         let process = Process::new(print_at_length::call("length")).start().expect("it starts");
+        process.join().expect("it returns");
+        assert!(!is_inner(), "asked to fail");
+    }
+
+    #[test]
+    fn prints_colours() {
+        let process = Process::new(print::call("\x1b[31mcolours"))
+            .sandbox(Sandbox::strict().best_effort())
+            .start()
+            .expect("it starts");
         process.join().expect("it returns");
         assert!(!is_inner(), "asked to fail");
     }
@@ -146,6 +156,11 @@ fn is_captured(ended: &Ended) {
         assert_eq!(ended.stdout.matches(&format!("{name} worker 7 on")).count(), 2, "nowhere else");
         assert!(!ended.stderr.contains(name), "{ended:?}");
     }
+    let colours = section(ended, "prints_colours");
+    assert!(
+        ["stdout", "stderr"].iter().all(|to| colours.contains(&format!("\\x1b[31mcolours on {to}\n"))),
+        "{colours}"
+    );
     let long = section(ended, "prints_at_length").lines().find_map(|line| line.strip_prefix("length:"));
     assert!(long == Some(&format!("x{}", "é".repeat(100_000))), "a long text is torn");
     assert!(section(ended, "panics_in_process").contains("a panic of panics_in_process"), "{ended:?}");
@@ -216,7 +231,7 @@ fn nextest_sees_the_same() {
     }
     let ended = Running::start(&mut command).finish_within(BUILD_PATIENCE);
     let output = &ended.stderr;
-    assert!(output.contains("7 tests run: 3 passed, 4 failed"), "{ended:?}");
+    assert!(output.contains("8 tests run: 3 passed, 5 failed"), "{ended:?}");
     assert!(!output.contains("LEAK"), "{ended:?}");
     for name in PASSES {
         assert!(!output.contains(&format!("{name} worker")), "{output}");

@@ -1,12 +1,12 @@
 //! What a pool keeps of a lost call is a file for its owner alone, with all there is to say; `POOL_REPLAY` runs the
 //! call again, with the same arguments, in one process, and it ends in the same way.
 
-use crate::support::{Ended, builder, directory, over_every_transport, run};
+use crate::support::{Ended, builder, copy_program, directory, over_every_transport, run};
 use pool_runtime::{Dossier, Pool, Sandbox, Shared, task};
 use std::{
     os::unix::{
         fs::{PermissionsExt, chown},
-        process::ExitStatusExt,
+        process::{CommandExt, ExitStatusExt},
     },
     path::{Path, PathBuf},
     process::Command,
@@ -23,6 +23,8 @@ over_every_transport! {
     what_cannot_be_written_is_no_other_error,
     foreign_files_are_refused,
     a_file_of_another_user_runs_only_when_told,
+    a_file_of_another_user_never_runs_without_a_sandbox,
+    a_file_where_others_may_replace_it_is_refused,
     a_file_that_others_may_write_is_refused,
     the_callers_sandbox_counts_too,
     a_strict_sandbox_is_given_nothing,
@@ -309,24 +311,95 @@ fn of_what_is_there(dir: &Path) -> PathBuf {
     error.dossier().unwrap().saved().unwrap().to_owned()
 }
 
+/// Of a user without rights, by a copy of this program that it can run.
+fn as_another_user(dir: &Path, file: &Path) -> Command {
+    let copy = dir.join("program");
+    if !copy.exists() {
+        copy_program(std::env::current_exe().expect("a path"), &copy);
+        for path in [dir, &copy] {
+            std::fs::set_permissions(path, PermissionsExt::from_mode(0o755)).unwrap();
+        }
+    }
+    let again = again_command(file);
+    let mut command = Command::new(&copy);
+    command.args(again.get_args()).env("POOL_REPLAY", file).env("TEST_IS_REPLAY", "1");
+    command.uid(65534).gid(65534).current_dir("/");
+    command
+}
+
+fn is_root() -> bool {
+    // SAFETY: returns a number.
+    let is_root = unsafe { libc::geteuid() } == 0;
+    if !is_root {
+        eprintln!("not tested: only root can give files to another user");
+    }
+    is_root
+}
+
 fn a_file_of_another_user_runs_only_when_told() {
+    if !is_root() {
+        return;
+    }
     let dir = directory();
     let file = of_what_is_there(dir.path());
-    // SAFETY: returns a number.
-    if unsafe { libc::geteuid() } != 0 {
-        return eprintln!("not tested: only root can give files to another user");
+    std::fs::set_permissions(&file, PermissionsExt::from_mode(0o644)).unwrap();
+    let foreign = |owner, group| {
+        chown(&file, Some(owner), Some(group)).unwrap();
+        let mut command = as_another_user(dir.path(), &file);
+        command.env("POOL_REPLAY_FOREIGN", "1");
+        (run(&mut as_another_user(dir.path(), &file)), run(&mut command))
+    };
+    for (owner, group, says) in [(65533, 65534, "belongs to user 65533"), (65534, 65533, "belongs to group 65533")] {
+        let (ended, told) = foreign(owner, group);
+        assert_eq!(ended.status.code(), Some(70), "{ended:?}");
+        assert!(ended.stderr.contains(says) && ended.stderr.contains("POOL_REPLAY_FOREIGN=1"), "{ended:?}");
+        assert_eq!(told.status.code(), Some(50), "in a strict sandbox: {told:?}");
     }
-    chown(&file, Some(65534), None).unwrap();
-    let ended = run(&mut again_command(&file));
+    assert_eq!(foreign(65534, 65534).0.status.code(), Some(53), "one's own");
+    assert_eq!(foreign(0, 0).0.status.code(), Some(53), "root's");
+}
+
+/// Whoever starts a program chooses its environment, also where that program has become another user on the way.
+fn a_file_of_another_user_never_runs_without_a_sandbox() {
+    if !is_root() {
+        return;
+    }
+    let dir = directory();
+    let file = of_what_is_there(dir.path());
+    std::fs::set_permissions(&file, PermissionsExt::from_mode(0o644)).unwrap();
+    chown(&file, Some(65533), None).unwrap();
+    let unconfined = |mut command: Command, more: &[(&str, &str)]| {
+        command.env("POOL_REPLAY_FOREIGN", "1").envs(more.iter().copied());
+        let ended = run(&mut command);
+        assert_eq!(ended.status.code(), Some(70), "{ended:?}");
+        ended.stderr
+    };
+    for more in
+        [&[("POOL_REPLAY_UNCONFINED", "1")][..], &[("POOL_REPLAY_UNCONFINED", "1"), ("POOL_REPLAY_SANDBOX", "strict")]]
+    {
+        let said = unconfined(as_another_user(dir.path(), &file), more);
+        assert!(said.contains("unset POOL_REPLAY_UNCONFINED"), "{said}");
+    }
+    // Nor for root with one.
+    for more in [&[][..], &[("POOL_REPLAY_UNCONFINED", "1")], &[("POOL_REPLAY_SANDBOX", "strict")]] {
+        let said = unconfined(again_command(&file), more);
+        assert!(said.contains("run this program as an ordinary user"), "{said}");
+    }
+}
+
+fn a_file_where_others_may_replace_it_is_refused() {
+    let dir = directory();
+    let file = of_what_is_there(dir.path());
+    let open = directory();
+    let moved = open.path().join("moved");
+    std::fs::copy(&file, &moved).unwrap();
+    std::fs::set_permissions(open.path(), PermissionsExt::from_mode(0o777)).unwrap();
+    let ended = run(&mut again_command(&moved));
     assert_eq!(ended.status.code(), Some(70), "{ended:?}");
-    assert!(
-        ended.stderr.contains("belongs to user 65534") && ended.stderr.contains("POOL_REPLAY_FOREIGN=1"),
-        "{ended:?}"
-    );
-    let ended = run(again_command(&file).env("POOL_REPLAY_FOREIGN", "1"));
-    assert_eq!(ended.status.code(), Some(50), "in a strict sandbox: {ended:?}");
-    let ended = run(again_command(&file).env("POOL_REPLAY_FOREIGN", "1").env("POOL_REPLAY_UNCONFINED", "1"));
-    assert_eq!(ended.status.code(), Some(53), "{ended:?}");
+    assert!(ended.stderr.contains("others may replace what is there (its mode is 777"), "{ended:?}");
+    // As in `/tmp`.
+    std::fs::set_permissions(open.path(), PermissionsExt::from_mode(0o1777)).unwrap();
+    assert_eq!(run(&mut again_command(&moved)).status.code(), Some(53));
 }
 
 fn a_file_that_others_may_write_is_refused() {

@@ -31,7 +31,13 @@ fn main() {
             "exits-before" => std::process::exit(3),
             "exits-well-before" => std::process::exit(0),
             "aborts-before" => std::process::abort(),
-            "threads-before" | "threads-before-offline" => drop(std::thread::spawn(std::thread::park)),
+            "threads-before" | "threads-before-offline" => {
+                std::thread::Builder::new()
+                    .name("telemetry".into())
+                    .spawn(std::thread::park)
+                    .map(drop)
+                    .expect("a thread");
+            }
             "hangs-before" => loop {
                 std::thread::park();
             },

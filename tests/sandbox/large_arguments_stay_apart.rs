@@ -1,10 +1,13 @@
 //! Large arguments of calls that other workers run are not in memory that a confined worker has or has had.
 
-use crate::support::{builder, over_every_transport, pool};
-use pool_runtime::{Pool, Process, Sandbox, task};
+use crate::support::{builder, directory, over_every_transport, pool};
+use pool_runtime::{Pool, Process, Sandbox, Shared, task};
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 over_every_transport! {
     a_confined_worker_sees_no_argument_of_another_pool,
+    a_confined_worker_sees_no_argument_of_a_call_that_another_runs,
     several_large_arguments_arrive_in_every_kind_of_call,
     many_calls_that_wait_hold_few_descriptors,
 }
@@ -80,6 +83,41 @@ fn a_confined_worker_sees_no_argument_of_another_pool() {
     assert_eq!(job.get().unwrap(), LENGTH);
     let process = Process::new(look_for::call(4 << 20, &own)).sandbox(confined()).start().unwrap();
     assert_eq!(process.join().unwrap().0, 0, "in a process");
+}
+
+/// Returns once as many calls as there are workers run, each in its own. Another one than this must not be seen.
+#[task]
+fn look_beside(me: u64, other: u64, dir: &Path, argument: &[u8], shared: Shared<[u8]>) -> [usize; 3] {
+    std::fs::write(dir.join(me.to_string()), "").expect("a file");
+    let give_up = Instant::now() + Duration::from_secs(30);
+    while !dir.join(other.to_string()).exists() {
+        assert!(Instant::now() < give_up, "the other call does not run beside this one");
+        std::thread::yield_now();
+    }
+    assert_eq!((argument.len(), shared.len()), (LENGTH, LENGTH / 2));
+    [me, other, other + 100].map(|key| occurrences(key << 20).0)
+}
+
+/// Though both are submitted together.
+fn a_confined_worker_sees_no_argument_of_a_call_that_another_runs() {
+    let sandboxed = builder().processes(2).sandbox(confined()).build().unwrap();
+    let arguments = [5, 6].map(|key| secrets(key << 20, LENGTH));
+    let shared = [5, 6].map(|key| Shared::new(&secrets((key + 100) << 20, LENGTH / 2)).unwrap());
+    for chunk in [None, Some(2)] {
+        let dir = directory();
+        let call = |n: usize| {
+            let (me, other) = (5 + n as u64, 6 - n as u64);
+            look_beside::call(me, other, dir.path(), &arguments[n], shared[n].clone())
+        };
+        let seen = match chunk {
+            None => sandboxed.map(call, 0..2).unwrap(),
+            Some(calls) => sandboxed.imap(call, 0..2).chunk_size(calls).map(Result::unwrap).collect(),
+        };
+        for (n, seen) in seen.into_iter().enumerate() {
+            assert!(seen[0] > 0, "{n} does see its own, {chunk:?}");
+            assert_eq!(seen[1..], [0, 0], "{n} sees the other's, {chunk:?}");
+        }
+    }
 }
 
 fn several_large_arguments_arrive_in_every_kind_of_call() {

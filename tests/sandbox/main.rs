@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod each_thread;
 mod environment;
 mod failures_are_told;
 mod files;

@@ -10,6 +10,8 @@ over_every_transport! {
     a_set_user_id_program_is_nobodys_worker,
     a_set_group_id_program_is_nobodys_worker,
     a_worker_of_another_user_is_refused_by_itself,
+    a_worker_with_more_groups_is_refused_by_itself,
+    a_worker_with_more_capabilities_is_refused_by_itself,
 }
 
 const SCENARIO: &str = env!("CARGO_BIN_EXE_scenario");
@@ -98,4 +100,49 @@ fn a_worker_of_another_user_is_refused_by_itself() {
     assert!(!ended.status.success() && ended.stdout.is_empty(), "{ended:#?}");
     let why = "it was started to work for a process of user 0 and group 0, and runs as user 65534 and group 65534";
     assert!(ended.stderr.contains(why), "{ended:#?}");
+}
+
+/// What comes of a worker that has the rights of its starter, and more of this kind.
+fn with_more(more: &str) -> Option<Ended> {
+    let (directory, [plain, _]) = copies(0o755)?;
+    // As programs that give rights to others do: a set-user-ID one that becomes its caller again, and keeps something.
+    let gives = directory.path().join("gives");
+    let setpriv =
+        std::env::split_paths(&std::env::var_os("PATH")?).map(|dir| dir.join("setpriv")).find(|path| path.exists());
+    let Some(setpriv) = setpriv else {
+        eprintln!("skipped: there is no `setpriv`");
+        return None;
+    };
+    copy_program(setpriv, &gives);
+    std::fs::set_permissions(&gives, PermissionsExt::from_mode(0o4755)).expect("a file");
+    let other = directory.path().join("other");
+    let user = format!("--reuid {NOBODY} --regid {NOBODY}");
+    script(&other, &format!("exec {:?} {user} {more} {:?} \"$@\"", gives.display(), plain.display()));
+    Some(run(as_nobody(&plain).args(["double-with-executable", "21"]).arg(&other)))
+}
+
+fn a_worker_with_more_groups_is_refused_by_itself() {
+    let Some(ended) = with_more("--groups 65533") else { return };
+    assert!(!ended.status.success() && ended.stdout.is_empty(), "{ended:#?}");
+    assert!(ended.stderr.contains("it belongs to group 65533, and the process for which"), "{ended:#?}");
+    // With what both have, it works.
+    let ended = with_more("--clear-groups").expect("as before");
+    assert_eq!(ended.printed(), "42");
+}
+
+fn a_worker_with_more_capabilities_is_refused_by_itself() {
+    let Some(ended) = with_more("--clear-groups --inh-caps +net_raw --ambient-caps +net_raw") else { return };
+    assert!(!ended.status.success() && ended.stdout.is_empty(), "{ended:#?}");
+    assert!(
+        ended.stderr.contains("it has capabilities that its parent has not (CapabilitySet(NET_RAW))"),
+        "{ended:#?}"
+    );
+    // Where the parent has them, they are handed on.
+    let Some((_directory, [plain, _])) = copies(0o755) else { return };
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]);
+    command.args(["--inh-caps", "+net_raw", "--ambient-caps", "+net_raw"]);
+    let ended =
+        run(command.arg(&plain).args(["double-in-processes", "21"]).env(VARIABLE, transport_name()).current_dir("/"));
+    assert_eq!(ended.printed().lines().filter(|line| *line == "42").count(), 2, "{ended:#?}");
 }

@@ -13,6 +13,7 @@ fn a_sandbox_is_refused_and_says_why() {
         let start =
             "error: the workers cannot start: the worker refuses to work: its sandbox would not reach 1 other threads";
         assert!(ended.printed().starts_with(start), "{ended:#?}");
+        assert!(ended.printed().contains("run already (`telemetry`)"), "{ended:#?}");
         assert!(ended.printed().ends_with("process: done"), "without a sandbox they do no harm: {ended:#?}");
     }
 }

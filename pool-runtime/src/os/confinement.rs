@@ -1,8 +1,9 @@
 //! What a process is denied, as plain data, and what a system lacks for it. Each system carries it out.
 
+use crate::os::file_id;
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What a process is denied.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +42,18 @@ pub(crate) struct Allowed {
 impl Allowed {
     pub(crate) fn new(path: PathBuf, (device, inode): (u64, u64)) -> Self {
         Self { path: path.into_os_string(), device, inode }
+    }
+}
+
+impl Files {
+    /// What lets a process decide which files are found below this path, if anything does. A path to a directory that is
+    /// missing counts as far as it exists.
+    pub(crate) fn writable_above(&self, path: &Path) -> Option<&Allowed> {
+        let path = std::path::absolute(path).ok()?;
+        // What is above a link decides about the link.
+        let settled: Vec<_> = path.ancestors().filter_map(|part| part.canonicalize().ok()).collect();
+        let mut above = settled.iter().flat_map(|part| part.ancestors()).filter_map(|part| file_id(part).ok());
+        above.find_map(|id| self.writes.iter().find(|allowed| (allowed.device, allowed.inode) == id))
     }
 }
 
@@ -178,7 +191,7 @@ mod tests {
     fn what_is_not_asked_for_is_not_missing() {
         let none = Confinement { files: None, network: true, processes: true, ..strict() };
         assert_eq!(none.missing(NOTHING), Vec::<&str>::new());
-        assert_eq!(none.apply(NOTHING, 0), Ok(()));
+        assert_eq!(none.apply(NOTHING, false), Ok(()));
         let offline = Confinement { network: false, ..none };
         assert_eq!(offline.missing(Abilities { landlock: 1, ..ALL }), Vec::<&str>::new());
     }

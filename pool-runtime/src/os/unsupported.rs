@@ -193,6 +193,8 @@ functions! {
     outlive_requests_to_end() = ();
     exit_now(code: i32) -> ! = std::process::exit(code);
     has_more_rights() -> bool = false;
+    is_root() -> bool = false;
+    check_parents_capabilities(_: Option<&Handle>) -> Result<(), String> = Ok(());
     excess_of_rights() -> Option<&'static str> = None;
     parent_pid() -> u32 = 0;
     await_parent(_: u32, _: Option<Duration>) -> bool = true;
@@ -293,7 +295,7 @@ methods! {
     Crash: fault_address(self: &Self) -> Option<u64> = None;
     Usage: of_this_process() -> Self = Self::default();
     Abilities: here() -> Self = Self { landlock: 0, seccomp: false };
-    Confinement: apply(self: &Self, kernel: Abilities, _: usize) -> Result<(), String> = self.check(kernel);
+    Confinement: apply(self: &Self, kernel: Abilities, _: bool) -> Result<(), String> = self.check(kernel);
     OomWatch: new(_: u32) -> Self = unreachable!("no process was started");
     SigpipeHeld: new() -> Self = Self;
     SigpipeHeld: peer_was_gone(self: &Self) = ();

@@ -232,8 +232,10 @@ impl Launch {
             return Ok(strands);
         }
         let relay = self.relay.clone().map_or_else(|| Relay::new().map(Arc::new), Ok)?;
-        // What goes to a file or a pipe may be data, which stays as it is.
-        let escapes = [io::stdout().is_terminal(), true].map(|escapes| escapes && self.confinement.is_some());
+        // What goes to a file or a pipe may be data, which stays as it is. What a test prints is not: it is shown by a
+        // harness, or by what started that.
+        let escapes = [self.is_in_test() || io::stdout().is_terminal(), true]
+            .map(|escapes| escapes && self.confinement.is_some());
         let how = escapes.map(|escapes| if escapes { PassedOn::Escaped } else { PassedOn::AsItIs });
         let to = match self.is_in_test() {
             true => [To::Test(|text| print!("{text}")), To::Test(|text| eprint!("{text}"))],

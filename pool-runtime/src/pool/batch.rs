@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::memory::{Packed, PackedSlice, Payload, Region, cache};
 use crate::policy::{Policy, SharedPolicy, Wish};
 use crate::pool::dispatcher::{Reach, Ticket, Work};
-use crate::pool::{Inner, Outcome, Submission};
+use crate::pool::{Inner, Outcome, RegionsOfCalls, Submission};
 use crate::task::{Encoded, Registered, TaskCall, TaskInfo};
 use std::ops::Range;
 use std::sync::atomic::Ordering;
@@ -26,7 +26,7 @@ pub(super) struct Gatherer<'p> {
     /// The options of these calls alone.
     wish: Option<Box<Wish>>,
     arguments: Packed,
-    regions: Vec<Arc<Region>>,
+    regions: RegionsOfCalls,
     /// What was submitted, until it is forgotten.
     pub(super) submitted: Vec<(Ticket, Weak<dyn Submission>)>,
 }
@@ -34,7 +34,14 @@ pub(super) struct Gatherer<'p> {
 impl<'p> Gatherer<'p> {
     pub(super) fn of<C: TaskCall>(inner: &'p Arc<Inner>) -> Self {
         let task = <C::Task as Registered>::info();
-        Self { inner, task, wish: None, arguments: Packed::default(), regions: Vec::new(), submitted: Vec::new() }
+        Self {
+            inner,
+            task,
+            wish: None,
+            arguments: Packed::default(),
+            regions: RegionsOfCalls::default(),
+            submitted: Vec::new(),
+        }
     }
 
     /// Whether a call begins a new batch: it has other options, or large arguments, as the ends of those of a batch are
@@ -65,16 +72,12 @@ impl<'p> Gatherer<'p> {
 
     #[inline(never)]
     fn push_any(&mut self, Encoded { bytes, regions }: Encoded) {
+        let call = self.arguments.len();
         self.arguments.push(&bytes);
         if let Payload::Heap(bytes) = bytes {
             cache::recycle(bytes);
         }
-        // Most calls of a map refer to the same regions.
-        for region in &*regions {
-            if !self.regions.iter().rev().take(BATCH_REGIONS).any(|held| Arc::ptr_eq(held, region)) {
-                self.regions.push(region.clone());
-            }
-        }
+        regions.iter().for_each(|region| self.regions.add(call, region));
     }
 
     /// Submits what was gathered, if anything. `ends` makes what is told how the calls have ended.
@@ -95,7 +98,7 @@ impl<'p> Gatherer<'p> {
             task: self.task,
             first_job: self.inner.jobs.fetch_add(u64::from(calls), Ordering::Relaxed),
             policy: self.inner.policy(self.wish.as_deref(), self.task),
-            ends: ends(&arguments, &regions),
+            ends: ends(&arguments, regions.all()),
             arguments,
             regions,
         });
@@ -126,8 +129,7 @@ struct Batch<E> {
     first_job: u64,
     arguments: Packed,
     policy: SharedPolicy,
-    /// The regions that the arguments of all calls refer to.
-    regions: Vec<Arc<Region>>,
+    regions: RegionsOfCalls,
     ends: E,
 }
 
@@ -158,8 +160,8 @@ impl<E: Fn(u32, Outcome<'_>) + Send + Sync> Submission for Batch<E> {
         see(self.arguments.part(calls));
     }
 
-    fn with_regions(&self, see: &mut dyn FnMut(&[Arc<Region>])) {
-        see(&self.regions);
+    fn with_regions(&self, calls: Range<u32>, see: &mut dyn FnMut(&[Arc<Region>])) {
+        self.regions.with_those_of(calls, see);
     }
 
     fn end(&self, first: u32, outcome: Outcome<'_>) {

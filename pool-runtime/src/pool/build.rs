@@ -103,6 +103,15 @@ impl PoolBuilder {
         let weigh_every = WEIGH_EVERY.max(WEIGH_ONE * processes as u64);
         let limits = Limits { weigh_every, unhindered, frame, frames, calls, shortest, ..self.limits };
         let keep_in = |dir: PathBuf| {
+            let files = source.confinement().and_then(|confinement| confinement.files);
+            if let Some(above) = files.as_ref().and_then(|files| files.writable_above(&dir)) {
+                return Err(Error::invalid(format!(
+                    "cannot keep dossiers in {:?}: the sandbox lets workers write to {:?}, and who writes a dossier \
+                     decides what runs when it is replayed: choose a directory elsewhere",
+                    dir.display(),
+                    above.path.display()
+                )));
+            }
             let failed = |error| Error::os(format!("cannot keep dossiers in {:?}", dir.display()), error);
             DossierKeeper::new(&dir, program::replay_command, seats).map_err(failed)
         };

@@ -26,8 +26,7 @@ pub(super) fn keep(keeper: &DossierKeeper, inner: &Inner, work: &dyn Submission,
         arguments.extend_from_slice(only.unwrap_or_default());
     });
     let mut regions: Vec<Arc<Region>> = Vec::new();
-    // The submission has the regions of all its calls; the bytes of this one have the numbers of its own.
-    work.with_regions(&mut |all| regions.extend(all.iter().filter(|region| speaks(&arguments, region)).cloned()));
+    work.with_regions(index..index + 1, &mut |its| regions.extend_from_slice(its));
     let initializer = inner.initializer.as_ref().and_then(|prelude| {
         let call = &prelude.call;
         regions.extend(prelude.regions.iter().cloned());
@@ -48,12 +47,6 @@ pub(super) fn keep(keeper: &DossierKeeper, inner: &Inner, work: &dyn Submission,
         left_out: false,
     };
     keeper.keep(&inner.name, call, dossier);
-}
-
-/// Whether these bytes may refer to the region: its number is somewhere in them.
-fn speaks(arguments: &[u8], region: &Region) -> bool {
-    let id = region.id().to_le_bytes();
-    arguments.windows(id.len()).any(|bytes| bytes == id)
 }
 
 fn recorded<'r>(info: &'static TaskInfo, arguments: &'r [u8]) -> Recorded<'r> {

@@ -7,7 +7,7 @@ use crate::peer::{Answer, Glance, Peer, Sent};
 use crate::pool::dispatcher::{
     AfterStarts, CallFailure, Dispatcher, Effect, Ended, Excess, How, Observation, Time, Why,
 };
-use crate::pool::{CallsFrame, Core, Inner, Outcome, Station, Submission, dossiers};
+use crate::pool::{ALL_CALLS, CallsFrame, Core, Inner, Outcome, Station, Submission, dossiers};
 use crate::protocol::Values;
 use crate::sync::lock;
 use crate::transport::ring::COLLECTOR;
@@ -89,7 +89,8 @@ impl Inner {
                 let frame = CallsFrame { dispatcher: &core.dispatcher, seat, generation, first, last };
                 let mut held = Vec::new();
                 for flight in frame.flights() {
-                    flight.calls.work.with_regions(&mut |regions| station.peer.bring(regions, &mut held));
+                    let calls = &flight.calls;
+                    calls.work.with_regions(calls.range(), &mut |regions| station.peer.bring(regions, &mut held));
                 }
                 station.peer.send(&frame, held)
             }
@@ -176,7 +177,7 @@ impl Inner {
                     }
                     Effect::Hold { seat, epoch, work } => {
                         let mut held = Vec::new();
-                        work.with_regions(&mut |regions| held.extend_from_slice(regions));
+                        work.with_regions(ALL_CALLS, &mut |regions| held.extend_from_slice(regions));
                         if !held.is_empty()
                             && let Some(station) = self.station(seat, epoch)
                         {

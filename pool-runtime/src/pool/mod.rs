@@ -19,7 +19,7 @@
 //! | [`reports`] | brings reports to the dispatcher and to submissions |
 //! | [`listener`] | reads from all workers: a caller that waits, or the collector's thread |
 //! | [`attendant`] | the thread of each seat: starts its worker, waits for its end, replaces it |
-//! | [`submission`], [`batch`] | calls that were submitted together |
+//! | [`submission`], [`batch`], [`regions`] | calls that were submitted together; the memory that each refers to |
 //! | [`clock`], [`inline`], [`station`], [`dossiers`] | time; calls that run at once; the worker at a seat; lost calls |
 
 mod attendant;
@@ -37,6 +37,7 @@ mod inline;
 mod inner;
 mod listener;
 mod map;
+mod regions;
 mod reports;
 mod single;
 mod station;
@@ -53,6 +54,7 @@ pub(crate) use single::{ReturnedBytes, Single};
 use batch::Gatherer;
 use inner::{Core, Inner, Prelude};
 use listener::state::{Listener, Listening};
+use regions::RegionsOfCalls;
 use reports::Heard;
 use station::Station;
-use submission::{CallsFrame, Outcome, Submission};
+use submission::{ALL_CALLS, CallsFrame, Outcome, Submission};

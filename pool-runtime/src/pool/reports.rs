@@ -2,7 +2,7 @@
 
 use crate::memory::{Payload, Split};
 use crate::peer::Sink;
-use crate::pool::dispatcher::{Ended, How, Report};
+use crate::pool::dispatcher::{Ended, Flight, How, Report};
 use crate::pool::effects::{Todo, tell_ends};
 use crate::pool::{Core, Inner, Outcome, Station, Submission};
 use crate::protocol::{
@@ -39,8 +39,11 @@ fn not_taken(core: &Core, station: &Station, number: u32) {
     let mut flights = core.dispatcher.flights(station.seat, number, number.wrapping_add(u32::MAX / 4));
     let Some(failed) = flights.next() else { return };
     let mut under_way = failed.calls.len() > 1;
-    flights.for_each(|flight| flight.calls.work.with_regions(&mut |regions| under_way |= !regions.is_empty()));
-    failed.calls.work.with_regions(&mut |regions| station.peer.doubt(regions, under_way));
+    for Flight { calls, .. } in flights {
+        calls.work.with_regions(calls.range(), &mut |regions| under_way |= !regions.is_empty());
+    }
+    let calls = &failed.calls;
+    calls.work.with_regions(calls.range(), &mut |regions| station.peer.doubt(regions, under_way));
 }
 
 impl Sink for Heard<'_> {

@@ -14,12 +14,16 @@ use std::sync::Arc;
 pub(crate) trait Submission: Work + Send + Sync {
     fn with_arguments(&self, calls: Range<u32>, see: &mut dyn FnMut(PackedSlice<'_>));
 
-    /// Shows the regions that the arguments refer to, if they do.
-    fn with_regions(&self, see: &mut dyn FnMut(&[Arc<Region>]));
+    /// Shows the regions that the arguments of these calls refer to, if they do, and no others: a confined worker is
+    /// given what is shown.
+    fn with_regions(&self, calls: Range<u32>, see: &mut dyn FnMut(&[Arc<Region>]));
 
     /// The calls from index `first` on have ended.
     fn end(&self, first: u32, outcome: Outcome<'_>);
 }
+
+/// All calls of a submission, however many there are.
+pub(super) const ALL_CALLS: Range<u32> = 0..u32::MAX;
 
 /// How calls that were submitted together have ended.
 pub(crate) enum Outcome<'v> {
@@ -58,7 +62,7 @@ impl Submission for Slot {
         Slot::with_arguments(self, |bytes| see(PackedSlice::single(bytes)));
     }
 
-    fn with_regions(&self, see: &mut dyn FnMut(&[Arc<Region>])) {
+    fn with_regions(&self, _: Range<u32>, see: &mut dyn FnMut(&[Arc<Region>])) {
         Slot::with_regions(self, see);
     }
 
@@ -94,7 +98,7 @@ impl WriteFrame for CallsFrame<'_> {
     fn most(&self) -> usize {
         let of = |flight: &Flight<dyn Submission>| {
             let calls = &flight.calls;
-            chunk_overhead(calls.work.task()) + calls.work.size(calls.next..calls.end)
+            chunk_overhead(calls.work.task()) + calls.work.size(calls.range())
         };
         CALLS_HEAD + self.flights().map(of).sum::<usize>()
     }
@@ -103,7 +107,7 @@ impl WriteFrame for CallsFrame<'_> {
     fn write<A: Append>(&self, to: &mut A) {
         let mut writer = CallsWriter::new(to, self.generation);
         for flight in self.flights() {
-            let calls = flight.calls.next..flight.calls.end;
+            let calls = flight.calls.range();
             flight.calls.work.with_arguments(calls.clone(), &mut |arguments| {
                 let work = &flight.calls.work;
                 let task = (work.task(), work.policy().max_result);

@@ -29,15 +29,16 @@ pub(super) fn connect(mark: Mark) -> Result<ParentLink, String> {
     // Before this process opens any descriptor.
     let strays = mark.given.close_strays();
     let parent = tie_to_parent(mark.parent)?;
+    os::check_parents_capabilities(parent.as_ref())?;
     let Given { reads, writes, status, passed, stdout, rings } = given;
     // A test harness runs this on a thread of its own, while its first thread waits.
-    let waiting_threads = usize::from(stdout.is_some());
+    let harness_waits = stdout.is_some();
     stdout.map(os::replace_stdout).transpose().map_err(fail("cannot restore standard output"))?;
     let page = Arc::new(StatusPage::map(status).map_err(fail("cannot map its status page"))?);
     page.set_first_peak(os::Usage::of_this_process().peak);
     let rings = rings.map(ring::worker_ends).transpose().map_err(fail("cannot map its rings"))?;
     let (outlet, mut inlet) = channel::inherited(reads, writes).map_err(fail("cannot open its channel"))?;
-    let hello = greeting(&mut inlet)?.and_then(|hello| confined(&hello, waiting_threads, strays).map(|()| hello));
+    let hello = greeting(&mut inlet)?.and_then(|hello| confined(&hello, harness_waits, strays).map(|()| hello));
     // From here on, decoding waits for shared memory. Not earlier: Landlock confines the calling thread and those that it
     // starts later, so a thread that runs already would not be confined.
     watch(inlet.duplicate().map_err(fail("cannot watch its parent"))?, parent, Inbox::open(passed))?;
@@ -93,14 +94,14 @@ fn greeting(inlet: &mut channel::ChannelReceiver) -> Result<Result<Hello, String
 
 /// Confines this process, before any code of the user's runs. `strays` says whether what it has inherited by chance is
 /// closed.
-fn confined(hello: &Hello, waiting_threads: usize, strays: io::Result<()>) -> Result<(), String> {
+fn confined(hello: &Hello, harness_waits: bool, strays: io::Result<()>) -> Result<(), String> {
     let Some(confinement) = &hello.confinement else { return Ok(()) };
     if let Err(error) = strays
         && !confinement.best_effort
     {
         return Err(format!("cannot list the descriptors that it has inherited by chance: {error}"));
     }
-    confinement.apply(Abilities::here(), waiting_threads)
+    confinement.apply(Abilities::here(), harness_waits)
 }
 
 fn accepted(hello: Hello) -> Result<Hello, String> {

@@ -14,6 +14,10 @@ use std::time::Duration;
 pub(crate) struct Bell(AtomicU32);
 
 impl Bell {
+    pub(crate) const fn new() -> Self {
+        Self(AtomicU32::new(0))
+    }
+
     /// Wakes everyone who sleeps on it, so that a process that should not sleep there cannot take another's wake-up.
     pub(crate) fn ring(&self) {
         self.0.fetch_add(1, Ordering::Release);

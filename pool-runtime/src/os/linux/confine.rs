@@ -1,7 +1,7 @@
 //! Denies this process files (Landlock), system calls (seccomp), capabilities, and resources (limits).
 //!
 //! ```text
-//!   Confinement ─▶ missing? ─▶ Landlock: paths ─▶ seccomp: calls ─▶ capabilities ─▶ limits     for good
+//!   Confinement ─▶ missing? ─▶ each thread: Landlock (paths), capabilities ─▶ seccomp: calls ─▶ limits     for good
 //! ```
 //!
 //! Each of the four closes what the others leave open. Landlock decides by path what may be opened, and who may be
@@ -9,22 +9,21 @@
 //! bound what both allow.
 
 mod allowed;
+mod everywhere;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod filter;
 
 use super::step;
 use crate::os::confinement::SCOPES;
 use crate::os::{Abilities, Confinement, Files, ResourceLimits};
+use everywhere::{OfThread, check_alone, waiting_threads};
 use landlock::{
     ABI, Access, AccessFs, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
-    RulesetCreatedAttr, Scope, make_bitflags,
+    RulesetCreated, RulesetCreatedAttr, Scope, make_bitflags,
 };
 use rustix::fs::FileType;
 use rustix::process::{Resource, Rlimit, getuid, setrlimit};
-use rustix::thread::{
-    CapabilitySet, CapabilitySets, capabilities, remove_capability_from_bounding_set, set_capabilities,
-};
-use std::io;
+use rustix::thread::CapabilitySet;
 
 impl Abilities {
     pub(crate) fn here() -> Self {
@@ -46,31 +45,38 @@ impl Confinement {
     /// Confines this process, as far as such a kernel can. An error says what was refused or is missing; the process
     /// has to end then, as it may be half confined.
     ///
-    /// Landlock and capabilities belong to a thread, not to a process. So there must be no threads but the calling one
-    /// and as many as `wait` and run nothing of the user's.
-    pub(crate) fn apply(&self, kernel: Abilities, wait: usize) -> Result<(), String> {
+    /// There must be no threads but the calling one and those that wait for it: that of
+    /// [`with_room`](super::thread::with_room), and the first one of a test harness, if it does.
+    pub(crate) fn apply(&self, kernel: Abilities, harness_waits: bool) -> Result<(), String> {
         self.check(kernel)?;
+        let others = waiting_threads(harness_waits);
         if self.denies() && !self.best_effort {
-            check_alone(wait + super::thread::waiting())?;
+            check_alone(&others)?;
         }
-        if self.denies() {
-            let devices = match &self.files {
-                _ if kernel.landlock < 1 => Devices::NotNamed,
-                Some(files) => files.apply(kernel)?,
-                None => keep_to_itself(kernel).map(|()| Devices::NotNamed)?,
+        self.limits.check(self.best_effort)?;
+        let mut of_thread = OfThread { kept: self.kept(), given_up: self.limits.given_up(), rules: None };
+        let mut devices = Devices::NotNamed;
+        if self.denies() && kernel.landlock >= 1 {
+            let rules = match &self.files {
+                Some(files) => files.rules(kernel, &mut devices)?,
+                None => keep_to_itself(kernel)?,
             };
-            #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-            if kernel.seccomp {
-                filter::apply(self, devices).map_err(|error| format!("cannot filter its system calls: {error}"))?;
-            }
-            self.drop_capabilities().map_err(|error| format!("cannot give up its capabilities: {error}"))?;
+            of_thread.rules = Some(Option::from(rules).ok_or("cannot confine it: Landlock has made no rules")?);
         }
-        self.limits.apply(self.best_effort)
+        // Others first: who is confined already may not send them signals.
+        let confined = of_thread.confine_others(&others);
+        confined.or_else(|why| if self.best_effort { Ok(()) } else { Err(why) })?;
+        of_thread.confine_this().map_err(|error| format!("cannot confine its thread: {error}"))?;
+        #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+        if self.denies() && kernel.seccomp {
+            filter::apply(self, devices).map_err(|error| format!("cannot filter its system calls: {error}"))?;
+        }
+        self.limits.apply()
     }
 
-    /// Drops what root could do beyond its files: it would lead out, or lift the limits. No program that is started
-    /// gets it back, as the filter and Landlock require a process that gains no privileges by executing.
-    fn drop_capabilities(&self) -> rustix::io::Result<()> {
+    /// What is left of root's rights beyond its files: the others would lead out, or lift the limits. No program that is
+    /// started gets them back, as the filter and Landlock require a process that gains no privileges by executing.
+    fn kept(&self) -> CapabilitySet {
         // Landlock decides about files, whatever their owner. Without `FSETID`, no file is made or changed that runs with
         // others' rights. User ids are for becoming a user with fewer rights.
         const KEPT: CapabilitySet = CapabilitySet::DAC_OVERRIDE
@@ -81,33 +87,8 @@ impl Confinement {
             .union(CapabilitySet::SETGID);
         const NETWORK: CapabilitySet =
             CapabilitySet::NET_BIND_SERVICE.union(CapabilitySet::NET_RAW).union(CapabilitySet::NET_BROADCAST);
-        keep_capabilities(if self.network { KEPT | NETWORK } else { KEPT })
-    }
-}
-
-fn keep_capabilities(kept: CapabilitySet) -> rustix::io::Result<()> {
-    let now = capabilities(None)?;
-    let next = CapabilitySets {
-        effective: now.effective & kept,
-        permitted: now.permitted & kept,
-        inheritable: now.inheritable & kept,
-    };
-    if next == now { Ok(()) } else { set_capabilities(None, next) }
-}
-
-fn check_alone(wait: usize) -> Result<(), String> {
-    let threads = match std::fs::read_dir("/proc/self/task") {
-        Ok(threads) => threads.count(),
-        // Only a sandbox around this one denies that, and it confines the threads.
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(()),
-        Err(error) => return Err(format!("cannot count its threads: {error}")),
-    };
-    match threads.saturating_sub(1 + wait) {
-        0 => Ok(()),
-        others => Err(format!(
-            "its sandbox would not reach {others} other threads that run already: start threads after `pool_main!` or \
-             `enter()`, or accept less with `Sandbox::best_effort()`"
-        )),
+        let all = if self.denies() { KEPT } else { CapabilitySet::all() };
+        (if self.network { all | NETWORK } else { all }) & !self.limits.given_up()
     }
 }
 
@@ -118,34 +99,33 @@ enum Devices {
     NotNamed,
 }
 
-/// Lets this process neither trace, read nor signal processes outside, and all else be as it is: Landlock keeps each
-/// process in a domain from that, whatever else the domain denies.
-fn keep_to_itself(kernel: Abilities) -> Result<(), String> {
+/// Rules by which this process neither traces, reads nor signals processes outside, and all else is as it was: Landlock
+/// keeps each process in a domain from that, whatever else the domain denies.
+fn keep_to_itself(kernel: Abilities) -> Result<RulesetCreated, String> {
     let refused = |error: landlock::RulesetError| format!("cannot keep it from other processes: {error}");
     let rules = Ruleset::default().set_compatibility(CompatLevel::HardRequirement);
-    let rules = if kernel.landlock >= SCOPES {
-        rules.scope(Scope::Signal).and_then(Ruleset::create).map_err(refused)?
+    if kernel.landlock >= SCOPES {
+        rules.scope(Scope::Signal).and_then(Ruleset::create).map_err(refused)
     } else {
         // A right has to be denied, and is then allowed everywhere. Moving files between directories is denied unless it
         // is allowed; the first version of Landlock cannot allow it.
         let right = if kernel.landlock > 1 { AccessFs::Refer } else { AccessFs::MakeFifo };
         let root = PathFd::new("/").map_err(|error| format!("cannot keep it from other processes: {error}"))?;
         let rules = rules.handle_access(right).and_then(Ruleset::create).map_err(refused)?;
-        rules.add_rule(PathBeneath::new(root, right)).map_err(refused)?
-    };
-    rules.restrict_self().map(drop).map_err(refused)
+        rules.add_rule(PathBeneath::new(root, right)).map_err(refused)
+    }
 }
 
 impl Files {
-    fn apply(&self, kernel: Abilities) -> Result<Devices, String> {
+    fn rules(&self, kernel: Abilities, devices: &mut Devices) -> Result<RulesetCreated, String> {
         // The rights of later versions are not handled, so that a sandbox means the same on every kernel.
         let abi = ABI::from(kernel.landlock.min(SCOPES));
         let refused = |error: landlock::RulesetError| format!("cannot restrict its files: {error}");
         let read = make_bitflags!(AccessFs::{ReadFile | ReadDir});
         let execute = read | AccessFs::Execute;
         // No devices are made: they reach what has no path.
-        let devices = make_bitflags!(AccessFs::{MakeChar | MakeBlock | IoctlDev});
-        let write = (AccessFs::from_all(abi) & !AccessFs::Execute) & !devices;
+        let of_devices = make_bitflags!(AccessFs::{MakeChar | MakeBlock | IoctlDev});
+        let write = (AccessFs::from_all(abi) & !AccessFs::Execute) & !of_devices;
         let mut rules = Ruleset::default()
             .set_compatibility(CompatLevel::HardRequirement)
             .handle_access(AccessFs::from_all(abi))
@@ -154,12 +134,11 @@ impl Files {
             rules = rules.scope(Scope::Signal).map_err(refused)?;
         }
         let mut rules = rules.create().map_err(refused)?;
-        let mut devices = Devices::NotNamed;
         for (paths, access) in [(&self.reads, read), (&self.writes, write), (&self.executes, execute)] {
             for path in paths {
                 let (fd, kind) = path.open()?;
                 if is_device(kind) && access.contains(AccessFs::WriteFile) && !allowed::is_null(&fd) {
-                    devices = Devices::Named;
+                    *devices = Devices::Named;
                 }
                 rules = rules.add_rule(below(fd, kind, access, abi)).map_err(refused)?;
             }
@@ -168,7 +147,7 @@ impl Files {
         if let Some(null) = allowed::null() {
             rules = rules.add_rule(below(null, FileType::CharacterDevice, write, abi)).map_err(refused)?;
         }
-        rules.restrict_self().map(|_| devices).map_err(refused)
+        Ok(rules)
     }
 }
 
@@ -192,7 +171,7 @@ fn below(fd: PathFd, kind: FileType, access: BitFlags<AccessFs>, abi: ABI) -> Pa
 const MOST_STACK: u64 = 64 << 20;
 
 impl ResourceLimits {
-    fn apply(&self, best_effort: bool) -> Result<(), String> {
+    fn check(&self, best_effort: bool) -> Result<(), String> {
         if self.threads.is_some() && !best_effort && is_root_of_the_machine() {
             return Err(
                 "its sandbox limits threads, which the kernel does not do for root: run this program as another \
@@ -200,9 +179,10 @@ impl ResourceLimits {
                     .into(),
             );
         }
-        if *self != Self::default() {
-            self.keep().map_err(|error| format!("cannot give up the right to lift its limits: {error}"))?;
-        }
+        Ok(())
+    }
+
+    fn apply(&self) -> Result<(), String> {
         // `RLIMIT_DATA` counts what only this process can write. `RLIMIT_AS` would also count rings, shared slices and
         // large arguments, which are the parent's memory, unused stacks, and the program's own file.
         for (resource, limit, grace) in [
@@ -233,14 +213,13 @@ impl ResourceLimits {
         Ok(())
     }
 
-    /// Gives up the right to lift limits, also for programs that are started; and what exempts from that of threads.
-    fn keep(&self) -> rustix::io::Result<()> {
-        let (resources, any) = (CapabilitySet::SYS_RESOURCE, CapabilitySet::SYS_ADMIN);
-        let given_up = if self.threads.is_some() { resources | any } else { resources };
-        if capabilities(None)?.effective.contains(CapabilitySet::SETPCAP) {
-            given_up.iter().try_for_each(remove_capability_from_bounding_set)?;
+    /// The right to lift limits, which no program gets that is started; and what exempts from that of threads.
+    fn given_up(&self) -> CapabilitySet {
+        if *self == Self::default() {
+            return CapabilitySet::empty();
         }
-        keep_capabilities(!given_up)
+        let (resources, any) = (CapabilitySet::SYS_RESOURCE, CapabilitySet::SYS_ADMIN);
+        if self.threads.is_some() { resources | any } else { resources }
     }
 }
 
@@ -275,9 +254,11 @@ mod tests {
                 [&old, &new].into_iter().for_each(|dir| std::fs::create_dir(dir).unwrap());
                 std::fs::write(old.join("file"), "text").unwrap();
                 std::fs::File::open(&memory).unwrap();
-                keep_to_itself(Abilities { landlock, seccomp: false }).unwrap();
+                let rules = keep_to_itself(Abilities { landlock, seccomp: false }).unwrap().into();
+                let (kept, given_up) = (CapabilitySet::all(), CapabilitySet::empty());
+                OfThread { rules, kept, given_up }.confine_this().unwrap();
                 let read = std::fs::File::open(&memory).map(drop).map_err(|error| error.kind());
-                assert_eq!(read, Err(io::ErrorKind::PermissionDenied), "version {landlock}");
+                assert_eq!(read, Err(std::io::ErrorKind::PermissionDenied), "version {landlock}");
                 let moved = std::fs::rename(old.join("file"), new.join("file"));
                 assert_eq!(moved.is_ok(), landlock > 1, "version {landlock}");
                 std::fs::write(new.join("other"), "text").unwrap();
@@ -298,9 +279,9 @@ mod tests {
             best_effort: true,
         };
         std::thread::spawn(move || {
-            assert_eq!(confinement.apply(NOTHING, 0), Ok(()));
+            assert_eq!(confinement.apply(NOTHING, false), Ok(()));
             std::fs::File::open("/proc/self/stat").unwrap();
-            assert!(!capabilities(None).unwrap().effective.contains(CapabilitySet::SYS_ADMIN));
+            assert!(!rustix::thread::capabilities(None).unwrap().effective.contains(CapabilitySet::SYS_ADMIN));
         })
         .join()
         .unwrap();

@@ -1,10 +1,12 @@
 //! The identity of files, and files for their owner alone.
 
 use super::handle::beyond_standard;
+use super::path::check_way;
+use super::process::ambient;
 use crate::os::NotPrivate;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, fstat, lstat, open, openat, stat, unlinkat};
 use rustix::io::Errno;
-use rustix::process::geteuid;
+use rustix::process::{getegid, geteuid};
 use std::fs::{DirBuilder, File};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -27,23 +29,16 @@ pub(super) fn identity(socket: impl AsFd) -> io::Result<u64> {
 pub(crate) struct PrivateDir(OwnedFd);
 
 impl PrivateDir {
-    /// Opens a directory. None if it is not there.
+    /// Opens a directory. None if it is not there. What is above it is checked in any case.
     ///
     /// # Errors
     ///
     /// A [`NotPrivate`] if others decide what is in it; or as the system says.
     pub(crate) fn open(path: &Path) -> io::Result<Option<Self>> {
-        // It need not be readable. A link is followed only if nobody else has put it there.
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let opened = match open(path, flags | OFlags::NOFOLLOW, Mode::empty()) {
+        check_way(path)?;
+        // It need not be readable.
+        let opened = match open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
             Err(Errno::NOENT) => return Ok(None),
-            Err(Errno::NOTDIR | Errno::LOOP) if is_link(path) => {
-                let owner = lstat(path)?.st_uid;
-                if owner != 0 && owner != geteuid().as_raw() {
-                    return Err(NotPrivate(format!("it is a link that user {owner} has made")).into());
-                }
-                open(path, flags, Mode::empty())
-            }
             opened => opened,
         };
         let dir = Self(beyond_standard(opened?)?);
@@ -58,13 +53,11 @@ impl PrivateDir {
     /// As for [`open`](Self::open).
     pub(crate) fn make(path: &Path) -> io::Result<Self> {
         let missing: Vec<_> = path.ancestors().take_while(|dir| is_missing(dir)).collect();
-        if let Some(above) = missing.last().and_then(|dir| dir.parent()) {
-            check_above(above)?;
-        }
         // One by one: what somebody else has made meanwhile may be a link.
         for dir in missing.into_iter().rev() {
+            check_way(dir)?;
             match DirBuilder::new().mode(0o700).create(dir) {
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => check_above(dir)?,
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 made => made?,
             }
         }
@@ -108,37 +101,12 @@ fn is_missing(path: &Path) -> bool {
     matches!(lstat(path), Err(Errno::NOENT))
 }
 
-/// Refuses to make anything in a directory of somebody else's, through a link of theirs, or where everybody may replace
-/// it. Its group may write there: on many systems, each user has one.
-fn check_above(dir: &Path) -> io::Result<()> {
-    if dir.as_os_str().is_empty() {
-        return Ok(());
-    }
-    let refused = |why: String| Err(NotPrivate(format!("{}, above it, {why}", dir.display())).into());
-    let found = stat(dir)?;
-    for found in [lstat(dir)?, found] {
-        let (owner, us) = (found.st_uid, geteuid().as_raw());
-        if owner != 0 && owner != us {
-            return refused(format!("belongs to user {owner}, and this process runs as user {us}"));
-        }
-    }
-    let mode = Mode::from_raw_mode(found.st_mode);
-    if mode.contains(Mode::WOTH) && !mode.contains(Mode::SVTX) {
-        return refused(format!("is one where others may replace it (its mode is {:o})", found.st_mode & 0o7777));
-    }
-    Ok(())
-}
-
 /// The mode's bits of the group also show what access control lists allow.
 fn others_write(found: &Stat) -> bool {
     Mode::from_raw_mode(found.st_mode).intersects(Mode::WGRP | Mode::WOTH)
 }
 
-fn is_link(path: &Path) -> bool {
-    lstat(path).is_ok_and(|found| FileType::from_raw_mode(found.st_mode) == FileType::Symlink)
-}
-
-/// Opens a file to read, and says why others may have decided what is in it, if they may.
+/// Opens a file to read, and says why others may have decided what is in it, or which file it is, if they may.
 ///
 /// # Errors
 ///
@@ -153,15 +121,28 @@ pub(crate) fn open_judged(path: &Path) -> io::Result<(File, Option<String>)> {
         _ => return Err(io::Error::other("it is no regular file")),
     }
     let (owner, us) = (found.st_uid, geteuid().as_raw());
-    let why = if owner != 0 && owner != us {
-        Some(format!("it belongs to user {owner}, and this process runs as user {us}"))
-    } else {
-        others_write(&found).then(|| {
-            let mode = found.st_mode & 0o7777;
-            format!("others may write to it (its mode is {mode:o}; `chmod go-w` takes that right away)")
-        })
-    };
-    Ok((opened.into(), why))
+    if owner != 0 && owner != us {
+        return Ok((opened.into(), Some(format!("it belongs to user {owner}, and this process runs as user {us}"))));
+    }
+    // Whoever belongs to more groups is another party: a program may run with a group that its user has not.
+    if owner != 0 && found.st_gid != getegid().as_raw() {
+        let (group, ours) = (found.st_gid, getegid());
+        let why = format!("it belongs to group {group}, and this process runs as group {ours}");
+        return Ok((opened.into(), Some(why)));
+    }
+    if owner != 0 && !ambient().is_empty() {
+        let why = "this process has capabilities that the user to whom it belongs need not have";
+        return Ok((opened.into(), Some(why.into())));
+    }
+    if others_write(&found) {
+        let mode = found.st_mode & 0o7777;
+        let why = format!("others may write to it (its mode is {mode:o}; `chmod go-w` takes that right away)");
+        return Ok((opened.into(), Some(why)));
+    }
+    match check_way(path) {
+        Err(error) if NotPrivate::is_why(&error) => Ok((opened.into(), Some(error.to_string()))),
+        checked => checked.map(|()| (opened.into(), None)),
+    }
 }
 
 #[cfg(test)]
@@ -174,7 +155,7 @@ mod tests {
     fn nothing_is_made_where_others_decide_what_is_there() {
         let root = tempfile::tempdir().unwrap();
         let [open, sticky, own] = ["open", "sticky", "own"].map(|name| root.path().join(name));
-        for (dir, mode) in [(&open, 0o777), (&sticky, 0o1777), (&own, 0o775)] {
+        for (dir, mode) in [(&open, 0o777), (&sticky, 0o1777), (&own, 0o755)] {
             create_dir(dir).unwrap();
             set_permissions(dir, Permissions::from_mode(mode)).unwrap();
         }

@@ -5,8 +5,8 @@
 use super::{file, handle, spawn};
 use crate::os::{Given, Handle, Io};
 use rustix::net::sockopt::socket_peercred;
-use rustix::process::{getegid, geteuid};
-use std::os::fd::RawFd;
+use rustix::process::{getegid, geteuid, getgroups};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, RawFd};
 use std::{fmt, io};
 
 /// What a worker was given, as text, for its environment.
@@ -30,7 +30,7 @@ impl<H> Given<H> {
 }
 
 impl Given<Handle> {
-    /// Refuses sockets that a process of another user or group has made. Whoever is at their other end chooses what
+    /// Refuses sockets that a process of another user or other groups has made. Whoever is at their other end chooses what
     /// runs here, so it must have the rights that this process has, neither fewer nor others.
     pub(crate) fn check_giver(&self) -> Result<(), String> {
         let (user, group) = (geteuid(), getegid());
@@ -43,8 +43,44 @@ impl Given<Handle> {
                     giver.uid, giver.gid
                 ));
             }
+            let groups = groups_of_peer(socket.as_fd());
+            let Some(groups) = groups.map_err(|error| format!("cannot see whose worker it is: {error}"))? else {
+                continue;
+            };
+            let ours = getgroups().map_err(|error| format!("cannot see its own groups: {error}"))?;
+            if let Some(more) = ours.iter().find(|ours| **ours != group && !groups.contains(&ours.as_raw())) {
+                return Err(format!(
+                    "it belongs to group {more}, and the process for which it was started to work does not: it works \
+                     only for a process with exactly its own rights"
+                ));
+            }
         }
         Ok(())
+    }
+}
+
+/// The supplementary groups of the process that has made a socket, when it did. None where the kernel does not tell.
+fn groups_of_peer(socket: BorrowedFd<'_>) -> io::Result<Option<Vec<libc::gid_t>>> {
+    let mut groups: Vec<libc::gid_t> = vec![0; 64];
+    loop {
+        let mut size = size_of_val(&groups[..]) as libc::socklen_t;
+        // SAFETY: there is room for so many bytes.
+        let asked = unsafe {
+            let place = groups.as_mut_ptr().cast();
+            libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_PEERGROUPS, place, &raw mut size)
+        };
+        let length = size as usize / size_of::<libc::gid_t>();
+        if asked == 0 {
+            groups.truncate(length);
+            return Ok(Some(groups));
+        }
+        let error = io::Error::last_os_error();
+        match error.raw_os_error() {
+            // It says how much room it needs.
+            Some(libc::ERANGE) if length > groups.len() => groups.resize(length, 0),
+            Some(libc::ENOPROTOOPT | libc::EOPNOTSUPP) => return Ok(None),
+            _ => return Err(error),
+        }
     }
 }
 

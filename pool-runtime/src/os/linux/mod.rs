@@ -14,6 +14,7 @@ mod mapping;
 mod memory;
 mod oom;
 pub(crate) mod passing;
+mod path;
 mod poll;
 mod process;
 mod processor;

@@ -7,6 +7,7 @@ use rustix::param::page_size;
 use rustix::process::{
     Pid, PidfdFlags, Signal, getegid, geteuid, getgid, getpid, getuid, pidfd_open, set_parent_process_death_signal,
 };
+use rustix::thread::{CapabilitySet, capabilities, capability_is_in_ambient_set};
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -72,8 +73,45 @@ pub(crate) fn has_more_rights() -> bool {
     unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
 }
 
-/// The same, or would the processes that this one starts? The kernel compares the effective ids with the real ones.
-/// Returns what it has more of.
+/// Has this process the rights of root, at least those inside of its user namespace?
+pub(crate) fn is_root() -> bool {
+    geteuid().is_root()
+}
+
+/// The capabilities that this thread keeps in each program that it becomes, and which its user need not have. Where a
+/// program has its rights from these, the kernel does not say that it has more than whoever started it.
+pub(super) fn ambient() -> CapabilitySet {
+    let is_in = |capability: &CapabilitySet| capability_is_in_ambient_set(*capability).unwrap_or(false);
+    // All of them are in this set too, which is usually empty.
+    let inheritable = capabilities(None).map_or(CapabilitySet::all(), |sets| sets.inheritable);
+    inheritable.iter().filter(is_in).collect()
+}
+
+/// Checks that the parent has what this process has of capabilities that programs keep.
+pub(crate) fn check_parents_capabilities(parent: Option<&Handle>) -> Result<(), String> {
+    let ours = ambient();
+    if ours.is_empty() {
+        return Ok(());
+    }
+    let status = Pid::from_raw(parent_pid().cast_signed()).ok_or(io::ErrorKind::NotFound.into()).and_then(|pid| {
+        let number = number_in_proc(parent.map(|handle| handle.as_fd()), pid)?;
+        fs::read_to_string(format!("/proc/{number}/status"))
+    });
+    let status = status.map_err(|error| {
+        format!("it has capabilities ({ours:?}), and whether its parent has them cannot be seen: {error}")
+    })?;
+    let permitted = status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("CapPrm:")?.trim(), 16).ok());
+    match ours - CapabilitySet::from_bits_retain(permitted.unwrap_or(0)) {
+        more if more.is_empty() => Ok(()),
+        more => Err(format!(
+            "it has capabilities that its parent has not ({more:?}): it works only for a process with exactly its own \
+             rights"
+        )),
+    }
+}
+
+/// Has it more rights than its parent, or would the processes that it starts? The kernel compares the effective ids with
+/// the real ones. Returns what it has more of.
 pub(crate) fn excess_of_rights() -> Option<&'static str> {
     match (has_more_rights(), getuid() == geteuid() && getgid() == getegid()) {
         (true, _) => Some("more rights than whoever started it, by its file's owner, group or capabilities"),

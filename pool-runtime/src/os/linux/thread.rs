@@ -2,11 +2,11 @@
 
 use super::step;
 use crate::sync::lock;
-use rustix::process::Resource;
+use rustix::process::{RawPid, Resource, getpid};
+use rustix::thread::gettid;
 use std::ffi::{c_int, c_void};
 use std::io;
 use std::panic::resume_unwind;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock};
 use std::thread::{self, JoinHandle};
 
@@ -28,23 +28,27 @@ pub(crate) fn spawn_thread<T: Send + 'static>(
     thread_builder(name, stack).spawn(work).map_err(|error| step::THREAD.failed(error))
 }
 
-/// How many threads of this process only wait for the one that [`with_room`] has started.
-static WAITING: AtomicUsize = AtomicUsize::new(0);
+/// The threads of this process that only wait for the one that [`with_room`] has started.
+static WAITING: Mutex<Vec<RawPid>> = Mutex::new(Vec::new());
 
-pub(super) fn waiting() -> usize {
-    WAITING.load(Ordering::Relaxed)
+pub(super) fn waiting() -> Vec<RawPid> {
+    lock(&WAITING).clone()
+}
+
+pub(super) fn number_of_this() -> RawPid {
+    gettid().as_raw_nonzero().get()
 }
 
 /// Runs this with a stack as large as that of a process's first thread: there, or on a thread made for it. A test
 /// harness runs its tests on threads with a quarter of that.
 pub(crate) fn with_room<R: Send>(work: impl FnOnce() -> R + Send) -> R {
-    if rustix::process::getpid() == rustix::thread::gettid() {
+    if getpid() == gettid() {
         return work();
     }
     let work = Mutex::new(Some(work));
     let take = || lock(&work).take();
     let run = || take().map(|work| work());
-    WAITING.fetch_add(1, Ordering::Relaxed);
+    lock(&WAITING).push(number_of_this());
     let ran = thread::scope(|scope| {
         for size in [main_stack(), LEAST_MAIN] {
             if let Ok(thread) = thread_builder("main", Some(size)).spawn_scoped(scope, run) {
@@ -53,7 +57,7 @@ pub(crate) fn with_room<R: Send>(work: impl FnOnce() -> R + Send) -> R {
         }
         None
     });
-    WAITING.fetch_sub(1, Ordering::Relaxed);
+    lock(&WAITING).retain(|thread| *thread != number_of_this());
     // The system gives no thread: less room is better than none.
     ran.or_else(run).expect("the work was taken where it ran")
 }

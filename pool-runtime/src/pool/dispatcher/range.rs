@@ -3,6 +3,7 @@
 use crate::dossier::Ran;
 use crate::pool::dispatcher::{Reach, Ticket, Time, Work};
 use crate::protocol::CallHeader;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Calls of one submission: those from `next` to `end`.
@@ -31,6 +32,11 @@ impl<W: ?Sized> Clone for CallRange<W> {
 impl<W: ?Sized> CallRange<W> {
     pub(crate) fn len(&self) -> u32 {
         self.end - self.next
+    }
+
+    /// Their indices in the submission.
+    pub(crate) fn range(&self) -> Range<u32> {
+        self.next..self.end
     }
 
     /// The attempts before the present one, which did not start; at least 1, as users are told.

@@ -22,7 +22,7 @@ const USELESS: Time = 15;
 /// A call that was taken from so many workers before it started stays where it is.
 const MOST_MOVES: u8 = 4;
 /// A call goes alone, with none behind it, after so many workers died before they started it.
-const LONELY: u16 = 2;
+pub(super) const LONELY: u16 = 2;
 /// Less work than this is not shared: waking another worker would take about as long.
 const GRAIN: Time = 100_000;
 /// The approximate size of a chunk of calls in a frame, without the arguments.

@@ -42,7 +42,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
             return;
         }
         self.seats[seat].worker =
-            SeatWorker { ready_at: now, progress: now, weighed_at: now, look_at: NEVER, ..SeatWorker::default() };
+            SeatWorker { ready_at: now, progress: now, weighed_at: now, look_at: NEVER, gone_by: NEVER, ..SeatWorker::default() };
         self.watch_at = self.watch_at.min(now.saturating_add(self.limits.age_per_child));
         if !self.goes_on() {
             return self.kill(seat);

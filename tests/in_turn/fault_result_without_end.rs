@@ -324,7 +324,8 @@ fn nobody_spins_for_a_worker_that_reads_nothing_or_says_that_something_is_unread
     drop(pool);
     // An answer may come too early, which is found out at once.
     let idle = (0..20).find_map(|_| {
-        let (pool, signals) = (Pool::builder().transport(Transport::Ring).processes(1).build().unwrap(), Signals::new());
+        let (pool, signals) =
+            (Pool::builder().transport(Transport::Ring).processes(1).build().unwrap(), Signals::new());
         let mut forger = pool.apply_async(answer::call(true, 4, &signals.path("go")));
         let bytes = vec![7; 200 << 10];
         let mut jobs: Vec<_> = (0..10).map(|_| pool.apply_async(first_byte::call(&bytes))).collect();

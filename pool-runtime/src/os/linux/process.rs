@@ -174,7 +174,8 @@ impl Scale {
         let now = Instant::now();
         let due = shared.next.is_none_or(|next| next <= now);
         // What it had can have become another's, too.
-        if resident > SHARED_LEEWAY && due && (shared.resident.abs_diff(resident) > SHARED_LEEWAY || shared.is_old(now)) {
+        if resident > SHARED_LEEWAY && due && (shared.resident.abs_diff(resident) > SHARED_LEEWAY || shared.is_old(now))
+        {
             // A process can forbid it. Then this library's memory counts as well.
             let own = self.mappings().map_or(resident, |mappings| own_memory(&mappings));
             let pause = (now.elapsed() * PAUSES).max(PAUSE);

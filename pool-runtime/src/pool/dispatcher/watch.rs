@@ -342,7 +342,9 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         let (limits, allowed) = (&self.limits, self.seats[seat].worker.allowed);
         let of_pool = limits.memory_per_child.min(limits.memory) != u64::MAX;
         let limited = |flight: &Flight<W>| flight.calls.work.policy().memory != u64::MAX;
-        of_pool || allowed.is_some_and(|most| most != u64::MAX) || self.seats[seat].in_flight.front().is_some_and(limited)
+        of_pool
+            || allowed.is_some_and(|most| most != u64::MAX)
+            || self.seats[seat].in_flight.front().is_some_and(limited)
     }
 
     /// Memory is that of the process, whatever its page claims to run: the limit of the call at the front holds, once that

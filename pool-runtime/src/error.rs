@@ -104,7 +104,7 @@ pub(crate) enum Kind {
     Os { action: Cow<'static, str>, source: Arc<io::Error> },
 }
 
-fn over_memory(limit: u64, used: u64) -> String {
+pub(crate) fn over_memory(limit: u64, used: u64) -> String {
     let limit = mebibytes(limit);
     match used {
         os::UNSEEN => format!("may use {limit} of memory, and how much it uses cannot be seen any more"),

@@ -154,6 +154,9 @@ impl<R> Process<R> {
     /// it has started itself does not count: it may take for as long as that one lives. `Duration::MAX` is no limit; the
     /// default is 5 s.
     ///
+    /// The limits of its call hold until the process has ended: it is killed when its timeout is over, though not before
+    /// two seconds after its target has returned, and when it has more memory than its call may use.
+    ///
     /// ```
     /// # use pool_runtime::{Process, Result, enter, task};
     /// # use std::time::Duration;

@@ -314,18 +314,19 @@ impl Sandbox {
 
     /// How much private memory each process may have, in bytes; at least 16 MiB. An allocation beyond it fails, which
     /// aborts a Rust program, and the call's worker is lost: no allocation goes beyond it.
-    /// [`PoolBuilder::memory`](crate::PoolBuilder::memory) samples from outside, limits each call, and reports it in
-    /// the error. Malicious code needs both, or a control group, as there are ways around this one.
+    /// [`PoolBuilder::memory`](crate::PoolBuilder::memory) samples from outside, limits each call, and can be lower.
     ///
-    /// This is `RLIMIT_DATA`, which counts what a process may write at present: code that makes its memory read-only
-    /// (`mprotect`) can have more, which the other limit sees. What waits in sockets and pipes is the kernel's memory, and
-    /// counts nowhere but in a control group: some hundred KiB for each of the [`open_files`](Self::open_files). The stack
-    /// of the main thread is not counted either; it becomes no larger than this process's limit for stacks (`ulimit
-    /// -s`), and 64 MiB. It does not count [`Shared`](crate::Shared) slices, which are this process's. Where
+    /// This is `RLIMIT_DATA`, which counts what a process may write at present. What it has made read-only (`mprotect`),
+    /// and the tables of its pages, are sampled from outside: a worker with 64 MiB more than its limit in use is killed,
+    /// and the job fails with an error that [`is_out_of_memory`](crate::Error::is_out_of_memory). Where `/proc` does not
+    /// show workers, that is not done. What waits in sockets and pipes, and what threads need, is the kernel's memory, and
+    /// counts nowhere but in a control group: some hundred KiB for each of the [`open_files`](Self::open_files), where
+    /// there is no network, in which they can be larger. The stack of the main thread is not counted; it becomes no
+    /// larger than this process's limit for stacks (`ulimit -s`), and 64 MiB. It does not count [`Shared`](crate::Shared) slices, which are this process's. Where
     /// [`processes`](Self::processes) are denied, a worker with this limit can make no shared memory of its own
     /// (`memfd_create`, shared anonymous mappings), so neither [`Shared`](crate::Shared) slices nor a pool of threads.
     /// Otherwise that is not counted, nor are files in memory (`/dev/shm`) where it may write, nor what the processes
-    /// that it starts have: there, use a control group. Arguments and results count while they are copied, for a moment
+    /// that it starts have: there, use a control group. A worker with this limit has no `vmsplice`. Arguments and results count while they are copied, for a moment
     /// twice.
     pub fn memory(mut self, bytes: u64) -> Self {
         self.rest.limits.memory = Some(bytes);

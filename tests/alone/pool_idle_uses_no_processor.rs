@@ -3,13 +3,13 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-use pool_runtime::{pool_main, task};
+use pool_runtime::{Pool, pool_main, task};
 use std::time::Duration;
-use support::{over_every_transport, pids, pool, until};
+use support::{builder, over_every_transport, pids, pool, until};
 
 pool_main!();
 
-over_every_transport! { in_turn: a_pool_of_eight_that_is_idle }
+over_every_transport! { in_turn: a_pool_of_eight_that_is_idle, one_whose_memory_has_a_limit }
 
 #[task]
 fn double(n: u32) -> u32 {
@@ -28,12 +28,19 @@ fn time_used(pid: u32) -> Duration {
 }
 
 fn a_pool_of_eight_that_is_idle() {
-    let pool = pool(8);
-    until("all are there", || pids(&pool).len() == 8);
+    uses_nothing(&pool(8));
+}
+
+fn one_whose_memory_has_a_limit() {
+    uses_nothing(&builder().processes(8).memory(1 << 30).build().unwrap());
+}
+
+fn uses_nothing(pool: &Pool) {
+    until("all are there", || pids(pool).len() == 8);
     for _ in 0..2 {
         assert_eq!(pool.map(double::call, 0..10_000).unwrap()[9999], 19_998);
         (0..500).for_each(|n| assert_eq!(pool.apply(double::call(n)).unwrap(), 2 * n));
-        let all: Vec<u32> = pids(&pool).into_iter().chain([std::process::id()]).collect();
+        let all: Vec<u32> = pids(pool).into_iter().chain([std::process::id()]).collect();
         let used = || all.iter().map(|pid| time_used(*pid)).sum::<Duration>();
         // Whoever has listened goes to sleep by and by.
         std::thread::sleep(Duration::from_millis(100));

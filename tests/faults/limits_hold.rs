@@ -50,6 +50,11 @@ fn shared(memory: &str, offset: usize) -> &'static AtomicU64 {
     unsafe { AtomicU64::from_ptr(place as *mut u64) }
 }
 
+/// Makes the page say that the call which runs has not started.
+pub fn say_unstarted() {
+    shared("pool-status", CLAIMED).fetch_sub(1, Ordering::SeqCst);
+}
+
 fn wait_for_ever() -> ! {
     loop {
         std::thread::park();
@@ -64,7 +69,7 @@ fn pid() -> u32 {
 /// Says that it has not started; then uses memory, and never ends.
 #[task]
 fn hide(mebibytes: usize) {
-    shared("pool-status", CLAIMED).fetch_sub(1, Ordering::SeqCst);
+    say_unstarted();
     let all = vec![1u8; mebibytes << 20];
     std::hint::black_box(&all);
     wait_for_ever();

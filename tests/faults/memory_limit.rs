@@ -1,7 +1,7 @@
 //! A call that uses more memory than it may fails with the figure; the parent and the other calls live.
 
-use crate::support::{Signals, builder, over_every_transport, pids, pool};
-use pool_runtime::{Ran, task};
+use crate::support::{Signals, builder, is_alive, over_every_transport, pids, pool, until};
+use pool_runtime::{Ran, Shared, task};
 use std::{path::Path, time::Duration};
 
 over_every_transport! {
@@ -9,6 +9,9 @@ over_every_transport! {
     memory_that_is_not_touched_does_not_count,
     it_is_not_tried_again,
     the_others_live,
+    memory_in_bursts_counts,
+    memory_that_could_be_shared_counts,
+    what_grows_after_its_call_counts,
 }
 
 const MIB: usize = 1 << 20;
@@ -84,4 +87,103 @@ fn the_others_live() {
     assert!(pool.apply(fill::call()).unwrap_err().is_out_of_memory());
     signals.give("end");
     other.get().unwrap();
+}
+
+/// Uses too much now and then, after it has made its worker's page say that it has not started.
+#[task(memory = "64MiB")]
+fn burst() {
+    crate::limits_hold::say_unstarted();
+    loop {
+        std::hint::black_box(vec![1_u8; 300 * MIB]);
+        std::thread::sleep(Duration::from_millis(60));
+    }
+}
+
+fn memory_in_bursts_counts() {
+    // With one call before it that may use anything, and without.
+    for any in [true, false] {
+        let pool = pool(1);
+        if any {
+            pool.apply(use_some::call(1)).unwrap();
+        }
+        let error = pool.apply(burst::call()).unwrap_err();
+        assert!(error.is_out_of_memory(), "{error}");
+        assert_eq!(pool.apply(use_some::call(1)).unwrap(), 1);
+    }
+}
+
+/// Anonymous memory that this process could share with its children.
+#[task(memory = "64MiB")]
+fn share() {
+    let (length, rights) = (256 * MIB, libc::PROT_READ | libc::PROT_WRITE);
+    let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
+    // SAFETY: new memory, to which nothing else refers.
+    unsafe {
+        let at = libc::mmap(std::ptr::null_mut(), length, rights, flags, -1, 0);
+        assert_ne!(at, libc::MAP_FAILED);
+        at.write_bytes(1, length);
+    }
+    std::thread::sleep(Duration::from_secs(60));
+}
+
+#[task(memory = "64MiB")]
+fn sum(bytes: &[u8], shared: &Shared<[u8]>) -> u64 {
+    // Long enough to be looked at.
+    std::thread::sleep(Duration::from_millis(300));
+    bytes.iter().chain(shared.iter()).map(|byte| u64::from(*byte)).sum()
+}
+
+fn memory_that_could_be_shared_counts() {
+    let pool = pool(1);
+    let error = pool.apply(share::call()).unwrap_err();
+    assert!(error.is_out_of_memory(), "{error}");
+    // What is the parent's does not.
+    let shared = Shared::new(&vec![1_u8; 128 * MIB]).unwrap();
+    assert_eq!(pool.apply(sum::call(&vec![1; 16 * MIB], &shared)).unwrap(), 144 * MIB as u64);
+}
+
+/// Returns, and leaves a thread behind that uses ever more memory.
+#[task(memory = "64MiB")]
+fn leave_behind(go: &Path) -> u32 {
+    let go = go.to_owned();
+    std::thread::spawn(move || {
+        crate::support::await_given(&go);
+        let mut all = Vec::new();
+        loop {
+            all.push(vec![1_u8; MIB]);
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    });
+    std::process::id()
+}
+
+fn what_grows_after_its_call_counts() {
+    let (pool, signals) = (pool(1), Signals::new());
+    let pid = pool.apply(leave_behind::call(&signals.path("go"))).unwrap();
+    assert!(is_alive(pid));
+    signals.give("go");
+    until("it is killed, though it is idle", || !is_alive(pid));
+    assert_ne!(pool.apply(leave_behind::call(&signals.path("never"))).unwrap(), pid);
+    // While it leaves as well.
+    let signals = Signals::new();
+    let pool = builder().processes(1).exit_grace(Duration::from_secs(600)).build().unwrap();
+    let pid = pool.apply(hang_at_exit::call(&signals.path("go"))).unwrap();
+    pool.close();
+    assert!(is_alive(pid));
+    signals.give("go");
+    pool.join().unwrap();
+}
+
+extern "C" fn hang() {
+    loop {
+        std::thread::park();
+    }
+}
+
+/// As before, and its process hangs at its exit.
+#[task(memory = "64MiB")]
+fn hang_at_exit(go: &Path) -> u32 {
+    // SAFETY: the function is never unloaded.
+    unsafe { libc::atexit(hang) };
+    leave_behind(go)
 }

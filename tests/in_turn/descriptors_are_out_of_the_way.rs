@@ -46,7 +46,7 @@ fn they_have_high_numbers_in_the_program() {
     let mut process = Process::new(weighed).stdin(Stdio::piped()).stdout(Stdio::piped());
     process = process.stderr(Stdio::piped());
     let mut process = process.start().expect("it starts");
-    until("it is weighed", || descriptors().iter().any(|(_, path)| path.ends_with("statm")));
+    until("it is weighed", || descriptors().iter().any(|(_, path)| path.ends_with("status")));
     let open = descriptors();
     let new: Vec<_> = open.iter().filter(|(number, _)| !before.contains(number)).collect();
     assert!(new.len() > 10, "{new:?}");

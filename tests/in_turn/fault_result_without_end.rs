@@ -1,10 +1,11 @@
 //! A worker that sends more than its call may return is killed before the parent keeps it; one that fills the ring with
 //! reports of times is killed at the first that cannot be.
 
-use crate::support::{descriptors, memory, pids, turn};
-use pool_runtime::{Pool, PoolBuilder, Process, Sandbox, TaskCall, Transport, task};
+use crate::support::{Signals, await_given, descriptors, memory, pids, turn};
+use pool_runtime::{Job, Pool, PoolBuilder, Process, Sandbox, TaskCall, Transport, task};
 use std::{
     os::fd::RawFd,
+    path::Path,
     sync::atomic::{AtomicU8, AtomicU64, Ordering},
     time::{Duration, Instant},
 };
@@ -216,6 +217,130 @@ fn a_process_has_the_same_limits() {
     assert!(error.is_worker_lost() && error.to_string().contains("at most 16"), "{error}");
     let grown = memory(std::process::id()).saturating_sub(before);
     assert!(grown < 24 << 20, "{grown} bytes more");
+}
+
+/// Answers calls that it has not read, one after the other: each with a byte.
+#[task]
+fn answer(over_rings: bool, calls: u32, go: &Path) -> u8 {
+    await_given(go);
+    // SAFETY: the page is mapped, and the word is aligned.
+    let written = over_rings.then(|| unsafe { AtomicU64::from_ptr(rings(REPORTS_WRITTEN).cast()) });
+    let fds: Vec<RawFd> = descriptors().into_iter().map(|(fd, _)| fd).filter(|fd| is_channel(*fd)).collect();
+    for number in 1..=calls {
+        let record = [number.to_le_bytes(), 1_u32.to_le_bytes(), [FORGED, 0, 0, 0], [0; 4]].concat();
+        if let Some(written) = written {
+            let at = written.load(Ordering::Acquire);
+            for (byte, at) in record.iter().zip(at..) {
+                // SAFETY: the ring is mapped there, and all access to it is a copy, or atomic.
+                let place = unsafe { AtomicU8::from_ptr(rings(BYTES + RING).add(at as usize % RING)) };
+                place.store(*byte, Ordering::Relaxed);
+            }
+            written.store(at + record.len() as u64, Ordering::Release);
+            // SAFETY: as above.
+            let read = unsafe { AtomicU64::from_ptr(rings(REPORTS_READ).cast()) };
+            while read.load(Ordering::Acquire) != written.load(Ordering::Acquire) {
+                std::thread::yield_now();
+            }
+        }
+        for fd in fds.iter().filter(|_| !over_rings) {
+            let frame = [&[16_u8][..], &[0; 15], &record].concat();
+            let inner = 32 + frame.len() as u64;
+            let mark = u64::from_le_bytes(*b"\xf3pool\r\n\x01");
+            let words = [inner + 16, inner, mark, 0, frame.len() as u64, 0];
+            let packet = [words.iter().flat_map(|word| word.to_ne_bytes()).collect(), frame].concat();
+            // SAFETY: the bytes are ours; the descriptor is open.
+            unsafe { libc::send(*fd, packet.as_ptr().cast(), packet.len(), libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) };
+        }
+        // The next call is sent when this answer is there; one that comes too early is a fault.
+        std::thread::sleep(Duration::from_millis(3));
+    }
+    loop {
+        std::thread::park();
+    }
+}
+
+const FORGED: u8 = 5;
+
+#[task]
+fn first_byte(bytes: &[u8]) -> u8 {
+    bytes[0]
+}
+
+/// The worker rings no bell, so somebody has to look.
+#[track_caller]
+fn look_for(job: &mut Job<u8>) -> pool_runtime::Result<u8> {
+    let began = Instant::now();
+    loop {
+        match job.get_timeout(Duration::from_millis(2)) {
+            Err(error) if error.is_pending() => assert!(began.elapsed() < Duration::from_secs(60), "{error}"),
+            outcome => return outcome,
+        }
+    }
+}
+
+/// What waits for such a worker is the parent's memory.
+#[test]
+fn a_worker_that_answers_what_it_has_not_read_is_found_out() {
+    both(|builder, rings| {
+        const CALLS: u32 = 300;
+        let pool = builder.processes(1).build().unwrap();
+        let signals = Signals::new();
+        let mut forger = pool.apply_async(answer::call(rings, CALLS, &signals.path("go")));
+        // Too short for the memory of large arguments, and too long for the ring to hold many.
+        let bytes = vec![7; 200 << 10];
+        let jobs: Vec<_> = (1..CALLS).map(|_| pool.apply_async(first_byte::call(&bytes))).collect();
+        signals.give("go");
+        assert_eq!(look_for(&mut forger).unwrap(), FORGED);
+        let answers: Vec<_> = jobs.into_iter().map(|mut job| look_for(&mut job)).collect();
+        let forged = answers.iter().filter(|answer| matches!(answer, Ok(FORGED))).count();
+        assert!(forged < 80, "{forged} frames wait");
+        assert_eq!(*answers.last().unwrap().as_ref().unwrap(), 7, "the next worker reads them");
+    });
+}
+
+/// Says that the parent has read nothing of what it has reported, and goes on for a while.
+#[task]
+fn unread() -> u8 {
+    // SAFETY: the page is mapped, and the word is aligned.
+    unsafe { AtomicU64::from_ptr(rings(REPORTS_READ).cast()) }.store(1 << 40, Ordering::Release);
+    std::thread::sleep(Duration::from_secs(1));
+    1
+}
+
+#[test]
+fn nobody_spins_for_a_worker_that_reads_nothing_or_says_that_something_is_unread() {
+    let _turn = turn();
+    let used = || {
+        let mut used = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: the pointer is that of a time.
+        unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &raw mut used) };
+        Duration::new(used.tv_sec as u64, used.tv_nsec as u32)
+    };
+    let pool = Pool::builder().transport(Transport::Ring).processes(1).build().unwrap();
+    let before = used();
+    // It may be found to have written nonsense.
+    let _ = pool.apply(unread::call());
+    let lied = used() - before;
+    drop(pool);
+    // An answer may come too early, which is found out at once.
+    let idle = (0..20).find_map(|_| {
+        let (pool, signals) =
+            (Pool::builder().transport(Transport::Ring).processes(1).build().unwrap(), Signals::new());
+        let mut forger = pool.apply_async(answer::call(true, 4, &signals.path("go")));
+        let bytes = vec![7; 200 << 10];
+        let mut jobs: Vec<_> = (0..10).map(|_| pool.apply_async(first_byte::call(&bytes))).collect();
+        signals.give("go");
+        let (first, fourth) = (look_for(&mut forger), look_for(&mut jobs[2]));
+        if [first, fourth].iter().any(|answer| !matches!(answer, Ok(FORGED))) {
+            return None;
+        }
+        let before = used();
+        // There is no room for it, and never will be.
+        let waits = jobs.remove(4).get_timeout(Duration::from_secs(1)).is_err_and(|error| error.is_pending());
+        waits.then(|| used() - before)
+    });
+    let idle = idle.expect("a worker that answers what it has not read");
+    assert!(lied < Duration::from_millis(500) && idle < Duration::from_millis(500), "{lied:?} {idle:?} in a second");
 }
 
 /// A ring that is kept full must not hold the thread that reads it, whose time-out is over long before.

@@ -1,4 +1,4 @@
-//! A process is killed when its call takes too long, or too much memory; and not when it has returned.
+//! A process is killed when its call takes too long, or too much memory, also once that has returned.
 
 use pool_runtime::{Process, Ran, current_job, task};
 use std::time::Duration;
@@ -65,4 +65,37 @@ fn one_that_has_returned_may_take_its_time() {
     let process = Process::new(leave_a_child::call().timeout(Duration::from_millis(200))).start().unwrap();
     assert!(process.join().unwrap() > 0);
     assert_eq!(process.exit_code(), Some(0));
+}
+
+extern "C" fn hang_at_exit() {
+    loop {
+        std::thread::park();
+    }
+}
+
+/// Returns at once, and then uses its memory, or just time, for ever.
+#[task]
+fn go_on(fills: bool) -> u8 {
+    if fills {
+        std::thread::spawn(fill);
+    }
+    // SAFETY: the function is never unloaded.
+    unsafe { libc::atexit(hang_at_exit) };
+    1
+}
+
+#[test]
+fn its_limits_hold_until_it_has_ended() {
+    let started = [
+        Process::new(go_on::call(true).memory(64 << 20)).exit_grace(LONG).start().unwrap(),
+        Process::new(go_on::call(false).timeout(SHORT)).exit_grace(LONG).start().unwrap(),
+    ];
+    for process in started {
+        // What it has returned counts.
+        assert_eq!(process.join().unwrap(), 1);
+        assert_eq!(process.exit_code(), Some(-9));
+    }
+    let process = Process::new(go_on::call(false)).exit_grace(LONG).start().unwrap();
+    assert!(process.join_timeout(Duration::from_secs(3)).unwrap().is_none(), "without limits, its grace alone counts");
+    process.kill().unwrap();
 }

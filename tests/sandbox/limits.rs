@@ -8,6 +8,8 @@ use std::{fs::File, io::Write as _, path::Path, time::Duration};
 over_every_transport! {
     memory_has_an_end,
     stacks_do_not_go_around_it,
+    the_kernels_memory_is_no_way_around_it,
+    memory_that_is_not_written_is_no_way_around_it,
     what_is_shared_is_not_the_workers_memory,
     processor_time_has_an_end,
     files_have_an_end,
@@ -72,6 +74,80 @@ fn stacks_do_not_go_around_it() {
     let (grows, [_, most]) = inside(Sandbox::strict()).apply(stacks::call()).unwrap();
     let (_, [_, outside]) = stacks();
     assert_eq!((grows, most), (0, outside));
+}
+
+/// What the system says to larger buffers of sockets, memory in pipes, and rules of sandboxes.
+#[task]
+fn hoard() -> [i32; 3] {
+    let said = |failed: bool| if failed { std::io::Error::last_os_error().raw_os_error().unwrap_or(0) } else { 0 };
+    let (mut sockets, mut pipe, size) = ([0; 2], [0; 2], 1 << 20);
+    // SAFETY: all pointers lead to memory of the size that the calls read or write.
+    unsafe {
+        assert_eq!(libc::socketpair(libc::AF_UNIX, libc::SOCK_STREAM, 0, sockets.as_mut_ptr()), 0);
+        assert_eq!(libc::pipe(pipe.as_mut_ptr()), 0);
+        let size: *const i32 = &raw const size;
+        let buffer = libc::setsockopt(sockets[0], libc::SOL_SOCKET, libc::SO_SNDBUF, size.cast(), 4);
+        let buffer = said(buffer != 0);
+        let piece = libc::iovec { iov_base: size.cast_mut().cast(), iov_len: 4 };
+        let pages = said(libc::vmsplice(pipe[1], &raw const piece, 1, 0) < 0);
+        const VERSION: u32 = 1;
+        let rules = libc::syscall(libc::SYS_landlock_create_ruleset, std::ptr::null::<u8>(), 0_usize, VERSION);
+        [buffer, pages, said(rules < 0)]
+    }
+}
+
+fn the_kernels_memory_is_no_way_around_it() {
+    let denied = [libc::EPERM; 3];
+    assert_eq!(inside(Sandbox::strict().memory(64 << 20)).apply(hoard::call()).unwrap(), denied);
+    // Those that have a network have buffers for it, and those that start processes may confine them.
+    let with = Sandbox::strict().network(true).processes(true).memory(64 << 20);
+    assert_eq!(inside(with).apply(hoard::call()).unwrap(), [0, libc::EPERM, 0]);
+    assert_eq!(inside(Sandbox::strict()).apply(hoard::call()).unwrap(), [0; 3]);
+}
+
+const MANY: usize = 256 * MIB;
+
+/// Uses much memory that the limit of what may be written does not count, and waits.
+#[task]
+fn evade(how: &str) -> usize {
+    let map = |length: usize, rights: i32| {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        // SAFETY: new memory, to which nothing else refers.
+        let at = unsafe { libc::mmap(std::ptr::null_mut(), length, rights, flags, -1, 0) };
+        assert_ne!(at, libc::MAP_FAILED);
+        at.cast::<u8>()
+    };
+    match how {
+        "read only" => (0..MANY / MIB).for_each(|_| {
+            let at = map(MIB, libc::PROT_READ | libc::PROT_WRITE);
+            // SAFETY: it was just mapped.
+            unsafe {
+                at.write_bytes(1, MIB);
+                assert_eq!(libc::mprotect(at.cast(), MIB, libc::PROT_READ), 0);
+            }
+        }),
+        _ => {
+            // Each has a table of pages.
+            const EACH: usize = 2 * MIB;
+            let length = MANY / 4096 * EACH;
+            let at = map(length, libc::PROT_READ);
+            // SAFETY: it was just mapped.
+            unsafe { libc::madvise(at.cast(), length, libc::MADV_NOHUGEPAGE) };
+            // SAFETY: as above.
+            (0..length).step_by(EACH).for_each(|n| unsafe { _ = at.add(n).read_volatile() });
+        }
+    }
+    std::thread::sleep(Duration::from_secs(60));
+    MANY
+}
+
+fn memory_that_is_not_written_is_no_way_around_it() {
+    for how in ["read only", "tables"] {
+        let pool = inside(Sandbox::strict().memory(32 << 20));
+        let error = pool.apply(evade::call(how)).unwrap_err();
+        assert!(error.is_out_of_memory() && error.to_string().contains("its limit is 32.0 MiB"), "{how}: {error}");
+        assert_eq!(pool.apply(add::call(1, 2)).unwrap(), 3);
+    }
 }
 
 #[task]

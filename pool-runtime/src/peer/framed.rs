@@ -4,6 +4,7 @@
 
 use crate::memory::region::Region;
 use crate::os;
+use crate::peer::ringed::{MOST_WAITING, UNREAD};
 use crate::peer::{Sent, Sink};
 use crate::protocol::{FromWorker, Garbled};
 use crate::sync::{lock, try_lock};
@@ -42,6 +43,16 @@ impl Framed {
 
     pub(super) fn is_open(&self) -> bool {
         self.open.load(Ordering::Acquire)
+    }
+
+    /// Do too many frames wait? Then the worker has a fault.
+    pub(super) fn has_too_many(&self) -> bool {
+        let has = lock(&self.backlog).len() >= MOST_WAITING;
+        if has {
+            self.open.store(false, Ordering::Release);
+            lock(&self.fault).get_or_insert_with(|| UNREAD.to_owned());
+        }
+        has
     }
 
     /// Puts a frame behind all others; [`flush`](Self::flush) has to follow.

@@ -195,6 +195,9 @@ impl Peer {
         match self {
             Self::Ring(_, link) => link.send(frame).map_or(Sent::Corrupt, |()| Sent::Done),
             Self::Channel(_, link) | Self::Thread(WorkerThread { link, .. }) => {
+                if self.process().is_some() && link.has_too_many() {
+                    return Sent::Corrupt;
+                }
                 let mut bytes = Vec::with_capacity(frame.most());
                 frame.write(&mut bytes);
                 link.put(bytes, held)
@@ -303,6 +306,11 @@ impl Peer {
     /// Whether a part of the backlog waits for room.
     pub(crate) fn is_blocked(&self) -> bool {
         self.rings().is_some_and(Ringed::is_blocked)
+    }
+
+    /// Whether a part of the backlog waits, and there may be room for it.
+    pub(crate) fn may_go_on(&self) -> bool {
+        self.rings().is_some_and(Ringed::may_go_on)
     }
 
     /// Makes the worker's next report ring the bell of this mark. Look for reports once more after this.

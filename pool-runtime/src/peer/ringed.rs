@@ -28,7 +28,14 @@ pub(crate) struct Ringed {
 struct Sending {
     calls: ring::CallSender,
     backlog: VecDeque<Vec<u8>>,
+    /// As in [`Receiving`].
+    fault: Option<&'static str>,
 }
+
+/// The most frames that wait for room. Frames that are unread are half as long as the ring, but for a large one; there are
+/// more only if the worker answers what it has not read.
+pub(super) const MOST_WAITING: usize = 64;
+pub(super) const UNREAD: &str = "reported calls that it had not received";
 
 struct Receiving {
     reports: ring::ReportReceiver,
@@ -61,7 +68,7 @@ impl Ringed {
         let reports = ring::ReportReceiver::new(memory.clone());
         Self {
             memory,
-            sending: Mutex::new(Sending { calls, backlog: VecDeque::new() }),
+            sending: Mutex::new(Sending { calls, backlog: VecDeque::new(), fault: None }),
             receiving: Mutex::new(Receiving { reports, stream: Vec::new(), split: None, padding: 0, fault: None }),
             blocked: AtomicBool::new(false),
             more: AtomicBool::new(false),
@@ -86,6 +93,10 @@ impl Ringed {
     }
 
     fn put(&self, sending: &mut Sending, frame: Vec<u8>) -> Result<(), Corrupt> {
+        if sending.backlog.len() >= MOST_WAITING {
+            sending.fault = Some(UNREAD);
+            return Err(Corrupt);
+        }
         sending.backlog.push_back(frame);
         // Before the attempt: a listener that is woken meanwhile has to find that there is something to go on with.
         self.blocked.store(true, Ordering::Release);
@@ -93,12 +104,13 @@ impl Ringed {
     }
 
     fn pump(&self, sending: &mut Sending) -> Result<(), Corrupt> {
-        let Sending { calls, backlog } = sending;
+        let Sending { calls, backlog, .. } = sending;
         while let Some(frame) = backlog.front() {
             if !send_frame(calls, frame)? {
                 // There may be room since; if not, the worker rings when there is.
                 calls.await_room();
                 if !send_frame(calls, frame)? {
+                    calls.is_full();
                     break;
                 }
             }
@@ -110,6 +122,11 @@ impl Ringed {
 
     pub(super) fn is_blocked(&self) -> bool {
         self.blocked.load(Ordering::Acquire) && !self.is_broken()
+    }
+
+    /// As [`is_blocked`](Self::is_blocked), and there may be room since.
+    pub(super) fn may_go_on(&self) -> bool {
+        self.is_blocked() && self.memory.may_have_room()
     }
 
     pub(super) fn has_reports(&self) -> bool {
@@ -149,7 +166,7 @@ impl Ringed {
     }
 
     pub(super) fn take_fault(&self) -> Option<String> {
-        lock(&self.receiving).fault.take()
+        lock(&self.receiving).fault.take().or_else(|| lock(&self.sending).fault.take().map(str::to_owned))
     }
 }
 

@@ -116,6 +116,13 @@ impl Launch {
         Ok(())
     }
 
+    /// How much memory the sandbox allows, if how much is used can be seen. The kernel sees to that limit too; so it is
+    /// no error if it cannot.
+    pub(crate) fn weighed_memory(&self) -> u64 {
+        let limit = self.confinement.as_ref().and_then(|confinement| confinement.limits.memory);
+        limit.filter(|_| os::check_memory_is_seen().is_ok()).unwrap_or(u64::MAX)
+    }
+
     pub(super) fn is_in_test(&self) -> bool {
         matches!(self.way_in, WayIn::Test { .. })
     }

@@ -98,10 +98,10 @@ impl PoolBuilder {
         let (source, bells, limits) =
             self.staff(processes, initializer.as_ref().map(|prelude| &prelude.call), initializer_timeout)?;
         let seats = if bells.is_some() { processes } else { 0 };
-        // What the transport limits; the rest is the user's choice.
-        let Limits { unhindered, frame, frames, calls, shortest, .. } = limits;
+        // What the transport and the sandbox limit; the rest is the user's choice.
+        let Limits { unhindered, frame, frames, calls, shortest, memory, .. } = limits;
         let weigh_every = WEIGH_EVERY.max(WEIGH_ONE * processes as u64);
-        let limits = Limits { weigh_every, unhindered, frame, frames, calls, shortest, ..self.limits };
+        let limits = Limits { weigh_every, unhindered, frame, frames, calls, shortest, memory, ..self.limits };
         let keep_in = |dir: PathBuf| {
             let files = source.confinement().and_then(|confinement| confinement.files);
             if let Some(above) = files.as_ref().and_then(|files| files.writable_above(&dir)) {
@@ -207,6 +207,7 @@ impl PoolBuilder {
                         (Bells::of_sockets().map_err(failed)?, CHANNEL)
                     }
                 };
+                let limits = Limits { memory: launch.weighed_memory(), ..limits };
                 Ok((Source::Processes(Arc::new(launch)), Some(bells), limits))
             }
             Backend::Inline => {

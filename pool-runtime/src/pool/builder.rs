@@ -174,7 +174,8 @@ setters! {
     pub fn exit_grace(grace: Duration) => limits.exit_grace = nanos(grace);
 
     /// How long a worker that is to be killed has after a `SIGTERM`, before the `SIGKILL`: when the pool is terminated, a
-    /// running job is cancelled, or a call exceeds a limit. Zero, the default, kills at once.
+    /// running job is cancelled, or a call exceeds its time. Zero, the default, kills at once; and so is killed who uses too
+    /// much memory, as it might use ever more.
     ///
     /// A worker whose program, or a task of it, has installed a handler for `SIGTERM` can use the time to clean up;
     /// without one it ends at once. It starts no more calls, and if the present one returns, it exits in good order. The
@@ -246,11 +247,14 @@ setters! {
     /// and the job fails with an error that [`is_out_of_memory`](crate::Error::is_out_of_memory).
     ///
     /// The limit is for the whole worker, including what earlier calls and the initializer have left in memory, so it
-    /// should be well above that; [`max_memory_per_child`](Self::max_memory_per_child) keeps it small. Only private
-    /// memory in use counts: not the program itself, arguments in shared memory or [`Shared`](crate::Shared) slices, nor
-    /// memory that was never touched. It is sampled about 100 times a second, less often with more than 40 workers, so a
-    /// call can exceed it briefly. A limit that no allocation exceeds is
+    /// should be well above that; [`max_memory_per_child`](Self::max_memory_per_child) keeps it small. Only the worker's own
+    /// memory in use counts: not the program itself, files, arguments in shared memory or [`Shared`](crate::Shared)
+    /// slices, nor memory that was never touched. It is sampled about 100 times a second, less often with more than 40
+    /// workers, so a call can exceed it briefly. A limit that no allocation exceeds is
     /// [`Sandbox::memory`](crate::Sandbox::memory).
+    ///
+    /// An idle worker that has more than any of the calls that it was given may use is killed and replaced too, with a
+    /// warning in the log.
     pub fn memory(bytes: u64) => wish.memory = Some(bytes);
 
     /// How many bytes the encoded result of a call may have. A task that returns more has run, and its job fails with an

@@ -2,7 +2,7 @@
 //! a failed call.
 
 use crate::dossier::Dossier;
-use crate::error::{Error, Kind};
+use crate::error::{self, Error, Kind};
 use crate::peer::{Answer, Glance, Peer, Sent};
 use crate::pool::dispatcher::{
     AfterStarts, CallFailure, Dispatcher, Effect, Ended, Excess, How, Observation, Time, Why,
@@ -172,6 +172,18 @@ impl Inner {
                                 self.name,
                                 station.peer.pid(),
                                 self.exit_grace
+                            );
+                        }
+                    }
+                    Effect::Outgrown { seat, epoch, limit, used } => {
+                        if let Some(station) = self.station(seat, epoch) {
+                            tracing::warn!(
+                                "worker {} of pool `{}` (process {}) {}, though it says that it runs no call, so it is \
+                                 killed: what earlier calls and the initializer have left there counts",
+                                seat + 1,
+                                self.name,
+                                station.peer.pid(),
+                                error::over_memory(limit, used)
                             );
                         }
                     }

@@ -113,7 +113,9 @@ impl Single {
         then: impl FnOnce() + Send + 'static,
     ) -> Result<(Self, B)> {
         let name = format!("pool-{}", hello.name);
-        let dispatcher = Dispatcher::new(1, Limits { exit_grace: nanos(exit_grace), ..CHANNEL }, RestartPolicy::NEVER);
+        let memory = launch.weighed_memory();
+        let limits = Limits { exit_grace: nanos(exit_grace), until_gone: true, memory, ..CHANNEL };
+        let dispatcher = Dispatcher::new(1, limits, RestartPolicy::NEVER);
         let source = Source::Processes(Arc::new(launch));
         let inner = Inner::new(source, vec![options], move |_, _| hello.clone(), dispatcher);
         let inner = Arc::new_cyclic(|itself| Inner { single: true, exit_grace, itself: itself.clone(), ..inner });

@@ -3,15 +3,16 @@
 use super::handle::beyond_standard;
 use super::wait_readable;
 use crate::os::Handle;
-use rustix::param::page_size;
+use crate::sync::lock;
 use rustix::process::{
     Pid, PidfdFlags, Signal, getegid, geteuid, getgid, getpid, getuid, pidfd_open, set_parent_process_death_signal,
 };
 use rustix::thread::{CapabilitySet, capabilities, capability_is_in_ambient_set};
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read as _};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -161,23 +162,130 @@ fn number_in_proc(pidfd: Option<BorrowedFd<'_>>, pid: Pid) -> io::Result<i32> {
 /// Tells how much memory a process uses: the kernel's file about it, which is about no other process, even when its
 /// number is used again.
 #[derive(Debug)]
-pub(super) struct Scale(File);
+pub(super) struct Scale {
+    status: File,
+    number: i32,
+    shared: Mutex<SharedUse>,
+}
+
+/// What a process has in memory that it shares, or could share, with others: what this library or a file system has
+/// made is not its own, and the rest counts as its own.
+#[derive(Debug)]
+struct SharedUse {
+    /// When it was last told apart, and how much there was, and was its own.
+    resident: u64,
+    own: u64,
+    /// When it may be told apart again.
+    next: Option<Instant>,
+}
+
+/// How much less or more shared memory may be in use, in bytes, without being told apart again.
+const SHARED_LEEWAY: u64 = 4 << 20;
+
+/// The least pause before shared memory is told apart again, and how many times that takes as long as this one.
+const PAUSE: Duration = Duration::from_millis(100);
+const PAUSES: u32 = 50;
 
 impl Scale {
     /// Fails if the process is gone, or this process cannot see it in `/proc`.
     pub(super) fn of(pidfd: Option<BorrowedFd<'_>>, pid: Pid) -> io::Result<Self> {
-        let file = File::open(format!("/proc/{}/statm", number_in_proc(pidfd, pid)?))?;
-        Ok(Self(beyond_standard(file.into())?.into()))
+        let number = number_in_proc(pidfd, pid)?;
+        let status = beyond_standard(File::open(format!("/proc/{number}/status"))?.into())?.into();
+        Ok(Self { status, number, shared: Mutex::new(SharedUse { resident: 0, own: 0, next: None }) })
     }
 
-    /// How many bytes of private memory it has in use.
+    /// How many bytes of memory of its own it uses: also what was swapped out, the tables of its pages, and memory that it
+    /// could share with processes that it starts.
     pub(super) fn read(&self) -> io::Result<u64> {
-        // Longer than seven numbers.
-        let mut text = [0; 256];
-        let length = self.0.read_at(&mut text, 0)?;
-        let pages = std::str::from_utf8(&text[..length]).ok().and_then(private_pages);
-        Ok(pages.ok_or(io::ErrorKind::InvalidData)?.saturating_mul(page_size() as u64))
+        // Longer than a hundred lines.
+        let mut text = [0; 8192];
+        let length = self.status.read_at(&mut text, 0)?;
+        let text = String::from_utf8_lossy(&text[..length]);
+        let used = Used::of(&text).ok_or(io::ErrorKind::InvalidData)?;
+        Ok(used.alone.saturating_add(self.own_of(used.shared)))
     }
+
+    /// How much of so much shared memory is its own. That is looked for only where it has changed, and not all the time,
+    /// as the kernel goes through all of its pages.
+    fn own_of(&self, resident: u64) -> u64 {
+        let mut shared = lock(&self.shared);
+        let now = Instant::now();
+        let due = shared.next.is_none_or(|next| next <= now);
+        // What it had can have become another's, too.
+        if resident > SHARED_LEEWAY && due && (shared.resident.abs_diff(resident) > SHARED_LEEWAY || shared.is_old(now))
+        {
+            // A process can forbid it. Then this library's memory counts as well.
+            let own = self.mappings().map_or(resident, |mappings| own_memory(&mappings));
+            let pause = (now.elapsed() * PAUSES).max(PAUSE);
+            *shared = SharedUse { resident, own, next: Some(Instant::now() + pause) };
+        }
+        shared.own.min(resident)
+    }
+
+    fn mappings(&self) -> io::Result<String> {
+        let file = File::open(format!("/proc/{}/smaps", self.number))?;
+        let mut text = String::new();
+        // A process may have tens of thousands of mappings, at less than a thousand bytes each.
+        file.take(1 << 27).read_to_string(&mut text)?;
+        // It is still there, so it was its number that was looked up.
+        self.status.read_at(&mut [0], 0)?;
+        Ok(text)
+    }
+}
+
+impl SharedUse {
+    fn is_old(&self, now: Instant) -> bool {
+        const OLD: Duration = Duration::from_secs(1);
+        self.next.is_none_or(|next| next + OLD <= now)
+    }
+}
+
+/// How much memory a process uses, as its `status` tells.
+struct Used {
+    /// Nobody else can have it.
+    alone: u64,
+    /// It is, or may be, shared; not what is of files on a disk.
+    shared: u64,
+}
+
+impl Used {
+    fn of(status: &str) -> Option<Self> {
+        let (mut alone, mut shared, mut seen) = (0_u64, 0_u64, false);
+        for line in status.lines() {
+            let Some((name, value)) = line.split_once(':') else { continue };
+            let to = match name {
+                "RssAnon" => {
+                    seen = true;
+                    &mut alone
+                }
+                "VmSwap" | "VmPTE" => &mut alone,
+                "RssShmem" => &mut shared,
+                _ => continue,
+            };
+            *to = to.saturating_add(kibibytes(value)?);
+        }
+        seen.then_some(Self { alone, shared })
+    }
+}
+
+fn kibibytes(value: &str) -> Option<u64> {
+    value.trim().strip_suffix("kB")?.trim_end().parse::<u64>().ok()?.checked_mul(1024)
+}
+
+/// How much of what a process has mapped is anonymous and shared, or a file without a name, and not of this library.
+fn own_memory(smaps: &str) -> u64 {
+    let (mut own, mut counts) = (0_u64, false);
+    for line in smaps.lines() {
+        // `from-to rights offset device inode name`, and then lines of `Name: value`.
+        if let Some(value) = line.strip_prefix("Rss:").or_else(|| line.strip_prefix("Swap:")).filter(|_| counts) {
+            own = own.saturating_add(kibibytes(value).unwrap_or(0));
+        } else if line.split(' ').next().is_some_and(|first| first.contains('-')) {
+            let name = line.find('/').map_or("", |at| &line[at..]);
+            let library = name.starts_with(concat!("/memfd:", "pool-"));
+            counts = !library && ["/dev/zero", "/memfd:", "/SYSV"].iter().any(|kind| name.starts_with(kind));
+        }
+    }
+    own
 }
 
 /// Fails if the memory of this process and its children cannot be seen, as there is no `/proc`, or one in which they are
@@ -203,13 +311,6 @@ pub(super) fn has_children(pidfd: Option<BorrowedFd<'_>>, pid: Pid) -> Option<bo
     // A child belongs to the thread that has started it. Threads come and go meanwhile.
     let threads = fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten();
     Some(threads.filter_map(|thread| of(thread.file_name().to_str()?).ok()).any(any))
-}
-
-/// The file has the numbers of all pages, of those in memory, and of those among them that are of files or shared.
-fn private_pages(statm: &str) -> Option<u64> {
-    let mut fields = statm.split_whitespace().skip(1).map(str::parse::<u64>);
-    let (resident, shared) = (fields.next()?.ok()?, fields.next()?.ok()?);
-    Some(resident.saturating_sub(shared))
 }
 
 #[cfg(test)]
@@ -280,10 +381,49 @@ mod tests {
     }
 
     #[test]
+    fn shared_memory_that_is_nobody_elses_counts() {
+        let own = pidfd_open(getpid(), PidfdFlags::empty()).unwrap();
+        let scale = Scale::of(Some(own.as_fd()), getpid()).unwrap();
+        let map = |flags, fd: i32| {
+            let (length, rights) = (64 << 20, libc::PROT_READ | libc::PROT_WRITE);
+            // SAFETY: new memory, which is unmapped by the end of the test's process.
+            let at = unsafe { libc::mmap(std::ptr::null_mut(), length, rights, libc::MAP_SHARED | flags, fd, 0) };
+            assert_ne!(at, libc::MAP_FAILED);
+            // SAFETY: it was just mapped, and nothing else refers to it.
+            unsafe { at.write_bytes(1, length) };
+        };
+        let file = |name: &str| {
+            let file = rustix::fs::memfd_create(name, rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+            rustix::fs::ftruncate(&file, 64 << 20).unwrap();
+            map(0, file.as_raw_fd());
+        };
+        let weigh = || {
+            lock(&scale.shared).next = None;
+            scale.read().unwrap();
+            // The rest changes with other tests.
+            lock(&scale.shared).own >> 20
+        };
+        file("pool-demo");
+        assert_eq!(weigh(), 0, "memory of this library is shared with others");
+        map(libc::MAP_ANONYMOUS, -1);
+        assert_eq!(weigh(), 64);
+        file("other");
+        assert_eq!(weigh(), 128);
+    }
+
+    #[test]
     fn a_file_that_makes_no_sense_says_nothing() {
-        assert_eq!(private_pages("9 7 2 1 0 3 0"), Some(5));
-        for nonsense in ["", "1", "1 2", "a b c", "1 2 x"] {
-            assert_eq!(private_pages(nonsense), None, "{nonsense}");
+        let status = "Name:\tdemo\nVmSwap:\t 1 kB\nRssAnon:\t 4 kB\nRssFile:\t 9 kB\nRssShmem:\t 2 kB\nVmPTE:\t 8 kB\n";
+        let used = Used::of(status).unwrap();
+        assert_eq!((used.alone, used.shared), (13 << 10, 2 << 10));
+        for nonsense in ["", "1", "RssAnon 3 kB", "RssAnon: x kB", "RssAnon: 3", "RssFile: 3 kB"] {
+            assert!(Used::of(nonsense).is_none(), "{nonsense}");
         }
+        let smaps = "7f00-7f10 rw-s 00000000 00:01 17   /dev/zero (deleted)\nSize: 8 kB\nRss:   4 kB\nSwap: 2 kB\n\
+                     7f10-7f20 r--s 00000000 00:01 18   /memfd:pool-arena (deleted)\nRss:   64 kB\n\
+                     7f20-7f30 rw-s 00000000 00:1c 19   /dev/shm/data\nRss:   64 kB\n\
+                     7f30-7f40 rw-s 00000000 00:01 20   /memfd:own (deleted)\nRss:   1 kB\n\
+                     7f40-7f50 rw-p 00000000 00:00 0 \nRss:   64 kB\n";
+        assert_eq!(own_memory(smaps), 7 << 10);
     }
 }

@@ -134,6 +134,8 @@ pub(crate) enum Effect<W: ?Sized> {
     AskToEnd { seat: usize, epoch: u32, generation: u32 },
     /// Tell the user that the worker, which is killed next, has not left in time.
     Overstayed { seat: usize, epoch: u32 },
+    /// Tell the user that the worker, which is killed next, has more memory than it may, and says that it runs nothing.
+    Outgrown { seat: usize, epoch: u32, limit: u64, used: u64 },
     /// Look at what the worker runs, and at its `memory` if asked; answer with [`seen`](super::Dispatcher::seen).
     Look { seat: usize, epoch: u32, memory: bool },
     /// These calls end, but the worker may still run them: keep the memory they share with it until it is gone.

@@ -27,7 +27,7 @@ const MOST_LEFT: usize = 8;
 /// A worker that has not started a call for so long, and is then told that it was given up, may run it.
 const SUSPICIOUS: Time = 64 * MILLISECOND;
 /// A call goes alone, with none behind it, after so many workers died before they started it.
-const LONELY: u16 = 2;
+pub(super) const LONELY: u16 = 2;
 /// Less work than this is not shared: waking another worker would take about as long.
 const GRAIN: Time = 100_000;
 /// The approximate size of a chunk of calls in a frame, without the arguments.

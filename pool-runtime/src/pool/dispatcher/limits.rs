@@ -8,10 +8,14 @@ pub(crate) struct Limits {
     pub(crate) tasks_per_child: u64,
     /// How many bytes of memory a worker may have when it starts a call.
     pub(crate) memory_per_child: u64,
+    /// How many bytes of memory a worker may have at all, whatever it runs.
+    pub(crate) memory: u64,
     /// How old a worker may be when it starts a call.
     pub(crate) age_per_child: Time,
     /// How long a worker that was told to leave may take, not counting the time in which it joins processes.
     pub(crate) exit_grace: Time,
+    /// The timeout of the last call holds until its worker has gone, and not only until it has reported.
+    pub(crate) until_gone: bool,
     /// How long a worker that is to be killed may take to end by itself.
     pub(crate) terminate_grace: Time,
     /// How long a call waits before its first retry. Doubles with each retry.
@@ -50,8 +54,10 @@ impl Limits {
     pub(crate) const NONE: Self = Self {
         tasks_per_child: u64::MAX,
         memory_per_child: u64::MAX,
+        memory: u64::MAX,
         age_per_child: Time::MAX,
         exit_grace: Time::MAX,
+        until_gone: false,
         terminate_grace: 0,
         retry_delay: 0,
         weigh_every: 0,

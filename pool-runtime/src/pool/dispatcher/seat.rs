@@ -81,8 +81,13 @@ pub(crate) struct SeatWorker {
     /// A look is in progress, and whether it measures memory.
     pub(super) looking: bool,
     pub(super) weighing: bool,
-    /// When memory was last measured.
+    /// When memory was last measured, how much there was, and how often that was since it became idle without a sign of
+    /// growth.
     pub(super) weighed_at: Time,
+    pub(super) weight: u64,
+    pub(super) idle_looks: u32,
+    /// The most memory that any call may use that was sent to it. None before the first.
+    pub(super) allowed: Option<u64>,
     /// The call to be reported next, if it has limits.
     pub(super) front: Front,
     /// The call last seen running, and its start. It stays, whatever the status page says later.
@@ -95,6 +100,8 @@ pub(crate) struct SeatWorker {
     pub(super) retiring: bool,
     /// It was told to leave, and is to be gone by this time.
     pub(super) leave_by: Option<Time>,
+    /// When it is killed at the latest once it leaves, also while it joins processes.
+    pub(super) gone_by: Time,
     /// The look in progress is to find out why it has not left.
     pub(super) seeing_off: bool,
     /// It was asked to end, and is killed at this time; `NEVER` until the clock has set it.
@@ -115,8 +122,10 @@ pub(super) struct Front {
     pub(super) since: Time,
     /// When the worker is killed for it, whatever its page says.
     pub(super) until: Time,
-    /// Since when the worker has had more memory than this call may use.
-    pub(super) over_memory: Option<Time>,
+    /// The worker had so much memory, more than this call may use, when this call had long been the next to be reported.
+    pub(super) over_memory: Option<u64>,
+    /// The worker had more than any of its calls may use, and did not say that it runs this one.
+    pub(super) excess: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -268,7 +277,11 @@ impl<W: ?Sized> Seat<W> {
 
     /// Numbers calls that are about to be sent, each of which is `expected` to take so long.
     #[inline]
-    pub(super) fn push(&mut self, calls: CallRange<W>, expected: Time) {
+    pub(super) fn push(&mut self, calls: CallRange<W>, expected: Time)
+    where
+        W: Work,
+    {
+        self.worker.allowed = self.worker.allowed.max(Some(calls.work.policy().memory));
         let flight = Flight { calls, number: self.worker.sent.wrapping_add(1), expected, cancelled: None };
         self.worker.sent = flight.last_number();
         self.worker.given += u64::from(flight.len());

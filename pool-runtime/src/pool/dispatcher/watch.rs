@@ -15,7 +15,8 @@
 //! that was longer than the timeout and a [grace](super::Limits::grace).
 
 use crate::dossier::Ran;
-use crate::pool::dispatcher::feed::LONE;
+use crate::os::UNSEEN;
+use crate::pool::dispatcher::feed::{LONE, LONELY};
 use crate::pool::dispatcher::{
     CallRange, Condemned, Dispatcher, Effect, Excess, Flight, Front, MILLISECOND, NEVER, Observation, Phase, Silence,
     Time, Work, is_after,
@@ -27,17 +28,26 @@ const LONGEST_DELAY: Time = 30_000 * MILLISECOND;
 /// The least time until the next look at a worker whose call has not started yet.
 const SOON: Time = MILLISECOND;
 
+/// How much more an idle worker may have at a look than at the one before, in bytes, without a sign of growth.
+const GROWTH: u64 = 1 << 20;
+
+/// The pause between two looks at an idle worker doubles so often.
+const MOST_SELDOM: u32 = 7;
+
+/// How much more memory may be in use than a limit of what may be written: the stack, and what became read-only since.
+const BESIDE: u64 = 64 << 20;
+
 /// The least time between two looks at a worker that joins its processes.
 const STILL_JOINS: Time = 100 * MILLISECOND;
 
 impl<W: ?Sized + Work> Dispatcher<W> {
     /// Sets the time of the next look at a worker that was given calls, or has made progress.
     pub(super) fn watch(&mut self, seat: usize, now: Time) {
+        let weighs = self.weighs(seat);
         let (state, limits) = (&mut self.seats[seat], &self.limits);
-        let weighs = limits.memory_per_child != u64::MAX;
         let Some(front) = state.in_flight.front() else {
-            let at =
-                if weighs && !state.worker.retiring { state.worker.weighed_at + limits.weigh_every } else { NEVER };
+            state.worker.idle_looks = 0;
+            let at = if weighs { state.worker.weighed_at + limits.weigh_every } else { NEVER };
             let silent = state.worker.silence.map_or(NEVER, |silence| silence.look_at);
             return self.look_at(seat, at.min(silent));
         };
@@ -46,14 +56,14 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         if !weighs && !policy.is_watched() {
             return self.look_at(seat, doubtful);
         }
-        let (number, timeout, memory) = (front.number, policy.timeout, policy.memory);
+        let (number, timeout) = (front.number, policy.timeout);
         if state.worker.front.number != number || state.worker.front.since < state.worker.ready_at {
             let grace = limits.grace_left(&front.calls);
             let until = now.saturating_add(timeout).saturating_add(grace).saturating_add(state.time_to_read());
-            state.worker.front = Front { number, since: now, until, over_memory: None };
+            state.worker.front = Front { number, since: now, until, over_memory: None, excess: false };
         }
         let mut at = state.worker.front.since.saturating_add(timeout).min(state.worker.front.until).min(doubtful);
-        if weighs || memory != u64::MAX {
+        if weighs {
             at = at.min((state.worker.weighed_at + limits.weigh_every).max(now));
         }
         self.look_at(seat, at);
@@ -129,10 +139,8 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         if state.worker.look_at > now && silent_until > now {
             self.watch_at = self.watch_at.min(state.worker.look_at);
         } else if !state.worker.looking && state.worker.condemned.is_none() {
-            let limited = state.in_flight.front().is_some_and(|flight| flight.calls.work.policy().memory != u64::MAX);
-            let memory = limited || self.limits.memory_per_child != u64::MAX;
             state.worker.look_at = NEVER;
-            self.ask_for_look(seat, memory);
+            self.ask_for_look(seat, self.weighs(seat));
         }
     }
 
@@ -160,9 +168,16 @@ impl<W: ?Sized + Work> Dispatcher<W> {
 
     /// The worker of a seat leaves. From now on its grace counts.
     pub(super) fn see_off(&mut self, seat: usize, now: Time) {
-        let by = now.saturating_add(self.limits.exit_grace);
-        self.seats[seat].worker.leave_by = Some(by);
+        let worker = &mut self.seats[seat].worker;
+        let last = worker.front.number == worker.sent && worker.front.since >= worker.ready_at;
+        if self.limits.until_gone && last {
+            // It may still run what it says has ended.
+            worker.gone_by = worker.front.until.max(now.saturating_add(self.limits.grace));
+        }
+        let by = now.saturating_add(self.limits.exit_grace).min(worker.gone_by);
+        worker.leave_by = Some(by);
         self.watch_at = self.watch_at.min(by);
+        self.watch_leaving(seat, now);
     }
 
     /// A worker that leaves is looked at when its grace is over: it may be waiting for processes that it has started.
@@ -170,7 +185,12 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         let state = &mut self.seats[seat];
         let Some(by) = state.worker.leave_by else { return };
         if by > now {
-            self.watch_at = self.watch_at.min(by);
+            let weigh_at = state.worker.weighed_at.saturating_add(self.limits.weigh_every);
+            let at = if self.weighs(seat) && !self.seats[seat].worker.looking { weigh_at } else { NEVER };
+            self.watch_at = self.watch_at.min(by).min(at.max(now + 1));
+            if at <= now {
+                self.ask_for_look(seat, true);
+            }
         } else if !state.worker.looking {
             (state.worker.looking, state.worker.weighing, state.worker.seeing_off) = (true, false, true);
             self.effects.push_back(Effect::Look { seat, epoch: state.epoch(), memory: false });
@@ -194,9 +214,10 @@ impl<W: ?Sized + Work> Dispatcher<W> {
 
     /// The grace of a worker is over, and this is what it does.
     fn overstays(&mut self, seat: usize, seen: Observation, now: Time) {
-        if seen.joins {
+        let gone_by = self.seats[seat].worker.gone_by;
+        if seen.joins && gone_by > now {
             // What follows, such as handlers that run at its exit, has the whole grace.
-            let by = now.saturating_add(self.limits.exit_grace.max(STILL_JOINS));
+            let by = now.saturating_add(self.limits.exit_grace.max(STILL_JOINS)).min(gone_by);
             self.seats[seat].worker.leave_by = Some(by);
             self.watch_at = self.watch_at.min(by);
             return;
@@ -216,18 +237,22 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         if state.is_beyond(seen.claimed) {
             return self.kill_at_once(seat);
         }
-        if let Some(by) = state.worker.leave_by {
-            if std::mem::take(&mut state.worker.seeing_off) {
-                self.overstays(seat, seen, now);
-            } else {
-                // It was looked at when it had yet to leave.
-                self.watch_at = self.watch_at.min(by);
-            }
-            return;
-        }
         if state.worker.weighing {
             // Even if memory cannot be measured: a look right after this one would show no more.
             state.worker.weighed_at = now;
+        }
+        if let Some(by) = state.worker.leave_by {
+            if !state.is_busy() && self.excess(seat, seen.memory).is_some() {
+                return self.kill_at_once(seat);
+            }
+            if std::mem::take(&mut self.seats[seat].worker.seeing_off) {
+                self.overstays(seat, seen, now);
+            } else {
+                // It was weighed, or looked at when it had yet to leave.
+                self.watch_at = self.watch_at.min(by);
+                self.watch_leaving(seat, now);
+            }
+            return;
         }
         if let Some(silence) = state.worker.silence {
             if !is_after(silence.generation, seen.heard) {
@@ -262,6 +287,9 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         if let Some(condemned) = self.weigh_front(seat, seen.memory, now) {
             return self.condemn(seat, condemned);
         }
+        if let Some(excess) = self.excess(seat, seen.memory) {
+            return self.end_excess(seat, excess, seen.claimed, now);
+        }
         if used > self.limits.memory_per_child && !self.seats[seat].worker.retiring {
             self.retire(seat, now);
         }
@@ -276,8 +304,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
                 silence.look_at = now.saturating_add(LONE << silence.looks.min(30));
                 state.worker.look_at = state.worker.look_at.min(silence.look_at);
             }
-            // Look again only if it has run something since this look began.
-            self.watch_at = self.watch_at.min(state.worker.look_at);
+            self.weigh_idle(seat, seen.memory, now);
             return;
         }
         self.watch(seat, now);
@@ -311,22 +338,86 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         self.look_at(seat, at.min(until));
     }
 
-    /// Memory is that of the process, whatever its page claims to run: the limit of the call at the front holds, if its
-    /// worker has had more for some time.
+    /// Is the memory of a worker to be measured?
+    fn weighs(&self, seat: usize) -> bool {
+        let (limits, allowed) = (&self.limits, self.seats[seat].worker.allowed);
+        let of_pool = limits.memory_per_child.min(limits.memory) != u64::MAX;
+        let limited = |flight: &Flight<W>| flight.calls.work.policy().memory != u64::MAX;
+        of_pool
+            || allowed.is_some_and(|most| most != u64::MAX)
+            || self.seats[seat].in_flight.front().is_some_and(limited)
+    }
+
+    /// Memory is that of the process, whatever its page claims to run: the limit of the call at the front holds, once that
+    /// has been there for some time, in which what the worker had before was given back. Once too much is enough, however
+    /// little it has later; but a report that is read after a look can show that it was another call's.
     fn weigh_front(&mut self, seat: usize, used: Option<u64>, now: Time) -> Option<Condemned> {
+        let grace = self.limits.grace;
         let state = &mut self.seats[seat];
-        let (used, front) = (used?, state.in_flight.front()?);
-        let limit = front.calls.work.policy().memory;
-        if front.number != state.worker.front.number {
-            return None;
-        } else if used <= limit {
-            state.worker.front.over_memory = None;
-            return None;
+        let Flight { number, calls, .. } = state.in_flight.front()?;
+        let (number, limit) = (*number, calls.work.policy().memory);
+        let front = Some(&mut state.worker.front).filter(|front| front.number == number && state.worker.weighing)?;
+        if let Some(used) = front.over_memory {
+            return Some(Condemned { number, excess: Excess::Memory { limit, used }, surely: true });
         }
-        let since = *state.worker.front.over_memory.get_or_insert(now);
-        let excess = Excess::Memory { limit, used };
-        let number = front.number;
-        (now.saturating_sub(since) >= self.limits.grace).then_some(Condemned { number, excess, surely: true })
+        front.over_memory = used.filter(|used| *used > limit && now.saturating_sub(front.since) >= grace);
+        None
+    }
+
+    /// An idle worker has been looked at. It may say that it is idle, and go on: it is looked at ever more seldom, unless
+    /// it grows.
+    fn weigh_idle(&mut self, seat: usize, used: Option<u64>, now: Time) {
+        let weighs = self.weighs(seat) && !self.seats[seat].worker.retiring;
+        let worker = &mut self.seats[seat].worker;
+        if weighs && worker.weighing {
+            let (before, used) = (worker.weight, used.unwrap_or(0));
+            worker.weight = used;
+            worker.idle_looks = if used > before.saturating_add(GROWTH) { 0 } else { worker.idle_looks + 1 };
+            let pause = self.limits.weigh_every << worker.idle_looks.min(MOST_SELDOM);
+            worker.look_at = worker.look_at.min(now.saturating_add(pause));
+        }
+        self.watch_at = self.watch_at.min(self.seats[seat].worker.look_at);
+    }
+
+    /// Does a worker have more memory than it may have at all, whatever it runs?
+    fn excess(&self, seat: usize, used: Option<u64>) -> Option<Excess> {
+        let (used, allowed, most) = (used?, self.seats[seat].worker.allowed, self.limits.memory);
+        if let Some(limit) = allowed.filter(|limit| used > *limit) {
+            return Some(Excess::Memory { limit, used });
+        }
+        // The system sees to this one by itself, if perhaps not to all.
+        let over = used != UNSEEN && used > most.saturating_add(BESIDE);
+        over.then_some(Excess::Memory { limit: most, used })
+    }
+
+    /// Ends a worker that has more memory than any of its calls may use. It may say that it runs none, though it does:
+    /// then nobody knows which of them is to blame.
+    fn end_excess(&mut self, seat: usize, excess: Excess, claimed: u32, now: Time) {
+        let state = &mut self.seats[seat];
+        if state.policy_of(claimed).is_none()
+            && state.in_flight.front().is_some_and(|front| front.number == state.worker.front.number)
+            && !std::mem::replace(&mut state.worker.front.excess, true)
+        {
+            // What was seen may be of a call that was reported since then.
+            return self.watch(seat, now);
+        }
+        // One that has gone alone before was there each time.
+        let lonely = |front: &&Flight<W>| front.calls.deaths >= LONELY;
+        let number = match state.policy_of(claimed) {
+            Some(_) => Some(claimed),
+            None => state.in_flight.front().filter(lonely).map(|front| front.number),
+        };
+        match number {
+            Some(number) => {
+                let surely = state.policy_of(claimed).is_none();
+                self.condemn(seat, Condemned { number, excess, surely });
+            }
+            None => {
+                let (epoch, Excess::Memory { limit, used }) = (self.seats[seat].epoch(), excess) else { return };
+                self.effects.push_back(Effect::Outgrown { seat, epoch, limit, used });
+                self.kill_at_once(seat);
+            }
+        }
     }
 
     fn condemn(&mut self, seat: usize, condemned: Condemned) {
@@ -362,11 +453,15 @@ impl<W: ?Sized + Work> Dispatcher<W> {
     /// more.
     pub(super) fn kill_if_condemned(&mut self, seat: usize, claimed: u32, now: Time) {
         let state = &mut self.seats[seat];
-        let Some(Condemned { number, surely, .. }) = state.worker.condemned else { return };
+        let Some(Condemned { number, surely, excess }) = state.worker.condemned else { return };
         let flight = state.in_flight.iter().find(|flight| flight.has(number));
         if let Some(flight) = flight.filter(|_| surely || !is_after(claimed, number)) {
             let calls = flight.calls.clone();
-            self.kill(seat);
+            match excess {
+                Excess::Time { .. } => self.kill(seat),
+                // Until it ends, it might use ever more.
+                Excess::Memory { .. } => self.kill_at_once(seat),
+            }
             self.forsake(&calls);
         } else {
             // The condemned call has ended.

@@ -41,8 +41,14 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         if self.seats[seat].epoch() != epoch || !self.transit(seat, Phase::Ready) {
             return;
         }
-        self.seats[seat].worker =
-            SeatWorker { ready_at: now, progress: now, weighed_at: now, look_at: NEVER, ..SeatWorker::default() };
+        self.seats[seat].worker = SeatWorker {
+            ready_at: now,
+            progress: now,
+            weighed_at: now,
+            look_at: NEVER,
+            gone_by: NEVER,
+            ..SeatWorker::default()
+        };
         self.watch_at = self.watch_at.min(now.saturating_add(self.limits.age_per_child));
         if !self.goes_on() {
             return self.kill(seat);

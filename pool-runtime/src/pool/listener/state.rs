@@ -160,7 +160,7 @@ impl Listener {
 
     /// Whether there is something to read or to send.
     pub(super) fn has_work(&self, stations: &Stations) -> bool {
-        self.busy(stations).any(|station| station.peer.has_reports() || station.peer.is_blocked())
+        self.busy(stations).any(|station| station.peer.has_reports() || station.peer.may_go_on())
     }
 }
 

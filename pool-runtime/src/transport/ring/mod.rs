@@ -33,7 +33,7 @@ use crate::transport::Append;
 use positions::{Apart, Positions, Reading, Writing};
 use processor::{Processor, Talk};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 use std::{io, ptr};
 
@@ -78,6 +78,10 @@ pub(crate) struct RingMemory {
     reports: Mapping,
     /// To be passed on; None once that is done, and in a worker.
     pub(crate) handle: Option<Handle>,
+    /// How far this process has read the reports, whatever the worker writes where that is shared.
+    heard: AtomicU64,
+    /// How far the worker had read the calls when there was last no room for one.
+    full: AtomicU64,
 }
 
 impl RingMemory {
@@ -95,6 +99,8 @@ impl RingMemory {
             calls: Mapping::twice(handle, GRANULE, CAPACITY)?,
             reports: Mapping::twice(handle, GRANULE + CAPACITY, CAPACITY)?,
             handle: None,
+            heard: AtomicU64::new(0),
+            full: AtomicU64::new(0),
         })
     }
 
@@ -111,7 +117,13 @@ impl RingMemory {
     }
 
     pub(crate) fn has_reports(&self) -> bool {
-        self.control().reports.has_unread()
+        self.control().reports.has_unread(self.heard.load(Ordering::Acquire))
+    }
+
+    /// Whether there may be room for a call again for which there was none. If not, the worker rings both bells when there
+    /// is.
+    pub(crate) fn may_have_room(&self) -> bool {
+        self.control().calls.has_read_on(self.full.load(Ordering::Acquire))
     }
 
     /// Whether the worker is awake, or being woken, on this processor: it cannot run before the calling thread sleeps.
@@ -249,6 +261,11 @@ impl CallSender {
         self.writing.starve(&self.memory.control().calls);
     }
 
+    /// There was no room after that either.
+    pub(crate) fn is_full(&self) {
+        self.memory.full.store(self.writing.known_read(), Ordering::Release);
+    }
+
     fn head(&self, length: usize, in_pieces: bool) {
         copy_in(&self.memory.calls, self.writing.position(), bytemuck::bytes_of(&[length as u64, in_pieces.into()]));
     }
@@ -301,7 +318,9 @@ impl ReportReceiver {
 
     fn release(&mut self, length: usize) {
         let control = self.memory.control();
-        if self.reading.release(&control.reports, length) {
+        let bell = self.reading.release(&control.reports, length);
+        self.memory.heard.store(self.reading.position(), Ordering::Release);
+        if bell {
             control.bell.ring();
         }
     }

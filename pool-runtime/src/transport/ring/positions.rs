@@ -69,6 +69,11 @@ impl<const CAPACITY: usize> Writing<CAPACITY> {
         CAPACITY - (self.written - self.read) as usize
     }
 
+    /// How far the reader was when the writer last looked.
+    pub(crate) fn known_read(&self) -> u64 {
+        self.read
+    }
+
     /// How many bytes can be written now; looks at the reader only if less than `wanted` was known of.
     #[inline]
     pub(crate) fn room(&mut self, ring: &Positions, wanted: usize) -> Result<usize, Corrupt> {
@@ -169,9 +174,15 @@ impl Positions {
         self.sleeps.0.load(Ordering::Relaxed) != 0
     }
 
-    /// Whether there is something to read, for threads that do not read it: the shared words are not checked.
-    pub(crate) fn has_unread(&self) -> bool {
-        self.written.0.load(Ordering::Acquire) != self.read.0.load(Ordering::Acquire)
+    /// Whether there is something to read for a reader that has read so far, for threads that do not read it: the shared
+    /// word is not checked.
+    pub(crate) fn has_unread(&self, read: u64) -> bool {
+        self.written.0.load(Ordering::Acquire) != read
+    }
+
+    /// Whether the reader has read on since it was so far, as it says.
+    pub(crate) fn has_read_on(&self, read: u64) -> bool {
+        self.read.0.load(Ordering::Acquire) != read
     }
 }
 

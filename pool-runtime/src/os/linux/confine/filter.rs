@@ -154,6 +154,9 @@ const LOCKING_COMMANDS: &[sys::c_int] = names! { F_SETLK F_SETLKW F_OFD_SETLK F_
 /// Each user, or the whole machine, has so many of them.
 const SCARCE: &[sys::c_long] = names! { SYS_io_setup SYS_inotify_init1; SYS_inotify_init };
 
+/// What waits in a pipe may be a few bytes of a huge page that the process has given up, and counts nowhere.
+const HOARDING: &[sys::c_long] = names! { SYS_vmsplice };
+
 /// On memory which several processes share, these lead threads that sleep there to another word, where nobody wakes
 /// them; or they sleep there with a priority to hand on, and every `FUTEX_WAKE` on that word fails. The C libraries use
 /// those for one process's memory.
@@ -291,6 +294,18 @@ impl List {
         if confinement.limits.memory.is_some() {
             // A stack counts as no memory, and each may become as large as the limit for stacks.
             list.deny_if(&[sys::SYS_mmap], &[flag(3, sys::MAP_GROWSDOWN)])?;
+            list.deny(HOARDING);
+            if !confinement.processes {
+                // Who starts none confines none.
+                list.deny(&[sys::SYS_landlock_create_ruleset]);
+            }
+            if !confinement.network {
+                let level = (1, Op::Eq, sys::SOL_SOCKET.cast_unsigned().into());
+                for option in [sys::SO_SNDBUF, sys::SO_RCVBUF] {
+                    let option = (2, Op::Eq, option.cast_unsigned().into());
+                    list.deny_if(&[sys::SYS_setsockopt], &[level.clone(), option])?;
+                }
+            }
         }
         if !confinement.network {
             list.deny(NETWORK);

@@ -87,6 +87,7 @@ impl World {
                         }
                     }
                 }
+                Effect::Outgrown { used, limit, .. } => assert!(used > limit),
                 Effect::Overstayed { seat, epoch } => {
                     if let Some(process) = self.processes[seat].as_mut().filter(|process| process.epoch == epoch) {
                         let since = process.stopping.expect("it was told to leave");

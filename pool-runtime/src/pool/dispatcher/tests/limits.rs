@@ -68,16 +68,170 @@ fn what_a_task_was_granted_is_kept() {
     assert_eq!(at, granted);
 }
 
+/// A pool of one whose memory is looked at, and a call in it that may use 100 bytes.
+fn weighed(limits: Limits, before: &[Policy]) -> (Simple, CallHeader) {
+    let mut pool = made(1, Limits { weigh_every: EVERY, ..limits });
+    pool.next_start(0, 0);
+    pool.ready(0, 1, 0);
+    for policy in before {
+        pool.add(Calls { policy: *policy, ..work(9, 1) }, 0).unwrap();
+        let (_, calls) = sent(&mut pool).remove(0);
+        pool.value(0, calls[0], 10_000, 0).unwrap();
+    }
+    effects(&mut pool);
+    pool.add(Calls { policy: SMALL, ..work(0, 1) }, 0).unwrap();
+    let (_, calls) = sent(&mut pool).remove(0);
+    (pool, calls[0])
+}
+
+const EVERY: Time = 10 * MILLISECOND;
+const SMALL: Policy = Policy { memory: 100, ..Policy::NONE };
+
 #[test]
-fn a_limit_of_memory_holds_for_the_seat() {
-    let policy = Policy { memory: 100, ..Policy::NONE };
-    let (mut pool, seat, call) = limited(1, policy);
-    let shows = |_| Observation { claimed: call.number - 1, memory: Some(101), ..Observation::default() };
-    pool.limits.weigh_every = 10 * MILLISECOND;
-    let at = lies(&mut pool, seat, shows, 60 * SECOND).expect("it is never condemned");
-    pool.taken_back(seat, 1, call.number - 1, at);
-    assert!(effects(&mut pool).iter().any(|effect| matches!(effect, Effect::Kill { .. })));
-    assert!(at <= LIMITS.grace + 100 * MILLISECOND, "{at}");
+fn a_limit_of_memory_holds_for_the_seat_however_little_there_is_in_between() {
+    // Its worker may have more, from a call without a limit.
+    for pause in [0, 1, 50] {
+        let (mut pool, call) = weighed(LIMITS, &[Policy::NONE]);
+        let shows = |at: Time| Observation {
+            claimed: call.number - 1,
+            memory: Some(if (at / EVERY).is_multiple_of(pause + 1) { 101 } else { 0 }),
+            ..Observation::default()
+        };
+        let at = lies(&mut pool, 0, shows, 60 * SECOND).expect("it is never condemned");
+        pool.taken_back(0, 1, call.number - 1, at);
+        assert!(effects(&mut pool).iter().any(|effect| matches!(effect, Effect::Kill { .. })));
+        assert!((LIMITS.grace..LIMITS.grace + SECOND).contains(&at), "{at}");
+    }
+}
+
+#[test]
+fn what_a_look_saw_of_the_next_call_is_nothing_against_the_one_before() {
+    let (mut pool, first) = weighed(LIMITS, &[Policy::NONE]);
+    let at = 10 * SECOND;
+    pool.tick(at);
+    effects(&mut pool);
+    // Its report was not there yet when reports were read.
+    let next = Observation { claimed: first.number + 1, memory: Some(101), ..Observation::default() };
+    pool.add(work(1, 1), at).unwrap();
+    pool.seats[0].worker.sent = first.number + 1;
+    pool.seen(0, 1, next, at);
+    pool.value(0, first, 10_000, at).unwrap();
+    pool.tick(at + EVERY);
+    pool.seen(0, 1, next, at + EVERY);
+    assert!(!effects(&mut pool).iter().any(|effect| matches!(effect, Effect::Kill { .. } | Effect::TakeBack { .. })));
+}
+
+/// Ticks until the worker is killed, and shows it so much memory. Returns when that was.
+fn time_killed(pool: &mut Simple, epoch: u32, shows: Observation, until: Time) -> Option<Time> {
+    while let Some(now) = pool.next_tick().filter(|at| *at <= until) {
+        pool.tick(now);
+        while let Some(effect) = pool.effect() {
+            match effect {
+                Effect::Look { .. } => pool.seen(0, epoch, shows, now),
+                Effect::TakeBack { .. } => pool.taken_back(0, epoch, shows.claimed, now),
+                Effect::Kill { .. } => return Some(now),
+                _ => {}
+            }
+        }
+    }
+    None
+}
+
+#[test]
+fn a_worker_with_more_memory_than_any_of_its_calls_may_use_is_killed() {
+    // Whatever it says: twice nobody is blamed; then the only one that was there each time is.
+    let (mut pool, mut call) = weighed(LIMITS, &[]);
+    let mut now = 0;
+    for epoch in 1..=3 {
+        let shows = Observation { claimed: call.number - 1, memory: Some(101), ..Observation::default() };
+        let at = time_killed(&mut pool, epoch, shows, now + SECOND).expect("it lives");
+        assert!(at - now <= 3 * EVERY, "{at}");
+        pool.lost(0, epoch, &loss(), call.number - 1, at);
+        now = at + LONGEST_BACK_OFF;
+        if epoch < 3 {
+            assert!(finished(&mut pool).is_empty());
+            pool.next_start(0, now);
+            pool.ready(0, epoch + 1, now);
+            call = sent(&mut pool).remove(0).1[0];
+        }
+    }
+    let Some(CallFailure { why, ran, .. }) = failure(pool.effect()) else { panic!("it has not ended") };
+    let excess = Some(Excess::Memory { limit: 100, used: 101 });
+    assert!(matches!(why, Why::Lost { condemned, .. } if condemned == excess), "{why:?}");
+    assert_eq!(ran, Ran::Maybe);
+}
+
+#[test]
+fn an_idle_worker_is_weighed_ever_more_seldom_unless_it_grows() {
+    let (mut pool, call) = weighed(LIMITS, &[]);
+    pool.value(0, call, 10_000, MILLISECOND).unwrap();
+    effects(&mut pool);
+    let (mut looks, mut at) = (0, 0);
+    while let Some(now) = pool.next_tick().filter(|at| *at <= 100 * SECOND) {
+        pool.tick(now);
+        for effect in effects(&mut pool) {
+            assert!(matches!(effect, Effect::Look { memory: true, .. }), "{effect:?}");
+            (looks, at) = (looks + 1, now);
+            pool.seen(0, 1, Observation { claimed: call.number, memory: Some(90), ..Observation::default() }, now);
+        }
+    }
+    // It never ends, as it may go on whenever it likes.
+    assert!((50..100).contains(&looks) && at > 98 * SECOND, "{looks} looks, the last one at {at}");
+    let shows = Observation { claimed: call.number, memory: Some(101), ..Observation::default() };
+    assert!(time_killed(&mut pool, 1, shows, at + 2 * SECOND).is_some());
+    // One whose calls may use anything is left alone.
+    for before in [&[Policy::NONE][..], &[]] {
+        let (mut pool, call) = weighed(LIMITS, before);
+        pool.value(0, call, 10_000, MILLISECOND).unwrap();
+        let shows = Observation { claimed: call.number, memory: Some(101), ..Observation::default() };
+        assert_eq!(time_killed(&mut pool, 1, shows, SECOND).is_none(), !before.is_empty());
+    }
+}
+
+#[test]
+fn a_worker_that_leaves_is_weighed() {
+    let (mut pool, call) = weighed(Limits { exit_grace: 5 * SECOND, terminate_grace: SECOND, ..LIMITS }, &[]);
+    pool.close(0);
+    pool.value(0, call, 10_000, 0).unwrap();
+    assert!(effects(&mut pool).iter().any(|effect| matches!(effect, Effect::Stop { .. })));
+    let shows = Observation { claimed: call.number, memory: Some(101), ..Observation::default() };
+    let at = time_killed(&mut pool, 1, shows, 60 * SECOND).expect("it lives");
+    assert!(at <= 3 * EVERY, "{at}");
+}
+
+#[test]
+fn a_sandbox_with_a_limit_of_memory_is_weighed_whatever_its_calls_may_use() {
+    let most = 1 << 20;
+    // The stack, and what is read-only, counts nowhere else.
+    for (used, condemned) in [(most + (64 << 20), false), (most + (64 << 20) + 1, true)] {
+        let mut pool = made(1, Limits { memory: most, weigh_every: EVERY, ..LIMITS });
+        pool.next_start(0, 0);
+        pool.ready(0, 1, 0);
+        pool.add(work(0, 1), 0).unwrap();
+        let (_, calls) = sent(&mut pool).remove(0);
+        let shows = |_| Observation { claimed: calls[0].number, memory: Some(used), ..Observation::default() };
+        assert_eq!(lies(&mut pool, 0, shows, SECOND).is_some(), condemned, "{used}");
+        let excess = pool.seats[0].worker.condemned.map(|condemned| condemned.excess);
+        assert_eq!(excess, condemned.then_some(Excess::Memory { limit: most, used }));
+    }
+}
+
+#[test]
+fn a_timeout_may_hold_until_the_worker_has_gone() {
+    for (timeout, joins, gone) in [(u64::MAX, false, 60), (10 * SECOND, false, 12), (10 * SECOND, true, 12)] {
+        let limits = Limits { exit_grace: 60 * SECOND, until_gone: true, ..LIMITS };
+        let mut pool = made(1, limits);
+        pool.next_start(0, 0);
+        pool.ready(0, 1, 0);
+        pool.add(Calls { policy: Policy { timeout, ..Policy::NONE }, ..work(0, 1) }, 0).unwrap();
+        pool.close(0);
+        let (_, calls) = sent(&mut pool).remove(0);
+        pool.value(0, calls[0], 10_000, 0).unwrap();
+        effects(&mut pool);
+        let shows = Observation { claimed: calls[0].number, joins, ..Observation::default() };
+        let at = time_killed(&mut pool, 1, shows, 600 * SECOND).expect("it lives");
+        assert_eq!(at / SECOND, gone);
+    }
 }
 
 #[test]

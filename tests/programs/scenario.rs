@@ -5,6 +5,7 @@ mod denied;
 mod forked;
 mod interrupted;
 mod starved;
+mod terminal;
 mod unkillable;
 mod weighed;
 
@@ -95,6 +96,9 @@ fn run() -> Result<()> {
         ["prints-in-a-sandbox"] => boxed::prints(),
         ["prints-while-locked"] => boxed::prints_while_locked(),
         ["streams-in-a-sandbox"] => boxed::streams(),
+        ["beside-a-terminal"] => terminal::beside_one(),
+        ["leads-a-session"] => terminal::leads_a_session(),
+        ["in-the-background"] => terminal::in_the_background(),
         ref unknown => panic!("no scenario {unknown:?}"),
     }
 }

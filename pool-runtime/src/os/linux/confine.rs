@@ -1,23 +1,26 @@
 //! Denies this process files (Landlock), system calls (seccomp), capabilities, and resources (limits).
 //!
 //! ```text
-//!   Confinement ─▶ missing? ─▶ Landlock: paths ─▶ seccomp: calls ─▶ capabilities ─▶ limits     for good
+//!   Confinement ─▶ missing? ─▶ terminal ─▶ Landlock: paths ─▶ seccomp: calls ─▶ capabilities ─▶ limits     for good
 //! ```
 //!
-//! Each of the four closes what the others leave open. Landlock decides by path what may be opened, and who may be
+//! Each of the last four closes what the others leave open. Landlock decides by path what may be opened, and who may be
 //! traced, and little else; the filter sees the numbers of calls and no path; capabilities would lift limits; limits
 //! bound what both allow.
 
 mod allowed;
+mod directories;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod filter;
+mod terminal;
 
 use super::step;
 use crate::os::confinement::SCOPES;
 use crate::os::{Abilities, Confinement, Files, ResourceLimits};
+use directories::{Exempt, Gift, below, is_device};
 use landlock::{
-    ABI, Access, AccessFs, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
-    RulesetCreatedAttr, Scope, make_bitflags,
+    ABI, Access, AccessFs, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreatedAttr,
+    Scope, make_bitflags,
 };
 use rustix::fs::FileType;
 use rustix::process::{Resource, Rlimit, getuid, setrlimit};
@@ -54,6 +57,10 @@ impl Confinement {
             check_alone(wait + super::thread::waiting())?;
         }
         if self.denies() {
+            let left = terminal::leave();
+            if let Some(error) = left.err().filter(|_| !self.best_effort) {
+                return Err(format!("cannot keep it from the terminal of its program: {error}"));
+            }
             let devices = match &self.files {
                 _ if kernel.landlock < 1 => Devices::NotNamed,
                 Some(files) => files.apply(kernel)?,
@@ -72,16 +79,18 @@ impl Confinement {
     /// gets it back, as the filter and Landlock require a process that gains no privileges by executing.
     fn drop_capabilities(&self) -> rustix::io::Result<()> {
         // Landlock decides about files, whatever their owner. Without `FSETID`, no file is made or changed that runs with
-        // others' rights. User ids are for becoming a user with fewer rights.
+        // others' rights.
         const KEPT: CapabilitySet = CapabilitySet::DAC_OVERRIDE
             .union(CapabilitySet::DAC_READ_SEARCH)
             .union(CapabilitySet::CHOWN)
-            .union(CapabilitySet::FOWNER)
-            .union(CapabilitySet::SETUID)
-            .union(CapabilitySet::SETGID);
+            .union(CapabilitySet::FOWNER);
+        // Programs become users with fewer rights. The kernel does not end with its parent who has become another user,
+        // so that is for those alone who could leave something behind in any case.
+        const PROCESSES: CapabilitySet = CapabilitySet::SETUID.union(CapabilitySet::SETGID);
         const NETWORK: CapabilitySet =
             CapabilitySet::NET_BIND_SERVICE.union(CapabilitySet::NET_RAW).union(CapabilitySet::NET_BROADCAST);
-        keep_capabilities(if self.network { KEPT | NETWORK } else { KEPT })
+        let kept = if self.processes { KEPT | PROCESSES } else { KEPT };
+        keep_capabilities(if self.network { kept | NETWORK } else { kept })
     }
 }
 
@@ -111,11 +120,13 @@ fn check_alone(wait: usize) -> Result<(), String> {
     }
 }
 
-/// Whether the only files that may be opened are devices too: those are of use with requests of their own alone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Whether devices were named: those are of use with requests of their own alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Devices {
-    Named,
     NotNamed,
+    Named,
+    /// Terminals among them, whose requests nothing tells from those to a terminal that the process has inherited.
+    Terminals,
 }
 
 /// Lets this process neither trace, read nor signal processes outside, and all else be as it is: Landlock keeps each
@@ -154,14 +165,17 @@ impl Files {
             rules = rules.scope(Scope::Signal).map_err(refused)?;
         }
         let mut rules = rules.create().map_err(refused)?;
-        let mut devices = Devices::NotNamed;
+        let (mut devices, exempt) = (Devices::NotNamed, Exempt::here());
         for (paths, access) in [(&self.reads, read), (&self.writes, write), (&self.executes, execute)] {
             for path in paths {
-                let (fd, kind) = path.open()?;
-                if is_device(kind) && access.contains(AccessFs::WriteFile) && !allowed::is_null(&fd) {
-                    devices = Devices::Named;
+                let (fd, found) = path.open()?;
+                let kind = FileType::from_raw_mode(found.st_mode);
+                if is_device(kind) && access.contains(AccessFs::WriteFile) && !allowed::is_null(&found) {
+                    let is_terminal = kind == FileType::CharacterDevice && terminal::is_terminal(found.st_rdev);
+                    devices = devices.max(if is_terminal { Devices::Terminals } else { Devices::Named });
                 }
-                rules = rules.add_rule(below(fd, kind, access, abi)).map_err(refused)?;
+                let mut gift = Gift { access, abi, rules: &mut rules };
+                exempt.give(fd, &found, &mut gift).map_err(|error| path.refused(error))?;
             }
         }
         // Programs and libraries rely on it, and it holds no data.
@@ -170,22 +184,6 @@ impl Files {
         }
         rules.restrict_self().map(|_| devices).map_err(refused)
     }
-}
-
-fn is_device(kind: FileType) -> bool {
-    matches!(kind, FileType::CharacterDevice | FileType::BlockDevice)
-}
-
-fn below(fd: PathFd, kind: FileType, access: BitFlags<AccessFs>, abi: ABI) -> PathBeneath<PathFd> {
-    let access = match kind {
-        FileType::Directory => access,
-        // A device that is named is meant to be used.
-        _ if is_device(kind) && access.contains(AccessFs::WriteFile) => {
-            (access | AccessFs::IoctlDev) & AccessFs::from_file(abi)
-        }
-        _ => access & AccessFs::from_file(abi),
-    };
-    PathBeneath::new(fd, access)
 }
 
 /// How large the stack of the main thread may become beside the memory that is limited, in bytes.

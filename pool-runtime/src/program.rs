@@ -109,7 +109,6 @@ impl HandedOn {
             "RUST_MIN_STACK",
             // A program that rustdoc makes of many examples finds there which one it runs.
             "RUSTDOC_DOCTEST_RUN_NB_TEST",
-            "RUSTDOC_DOCTEST_BIN_PATH",
         ];
         self == Self::All || ORDINARY.iter().any(|ordinary| name == *ordinary)
     }

@@ -89,7 +89,7 @@ pub(crate) fn default_max_result(confinement: Option<&Confinement>) -> u64 {
 /// [`write`](Self::write) takes requests of its own; then file systems' requests are denied by their kind. Of the requests
 /// of terminals and consoles, those that ask are allowed and no others, whatever is denied, unless a terminal was itself
 /// named to [`write`](Self::write); typing for somebody else (`TIOCSTI`, `TIOCLINUX`) is denied even then. Leases (`F_SETLEASE`), notifications (`F_NOTIFY`, inotify), asynchronous I/O
-/// (`io_setup`) and larger pipes are denied too, as are locks unless they are [allowed](Self::locks).
+/// (`io_setup`), `sync` and larger pipes are denied too, as are locks unless they are [allowed](Self::locks).
 ///
 /// That takes Linux 6.2 or newer, with Landlock enabled, and 6.12 for `strict().processes(true)`, on x86_64 or aarch64.
 /// Where the kernel lacks something, no worker starts, and the error names it: see [`best_effort`](Self::best_effort).
@@ -118,7 +118,7 @@ pub(crate) fn default_max_result(confinement: Option<&Confinement>) -> u64 {
 /// - It does not divide the machine: without limits, a worker uses all processors and all memory, and starts as many
 ///   [threads](Self::threads) as this user or the control group may have. What waits in pipes is also counted for the
 ///   user (`pipe-user-pages-soft`): four strict workers can use that up with the files that each may open, and the
-///   user's further pipes are small then.
+///   user's further pipes are small then. Of what `epoll` watches (`max_user_watches`), each can take up to 65,000.
 /// - Code that runs before [`enter`](crate::enter) or [`pool_main!`](crate::pool_main), such as constructors of C
 ///   libraries, is not confined. Threads that it leaves running are an error, except the test harness's own.
 ///
@@ -187,7 +187,7 @@ impl Sandbox {
     /// directory.
     ///
     /// Devices have to be named themselves, terminals included: below `/dev`, or a directory above it, all others are
-    /// given, and `/dev/null`, `zero`, `full`, `random` and `urandom`. Naming `/dev/tty` is of no use, as no terminal
+    /// given, and `/dev/null`, `full`, `random`, `urandom` and, without a limit of [memory](Self::memory), `zero`. Naming `/dev/tty` is of no use, as no terminal
     /// controls a worker: name the terminal's own device, as `tty` prints it.
     ///
     /// After [`none`](Self::none), the first path that is allowed denies all others.
@@ -338,7 +338,8 @@ impl Sandbox {
     /// -s`), and 64 MiB. It does not count [`Shared`](crate::Shared) slices, which are this process's. Where
     /// [`processes`](Self::processes) are denied, a worker with this limit can make no shared memory of its own
     /// (`memfd_create`, shared anonymous mappings), so neither [`Shared`](crate::Shared) slices nor a pool of threads.
-    /// Otherwise that is not counted, nor are files in memory (`/dev/shm`) where it may write, nor what the processes
+    /// Otherwise that is not counted, nor are files in memory (`/dev/shm`) where it may write, nor shared mappings of
+    /// `/dev/zero` where that was named, nor what the processes
     /// that it starts have: there, use a control group. Arguments and results count while they are copied, for a moment
     /// twice.
     pub fn memory(mut self, bytes: u64) -> Self {

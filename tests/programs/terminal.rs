@@ -8,12 +8,9 @@ use std::{
     io::{self, Read as _, Write as _},
     os::{
         fd::FromRawFd as _,
-        unix::{
-            fs::OpenOptionsExt as _,
-            process::{CommandExt as _, ExitStatusExt as _},
-        },
+        unix::{fs::OpenOptionsExt as _, process::CommandExt as _},
     },
-    process::{Command, ExitStatus},
+    process::Command,
 };
 
 fn again(name: &str) -> Command {
@@ -53,14 +50,18 @@ pub(super) fn beside_one() -> Result<()> {
 /// Starts a program in the background, as a shell does, and says how it ends or stops.
 pub(super) fn leads_a_session() -> Result<()> {
     let mut child = again("in-the-background").process_group(0).spawn().expect("it starts");
-    let mut status = 0;
-    // SAFETY: the child is this process's own, and there is room for the status.
-    unsafe { libc::waitpid(child.id() as i32, &raw mut status, libc::WUNTRACED) };
-    let ended = ExitStatus::from_raw(status);
-    say(ended);
-    if ended.stopped_signal().is_some() {
-        child.kill().and_then(|()| child.wait()).expect("a child");
+    let (which, how) = (libc::P_PID, libc::WEXITED | libc::WSTOPPED | libc::WNOWAIT);
+    // SAFETY: all zeroes is a value of what is told, and there is room for it; the child is this process's own.
+    let stopped = unsafe {
+        let mut info: libc::siginfo_t = std::mem::zeroed();
+        assert_eq!(libc::waitid(which, child.id(), &raw mut info, how), 0);
+        (info.si_code == libc::CLD_STOPPED).then(|| info.si_status())
+    };
+    if let Some(signal) = stopped {
+        say(format!("stopped by signal {signal}"));
+        child.kill().expect("a child");
     }
+    say(child.wait().expect("a child"));
     Ok(())
 }
 

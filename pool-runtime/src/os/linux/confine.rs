@@ -63,7 +63,7 @@ impl Confinement {
             }
             let devices = match &self.files {
                 _ if kernel.landlock < 1 => Devices::NotNamed,
-                Some(files) => files.apply(kernel)?,
+                Some(files) => files.apply(kernel, Exempt::here(self.limits.memory.is_some()))?,
                 None => keep_to_itself(kernel).map(|()| Devices::NotNamed)?,
             };
             #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
@@ -148,7 +148,7 @@ fn keep_to_itself(kernel: Abilities) -> Result<(), String> {
 }
 
 impl Files {
-    fn apply(&self, kernel: Abilities) -> Result<Devices, String> {
+    fn apply(&self, kernel: Abilities, exempt: Exempt) -> Result<Devices, String> {
         // The rights of later versions are not handled, so that a sandbox means the same on every kernel.
         let abi = ABI::from(kernel.landlock.min(SCOPES));
         let refused = |error: landlock::RulesetError| format!("cannot restrict its files: {error}");
@@ -165,7 +165,7 @@ impl Files {
             rules = rules.scope(Scope::Signal).map_err(refused)?;
         }
         let mut rules = rules.create().map_err(refused)?;
-        let (mut devices, exempt) = (Devices::NotNamed, Exempt::here());
+        let mut devices = Devices::NotNamed;
         for (paths, access) in [(&self.reads, read), (&self.writes, write), (&self.executes, execute)] {
             for path in paths {
                 let (fd, found) = path.open()?;

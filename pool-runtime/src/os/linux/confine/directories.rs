@@ -82,6 +82,8 @@ fn kind_of(found: &Stat) -> FileType {
 /// The directories that are not given with what is above them.
 #[derive(Debug, Default)]
 pub(super) struct Exempt {
+    /// Shared mappings of `/dev/zero` are memory that no limit counts: with a limit, it has to be named as others.
+    zero: bool,
     kinds: BTreeMap<Id, Exemption>,
     /// The directories above those.
     above: BTreeSet<Id>,
@@ -114,8 +116,8 @@ impl Gift<'_> {
 const READING: BitFlags<AccessFs> = make_bitflags!(AccessFs::{ReadFile | ReadDir | Execute});
 
 impl Exempt {
-    pub(super) fn here() -> Self {
-        let mut exempt = Self::default();
+    pub(super) fn here(memory_is_limited: bool) -> Self {
+        let mut exempt = Self { zero: memory_is_limited, ..Self::default() };
         let mounts = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
         let mounted = mounts.split(|byte| *byte == b'\n').filter_map(mount);
         let usually = USUALLY.map(|(path, kind)| (PathBuf::from(path), kind));
@@ -156,13 +158,25 @@ impl Exempt {
     /// Gives an entry of a directory that is given.
     fn part(&self, fd: OwnedFd, found: &Stat, gift: &mut Gift<'_>) -> io::Result<()> {
         match self.kinds.get(&id(found)) {
-            _ if is_harmless(found) => gift.at_most(fd, make_bitflags!(AccessFs::{ReadFile | WriteFile | Truncate})),
+            _ if self.is_harmless(found) => {
+                gift.at_most(fd, make_bitflags!(AccessFs::{ReadFile | WriteFile | Truncate}))
+            }
             _ if is_device(kind_of(found)) => Ok(()),
             Some(Exemption::Interface | Exemption::Processes) => gift.at_most(fd, READING),
             Some(Exemption::Devices) => self.devices(fd, found.st_dev, gift, DEPTH),
             Some(Exemption::Terminals) => Ok(()),
             None => self.directory(fd, found, gift),
         }
+    }
+
+    /// A device that holds nothing: null, zero, full, random, urandom.
+    fn is_harmless(&self, found: &Stat) -> bool {
+        kind_of(found) == FileType::CharacterDevice
+            && major(found.st_rdev) == 1
+            && match minor(found.st_rdev) {
+                5 => !self.zero,
+                minor => matches!(minor, 3 | 7 | 8 | 9),
+            }
     }
 
     /// Gives a directory of devices, and those below.
@@ -232,13 +246,6 @@ pub(super) fn below(fd: OwnedFd, kind: FileType, access: BitFlags<AccessFs>, abi
     PathBeneath::new(fd, access)
 }
 
-/// A device that holds nothing: null, zero, full, random, urandom.
-fn is_harmless(found: &Stat) -> bool {
-    kind_of(found) == FileType::CharacterDevice
-        && major(found.st_rdev) == 1
-        && [3, 5, 7, 8, 9].contains(&minor(found.st_rdev))
-}
-
 /// The place of a mount and its kind, from a line of `/proc/self/mountinfo`, if it is one of these.
 fn mount(line: &[u8]) -> Option<(PathBuf, Exemption)> {
     let fields: Vec<&[u8]> = line.split(|byte| *byte == b' ').collect();
@@ -287,7 +294,7 @@ mod tests {
 
     #[test]
     fn what_is_exempt_is_known_by_its_identity() {
-        let exempt = Exempt::here();
+        let exempt = Exempt::here(false);
         let of = |path: &str| id(&stat(path).unwrap());
         assert_eq!(exempt.kinds.get(&of("/proc")), Some(&Exemption::Processes));
         assert_eq!(exempt.kinds.get(&of("/dev")), Some(&Exemption::Devices));

@@ -153,8 +153,8 @@ const COMMANDS: &[sys::c_int] = names! {
 /// They can be held on a file that is open for reading, and keep others from writing to it.
 const LOCKING_COMMANDS: &[sys::c_int] = names! { F_SETLK F_SETLKW F_OFD_SETLK F_OFD_SETLKW };
 
-/// Each user, or the whole machine, has so many of them.
-const SCARCE: &[sys::c_long] = names! { SYS_io_setup SYS_inotify_init1; SYS_inotify_init };
+/// Each user, or the whole machine, has so many of them; and what writes out everybody's files. One's own is `fsync`.
+const SCARCE: &[sys::c_long] = names! { SYS_io_setup SYS_inotify_init1 SYS_sync SYS_syncfs; SYS_inotify_init };
 
 /// On memory which several processes share, these lead threads that sleep there to another word, where nobody wakes
 /// them; or they sleep there with a priority to hand on, and every `FUTEX_WAKE` on that word fails. The C libraries use

@@ -80,7 +80,8 @@ pub(crate) fn default_max_result(confinement: Option<&Confinement>) -> u64 {
 /// the clock, and what moves threads that sleep on shared memory or keeps them from being woken (`FUTEX_REQUEUE`,
 /// `FUTEX_WAIT_REQUEUE_PI`: mutexes that several processes share hand on no priorities). These are denied as soon as
 /// anything is. A privileged process then also loses its capabilities, except some for files, with a network for sockets,
-/// and with processes for user ids. No terminal controls a worker any more: `/dev/tty` leads nowhere, and nothing that it
+/// and with processes for user ids, and any process the right to a higher priority (`RLIMIT_RTPRIO`, `RLIMIT_NICE`). No
+/// terminal controls a worker any more: `/dev/tty` leads nowhere, and nothing that it
 /// reads from the background stops this program.
 ///
 /// Where files are denied, an open file takes the requests that read what it is, or change this process's descriptor
@@ -186,8 +187,8 @@ impl Sandbox {
     /// further worker starts, as the replacement may be malicious: for files that are replaced regularly, name the
     /// directory.
     ///
-    /// Devices have to be named themselves, terminals included: below `/dev`, or a directory above it, all others are
-    /// given, and `/dev/null`, `full`, `random`, `urandom` and, without a limit of [memory](Self::memory), `zero`. Naming `/dev/tty` is of no use, as no terminal
+    /// Devices have to be named themselves, or a directory in `/dev` that has them, such as `/dev/dri`; terminals
+    /// included. Of `/dev`, or a directory above it, all others are given, and `/dev/null`, `full`, `random`, `urandom` and, without a limit of [memory](Self::memory), `zero`. Naming `/dev/tty` is of no use, as no terminal
     /// controls a worker: name the terminal's own device, as `tty` prints it.
     ///
     /// After [`none`](Self::none), the first path that is allowed denies all others.
@@ -333,7 +334,9 @@ impl Sandbox {
     ///
     /// This is `RLIMIT_DATA`, which counts what a process may write at present: code that makes its memory read-only
     /// (`mprotect`) can have more, which the other limit sees. What waits in sockets and pipes is the kernel's memory, and
-    /// counts nowhere but in a control group: some hundred KiB for each of the [`open_files`](Self::open_files). The stack
+    /// counts nowhere but in a control group: some hundred KiB for each of the [`open_files`](Self::open_files). So are the
+    /// tables of pages: 2 MiB for each GiB of addresses that code has looked at, which may be more than there is memory. The
+    /// stack
     /// of the main thread is not counted either; it becomes no larger than this process's limit for stacks (`ulimit
     /// -s`), and 64 MiB. It does not count [`Shared`](crate::Shared) slices, which are this process's. Where
     /// [`processes`](Self::processes) are denied, a worker with this limit can make no shared memory of its own

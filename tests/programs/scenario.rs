@@ -93,6 +93,7 @@ fn run() -> Result<()> {
         ["complains-at-length"] => complains_at_length(),
         ["traces-its-parent"] => boxed::traces_its_parent(),
         ["threads-in-a-sandbox"] => boxed::threads_in_a_sandbox(),
+        ["priority-in-a-sandbox"] => boxed::priority(),
         ["prints-in-a-sandbox"] => boxed::prints(),
         ["prints-while-locked"] => boxed::prints_while_locked(),
         ["streams-in-a-sandbox"] => boxed::streams(),

@@ -16,6 +16,7 @@ over_every_transport! {
     nobody_waits_for_who_holds_standard_output,
     streams_are_shared_where_that_is_asked_for,
     the_terminal_of_the_program_is_out_of_reach,
+    nobody_takes_a_higher_priority,
 }
 
 const SCENARIO: &str = env!("CARGO_BIN_EXE_scenario");
@@ -128,4 +129,15 @@ fn the_terminal_of_the_program_is_out_of_reach() {
         "exit status: 0",
     ];
     assert_eq!(lines, expected);
+}
+
+/// Some users may, without any privileges.
+fn nobody_takes_a_higher_priority() {
+    let printed = run(&mut scenario("priority-in-a-sandbox"));
+    let lines: Vec<&str> = printed.printed().lines().collect();
+    if lines[0] == "[0, 0]" {
+        assert_eq!(lines[1..], ["[1, 13]"; 2]);
+    } else {
+        eprintln!("skipped: no priority can be raised here: {lines:?}");
+    }
 }

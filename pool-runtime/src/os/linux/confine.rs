@@ -71,6 +71,9 @@ impl Confinement {
                 filter::apply(self, devices).map_err(|error| format!("cannot filter its system calls: {error}"))?;
             }
             self.drop_capabilities().map_err(|error| format!("cannot give up its capabilities: {error}"))?;
+            if let Some(error) = keep_priority().err().filter(|_| !self.best_effort) {
+                return Err(format!("cannot give up the right to a higher priority: {error}"));
+            }
         }
         self.limits.apply(self.best_effort)
     }
@@ -102,6 +105,17 @@ fn keep_capabilities(kept: CapabilitySet) -> rustix::io::Result<()> {
         inheritable: now.inheritable & kept,
     };
     if next == now { Ok(()) } else { set_capabilities(None, next) }
+}
+
+/// Some users may do without capabilities what those are for: take a processor from everybody else.
+fn keep_priority() -> io::Result<()> {
+    for resource in [Resource::Rtprio, Resource::Nice] {
+        if step::limits_of(resource)?.1 != Some(0) {
+            let none = Rlimit { current: Some(0), maximum: Some(0) };
+            setrlimit(resource, none).map_err(|error| step::PRLIMIT.failed(error))?;
+        }
+    }
+    Ok(())
 }
 
 fn check_alone(wait: usize) -> Result<(), String> {

@@ -18,7 +18,12 @@ pub(super) fn leave() -> io::Result<()> {
     match open("/dev/tty", OFlags::RDONLY | OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty()) {
         Err(Errno::NXIO) => return Ok(()),
         Ok(tty) if give_up(tty.as_raw_fd()) => return Ok(()),
-        // Not every container has the file, and a sandbox around this one denies it.
+        // A sandbox around this one denies it, for good; a stream may be open all the same.
+        Err(Errno::ACCESS) => {
+            [0, 1, 2].into_iter().any(give_up);
+            return Ok(());
+        }
+        // Not every container has the file.
         _ => {}
     }
     if has_none() || [0, 1, 2].into_iter().any(give_up) {

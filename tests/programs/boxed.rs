@@ -148,9 +148,10 @@ pub(super) fn threads_in_a_sandbox() -> Result<()> {
 #[task]
 fn raise_priority() -> [i32; 2] {
     let number = |done: i32| if done == 0 { 0 } else { std::io::Error::last_os_error().raw_os_error().unwrap_or(-1) };
-    let parameters = libc::sched_param { sched_priority: 1 };
-    // SAFETY: system calls on plain numbers, and on parameters that live for the call.
+    // SAFETY: all zeroes is a value of the parameters, which live for the call; the rest are plain numbers.
     unsafe {
+        let mut parameters = std::mem::zeroed::<libc::sched_param>();
+        parameters.sched_priority = 1;
         let nicer = number(libc::setpriority(libc::PRIO_PROCESS, 0, -5));
         [number(libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const parameters)), nicer]
     }

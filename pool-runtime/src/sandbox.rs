@@ -188,8 +188,10 @@ impl Sandbox {
     /// directory.
     ///
     /// Devices have to be named themselves, or a directory in `/dev` that has them, such as `/dev/dri`; terminals
-    /// included. Of `/dev`, or a directory above it, all others are given, and `/dev/null`, `full`, `random`, `urandom` and, without a limit of [memory](Self::memory), `zero`. Naming `/dev/tty` is of no use, as no terminal
-    /// controls a worker: name the terminal's own device, as `tty` prints it.
+    /// included. Of `/dev`, or a directory above it, all others are given, and `/dev/null`, `full`, `random`, `urandom` and,
+    /// without a limit of [memory](Self::memory), `zero`. Such a directory is given entry by entry: what is made or mounted
+    /// directly in it later, a worker that runs already does not have. Naming `/dev/tty` is of no use, as no terminal
+    /// controls a worker: name the terminal's own device, as the command `tty` prints it.
     ///
     /// After [`none`](Self::none), the first path that is allowed denies all others.
     pub fn read(mut self, path: impl Into<PathBuf>) -> Self {
@@ -201,10 +203,10 @@ impl Sandbox {
     /// be made nor files that run with the rights of their owner (`setuid`, `setgid`). No file there can be started as
     /// a program, unless something that may be [executed](Self::execute) runs it: a loader, a shell, an interpreter.
     ///
-    /// Where the kernel is told what to do, a directory above does not let it be written: `/proc`, `/sys`, control groups
-    /// and the like can be read then. Name the file or directory there. `/proc` as a whole is refused, as it has files of
-    /// all other processes. In a directory above one of those, such as `/`, nothing is made or removed but below its
-    /// entries; and of [devices](Self::read), each has to be named.
+    /// What the kernel obeys is not written with a directory above it: `/proc`, `/sys`, control groups and the like can
+    /// then be read. Name the file or directory there; `/proc` as a whole is refused, as it has files of all processes.
+    /// In a directory above one of those, such as `/`, nothing is made or removed but below its entries. For devices, see
+    /// [`read`](Self::read).
     ///
     /// Modes, owners and times are another matter: see [`attributes`](Self::attributes).
     pub fn write(mut self, path: impl Into<PathBuf>) -> Self {

@@ -79,15 +79,19 @@ pub(crate) fn default_max_result(confinement: Option<&Confinement>) -> u64 {
 /// processes, io_uring, BPF, mounts and namespaces, keys, kernel modules, System V IPC, POSIX message queues, setting
 /// the clock, and what moves threads that sleep on shared memory or keeps them from being woken (`FUTEX_REQUEUE`,
 /// `FUTEX_WAIT_REQUEUE_PI`: mutexes that several processes share hand on no priorities). These are denied as soon as
-/// anything is. A privileged process then also loses its capabilities, except some for files, user ids and, with a network,
-/// sockets.
+/// anything is. A privileged process then also loses its capabilities, except some for files, with a network for sockets,
+/// and with processes for user ids, and any process the right to a higher priority (`RLIMIT_RTPRIO`, `RLIMIT_NICE`). No
+/// terminal controls a worker any more: `/dev/tty` leads nowhere, and nothing that it
+/// reads from the background stops this program.
 ///
 /// Where files are denied, an open file takes the requests that read what it is, or change this process's descriptor
 /// alone (`ioctl`: the size of a terminal, `FIONREAD`, `FIONBIO`, attributes, extents; with a network, interfaces), and
 /// no others: file systems have many that change a file which is open for reading. A device that was itself named to
-/// [`write`](Self::write) takes requests of its own; then file systems' requests are denied by their kind, and the
-/// dangerous ones of terminals. Leases (`F_SETLEASE`), notifications (`F_NOTIFY`, inotify), asynchronous I/O
-/// (`io_setup`) and larger pipes are denied too, as are locks unless they are [allowed](Self::locks).
+/// [`write`](Self::write) takes requests of its own; then file systems' requests are denied by their kind. Of the
+/// requests of terminals and consoles, those that ask are allowed and no others, whatever is denied, unless a terminal
+/// was itself named to [`write`](Self::write); typing for somebody else (`TIOCSTI`, `TIOCLINUX`) is denied even then.
+/// Leases (`F_SETLEASE`), notifications (`F_NOTIFY`, inotify), asynchronous I/O (`io_setup`), `sync` and larger pipes
+/// are denied too, as are locks unless they are [allowed](Self::locks).
 ///
 /// That takes Linux 6.2 or newer, with Landlock enabled, and 6.12 for `strict().processes(true)`, on x86_64 or aarch64.
 /// Where the kernel lacks something, no worker starts, and the error names it: see [`best_effort`](Self::best_effort).
@@ -99,7 +103,10 @@ pub(crate) fn default_max_result(confinement: Option<&Confinement>) -> u64 {
 /// - A worker can use what it has open: what it prints appears where this process prints, and a stream that is
 ///   [inherited](Self::inherit_output), or given to a [`Process`](crate::Process), is open to it.
 /// - If only one thing is denied, the rest may be a way around it: code that may write any file can have other programs
-///   act for it. Against malicious code, start from `strict()`.
+///   act for it, and change the files of this process in `/proc` (`oom_score_adj`). Against malicious code, start from
+///   `strict()`.
+/// - Who may start [`processes`](Self::processes) can also choose the processors of this user's other processes, and
+///   arrange that it does not end with this program.
 /// - It does not hide the machine: time, load, number of processors and command line. Keep secrets out of the last. Side
 ///   channels through caches and timing stay open.
 /// - A worker and this process share memory for calls and results, and the worker can write anything there. This
@@ -113,10 +120,10 @@ pub(crate) fn default_max_result(confinement: Option<&Confinement>) -> u64 {
 /// - It does not divide the machine: without limits, a worker uses all processors and all memory, and starts as many
 ///   [threads](Self::threads) as this user or the control group may have. What waits in pipes is also counted for the
 ///   user (`pipe-user-pages-soft`): four strict workers can use that up with the files that each may open, and the
-///   user's further pipes are small then.
+///   user's further pipes are small then. Of what `epoll` watches (`max_user_watches`), each can take up to 65,000.
 /// - Code that runs before [`enter`](crate::enter) or [`pool_main!`](crate::pool_main), such as constructors of C
-///   libraries, is not confined. Threads that it leaves running are an error, except the test harness's own, which are confined
-///   as well.
+///   libraries, is not confined. Threads that it leaves running are an error, except the test harness's own, which are
+///   confined as well.
 ///
 /// # What code may need
 ///
@@ -182,6 +189,12 @@ impl Sandbox {
     /// further worker starts, as the replacement may be malicious: for files that are replaced regularly, name the
     /// directory.
     ///
+    /// Devices have to be named themselves, or a directory in `/dev` that has them, such as `/dev/dri`; terminals
+    /// included. Of `/dev`, or a directory above it, all others are given, and `/dev/null`, `full`, `random`, `urandom`
+    /// and, without a limit of [memory](Self::memory), `zero`. Such a directory is given entry by entry: what is made
+    /// or mounted directly in it later, a worker that runs already does not have. Naming `/dev/tty` is of no use, as no
+    /// terminal controls a worker: name the terminal's own device, as the command `tty` prints it.
+    ///
     /// After [`none`](Self::none), the first path that is allowed denies all others.
     pub fn read(mut self, path: impl Into<PathBuf>) -> Self {
         self.paths.get_or_insert_default().reads.push(path.into());
@@ -191,6 +204,11 @@ impl Sandbox {
     /// Allows to read, write, make and remove files below a directory, or to read and write a file. Neither devices can
     /// be made nor files that run with the rights of their owner (`setuid`, `setgid`). No file there can be started as
     /// a program, unless something that may be [executed](Self::execute) runs it: a loader, a shell, an interpreter.
+    ///
+    /// What the kernel obeys is not written with a directory above it: `/proc`, `/sys`, control groups and the like can
+    /// then be read. Name the file or directory there; `/proc` as a whole is refused, as it has files of all processes.
+    /// In a directory above one of those, such as `/`, nothing is made or removed but below its entries. For devices, see
+    /// [`read`](Self::read).
     ///
     /// Modes, owners and times are another matter: see [`attributes`](Self::attributes).
     pub fn write(mut self, path: impl Into<PathBuf>) -> Self {
@@ -252,9 +270,10 @@ impl Sandbox {
     }
 
     /// Whether a worker gets all environment variables of this process, which may hold secrets. [`strict`](Self::strict)
-    /// denies it: a worker gets `PATH`, `LANG`, `LANGUAGE`, `LC_*` and `TZ`, and what it is started with: the loader's
+    /// denies it: a worker gets `PATH`, `LANG`, `LANGUAGE`, `TZ`, `LC_ALL` and the locale's categories (`LC_CTYPE`,
+    /// `LC_TIME`, …, and no other variable that begins with `LC_`), and what it is started with: the loader's
     /// `LD_LIBRARY_PATH` and `LD_PRELOAD`, Rust's `RUST_BACKTRACE`, `RUST_LIB_BACKTRACE` and `RUST_MIN_STACK`, and in
-    /// tests of documentation `RUSTDOC_DOCTEST_*`.
+    /// tests of documentation what says which one it is.
     ///
     /// What [`PoolBuilder::env`](crate::PoolBuilder::env) or [`Process::env`](crate::Process::env) sets is added in any
     /// case.
@@ -286,7 +305,7 @@ impl Sandbox {
     /// A stream can be more than a way out: a worker that has it can read what a pipe still holds, read what is typed
     /// into a terminal, cut off a file, shut down a socket, or make it non-blocking, which makes this process's own
     /// `println!` panic. Where streams are inherited, requests that change a terminal are denied all the same, unless a
-    /// device was named to [`write`](Self::write).
+    /// terminal was itself named to [`write`](Self::write).
     ///
     /// What is passed on appears a moment later than it was printed: all of it is there when the worker's end is told,
     /// and when the pool was joined or dropped. A [`Process`](crate::Process) that was given streams has those.
@@ -316,17 +335,18 @@ impl Sandbox {
     /// aborts a Rust program, and the call's worker is lost: no allocation goes beyond it.
     /// [`PoolBuilder::memory`](crate::PoolBuilder::memory) samples from outside, limits each call, and can be lower.
     ///
-    /// This is `RLIMIT_DATA`, which counts what a process may write at present. What it has made read-only (`mprotect`),
-    /// and the tables of its pages, are sampled from outside: a worker with 64 MiB more than its limit in use is killed,
-    /// and the job fails with an error that [`is_out_of_memory`](crate::Error::is_out_of_memory). Where `/proc` does not
-    /// show workers, that is not done. What waits in sockets and pipes, and what threads need, is the kernel's memory, and
-    /// counts nowhere but in a control group: some hundred KiB for each of the [`open_files`](Self::open_files), where
-    /// there is no network, in which they can be larger. The stack of the main thread is not counted; it becomes no
-    /// larger than this process's limit for stacks (`ulimit -s`), and 64 MiB. It does not count [`Shared`](crate::Shared) slices, which are this process's. Where
-    /// [`processes`](Self::processes) are denied, a worker with this limit can make no shared memory of its own
-    /// (`memfd_create`, shared anonymous mappings), so neither [`Shared`](crate::Shared) slices nor a pool of threads.
-    /// Otherwise that is not counted, nor are files in memory (`/dev/shm`) where it may write, nor what the processes
-    /// that it starts have: there, use a control group. A worker with this limit has no `vmsplice`. Arguments and results count while they are copied, for a moment
+    /// This is `RLIMIT_DATA`, which counts what a process may write at present. What it has made read-only
+    /// (`mprotect`), and the tables of its pages, are sampled from outside: a worker with 64 MiB more than its limit in
+    /// use is killed, and the job fails with an error that [`is_out_of_memory`](crate::Error::is_out_of_memory). Where
+    /// `/proc` does not show workers, that is not done. What waits in sockets and pipes, and what threads need, is the
+    /// kernel's memory, and counts nowhere but in a control group: some hundred KiB for each of the
+    /// [`open_files`](Self::open_files), where there is no network, in which they can be larger. The stack of the main
+    /// thread is not counted; it becomes no larger than this process's limit for stacks (`ulimit -s`), and 64 MiB. It
+    /// does not count [`Shared`](crate::Shared) slices, which are this process's. Where [`processes`](Self::processes)
+    /// are denied, a worker with this limit can make no shared memory of its own (`memfd_create`, shared anonymous
+    /// mappings), so neither [`Shared`](crate::Shared) slices nor a pool of threads. Otherwise that is not counted, nor
+    /// are files in memory (`/dev/shm`) where it may write, nor shared mappings of
+    /// `/dev/zero` where that was named, nor what the processes that it starts have: there, use a control group. A worker with this limit has no `vmsplice`. Arguments and results count while they are copied, for a moment
     /// twice.
     pub fn memory(mut self, bytes: u64) -> Self {
         self.rest.limits.memory = Some(bytes);
@@ -402,7 +422,7 @@ impl Sandbox {
     ///
     /// # Errors
     ///
-    /// A path does not exist, or a limit is too low for a worker to start.
+    /// A path does not exist, or cannot be given as a whole, or a limit is too low for a worker to start.
     pub(crate) fn resolve(&self) -> Result<Confinement> {
         let mut confinement = self.rest.clone();
         let limits = &confinement.limits;
@@ -416,6 +436,13 @@ impl Sandbox {
             }
         }
         if let Some(Paths { reads, writes, executes }) = &self.paths {
+            if let Some(path) = writes.iter().find(|path| os::lists_processes(path)) {
+                return Err(Error::invalid(format!(
+                    "a sandbox cannot write `{}`: there, all processes of this user can be changed, this one too: name \
+                     the file or directory in it, such as `/proc/self`",
+                    path.display()
+                )));
+            }
             let files = Files {
                 reads: all(reads, "read")?,
                 writes: all(writes, "write")?,
@@ -483,6 +510,7 @@ mod tests {
         refused(Sandbox::strict().read("no/such/file"), "cannot let a sandbox read `no/such/file`");
         refused(Sandbox::none().write("/no such dir"), "cannot let a sandbox write `/no such dir`");
         refused(Sandbox::strict().execute("/bin/no such"), "cannot let a sandbox execute `/bin/no such`");
+        refused(Sandbox::strict().write("/proc/"), "a sandbox cannot write `/proc/`: there, all processes");
         refused(Sandbox::none().memory(1), "at least 16777216 bytes of memory, got 1");
         refused(Sandbox::none().open_files(3), "at least 16 open files, got 3");
         refused(Sandbox::none().cpu_time(Duration::ZERO), "at least 1 second of processor time, got 0");

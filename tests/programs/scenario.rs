@@ -5,6 +5,7 @@ mod denied;
 mod forked;
 mod interrupted;
 mod starved;
+mod terminal;
 mod unkillable;
 mod weighed;
 
@@ -92,9 +93,13 @@ fn run() -> Result<()> {
         ["complains-at-length"] => complains_at_length(),
         ["traces-its-parent"] => boxed::traces_its_parent(),
         ["threads-in-a-sandbox"] => boxed::threads_in_a_sandbox(),
+        ["priority-in-a-sandbox"] => boxed::priority(),
         ["prints-in-a-sandbox"] => boxed::prints(),
         ["prints-while-locked"] => boxed::prints_while_locked(),
         ["streams-in-a-sandbox"] => boxed::streams(),
+        ["beside-a-terminal"] => terminal::beside_one(),
+        ["leads-a-session"] => terminal::leads_a_session(),
+        ["in-the-background"] => terminal::in_the_background(),
         ref unknown => panic!("no scenario {unknown:?}"),
     }
 }

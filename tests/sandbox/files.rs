@@ -13,6 +13,7 @@ over_every_transport! {
     what_is_not_given_cannot_be_opened,
     what_may_be_read_cannot_be_changed,
     what_may_be_written_is_that_directory_alone,
+    what_the_kernel_keeps_is_not_written_with_all_the_rest,
     attributes_are_changed_where_that_is_allowed_and_of_open_files_alone,
     no_file_runs_with_the_rights_of_its_owner,
     a_relative_path_is_of_the_directory_of_the_parent,
@@ -274,6 +275,48 @@ fn attributes_are_changed_where_that_is_allowed_and_of_open_files_alone() {
     // Where all may be written, there is nothing to protect.
     let pool = inside(Sandbox::strict().write("/"));
     assert_eq!(pool.apply(set_mode_of_open::call(&outside, 0o640)).unwrap(), Ok(()));
+}
+
+/// Above `/proc` and `/sys`, all is given but what decides about other processes; of devices, those that hold nothing.
+fn what_the_kernel_keeps_is_not_written_with_all_the_rest() {
+    let dir = directory();
+    let link = dir.path().join("root");
+    std::os::unix::fs::symlink("/", &link).unwrap();
+    let own = std::process::id();
+    let mut kept = ["oom_score_adj", "comm", "coredump_filter", "clear_refs", "autogroup"]
+        .map(|name| format!("/proc/{own}/{name}"))
+        .to_vec();
+    // Whoever writes there stops or ends what is in the group.
+    let groups = fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten().map(|group| group.path());
+    let groups = groups.chain(["/sys/fs/cgroup".into()]).map(|group| group.join("cgroup.procs"));
+    kept.extend(groups.filter(|file| file.exists()).map(|file| file.display().to_string()));
+    for sandbox in [Sandbox::strict().write("/"), Sandbox::none().write(&link), Sandbox::strict().write("/sys")] {
+        let pool = inside(sandbox);
+        for file in kept.iter().filter(|file| Path::new(file).exists()) {
+            assert_eq!(pool.apply(append::call(Path::new(file))).unwrap(), DENIED, "{file}");
+        }
+    }
+    let pool = inside(Sandbox::strict().write("/"));
+    // What is a process's own may be read, as all else.
+    assert!(pool.apply(read::call(Path::new("/proc/self/stat"))).unwrap().is_ok());
+    assert!(pool.apply(list::call(Path::new("/"))).unwrap().is_ok_and(|entries| entries > 1));
+    assert_eq!(pool.apply(write::call(&dir.path().join("file"), "text")).unwrap(), Ok(()));
+    assert_eq!(pool.apply(rename::call(&dir.path().join("file"), &dir.path().join("other"))).unwrap(), Ok(()));
+    assert_eq!(pool.apply(write::call(Path::new("/dev/zero"), "gone")).unwrap(), Ok(()));
+    for device in ["/dev/console", "/dev/ptmx", "/dev/kmsg", "/dev/fuse"].map(Path::new) {
+        if device.exists() {
+            assert_eq!(pool.apply(read::call(device)).unwrap().map(drop), DENIED, "{}", device.display());
+        }
+    }
+    if Path::new("/dev/shm").is_dir() {
+        let shared =
+            Path::new("/dev/shm").join(format!("pool-test-{own}-{}", dir.path().file_name().unwrap().display()));
+        assert_eq!(pool.apply(write::call(&shared, "text")).unwrap(), Ok(()));
+        assert_eq!(pool.apply(remove::call(&shared)).unwrap(), Ok(()));
+    }
+    // One that was named is meant: it can be opened, and takes numbers.
+    let named = Path::new("/proc/self/oom_score_adj");
+    assert_eq!(inside(Sandbox::strict().write(named)).apply(append::call(named)).unwrap(), Err(Some(libc::EINVAL)));
 }
 
 fn no_file_runs_with_the_rights_of_its_owner() {

@@ -4,7 +4,13 @@
 use crate::support::{builder, over_every_transport, pool};
 use pool_runtime::{Pool, Sandbox, task};
 
-over_every_transport! { they_are_refused, nobody_is_moved_in_their_sleep, what_is_needed_is_not }
+over_every_transport! {
+    they_are_refused,
+    requests_of_terminals_are_by_a_list,
+    nobody_is_moved_in_their_sleep,
+    nobody_leads_a_session_or_becomes_another_user,
+    what_is_needed_is_not,
+}
 
 /// What comes of a call with these arguments: an error number, or 0.
 fn raw(call: i64, arguments: [i64; 4]) -> i32 {
@@ -91,6 +97,68 @@ fn they_are_refused() {
         for unknown in [470, 1000, 0x4000_0000 | libc::SYS_getpid] {
             assert_eq!(pool.apply(try_one::call(unknown, [0; 4])).unwrap(), libc::ENOSYS, "call {unknown:#x}");
         }
+    }
+}
+
+/// What is asked of standard output, which is a pipe here: an error number.
+fn asked(pool: &Pool, request: u64) -> i32 {
+    pool.apply(try_one::call(libc::SYS_ioctl, [1, request as i64, 0, 0])).unwrap()
+}
+
+fn requests_of_terminals_are_by_a_list() {
+    // `KDSETMODE`, `KDSKBMODE`, `KDSKBLED`, `VT_ACTIVATE`, `VT_LOCKSWITCH`, an unknown one of each, `TCSETS`, `TCSETS2`,
+    // `TIOCSWINSZ`, `TCXONC`, `TIOCVHANGUP`, `TIOCSRS485`, `TIOCSIG`.
+    let refused = [
+        0x4b3a,
+        0x4b45,
+        0x4b65,
+        0x5606,
+        0x560b,
+        0x4bff,
+        0x5600,
+        0x54f0,
+        0x5402,
+        0x402c_542b,
+        0x5414,
+        0x540a,
+        0x5437,
+        0xc020_542f,
+        0x4004_5436,
+    ];
+    // The size, what waits, `TIOCGPTN`.
+    let allowed = [0x5413, 0x5411, 0x8004_5430];
+    // Of graphics cards, cameras and timers of sound: the letters are the same, and the numbers are not.
+    let of_devices = [0x8018_4b01, 0x8068_5600, 0x4034_5410];
+    let named = Sandbox::strict().write("/dev/urandom").inherit_output(true);
+    for sandbox in [Sandbox::none().network(false), Sandbox::none().processes(false), named] {
+        let pool = inside(sandbox);
+        for request in refused {
+            assert_eq!(asked(&pool, request), libc::EPERM, "{request:#x}");
+            assert_eq!(asked(&pool, request | 1 << 40), libc::EPERM, "the kernel looks at 32 bits: {request:#x}");
+        }
+        for request in allowed.into_iter().chain(of_devices) {
+            assert_ne!(asked(&pool, request), libc::EPERM, "{request:#x}");
+        }
+    }
+    // A terminal that was named takes them, and so do others; not those that type, or make it control who asks.
+    let pool = inside(Sandbox::strict().write("/dev/ptmx"));
+    assert!([0x5402, 0x5414].into_iter().all(|request| asked(&pool, request) != libc::EPERM));
+    assert!([0x5412, 0x540e].into_iter().all(|request| asked(&pool, request) == libc::EPERM));
+}
+
+/// Who leads a session gets a terminal by opening it, and the kernel does not end with its parent who has become another
+/// user.
+fn nobody_leads_a_session_or_becomes_another_user() {
+    let other = [65534; 4];
+    for sandbox in [Sandbox::strict(), Sandbox::none().processes(false)] {
+        let pool = inside(sandbox);
+        assert_eq!(pool.apply(try_one::call(libc::SYS_setsid, [0; 4])).unwrap(), libc::EPERM);
+        for call in [libc::SYS_setresuid, libc::SYS_setresgid, libc::SYS_setuid, libc::SYS_setgroups] {
+            assert_eq!(pool.apply(try_one::call(call, other)).unwrap(), libc::EPERM, "{call}");
+        }
+        // SAFETY: it takes nothing.
+        let own = i64::from(unsafe { libc::getuid() });
+        assert_eq!(pool.apply(try_one::call(libc::SYS_setresuid, [own; 4])).unwrap(), 0);
     }
 }
 

@@ -7,6 +7,7 @@ use std::{io, path::Path, process::Command};
 over_every_transport! {
     nothing_is_executed,
     nobody_forks_however_often_they_try,
+    nobody_makes_children_of_the_program,
     threads_work,
     processors_of_own_threads_can_be_chosen,
     signals_reach_oneself_alone,
@@ -95,6 +96,27 @@ fn nobody_forks_however_often_they_try() {
     assert_eq!(pool.apply(fork::call(100_000)).unwrap(), (100_000, NOT_PERMITTED));
     let no_such_call = Err(Some(libc::ENOSYS));
     assert_eq!(pool.apply(vfork_and_clone::call()).unwrap(), [NOT_PERMITTED, NOT_PERMITTED, no_such_call]);
+}
+
+/// Makes a child of this process's parent, which ends at once.
+#[task]
+fn make_a_sibling() -> Outcome {
+    // SAFETY: the child has a copy of this process's memory.
+    let pid = unsafe { libc::syscall(libc::SYS_clone, i64::from(libc::CLONE_PARENT | libc::SIGCHLD), 0, 0, 0, 0) };
+    if pid == 0 {
+        // SAFETY: it ends the process, and nothing else.
+        unsafe { libc::_exit(0) };
+    }
+    done(pid)
+}
+
+/// The program would wait for them in vain, or get their status in place of another's.
+fn nobody_makes_children_of_the_program() {
+    for sandbox in [Sandbox::none().network(false), Sandbox::strict().processes(true), Sandbox::none().write("/")] {
+        let pool = inside(sandbox);
+        assert_eq!(pool.apply(make_a_sibling::call()).unwrap(), NOT_PERMITTED);
+        assert_eq!(pool.apply(fork::call(1)).unwrap(), (0, Ok(())), "children of its own are another matter");
+    }
 }
 
 #[task]
@@ -235,7 +257,8 @@ fn add(a: u32, b: u32) -> u32 {
 #[task]
 fn add_in_a_pool(a: u32, b: u32) -> Result<u32, String> {
     let text = |error: pool_runtime::Error| error.to_string();
-    let pool = builder().processes(1).sandbox(Sandbox::strict()).build().map_err(text)?;
+    // The sandbox around this one has most of that out of sight.
+    let pool = builder().processes(1).sandbox(Sandbox::strict().read("/")).build().map_err(text)?;
     pool.apply(add::call(a, b)).map_err(text)
 }
 

@@ -53,17 +53,18 @@ fn open_files_signals_and_images_have_limits() {
 }
 
 #[task]
-fn take_queues() -> [i32; 2] {
+fn take_queues() -> [i32; 3] {
     let mut context = 0_u64;
     // SAFETY: there is room for the context; a descriptor that is made is closed with the process.
     unsafe {
         let queue = error(libc::syscall(libc::SYS_io_setup, 1, &raw mut context));
-        [queue, error(libc::syscall(libc::SYS_inotify_init1, 0))]
+        // The last would write out all of a file system, if that descriptor were open.
+        [queue, error(libc::syscall(libc::SYS_inotify_init1, 0)), error(libc::syscall(libc::SYS_syncfs, -1))]
     }
 }
 
 fn queues_and_watches_are_refused() {
-    assert_eq!(inside(Sandbox::strict().read("/")).apply(take_queues::call()).unwrap(), [libc::EPERM; 2]);
+    assert_eq!(inside(Sandbox::strict().read("/")).apply(take_queues::call()).unwrap(), [libc::EPERM; 3]);
     let outside = pool(1).apply(take_queues::call()).unwrap();
     assert!(!outside.contains(&libc::EPERM), "{outside:?}");
 }
@@ -126,7 +127,16 @@ fn make_shared_memory() -> [i32; 4] {
     [file, map(libc::MAP_SHARED), map(libc::MAP_SHARED | libc::MAP_NORESERVE), map(libc::MAP_PRIVATE)]
 }
 
+/// A shared mapping of it is shared memory.
+#[task]
+fn open_zero() -> bool {
+    std::fs::File::open("/dev/zero").is_ok()
+}
+
 fn shared_memory_is_no_way_around_the_limit_of_memory() {
+    let all = || Sandbox::strict().write("/");
+    assert!(inside(all()).apply(open_zero::call()).unwrap());
+    assert!(!inside(all().memory(128 << 20)).apply(open_zero::call()).unwrap());
     let limited = inside(Sandbox::strict().memory(128 << 20)).apply(make_shared_memory::call()).unwrap();
     assert_eq!(limited, [libc::EPERM, libc::EPERM, libc::EPERM, 0]);
     assert_eq!(inside(Sandbox::strict()).apply(make_shared_memory::call()).unwrap(), [0; 4]);

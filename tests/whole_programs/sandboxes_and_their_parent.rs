@@ -15,6 +15,8 @@ over_every_transport! {
     what_is_printed_arrives_whole_and_in_order,
     nobody_waits_for_who_holds_standard_output,
     streams_are_shared_where_that_is_asked_for,
+    the_terminal_of_the_program_is_out_of_reach,
+    nobody_takes_a_higher_priority,
 }
 
 const SCENARIO: &str = env!("CARGO_BIN_EXE_scenario");
@@ -110,4 +112,32 @@ fn nobody_waits_for_who_holds_standard_output() {
 fn streams_are_shared_where_that_is_asked_for() {
     let printed = run(&mut scenario("streams-in-a-sandbox"));
     assert_eq!(printed.printed().lines().collect::<Vec<_>>(), ["0 0", "0 0", "2 2"]);
+}
+
+/// A read from the background would stop the whole program. The terminal's own name is a file among others: it is given
+/// with all files, or where it was named.
+fn the_terminal_of_the_program_is_out_of_reach() {
+    let printed = run(&mut scenario("beside-a-terminal"));
+    let lines: Vec<&str> = printed.printed().lines().collect();
+    // Permission denied; no such device: no terminal controls them.
+    let expected = [
+        "below /: [13, 13, 0] 13",
+        "below /dev: [13, 13, 0] 13",
+        "written: [13, 13, 0] 13",
+        "files: [6, 0, 0] 6",
+        "named: [13, 0, 0] 13",
+        "exit status: 0",
+    ];
+    assert_eq!(lines, expected);
+}
+
+/// Some users may, without any privileges.
+fn nobody_takes_a_higher_priority() {
+    let printed = run(&mut scenario("priority-in-a-sandbox"));
+    let lines: Vec<&str> = printed.printed().lines().collect();
+    if lines[0] == "[0, 0]" {
+        assert_eq!(lines[1..], ["[1, 13]"; 2]);
+    } else {
+        eprintln!("skipped: no priority can be raised here: {lines:?}");
+    }
 }

@@ -1,25 +1,28 @@
 //! Denies this process files (Landlock), system calls (seccomp), capabilities, and resources (limits).
 //!
 //! ```text
-//!   Confinement ─▶ missing? ─▶ each thread: Landlock (paths), capabilities ─▶ seccomp: calls ─▶ limits     for good
+//!   Confinement ─▶ missing? ─▶ terminal ─▶ each thread: Landlock (paths), capabilities ─▶ seccomp: calls ─▶ limits
 //! ```
 //!
-//! Each of the four closes what the others leave open. Landlock decides by path what may be opened, and who may be
+//! Each of the last four closes what the others leave open. Landlock decides by path what may be opened, and who may be
 //! traced, and little else; the filter sees the numbers of calls and no path; capabilities would lift limits; limits
 //! bound what both allow.
 
 mod allowed;
+mod directories;
 mod everywhere;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod filter;
+mod terminal;
 
 use super::step;
 use crate::os::confinement::SCOPES;
 use crate::os::{Abilities, Confinement, Files, ResourceLimits};
+use directories::{Exempt, Gift, below, is_device};
 use everywhere::{OfThread, check_alone, waiting_threads};
 use landlock::{
-    ABI, Access, AccessFs, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
-    RulesetCreated, RulesetCreatedAttr, Scope, make_bitflags,
+    ABI, Access, AccessFs, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreated,
+    RulesetCreatedAttr, Scope, make_bitflags,
 };
 use rustix::fs::FileType;
 use rustix::process::{Resource, Rlimit, getuid, setrlimit};
@@ -54,11 +57,16 @@ impl Confinement {
             check_alone(&others)?;
         }
         self.limits.check(self.best_effort)?;
+        if self.denies()
+            && let Some(error) = terminal::leave().err().filter(|_| !self.best_effort)
+        {
+            return Err(format!("cannot keep it from the terminal of its program: {error}"));
+        }
         let mut of_thread = OfThread { kept: self.kept(), given_up: self.limits.given_up(), rules: None };
         let mut devices = Devices::NotNamed;
         if self.denies() && kernel.landlock >= 1 {
             let rules = match &self.files {
-                Some(files) => files.rules(kernel, &mut devices)?,
+                Some(files) => files.rules(kernel, Exempt::here(self.limits.memory.is_some()), &mut devices)?,
                 None => keep_to_itself(kernel)?,
             };
             of_thread.rules = Some(Option::from(rules).ok_or("cannot confine it: Landlock has made no rules")?);
@@ -71,6 +79,11 @@ impl Confinement {
         if self.denies() && kernel.seccomp {
             filter::apply(self, devices).map_err(|error| format!("cannot filter its system calls: {error}"))?;
         }
+        if self.denies()
+            && let Some(error) = keep_priority().err().filter(|_| !self.best_effort)
+        {
+            return Err(format!("cannot give up the right to a higher priority: {error}"));
+        }
         self.limits.apply()
     }
 
@@ -78,25 +91,40 @@ impl Confinement {
     /// started gets them back, as the filter and Landlock require a process that gains no privileges by executing.
     fn kept(&self) -> CapabilitySet {
         // Landlock decides about files, whatever their owner. Without `FSETID`, no file is made or changed that runs with
-        // others' rights. User ids are for becoming a user with fewer rights.
+        // others' rights.
         const KEPT: CapabilitySet = CapabilitySet::DAC_OVERRIDE
             .union(CapabilitySet::DAC_READ_SEARCH)
             .union(CapabilitySet::CHOWN)
-            .union(CapabilitySet::FOWNER)
-            .union(CapabilitySet::SETUID)
-            .union(CapabilitySet::SETGID);
+            .union(CapabilitySet::FOWNER);
+        // Programs become users with fewer rights. The kernel does not end with its parent who has become another user,
+        // so that is for those alone who could leave something behind in any case.
+        const PROCESSES: CapabilitySet = CapabilitySet::SETUID.union(CapabilitySet::SETGID);
         const NETWORK: CapabilitySet =
             CapabilitySet::NET_BIND_SERVICE.union(CapabilitySet::NET_RAW).union(CapabilitySet::NET_BROADCAST);
-        let all = if self.denies() { KEPT } else { CapabilitySet::all() };
+        let denied = if self.processes { KEPT | PROCESSES } else { KEPT };
+        let all = if self.denies() { denied } else { CapabilitySet::all() };
         (if self.network { all | NETWORK } else { all }) & !self.limits.given_up()
     }
 }
 
-/// Whether the only files that may be opened are devices too: those are of use with requests of their own alone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Some users may do without capabilities what those are for: take a processor from everybody else.
+fn keep_priority() -> std::io::Result<()> {
+    for resource in [Resource::Rtprio, Resource::Nice] {
+        if step::limits_of(resource)?.1 != Some(0) {
+            let none = Rlimit { current: Some(0), maximum: Some(0) };
+            setrlimit(resource, none).map_err(|error| step::PRLIMIT.failed(error))?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether devices were named: those are of use with requests of their own alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Devices {
-    Named,
     NotNamed,
+    Named,
+    /// Terminals among them, whose requests nothing tells from those to a terminal that the process has inherited.
+    Terminals,
 }
 
 /// Rules by which this process neither traces, reads nor signals processes outside, and all else is as it was: Landlock
@@ -117,7 +145,7 @@ fn keep_to_itself(kernel: Abilities) -> Result<RulesetCreated, String> {
 }
 
 impl Files {
-    fn rules(&self, kernel: Abilities, devices: &mut Devices) -> Result<RulesetCreated, String> {
+    fn rules(&self, kernel: Abilities, exempt: Exempt, devices: &mut Devices) -> Result<RulesetCreated, String> {
         // The rights of later versions are not handled, so that a sandbox means the same on every kernel.
         let abi = ABI::from(kernel.landlock.min(SCOPES));
         let refused = |error: landlock::RulesetError| format!("cannot restrict its files: {error}");
@@ -136,11 +164,14 @@ impl Files {
         let mut rules = rules.create().map_err(refused)?;
         for (paths, access) in [(&self.reads, read), (&self.writes, write), (&self.executes, execute)] {
             for path in paths {
-                let (fd, kind) = path.open()?;
-                if is_device(kind) && access.contains(AccessFs::WriteFile) && !allowed::is_null(&fd) {
-                    *devices = Devices::Named;
+                let (fd, found) = path.open()?;
+                let kind = FileType::from_raw_mode(found.st_mode);
+                if is_device(kind) && access.contains(AccessFs::WriteFile) && !allowed::is_null(&found) {
+                    let is_terminal = kind == FileType::CharacterDevice && terminal::is_terminal(found.st_rdev);
+                    *devices = (*devices).max(if is_terminal { Devices::Terminals } else { Devices::Named });
                 }
-                rules = rules.add_rule(below(fd, kind, access, abi)).map_err(refused)?;
+                let mut gift = Gift { access, abi, rules: &mut rules };
+                exempt.give(fd, &found, &mut gift).map_err(|error| path.refused(error))?;
             }
         }
         // Programs and libraries rely on it, and it holds no data.
@@ -149,22 +180,6 @@ impl Files {
         }
         Ok(rules)
     }
-}
-
-fn is_device(kind: FileType) -> bool {
-    matches!(kind, FileType::CharacterDevice | FileType::BlockDevice)
-}
-
-fn below(fd: PathFd, kind: FileType, access: BitFlags<AccessFs>, abi: ABI) -> PathBeneath<PathFd> {
-    let access = match kind {
-        FileType::Directory => access,
-        // A device that is named is meant to be used.
-        _ if is_device(kind) && access.contains(AccessFs::WriteFile) => {
-            (access | AccessFs::IoctlDev) & AccessFs::from_file(abi)
-        }
-        _ => access & AccessFs::from_file(abi),
-    };
-    PathBeneath::new(fd, access)
 }
 
 /// How large the stack of the main thread may become beside the memory that is limited, in bytes.

@@ -4,7 +4,7 @@ use super::handle::beyond_standard;
 use super::path::check_way;
 use super::process::ambient;
 use crate::os::NotPrivate;
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, fstat, lstat, open, openat, stat, unlinkat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, fstat, lstat, open, openat, stat, statfs, unlinkat};
 use rustix::io::Errno;
 use rustix::process::{getegid, geteuid};
 use std::fs::{DirBuilder, File};
@@ -17,6 +17,15 @@ use std::path::Path;
 pub(crate) fn file_id(path: &Path) -> io::Result<(u64, u64)> {
     let found = stat(path)?;
     Ok((found.st_dev, found.st_ino))
+}
+
+/// Whether it is `/proc`, whatever its name here: all processes are below it.
+pub(crate) fn lists_processes(path: &Path) -> bool {
+    /// In `linux/magic.h` and `linux/proc_fs.h`.
+    const MAGIC: u64 = 0x9fa0;
+    const ROOT: u64 = 1;
+    let is_proc = statfs(path).is_ok_and(|system| system.f_type as u64 == MAGIC);
+    is_proc && stat(path).is_ok_and(|found| found.st_ino == ROOT)
 }
 
 /// A number that no other open socket has.

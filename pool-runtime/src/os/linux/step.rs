@@ -39,6 +39,7 @@ pub(super) const SPAWN: Step =
     call("`posix_spawn`", "starts a process (with `clone` or `vfork`, `execve`, and `prlimit64`)");
 pub(super) const THREAD: Step = call("`clone`", "starts a thread");
 pub(super) const PRLIMIT: Step = call("`prlimit64`", "limits what a process may use");
+pub(super) const SETSID: Step = call("`setsid`", "leaves the program's terminal, which has no other way here");
 pub(super) const NULL: Step =
     Step { what: "`/dev/null`", purpose: "is opened as a standard stream of a process", is_file: true };
 

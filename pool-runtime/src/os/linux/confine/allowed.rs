@@ -1,17 +1,21 @@
 //! Opens the paths that a confined process may use, if they still lead to the same files.
 
 use crate::os::Allowed;
-use landlock::PathFd;
-use rustix::fs::{FileType, Stat, fstat, fstatfs, major, minor};
+use rustix::fs::{FileType, Mode, OFlags, Stat, fstat, fstatfs, major, minor};
 use std::ffi::OsStr;
+use std::fmt::Display;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 impl Allowed {
-    /// Opens it, if it is still the same, and returns of which kind it is.
-    pub(super) fn open(&self) -> Result<(PathFd, FileType), String> {
-        let refused = |why: String| format!("cannot give its sandbox `{}`: {why}", self.path.display());
+    pub(super) fn refused(&self, why: impl Display) -> String {
+        format!("cannot give its sandbox `{}`: {why}", self.path.display())
+    }
+
+    /// Opens it, if it is still the same, and returns what it is.
+    pub(super) fn open(&self) -> Result<(OwnedFd, Stat), String> {
+        let refused = |why: String| self.refused(why);
         let (fd, found) = open(&self.path).map_err(refused)?;
         if !self.is(&fd, &found) {
             return Err(refused(
@@ -20,37 +24,35 @@ impl Allowed {
                     .into(),
             ));
         }
-        Ok((fd, FileType::from_raw_mode(found.st_mode)))
+        Ok((fd, found))
     }
 
-    fn is(&self, fd: &PathFd, found: &Stat) -> bool {
+    fn is(&self, fd: &OwnedFd, found: &Stat) -> bool {
         // In `/proc`, inodes differ between processes, and nobody can put links there.
         const PROC_MAGIC: u64 = 0x9fa0;
         let is_own_process = || {
             Path::new(&self.path).starts_with("/proc")
-                && fstatfs(fd.as_fd()).is_ok_and(|system| system.f_type as u64 == PROC_MAGIC)
+                && fstatfs(fd).is_ok_and(|system| system.f_type as u64 == PROC_MAGIC)
         };
         found.st_dev == self.device && (found.st_ino == self.inode || is_own_process())
     }
 }
 
-fn open(path: &OsStr) -> Result<(PathFd, Stat), String> {
-    let fd = PathFd::new(path).map_err(|error| error.to_string())?;
-    let found = fstat(fd.as_fd()).map_err(|error| io::Error::from(error).to_string())?;
-    Ok((fd, found))
+fn open(path: &OsStr) -> Result<(OwnedFd, Stat), String> {
+    let opened = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+    let found = opened.and_then(|fd| fstat(&fd).map(|found| (fd, found)));
+    found.map_err(|error| io::Error::from(error).to_string())
 }
 
 /// `/dev/null`, if that is what is there.
-pub(super) fn null() -> Option<PathFd> {
-    let (fd, _) = open("/dev/null".as_ref()).ok()?;
-    is_null(&fd).then_some(fd)
+pub(super) fn null() -> Option<OwnedFd> {
+    let (fd, found) = open("/dev/null".as_ref()).ok()?;
+    is_null(&found).then_some(fd)
 }
 
-pub(super) fn is_null(fd: &PathFd) -> bool {
-    fstat(fd.as_fd()).is_ok_and(|found| {
-        FileType::from_raw_mode(found.st_mode) == FileType::CharacterDevice
-            && (major(found.st_rdev), minor(found.st_rdev)) == (1, 3)
-    })
+pub(super) fn is_null(found: &Stat) -> bool {
+    FileType::from_raw_mode(found.st_mode) == FileType::CharacterDevice
+        && (major(found.st_rdev), minor(found.st_rdev)) == (1, 3)
 }
 
 #[cfg(test)]
@@ -71,7 +73,7 @@ mod tests {
         fs::create_dir(&given).unwrap();
         fs::create_dir(&other).unwrap();
         let allowed = now(given.clone());
-        assert_eq!(allowed.open().unwrap().1, FileType::Directory);
+        assert_eq!(FileType::from_raw_mode(allowed.open().unwrap().1.st_mode), FileType::Directory);
         fs::rename(&given, dir.path().join("gone")).unwrap();
         let refused = |why: &str| {
             let error = allowed.open().unwrap_err();

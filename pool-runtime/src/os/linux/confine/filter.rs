@@ -4,10 +4,11 @@
 //! newer than the list or of other conventions (32 bits, x32) do not exist for a confined process.
 //!
 //! Where files are denied, `ioctl` and `fcntl` have lists of what is allowed instead: each file system and each driver
-//! has requests of its own, some of which change a file that is open for reading.
+//! has requests of its own, some of which change a file that is open for reading. Of terminals' and consoles' requests
+//! there is such a list in any case: a standard stream may be one.
 
 use super::Devices;
-use crate::os::{Confinement, Files};
+use crate::os::Confinement;
 use rustix::io::Errno;
 use seccompiler::{
     BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen as Length, SeccompCmpOp as Op, SeccompCondition,
@@ -44,6 +45,11 @@ mod sys {
     pub(super) const F_GET_RW_HINT: c_int = 1035;
     pub(super) const F_GET_FILE_RW_HINT: c_int = 1037;
     pub(super) const F_GETDELEG: c_int = 1039;
+    pub(super) const TIOCGPTN: Ioctl = 0x8004_5430_u32 as Ioctl;
+    pub(super) const TIOCSPTLCK: Ioctl = 0x4004_5431;
+    pub(super) const TIOCGPTLCK: Ioctl = 0x8004_5439_u32 as Ioctl;
+    pub(super) const TIOCGPTPEER: Ioctl = 0x5441;
+    pub(super) const TIOCVHANGUP: Ioctl = 0x5437;
     pub(super) const FIOQSIZE: Ioctl = 0x5460;
     pub(super) const FIOSETOWN: Ioctl = 0x8901;
     pub(super) const SIOCSPGRP: Ioctl = 0x8902;
@@ -98,15 +104,11 @@ const NEVER: &[sys::c_long] = names! {
 
 /// A standard stream may be a terminal. `TIOCSTI` types into it and `TIOCLINUX` pastes; `TIOCSETD` loads drivers; the
 /// others take it away from those who use it.
-const NEVER_CONTROLS: &[sys::Ioctl] = names! { TIOCSTI TIOCLINUX TIOCSETD TIOCSPGRP TIOCSCTTY TIOCCONS };
+const NEVER_CONTROLS: &[sys::Ioctl] =
+    names! { TIOCSTI TIOCLINUX TIOCSETD TIOCSPGRP TIOCSCTTY TIOCNOTTY TIOCCONS TIOCVHANGUP };
 
-/// These change how a terminal works for all who use it, stop it, or drop what was typed. Who changes it from the
-/// background stops the whole program.
-const TERMINAL_CONTROLS: &[sys::Ioctl] = names! {
-    TCSETS TCSETSW TCSETSF TCSETS2 TCSETSW2 TCSETSF2 TCSETA TCSETAW TCSETAF TIOCSLCKTRMIOS
-    TCSBRK TCSBRKP TIOCSBRK TIOCCBRK TCXONC TCFLSH TIOCEXCL TIOCNXCL TIOCNOTTY TIOCSWINSZ TIOCPKT
-    TIOCMSET TIOCMBIS TIOCMBIC TIOCSSOFTCAR TIOCSSERIAL
-};
+/// What may be asked of the terminals that a process makes for itself.
+const PSEUDOTERMINAL_CONTROLS: &[sys::Ioctl] = names! { TIOCGPTN TIOCSPTLCK TIOCGPTLCK TIOCGPTPEER };
 
 /// The letters of file systems' own requests: those of ext4 and many others, of versions, XFS, Btrfs, F2FS and FAT.
 const FILE_SYSTEM_CONTROLS: &[u8] = &[b'f', b'v', b'X', 0x94, 0xf5, b'r'];
@@ -151,8 +153,8 @@ const COMMANDS: &[sys::c_int] = names! {
 /// They can be held on a file that is open for reading, and keep others from writing to it.
 const LOCKING_COMMANDS: &[sys::c_int] = names! { F_SETLK F_SETLKW F_OFD_SETLK F_OFD_SETLKW };
 
-/// Each user, or the whole machine, has so many of them.
-const SCARCE: &[sys::c_long] = names! { SYS_io_setup SYS_inotify_init1; SYS_inotify_init };
+/// Each user, or the whole machine, has so many of them; and what writes out everybody's files. One's own is `fsync`.
+const SCARCE: &[sys::c_long] = names! { SYS_io_setup SYS_inotify_init1 SYS_sync SYS_syncfs; SYS_inotify_init };
 
 /// What waits in a pipe may be a few bytes of a huge page that the process has given up, and counts nowhere.
 const HOARDING: &[sys::c_long] = names! { SYS_vmsplice };
@@ -255,6 +257,8 @@ impl List {
         for namespace in NAMESPACES {
             list.deny_if(&[sys::SYS_clone], &[flag(0, *namespace)])?;
         }
+        // A child of the parent's would be unknown there, and outlive the sandbox.
+        list.deny_if(&[sys::SYS_clone], &[flag(0, sys::CLONE_PARENT)])?;
         for command in AGAINST_SLEEPERS {
             // With the flag that the memory is this process's own, they are harmless; another flag chooses a clock.
             let any_clock = u64::from(!sys::FUTEX_CLOCK_REALTIME.cast_unsigned());
@@ -270,6 +274,8 @@ impl List {
         }
         if !confinement.processes {
             list.deny(STARTING);
+            // Who leads a session gets a terminal by opening it.
+            list.deny(&[sys::SYS_setsid]);
             let thread = u64::from(sys::CLONE_THREAD.cast_unsigned());
             list.deny_if(&[sys::SYS_clone], &[(0, Op::MaskedEq(thread), 0)])?;
             // The limit is of a table of descriptors: no thread has one of its own.
@@ -332,16 +338,11 @@ impl List {
             list.deny_rights_of_others()?;
         }
         list.deny_controls(NEVER_CONTROLS)?;
-        match (&confinement.files, devices) {
-            (None, _) => list.deny_controls(TERMINAL_CONTROLS)?,
-            (Some(_), Devices::Named) => {
-                for letter in FILE_SYSTEM_CONTROLS {
-                    let letter = u64::from(*letter) << 8;
-                    list.deny_if(&[sys::SYS_ioctl], &[(1, Op::MaskedEq(0xff00), letter)])?;
-                }
+        if confinement.files.is_some() && devices != Devices::NotNamed {
+            for letter in FILE_SYSTEM_CONTROLS {
+                let letter = u64::from(*letter) << 8;
+                list.deny_if(&[sys::SYS_ioctl], &[(1, Op::MaskedEq(0xff00), letter)])?;
             }
-            // See `requests`.
-            (Some(_), Devices::NotNamed) => {}
         }
         Ok(list)
     }
@@ -363,6 +364,7 @@ impl List {
 }
 
 const LOAD: u16 = 0x20;
+const AND: u16 = 0x54;
 const IF_GREATER: u16 = 0x25;
 const IF_EQUAL: u16 = 0x15;
 const RETURN: u16 = 0x06;
@@ -392,13 +394,18 @@ fn unknown(confinement: &Confinement) -> BpfProgram {
     ]
 }
 
-/// Denies a call unless the lower half of its second argument, which is all that the kernel looks at, is in a list.
-fn only(call: sys::c_long, allowed: &[u32]) -> BpfProgram {
-    // Its second argument follows the number, the architecture, the address and the first argument.
-    const SECOND: u32 = 4 + 4 + 8 + 8;
-    let mut program =
-        vec![step(LOAD, 0, 0, 0), step(IF_EQUAL, 1, 0, call as u32), step(RETURN, 0, 0, SeccompAction::Allow.into())];
-    program.push(step(LOAD, 0, 0, SECOND));
+/// The second argument follows the number, the architecture, the address and the first argument. The kernel looks at its
+/// lower half alone.
+const SECOND: u32 = 4 + 4 + 8 + 8;
+
+/// Allows all calls but one; what follows is about that one.
+fn about(call: sys::c_long) -> BpfProgram {
+    vec![step(LOAD, 0, 0, 0), step(IF_EQUAL, 1, 0, call as u32), step(RETURN, 0, 0, SeccompAction::Allow.into())]
+}
+
+/// Denies it unless its second argument is in a list.
+fn only(allowed: &[u32]) -> BpfProgram {
+    let mut program = vec![step(LOAD, 0, 0, SECOND)];
     // Each leads to the end.
     let ahead = (1..=allowed.len()).rev().map(|ahead| u8::try_from(ahead).expect("a list is short"));
     program.extend(allowed.iter().zip(ahead).map(|(request, ahead)| step(IF_EQUAL, ahead, 0, *request)));
@@ -406,32 +413,69 @@ fn only(call: sys::c_long, allowed: &[u32]) -> BpfProgram {
     program
 }
 
-/// What is asked of open files where others are denied.
-fn requests(confinement: &Confinement, files: &Files, devices: Devices) -> Vec<BpfProgram> {
-    let mut commands = COMMANDS.to_vec();
+/// Denies all requests of consoles, and those of terminals that are not in a list. Others pass.
+///
+/// They are of the times before requests said what they carry: the upper half is zero, and the second byte is `K` or `V`
+/// for consoles, `T` for terminals. The newer ones of terminals have numbers among `T` that no other driver uses: from
+/// 0x20 to 0x7f.
+fn terminals(allowed: &[u32]) -> BpfProgram {
+    const CONSOLE: u32 = 0x4b00;
+    const SCREEN: u32 = 0x5600;
+    const TERMINAL: u32 = 0x5400;
+    let plain = [
+        step(LOAD, 0, 0, SECOND),
+        step(AND, 0, 0, 0xffff_ff00),
+        step(IF_EQUAL, 8, 0, CONSOLE),
+        step(IF_EQUAL, 7, 0, SCREEN),
+        step(IF_EQUAL, 6, 0, TERMINAL),
+    ];
+    let newer = [
+        step(LOAD, 0, 0, SECOND),
+        step(AND, 0, 0, 0xffe0),
+        step(IF_EQUAL, 3, 0, TERMINAL | 0x20),
+        step(IF_EQUAL, 2, 0, TERMINAL | 0x40),
+        step(IF_EQUAL, 1, 0, TERMINAL | 0x60),
+    ];
+    [&plain[..], &newer, &[step(RETURN, 0, 0, SeccompAction::Allow.into())], &only(allowed)].concat()
+}
+
+/// What is asked of open files: where others are denied, what is in a list, and otherwise what is no terminal's.
+fn requests(confinement: &Confinement, devices: Devices) -> Vec<BpfProgram> {
     let mut controls = CONTROLS.to_vec();
-    if files.locks {
-        commands.extend(LOCKING_COMMANDS);
-    }
-    if !files.writes.is_empty() {
-        controls.extend(WRITING_CONTROLS);
-    }
-    if files.attributes {
-        controls.extend(ATTRIBUTE_CONTROLS);
-    }
+    let mut programs = Vec::new();
     if confinement.network {
         controls.extend(NETWORK_CONTROLS);
     }
     if confinement.processes {
-        commands.extend(SIGNALLING_FCNTLS);
         controls.extend(SIGNALLING_CONTROLS);
     }
-    let commands: Vec<u32> = commands.into_iter().map(i32::cast_unsigned).collect();
-    let controls: Vec<u32> = controls.into_iter().map(|control| control as u32).collect();
-    let mut programs = vec![only(sys::SYS_fcntl, &commands)];
-    if devices == Devices::NotNamed {
-        programs.push(only(sys::SYS_ioctl, &controls));
+    if let Some(files) = &confinement.files {
+        let mut commands = COMMANDS.to_vec();
+        if files.locks {
+            commands.extend(LOCKING_COMMANDS);
+        }
+        if confinement.processes {
+            commands.extend(SIGNALLING_FCNTLS);
+        }
+        if !files.writes.is_empty() {
+            controls.extend(WRITING_CONTROLS);
+        }
+        if files.attributes {
+            controls.extend(ATTRIBUTE_CONTROLS);
+        }
+        let commands: Vec<u32> = commands.into_iter().map(i32::cast_unsigned).collect();
+        programs.push([about(sys::SYS_fcntl), only(&commands)].concat());
     }
+    let list = |controls: Vec<sys::Ioctl>| controls.into_iter().map(|control| control as u32).collect::<Vec<_>>();
+    let ioctl = match (&confinement.files, devices) {
+        (Some(_), Devices::NotNamed) => only(&list(controls)),
+        (Some(_), Devices::Terminals) => return programs,
+        (None, _) | (Some(_), Devices::Named) => {
+            controls.extend(PSEUDOTERMINAL_CONTROLS);
+            terminals(&list(controls))
+        }
+    };
+    programs.push([about(sys::SYS_ioctl), ioctl].concat());
     programs
 }
 
@@ -444,7 +488,7 @@ pub(super) fn apply(confinement: &Confinement, devices: Devices) -> io::Result<(
     let filter = SeccompFilter::new(list.0, SeccompAction::Allow, denied, architecture).map_err(invalid)?;
     let filter: BpfProgram = filter.try_into().map_err(invalid)?;
     let mut programs = vec![filter, unknown(confinement)];
-    programs.extend(confinement.files.iter().flat_map(|files| requests(confinement, files, devices)));
+    programs.extend(requests(confinement, devices));
     for program in &programs {
         apply_filter_all_threads(program).map_err(|error| match error {
             seccompiler::Error::Prctl(error) | seccompiler::Error::Seccomp(error) => error,

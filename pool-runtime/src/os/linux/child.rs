@@ -235,12 +235,12 @@ impl Child {
         self.status.get()?.as_ref().ok().map(|(_, usage)| *usage)
     }
 
-    /// How many bytes of private memory it has in use; None if it has ended, or if this process is short of descriptors.
+    /// How many bytes of its own memory it has in use; None if it ends, or if this process is short of descriptors.
     /// [`UNSEEN`] if it runs and nobody tells.
     pub(crate) fn memory(&self) -> Option<u64> {
         let opened = || Scale::of(self.sentinel.pidfd(), self.pid).map(|scale| self.scale.get_or_init(|| scale));
         match self.scale.get().map_or_else(opened, Ok).and_then(Scale::read) {
-            Ok(bytes) => Some(bytes),
+            Ok(bytes) => bytes,
             Err(error) if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM)) => None,
             Err(_) => (!self.has_ended()).then_some(UNSEEN),
         }

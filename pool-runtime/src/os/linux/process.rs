@@ -194,19 +194,42 @@ impl Scale {
     }
 
     /// How many bytes of memory of its own it uses: also what was swapped out, the tables of its pages, and memory that it
-    /// could share with processes that it starts.
-    pub(super) fn read(&self) -> io::Result<u64> {
+    /// could share with processes that it starts. None if it has none any more, as it is ending.
+    pub(super) fn read(&self) -> io::Result<Option<u64>> {
         // Longer than a hundred lines.
         let mut text = [0; 8192];
         let length = self.status.read_at(&mut text, 0)?;
-        let text = String::from_utf8_lossy(&text[..length]);
-        let used = Used::of(&text).ok_or(io::ErrorKind::InvalidData)?;
-        Ok(used.alone.saturating_add(self.own_of(used.shared)))
+        let of_process = format!("/proc/{}", self.number);
+        let (used, place) = match Used::of(&String::from_utf8_lossy(&text[..length])) {
+            Some(used) => (used, of_process),
+            // Its first thread has ended. Others may go on, with all of its memory.
+            None => match self.of_threads(&of_process)? {
+                Some(found) => found,
+                None => return Ok(None),
+            },
+        };
+        Ok(Some(used.alone.saturating_add(self.own_of(used.shared, &place))))
+    }
+
+    /// The same as the first of its threads tells that can, and where that is.
+    fn of_threads(&self, of_process: &str) -> io::Result<Option<(Used, String)>> {
+        let threads = fs::read_dir(format!("{of_process}/task"))?.flatten();
+        let found = threads.map(|thread| thread.path().to_string_lossy().into_owned()).find_map(|place| {
+            let status = fs::read(format!("{place}/status")).ok()?;
+            Some((Used::of(&String::from_utf8_lossy(&status))?, place))
+        });
+        self.check_number()?;
+        Ok(found)
+    }
+
+    /// Fails if the process is gone, and its number may be another's.
+    fn check_number(&self) -> io::Result<()> {
+        self.status.read_at(&mut [0], 0).map(drop)
     }
 
     /// How much of so much shared memory is its own. That is looked for only where it has changed, and not all the time,
     /// as the kernel goes through all of its pages.
-    fn own_of(&self, resident: u64) -> u64 {
+    fn own_of(&self, resident: u64, place: &str) -> u64 {
         let mut shared = lock(&self.shared);
         let now = Instant::now();
         let due = shared.next.is_none_or(|next| next <= now);
@@ -214,20 +237,19 @@ impl Scale {
         if resident > SHARED_LEEWAY && due && (shared.resident.abs_diff(resident) > SHARED_LEEWAY || shared.is_old(now))
         {
             // A process can forbid it. Then this library's memory counts as well.
-            let own = self.mappings().map_or(resident, |mappings| own_memory(&mappings));
+            let own = self.mappings(place).map_or(resident, |mappings| own_memory(&mappings));
             let pause = (now.elapsed() * PAUSES).max(PAUSE);
             *shared = SharedUse { resident, own, next: Some(Instant::now() + pause) };
         }
         shared.own.min(resident)
     }
 
-    fn mappings(&self) -> io::Result<String> {
-        let file = File::open(format!("/proc/{}/smaps", self.number))?;
+    fn mappings(&self, place: &str) -> io::Result<String> {
+        let file = File::open(format!("{place}/smaps"))?;
         let mut text = String::new();
         // A process may have tens of thousands of mappings, at less than a thousand bytes each.
         file.take(1 << 27).read_to_string(&mut text)?;
-        // It is still there, so it was its number that was looked up.
-        self.status.read_at(&mut [0], 0)?;
+        self.check_number()?;
         Ok(text)
     }
 }
@@ -293,7 +315,8 @@ pub(crate) fn check_memory_is_seen() -> io::Result<()> {
     static IS_SEEN: AtomicBool = AtomicBool::new(false);
     if !IS_SEEN.load(Ordering::Relaxed) {
         let own = pidfd_open(getpid(), PidfdFlags::empty()).ok();
-        Scale::of(own.as_ref().map(AsFd::as_fd), getpid())?.read()?;
+        let used = Scale::of(own.as_ref().map(AsFd::as_fd), getpid())?.read()?;
+        used.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "`/proc` does not tell how much memory is used"))?;
         IS_SEEN.store(true, Ordering::Relaxed);
     }
     Ok(())
@@ -371,12 +394,50 @@ mod tests {
     fn memory_that_is_used_is_seen() {
         let own = pidfd_open(getpid(), PidfdFlags::empty()).unwrap();
         let scale = Scale::of(Some(own.as_fd()), getpid()).unwrap();
-        let before = scale.read().unwrap();
+        let before = scale.read().unwrap().unwrap();
         let used = vec![1u8; 64 << 20];
-        let with = scale.read().unwrap();
+        let with = scale.read().unwrap().unwrap();
         assert!(with > before + (48 << 20), "{before} {with}");
         drop(used);
         check_memory_is_seen().unwrap();
+    }
+
+    #[test]
+    fn a_process_whose_first_thread_has_ended_has_its_memory_still() {
+        let (mut reader, mut writer) = io::pipe().unwrap();
+        let (mut waits, goes_on) = io::pipe().unwrap();
+        // SAFETY: the child uses its own memory, and ends without returning.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            let memory = vec![1_u8; 64 << 20];
+            drop(goes_on);
+            let more = std::thread::Builder::new().stack_size(1 << 16).spawn(move || {
+                use std::io::Write as _;
+                let _ = writer.write_all(&[memory[0]]);
+                let _ = waits.read(&mut [0]);
+                // SAFETY: it has no preconditions.
+                unsafe { libc::_exit(0) }
+            });
+            std::mem::forget(more);
+            // SAFETY: this thread has nothing that others need.
+            unsafe { libc::syscall(libc::SYS_exit, 0) };
+            unreachable!("it has ended");
+        }
+        drop((writer, waits));
+        let pid = Pid::from_raw(child).unwrap();
+        let pidfd = pidfd_open(pid, PidfdFlags::empty()).unwrap();
+        let scale = Scale::of(Some(pidfd.as_fd()), pid).unwrap();
+        reader.read_exact(&mut [0]).unwrap();
+        let ended = || fs::read_to_string(format!("/proc/{child}/status")).unwrap().contains("State:\tZ");
+        while !ended() {
+            std::thread::yield_now();
+        }
+        assert!(scale.read().unwrap().is_some_and(|used| used >= 64 << 20));
+        drop(goes_on);
+        while !wait_readable([pidfd.as_fd()], None).unwrap()[0] {}
+        assert!(!matches!(scale.read(), Ok(Some(_))));
+        // SAFETY: it is a child that nobody else waits for.
+        assert_eq!(unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) }, child);
     }
 
     #[test]

@@ -99,7 +99,8 @@ pub(crate) fn default_max_result(confinement: Option<&Confinement>) -> u64 {
 /// # What it does not do
 ///
 /// - It does not hide which files exist. A directory that may not be read cannot be listed, but any path can be asked
-///   for size, owner, times and attributes. With `network(true)`, UNIX sockets can be reached by path.
+///   for size, owner, times and attributes. With `network(true)`, UNIX sockets can be reached by path, and behind some of
+///   them (the bus of a session, the engine of containers) are services that start programs outside.
 /// - A worker can use what it has open: what it prints appears where this process prints, and a stream that is
 ///   [inherited](Self::inherit_output), or given to a [`Process`](crate::Process), is open to it.
 /// - If only one thing is denied, the rest may be a way around it: code that may write any file can have other programs
@@ -189,11 +190,12 @@ impl Sandbox {
     /// further worker starts, as the replacement may be malicious: for files that are replaced regularly, name the
     /// directory.
     ///
-    /// Devices have to be named themselves, or a directory in `/dev` that has them, such as `/dev/dri`; terminals
-    /// included. Of `/dev`, or a directory above it, all others are given, and `/dev/null`, `full`, `random`, `urandom`
-    /// and, without a limit of [memory](Self::memory), `zero`. Such a directory is given entry by entry: what is made
-    /// or mounted directly in it later, a worker that runs already does not have. Naming `/dev/tty` is of no use, as no
-    /// terminal controls a worker: name the terminal's own device, as the command `tty` prints it.
+    /// Devices have to be named themselves, terminals included. A directory of devices that is named, such as `/dev/input`,
+    /// lets them be opened, and they take no requests of their own. Of `/dev`, or a directory above it, all but devices is
+    /// given, and `/dev/null`, `full`, `random`, `urandom` and, without a limit of [memory](Self::memory), `zero`. Such a
+    /// directory is given entry by entry: what is made or mounted directly in it later, a worker that runs already does not
+    /// have. Naming `/dev/tty` is of no use, as no terminal controls a worker: name the terminal's own device, as the
+    /// command `tty` prints it.
     ///
     /// After [`none`](Self::none), the first path that is allowed denies all others.
     pub fn read(mut self, path: impl Into<PathBuf>) -> Self {

@@ -140,6 +140,11 @@ fn requests_of_terminals_are_by_a_list() {
             assert_ne!(asked(&pool, request), libc::EPERM, "{request:#x}");
         }
     }
+    // `FS_IOC_ENABLE_VERITY`, `BTRFS_IOC_SUBVOL_CREATE`, and those that make files or change layouts on Ceph, SMB,
+    // bcachefs and OCFS2.
+    let of_file_systems = [0x4080_6685, 0x5000_940e, 0x4028_9702, 0x4004_cf03, 0x4020_bc10, 0x4018_6f04];
+    let pool = inside(Sandbox::strict().write("/dev/urandom"));
+    assert!(of_file_systems.into_iter().all(|request| asked(&pool, request) == libc::EPERM));
     // A terminal that was named takes them, and so do others; not those that type, or make it control who asks.
     let pool = inside(Sandbox::strict().write("/dev/ptmx"));
     assert!([0x5402, 0x5414].into_iter().all(|request| asked(&pool, request) != libc::EPERM));

@@ -110,8 +110,9 @@ const NEVER_CONTROLS: &[sys::Ioctl] =
 /// What may be asked of the terminals that a process makes for itself.
 const PSEUDOTERMINAL_CONTROLS: &[sys::Ioctl] = names! { TIOCGPTN TIOCSPTLCK TIOCGPTLCK TIOCGPTPEER };
 
-/// The letters of file systems' own requests: those of ext4 and many others, of versions, XFS, Btrfs, F2FS and FAT.
-const FILE_SYSTEM_CONTROLS: &[u8] = &[b'f', b'v', b'X', 0x94, 0xf5, b'r'];
+/// The letters of file systems' own requests: those of ext4 and many others, of versions, XFS, Btrfs, F2FS, FAT, Ceph, SMB,
+/// bcachefs, NILFS and OCFS2.
+const FILE_SYSTEM_CONTROLS: &[u8] = &[b'f', b'v', b'X', 0x94, 0xf5, b'r', 0x97, 0xcf, 0xbc, b'n', b'o'];
 
 /// What may be asked of an open file where other files are denied: what it is, how much can be read, and what only
 /// concerns this process's descriptor.

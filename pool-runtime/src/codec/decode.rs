@@ -1,16 +1,26 @@
 //! The serde deserializer: see the table in [`super`] for the format.
 //!
-//! The bytes are not trusted: a length is compared with what is left before memory is reserved, the depth is bounded,
-//! and no more fields are read than were written.
+//! The bytes are not trusted: a length is compared with what is left before memory is reserved, no more fields are read
+//! than were written, and [`StackRoom`] bounds the depth. What takes no bytes is counted, for a number of three bytes could
+//! otherwise ask for any number of steps; and so is the memory of what is large, though it has hardly any bytes.
 
-use crate::codec::{CodecError, Coded, MAX_DEPTH, Name, Names};
+use crate::codec::room::StackRoom;
+use crate::codec::{CodecError, Coded, LARGE, Name, Names};
 use crate::hash::name_hash;
 use serde::de::{self, DeserializeSeed, IntoDeserializer, Visitor};
 
 /// Reads one value from the start of `bytes`. Returns how many bytes follow it, too.
 #[inline]
 pub(super) fn decode<'de, T: de::Deserialize<'de>>(bytes: &'de [u8]) -> Coded<(T, usize)> {
-    let mut decoder = Decoder { bytes, depth: 0, announced: 0, empty_elements: 0, asked: false };
+    let mut decoder = Decoder {
+        bytes,
+        length: bytes.len(),
+        room: StackRoom::new(),
+        announced: 0,
+        nothings: 0,
+        large: 0,
+        asked: false,
+    };
     match T::deserialize(&mut decoder) {
         Ok(value) => Ok((value, decoder.bytes.len())),
         Err(error) if decoder.asked => Err(CodecError::asks_what_comes::<T>(&error)),
@@ -20,18 +30,31 @@ pub(super) fn decode<'de, T: de::Deserialize<'de>>(bytes: &'de [u8]) -> Coded<(T
 
 struct Decoder<'de> {
     bytes: &'de [u8],
-    depth: u32,
+    /// How many bytes there were.
+    length: usize,
+    room: StackRoom,
     /// The sum of the announced lengths of the sequences and maps that are being read, each inside the one before.
     announced: usize,
-    /// How many elements of sequences and maps took no bytes, in the whole value.
-    empty_elements: usize,
+    /// How many elements took no bytes, in the whole value.
+    nothings: usize,
+    /// The sum of the sizes in memory of what is large, or took no bytes.
+    large: usize,
     /// A type has asked what comes next.
     asked: bool,
 }
 
-/// The most elements without bytes in a value: no byte speaks for them, and a corrupt number must not cause an endless
+/// The most elements without bytes in a sequence: no byte speaks for them, and a corrupt number must not cause an endless
 /// loop.
 const MOST_EMPTY: usize = 1 << 20;
+
+/// How much in a value may take no bytes: so much in any, and so much more for each of its bytes. Elements of sequences count,
+/// and those of tuples and arrays.
+const MOST_NOTHINGS: usize = 4 * MOST_EMPTY;
+const NOTHINGS_PER_BYTE: usize = 16;
+
+/// How much memory large values may take in all: so much in any, and so much more for each of the bytes.
+const MOST_LARGE: usize = 256 << 20;
+const LARGE_PER_BYTE: usize = LARGE;
 
 impl<'de> Decoder<'de> {
     #[inline(always)]
@@ -81,25 +104,72 @@ impl<'de> Decoder<'de> {
         char::from_u32(code).ok_or_else(|| CodecError::new(format!("{code:#x} is not a character")))
     }
 
+    /// Has a value read that may have others of its own type in it.
     fn nested<R>(&mut self, read: impl FnOnce(&mut Self) -> Coded<R>) -> Coded<R> {
-        if self.depth == MAX_DEPTH {
-            return Err(CodecError::too_deep());
-        }
-        self.depth += 1;
+        self.weigh::<R>()?;
+        let outer = self.room.enter::<R>()?;
         let value = read(self);
-        self.depth -= 1;
+        self.room.leave(outer);
         value
+    }
+
+    /// Has a value read that has as many others in it as its type says.
+    fn fixed<R>(&mut self, read: impl FnOnce(&mut Self) -> Coded<R>) -> Coded<R> {
+        self.weigh::<R>()?;
+        self.room.pass::<R>()?;
+        let value = read(self);
+        self.room.pass_back();
+        value
+    }
+
+    /// Counts a value of this type, if it is large.
+    #[inline(always)]
+    fn weigh<R>(&mut self) -> Coded<()> {
+        if size_of::<R>() > LARGE { self.take_memory(size_of::<R>()) } else { Ok(()) }
+    }
+
+    fn take_memory(&mut self, size: usize) -> Coded<()> {
+        self.large = self.large.saturating_add(size);
+        let most = self.length.saturating_mul(LARGE_PER_BYTE).saturating_add(MOST_LARGE);
+        if self.large <= most { Ok(()) } else { Err(self.too_much_memory(most)) }
+    }
+
+    #[cold]
+    fn too_much_memory(&self, most: usize) -> CodecError {
+        CodecError::new(format!(
+            "the value would take more memory than its {} bytes justify ({most} bytes): what is large in memory and small \
+             when it is empty, such as an `Option<[u64; 1000]>`, belongs into a `Box`",
+            self.length
+        ))
+    }
+
+    #[cold]
+    fn judge_nothings(&self) -> Coded<()> {
+        let most = self.length.saturating_mul(NOTHINGS_PER_BYTE).saturating_add(MOST_NOTHINGS);
+        if self.nothings <= most {
+            return Ok(());
+        }
+        Err(CodecError::new(format!(
+            "the value has too many elements that take no bytes, such as `()`: more than {most}, with those of tuples and arrays in them",
+        )))
+    }
+
+    /// As [`elements`](Self::elements), of a struct or a variant.
+    fn fields<R>(&mut self, visit: impl FnOnce(&mut ElementDecoder<'_, 'de>) -> Coded<R>) -> Coded<R> {
+        let count = self.count()?;
+        self.fixed(|decoder| decoder.elements(count, ElementKind::Fields, visit))
     }
 
     /// As [`elements`](Self::elements), of a sequence or a map that says how many it has. Elements may take no bytes at
     /// all, but then their number is limited.
-    fn counted<R>(
-        &mut self,
-        kind: ElementKind,
-        visit: impl FnOnce(&mut ElementDecoder<'_, 'de>) -> Coded<R>,
-    ) -> Coded<R> {
+    fn counted<R>(&mut self, visit: impl FnOnce(&mut ElementDecoder<'_, 'de>) -> Coded<R>) -> Coded<R> {
+        let count = self.count()?;
+        self.nested(|decoder| decoder.elements(count, ElementKind::Elements, visit))
+    }
+
+    fn count(&mut self) -> Coded<usize> {
         match self.length()? {
-            count if count <= self.bytes.len().max(MOST_EMPTY) => self.elements(count, kind, visit),
+            count if count <= self.bytes.len().max(MOST_EMPTY) => Ok(count),
             count => Err(CodecError::new(format!(
                 "{count} elements were announced, and {} bytes follow (at most {MOST_EMPTY} elements may take no bytes, \
                  such as `()`)",
@@ -110,17 +180,21 @@ impl<'de> Decoder<'de> {
 
     /// An element or an entry was read that began when so many bytes were left.
     #[inline(always)]
-    fn read_since(&mut self, left: usize) -> Coded<()> {
-        if self.bytes.len() != left { Ok(()) } else { self.read_nothing() }
+    fn read_since<R>(&mut self, left: usize) -> Coded<()> {
+        if self.bytes.len() != left { Ok(()) } else { self.read_nothing(size_of::<R>()) }
     }
 
     #[cold]
-    fn read_nothing(&mut self) -> Coded<()> {
-        self.empty_elements += 1;
-        if self.empty_elements <= MOST_EMPTY { Ok(()) } else { Err(CodecError::empty_elements(MOST_EMPTY)) }
+    fn read_nothing(&mut self, size: usize) -> Coded<()> {
+        self.nothings += 1;
+        if self.nothings > MOST_NOTHINGS {
+            self.judge_nothings()?;
+        }
+        if size > 0 { self.take_memory(size) } else { Ok(()) }
     }
 
     /// Has `count` elements read, and checks that all of them were.
+    #[inline]
     fn elements<R>(
         &mut self,
         count: usize,
@@ -129,26 +203,17 @@ impl<'de> Decoder<'de> {
     ) -> Coded<R> {
         let around = self.announced;
         self.announced = around.saturating_add(count);
-        let value = self.nested(|decoder| {
-            let mut elements = ElementDecoder { decoder, left: count, around, kind, entry: 0 };
-            let value = visit(&mut elements)?;
-            match elements.left {
-                0 => Ok(value),
-                left => Err(CodecError::new(format!(
-                    "{count} fields or elements were written and only {} are read: do `Serialize` and `Deserialize` of \
-                     the type agree (`skip_deserializing`)?",
-                    count - left
-                ))),
-            }
-        });
+        let mut elements = ElementDecoder { decoder: self, left: count, around, kind, entry: 0 };
+        let value = visit(&mut elements)?;
+        let left = elements.left;
         self.announced = around;
-        value
+        if left == 0 { Ok(value) } else { Err(CodecError::not_all_read(count, left)) }
     }
 }
 
 impl de::Error for CodecError {
     fn custom<T: std::fmt::Display>(reason: T) -> Self {
-        Self::new(reason.to_string())
+        Self::said(reason)
     }
 }
 
@@ -188,15 +253,20 @@ impl<'de> de::Deserializer<'de> for &mut Decoder<'de> {
         deserialize_unit() => visitor.visit_unit(),
         deserialize_unit_struct(_: Name) => visitor.visit_unit(),
         deserialize_option() => match self.flag()? {
-            false => visitor.visit_none(),
+            false => {
+                self.weigh::<V::Value>()?;
+                visitor.visit_none()
+            }
             true => self.nested(|decoder| visitor.visit_some(decoder)),
         },
-        deserialize_newtype_struct(_: Name) => self.nested(|decoder| visitor.visit_newtype_struct(decoder)),
-        deserialize_seq() => self.counted(ElementKind::Elements, |elements| visitor.visit_seq(elements)),
-        deserialize_tuple(count: usize) => self.elements(count, ElementKind::Tuple, |elements| visitor.visit_seq(elements)),
-        deserialize_tuple_struct(_: Name, _: usize) => self.counted(ElementKind::Fields, |elements| visitor.visit_seq(elements)),
-        deserialize_map() => self.counted(ElementKind::Elements, |entries| visitor.visit_map(entries)),
-        deserialize_struct(_: Name, _: Names) => self.counted(ElementKind::Fields, |elements| visitor.visit_seq(elements)),
+        deserialize_newtype_struct(_: Name) => self.fixed(|decoder| visitor.visit_newtype_struct(decoder)),
+        deserialize_seq() => self.counted(|elements| visitor.visit_seq(elements)),
+        deserialize_tuple(count: usize) => self.fixed(|decoder| {
+            decoder.elements(count, ElementKind::Tuple, |elements| visitor.visit_seq(elements))
+        }),
+        deserialize_tuple_struct(_: Name, _: usize) => self.fields(|elements| visitor.visit_seq(elements)),
+        deserialize_map() => self.counted(|entries| visitor.visit_map(entries)),
+        deserialize_struct(_: Name, _: Names) => self.fields(|elements| visitor.visit_seq(elements)),
     }
     serde::forward_to_deserialize_any! { identifier ignored_any }
 
@@ -253,8 +323,8 @@ impl<'de> de::SeqAccess<'de> for &mut ElementDecoder<'_, 'de> {
                 self.left = left;
                 let before = self.decoder.bytes.len();
                 let value = seed.deserialize(&mut *self.decoder)?;
-                if self.kind == ElementKind::Elements {
-                    self.decoder.read_since(before)?;
+                if self.kind != ElementKind::Fields {
+                    self.decoder.read_since::<T::Value>(before)?;
                 }
                 Ok(Some(value))
             }
@@ -284,7 +354,7 @@ impl<'de> de::MapAccess<'de> for &mut ElementDecoder<'_, 'de> {
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Coded<V::Value> {
         let value = seed.deserialize(&mut *self.decoder)?;
-        self.decoder.read_since(self.entry)?;
+        self.decoder.read_since::<V::Value>(self.entry)?;
         Ok(value)
     }
 
@@ -321,8 +391,8 @@ impl<'de> de::VariantAccess<'de> for Variant<'_, 'de> {
 
     methods! {
         self, visitor:
-        tuple_variant(_: usize) => self.decoder.counted(ElementKind::Fields, |elements| visitor.visit_seq(elements)),
-        struct_variant(_: Names) => self.decoder.counted(ElementKind::Fields, |elements| visitor.visit_seq(elements)),
+        tuple_variant(_: usize) => self.decoder.fields(|elements| visitor.visit_seq(elements)),
+        struct_variant(_: Names) => self.decoder.fields(|elements| visitor.visit_seq(elements)),
     }
 }
 
@@ -331,8 +401,16 @@ mod tests {
     use super::*;
     use crate::codec::{Reader, Writer};
     use serde::{Deserialize, Serialize};
-    use std::collections::BTreeMap;
-    use std::time::{Duration, Instant};
+    use std::cell::Cell;
+    use std::cmp::Reverse;
+    use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, HashSet, LinkedList, VecDeque};
+    use std::ffi::CString;
+    use std::marker::PhantomData;
+    use std::net::IpAddr;
+    use std::num::{NonZero, Wrapping};
+    use std::ops::Bound;
+    use std::path::PathBuf;
+    use std::time::{Duration, Instant, SystemTime};
 
     #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
     struct Unit;
@@ -353,31 +431,73 @@ mod tests {
         bytes
     }
 
+    fn too_many<T>(read: &Coded<T>) -> bool {
+        read.as_ref().is_err_and(|error| error.to_string().contains("that take no bytes"))
+    }
+
     /// A few KiB must not cost the reader seconds, however they are nested.
     #[test]
     fn elements_without_bytes_are_counted_for_the_whole_value() {
         let began = Instant::now();
-        let sequences = |inner: usize| lengths([2000].into_iter().chain(std::iter::repeat_n(inner, 2000)));
+        let sequences = |inner: usize| lengths([9000].into_iter().chain(std::iter::repeat_n(inner, 9000)));
         // As many in each as are allowed in all, and as many as there are bytes.
         for inner in [1 << 20, 1 << 12, 1001] {
             let bytes = sequences(inner);
-            let too_many = |error: CodecError| error.to_string().contains("that take no bytes");
-            assert!(read::<Vec<Vec<Unit>>>(&bytes).is_err_and(too_many), "{inner}");
-            assert!(read::<Vec<Vec<()>>>(&bytes).is_err_and(too_many), "{inner}");
-            assert!(read::<Vec<BTreeMap<(), Unit>>>(&bytes).is_err_and(too_many), "{inner}");
-            assert!(read::<Vec<Vec<((), [Unit; 3])>>>(&bytes).is_err_and(too_many), "{inner}");
+            assert!(too_many(&read::<Vec<Vec<Unit>>>(&bytes)), "{inner}");
+            assert!(too_many(&read::<Vec<Vec<()>>>(&bytes)), "{inner}");
+            assert!(too_many(&read::<Vec<BTreeMap<(), Unit>>>(&bytes)), "{inner}");
+            assert!(too_many(&read::<Vec<Vec<((), [Unit; 3])>>>(&bytes)), "{inner}");
         }
         let optional = lengths([2000].into_iter().chain((0..2000).flat_map(|_| [1, 1 << 20])));
-        assert!(read::<Vec<Option<Vec<Option<std::marker::PhantomData<u8>>>>>>(&optional).is_err());
+        assert!(read::<Vec<Option<Vec<Option<PhantomData<u8>>>>>>(&optional).is_err());
         assert!(read::<Vec<Option<Vec<()>>>>(&optional).is_err());
-        let (deep, one) = (lengths([1, 1, 1, 1 << 20]), lengths([1 << 20]));
-        assert!(read::<Vec<Vec<Vec<Vec<()>>>>>(&deep).is_ok_and(|all| all[0][0][0].len() == 1 << 20));
-        assert!(read::<Vec<()>>(&one).is_ok() && read::<Vec<()>>(&lengths([(1 << 20) + 1])).is_err());
-        // Even where nothing is optimized, and much else runs; two thousand times as many take an hour.
-        assert!(began.elapsed() < Duration::from_secs(90), "{:?}", began.elapsed());
+        // Even where nothing is optimized, and much else runs; without a limit they take an hour.
+        assert!(began.elapsed() < Duration::from_secs(120), "{:?}", began.elapsed());
     }
 
-    /// Fields without bytes are as many as the type says: they are not what a number in the bytes could make endless.
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Wrapped<T>(T);
+
+    /// What elements consist of counts too: three bytes announce a million of them.
+    #[test]
+    fn what_takes_no_bytes_is_counted_at_every_depth() {
+        let began = Instant::now();
+        let million = lengths([1 << 20]);
+        macro_rules! refused {
+            ($($type:ty),* $(,)?) => {$(
+                assert!(too_many(&read::<$type>(&million)), "{}", std::any::type_name::<$type>());
+            )*};
+        }
+        type Square<T> = [[T; 32]; 32];
+        refused! {
+            Vec<Square<[Unit; 32]>>, Vec<Square<()>>, BTreeMap<(), Square<Unit>>, BTreeMap<Square<()>, Unit>,
+            Box<[Square<PhantomData<u8>>]>, VecDeque<Square<Wrapped<()>>>, LinkedList<[Wrapped<Wrapped<()>>; 32]>,
+            BinaryHeap<[((), ()); 32]>, BTreeSet<((), Square<()>)>, HashSet<Square<()>>, HashMap<[(); 32], [(); 32]>,
+            Vec<Square<[Unit; 0]>>, Vec<Box<Square<Box<()>>>>, Vec<Wrapped<Square<Cell<()>>>>,
+            Vec<Wrapping<Wrapped<Reverse<[(); 32]>>>>,
+        }
+        // Where there are a few bytes, many parts without bytes do not count as theirs.
+        #[derive(Debug, Serialize, Deserialize)]
+        struct Much {
+            much: Square<[Unit; 32]>,
+        }
+        let much = lengths([9000].into_iter().chain(std::iter::repeat_n(1, 9000)));
+        assert!(too_many(&read::<Vec<Much>>(&much)));
+        assert!(began.elapsed() < Duration::from_secs(120), "{:?}", began.elapsed());
+    }
+
+    #[test]
+    fn a_million_elements_without_bytes_are_read() {
+        let (deep, one) = (lengths([1, 1, 1, 1 << 20]), lengths([1 << 20]));
+        assert!(read::<Vec<Vec<Vec<Vec<()>>>>>(&deep).is_ok_and(|all| all[0][0][0].len() == 1 << 20));
+        assert_eq!(read::<Vec<()>>(&one), Ok(vec![(); 1 << 20]));
+        assert_eq!(read::<Vec<Unit>>(&one), Ok(vec![Unit; 1 << 20]));
+        assert_eq!(read::<Vec<((), PhantomData<u8>)>>(&one).map(|all| all.len()), Ok(1 << 20));
+        assert_eq!(read::<Vec<Wrapped<Wrapped<()>>>>(&one).map(|all| all.len()), Ok(1 << 20));
+        assert!(read::<Vec<()>>(&lengths([(1 << 20) + 1])).is_err());
+    }
+
+    /// Where elements have bytes, these speak for what is in them without bytes.
     #[test]
     fn fields_without_bytes_do_not_count() {
         let values: Vec<(u8, (), Unit, [(); 3])> = vec![(7, (), Unit, [(); 3]); 1 << 20]
@@ -387,5 +507,84 @@ mod tests {
         let mut writer = Writer::new();
         writer.value(&values).unwrap();
         assert!(read::<Vec<(u8, (), Unit, [(); 3])>>(&writer.into_bytes()).unwrap() == values);
+    }
+
+    /// A byte that says "none" must not take kilobytes, again and again.
+    #[test]
+    fn large_values_without_bytes_take_bounded_memory() {
+        type Large = [[u64; 32]; 32];
+        #[derive(Default, Deserialize)]
+        #[serde(from = "()")]
+        struct Conjured(#[expect(dead_code, reason = "it only has a size")] Large2);
+        struct Large2(#[expect(dead_code, reason = "it only has a size")] [u8; 4096]);
+        impl Default for Large2 {
+            fn default() -> Self {
+                Self([1; 4096])
+            }
+        }
+        impl From<()> for Conjured {
+            fn from((): ()) -> Self {
+                Self::default()
+            }
+        }
+        #[derive(Deserialize)]
+        #[expect(clippy::large_enum_variant, reason = "that is what this is about")]
+        enum Either {
+            Small,
+            #[expect(dead_code, reason = "it only has a size")]
+            Large(Large),
+        }
+        let too_large = |error: &CodecError| error.to_string().contains("belongs into a `Box`");
+        let nones = [lengths([1 << 17]), vec![0; 1 << 17]].concat();
+        assert!(read::<Vec<Option<Large>>>(&nones).is_err_and(|error| too_large(&error)));
+        assert!(read::<Vec<Box<Option<Large>>>>(&nones).is_err_and(|error| too_large(&error)));
+        assert!(read::<Vec<Conjured>>(&lengths([1 << 17])).is_err_and(|error| too_large(&error)));
+        let small = [&[0][..], &name_hash("Small").to_le_bytes()].concat();
+        let smalls = [lengths([1 << 17]), small.repeat(1 << 17)].concat();
+        assert!(read::<Vec<Either>>(&smalls).is_err_and(|error| too_large(&error)));
+        assert!(matches!(read::<Either>(&small), Ok(Either::Small)));
+        // What is not that large, and what has its bytes.
+        assert!(read::<Vec<Option<[u64; 31]>>>(&nones).is_ok_and(|all| all.len() == 1 << 17));
+        assert!(read::<Vec<Option<Box<Large>>>>(&nones).is_ok_and(|all| all.len() == 1 << 17));
+        let full = [lengths([1 << 9]), [&[1][..], &[7; size_of::<Large>()]].concat().repeat(1 << 9)].concat();
+        assert!(read::<Vec<Option<Large>>>(&full).is_ok_and(|all| all.len() == 1 << 9));
+    }
+
+    /// What is out of range in a type of the standard library is an error, not a panic.
+    #[test]
+    fn strange_values_of_the_standard_library_are_refused() {
+        let ones = [0xff; 64];
+        let two_fields = [&[2][..], &ones].concat();
+        assert!(read::<Duration>(&two_fields).is_err());
+        assert!(read::<SystemTime>(&two_fields).is_err());
+        assert!(read::<char>(&ones).is_err() && read::<bool>(&ones).is_err() && read::<String>(&ones).is_err());
+        assert!(read::<NonZero<u128>>(&[0; 16]).is_err());
+        assert!(read::<CString>(&[2, 0, 0]).is_err());
+        assert!(read::<PathBuf>(&[1, 0xff]).is_err());
+        assert!(read::<Vec<IpAddr>>(&[&[1][..], &ones].concat()).is_err());
+        assert!(read::<Bound<u8>>(&ones).is_err());
+        assert!(read::<f64>(&ones).is_ok_and(f64::is_nan));
+        // Keys that come twice are one.
+        assert_eq!(read::<BTreeMap<u8, u8>>(&[2, 1, 7, 1, 8]), Ok(BTreeMap::from([(1, 8)])));
+    }
+
+    /// An error that repeats what was read is no longer than it helps.
+    #[test]
+    fn what_a_type_says_is_cut() {
+        #[derive(Debug)]
+        struct Never;
+        impl<'de> Deserialize<'de> for Never {
+            fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = String::deserialize(deserializer)?;
+                Err(de::Error::invalid_value(de::Unexpected::Str(&text), &"something else"))
+            }
+        }
+        let text = "\u{1}é".repeat(1 << 20);
+        let mut writer = Writer::new();
+        writer.value(&text).unwrap();
+        let told = read::<Never>(&writer.into_bytes()).unwrap_err().to_string();
+        assert!(told.starts_with("invalid value: string") && told.ends_with(" …"), "{}", &told[..100]);
+        assert!(told.len() < 20_000, "{}", told.len());
+        assert!(read::<Never>(b"\x01x").unwrap_err().to_string().ends_with("expected something else"));
     }
 }

@@ -54,7 +54,7 @@ impl Encoder<'_> {
 
 impl ser::Error for CodecError {
     fn custom<T: std::fmt::Display>(reason: T) -> Self {
-        Self::new(reason.to_string())
+        Self::said(reason)
     }
 }
 

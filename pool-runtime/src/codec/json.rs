@@ -1,7 +1,10 @@
 //! `Json`: a value that travels as JSON inside of the encoding.
 
+use crate::codec::guarded::Guarded;
+use crate::codec::room::StackRoom;
 use serde::de::{DeserializeOwned, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, ser};
+use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
@@ -45,6 +48,11 @@ use std::ops::{Deref, DerefMut};
 ///
 /// What JSON cannot carry is an error of the call: a map whose keys are neither strings nor numbers, or nesting deeper
 /// than 128. A number that is not finite becomes `null`, which is an error when it is read as a number.
+///
+/// A value from a process that you do not trust is read on no more of the stack than is left. But what serde does for
+/// `untagged`, `flatten` and `tag` is out of reach: it keeps all of such a value and reads it again for each variant. In a
+/// type that has itself in it, that takes time that doubles with each level, and room on the stack that nobody watches. Give
+/// such a type a `tag` with `content`, or read it in a sandboxed worker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Json<T>(pub T);
 
@@ -103,7 +111,10 @@ impl<T: DeserializeOwned> Visitor<'_> for JsonVisitor<T> {
     }
 
     fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Json<T>, E> {
-        serde_json::from_str(text).map(Json).map_err(|error| E::custom(not_json::<T>(&error)))
+        let room = Cell::new(StackRoom::new());
+        let mut json = serde_json::Deserializer::from_str(text);
+        let read = T::deserialize(Guarded::new(&mut json, &room)).and_then(|value| json.end().map(|()| Json(value)));
+        read.map_err(|error| E::custom(not_json::<T>(&error)))
     }
 }
 
@@ -158,7 +169,6 @@ mod tests {
 
     #[test]
     fn what_json_cannot_carry_is_an_error() {
-        let text = |error: CodecError| error.to_string();
         let keyed = there_and_back(&Json(BTreeMap::from([((1, 2), 3)]))).unwrap_err();
         assert!(text(keyed).contains("as JSON: key must be a string"));
         let infinite = there_and_back(&Json(f64::INFINITY)).unwrap_err();
@@ -169,5 +179,57 @@ mod tests {
             deep = json!([deep]);
         }
         assert!(text(there_and_back(&Json(deep)).unwrap_err()).contains("recursion limit"));
+    }
+
+    /// 8 KiB, and more on the stack.
+    type Pad = [[u64; 32]; 32];
+
+    #[derive(Serialize, Deserialize)]
+    struct Node {
+        pad: Pad,
+        next: Option<Box<Node>>,
+    }
+
+    #[derive(Serialize, Deserialize)]
+    #[expect(clippy::large_enum_variant, reason = "that is what this is about")]
+    enum Variants {
+        Last,
+        Next { pad: Pad, next: Box<Variants> },
+    }
+
+    /// As deep as JSON lets it be, on a thread with such a stack.
+    fn read_on<T: DeserializeOwned>(stack: usize, outer: &str, last: &str) -> Result<(), CodecError> {
+        let pad = serde_json::to_string(&[[0_u64; 32]; 32]).unwrap();
+        let close = "}".repeat(outer.matches('{').count()).repeat(60);
+        let text = [outer.repeat(60), last.to_owned(), close].concat().replace("PAD", &pad);
+        let read = move || {
+            let mut writer = Writer::new();
+            writer.value(&text).unwrap();
+            Reader::new(&writer.into_bytes()).value::<Json<T>>().map(drop)
+        };
+        std::thread::Builder::new().stack_size(stack).spawn(read).unwrap().join().unwrap()
+    }
+
+    /// Each would overflow a stack of this size, and end the process.
+    #[test]
+    fn large_values_in_one_another_do_not_overflow_the_stack() {
+        for stack in [1 << 18, 1 << 20, 1 << 28] {
+            let read = [
+                read_on::<Node>(stack, r#"{"pad":PAD,"next":"#, r#"{"pad":PAD,"next":null}"#),
+                read_on::<Variants>(stack, r#"{"Next":{"pad":PAD,"next":"#, r#""Last""#),
+            ];
+            for read in read {
+                match read {
+                    Ok(()) => assert!(stack > 1 << 18),
+                    Err(error) => {
+                        assert!(stack < 1 << 28 && text(error.clone()).contains("stack of this thread"), "{error}")
+                    }
+                }
+            }
+        }
+    }
+
+    fn text(error: CodecError) -> String {
+        error.to_string()
     }
 }

@@ -18,15 +18,19 @@
 //! `Serialize` and `Deserialize` of a type disagree: `skip_serializing_if`, `skip_serializing`, `#[serde(skip)]` on a
 //! variant. The counts and the hashes of names turn that into an error, which is why the format is our own.
 //!
-//! This module must never trust the bytes: whatever they are, decoding ends in a value or an error, allocates no more
-//! than the bytes justify, and recurses to a bounded depth.
+//! This module must never trust the bytes: whatever they are, decoding ends in a value or an error, takes no more steps
+//! and memory than the bytes justify, and recurses to a bounded depth, on no more of the stack than is left. `room.rs`
+//! watches the stack.
 
 mod bounded;
 mod decode;
 mod encode;
 #[cfg(feature = "json")]
+mod guarded;
+#[cfg(feature = "json")]
 mod json;
 mod probe;
+mod room;
 mod scalars;
 
 pub use bounded::Unbounded;
@@ -37,9 +41,13 @@ pub use probe::*;
 use crate::memory::{ALIGN, Block, Hold, arena, cache};
 use std::borrow::Cow;
 use std::cell::RefCell;
+use std::fmt::{self, Write as _};
 
 /// How deeply sequences, maps, structs and variants may be nested in a value: more could overflow the stack.
 pub const MAX_DEPTH: u32 = 256;
+
+/// Values whose size in memory is above this are large, in bytes.
+const LARGE: usize = 256;
 
 /// Why a value could not be encoded or decoded.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -74,16 +82,49 @@ impl CodecError {
         ))
     }
 
-    fn empty_elements(most: usize) -> Self {
-        Self::new(format!("the value has more than {most} elements that take no bytes, such as `()`"))
+    /// What a type of the user's says. It may repeat what it has read, so it is cut.
+    #[cold]
+    fn said(reason: impl fmt::Display) -> Self {
+        let mut text = Cut(String::new());
+        // If it is cut, or its own `Display` fails, the beginning is better than nothing.
+        let _ = write!(text, "{reason}");
+        Self(text.0)
     }
 
     fn too_many_elements() -> Self {
         Self::new("a type wrote more elements than it announced: its `Serialize` implementation is wrong")
     }
 
+    #[cold]
+    fn not_all_read(count: usize, left: usize) -> Self {
+        Self::new(format!(
+            "{count} fields or elements were written and only {} are read: do `Serialize` and `Deserialize` of the type agree \
+             (`skip_deserializing`)?",
+            count - left
+        ))
+    }
+
+    #[cold]
     fn too_deep() -> Self {
         Self::new(format!("the value is nested more than {MAX_DEPTH} deep"))
+    }
+}
+
+/// The longest text of a type of the user's that is kept, in bytes.
+const LONGEST_TEXT: usize = 1 << 14;
+
+/// A text that is cut off where it becomes too long, without room for the rest of it.
+struct Cut(String);
+
+impl fmt::Write for Cut {
+    fn write_str(&mut self, part: &str) -> fmt::Result {
+        let kept = part.floor_char_boundary(LONGEST_TEXT.saturating_sub(self.0.len()));
+        self.0.push_str(&part[..kept]);
+        if kept == part.len() {
+            return Ok(());
+        }
+        self.0.push_str(" …");
+        Err(fmt::Error)
     }
 }
 

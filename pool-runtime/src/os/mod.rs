@@ -23,6 +23,7 @@
 //! | [`Confinement`] and its parts | takes rights away from this process | Landlock and seccomp have no counterpart elsewhere |
 //! | [`PrivateDir`], [`open_judged`] | files that nobody else reads, where nobody else writes; who may have written a file | owners and modes, access control lists |
 //! | [`OomWatch`], [`OomKill`] | whether the kernel killed for want of memory | Linux only |
+//! | [`stack`], [`stack_pointer`] | where the calling thread's stack lies, and where on it the thread is | limits of a first thread; other calls of the C library |
 //! | the functions | clock, processors, priority, standard error, this process | |
 
 #![cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "nothing fills or reads what has no implementation"))]
@@ -45,11 +46,11 @@ pub(crate) use system::{
     SharedSocket, SigpipeHeld, accept_barriers, are_readable, at_high_numbers, await_parent, block_all_signals,
     check_memory_is_seen, check_parents_capabilities, check_size, close_inherited, copy_to_stderr, copy_to_stdout,
     count_cores, current_cpu, current_pid, die_with_parent, exceeded_limit, excess_of_rights, exit_now, fault, file_id,
-    forget_variables, has_more_rights, has_stderr, has_stdout, is_root, leave_cpu, lists_processes, monotonic,
-    name_thread, no_channel, open_judged, outlive_requests_to_end, own_command, parent_handle, parent_pid, passing,
-    pipe, prefer_huge_pages, program_path, remote_barrier, replace_stdin_by_nothing, replace_stdout, sealed_memory,
-    set_cpus, set_nice, set_scheduler, signal_name, spawn_thread, thread_builder, usable_cpus, wait_hung_up,
-    wait_readable, wait_writable, with_room, write_stderr,
+    forget_stack, forget_variables, has_more_rights, has_stderr, has_stdout, is_root, leave_cpu, lists_processes,
+    monotonic, name_thread, no_channel, open_judged, outlive_requests_to_end, own_command, parent_handle, parent_pid,
+    passing, pipe, prefer_huge_pages, program_path, remote_barrier, replace_stdin_by_nothing, replace_stdout,
+    sealed_memory, set_cpus, set_nice, set_scheduler, signal_name, spawn_thread, stack, stack_pointer, thread_builder,
+    usable_cpus, wait_hung_up, wait_readable, wait_writable, with_room, write_stderr,
 };
 
 pub(crate) use nouns::{

@@ -14,7 +14,7 @@ use std::fs::File;
 use std::io::{self, PipeReader, Read, Write as _};
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
@@ -187,6 +187,9 @@ functions! {
     sealed_memory(_: &CStr, _: usize) -> io::Result<Handle> = unsupported();
     check_size(_: &Handle, _: usize) -> io::Result<()> = unsupported();
     prefer_huge_pages(_: &mut [MaybeUninit<impl Sized>]) = ();
+    stack_pointer() -> usize = 0;
+    stack() -> Option<Range<usize>> = None;
+    forget_stack() = ();
     accept_barriers() -> bool = false;
     remote_barrier() -> bool = false;
     block_all_signals() = ();

@@ -224,6 +224,7 @@ impl ResourceLimits {
             let limit = Some(limit.map_or(MOST_STACK, |limit| limit.min(MOST_STACK)));
             let stack = Rlimit { current: limit, maximum: limit };
             setrlimit(Resource::Stack, stack).map_err(|error| failed(step::PRLIMIT.failed(error)))?;
+            super::forget_stack();
         }
         Ok(())
     }

@@ -11,6 +11,7 @@
 //! Addresses are noted as distances from an [`anchor`], as the same program has other addresses in another process.
 
 use super::signal::{action, action_of, raise, set_mask, set_of};
+use super::stack::stack_pointer;
 use crate::os::{CodePlace, Crash, CrashSink};
 use rustix::io::writev;
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect};
@@ -60,29 +61,6 @@ pub(crate) fn anchor() -> usize {
 fn ids() -> (c_int, c_int) {
     // SAFETY: both only return a number.
     unsafe { (libc::getpid(), libc::gettid()) }
-}
-
-/// Where the calling thread's stack is. The address of a variable does not tell: under a sanitizer, variables may be
-/// elsewhere.
-#[inline(always)]
-fn stack_pointer() -> usize {
-    let pointer: usize;
-    // SAFETY: copies a register.
-    #[cfg(target_arch = "x86_64")]
-    unsafe {
-        std::arch::asm!("mov {}, rsp", out(reg) pointer, options(nomem, nostack, preserves_flags));
-    }
-    // SAFETY: copies a register.
-    #[cfg(target_arch = "aarch64")]
-    unsafe {
-        std::arch::asm!("mov {}, sp", out(reg) pointer, options(nomem, nostack, preserves_flags));
-    }
-    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-    {
-        let here = 0_u8;
-        pointer = (&raw const here).addr();
-    }
-    pointer
 }
 
 /// Makes this process note its crashes in `sink`, as far as the system lets it. For the main thread, once.

@@ -22,6 +22,7 @@ mod program;
 mod sentinel;
 mod signal;
 mod spawn;
+mod stack;
 mod stderr;
 mod step;
 mod thread;
@@ -29,5 +30,5 @@ mod thread;
 // What is `pub(crate)` in these is the interface: `os` lists it.
 pub(crate) use {
     barrier::*, bell::*, child::*, file::*, fork::*, given::*, handle::*, link::*, mapping::*, memory::*, oom::*,
-    poll::*, process::*, processor::*, program::*, signal::*, stderr::*, thread::*,
+    poll::*, process::*, processor::*, program::*, signal::*, stack::*, stderr::*, thread::*,
 };

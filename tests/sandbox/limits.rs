@@ -231,14 +231,14 @@ fn no_thread_has_files_of_its_own() {
 }
 
 #[task]
-fn lift() -> Vec<(u32, bool)> {
+fn lift() -> Vec<(i64, bool)> {
     let limits = [libc::RLIMIT_DATA, libc::RLIMIT_NOFILE, libc::RLIMIT_CPU, libc::RLIMIT_FSIZE];
     let lifts = |resource| {
         let most = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
         // SAFETY: the limits are read, and live for the call.
         unsafe { libc::setrlimit(resource, &raw const most) == 0 }
     };
-    limits.map(|resource| (resource, lifts(resource))).into()
+    limits.map(|resource| (resource.into(), lifts(resource))).into()
 }
 
 fn nobody_lifts_a_limit_inside() {

@@ -123,7 +123,7 @@ fn harmless(file: &Path) -> (i32, [i32; 5]) {
             error(libc::ioctl(socket.as_raw_fd(), libc::FIONBIO, &raw const yes)),
             error(libc::ioctl(socket.as_raw_fd(), libc::FIOCLEX)),
             error(libc::ioctl(1, libc::TIOCGWINSZ, &raw mut size)),
-            error(libc::ioctl(file.as_raw_fd(), 0x8008_6601, &raw mut flags)),
+            error(libc::ioctl(file.as_raw_fd(), 0x8008_6601_u32 as _, &raw mut flags)),
         ]
     };
     (unread, done)
@@ -160,5 +160,6 @@ fn a_device_that_was_named_takes_its_own_requests() {
         panic!("two answers")
     };
     assert_eq!((number, version), (0, libc::EPERM));
-    assert_eq!(named.apply(request::call(device, &[libc::TIOCSTI])).unwrap(), [libc::EPERM]);
+    // `TIOCSTI`.
+    assert_eq!(named.apply(request::call(device, &[0x5412])).unwrap(), [libc::EPERM]);
 }

@@ -24,10 +24,10 @@ fn inside(sandbox: Sandbox) -> Pool {
 }
 
 #[task]
-fn limit(resource: u32) -> u64 {
+fn limit(resource: i64) -> u64 {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: there is room for the limit.
-    assert_eq!(unsafe { libc::getrlimit(resource, &raw mut limit) }, 0);
+    assert_eq!(unsafe { libc::getrlimit(resource as _, &raw mut limit) }, 0);
     limit.rlim_max
 }
 
@@ -45,11 +45,11 @@ fn make_timers(most: usize) -> usize {
 fn open_files_signals_and_images_have_limits() {
     let pool = inside(Sandbox::strict());
     for (resource, most) in [(libc::RLIMIT_NOFILE, 512), (libc::RLIMIT_SIGPENDING, 256), (libc::RLIMIT_CORE, 0)] {
-        assert!(pool.apply(limit::call(resource)).unwrap() <= most, "limit {resource}");
+        assert!(pool.apply(limit::call(resource.into())).unwrap() <= most, "limit {resource}");
     }
     assert!(pool.apply(make_timers::call(1_000)).unwrap() <= 256);
     let more = inside(Sandbox::strict().open_files(600).pending_signals(300).core_size(1 << 20));
-    assert_eq!(more.apply(limit::call(libc::RLIMIT_NOFILE)).unwrap(), 600);
+    assert_eq!(more.apply(limit::call(libc::RLIMIT_NOFILE.into())).unwrap(), 600);
 }
 
 #[task]

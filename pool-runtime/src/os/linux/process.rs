@@ -234,7 +234,9 @@ struct Used {
 
 impl Used {
     fn of(status: &str) -> Option<Self> {
-        let (mut alone, mut shared, mut seen) = (0_u64, 0_u64, false);
+        /// A page of a table leads to so many.
+        const OF_TABLE: u64 = 512;
+        let (mut alone, mut shared, mut files, mut tables, mut seen) = (0_u64, 0_u64, 0_u64, 0_u64, false);
         for line in status.lines() {
             let Some((name, value)) = line.split_once(':') else { continue };
             let to = match name {
@@ -242,13 +244,17 @@ impl Used {
                     seen = true;
                     &mut alone
                 }
-                "VmSwap" | "VmPTE" => &mut alone,
+                "VmSwap" => &mut alone,
+                "VmPTE" => &mut tables,
                 "RssShmem" => &mut shared,
+                "RssFile" => &mut files,
                 _ => continue,
             };
             *to = to.saturating_add(kibibytes(value)?);
         }
-        seen.then_some(Self { alone, shared })
+        // Whoever maps much that is others' has tables for that.
+        let tables = tables.saturating_sub(files.saturating_add(shared) / OF_TABLE);
+        seen.then_some(Self { alone: alone.saturating_add(tables), shared })
     }
 }
 
@@ -438,7 +444,9 @@ mod tests {
     fn a_file_that_makes_no_sense_says_nothing() {
         let status = "Name:\tdemo\nVmSwap:\t 1 kB\nRssAnon:\t 4 kB\nRssFile:\t 9 kB\nRssShmem:\t 2 kB\nVmPTE:\t 8 kB\n";
         let used = Used::of(status).unwrap();
-        assert_eq!((used.alone, used.shared), (13 << 10, 2 << 10));
+        assert_eq!((used.alone, used.shared), ((13 << 10) - 22, 2 << 10));
+        let maps_much = "RssAnon: 4 kB\nRssFile: 8192 kB\nRssShmem: 4096 kB\nVmPTE: 20 kB\n";
+        assert_eq!(Used::of(maps_much).unwrap().alone, 4 << 10);
         for nonsense in ["", "1", "RssAnon 3 kB", "RssAnon: x kB", "RssAnon: 3", "RssFile: 3 kB"] {
             assert!(Used::of(nonsense).is_none(), "{nonsense}");
         }

@@ -1,6 +1,8 @@
 //! This process: its end, rights, name and parent; the memory of any process, and the clock that all of them share.
 
 use super::handle::beyond_standard;
+use super::signal::block_all_signals;
+use super::thread::spawn_thread;
 use super::wait_readable;
 use crate::os::Handle;
 use crate::sync::lock;
@@ -12,8 +14,8 @@ use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// The process that has started this one, or inherited it.
@@ -162,20 +164,22 @@ fn number_in_proc(pidfd: Option<BorrowedFd<'_>>, pid: Pid) -> io::Result<i32> {
 /// number is used again.
 #[derive(Debug)]
 pub(super) struct Scale {
-    status: File,
+    status: Arc<File>,
     number: i32,
-    shared: Mutex<SharedUse>,
+    shared: Arc<Mutex<SharedUse>>,
 }
 
 /// What a process has in memory that it shares, or could share, with others: what this library or a file system has
 /// made is not its own, and the rest counts as its own.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct SharedUse {
     /// When it was last told apart, and how much there was, and was its own.
     resident: u64,
     own: u64,
     /// When it may be told apart again.
     next: Option<Instant>,
+    /// Since when a thread is at it.
+    asked: Option<Instant>,
 }
 
 /// How much less or more shared memory may be in use, in bytes, without being told apart again.
@@ -185,12 +189,15 @@ const SHARED_LEEWAY: u64 = 4 << 20;
 const PAUSE: Duration = Duration::from_millis(100);
 const PAUSES: u32 = 50;
 
+/// How long that may take before all counts: a process can keep the kernel from its mappings.
+const TOO_LONG: Duration = Duration::from_secs(10);
+
 impl Scale {
     /// Fails if the process is gone, or this process cannot see it in `/proc`.
     pub(super) fn of(pidfd: Option<BorrowedFd<'_>>, pid: Pid) -> io::Result<Self> {
         let number = number_in_proc(pidfd, pid)?;
         let status = beyond_standard(File::open(format!("/proc/{number}/status"))?.into())?.into();
-        Ok(Self { status, number, shared: Mutex::new(SharedUse { resident: 0, own: 0, next: None }) })
+        Ok(Self { status: Arc::new(status), number, shared: Arc::default() })
     }
 
     /// How many bytes of memory of its own it uses: also what was swapped out, the tables of its pages, and memory that it
@@ -218,40 +225,51 @@ impl Scale {
             let status = fs::read(format!("{place}/status")).ok()?;
             Some((Used::of(&String::from_utf8_lossy(&status))?, place))
         });
-        self.check_number()?;
+        check_number(&self.status)?;
         Ok(found)
     }
 
-    /// Fails if the process is gone, and its number may be another's.
-    fn check_number(&self) -> io::Result<()> {
-        self.status.read_at(&mut [0], 0).map(drop)
-    }
-
     /// How much of so much shared memory is its own. That is looked for only where it has changed, and not all the time,
-    /// as the kernel goes through all of its pages.
+    /// as the kernel goes through all of its pages; and on another thread, as the kernel waits for the process while that
+    /// changes its mappings.
     fn own_of(&self, resident: u64, place: &str) -> u64 {
         let mut shared = lock(&self.shared);
         let now = Instant::now();
+        if let Some(asked) = shared.asked {
+            return if now - asked > TOO_LONG { resident } else { shared.own.min(resident) };
+        }
         let due = shared.next.is_none_or(|next| next <= now);
         // What it had can have become another's, too.
         if resident > SHARED_LEEWAY && due && (shared.resident.abs_diff(resident) > SHARED_LEEWAY || shared.is_old(now))
         {
-            // A process can forbid it. Then this library's memory counts as well.
-            let own = self.mappings(place).map_or(resident, |mappings| own_memory(&mappings));
-            let pause = (now.elapsed() * PAUSES).max(PAUSE);
-            *shared = SharedUse { resident, own, next: Some(Instant::now() + pause) };
+            let (itself, place, status) = (self.shared.clone(), place.to_owned(), self.status.clone());
+            let thread = spawn_thread("pool-weigher", Some(1 << 17), move || {
+                block_all_signals();
+                let began = Instant::now();
+                // A process can forbid it. Then this library's memory counts as well.
+                let own = mappings(&place, &status).map_or(resident, |mappings| own_memory(&mappings));
+                let next = Some(Instant::now() + (began.elapsed() * PAUSES).max(PAUSE));
+                *lock(&itself) = SharedUse { resident, own, next, asked: None };
+            });
+            // Without a thread, the next look tries again.
+            shared.asked = thread.is_ok().then_some(now);
         }
         shared.own.min(resident)
     }
+}
 
-    fn mappings(&self, place: &str) -> io::Result<String> {
-        let file = File::open(format!("{place}/smaps"))?;
-        let mut text = String::new();
-        // A process may have tens of thousands of mappings, at less than a thousand bytes each.
-        file.take(1 << 27).read_to_string(&mut text)?;
-        self.check_number()?;
-        Ok(text)
-    }
+fn mappings(place: &str, status: &File) -> io::Result<String> {
+    let file = File::open(format!("{place}/smaps"))?;
+    let mut text = String::new();
+    // A process may have tens of thousands of mappings, at less than a thousand bytes each.
+    file.take(1 << 27).read_to_string(&mut text)?;
+    check_number(status)?;
+    Ok(text)
+}
+
+/// Fails if the process is gone, and its number may be another's.
+fn check_number(status: &File) -> io::Result<()> {
+    status.read_at(&mut [0], 0).map(drop)
 }
 
 impl SharedUse {
@@ -271,7 +289,9 @@ struct Used {
 
 impl Used {
     fn of(status: &str) -> Option<Self> {
-        let (mut alone, mut shared, mut seen) = (0_u64, 0_u64, false);
+        /// A page of a table leads to so many.
+        const OF_TABLE: u64 = 512;
+        let (mut alone, mut shared, mut files, mut tables, mut seen) = (0_u64, 0_u64, 0_u64, 0_u64, false);
         for line in status.lines() {
             let Some((name, value)) = line.split_once(':') else { continue };
             let to = match name {
@@ -279,13 +299,17 @@ impl Used {
                     seen = true;
                     &mut alone
                 }
-                "VmSwap" | "VmPTE" => &mut alone,
+                "VmSwap" => &mut alone,
+                "VmPTE" => &mut tables,
                 "RssShmem" => &mut shared,
+                "RssFile" => &mut files,
                 _ => continue,
             };
             *to = to.saturating_add(kibibytes(value)?);
         }
-        seen.then_some(Self { alone, shared })
+        // Whoever maps much that is others' has tables for that.
+        let tables = tables.saturating_sub(files.saturating_add(shared) / OF_TABLE);
+        seen.then_some(Self { alone: alone.saturating_add(tables), shared })
     }
 }
 
@@ -460,6 +484,9 @@ mod tests {
         let weigh = || {
             lock(&scale.shared).next = None;
             scale.read().unwrap();
+            while lock(&scale.shared).asked.is_some() {
+                std::thread::yield_now();
+            }
             // The rest changes with other tests.
             lock(&scale.shared).own >> 20
         };
@@ -475,7 +502,9 @@ mod tests {
     fn a_file_that_makes_no_sense_says_nothing() {
         let status = "Name:\tdemo\nVmSwap:\t 1 kB\nRssAnon:\t 4 kB\nRssFile:\t 9 kB\nRssShmem:\t 2 kB\nVmPTE:\t 8 kB\n";
         let used = Used::of(status).unwrap();
-        assert_eq!((used.alone, used.shared), (13 << 10, 2 << 10));
+        assert_eq!((used.alone, used.shared), ((13 << 10) - 22, 2 << 10));
+        let maps_much = "RssAnon: 4 kB\nRssFile: 8192 kB\nRssShmem: 4096 kB\nVmPTE: 20 kB\n";
+        assert_eq!(Used::of(maps_much).unwrap().alone, 4 << 10);
         for nonsense in ["", "1", "RssAnon 3 kB", "RssAnon: x kB", "RssAnon: 3", "RssFile: 3 kB"] {
             assert!(Used::of(nonsense).is_none(), "{nonsense}");
         }

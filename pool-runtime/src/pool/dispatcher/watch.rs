@@ -199,7 +199,8 @@ impl<W: ?Sized + Work> Dispatcher<W> {
 
     /// A worker that was asked to end is killed when its time is over.
     fn watch_killed(&mut self, seat: usize, now: Time) {
-        let (grace, state) = (self.limits.terminate_grace, &mut self.seats[seat]);
+        let (grace, weighs, every) = (self.limits.terminate_grace, self.weighs(seat), self.limits.weigh_every);
+        let state = &mut self.seats[seat];
         let Some(mut at) = state.worker.kill_at else { return };
         if at == NEVER {
             at = now.saturating_add(grace).min(NEVER - 1);
@@ -207,6 +208,13 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         state.worker.kill_at = Some(at).filter(|at| *at > now);
         if at > now {
             self.watch_at = self.watch_at.min(at);
+            if weighs && !state.worker.looking {
+                let weigh_at = state.worker.weighed_at.saturating_add(every);
+                self.watch_at = self.watch_at.min(weigh_at.max(now + 1));
+                if weigh_at <= now {
+                    self.ask_for_look(seat, true);
+                }
+            }
         } else {
             self.effects.push_back(Effect::Kill { seat, epoch: self.seats[seat].epoch() });
         }
@@ -230,6 +238,15 @@ impl<W: ?Sized + Work> Dispatcher<W> {
     /// A [look](Effect::Look) at a worker has shown this.
     pub(crate) fn seen(&mut self, seat: usize, epoch: u32, seen: Observation, now: Time) {
         let state = &mut self.seats[seat];
+        if state.phase() == Phase::Killed && state.epoch() == epoch {
+            (state.worker.looking, state.worker.weighed_at) = (false, now);
+            let asked = state.worker.kill_at.is_some();
+            if asked && self.excess(seat, seen.memory).is_some() {
+                self.seats[seat].worker.kill_at = None;
+                self.effects.push_back(Effect::Kill { seat, epoch });
+            }
+            return self.watch_killed(seat, now);
+        }
         if !state.works(epoch) {
             return;
         }

@@ -200,6 +200,17 @@ fn a_worker_that_leaves_is_weighed() {
 }
 
 #[test]
+fn a_worker_that_is_asked_to_end_is_weighed() {
+    let (mut pool, call) = weighed(Limits { terminate_grace: 60 * SECOND, ..LIMITS }, &[]);
+    pool.terminate();
+    assert!(effects(&mut pool).iter().any(|effect| matches!(effect, Effect::AskToEnd { .. })));
+    let shows = |memory| Observation { claimed: call.number, memory: Some(memory), ..Observation::default() };
+    assert_eq!(time_killed(&mut pool, 1, shows(100), SECOND), None);
+    let at = time_killed(&mut pool, 1, shows(101), 2 * SECOND).expect("it lives");
+    assert!(at <= SECOND + 3 * EVERY, "{at}");
+}
+
+#[test]
 fn a_sandbox_with_a_limit_of_memory_is_weighed_whatever_its_calls_may_use() {
     let most = 1 << 20;
     // The stack, and what is read-only, counts nowhere else.

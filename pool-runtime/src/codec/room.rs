@@ -6,7 +6,7 @@
 //! ```text
 //!  begin ──── whoever asked ──── outer value ──── value that begins ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ┊ margin ┊ end of the stack
 //!                                     ◀── step ──▶              ◀── must be there: ──▶
-//!                                                                the largest step so far, and the value's size some times
+//!                                                                the largest step so far, or the value's size some times
 //! ```
 //!
 //! A recursion repeats what it has already done, so the largest step tells what the next one takes. The size of the value
@@ -17,19 +17,19 @@ use crate::os;
 
 /// What has to be left for numbers and texts, for what an error takes, and for a large type that comes for the first time:
 /// only when its reading has begun is its size known. On small stacks, it is a part of them.
-const MARGIN: usize = 256 << 10;
+const MARGIN: usize = 128 << 10;
 const MARGIN_PART: usize = 4;
 
 /// How many copies of a value its own reading may have on the stack, as serde's derived code moves it.
-const COPIES: usize = if cfg!(debug_assertions) { 20 } else { 6 };
+const COPIES: usize = if cfg!(debug_assertions) { 18 } else { 6 };
 
 /// How deep in a value its reader is, and how far down the stack it may go.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct StackRoom {
     depth: u32,
-    /// No value may begin below this address: the end of the stack, the margin, the largest step. The highest address:
-    /// nobody has looked yet.
-    lowest: usize,
+    /// The address above which everything has to be: the end of the stack, and the margin. The highest one: nobody has
+    /// looked yet.
+    floor: usize,
     /// Where the latest value around began of those that were [entered](Self::enter); or else, where the reading began.
     outer: usize,
     /// The largest distance between such a value and one in it.
@@ -44,17 +44,14 @@ pub(super) struct Outer(usize);
 impl StackRoom {
     #[inline(always)]
     pub(super) fn new() -> Self {
-        Self { depth: 0, lowest: usize::MAX, outer: os::stack_pointer(), step: 0 }
+        Self { depth: 0, floor: usize::MAX, outer: os::stack_pointer(), step: 0 }
     }
 
     /// A value of this type begins that may have values of its own type in it: an option, a variant, a sequence, a map.
     #[inline(always)]
     pub(super) fn enter<T>(&mut self) -> Coded<Outer> {
         let here = os::stack_pointer();
-        let step = self.outer.saturating_sub(here);
-        if step > self.step {
-            self.widen(step);
-        }
+        self.step = self.outer.saturating_sub(here).max(self.step);
         self.check::<T>(here)?;
         self.deeper()?;
         Ok(Outer(std::mem::replace(&mut self.outer, here)))
@@ -96,13 +93,7 @@ impl StackRoom {
     fn check<T>(&mut self, here: usize) -> Coded<()> {
         let size = COPIES * size_of::<T>();
         // No address is as low as a value is large.
-        if here.wrapping_sub(size) < self.lowest { self.look(here, size) } else { Ok(()) }
-    }
-
-    #[cold]
-    fn widen(&mut self, step: usize) {
-        self.lowest = self.lowest.saturating_add(step - self.step);
-        self.step = step;
+        if here.wrapping_sub(size.max(self.step)) < self.floor { self.look(here, size) } else { Ok(()) }
     }
 
     /// Once in each value, and where it seems that too little is left.
@@ -111,11 +102,11 @@ impl StackRoom {
         for _ in 0..2 {
             let Some(stack) = os::stack() else {
                 // Where it ends is known to whoever has made it.
-                (self.lowest, self.step) = (0, 0);
+                (self.floor, self.step) = (0, 0);
                 return Ok(());
             };
-            self.lowest = stack.start.saturating_add(MARGIN.min(stack.len() / MARGIN_PART)).saturating_add(self.step);
-            if here >= self.lowest.saturating_add(size) {
+            self.floor = stack.start.saturating_add(MARGIN.min(stack.len() / MARGIN_PART));
+            if here >= self.floor.saturating_add(size.max(self.step)) {
                 return Ok(());
             }
             // Its limit may have been raised.

@@ -195,17 +195,24 @@ impl<R> Process<R> {
         self
     }
 
-    /// Runs the target in this process, on this thread. Arguments and result are encoded and decoded all the same.
+    /// Runs the target in this process, on this thread. Arguments and result are encoded and decoded all the same. What
+    /// was chosen for a process of its own does not apply: name, environment, directory, streams, and the limits of the
+    /// call.
     ///
     /// # Errors
     ///
-    /// A value cannot be encoded or decoded.
+    /// A value cannot be encoded or decoded; or it was to have a [sandbox](Self::sandbox), which this process is not to
+    /// get.
     ///
     /// # Panics
     ///
     /// If the target does.
     pub fn run(self) -> Result<R> {
         let Some(call) = self.target else { return decode_value(self.decode, "", &[]) };
+        if self.sandbox.is_some() {
+            let why = "cannot run in this process, as it is to have a sandbox: use `start`";
+            return Err(Error::invalid(why).of_task(call.task.name()));
+        }
         let arguments = call.arguments?;
         let Body::Task(body, _) = call.task.body else {
             return Err(Error::invalid("is an initializer, which cannot be called").of_task(call.task.name()));

@@ -204,7 +204,8 @@ impl Sandbox {
     }
 
     /// Allows to read, write, make and remove files below a directory, or to read and write a file. Neither devices can
-    /// be made nor files that run with the rights of their owner (`setuid`, `setgid`). No file there can be started as
+    /// be made nor files that run with the rights of their owner (`setuid`, `setgid`); give no directory that has such files
+    /// already, as they may keep these rights when they are changed. No file there can be started as
     /// a program, unless something that may be [executed](Self::execute) runs it: a loader, a shell, an interpreter.
     ///
     /// What the kernel obeys is not written with a directory above it: `/proc`, `/sys`, control groups and the like can

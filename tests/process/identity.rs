@@ -50,6 +50,14 @@ fn run_here() {
     assert_eq!((name.as_str(), pid, parent, text.as_str()), ("MainProcess", std::process::id(), None, "here 1"));
 }
 
+/// What is asked for is enforced, or nothing runs.
+#[test]
+fn a_sandbox_is_not_left_out_here() {
+    let error = Process::new(introduce::call("here", 1)).sandbox(Sandbox::strict()).run().unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains("introduce") && text.contains("sandbox") && text.contains("`start`"), "{text}");
+}
+
 #[test]
 fn environment_and_directory() {
     let directory = directory();

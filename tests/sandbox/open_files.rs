@@ -11,6 +11,7 @@ use std::{
 
 over_every_transport! {
     what_may_be_read_cannot_be_held,
+    nothing_is_opened_for_neither_reading_nor_writing,
     locks_are_for_who_may_write_or_was_allowed,
     requests_that_are_not_on_the_list_are_refused,
     requests_that_change_nothing_work,
@@ -55,6 +56,30 @@ fn what_may_be_read_cannot_be_held() {
     for sandbox in [Sandbox::strict().read(dir.path()), Sandbox::strict().write(dir.path()).attributes(true)] {
         let pool = inside(sandbox);
         assert_eq!(pool.apply(hold::call(&file)).unwrap(), [libc::EPERM; 3]);
+    }
+}
+
+/// In the two ways there are; an access mode of three is none.
+#[task]
+fn open_for_nothing(file: &Path) -> [i32; 2] {
+    let path = std::ffi::CString::new(file.as_os_str().as_encoded_bytes()).expect("a path");
+    let how = [3_u64, 0, 0];
+    // SAFETY: the path and the way to open it live for the calls; what is opened is closed with the process.
+    unsafe {
+        let newer = libc::syscall(libc::SYS_openat2, libc::AT_FDCWD, path.as_ptr(), &raw const how, size_of_val(&how));
+        [error(libc::open(path.as_ptr(), 3)), error(newer as i32)]
+    }
+}
+
+fn nothing_is_opened_for_neither_reading_nor_writing() {
+    let dir = directory();
+    let file = dir.path().join("file");
+    std::fs::write(&file, "text").unwrap();
+    assert_eq!(pool(1).apply(open_for_nothing::call(&file)).unwrap(), [0; 2], "outside, it works");
+    let given = directory();
+    for sandbox in [Sandbox::strict(), Sandbox::strict().write(given.path()).attributes(true)] {
+        let opened = inside(sandbox).apply(open_for_nothing::call(&file)).unwrap();
+        assert_eq!(opened, [libc::EPERM, libc::ENOSYS]);
     }
 }
 

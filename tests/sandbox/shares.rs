@@ -53,18 +53,30 @@ fn open_files_signals_and_images_have_limits() {
 }
 
 #[task]
-fn take_queues() -> [i32; 3] {
+fn take_queues() -> [i32; 6] {
     let mut context = 0_u64;
-    // SAFETY: there is room for the context; a descriptor that is made is closed with the process.
+    // SAFETY: there is room for the context; a descriptor that is made is closed with the process; nobody uses what is
+    // mapped; there is no filter at that address.
     unsafe {
         let queue = error(libc::syscall(libc::SYS_io_setup, 1, &raw mut context));
-        // The last would write out all of a file system, if that descriptor were open.
-        [queue, error(libc::syscall(libc::SYS_inotify_init1, 0)), error(libc::syscall(libc::SYS_syncfs, -1))]
+        let watch = error(libc::syscall(libc::SYS_inotify_init1, 0));
+        // This would write out all of a file system, if that descriptor were open.
+        let all = error(libc::syscall(libc::SYS_syncfs, -1));
+        let kind = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_HUGETLB;
+        let huge = libc::mmap(ptr::null_mut(), 1 << 21, libc::PROT_READ, kind, -1, 0);
+        let huge = error(if huge == libc::MAP_FAILED { -1 } else { 0 });
+        let filter = error(libc::syscall(libc::SYS_seccomp, 1, 0, 0));
+        let other = error(i64::from(libc::prctl(libc::PR_SET_SECCOMP, 2, 0, 0, 0)));
+        [queue, watch, all, huge, filter, other]
     }
 }
 
+/// musl says of mappings that may not be made that there is no memory.
+const NO_MAPPING: i32 = if cfg!(target_env = "musl") { libc::ENOMEM } else { libc::EPERM };
+const REFUSED: [i32; 6] = [libc::EPERM, libc::EPERM, libc::EPERM, NO_MAPPING, libc::EPERM, libc::EPERM];
+
 fn queues_and_watches_are_refused() {
-    assert_eq!(inside(Sandbox::strict().read("/")).apply(take_queues::call()).unwrap(), [libc::EPERM; 3]);
+    assert_eq!(inside(Sandbox::strict().read("/")).apply(take_queues::call()).unwrap(), REFUSED);
     let outside = pool(1).apply(take_queues::call()).unwrap();
     assert!(!outside.contains(&libc::EPERM), "{outside:?}");
 }

@@ -220,6 +220,7 @@ fn calls() -> Vec<Vec<u8>> {
                 every: part.every,
                 ends: part.ends,
                 base: part.base,
+                skipped: part.skipped,
                 bytes: part.bytes,
             };
             let count = if part.every.is_some() && part.bytes.len() == 8 { 1 } else { 20 };

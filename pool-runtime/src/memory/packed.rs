@@ -28,13 +28,17 @@ pub(crate) struct PackedSlice<'p> {
     pub(crate) ends: &'p [u32],
     /// Where the first one starts, on the scale of the ends.
     pub(crate) base: u32,
+    /// How many bytes lie before the first one, for the alignment: zeros are sent in place of those, as they belong to
+    /// another call.
+    pub(crate) skipped: usize,
+    /// The bytes of all, and no others.
     pub(crate) bytes: &'p [u8],
 }
 
 impl<'p> PackedSlice<'p> {
     /// One payload, whose length is that of `bytes`.
     pub(crate) fn single(bytes: &'p [u8]) -> Self {
-        Self { every: Some(bytes.len().min(u32::MAX as usize - 1) as u32), ends: &[], base: 0, bytes }
+        Self { every: Some(bytes.len().min(u32::MAX as usize - 1) as u32), ends: &[], base: 0, skipped: 0, bytes }
     }
 }
 
@@ -133,8 +137,8 @@ impl Packed {
         let place = self.place(range.clone());
         let every = self.ends.is_empty().then_some(self.every);
         let ends = if every.is_some() { &[] } else { &self.ends[range.start as usize..range.end as usize] };
-        let origin = if every.is_some() { place.start } else { origin(place.start) };
-        PackedSlice { every, ends, base: place.start as u32, bytes: &self.bytes[origin..place.end] }
+        let skipped = if every.is_some() { 0 } else { place.start - origin(place.start) };
+        PackedSlice { every, ends, base: place.start as u32, skipped, bytes: &self.bytes[place] }
     }
 }
 
@@ -207,7 +211,8 @@ mod tests {
                 for last in first + 1..=payloads.len() {
                     let part = packed.part(first as u32..last as u32);
                     let ends = bytemuck::cast_slice(part.ends);
-                    let slices = Slices::new((last - first) as u32, part.every, ends, part.base, part.bytes).unwrap();
+                    let bytes = [&vec![0; part.skipped], part.bytes].concat();
+                    let slices = Slices::new((last - first) as u32, part.every, ends, part.base, &bytes).unwrap();
                     assert!(slices.eq(payloads[first..last].iter().map(|payload| &payload[..])));
                 }
             }

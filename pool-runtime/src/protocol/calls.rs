@@ -91,17 +91,22 @@ impl<'w, A: Append> CallsWriter<'w, A> {
             first,
             count,
             every: part.every.unwrap_or(DIFFER),
-            length: part.bytes.len() as u64,
+            length: (part.skipped + part.bytes.len()) as u64,
             name: name.len() as u32 | if max_result.is_some() { HAS_LIMIT } else { 0 },
             base: part.base,
         }));
         let ends = if part.every.is_none() { bytemuck::cast_slice(part.ends) } else { &[] };
         let limit = max_result.map(u64::to_le_bytes);
         let limit = limit.as_ref().map_or(&[][..], |limit| limit);
-        for bytes in [name.as_bytes(), limit, ends, part.bytes].into_iter().filter(|bytes| !bytes.is_empty()) {
+        for bytes in [name.as_bytes(), limit, ends].into_iter().filter(|bytes| !bytes.is_empty()) {
             self.to.put(bytes);
             self.to.pad(ALIGN);
         }
+        if part.skipped > 0 {
+            self.to.put(&[0; ALIGN][..part.skipped]);
+        }
+        self.to.put(part.bytes);
+        self.to.pad(ALIGN);
     }
 }
 
@@ -211,6 +216,23 @@ mod tests {
         assert_eq!(chunk.task, "demo::other");
         assert!(chunk.arguments.eq(arguments[10..].iter().map(|bytes| vec![bytes.len() as u8; 8])));
         assert!(chunks.next().unwrap().is_none());
+    }
+
+    /// Whoever gets a part of a batch sees nothing of the calls before it, of whatever length those were.
+    #[test]
+    fn a_chunk_has_the_bytes_of_its_calls_alone() {
+        let arguments: Vec<Vec<u8>> = (0..40u8).map(|n| vec![100 + n; 4 + usize::from(n % 23)]).collect();
+        let mut packed = Packed::default();
+        arguments.iter().for_each(|bytes| packed.push(bytes));
+        for first in 1..arguments.len() {
+            let mut frame = Vec::new();
+            let header = CallHeader { job: 1, attempt: 1, number: 1, timing: Timing::default() };
+            let part = packed.part(first as u32..arguments.len() as u32);
+            CallsWriter::new(&mut frame, 0).chunk(header, (arguments.len() - first) as u32, ("t", None), part);
+            let has = |bytes: &[u8]| frame.windows(bytes.len()).any(|window| window == bytes);
+            assert!(arguments[first..].iter().all(|bytes| has(bytes)));
+            assert!(!arguments[..first].iter().any(|bytes| has(&bytes[..3])), "from {first} on");
+        }
     }
 
     #[test]

@@ -90,8 +90,8 @@ impl Confinement {
     /// What is left of root's rights beyond its files: the others would lead out, or lift the limits. No program that is
     /// started gets them back, as the filter and Landlock require a process that gains no privileges by executing.
     fn kept(&self) -> CapabilitySet {
-        // Landlock decides about files, whatever their owner. Without `FSETID`, no file is made or changed that runs with
-        // others' rights.
+        // Landlock decides about files, whatever their owner. Without `FSETID`, no file is made that runs with others'
+        // rights, and one that is written to loses them, but not by a mapping.
         const KEPT: CapabilitySet = CapabilitySet::DAC_OVERRIDE
             .union(CapabilitySet::DAC_READ_SEARCH)
             .union(CapabilitySet::CHOWN)

@@ -4,7 +4,7 @@ use super::handle::beyond_standard;
 use super::path::check_way;
 use super::process::ambient;
 use crate::os::NotPrivate;
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, fstat, lstat, open, openat, stat, statfs, unlinkat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, fstat, fstatfs, lstat, open, openat, stat, statfs, unlinkat};
 use rustix::io::Errno;
 use rustix::process::{getegid, geteuid};
 use std::fs::{DirBuilder, File};
@@ -19,12 +19,35 @@ pub(crate) fn file_id(path: &Path) -> io::Result<(u64, u64)> {
     Ok((found.st_dev, found.st_ino))
 }
 
+/// Types of file systems, as in `linux/magic.h`.
+const PROC: u32 = 0x9fa0;
+
+/// File systems whose files say what others wrote, whoever owns them: `/proc/PID/environ` and `cmdline` of a program with
+/// more rights have its starter's words. They are those of the kernel itself (processes, devices, control groups, debugging,
+/// tracing, configuration, security, programs, crashes, firmware, program formats), and those that a user's process serves.
+const OF_OTHERS: [u32; 15] = [
+    PROC,
+    0x6265_6572,
+    0x0027_e0eb,
+    0x6367_7270,
+    0x6462_6720,
+    0x7472_6163,
+    0x6265_6570,
+    0x7363_6673,
+    0xf97c_ff8c,
+    0x4341_5d53,
+    0xcafe_4a11,
+    0x6165_676c,
+    0xde5e_81e4,
+    0x4249_4e4d,
+    0x6573_5546,
+];
+
 /// Whether it is `/proc`, whatever its name here: all processes are below it.
 pub(crate) fn lists_processes(path: &Path) -> bool {
-    /// In `linux/magic.h` and `linux/proc_fs.h`.
-    const MAGIC: u64 = 0x9fa0;
+    /// In `linux/proc_fs.h`.
     const ROOT: u64 = 1;
-    let is_proc = statfs(path).is_ok_and(|system| system.f_type as u64 == MAGIC);
+    let is_proc = statfs(path).is_ok_and(|system| system.f_type as u32 == PROC);
     is_proc && stat(path).is_ok_and(|found| found.st_ino == ROOT)
 }
 
@@ -129,6 +152,10 @@ pub(crate) fn open_judged(path: &Path) -> io::Result<(File, Option<String>)> {
         FileType::Directory => return Err(io::ErrorKind::IsADirectory.into()),
         _ => return Err(io::Error::other("it is no regular file")),
     }
+    if OF_OTHERS.contains(&(fstatfs(&opened)?.f_type as u32)) {
+        let why = "it is in a file system whose files have what other processes wrote, such as /proc";
+        return Ok((opened.into(), Some(why.into())));
+    }
     let (owner, us) = (found.st_uid, geteuid().as_raw());
     if owner != 0 && owner != us {
         return Ok((opened.into(), Some(format!("it belongs to user {owner}, and this process runs as user {us}"))));
@@ -159,6 +186,18 @@ mod tests {
     use super::*;
     use std::fs::{Permissions, create_dir, read_dir, set_permissions};
     use std::os::unix::fs::{PermissionsExt, lchown, symlink};
+
+    /// Whose starter chose what is in them.
+    #[test]
+    fn files_of_the_kernel_are_not_their_owners_own() {
+        for name in ["environ", "cmdline"] {
+            let (_, why) = open_judged(&Path::new("/proc/self").join(name)).unwrap();
+            assert!(why.is_some_and(|why| why.contains("/proc")), "{name}");
+        }
+        let own = tempfile::NamedTempFile::new().unwrap();
+        let linked = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&own));
+        assert_eq!(open_judged(own.path()).unwrap().1, open_judged(Path::new(&linked)).unwrap().1);
+    }
 
     #[test]
     fn nothing_is_made_where_others_decide_what_is_there() {

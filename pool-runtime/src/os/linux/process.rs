@@ -10,10 +10,12 @@ use rustix::process::{
     Pid, PidfdFlags, Signal, getegid, geteuid, getgid, getpid, getuid, pidfd_open, set_parent_process_death_signal,
 };
 use rustix::thread::{CapabilitySet, capability_is_in_ambient_set};
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::os::unix::fs::FileExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -185,9 +187,11 @@ struct SharedUse {
 /// How much less or more shared memory may be in use, in bytes, without being told apart again.
 const SHARED_LEEWAY: u64 = 4 << 20;
 
-/// The least pause before shared memory is told apart again, and how many times that takes as long as this one.
+/// The least pause before shared memory is told apart again, and how many times that takes as long as this one; but no more
+/// than the longest, as a process can see to it that it takes long.
 const PAUSE: Duration = Duration::from_millis(100);
 const PAUSES: u32 = 50;
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// How long that may take before all counts: a process can keep the kernel from its mappings.
 const TOO_LONG: Duration = Duration::from_secs(10);
@@ -247,8 +251,8 @@ impl Scale {
                 block_all_signals();
                 let began = Instant::now();
                 // A process can forbid it. Then this library's memory counts as well.
-                let own = mappings(&place, &status).map_or(resident, |mappings| own_memory(&mappings));
-                let next = Some(Instant::now() + (began.elapsed() * PAUSES).max(PAUSE));
+                let own = mappings(&place, &status).map_or(resident, |mappings| own_memory(&mappings, &known_memory()));
+                let next = Some(Instant::now() + (began.elapsed() * PAUSES).clamp(PAUSE, LONGEST_PAUSE));
                 *lock(&itself) = SharedUse { resident, own, next, asked: None };
             });
             // Without a thread, the next look tries again.
@@ -256,6 +260,25 @@ impl Scale {
         }
         shared.own.min(resident)
     }
+}
+
+/// What the names of this library's memory begin with.
+const NAMED: &str = concat!("/memfd:", "pool-");
+
+/// The inodes of what this process has of this library's memory, mapped or open. Anybody can use the name.
+fn known_memory() -> HashSet<u64> {
+    let maps = fs::read_to_string("/proc/self/maps").unwrap_or_default();
+    let mapped = maps.lines().filter(|line| line.contains(NAMED)).filter_map(inode);
+    let descriptors = fs::read_dir("/proc/self/fd").into_iter().flatten().flatten().map(|entry| entry.path());
+    let named = descriptors
+        .filter(|path| fs::read_link(path).is_ok_and(|to| to.as_os_str().as_bytes().starts_with(NAMED.as_bytes())));
+    let open = named.filter_map(|path| Some(fs::metadata(path).ok()?.ino()));
+    mapped.chain(open).collect()
+}
+
+/// The inode in a line `from-to rights offset device inode name`.
+fn inode(line: &str) -> Option<u64> {
+    line.split_ascii_whitespace().nth(4)?.parse().ok()
 }
 
 fn mappings(place: &str, status: &File) -> io::Result<String> {
@@ -299,7 +322,7 @@ impl Used {
                     seen = true;
                     &mut alone
                 }
-                "VmSwap" => &mut alone,
+                "VmSwap" | "HugetlbPages" => &mut alone,
                 "VmPTE" => &mut tables,
                 "RssShmem" => &mut shared,
                 "RssFile" => &mut files,
@@ -317,8 +340,9 @@ fn kibibytes(value: &str) -> Option<u64> {
     value.trim().strip_suffix("kB")?.trim_end().parse::<u64>().ok()?.checked_mul(1024)
 }
 
-/// How much of what a process has mapped is anonymous and shared, or a file without a name, and not of this library.
-fn own_memory(smaps: &str) -> u64 {
+/// How much of what a process has mapped is anonymous and shared, or a file without a name, and not of this library: its
+/// memory is `known`.
+fn own_memory(smaps: &str, known: &HashSet<u64>) -> u64 {
     let (mut own, mut counts) = (0_u64, false);
     for line in smaps.lines() {
         // `from-to rights offset device inode name`, and then lines of `Name: value`.
@@ -326,7 +350,7 @@ fn own_memory(smaps: &str) -> u64 {
             own = own.saturating_add(kibibytes(value).unwrap_or(0));
         } else if line.split(' ').next().is_some_and(|first| first.contains('-')) {
             let name = line.find('/').map_or("", |at| &line[at..]);
-            let library = name.starts_with(concat!("/memfd:", "pool-"));
+            let library = name.starts_with(NAMED) && inode(line).is_some_and(|inode| known.contains(&inode));
             counts = !library && ["/dev/zero", "/memfd:", "/SYSV"].iter().any(|kind| name.starts_with(kind));
         }
     }
@@ -512,7 +536,20 @@ mod tests {
                      7f10-7f20 r--s 00000000 00:01 18   /memfd:pool-arena (deleted)\nRss:   64 kB\n\
                      7f20-7f30 rw-s 00000000 00:1c 19   /dev/shm/data\nRss:   64 kB\n\
                      7f30-7f40 rw-s 00000000 00:01 20   /memfd:own (deleted)\nRss:   1 kB\n\
-                     7f40-7f50 rw-p 00000000 00:00 0 \nRss:   64 kB\n";
-        assert_eq!(own_memory(smaps), 7 << 10);
+                     7f40-7f50 rw-p 00000000 00:00 0 \nRss:   64 kB\n\
+                     7f50-7f60 rw-s 00000000 00:01 21   /memfd:pool-mine (deleted)\nRss:   8 kB\n";
+        assert_eq!(own_memory(smaps, &HashSet::from([18])), 15 << 10);
+    }
+
+    #[test]
+    fn the_librarys_memory_is_known_by_what_this_process_has() {
+        let memory = crate::os::Memory::reusable(1).unwrap();
+        let strange = rustix::fs::memfd_create("pool-strange", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+        let known = known_memory();
+        assert!(known.contains(&rustix::fs::fstat(&strange).unwrap().st_ino), "it is open");
+        let maps = fs::read_to_string("/proc/self/maps").unwrap();
+        let own = maps.lines().find(|line| line.contains("/memfd:pool-arena")).and_then(inode).unwrap();
+        assert!(known.contains(&own));
+        drop((memory, strange));
     }
 }

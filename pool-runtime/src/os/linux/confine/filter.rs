@@ -32,6 +32,7 @@ mod sys {
     pub(super) const SYS_open_tree_attr: c_long = 467;
     pub(super) const SYS_file_setattr: c_long = 469;
     pub(super) const SYS_futex_requeue: c_long = 456;
+    pub(super) const MFD_HUGETLB: c_int = 4;
     pub(super) const F_GETLK: c_int = 5;
     pub(super) const F_SETLK: c_int = 6;
     pub(super) const F_SETLKW: c_int = 7;
@@ -204,6 +205,11 @@ const MODES: &[(&[sys::c_long], u8)] = &[(names! { SYS_fchmod; SYS_mknod SYS_cre
 /// The same for those that open files, where the flags before the mode say that they make one.
 const MODES_OF_NEW: &[(&[sys::c_long], u8)] = &[(names! { SYS_openat }, 3), (names! {; SYS_open }, 2)];
 
+/// Those that open files, and which argument has the flags. With an access mode of three, a file is opened for neither
+/// reading nor writing: Landlock asks for no right then, and what can be done with the descriptor is done.
+const OPENING: &[(&[sys::c_long], u8)] = &[(names! { SYS_openat }, 2), (names! {; SYS_open }, 1)];
+const NO_ACCESS: u64 = 3;
+
 /// `O_CREAT`; and what is in `O_TMPFILE` alone.
 const MAKING: [sys::c_int; 2] = [sys::O_CREAT, sys::O_TMPFILE & !sys::O_DIRECTORY];
 
@@ -326,6 +332,17 @@ impl List {
         if let Some(files) = &confinement.files {
             list.deny(ATTRIBUTES_BY_PATH);
             list.deny(SCARCE);
+            // The machine has so many huge pages.
+            list.deny_if(&[sys::SYS_mmap], &[flag(3, sys::MAP_HUGETLB)])?;
+            list.deny_if(&[sys::SYS_memfd_create], &[flag(1, sys::MFD_HUGETLB)])?;
+            if !confinement.processes {
+                // Who starts none confines none; the machine has so much memory for filters.
+                list.deny(&[sys::SYS_seccomp]);
+                list.deny_if(&[sys::SYS_prctl], &[(0, Op::Eq, sys::PR_SET_SECCOMP.cast_unsigned().into())])?;
+            }
+            for (calls, flags) in OPENING {
+                list.deny_if(calls, &[(*flags, Op::MaskedEq(NO_ACCESS), NO_ACCESS)])?;
+            }
             if !files.attributes {
                 list.deny(ATTRIBUTES);
             } else {
@@ -379,10 +396,9 @@ fn refuse(with: Errno) -> sock_filter {
 }
 
 /// Answers `ENOSYS` for unknown calls, and for those whose arguments a filter cannot see, so that programs use older
-/// ones: `clone3` with its flags, `futex_requeue` and, where files may be written, `openat2` with its mode.
+/// ones: `clone3` with its flags, `futex_requeue` and, where files are denied, `openat2` with its flags and mode.
 fn unknown(confinement: &Confinement) -> BpfProgram {
-    let writes = confinement.files.as_ref().is_some_and(|files| !files.writes.is_empty());
-    let opaque = if writes { sys::SYS_openat2 } else { sys::SYS_clone3 };
+    let opaque = if confinement.files.is_some() { sys::SYS_openat2 } else { sys::SYS_clone3 };
     vec![
         // The number is the first word. Those of x32 have a high bit set.
         step(LOAD, 0, 0, 0),
@@ -488,8 +504,10 @@ pub(super) fn apply(confinement: &Confinement, devices: Devices) -> io::Result<(
     let architecture = std::env::consts::ARCH.try_into().map_err(invalid)?;
     let filter = SeccompFilter::new(list.0, SeccompAction::Allow, denied, architecture).map_err(invalid)?;
     let filter: BpfProgram = filter.try_into().map_err(invalid)?;
-    let mut programs = vec![filter, unknown(confinement)];
+    let mut programs = vec![unknown(confinement)];
     programs.extend(requests(confinement, devices));
+    // The last one, as it may deny more of them.
+    programs.push(filter);
     for program in &programs {
         apply_filter_all_threads(program).map_err(|error| match error {
             seccompiler::Error::Prctl(error) | seccompiler::Error::Seccomp(error) => error,

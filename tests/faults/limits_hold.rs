@@ -188,12 +188,12 @@ fn one_that_hides_runs_in_two_places_at_most() {
             let alive = || pids().into_iter().filter(|pid| is_alive(*pid)).count();
             let limit = if cancels { Duration::MAX } else { 5 * SHORT };
             let liar = pool.apply_async(hide_idly::call(&begun, idly).timeout(limit));
-            until("it goes from one worker to another, and to the next once that one is dead", || {
-                assert!(alive() <= 2);
-                pids().len() >= 3
-            });
-            // Honest calls are run meanwhile.
-            assert!(pool.apply(pid::call().timeout(LATE)).is_ok());
+            until("it goes from one worker to another", || pids().len() >= 2);
+            // Honest calls are run meanwhile, also if they are sent to where it hides.
+            for _ in 0..20 {
+                assert!(pool.apply(pid::call().timeout(LATE)).is_ok());
+                assert!(alive() <= 2, "{:?}", pids());
+            }
             if cancels {
                 liar.cancel();
             }

@@ -145,6 +145,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
             state.calls -= through as usize;
             state.has_read(range.last_number());
             (state.failures, state.relieved, state.worker.silence) = (0, 0, None);
+            (state.worker.is_doubted, state.worker.has_reported) = (false, true);
             state.worker.left.clear();
             state.worker.finished += u64::from(through);
             state.done += u64::from(through);
@@ -202,8 +203,11 @@ impl<W: ?Sized + Work> Dispatcher<W> {
 
     /// All reports of a worker that were available have been told.
     pub(crate) fn progressed(&mut self, seat: usize, epoch: u32, now: Time) {
-        if self.seats[seat].epoch() == epoch {
-            self.seats[seat].worker.progress = now;
+        let state = &mut self.seats[seat];
+        if state.epoch() == epoch {
+            if std::mem::take(&mut state.worker.has_reported) {
+                state.worker.progress = now;
+            }
             self.after_progress(seat, now);
         }
     }
@@ -223,8 +227,8 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         self.condemn_if_moved_too_often(seat, claimed);
         let state = &mut self.seats[seat];
         let front = state.in_flight.front().filter(|front| front.cancelled.is_none()).map(|front| front.number);
-        let useless = state.worker.useless.take().filter(|number| front == Some(*number) && is_after(*number, claimed));
-        let reached = useless.unwrap_or_else(|| state.reached(claimed));
+        let suspect = state.worker.suspect.take().filter(|number| front == Some(*number) && is_after(*number, claimed));
+        let reached = suspect.unwrap_or_else(|| state.reached(claimed));
         let mut back = self.take_behind(seat, reached);
         let is_over = self.seats[seat].worker.silence.is_some_and(|silence| silence.is_over);
         if self.seats[seat].is_busy() {
@@ -248,7 +252,8 @@ impl<W: ?Sized + Work> Dispatcher<W> {
             // It has started another one after it said that it would not.
             self.kill_at_once(seat);
         }
-        if useless.is_some() {
+        if suspect.is_some() {
+            self.seats[seat].worker.is_convicted = true;
             self.kill(seat);
         }
         self.kill_if_cancelled(seat, reached);

@@ -19,13 +19,8 @@ const STALLED: Time = MILLISECOND;
 pub(super) const LONE: Time = 8 * MILLISECOND;
 /// The longest time between two looks at workers that did not answer, while a call waits for one.
 const LONGEST_PAUSE: Time = 1000 * MILLISECOND;
-/// A worker that shows no sign of life after a call without limits was taken from it is killed after so many times the
-/// grace.
-const USELESS: Time = 15;
 /// A worker from which so many calls were taken since it last reported, and which had started none, is killed.
 const MOST_LEFT: usize = 8;
-/// A worker that has not started a call for so long, and is then told that it was given up, may run it.
-const SUSPICIOUS: Time = 64 * MILLISECOND;
 /// A call goes alone, with none behind it, after so many workers died before they started it.
 pub(super) const LONELY: u16 = 2;
 /// Less work than this is not shared: waking another worker would take about as long.
@@ -226,8 +221,8 @@ impl<W: ?Sized + Work> Dispatcher<W> {
     /// Takes the calls of a worker back that has not even started the first of them, if an idle worker can take over.
     /// Returns whether that was done.
     ///
-    /// The worker may run that call all the same, and say otherwise. So a call goes from one worker to another only once:
-    /// the next one that does not start it is killed, and at most two ever run it at the same time.
+    /// The worker may run that call all the same, and say otherwise. So a call goes from one living worker to another only
+    /// once, and at most two ever run it at the same time.
     pub(super) fn relieve_front(&mut self, seat: usize, claimed: u32, now: Time) -> bool {
         let stalls = self.front_stalls_at(seat).is_some_and(|at| at <= now);
         let may_move = stalls && self.queue.ready() == 0 && self.others_answer();
@@ -237,7 +232,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         if !may_move && !is_doubtful {
             return false;
         }
-        state.worker.useless = Some(front.number).filter(|_| is_doubtful || front.calls.moves > 0);
+        state.worker.suspect = Some(front.number).filter(|_| is_doubtful);
         state.relieved += 1;
         self.recall(seat);
         true
@@ -247,19 +242,13 @@ impl<W: ?Sized + Work> Dispatcher<W> {
     fn front_stalls_at(&self, seat: usize) -> Option<Time> {
         let state = &self.seats[seat];
         let front = state.in_flight.front()?;
-        let limited = front.calls.work.policy().timeout != u64::MAX;
-        let wait = match front.calls.moves {
-            // As calls behind a slow one, it would move to and fro where all workers are slow to start.
-            0 if limited => (LONE << state.relieved.min(10)).min(self.limits.grace / 4),
-            0 => LONE << state.relieved.min(10),
-            // This ends a worker.
-            _ if limited => self.limits.next_grace(&front.calls),
-            _ => self.limits.grace << front.calls.deaths.min(10),
-        };
-        // One with a timeout has the grace once, wherever it goes.
-        let stays = limited && front.calls.moves > 0 && wait > self.limits.grace_left(&front.calls);
-        let may_be_taken = state.phase() == Phase::Ready && !state.recalling && !stays;
+        let may_be_taken = state.phase() == Phase::Ready && !state.recalling && front.calls.moves == 0;
         let unknown = is_after(front.number, state.worker.started);
+        // As calls behind a slow one, it would move to and fro where all workers are slow to start.
+        let mut wait = LONE << state.relieved.min(10);
+        if front.calls.work.policy().timeout != u64::MAX {
+            wait = wait.min(self.limits.grace / 4);
+        }
         (may_be_taken && unknown).then(|| state.worker.progress + state.time_to_read() + wait)
     }
 
@@ -287,7 +276,8 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         let state = &mut self.seats[seat];
         let spent = state.spent(now);
         // It may run the call all the same, and lie about it.
-        let grace = if policy.is_watched() || given_up { self.limits.grace } else { USELESS * self.limits.grace };
+        let bounded = policy.is_watched() || given_up;
+        let grace = if bounded { self.limits.grace } else { self.limits.useless(&front.calls) };
         let until = now.saturating_add(grace).saturating_add(state.time_to_read());
         let until = state.worker.silence.map_or(until, |silence| silence.until.min(until));
         let (generation, look_at) = (state.worker.generation, now + LONE);
@@ -300,11 +290,18 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         let calls = &mut first.calls;
         let moved = calls.moves > 0;
         calls.moves = calls.moves.saturating_add(1);
-        let left = &mut state.worker.left;
-        let suspicious = given_up && (moved || spent >= SUSPICIOUS) || left.iter().any(|left| left.is_over);
-        left.push(Left { ticket: calls.ticket, index: calls.next, attempt: calls.attempt, is_over: given_up });
-        if suspicious || left.len() >= MOST_LEFT {
-            self.kill(seat);
+        state.worker.is_doubted = true;
+        // Whoever had no time to wake up is no suspect.
+        if spent >= LONE {
+            let (grace, left) = (self.limits.grace, &mut state.worker.left);
+            let is_old = |left: &Left| now.saturating_sub(left.since) >= grace;
+            let again = left.iter().any(|left| left.is_over && is_old(left))
+                || left.len() >= MOST_LEFT && left.first().is_some_and(is_old);
+            let CallRange { ticket, next: index, attempt, .. } = *calls;
+            left.push(Left { ticket, index, attempt, since: now, is_over: given_up });
+            if again || given_up && (moved || spent >= grace / 4) {
+                self.kill(seat);
+            }
         }
         back.push_front(first);
     }

@@ -37,17 +37,12 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
-    /// How long a worker may take to start calls with a timeout that others have not started: twice as long as the one
-    /// before.
-    pub(super) fn next_grace<W: ?Sized>(&self, calls: &CallRange<W>) -> Time {
-        (self.grace / 4) << calls.deaths.min(10)
-    }
-
-    /// What is left of the grace of calls that others have not started: they have it once, wherever they go.
-    pub(super) fn grace_left<W: ?Sized>(&self, calls: &CallRange<W>) -> Time {
-        let quarter = self.grace / 4;
-        let spent = if calls.moves > 0 { self.next_grace(calls) - quarter } else { 0 };
-        self.grace.saturating_sub(spent).max(quarter)
+    /// How long a worker may take to start its first call, though it did not fail to start others: far longer than any
+    /// machine is slow, and twice as long as the one before it.
+    pub(super) fn useless<W: ?Sized>(&self, calls: &CallRange<W>) -> Time {
+        /// So many times the grace.
+        const USELESS: Time = 15;
+        (USELESS * self.grace) << calls.moves.min(10)
     }
 
     /// No limits.

@@ -76,6 +76,8 @@ pub(crate) struct SeatWorker {
     pub(super) ready_at: Time,
     /// When it last reported, or was given a call while it had none.
     pub(super) progress: Time,
+    /// It has reported since then.
+    pub(super) has_reported: bool,
     /// When to look at it.
     pub(super) look_at: Time,
     /// A look is in progress, and whether it measures memory.
@@ -108,10 +110,14 @@ pub(crate) struct SeatWorker {
     pub(super) kill_at: Option<Time>,
     /// All that it had was taken back before it started anything, and it has not shown since that it lives.
     pub(super) silence: Option<Silence>,
-    /// What was taken back from it before it started anything, since it last reported: it may run that all the same.
+    /// Calls were taken back from it, of which it had started none, and it has reported nothing since.
+    pub(super) is_doubted: bool,
+    /// Those of them that it had for so long that it may run them all the same.
     pub(super) left: Vec<Left>,
     /// It is to be killed if it has not started the call of this number once its calls are taken back.
-    pub(super) useless: Option<u32>,
+    pub(super) suspect: Option<u32>,
+    /// It was killed for that.
+    pub(super) is_convicted: bool,
 }
 
 /// The call to be reported next, by the dispatcher's own clock: nothing that a worker writes makes it stay longer.
@@ -155,7 +161,8 @@ pub(super) struct Left {
     pub(super) ticket: Ticket,
     pub(super) index: u32,
     pub(super) attempt: u32,
-    /// It was given up, or has exceeded a limit elsewhere.
+    pub(super) since: Time,
+    /// It was given up, or has ended elsewhere without a report.
     pub(super) is_over: bool,
 }
 
@@ -314,15 +321,6 @@ impl<W: ?Sized> Seat<W> {
         now.saturating_sub(self.worker.progress).saturating_sub(self.time_to_read())
     }
 
-    /// When a worker that did not start what it had before is to have started its first call, or is killed.
-    pub(super) fn doubtful_until(&self, limits: &Limits) -> Time {
-        let unknown = self.in_flight.front().is_some_and(|front| is_after(front.number, self.worker.started));
-        match self.worker.left.is_empty() || !unknown {
-            true => NEVER,
-            false => self.worker.progress + self.time_to_read() + limits.grace,
-        }
-    }
-
     /// May an idle worker be given a call?
     pub(super) fn has_room(&self, limits: &Limits) -> bool {
         self.worker.silence.is_none() || !self.is_full(limits)
@@ -359,6 +357,20 @@ impl<W: ?Sized> Seat<W> {
 }
 
 impl<W: ?Sized + Work> Seat<W> {
+    /// When a worker is to have started its first call, or is killed: soon, if it did not start what it had before.
+    pub(super) fn doubtful_until(&self, limits: &Limits) -> Time {
+        let Some(front) = self.in_flight.front().filter(|front| is_after(front.number, self.worker.started)) else {
+            return NEVER;
+        };
+        let wait = match self.worker.left.is_empty() {
+            true if !self.worker.is_doubted && front.calls.moves == 0 => return NEVER,
+            true => limits.useless(&front.calls),
+            false if front.calls.work.policy().timeout == u64::MAX => limits.grace,
+            false => limits.grace / 2,
+        };
+        self.worker.progress.saturating_add(self.time_to_read()).saturating_add(wait)
+    }
+
     /// The limits of the call of this number, if it is in flight.
     pub(super) fn policy_of(&self, number: u32) -> Option<&Policy> {
         self.in_flight.iter().find(|flight| flight.has(number)).map(|flight| flight.calls.work.policy())

@@ -11,7 +11,7 @@
 //! - Its end agrees with what happened to it: a timeout only after its time, a loss only with its worker, …
 //! - One that lies runs in two places at most, and in none for long once it took too long.
 //! - A worker is killed only for a call that it runs and that was cancelled or exceeded a limit, or if it does not
-//!   answer. Where only what had not started was cancelled, what runs goes on.
+//!   answer, or start what it is given. Where only what had not started was cancelled, what runs goes on.
 //! - No call with a timeout stays at the front of a seat for longer than that and a grace, by the dispatcher's clock,
 //!   though some workers lie about what they have started, and when.
 //! - Every queue is within its limit, every count is exact, and no worker is idle while a call waits.

@@ -58,8 +58,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         }
         let (number, timeout) = (front.number, policy.timeout);
         if state.worker.front.number != number || state.worker.front.since < state.worker.ready_at {
-            let grace = limits.grace_left(&front.calls);
-            let until = now.saturating_add(timeout).saturating_add(grace).saturating_add(state.time_to_read());
+            let until = now.saturating_add(timeout).saturating_add(limits.grace).saturating_add(state.time_to_read());
             state.worker.front = Front { number, since: now, until, over_memory: None, excess: false };
         }
         let mut at = state.worker.front.since.saturating_add(timeout).min(state.worker.front.until).min(doubtful);
@@ -490,6 +489,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
     /// Delays calls that were lost with their worker, if they may be retried; returns those that may not.
     pub(super) fn retry(&mut self, flight: Flight<W>, never: bool, ran: Ran, now: Time) -> Option<Flight<W>> {
         let calls = &flight.calls;
+        self.forsake(calls);
         let may = calls.attempt <= calls.work.policy().retries && !flight.is_given_up() && !never;
         if !may || !self.goes_on() {
             return Some(flight);

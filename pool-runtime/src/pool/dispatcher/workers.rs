@@ -77,7 +77,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         let leaves = state.phase() == Phase::Leaving;
         let expected = leaves || state.phase() == Phase::Killed;
         let useless = state.worker.finished == 0 && now.saturating_sub(state.worker.ready_at) < YOUNG;
-        let condemned = state.worker.condemned;
+        let (condemned, convicted) = (state.worker.condemned, state.worker.is_convicted);
         let reached = state.reached(claimed);
         // It went alone, and whatever comes of it is its own doing.
         let alone = state.calls == 1 && state.in_flight.front().is_some_and(|front| front.calls.deaths > 1);
@@ -105,7 +105,12 @@ impl<W: ?Sized + Work> Dispatcher<W> {
             if front.len() == 0 {
                 back.pop_front();
             }
-            first.calls.deaths = first.calls.deaths.saturating_add(1);
+            if convicted {
+                // By the dispatcher, and not by the call.
+                first.calls.moves = first.calls.moves.saturating_add(1);
+            } else {
+                first.calls.deaths = first.calls.deaths.saturating_add(1);
+            }
             back.push_front(first);
         }
         // In reverse, as each goes to the front. These calls are not to blame for what one before them did.

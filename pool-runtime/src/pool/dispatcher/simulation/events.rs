@@ -120,10 +120,9 @@ impl World {
             let large = running.fate == Fate::Grows && policy.memory != u64::MAX;
             // Of the call at the front, whose report may be on its way while the worker runs another one.
             let (_, _, since) = self.fronts[seat];
-            let until = self.pool.seats[seat].in_flight.front().map_or(NEVER, |front| {
-                front.calls.work.policy().timeout.saturating_add(self.pool.limits.grace_left(&front.calls))
-            });
-            let too_long = self.now.saturating_sub(since) >= until;
+            let timeout =
+                self.pool.seats[seat].in_flight.front().map_or(NEVER, |front| front.calls.work.policy().timeout);
+            let too_long = self.now.saturating_sub(since) >= timeout.saturating_add(GRACE);
             let guilty = fact.given_up || late || large || too_long || fact.liar || fact.slandered;
             assert!(guilty, "{:?} is killed for nothing: {fact:?}", running.call);
         }

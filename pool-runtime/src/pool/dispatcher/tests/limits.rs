@@ -444,3 +444,77 @@ fn a_limit_of_memory_that_cannot_be_seen_keeps_no_clock_busy() {
     }
     assert!((90..=100).contains(&looks), "{looks} looks in a second");
 }
+
+/// Who had a call for a moment only is no suspect, however often that is repeated.
+#[test]
+fn calls_that_are_cancelled_at_once_harm_no_worker() {
+    for reach in [Reach::Waiting, Reach::Running] {
+        let (mut pool, mut at, mut heard) = (pool(1), 0, 0);
+        for job in 0..50 {
+            let ticket = pool.add(work(job, 1), at).unwrap();
+            assert!(matches!(pool.effect(), Some(Effect::Send { .. })));
+            at += 30_000;
+            pool.cancel(&[ticket], reach, at);
+            for effect in effects(&mut pool) {
+                match effect {
+                    Effect::TakeBack { seat, .. } => {
+                        pool.taken_back(seat, 1, 0, at);
+                        heard += 1;
+                    }
+                    effect => panic!("{effect:?}"),
+                }
+            }
+            let until = at + SECOND;
+            while let Some(now) = pool.next_tick().filter(|now| *now <= until) {
+                pool.tick(now);
+                for effect in effects(&mut pool) {
+                    match effect {
+                        Effect::Look { seat, .. } => {
+                            pool.seen(seat, 1, Observation { heard, ..Observation::default() }, now)
+                        }
+                        Effect::Ended(_) => {}
+                        effect => panic!("{effect:?}"),
+                    }
+                }
+            }
+            effects(&mut pool).iter().for_each(|effect| assert!(matches!(effect, Effect::Ended(_)), "{effect:?}"));
+            at = until;
+        }
+    }
+}
+
+/// Where no worker gets a processor for long, a call waits, and its workers are replaced ever more seldom.
+#[test]
+fn a_call_without_limits_outlives_a_machine_that_is_too_slow() {
+    let (mut pool, mut replaced) = (pool(4), 0);
+    let mut epochs = [1; 4];
+    pool.add(work(0, 1), 0).unwrap();
+    let mut at = 0;
+    while at < 1000 * SECOND {
+        while let Some(effect) = pool.effect() {
+            match effect {
+                Effect::Send { .. } => {}
+                Effect::Look { seat, epoch, .. } => pool.seen(seat, epoch, Observation::default(), at),
+                Effect::TakeBack { seat, epoch, .. } => pool.taken_back(seat, epoch, 0, at),
+                Effect::Kill { seat, epoch } => {
+                    replaced += 1;
+                    pool.lost(seat, epoch, &killed(), 0, at);
+                    let Start::Now { epoch } = pool.next_start(seat, at + LONGEST_BACK_OFF) else { panic!("no start") };
+                    epochs[seat] = epoch;
+                    pool.ready(seat, epoch, at);
+                }
+                effect => panic!("{effect:?}"),
+            }
+        }
+        let Some(tick) = pool.next_tick() else { break };
+        at = at.max(tick);
+        pool.tick(at);
+    }
+    assert_eq!(pool.counts(), PoolStats { waiting: 0, running: 1, done: 0, failed: 0 });
+    assert!(replaced < 10, "{replaced} workers in a quarter of an hour");
+    // Once there is time, it runs.
+    let seat = (0..4).find(|seat| pool.seats[*seat].is_busy()).expect("it is somewhere");
+    let number = pool.seats[seat].in_flight[0].number;
+    pool.report(seat, epochs[seat], (number, 1), None).unwrap();
+    assert_eq!(pool.counts().done, 1);
+}

@@ -80,6 +80,16 @@ impl StackRoom {
         self.depth -= 1;
     }
 
+    /// Has what comes next counted anew, as another format counts the values that it is in. Returns the count until now.
+    pub(super) fn count_anew(&mut self) -> u32 {
+        std::mem::take(&mut self.depth)
+    }
+
+    /// Goes on counting where [`count_anew`](Self::count_anew) has stopped.
+    pub(super) fn count_on(&mut self, depth: u32) {
+        self.depth = depth;
+    }
+
     #[inline(always)]
     fn deeper(&mut self) -> Coded<()> {
         if self.depth == MAX_DEPTH {

@@ -81,11 +81,13 @@ impl StackRoom {
     }
 
     /// Has what comes next counted anew, as another format counts the values that it is in. Returns the count until now.
+    #[cfg(feature = "json")]
     pub(super) fn count_anew(&mut self) -> u32 {
         std::mem::take(&mut self.depth)
     }
 
     /// Goes on counting where [`count_anew`](Self::count_anew) has stopped.
+    #[cfg(feature = "json")]
     pub(super) fn count_on(&mut self, depth: u32) {
         self.depth = depth;
     }

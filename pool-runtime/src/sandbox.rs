@@ -79,10 +79,10 @@ pub(crate) fn default_max_result(confinement: Option<&Confinement>) -> u64 {
 /// processes, io_uring, BPF, mounts and namespaces, keys, kernel modules, System V IPC, POSIX message queues, setting
 /// the clock, and what moves threads that sleep on shared memory or keeps them from being woken (`FUTEX_REQUEUE`,
 /// `FUTEX_WAIT_REQUEUE_PI`: mutexes that several processes share hand on no priorities). These are denied as soon as
-/// anything is. A privileged process then also loses its capabilities, except some for files, with a network for sockets,
-/// and with processes for user ids, and any process the right to a higher priority (`RLIMIT_RTPRIO`, `RLIMIT_NICE`). No
-/// terminal controls a worker any more: `/dev/tty` leads nowhere, and nothing that it
-/// reads from the background stops this program.
+/// anything is. A privileged process then also loses its capabilities, except some for files, with a network for
+/// sockets, and with processes for user ids, and any process the right to a higher priority (`RLIMIT_RTPRIO`,
+/// `RLIMIT_NICE`). No terminal controls a worker any more: `/dev/tty` leads nowhere, and nothing that it reads from the
+/// background stops this program.
 ///
 /// Where files are denied, an open file takes the requests that read what it is, or change this process's descriptor
 /// alone (`ioctl`: the size of a terminal, `FIONREAD`, `FIONBIO`, attributes, extents; with a network, interfaces), and
@@ -204,9 +204,9 @@ impl Sandbox {
     }
 
     /// Allows to read, write, make and remove files below a directory, or to read and write a file. Neither devices can
-    /// be made nor files that run with the rights of their owner (`setuid`, `setgid`); give no directory that has such files
-    /// already, as they may keep these rights when they are changed. No file there can be started as
-    /// a program, unless something that may be [executed](Self::execute) runs it: a loader, a shell, an interpreter.
+    /// be made nor files that run with the rights of their owner (`setuid`, `setgid`); give no directory that has such
+    /// files already, as they may keep these rights when they are changed. No file there can be started as a program,
+    /// unless something that may be [executed](Self::execute) runs it: a loader, a shell, an interpreter.
     ///
     /// What the kernel obeys is not written with a directory above it: `/proc`, `/sys`, control groups and the like can
     /// then be read. Name the file or directory there; `/proc` as a whole is refused, as it has files of all processes.
@@ -348,9 +348,9 @@ impl Sandbox {
     /// does not count [`Shared`](crate::Shared) slices, which are this process's. Where [`processes`](Self::processes)
     /// are denied, a worker with this limit can make no shared memory of its own (`memfd_create`, shared anonymous
     /// mappings), so neither [`Shared`](crate::Shared) slices nor a pool of threads. Otherwise that is not counted, nor
-    /// are files in memory (`/dev/shm`) where it may write, nor shared mappings of
-    /// `/dev/zero` where that was named, nor what the processes that it starts have: there, use a control group. A worker with this limit has no `vmsplice`. Arguments and results count while they are copied, for a moment
-    /// twice.
+    /// are files in memory (`/dev/shm`) where it may write, nor shared mappings of `/dev/zero` where that was named,
+    /// nor what the processes that it starts have: there, use a control group. A worker with this limit has no
+    /// `vmsplice`. Arguments and results count while they are copied, for a moment twice.
     pub fn memory(mut self, bytes: u64) -> Self {
         self.rest.limits.memory = Some(bytes);
         self

@@ -117,6 +117,8 @@ fn requests_of_terminals_are_by_a_list() {
         0x4bff,
         0x5600,
         0x54f0,
+        0x549f,
+        0x54a4,
         0x5402,
         0x402c_542b,
         0x5414,
@@ -128,7 +130,7 @@ fn requests_of_terminals_are_by_a_list() {
     // The size, what waits, `TIOCGPTN`.
     let allowed = [0x5413, 0x5411, 0x8004_5430];
     // Of graphics cards, cameras and timers of sound: the letters are the same, and the numbers are not.
-    let of_devices = [0x8018_4b01, 0x8068_5600, 0x4034_5410];
+    let of_devices = [0x8018_4b01, 0x8068_5600, 0x4034_5410, 0x54a0, 0x54a3];
     let named = Sandbox::strict().write("/dev/urandom").inherit_output(true);
     for sandbox in [Sandbox::none().network(false), Sandbox::none().processes(false), named] {
         let pool = inside(sandbox);

@@ -67,6 +67,7 @@ fn open_for_nothing(file: &Path) -> [i32; 2] {
     // SAFETY: the path and the way to open it live for the calls; what is opened is closed with the process.
     unsafe {
         let newer = libc::syscall(libc::SYS_openat2, libc::AT_FDCWD, path.as_ptr(), &raw const how, size_of_val(&how));
+        // Before the next call has an error of its own.
         let newer = error(newer as i32);
         [error(libc::open(path.as_ptr(), 3)), newer]
     }

@@ -8,6 +8,7 @@ use crate::codec::room::StackRoom;
 use crate::codec::{CodecError, Coded, LARGE, Name, Names};
 use crate::hash::name_hash;
 use serde::de::{self, DeserializeSeed, IntoDeserializer, Visitor};
+use std::any::type_name;
 
 /// Reads one value from the start of `bytes`. Returns how many bytes follow it, too.
 #[inline]
@@ -55,6 +56,9 @@ const NOTHINGS_PER_BYTE: usize = 16;
 /// How much memory large values may take in all: so much in any, and so much more for each of the bytes.
 const MOST_LARGE: usize = 256 << 20;
 const LARGE_PER_BYTE: usize = LARGE;
+
+/// Asked for only where an error tells it.
+type TypeName = fn() -> &'static str;
 
 impl<'de> Decoder<'de> {
     #[inline(always)]
@@ -114,6 +118,7 @@ impl<'de> Decoder<'de> {
     }
 
     /// Has a value read that has as many others in it as its type says.
+    #[inline]
     fn fixed<R>(&mut self, read: impl FnOnce(&mut Self) -> Coded<R>) -> Coded<R> {
         self.weigh::<R>()?;
         self.room.pass::<R>()?;
@@ -125,22 +130,13 @@ impl<'de> Decoder<'de> {
     /// Counts a value of this type, if it is large.
     #[inline(always)]
     fn weigh<R>(&mut self) -> Coded<()> {
-        if size_of::<R>() > LARGE { self.take_memory(size_of::<R>()) } else { Ok(()) }
+        if size_of::<R>() > LARGE { self.take_memory(size_of::<R>(), type_name::<R>) } else { Ok(()) }
     }
 
-    fn take_memory(&mut self, size: usize) -> Coded<()> {
+    fn take_memory(&mut self, size: usize, name: TypeName) -> Coded<()> {
         self.large = self.large.saturating_add(size);
         let most = self.length.saturating_mul(LARGE_PER_BYTE).saturating_add(MOST_LARGE);
-        if self.large <= most { Ok(()) } else { Err(self.too_much_memory(most)) }
-    }
-
-    #[cold]
-    fn too_much_memory(&self, most: usize) -> CodecError {
-        CodecError::new(format!(
-            "the value would take more memory than its {} bytes justify ({most} bytes): what is large in memory and small \
-             when it is empty, such as an `Option<[u64; 1000]>`, belongs into a `Box`",
-            self.length
-        ))
+        if self.large <= most { Ok(()) } else { Err(CodecError::too_much_memory(self.length, most, size, name())) }
     }
 
     #[cold]
@@ -181,16 +177,23 @@ impl<'de> Decoder<'de> {
     /// An element or an entry was read that began when so many bytes were left.
     #[inline(always)]
     fn read_since<R>(&mut self, left: usize) -> Coded<()> {
-        if self.bytes.len() != left { Ok(()) } else { self.read_nothing(size_of::<R>()) }
+        match size_of::<R>() {
+            _ if self.bytes.len() != left => Ok(()),
+            0 => self.count_nothing(),
+            size => self.read_nothing(size, type_name::<R>),
+        }
+    }
+
+    #[inline(always)]
+    fn count_nothing(&mut self) -> Coded<()> {
+        self.nothings += 1;
+        if self.nothings <= MOST_NOTHINGS { Ok(()) } else { self.judge_nothings() }
     }
 
     #[cold]
-    fn read_nothing(&mut self, size: usize) -> Coded<()> {
-        self.nothings += 1;
-        if self.nothings > MOST_NOTHINGS {
-            self.judge_nothings()?;
-        }
-        if size > 0 { self.take_memory(size) } else { Ok(()) }
+    fn read_nothing(&mut self, size: usize, name: TypeName) -> Coded<()> {
+        self.count_nothing()?;
+        self.take_memory(size, name)
     }
 
     /// Has `count` elements read, and checks that all of them were.
@@ -543,6 +546,9 @@ mod tests {
         let smalls = [lengths([1 << 17]), small.repeat(1 << 17)].concat();
         assert!(read::<Vec<Either>>(&smalls).is_err_and(|error| too_large(&error)));
         assert!(matches!(read::<Either>(&small), Ok(Either::Small)));
+        let told = read::<Vec<Option<Large>>>(&nones).unwrap_err().to_string();
+        let size = size_of::<Option<Large>>();
+        assert!(told.contains(&format!("a `{}` of {size} bytes", type_name::<Option<Large>>())), "{told}");
         // What is not that large, and what has its bytes.
         assert!(read::<Vec<Option<[u64; 31]>>>(&nones).is_ok_and(|all| all.len() == 1 << 17));
         assert!(read::<Vec<Option<Box<Large>>>>(&nones).is_ok_and(|all| all.len() == 1 << 17));

@@ -2,6 +2,9 @@
 //!
 //! Such a format bounds how deeply values may be nested, but does not look at the stack. So everything that it hands out is
 //! wrapped, down to the seeds of elements, and values that have others in them are announced to the room.
+//!
+//! The room counts only what the format does not: options and newtypes between one pair of brackets and the next. A type
+//! that consists of nothing else would be read without end.
 
 use crate::codec::room::StackRoom;
 use serde::de::{DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, VariantAccess, Visitor};
@@ -22,6 +25,19 @@ impl<'r, P> Guarded<'r, P> {
     /// Another part in the same room.
     fn with<Q>(&self, part: Q) -> Guarded<'r, Q> {
         Guarded { part, room: self.room }
+    }
+
+    /// Has a value read whose brackets the format counts.
+    fn bracketed<R, E: Error>(self, read: impl FnOnce(P) -> Result<R, E>) -> Result<R, E> {
+        let cell = self.room;
+        let mut room = cell.get();
+        let depth = room.count_anew();
+        cell.set(room);
+        let value = self.nested(read);
+        room = cell.get();
+        room.count_on(depth);
+        cell.set(room);
+        value
     }
 
     /// Has a value read that has others in it.
@@ -98,10 +114,10 @@ macro_rules! visit {
 }
 
 macro_rules! visit_nested {
-    ($($method:ident: $trait:ident;)*) => {$(
+    ($($method:ident: $trait:ident, $how:ident;)*) => {$(
         fn $method<P: $trait<'de>>(self, part: P) -> Result<V::Value, P::Error> {
             let part = self.with(part);
-            self.nested(|visitor| visitor.$method(part))
+            self.$how(|visitor| visitor.$method(part))
         }
     )*};
 }
@@ -145,11 +161,11 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Guarded<'_, V> {
     }
 
     visit_nested! {
-        visit_some: Deserializer;
-        visit_newtype_struct: Deserializer;
-        visit_seq: SeqAccess;
-        visit_map: MapAccess;
-        visit_enum: EnumAccess;
+        visit_some: Deserializer, nested;
+        visit_newtype_struct: Deserializer, nested;
+        visit_seq: SeqAccess, bracketed;
+        visit_map: MapAccess, bracketed;
+        visit_enum: EnumAccess, bracketed;
     }
 }
 

@@ -46,8 +46,8 @@ use std::ops::{Deref, DerefMut};
 ///
 /// # Errors
 ///
-/// What JSON cannot carry is an error of the call: a map whose keys are neither strings nor numbers, or nesting deeper
-/// than 128. A number that is not finite becomes `null`, which is an error when it is read as a number.
+/// What JSON cannot carry is an error of the call: a map whose keys are neither strings nor numbers, or more than 127
+/// brackets in one another. A number that is not finite becomes `null`, which is an error when it is read as a number.
 ///
 /// A value from a process that you do not trust is read on no more of the stack than is left. But what serde does for
 /// `untagged`, `flatten` and `tag` is out of reach: it keeps all of such a value and reads it again for each variant. In a
@@ -227,6 +227,42 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Chain {
+        next: Option<Link>,
+    }
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Link(Box<Chain>);
+
+    /// Options and newtypes have no brackets.
+    #[test]
+    fn values_nest_as_deeply_as_json_counts() {
+        let chain = |count: usize| {
+            let one = Chain { next: None };
+            (1..count).fold(one, |chain, _| Chain { next: Some(Link(Box::new(chain))) })
+        };
+        for count in [84, 90, 127] {
+            assert_eq!(there_and_back(&Json(chain(count))), Ok(Json(chain(count))));
+        }
+        assert!(text(there_and_back(&Json(chain(128))).unwrap_err()).contains("recursion limit"));
+    }
+
+    /// It consists of options and newtypes alone, and no text has an end of it.
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Endless(Option<Box<Endless>>);
+
+    #[test]
+    fn a_type_without_brackets_is_not_read_without_end() {
+        let read = |text: &str| {
+            let mut writer = Writer::new();
+            writer.value(&vec![text; 1]).unwrap();
+            Reader::new(&writer.into_bytes()).value::<Vec<Json<Endless>>>()
+        };
+        assert_eq!(read("null"), Ok(vec![Json(Endless(None))]));
+        assert!(text(read("1").unwrap_err()).contains("nested"));
     }
 
     fn text(error: CodecError) -> String {

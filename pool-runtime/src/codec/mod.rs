@@ -85,10 +85,10 @@ impl CodecError {
     /// What a type of the user's says. It may repeat what it has read, so it is cut.
     #[cold]
     fn said(reason: impl fmt::Display) -> Self {
-        let mut text = Cut(String::new());
+        let mut text = Cut::new(LONGEST_TEXT);
         // If it is cut, or its own `Display` fails, the beginning is better than nothing.
         let _ = write!(text, "{reason}");
-        Self(text.0)
+        Self(text.text)
     }
 
     fn too_many_elements() -> Self {
@@ -104,6 +104,19 @@ impl CodecError {
         ))
     }
 
+    /// Of so many bytes. `name` and `size` are those of the type that came last.
+    #[cold]
+    fn too_much_memory(length: usize, most: usize, size: usize, name: Name) -> Self {
+        let mut cut = Cut::new(LONGEST_NAME);
+        // An error says that it is cut.
+        let _ = cut.write_str(name);
+        Self::new(format!(
+            "the value would take more memory than its {length} bytes justify ({most} bytes): the latest part is a `{}` of {size} \
+             bytes; what is large in memory and small when it is empty, such as an `Option` of a large array, belongs into a `Box`",
+            cut.text
+        ))
+    }
+
     #[cold]
     fn too_deep() -> Self {
         Self::new(format!("the value is nested more than {MAX_DEPTH} deep"))
@@ -113,17 +126,29 @@ impl CodecError {
 /// The longest text of a type of the user's that is kept, in bytes.
 const LONGEST_TEXT: usize = 1 << 14;
 
+/// The longest name of a type that is told.
+const LONGEST_NAME: usize = 200;
+
 /// A text that is cut off where it becomes too long, without room for the rest of it.
-struct Cut(String);
+struct Cut {
+    text: String,
+    most: usize,
+}
+
+impl Cut {
+    fn new(most: usize) -> Self {
+        Self { text: String::new(), most }
+    }
+}
 
 impl fmt::Write for Cut {
     fn write_str(&mut self, part: &str) -> fmt::Result {
-        let kept = part.floor_char_boundary(LONGEST_TEXT.saturating_sub(self.0.len()));
-        self.0.push_str(&part[..kept]);
+        let kept = part.floor_char_boundary(self.most.saturating_sub(self.text.len()));
+        self.text.push_str(&part[..kept]);
         if kept == part.len() {
             return Ok(());
         }
-        self.0.push_str(" …");
+        self.text.push_str(" …");
         Err(fmt::Error)
     }
 }

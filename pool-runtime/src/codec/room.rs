@@ -80,6 +80,18 @@ impl StackRoom {
         self.depth -= 1;
     }
 
+    /// Has what comes next counted anew, as another format counts the values that it is in. Returns the count until now.
+    #[cfg(feature = "json")]
+    pub(super) fn count_anew(&mut self) -> u32 {
+        std::mem::take(&mut self.depth)
+    }
+
+    /// Goes on counting where [`count_anew`](Self::count_anew) has stopped.
+    #[cfg(feature = "json")]
+    pub(super) fn count_on(&mut self, depth: u32) {
+        self.depth = depth;
+    }
+
     #[inline(always)]
     fn deeper(&mut self) -> Coded<()> {
         if self.depth == MAX_DEPTH {
@@ -93,21 +105,22 @@ impl StackRoom {
     fn check<T>(&mut self, here: usize) -> Coded<()> {
         let size = COPIES * size_of::<T>();
         // No address is as low as a value is large.
-        if here.wrapping_sub(size.max(self.step)) < self.floor { self.look(here, size) } else { Ok(()) }
+        let wanted = size.max(self.step);
+        if here.wrapping_sub(wanted) < self.floor {
+            self.floor = Self::look(here, wanted)?;
+        }
+        Ok(())
     }
 
-    /// Once in each value, and where it seems that too little is left.
+    /// Returns the floor: once in each value, and where it seems that too little is left.
     #[cold]
-    fn look(&mut self, here: usize, size: usize) -> Coded<()> {
+    fn look(here: usize, wanted: usize) -> Coded<usize> {
         for _ in 0..2 {
-            let Some(stack) = os::stack() else {
-                // Where it ends is known to whoever has made it.
-                (self.floor, self.step) = (0, 0);
-                return Ok(());
-            };
-            self.floor = stack.start.saturating_add(MARGIN.min(stack.len() / MARGIN_PART));
-            if here >= self.floor.saturating_add(size.max(self.step)) {
-                return Ok(());
+            // Else, where it ends is known to whoever has made it.
+            let Some(stack) = os::stack() else { return Ok(0) };
+            let floor = stack.start.saturating_add(MARGIN.min(stack.len() / MARGIN_PART));
+            if here >= floor.saturating_add(wanted) {
+                return Ok(floor);
             }
             // Its limit may have been raised.
             os::forget_stack();

@@ -110,7 +110,7 @@ impl Ringed {
                 // There may be room since; if not, the worker rings when there is.
                 calls.await_room();
                 if !send_frame(calls, frame)? {
-                    calls.is_full();
+                    calls.note_full();
                     break;
                 }
             }

@@ -7,6 +7,7 @@ use crate::error::Result;
 use crate::memory::{Packed, PackedSlice, Payload, Region, cache};
 use crate::policy::{Policy, SharedPolicy, Wish};
 use crate::pool::dispatcher::{Reach, Ticket, Work};
+use crate::pool::regions::BATCH_REGIONS;
 use crate::pool::{Inner, Outcome, RegionsOfCalls, Submission};
 use crate::task::{Encoded, Registered, TaskCall, TaskInfo};
 use std::ops::Range;
@@ -15,8 +16,6 @@ use std::sync::{Arc, Weak};
 
 /// A batch is full when its arguments have so many bytes.
 const BATCH_BYTES: usize = 1 << 15;
-/// A batch is full when its arguments refer to so many regions.
-const BATCH_REGIONS: usize = 16;
 
 /// Gathers calls into batches, and submits those. Dropping it cancels what has not started, also in a worker,
 /// and leaves alone what runs.

@@ -415,8 +415,11 @@ setters! {
     /// another user, or into which others may write, such as `/tmp` itself, is an error when the pool is built: choose
     /// one of your own. So is one that others could replace, as a directory above it is another user's, or is one that
     /// others may write and that is not sticky; one behind another user's link; and one where the pool's own
-    /// [sandbox](Self::sandbox) lets workers write. A file that cannot be written is a
-    /// warning in the log. A call that had not begun gets no file.
+    /// [sandbox](Self::sandbox) lets workers write. Some systems have a directory above that a group may write, such as
+    /// `/var/log` (`root:syslog`, mode 775): then nothing below it will do, not even a directory of your own. Take one
+    /// elsewhere, such as in `/var/lib` or `~/.local/state`, or have the administrator take that right away (`chmod g-w`).
+    ///
+    /// A file that cannot be written is a warning in the log. A call that had not begun gets no file.
     ///
     /// A pool writes at most 1000 files, with at most 1 GiB of arguments; beyond that, a file has the report alone. No
     /// worker uses more of either than it leaves for the others: at most half, if the pool has more than one.

@@ -7,8 +7,8 @@ use crate::memory::Region;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// A region is looked for among the latest of a batch.
-const LOOKED_AT: usize = 16;
+/// A batch is full when its arguments refer to so many regions.
+pub(super) const BATCH_REGIONS: usize = 16;
 
 #[derive(Debug, Default)]
 pub(super) struct RegionsOfCalls {
@@ -26,9 +26,10 @@ impl RegionsOfCalls {
         self.regions.len()
     }
 
-    /// Notes that this call, which is the latest, refers to the region.
+    /// Notes that this call, which is the latest, refers to the region. It is looked for among the latest, as many as a batch
+    /// has; one call may bring more.
     pub(super) fn add(&mut self, call: u32, region: &Arc<Region>) {
-        let held = self.regions.iter().zip(&mut self.users).rev().take(LOOKED_AT);
+        let held = self.regions.iter().zip(&mut self.users).rev().take(BATCH_REGIONS);
         let found = held.into_iter().find(|(held, _)| Arc::ptr_eq(held, region));
         match found.map(|(_, users)| (users.last().map_or(0, |latest| latest.end), users)) {
             None => {

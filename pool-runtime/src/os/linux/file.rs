@@ -4,7 +4,9 @@ use super::handle::beyond_standard;
 use super::path::check_way;
 use super::process::ambient;
 use crate::os::NotPrivate;
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, fstat, fstatfs, lstat, open, openat, stat, statfs, unlinkat};
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, Stat, fchown, fstat, fstatfs, lstat, open, openat, stat, statfs, unlinkat,
+};
 use rustix::io::Errno;
 use rustix::process::{getegid, geteuid};
 use std::fs::{DirBuilder, File};
@@ -116,12 +118,16 @@ impl PrivateDir {
         Ok(())
     }
 
-    /// A new file to write, which only this user can read.
+    /// A new file to write, which only this user can read. Its group is that of this process, also where the directory says
+    /// otherwise (`setgid`), or [`open_judged`] would take it for somebody else's.
     pub(crate) fn create(&self, name: &str) -> io::Result<File> {
         // Its rights may have been changed since.
         self.check()?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        Ok(beyond_standard(openat(&self.0, name, flags, Mode::RUSR | Mode::WUSR)?)?.into())
+        let file = beyond_standard(openat(&self.0, name, flags, Mode::RUSR | Mode::WUSR)?)?;
+        // A sandbox may deny it. Then the file is there all the same, and its group has no rights.
+        let _ = fchown(&file, None, Some(getegid()));
+        Ok(file.into())
     }
 
     pub(crate) fn remove(&self, name: &str) -> io::Result<()> {
@@ -160,10 +166,11 @@ pub(crate) fn open_judged(path: &Path) -> io::Result<(File, Option<String>)> {
     if owner != 0 && owner != us {
         return Ok((opened.into(), Some(format!("it belongs to user {owner}, and this process runs as user {us}"))));
     }
-    // Whoever belongs to more groups is another party: a program may run with a group that its user has not.
+    // Whoever belongs to more groups is another party: a program may run with a group that its user has not. Whatever its
+    // mode lets the group do, as its owner chooses that.
     if owner != 0 && found.st_gid != getegid().as_raw() {
         let (group, ours) = (found.st_gid, getegid());
-        let why = format!("it belongs to group {group}, and this process runs as group {ours}");
+        let why = format!("it belongs to group {group}, and this process runs as group {ours} (`chgrp` changes that)");
         return Ok((opened.into(), Some(why)));
     }
     if owner != 0 && !ambient().is_empty() {
@@ -184,6 +191,7 @@ pub(crate) fn open_judged(path: &Path) -> io::Result<(File, Option<String>)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::fs::{Gid, chown};
     use std::fs::{Permissions, create_dir, read_dir, set_permissions};
     use std::os::unix::fs::{PermissionsExt, lchown, symlink};
 
@@ -197,6 +205,28 @@ mod tests {
         let own = tempfile::NamedTempFile::new().unwrap();
         let linked = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&own));
         assert_eq!(open_judged(own.path()).unwrap().1, open_judged(Path::new(&linked)).unwrap().1);
+    }
+
+    /// Where the directory gives its group to what is made there, too.
+    #[test]
+    fn a_new_file_has_the_group_of_its_process() {
+        let dir = tempfile::tempdir().unwrap();
+        let ours = getegid();
+        let other = Gid::from_raw(65534);
+        let others = rustix::process::getgroups().unwrap_or_default().into_iter().chain([other]);
+        let given = others.filter(|group| *group != ours).find(|group| chown(dir.path(), None, Some(*group)).is_ok());
+        set_permissions(dir.path(), Permissions::from_mode(0o2755)).unwrap();
+        if given.is_none() {
+            eprintln!("not tested in full: this user has no other group to give the directory to");
+        }
+        let own = PrivateDir::open(dir.path()).unwrap().unwrap();
+        let made = own.create("file").unwrap();
+        let found = fstat(&made).unwrap();
+        assert_eq!((found.st_gid, found.st_mode & 0o7777), (ours.as_raw(), 0o600));
+        assert_eq!(open_judged(&dir.path().join("file")).unwrap().1, None);
+        // As what nobody has given another group.
+        let plain = File::create(dir.path().join("plain")).unwrap();
+        assert_eq!(fstat(&plain).unwrap().st_gid, given.unwrap_or(ours).as_raw());
     }
 
     #[test]

@@ -261,8 +261,8 @@ impl CallSender {
         self.writing.starve(&self.memory.control().calls);
     }
 
-    /// There was no room after that either.
-    pub(crate) fn is_full(&self) {
+    /// Notes that there was no room after that either.
+    pub(crate) fn note_full(&self) {
         self.memory.full.store(self.writing.known_read(), Ordering::Release);
     }
 

@@ -13,7 +13,8 @@
 //! They are known by their identity, as links and mounts lead to them under other names.
 
 use landlock::{
-    ABI, AccessFs, BitFlags, PathBeneath, RulesetCreated, RulesetCreatedAttr as _, RulesetError, make_bitflags,
+    ABI, AccessFs, AddRuleError, AddRulesError, BitFlags, PathBeneath, RulesetCreated, RulesetCreatedAttr as _,
+    RulesetError, make_bitflags,
 };
 use rustix::fs::{Access, AtFlags, Dir, FileType, Mode, OFlags, Stat, accessat, fstat, major, minor, openat, stat};
 use rustix::io::Errno;
@@ -108,7 +109,10 @@ impl Gift<'_> {
     }
 
     fn add(&mut self, rule: PathBeneath<OwnedFd>) -> io::Result<()> {
-        let refused = |error: RulesetError| io::Error::other(error.to_string());
+        let refused = |error| match error {
+            RulesetError::AddRules(AddRulesError::Fs(AddRuleError::AddRuleCall { source, .. })) => source,
+            error => io::Error::other(error.to_string()),
+        };
         self.rules.add_rule(rule).map(drop).map_err(refused)
     }
 }
@@ -223,7 +227,11 @@ impl Exempt {
             if let Ok(found) = fstat(&child)
                 && kind_of(&found) != FileType::Symlink
             {
-                entry(child, found, gift)?;
+                match entry(child, found, gift) {
+                    // Landlock has no rules for what the kernel keeps to itself in a file system.
+                    Err(error) if Errno::from_io_error(&error) == Some(Errno::BADFD) => {}
+                    given => given?,
+                }
             }
         }
         gift.at_most(fd, AccessFs::ReadDir.into())
@@ -276,6 +284,7 @@ fn unescaped(mut field: &[u8]) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use landlock::{Ruleset, RulesetAttr as _};
 
     #[test]
     fn mounts_are_known_by_their_type() {
@@ -290,6 +299,38 @@ mod tests {
         for odd in ["", " ", "-", "1 2 3 4 5 -", "1 - proc"] {
             assert_eq!(mount(odd.as_bytes()), None, "{odd:?}");
         }
+    }
+
+    #[test]
+    fn what_landlock_does_not_take_is_left_out() {
+        let Ok(mut rules) = Ruleset::default().handle_access(READING).and_then(Ruleset::create) else {
+            return eprintln!("not tested: there is no Landlock");
+        };
+        if Option::<OwnedFd>::from(rules.try_clone().unwrap()).is_none() {
+            return eprintln!("not tested: there is no Landlock");
+        }
+        let mut gift = Gift { access: READING, abi: ABI::V1, rules: &mut rules };
+        let open = |path: &Path| rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap();
+        // A namespace that is nowhere mounted: whoever names it is told.
+        let namespace = Path::new("/proc/self/ns/net");
+        let given = Exempt::default().give(open(namespace), &stat(namespace).unwrap(), &mut gift);
+        let refused = given.unwrap_err();
+        assert_eq!(Errno::from_io_error(&refused), Some(Errno::BADFD), "{refused}");
+        // In a directory, all else is given; but no other error is passed over.
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["one", "other"] {
+            std::fs::write(dir.path().join(name), "").unwrap();
+        }
+        let mut seen = 0;
+        let mut each = |error: Errno| {
+            Exempt::default().each(open(dir.path()), &mut gift, |_, _, _| {
+                seen += 1;
+                Err(error.into())
+            })
+        };
+        each(Errno::BADFD).unwrap();
+        each(Errno::NOMEM).unwrap_err();
+        assert_eq!(seen, 3);
     }
 
     #[test]

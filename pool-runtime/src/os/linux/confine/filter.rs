@@ -434,11 +434,18 @@ fn only(allowed: &[u32]) -> BpfProgram {
 ///
 /// They are of the times before requests said what they carry: the upper half is zero, and the second byte is `K` or `V`
 /// for consoles, `T` for terminals. The newer ones of terminals have numbers among `T` that no other driver uses: from
-/// 0x20 to 0x7f.
+/// 0x20 to 0x7f. Of the older ones, timers of sound have four (`_IO('T', 0xa0)` and so on), which no terminal has.
 fn terminals(allowed: &[u32]) -> BpfProgram {
     const CONSOLE: u32 = 0x4b00;
     const SCREEN: u32 = 0x5600;
     const TERMINAL: u32 = 0x5400;
+    const SOUND_TIMER: u32 = TERMINAL | 0xa0;
+    let of_sound = [
+        step(LOAD, 0, 0, SECOND),
+        step(AND, 0, 0, 0xffff_fffc),
+        step(IF_EQUAL, 0, 1, SOUND_TIMER),
+        step(RETURN, 0, 0, SeccompAction::Allow.into()),
+    ];
     let plain = [
         step(LOAD, 0, 0, SECOND),
         step(AND, 0, 0, 0xffff_ff00),
@@ -453,7 +460,7 @@ fn terminals(allowed: &[u32]) -> BpfProgram {
         step(IF_EQUAL, 2, 0, TERMINAL | 0x40),
         step(IF_EQUAL, 1, 0, TERMINAL | 0x60),
     ];
-    [&plain[..], &newer, &[step(RETURN, 0, 0, SeccompAction::Allow.into())], &only(allowed)].concat()
+    [&of_sound[..], &plain, &newer, &[step(RETURN, 0, 0, SeccompAction::Allow.into())], &only(allowed)].concat()
 }
 
 /// What is asked of open files: where others are denied, what is in a list, and otherwise what is no terminal's.

@@ -453,19 +453,19 @@ struct Mappings {
 impl Mappings {
     /// As `smaps` tells.
     fn of(smaps: impl BufRead) -> io::Result<Self> {
-        enum Kind {
+        enum Whose {
             Others,
             Own,
             Named(u64),
         }
-        let (mut mappings, mut kind) = (Self::default(), Kind::Others);
+        let (mut mappings, mut whose) = (Self::default(), Whose::Others);
         for_each_line(smaps, |line| {
             // `from-to rights offset device inode name`, and then lines of `Name: value`, with a capital letter.
             if let Some(value) = line.strip_prefix(b"Rss:").or_else(|| line.strip_prefix(b"Swap:")) {
-                let sum = match kind {
-                    Kind::Others => return,
-                    Kind::Own => &mut mappings.own,
-                    Kind::Named(inode) => mappings.named.entry(inode).or_default(),
+                let sum = match whose {
+                    Whose::Others => return,
+                    Whose::Own => &mut mappings.own,
+                    Whose::Named(inode) => mappings.named.entry(inode).or_default(),
                 };
                 *sum = sum.saturating_add(str::from_utf8(value).ok().and_then(kibibytes).unwrap_or(0));
             } else if line.first().is_some_and(|first| first.is_ascii_digit() || first.is_ascii_lowercase()) {
@@ -474,10 +474,10 @@ impl Mappings {
                 let is_own = |name: &str| {
                     ["/dev/zero", "/memfd:", "/SYSV", "[anon_shmem:"].iter().any(|kind| name.starts_with(kind))
                 };
-                kind = match inode_and_name(&line) {
-                    Some((inode, name)) if name.starts_with(NAMED) => Kind::Named(inode),
-                    Some((_, name)) if is_own(name) => Kind::Own,
-                    _ => Kind::Others,
+                whose = match inode_and_name(&line) {
+                    Some((inode, name)) if name.starts_with(NAMED) => Whose::Named(inode),
+                    Some((_, name)) if is_own(name) => Whose::Own,
+                    _ => Whose::Others,
                 };
             }
         })?;

@@ -11,6 +11,9 @@ over_every_transport! {
     the_others_live,
     memory_in_bursts_counts,
     memory_that_could_be_shared_counts,
+    what_an_earlier_call_could_share_does_not_count,
+    memory_that_could_be_shared_counts_however_long_it_takes_to_find_out,
+    what_is_shared_with_the_parent_does_not_count_where_nobody_sees_it,
     what_grows_after_its_call_counts,
 }
 
@@ -112,25 +115,65 @@ fn memory_in_bursts_counts() {
     }
 }
 
-/// Anonymous memory that this process could share with its children.
-#[task(memory = "64MiB")]
-fn share() {
-    let (length, rights) = (256 * MIB, libc::PROT_READ | libc::PROT_WRITE);
+/// Anonymous memory that this process could share with its children, for some time.
+fn have_shared(mebibytes: usize, time: Duration) {
+    let (length, rights) = (mebibytes * MIB, libc::PROT_READ | libc::PROT_WRITE);
     let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
     // SAFETY: new memory, to which nothing else refers.
     unsafe {
         let at = libc::mmap(std::ptr::null_mut(), length, rights, flags, -1, 0);
         assert_ne!(at, libc::MAP_FAILED);
         at.write_bytes(1, length);
+        std::thread::sleep(time);
+        assert_eq!(libc::munmap(at, length), 0);
     }
-    std::thread::sleep(Duration::from_secs(60));
 }
 
 #[task(memory = "64MiB")]
+fn share() {
+    have_shared(256, Duration::from_secs(60));
+}
+
+#[task(memory = "512MiB")]
+fn share_for_a_while() {
+    have_shared(128, Duration::from_millis(500));
+}
+
+/// The same, once a small part was seen, with so many mappings that it takes long to go through them.
+#[task(memory = "64MiB")]
+fn share_much() {
+    let (length, page) = (60_000 << 12, 1 << 12);
+    // SAFETY: new memory, to which nothing else refers. Fewer parts do as well.
+    unsafe {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        let at = libc::mmap(std::ptr::null_mut(), length, libc::PROT_READ, flags, -1, 0);
+        assert_ne!(at, libc::MAP_FAILED);
+        for part in (0..length).step_by(2 * page) {
+            libc::mprotect(at.byte_add(part), page, libc::PROT_NONE);
+        }
+    }
+    have_shared(8, Duration::from_millis(400));
+    have_shared(800, Duration::from_secs(60));
+}
+
+#[task(memory = "64MiB")]
+fn sum_unseen(bytes: &[u8], shared: &Shared<[u8]>) -> u64 {
+    // SAFETY: it takes numbers. Only somebody with more rights may look at this process's mappings from now on.
+    assert_eq!(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) }, 0);
+    sum(bytes, shared)
+}
+
+/// In a MiB.
+const PAGES: u64 = 256;
+
+/// Reads a byte of each page.
+#[task(memory = "64MiB")]
 fn sum(bytes: &[u8], shared: &Shared<[u8]>) -> u64 {
-    // Long enough to be looked at.
-    std::thread::sleep(Duration::from_millis(300));
-    bytes.iter().chain(shared.iter()).map(|byte| u64::from(*byte)).sum()
+    let pages = |bytes: &[u8]| bytes.iter().step_by(4096).map(|byte| u64::from(*byte)).sum::<u64>();
+    let sum = pages(bytes) + pages(shared);
+    // Long enough to be looked at with all of that in memory.
+    std::thread::sleep(Duration::from_millis(500));
+    sum
 }
 
 fn memory_that_could_be_shared_counts() {
@@ -139,7 +182,29 @@ fn memory_that_could_be_shared_counts() {
     assert!(error.is_out_of_memory(), "{error}");
     // What is the parent's does not.
     let shared = Shared::new(&vec![1_u8; 128 * MIB]).unwrap();
-    assert_eq!(pool.apply(sum::call(&vec![1; 16 * MIB], &shared)).unwrap(), 144 * MIB as u64);
+    assert_eq!(pool.apply(sum::call(&vec![1; 16 * MIB], &shared)).unwrap(), 144 * PAGES);
+}
+
+fn what_an_earlier_call_could_share_does_not_count() {
+    let (pool, shared) = (pool(1), Shared::new(&vec![1_u8; 128 * MIB]).unwrap());
+    pool.apply(share_for_a_while::call()).unwrap();
+    // The worker has as much in memory as before.
+    assert_eq!(pool.apply(sum::call(&[], &shared)).unwrap(), 128 * PAGES);
+}
+
+fn memory_that_could_be_shared_counts_however_long_it_takes_to_find_out() {
+    // It would end well after a minute.
+    let error = pool(1).apply(share_much::call()).unwrap_err();
+    assert!(error.is_out_of_memory(), "{error}");
+}
+
+fn what_is_shared_with_the_parent_does_not_count_where_nobody_sees_it() {
+    // SAFETY: it asks for a number.
+    if unsafe { libc::geteuid() } == 0 {
+        eprintln!("root sees the mappings all the same: this shows more as an ordinary user");
+    }
+    let (pool, shared) = (pool(1), Shared::new(&vec![1_u8; 128 * MIB]).unwrap());
+    assert_eq!(pool.apply(sum_unseen::call(&vec![1; 16 * MIB], &shared)).unwrap(), 144 * PAGES);
 }
 
 /// Returns, and leaves a thread behind that uses ever more memory.

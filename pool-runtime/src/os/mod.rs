@@ -55,6 +55,6 @@ pub(crate) use system::{
 
 pub(crate) use nouns::{
     CodePlace, Crash, CrashSink, Delivery, End, GRANULE, Given, Handle, HandleRef, Io, MEMORY_ALIGN, NotPrivate,
-    Passed, Peeked, Spawn, UNSEEN, Usage, borrow, cpu_count, remove_variable,
+    Passed, Peeked, Spawn, UNSEEN, Usage, Weight, borrow, cpu_count, remove_variable,
 };
 pub use nouns::{OomKill, Scheduler};

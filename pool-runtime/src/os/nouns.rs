@@ -18,6 +18,16 @@ pub(crate) const MEMORY_ALIGN: usize = 1 << 12;
 /// The memory of a process that runs and whose memory cannot be seen: more than any limit.
 pub(crate) const UNSEEN: u64 = u64::MAX;
 
+/// How many bytes of memory of its own a process uses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Weight {
+    /// At this moment, what nobody else can have. [`UNSEEN`] if that cannot be seen.
+    pub(crate) alone: u64,
+    /// Together with what it could share and does not, when that was told apart last: the time at which that began, by the
+    /// monotonic clock, and the bytes.
+    pub(crate) whole: Option<(u64, u64)>,
+}
+
 /// What a worker is started with, besides its standard streams.
 #[derive(Debug)]
 pub(crate) struct Given<H> {

@@ -85,7 +85,7 @@ never! {
         self.status() -> Option<End>;
         self.status_error() -> Option<String>;
         self.usage() -> Option<Usage>;
-        self.memory() -> Option<u64>;
+        self.memory(u64) -> Option<Weight>;
         self.has_children() -> Option<bool>;
     }
     OomWatch {

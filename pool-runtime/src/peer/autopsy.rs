@@ -1,10 +1,11 @@
 //! Finds out how a process ended.
 
 use crate::dossier::{Loss, Stage};
-use crate::os::{End, OomWatch};
+use crate::os::{self, End, OomWatch};
 use crate::panic::PanicInfo;
 use crate::peer::Launched;
 use crate::peer::relay::Relay;
+use crate::sync::lock;
 use std::time::Duration;
 
 /// How long a process may live on after its channel has closed.
@@ -19,6 +20,15 @@ impl Launched {
     pub(crate) fn drain(&self) {
         let until = Relay::patience(self.launch.is_in_test());
         self.strands.iter().flatten().for_each(|(relay, strand)| relay.drain(strand, until));
+    }
+
+    /// Since when it has been seen to run this call, or what it says is one: by the monotonic clock.
+    pub(super) fn seen_since(&self, claimed: u32) -> u64 {
+        let mut seen = lock(&self.claim_seen);
+        if seen.0 != claimed {
+            *seen = (claimed, os::monotonic());
+        }
+        seen.1
     }
 
     /// Whether a process that says so may be joining others: it is allowed to start some, and the system shows that it has

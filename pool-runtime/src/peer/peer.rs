@@ -255,11 +255,19 @@ impl Peer {
 
     /// Asks what the worker is doing and, if `memory` is set, how much memory it has.
     pub(crate) fn look(&self, memory: bool) -> Answer<Glance> {
-        let memory = self.process().filter(|_| memory).and_then(|process| process.child.memory());
+        let claimed = self.page().claimed();
+        let since = self.process().map_or(0, |process| process.seen_since(claimed));
+        let weight = self.process().filter(|_| memory).and_then(|process| process.child.memory(since));
         // The page alone does not tell: a worker might write anything there, and be waited for without end.
         let joins =
             Stage::from_u32(self.page().stage()) == Stage::Joining && self.process().is_some_and(Launched::may_join);
-        self.page().look().map_or(Answer::Corrupt, |seen| Answer::Now(Glance { memory, joins, ..glance(seen) }))
+        self.page().look().map_or(Answer::Corrupt, |seen| {
+            // What was found out before this call was seen is nothing against it.
+            let during = |(began, _): &(u64, u64)| *began >= since && seen.claimed == claimed;
+            let whole = weight.and_then(|weight| weight.whole);
+            let memory = weight.map(|weight| weight.alone.max(whole.filter(during).map_or(0, |(_, bytes)| bytes)));
+            Answer::Now(Glance { memory, whole, joins, ..glance(seen) })
+        })
     }
 
     // ---- listening ----

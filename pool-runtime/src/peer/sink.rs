@@ -33,8 +33,11 @@ pub(crate) struct Glance {
     pub(crate) started: u64,
     /// Until when the task has asked to run.
     pub(crate) extended: u64,
-    /// How many bytes of private memory the process has, if that was asked for and is known.
+    /// How many bytes of memory of its own the process has, or has had during this call, if that was asked for and is
+    /// known.
     pub(crate) memory: Option<u64>,
+    /// How many it had together with what it could share, and since when that is known.
+    pub(crate) whole: Option<(u64, u64)>,
     /// The latest generation that the worker knows, if it had to find out about one.
     pub(crate) heard: u32,
     /// It waits for processes that it has started.

@@ -65,6 +65,8 @@ pub(crate) struct Launched {
     pub(super) unkilled: OnceLock<String>,
     /// Set once the process is a worker: tells whether the kernel killed it for want of memory.
     pub(super) oom: OnceLock<OomWatch>,
+    /// The call that it was seen to have started last, and when it was first seen.
+    pub(super) claim_seen: Mutex<(u32, u64)>,
     /// When it must have answered; None is never.
     pub(super) deadline: Option<Instant>,
 }
@@ -211,6 +213,7 @@ impl Launch {
             strands,
             unkilled: OnceLock::new(),
             oom: OnceLock::new(),
+            claim_seen: Mutex::default(),
             deadline: Instant::now().checked_add(self.start_timeout),
         })
     }

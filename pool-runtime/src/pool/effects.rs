@@ -237,8 +237,9 @@ impl Inner {
 
     fn observation(&self, glance: Glance) -> Observation {
         let time = |nanos: u64| (nanos != 0).then(|| nanos.saturating_sub(self.began));
-        let Glance { claimed, started, extended, memory, heard, joins } = glance;
-        Observation { claimed, started: time(started), extended: time(extended), memory, heard, joins }
+        let Glance { claimed, started, extended, memory, whole, heard, joins } = glance;
+        let whole = whole.map(|(began, bytes)| (began.saturating_sub(self.began), bytes));
+        Observation { claimed, started: time(started), extended: time(extended), memory, whole, heard, joins }
     }
 
     /// Tells a submission that one of its calls has failed.

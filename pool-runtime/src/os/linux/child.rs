@@ -5,7 +5,7 @@ use super::process::{self, Scale};
 use super::sentinel::Sentinel;
 use super::signal::MEANT;
 use super::{step, wait_readable};
-use crate::os::{End, HandleRef, UNSEEN, Usage};
+use crate::os::{End, HandleRef, UNSEEN, Usage, Weight};
 use crate::sync::lock;
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, getpid, getuid, kill_process, waitid};
@@ -236,13 +236,13 @@ impl Child {
     }
 
     /// How many bytes of its own memory it has in use; None if it ends, or if this process is short of descriptors.
-    /// [`UNSEEN`] if it runs and nobody tells.
-    pub(crate) fn memory(&self) -> Option<u64> {
+    /// [`UNSEEN`] if it runs and nobody tells. What was told apart before `since` is told apart again soon.
+    pub(crate) fn memory(&self, since: u64) -> Option<Weight> {
         let opened = || Scale::of(self.sentinel.pidfd(), self.pid).map(|scale| self.scale.get_or_init(|| scale));
-        match self.scale.get().map_or_else(opened, Ok).and_then(Scale::read) {
-            Ok(bytes) => bytes,
+        match self.scale.get().map_or_else(opened, Ok).and_then(|scale| scale.read(since)) {
+            Ok(weight) => weight,
             Err(error) if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM)) => None,
-            Err(_) => (!self.has_ended()).then_some(UNSEEN),
+            Err(_) => (!self.has_ended()).then_some(Weight { alone: UNSEEN, whole: None }),
         }
     }
 

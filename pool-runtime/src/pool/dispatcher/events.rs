@@ -66,8 +66,11 @@ pub(crate) struct Observation {
     pub(crate) started: Option<Time>,
     /// The task's deadline, if it asked for a later one.
     pub(crate) extended: Option<Time>,
-    /// The worker's memory in bytes, if it was measured.
+    /// The worker's memory in bytes, if it was measured: what it has, or has had while it ran the latest call.
     pub(crate) memory: Option<u64>,
+    /// What it had, together with memory that it could share, when that was looked at last: the time of that, and the
+    /// bytes. It may have been before the latest call.
+    pub(crate) whole: Option<(Time, u64)>,
     /// The latest generation that it has found out about, as calls of earlier ones were taken back.
     pub(crate) heard: u32,
     /// It waits for processes that it has started.

@@ -5,7 +5,7 @@
 //! on their way to a worker are limited: sending must never wait for a busy worker.
 
 use crate::pool::dispatcher::{
-    CallRange, Dispatcher, Effect, Flight, Left, MILLISECOND, NEVER, Phase, Silence, Time, Work, is_after,
+    CallRange, Dispatcher, Effect, Flight, Left, MILLISECOND, NEVER, Phase, Seat, Silence, Time, Work, is_after,
 };
 use std::collections::VecDeque;
 
@@ -242,10 +242,12 @@ impl<W: ?Sized + Work> Dispatcher<W> {
     fn front_stalls_at(&self, seat: usize) -> Option<Time> {
         let state = &self.seats[seat];
         let front = state.in_flight.front()?;
-        let may_be_taken = state.phase() == Phase::Ready && !state.recalling && front.calls.moves == 0;
+        // Once it has moved, it may only go back.
+        let may_move = front.calls.moves == 0 || self.knows(&front.calls).is_some();
+        let may_be_taken = state.phase() == Phase::Ready && !state.recalling && may_move;
         let unknown = is_after(front.number, state.worker.started);
         // As calls behind a slow one, it would move to and fro where all workers are slow to start.
-        let mut wait = LONE << state.relieved.min(10);
+        let mut wait = LONE << (state.relieved + u32::from(front.calls.moves)).min(10);
         if front.calls.work.policy().timeout != u64::MAX {
             wait = wait.min(self.limits.grace / 4);
         }
@@ -262,6 +264,25 @@ impl<W: ?Sized + Work> Dispatcher<W> {
     /// Is any worker idle that could be given a call?
     fn anyone_has_room(&self) -> bool {
         self.idle.iter().rev().any(|seat| self.seats[*seat].has_room(&self.limits))
+    }
+
+    /// The place among the idle seats of a worker that answers, and that had these calls already, as far as is known.
+    fn knows(&self, calls: &CallRange<W>) -> Option<usize> {
+        let knows = |seat: &Seat<W>| !seat.is_silent() && seat.worker.left.iter().any(|left| left.is_of(calls));
+        self.idle.iter().position(|seat| knows(&self.seats[*seat]))
+    }
+
+    /// Calls that have moved before are sent again: to a worker that had them before, or else to the one at this seat, but
+    /// to no other as long as that lives.
+    pub(super) fn feed_again(&mut self, seat: usize, now: Time) {
+        let Some(calls) = self.queue.front().filter(|calls| calls.moves > 1) else { return };
+        match self.knows(calls) {
+            Some(at) => {
+                let known = self.idle.remove(at);
+                self.feed(known, 1, now);
+            }
+            None => self.feed(seat, 1, now),
+        }
     }
 
     /// Is any worker idle that is not known to be slow to answer?
@@ -315,12 +336,8 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         for seat in 0..self.seats.len() {
             let state = &mut self.seats[seat];
             let left = state.worker.left.iter_mut();
-            let is_left = |left: &&mut Left| {
-                (left.ticket, left.attempt) == (calls.ticket, calls.attempt)
-                    && (calls.next..calls.end).contains(&left.index)
-                    && !left.is_over
-            };
-            let any = left.filter(is_left).map(|left| left.is_over = true).count() > 0;
+            let any =
+                left.filter(|left| left.is_of(calls) && !left.is_over).map(|left| left.is_over = true).count() > 0;
             // What it is said to run since then is not to suffer.
             if any && state.works(state.epoch()) && !state.is_busy() {
                 self.kill(seat);

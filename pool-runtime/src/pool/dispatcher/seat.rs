@@ -166,6 +166,13 @@ pub(super) struct Left {
     pub(super) is_over: bool,
 }
 
+impl Left {
+    /// Is it about one of these calls, in the same attempt?
+    pub(super) fn is_of<W: ?Sized>(&self, calls: &CallRange<W>) -> bool {
+        (self.ticket, self.attempt) == (calls.ticket, calls.attempt) && (calls.next..calls.end).contains(&self.index)
+    }
+}
+
 impl<W: ?Sized> Seat<W> {
     pub(super) fn new() -> Self {
         Self {

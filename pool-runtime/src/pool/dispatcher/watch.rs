@@ -237,10 +237,13 @@ impl<W: ?Sized + Work> Dispatcher<W> {
     /// A [look](Effect::Look) at a worker has shown this.
     pub(crate) fn seen(&mut self, seat: usize, epoch: u32, seen: Observation, now: Time) {
         let state = &mut self.seats[seat];
+        // What its initializer had counts no longer.
+        let whole = seen.whole.filter(|(at, _)| *at >= state.worker.ready_at).map(|(_, bytes)| bytes);
+        let weight = seen.memory.max(whole);
         if state.phase() == Phase::Killed && state.epoch() == epoch {
             (state.worker.looking, state.worker.weighed_at) = (false, now);
             let asked = state.worker.kill_at.is_some();
-            if asked && self.excess(seat, seen.memory).is_some() {
+            if asked && self.excess(seat, weight).is_some() {
                 self.seats[seat].worker.kill_at = None;
                 self.effects.push_back(Effect::Kill { seat, epoch });
             }
@@ -258,8 +261,9 @@ impl<W: ?Sized + Work> Dispatcher<W> {
             state.worker.weighed_at = now;
         }
         if let Some(by) = state.worker.leave_by {
-            if !state.is_busy() && self.excess(seat, seen.memory).is_some() {
-                return self.kill_at_once(seat);
+            let is_busy = state.is_busy();
+            if let Some(excess) = self.excess(seat, weight).filter(|_| !is_busy) {
+                return self.kill_outgrown(seat, excess);
             }
             if std::mem::take(&mut self.seats[seat].worker.seeing_off) {
                 self.overstays(seat, seen, now);
@@ -300,10 +304,10 @@ impl<W: ?Sized + Work> Dispatcher<W> {
             let excess = Excess::Memory { limit, used };
             return self.condemn(seat, Condemned { number: seen.claimed, excess, surely: false });
         }
-        if let Some(condemned) = self.weigh_front(seat, seen.memory, now) {
+        if let Some(condemned) = self.weigh_front(seat, seen, now) {
             return self.condemn(seat, condemned);
         }
-        if let Some(excess) = self.excess(seat, seen.memory) {
+        if let Some(excess) = self.excess(seat, weight) {
             return self.end_excess(seat, excess, seen.claimed, now);
         }
         if used > self.limits.memory_per_child && !self.seats[seat].worker.retiring {
@@ -320,7 +324,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
                 silence.look_at = now.saturating_add(LONE << silence.looks.min(30));
                 state.worker.look_at = state.worker.look_at.min(silence.look_at);
             }
-            self.weigh_idle(seat, seen.memory, now);
+            self.weigh_idle(seat, weight, now);
             return;
         }
         self.watch(seat, now);
@@ -367,7 +371,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
     /// Memory is that of the process, whatever its page claims to run: the limit of the call at the front holds, once that
     /// has been there for some time, in which what the worker had before was given back. Once too much is enough, however
     /// little it has later; but a report that is read after a look can show that it was another call's.
-    fn weigh_front(&mut self, seat: usize, used: Option<u64>, now: Time) -> Option<Condemned> {
+    fn weigh_front(&mut self, seat: usize, seen: Observation, now: Time) -> Option<Condemned> {
         let grace = self.limits.grace;
         let state = &mut self.seats[seat];
         let Flight { number, calls, .. } = state.in_flight.front()?;
@@ -376,7 +380,10 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         if let Some(used) = front.over_memory {
             return Some(Condemned { number, excess: Excess::Memory { limit, used }, surely: true });
         }
-        front.over_memory = used.filter(|used| *used > limit && now.saturating_sub(front.since) >= grace);
+        let counts_from = front.since.saturating_add(grace);
+        let used = seen.memory.filter(|_| now >= counts_from);
+        let whole = seen.whole.filter(|(at, _)| *at >= counts_from).map(|(_, bytes)| bytes);
+        front.over_memory = used.max(whole).filter(|used| *used > limit);
         None
     }
 
@@ -428,12 +435,16 @@ impl<W: ?Sized + Work> Dispatcher<W> {
                 let surely = state.policy_of(claimed).is_none();
                 self.condemn(seat, Condemned { number, excess, surely });
             }
-            None => {
-                let (epoch, Excess::Memory { limit, used }) = (self.seats[seat].epoch(), excess) else { return };
-                self.effects.push_back(Effect::Outgrown { seat, epoch, limit, used });
-                self.kill_at_once(seat);
-            }
+            None => self.kill_outgrown(seat, excess),
         }
+    }
+
+    /// Ends a worker that has too much memory, and nobody is to blame.
+    fn kill_outgrown(&mut self, seat: usize, excess: Excess) {
+        if let Excess::Memory { limit, used } = excess {
+            self.effects.push_back(Effect::Outgrown { seat, epoch: self.seats[seat].epoch(), limit, used });
+        }
+        self.kill_at_once(seat);
     }
 
     fn condemn(&mut self, seat: usize, condemned: Condemned) {

@@ -54,6 +54,7 @@ impl World {
                             // A measurement may fail.
                             joins: process.stopping.is_some() && process.joins_until > self.now,
                             memory: (memory && !self.random.one_in(5)).then(|| process.memory()),
+                            whole: None,
                         };
                         self.news.push(News::Seen { seat, epoch, seen });
                     }

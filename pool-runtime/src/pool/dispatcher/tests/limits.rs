@@ -194,9 +194,45 @@ fn a_worker_that_leaves_is_weighed() {
     pool.close(0);
     pool.value(0, call, 10_000, 0).unwrap();
     assert!(effects(&mut pool).iter().any(|effect| matches!(effect, Effect::Stop { .. })));
-    let shows = Observation { claimed: call.number, memory: Some(101), ..Observation::default() };
-    let at = time_killed(&mut pool, 1, shows, 60 * SECOND).expect("it lives");
-    assert!(at <= 3 * EVERY, "{at}");
+    let (shows, mut told) = (Observation { memory: Some(101), ..Observation::default() }, false);
+    while let Some(now) = pool.next_tick().filter(|at| *at <= 3 * EVERY && !told) {
+        pool.tick(now);
+        while let Some(effect) = pool.effect() {
+            match effect {
+                Effect::Look { .. } => pool.seen(0, 1, Observation { claimed: call.number, ..shows }, now),
+                Effect::Outgrown { limit, used, .. } => told = (limit, used) == (100, 101),
+                Effect::Kill { .. } => assert!(told, "it is killed in silence"),
+                _ => {}
+            }
+        }
+    }
+    assert!(told, "it lives");
+}
+
+#[test]
+fn what_was_shared_before_a_call_is_nothing_against_it() {
+    let (grace, call_since) = (LIMITS.grace, 10 * SECOND);
+    // Its worker may have more, from a call without a limit.
+    for (at, condemned) in [(call_since - 1, false), (call_since + grace - 1, false), (call_since + grace, true)] {
+        let (mut pool, first) = weighed(LIMITS, &[Policy::NONE]);
+        pool.value(0, first, 10_000, call_since).unwrap();
+        pool.add(Calls { policy: SMALL, ..work(1, 1) }, call_since).unwrap();
+        let (_, calls) = sent(&mut pool).remove(0);
+        assert_eq!(pool.seats[0].worker.front.since, call_since);
+        let observed = Observation { claimed: calls[0].number, memory: Some(1), ..Observation::default() };
+        let shows = |now| Observation { whole: Some((at, 101)).filter(|(at, _)| *at <= now), ..observed };
+        assert_eq!(lies(&mut pool, 0, shows, 60 * SECOND).is_some(), condemned, "{at}");
+    }
+    // More than any may use, at any time but before the first one.
+    for (at, dies) in [(SECOND - 1, false), (SECOND, true)] {
+        let mut pool = made(1, Limits { weigh_every: EVERY, ..LIMITS });
+        pool.next_start(0, 0);
+        pool.ready(0, 1, SECOND);
+        pool.add(Calls { policy: SMALL, ..work(0, 1) }, SECOND).unwrap();
+        let (_, calls) = sent(&mut pool).remove(0);
+        let shows = |_| Observation { claimed: calls[0].number, whole: Some((at, 101)), ..Observation::default() };
+        assert_eq!(lies(&mut pool, 0, shows, 2 * SECOND).is_some(), dies, "{at}");
+    }
 }
 
 #[test]

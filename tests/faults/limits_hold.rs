@@ -111,7 +111,8 @@ fn one_that_says_so_with_too_much_memory() {
     let pool = pool(1);
     let begun = Instant::now();
     let error = pool.apply(hide::call(200).memory(64 << 20)).unwrap_err();
-    assert!(error.is_out_of_memory() && begun.elapsed() < LATE, "{error}");
+    // If it was looked at before it lied, its page goes back in time, which ends it as well.
+    assert!((error.is_out_of_memory() || error.is_worker_lost()) && begun.elapsed() < LATE, "{error}");
     assert!(pool.apply(pid::call()).is_ok());
 }
 

@@ -260,6 +260,8 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         self.kill_if_condemned(seat, claimed, now);
         self.seats[seat].await_given_up(now.saturating_add(self.limits.grace));
         self.watch_at = self.watch_at.min(self.seats[seat].given_up_until());
+        // Before it could be given anything again.
+        self.seats[seat].worker.retiring |= self.is_old(seat, now);
         self.feed_again(seat, now);
         self.feed_idle(now);
         if self.seats[seat].phase() == Phase::Ready {

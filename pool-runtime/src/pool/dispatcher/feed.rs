@@ -19,6 +19,8 @@ const STALLED: Time = MILLISECOND;
 pub(super) const LONE: Time = 8 * MILLISECOND;
 /// The longest time between two looks at workers that did not answer, while a call waits for one.
 const LONGEST_PAUSE: Time = 1000 * MILLISECOND;
+/// A call that has moved so often stays where it is.
+const MOST_MOVES: u8 = 4;
 /// A worker from which so many calls were taken since it last reported, and which had started none, is killed.
 const MOST_LEFT: usize = 8;
 /// A call goes alone, with none behind it, after so many workers died before they started it.
@@ -242,12 +244,13 @@ impl<W: ?Sized + Work> Dispatcher<W> {
     fn front_stalls_at(&self, seat: usize) -> Option<Time> {
         let state = &self.seats[seat];
         let front = state.in_flight.front()?;
-        // Once it has moved, it may only go back.
-        let may_move = front.calls.moves == 0 || self.knows(&front.calls).is_some();
+        // Once it has moved, it may only go back; and not for long, as each place gives it all of its time again.
+        let moves = front.calls.moves;
+        let may_move = moves == 0 || moves < MOST_MOVES && self.knows(&front.calls).is_some();
         let may_be_taken = state.phase() == Phase::Ready && !state.recalling && may_move;
         let unknown = is_after(front.number, state.worker.started);
         // As calls behind a slow one, it would move to and fro where all workers are slow to start.
-        let mut wait = LONE << (state.relieved + u32::from(front.calls.moves)).min(10);
+        let mut wait = LONE << (state.relieved + u32::from(moves)).min(10);
         if front.calls.work.policy().timeout != u64::MAX {
             wait = wait.min(self.limits.grace / 4);
         }

@@ -315,8 +315,8 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         let moved = calls.moves > 0;
         calls.moves = calls.moves.saturating_add(1);
         state.worker.is_doubted = true;
-        // Whoever had no time to wake up is no suspect.
-        if spent >= LONE {
+        // Whoever had no time to wake up is no suspect, unless another one has not started it either.
+        if spent >= LONE || given_up && moved {
             let (grace, left) = (self.limits.grace, &mut state.worker.left);
             let is_old = |left: &Left| now.saturating_sub(left.since) >= grace;
             let again = left.iter().any(|left| left.is_over && is_old(left))

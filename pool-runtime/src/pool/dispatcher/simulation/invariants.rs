@@ -47,12 +47,19 @@ impl World {
         assert!(self.now <= until, "{number} stays at the front of seat {at}: {} > {until}", self.now);
     }
 
-    /// What lies runs in two places at most.
+    /// What lies runs in two places at most that are given calls; and in those that are being ended or replaced, or will
+    /// be, as they show nothing.
     pub(super) fn check_places(&self, at: usize) {
         let running = |process: &Process| Some(process.running.as_ref().filter(|_| !process.dead)?.call.job);
         let Some(job) = self.processes[at].as_ref().and_then(running) else { return };
         if self.jobs[job as usize].liar {
-            let places = self.processes.iter().flatten().filter(|process| running(process) == Some(job)).count();
+            let stays = |seat: &Seat<Calls>| {
+                seat.phase() == Phase::Ready
+                    && !seat.worker.retiring
+                    && seat.worker.given < self.pool.limits.tasks_per_child
+            };
+            let seats = self.processes.iter().zip(&self.pool.seats).filter(|(_, seat)| stays(seat));
+            let places = seats.filter(|(process, _)| process.as_ref().and_then(running) == Some(job)).count();
             assert!(places <= 2, "job {job} runs in {places} places");
         }
     }

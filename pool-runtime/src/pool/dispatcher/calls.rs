@@ -145,7 +145,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
             state.calls -= through as usize;
             state.has_read(range.last_number());
             (state.failures, state.relieved, state.worker.silence) = (0, 0, None);
-            (state.worker.is_doubted, state.worker.has_reported) = (false, true);
+            state.worker.has_reported = true;
             state.worker.left.clear();
             state.worker.finished += u64::from(through);
             state.done += u64::from(through);
@@ -230,6 +230,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         let suspect = state.worker.suspect.take().filter(|number| front == Some(*number) && is_after(*number, claimed));
         let reached = suspect.unwrap_or_else(|| state.reached(claimed));
         let mut back = self.take_behind(seat, reached);
+        self.seats[seat].worker.is_doubted |= !back.is_empty();
         let is_over = self.seats[seat].worker.silence.is_some_and(|silence| silence.is_over);
         if self.seats[seat].is_busy() {
             self.seats[seat].worker.silence = None;
@@ -260,9 +261,6 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         self.kill_if_condemned(seat, claimed, now);
         self.seats[seat].await_given_up(now.saturating_add(self.limits.grace));
         self.watch_at = self.watch_at.min(self.seats[seat].given_up_until());
-        // Before it could be given anything again.
-        self.seats[seat].worker.retiring |= self.is_old(seat, now);
-        self.feed_again(seat, now);
         self.feed_idle(now);
         if self.seats[seat].phase() == Phase::Ready {
             self.after_progress(seat, now);

@@ -5,7 +5,7 @@
 //! on their way to a worker are limited: sending must never wait for a busy worker.
 
 use crate::pool::dispatcher::{
-    CallRange, Dispatcher, Effect, Flight, Left, MILLISECOND, NEVER, Phase, Seat, Silence, Time, Work, is_after,
+    CallRange, Dispatcher, Effect, Flight, Left, MILLISECOND, NEVER, Phase, Silence, Time, Work, is_after,
 };
 use std::collections::VecDeque;
 
@@ -19,8 +19,6 @@ const STALLED: Time = MILLISECOND;
 pub(super) const LONE: Time = 8 * MILLISECOND;
 /// The longest time between two looks at workers that did not answer, while a call waits for one.
 const LONGEST_PAUSE: Time = 1000 * MILLISECOND;
-/// A call that has moved so often stays where it is.
-const MOST_MOVES: u8 = 4;
 /// A worker from which so many calls were taken since it last reported, and which had started none, is killed.
 const MOST_LEFT: usize = 8;
 /// A call goes alone, with none behind it, after so many workers died before they started it.
@@ -224,7 +222,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
     /// Returns whether that was done.
     ///
     /// The worker may run that call all the same, and say otherwise. So a call goes from one living worker to another only
-    /// once, and at most two ever run it at the same time.
+    /// once for this reason.
     pub(super) fn relieve_front(&mut self, seat: usize, claimed: u32, now: Time) -> bool {
         let stalls = self.front_stalls_at(seat).is_some_and(|at| at <= now);
         let may_move = stalls && self.queue.ready() == 0 && self.others_answer();
@@ -244,13 +242,10 @@ impl<W: ?Sized + Work> Dispatcher<W> {
     fn front_stalls_at(&self, seat: usize) -> Option<Time> {
         let state = &self.seats[seat];
         let front = state.in_flight.front()?;
-        // Once it has moved, it may only go back; and not for long, as each place gives it all of its time again.
-        let moves = front.calls.moves;
-        let may_move = moves == 0 || moves < MOST_MOVES && self.knows(&front.calls).is_some();
-        let may_be_taken = state.phase() == Phase::Ready && !state.recalling && may_move;
+        let may_be_taken = state.phase() == Phase::Ready && !state.recalling && front.calls.moves == 0;
         let unknown = is_after(front.number, state.worker.started);
         // As calls behind a slow one, it would move to and fro where all workers are slow to start.
-        let mut wait = LONE << (state.relieved + u32::from(moves)).min(10);
+        let mut wait = LONE << state.relieved.min(10);
         if front.calls.work.policy().timeout != u64::MAX {
             wait = wait.min(self.limits.grace / 4);
         }
@@ -267,25 +262,6 @@ impl<W: ?Sized + Work> Dispatcher<W> {
     /// Is any worker idle that could be given a call?
     fn anyone_has_room(&self) -> bool {
         self.idle.iter().rev().any(|seat| self.seats[*seat].has_room(&self.limits))
-    }
-
-    /// The place among the idle seats of a worker that answers, and that had these calls already, as far as is known.
-    fn knows(&self, calls: &CallRange<W>) -> Option<usize> {
-        let knows = |seat: &Seat<W>| !seat.is_silent() && seat.worker.left.iter().any(|left| left.is_of(calls));
-        self.idle.iter().position(|seat| knows(&self.seats[*seat]))
-    }
-
-    /// Calls that have moved before are sent again: to a worker that had them before, or else to the one at this seat, but
-    /// to no other as long as that lives.
-    pub(super) fn feed_again(&mut self, seat: usize, now: Time) {
-        let Some(calls) = self.queue.front().filter(|calls| calls.moves > 1) else { return };
-        match self.knows(calls) {
-            Some(at) => {
-                let known = self.idle.remove(at);
-                self.feed(known, 1, now);
-            }
-            None => self.feed(seat, 1, now),
-        }
     }
 
     /// Is any worker idle that is not known to be slow to answer?
@@ -314,7 +290,6 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         let calls = &mut first.calls;
         let moved = calls.moves > 0;
         calls.moves = calls.moves.saturating_add(1);
-        state.worker.is_doubted = true;
         // Whoever had no time to wake up is no suspect, unless another one has not started it either.
         if spent >= LONE || given_up && moved {
             let (grace, left) = (self.limits.grace, &mut state.worker.left);

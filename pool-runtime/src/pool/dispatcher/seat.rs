@@ -110,7 +110,7 @@ pub(crate) struct SeatWorker {
     pub(super) kill_at: Option<Time>,
     /// All that it had was taken back before it started anything, and it has not shown since that it lives.
     pub(super) silence: Option<Silence>,
-    /// Calls were taken back from it, of which it had started none, and it has reported nothing since.
+    /// Calls were taken back from it that it had not started, as it said.
     pub(super) is_doubted: bool,
     /// Those of them that it had for so long that it may run them all the same.
     pub(super) left: Vec<Left>,

@@ -278,6 +278,9 @@ impl<W: ?Sized + Work> Dispatcher<W> {
             if !is_after(silence.generation, seen.heard) {
                 state.worker.silence = None;
                 state.skips();
+                // One that is too large or too old gets nothing more.
+                let is_large = seen.memory.is_some_and(|used| used > self.limits.memory_per_child);
+                self.seats[seat].worker.retiring |= is_large || self.is_old(seat, now);
                 // It may be the only one that can take what waits, or take over what another has not started.
                 self.look_again = self.look_again.min(now);
                 self.feed_idle(now);

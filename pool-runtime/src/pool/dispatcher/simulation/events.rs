@@ -49,7 +49,7 @@ impl World {
                         let seen = Observation {
                             claimed: process.shows(),
                             started,
-                            heard: if process.lies(Lie::Idle) { process.generation } else { process.heard },
+                            heard: process.heard,
                             extended: None,
                             // A measurement may fail.
                             joins: process.stopping.is_some() && process.joins_until > self.now,
@@ -386,11 +386,9 @@ impl World {
             fact.starts = fact.starts.max(call.attempt);
             let fate = match random.below(self.troubles) {
                 _ if policy.timeout != u64::MAX && random.one_in(self.lies) => {
-                    Fate::Lies([Lie::NotStarted, Lie::Idle, Lie::FarAhead, Lie::Beyond, Lie::JustNow][random.below(5)])
+                    Fate::Lies([Lie::NotStarted, Lie::FarAhead, Lie::Beyond, Lie::JustNow][random.below(4)])
                 }
-                _ if fact.liar && policy.timeout != u64::MAX => {
-                    Fate::Lies([Lie::NotStarted, Lie::Idle][random.below(2)])
-                }
+                _ if fact.liar && policy.timeout != u64::MAX => Fate::Lies(Lie::NotStarted),
                 _ if random.one_in(self.deaths) => Fate::Dies,
                 0 => Fate::Panics,
                 5 => Fate::Unreadable,
@@ -500,16 +498,12 @@ impl Process {
     fn shows(&self) -> u32 {
         let ahead = self.inbox.back().map_or(0, |(_, last)| last.number.wrapping_sub(self.claimed));
         match &self.running {
-            Some(Running { fate: Fate::Lies(Lie::NotStarted | Lie::Idle), .. }) => self.claimed.wrapping_sub(1),
+            Some(Running { fate: Fate::Lies(Lie::NotStarted), .. }) => self.claimed.wrapping_sub(1),
             Some(Running { fate: Fate::Lies(Lie::FarAhead), .. }) => self.claimed.wrapping_add(ahead),
             // Whatever was sent since, and then some.
             Some(Running { fate: Fate::Lies(Lie::Beyond), .. }) => self.claimed.wrapping_add(ahead.max(1) + 1_000_000),
             _ => self.claimed,
         }
-    }
-
-    fn lies(&self, lie: Lie) -> bool {
-        self.running.as_ref().is_some_and(|running| running.fate == Fate::Lies(lie))
     }
 
     fn is_quiet(&self) -> bool {

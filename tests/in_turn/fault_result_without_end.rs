@@ -298,7 +298,8 @@ fn a_worker_that_answers_what_it_has_not_read_is_found_out() {
     });
 }
 
-/// Says that the parent has read nothing of what it has reported, and goes on for a while.
+/// Says that the parent has read nothing of what it has reported, and goes on for a while: nothing is to happen in it, and
+/// what its parent uses in it is measured.
 #[task]
 fn unread() -> u8 {
     // SAFETY: the page is mapped, and the word is aligned.

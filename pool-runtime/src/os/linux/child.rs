@@ -1,7 +1,8 @@
 //! A child process, held by a pidfd (see [`sentinel`](super::sentinel)): signals never reach another process that got the
 //! same pid. And how its end is printed.
 
-use super::process::{self, Scale};
+use super::process;
+use super::scale::Scale;
 use super::sentinel::Sentinel;
 use super::signal::MEANT;
 use super::{step, wait_readable};

@@ -19,6 +19,7 @@ mod poll;
 mod process;
 mod processor;
 mod program;
+mod scale;
 mod sentinel;
 mod signal;
 mod spawn;
@@ -30,5 +31,5 @@ mod thread;
 // What is `pub(crate)` in these is the interface: `os` lists it.
 pub(crate) use {
     barrier::*, bell::*, child::*, file::*, fork::*, given::*, handle::*, link::*, mapping::*, memory::*, oom::*,
-    poll::*, process::*, processor::*, program::*, signal::*, stack::*, stderr::*, thread::*,
+    poll::*, process::*, processor::*, program::*, scale::*, signal::*, stack::*, stderr::*, thread::*,
 };

@@ -25,9 +25,9 @@ fn no_zombie_and_no_descriptor_is_left() {
     // What is opened once for all is opened by the first one.
     Process::idle().start().expect("it starts").join().expect("it does nothing");
     until("the first one is gone", || children().is_empty());
-    let before = descriptors();
     let threads = || std::fs::read_dir("/proc/self/task").expect("/proc").count();
     until("its threads are gone", || threads() <= 2);
+    let before = descriptors();
 
     let file = |n: usize| directory.path().join(n.to_string());
     let start = |n| Process::new(wait_forever::call(file(n))).start().expect("it starts");

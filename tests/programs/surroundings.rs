@@ -3,7 +3,7 @@
 //!
 //! `surroundings [self | forked | daemon]`
 
-use pool_runtime::{Error, Pool, PoolBuilder, Process, Result, Transport, pool_main, task};
+use pool_runtime::{Error, Pool, PoolBuilder, Process, Result, Sandbox, Transport, pool_main, task};
 use std::{
     io::Write,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -108,6 +108,10 @@ fn all() {
         8 => RIGHT,
         other => wrong(other),
     });
+    step("process in a sandbox", || match sandboxed()? {
+        10 => RIGHT,
+        other => wrong(other),
+    });
     step("process that dies", || {
         let process = Process::new(die::call()).start()?;
         match process.join() {
@@ -128,6 +132,10 @@ fn all() {
         }
     });
     say("end", "ok");
+}
+
+fn sandboxed() -> Result<u64> {
+    Process::new(twice::call(5)).sandbox(Sandbox::strict()).start()?.join()
 }
 
 fn with(pool: &Pool) {

@@ -5,6 +5,7 @@ use crate::os;
 use crate::pool::dispatcher::Dispatcher;
 use crate::pool::{Core, Inner};
 use crate::sync::{lock, sleep_on};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 impl Inner {
@@ -21,7 +22,25 @@ impl Inner {
             inner.guard("keeps the time", 0..inner.seats, || inner.keep_time());
         });
         core.has_clock = thread.is_ok();
+        core.clock = thread.ok();
         core.has_clock
+    }
+
+    /// Waits for the clock of a pool that is finished; with a deadline, only looks whether it has ended. It keeps what the
+    /// pool shares with its workers until then.
+    pub(super) fn join_clock(&self, deadline: Option<Instant>) -> bool {
+        self.clock.notify_all();
+        let mut core = lock(&self.core);
+        let is_finished = core.dispatcher.is_finished();
+        // What runs on the clock itself does not wait for it.
+        let may_wait =
+            |clock: &JoinHandle<()>| deadline.is_none() && is_finished && clock.thread().id() != thread::current().id();
+        let clock = core.clock.take_if(|clock| clock.is_finished() || may_wait(clock));
+        let is_over = deadline.is_none() || core.clock.is_none();
+        drop(core);
+        // It catches its panics.
+        clock.into_iter().for_each(|clock| drop(clock.join()));
+        is_over
     }
 
     fn keep_time(&self) {

@@ -238,7 +238,7 @@ impl Pool {
                     // These threads catch their panics.
                     let _ = thread.join();
                 }
-                if threads.is_empty() {
+                if threads.is_empty() && self.inner.join_clock(deadline) {
                     return self.inner.source.finish(deadline);
                 }
             }

@@ -19,6 +19,7 @@ use crate::task::{Encoded, RawCall, StateType, TaskInfo};
 use crate::{os, panic};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, Weak};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 pub(crate) struct Inner {
@@ -76,6 +77,8 @@ pub(super) struct Core {
     pub(super) listening: Listening,
     /// The clock's thread exists.
     pub(super) has_clock: bool,
+    /// Its thread, until somebody waits for it.
+    pub(super) clock: Option<JoinHandle<()>>,
     /// When the clock's sleep ends.
     pub(super) clock_at: Option<Time>,
     /// Whether the pool is over, and how many seats are open, as of the last notification.
@@ -93,6 +96,7 @@ impl Core {
             stations: vec![None; seats],
             listening: Listening::default(),
             has_clock: false,
+            clock: None,
             clock_at: None,
             phase: (false, seats),
             trouble: None,

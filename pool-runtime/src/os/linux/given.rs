@@ -4,7 +4,6 @@
 
 use super::{file, handle, spawn};
 use crate::os::{Given, Handle, Io};
-use rustix::net::sockopt::socket_peercred;
 use rustix::process::{getegid, geteuid, getgroups};
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, RawFd};
 use std::{fmt, io};
@@ -35,12 +34,12 @@ impl Given<Handle> {
     pub(crate) fn check_giver(&self) -> Result<(), String> {
         let (user, group) = (geteuid(), getegid());
         for socket in [&self.reads, &self.writes, &self.passed] {
-            let giver = socket_peercred(socket).map_err(|error| format!("cannot see whose worker it is: {error}"))?;
-            if (giver.uid, giver.gid) != (user, group) {
+            let giver = giver_of(socket.as_fd()).map_err(|error| format!("cannot see whose worker it is: {error}"))?;
+            if giver != (user.as_raw(), group.as_raw()) {
                 return Err(format!(
                     "it was started to work for a process of user {} and group {}, and runs as user {user} and group \
                      {group}: it works only for a process with exactly its own rights",
-                    giver.uid, giver.gid
+                    giver.0, giver.1
                 ));
             }
             let groups = groups_of_peer(socket.as_fd());
@@ -57,6 +56,19 @@ impl Given<Handle> {
         }
         Ok(())
     }
+}
+
+/// The user and the group of the process that has made a socket, when it did. rustix would also read its number, and take
+/// for impossible that it is 0, as it is for one of another name space of processes.
+fn giver_of(socket: BorrowedFd<'_>) -> io::Result<(libc::uid_t, libc::gid_t)> {
+    let mut giver = libc::ucred { pid: 0, uid: libc::uid_t::MAX, gid: libc::gid_t::MAX };
+    let mut size = size_of_val(&giver) as libc::socklen_t;
+    // SAFETY: there is room for such a value.
+    let asked = unsafe {
+        let place = (&raw mut giver).cast();
+        libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_PEERCRED, place, &raw mut size)
+    };
+    if asked == 0 { Ok((giver.uid, giver.gid)) } else { Err(io::Error::last_os_error()) }
 }
 
 /// The supplementary groups of the process that has made a socket, when it did. None where the kernel does not tell.

@@ -40,6 +40,9 @@ pub(super) const SPAWN: Step =
 pub(super) const THREAD: Step = call("`clone`", "starts a thread");
 pub(super) const PRLIMIT: Step = call("`prlimit64`", "limits what a process may use");
 pub(super) const SETSID: Step = call("`setsid`", "leaves the program's terminal, which has no other way here");
+pub(super) const PRCTL: Step = call("`prctl`", "keeps a confined process from new rights");
+pub(super) const RESTRICT_SELF: Step = call("`landlock_restrict_self`", "confines a thread to its files");
+pub(super) const CAPABILITIES: Step = call("`capset` or `capget`", "takes root's rights from a confined process");
 pub(super) const NULL: Step =
     Step { what: "`/dev/null`", purpose: "is opened as a standard stream of a process", is_file: true };
 

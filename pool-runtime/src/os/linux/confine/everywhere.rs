@@ -5,6 +5,7 @@
 //! one, and confines itself while it handles it.
 
 use super::super::bell::Bell;
+use super::super::step::{CAPABILITIES, PRCTL, RESTRICT_SELF, Step};
 use super::super::thread::{number_of_this, waiting};
 use rustix::io::Errno;
 use rustix::process::{RawPid, getpid};
@@ -31,8 +32,9 @@ pub(super) struct OfThread {
 
 impl OfThread {
     /// Confines the calling thread, for good.
-    pub(super) fn confine_this(&self) -> rustix::io::Result<()> {
-        confine(self.rules.as_ref().map(AsRawFd::as_raw_fd), self.kept, self.given_up)
+    pub(super) fn confine_this(&self) -> io::Result<()> {
+        let confined = confine(self.rules.as_ref().map(AsRawFd::as_raw_fd), self.kept, self.given_up);
+        confined.map_err(|Refused { part, errno }| part.step().failed(errno))
     }
 
     /// Confines these threads, which only wait.
@@ -84,6 +86,51 @@ pub(super) fn check_alone(waiting: &[RawPid]) -> Result<(), String> {
     ))
 }
 
+/// A part of confining a thread.
+#[derive(Clone, Copy, Debug)]
+enum Part {
+    NoNewRights,
+    Rules,
+    BoundingSet,
+    Capabilities,
+}
+
+impl Part {
+    const ALL: [Self; 4] = [Self::NoNewRights, Self::Rules, Self::BoundingSet, Self::Capabilities];
+
+    fn step(self) -> Step {
+        match self {
+            Self::NoNewRights | Self::BoundingSet => PRCTL,
+            Self::Rules => RESTRICT_SELF,
+            Self::Capabilities => CAPABILITIES,
+        }
+    }
+
+    fn refused(self, errno: Errno) -> Refused {
+        Refused { part: self, errno }
+    }
+}
+
+/// What the kernel has refused. As one number, for an answer out of a signal's handler.
+struct Refused {
+    part: Part,
+    errno: Errno,
+}
+
+impl Refused {
+    /// Above all error numbers.
+    const PART: i32 = 1 << 16;
+
+    fn to_answer(&self) -> i32 {
+        self.errno.raw_os_error() + self.part as i32 * Self::PART
+    }
+
+    fn of_answer(answer: i32) -> io::Error {
+        let part = Part::ALL[(answer / Self::PART) as usize % Part::ALL.len()];
+        part.step().failed(Errno::from_raw_os_error(answer % Self::PART))
+    }
+}
+
 /// Takes from the calling thread all capabilities but these.
 fn keep_capabilities(kept: CapabilitySet) -> rustix::io::Result<()> {
     let now = capabilities(None)?;
@@ -96,21 +143,24 @@ fn keep_capabilities(kept: CapabilitySet) -> rustix::io::Result<()> {
 }
 
 /// Confines the calling thread. Makes system calls alone, as a signal's handler may.
-fn confine(rules: Option<c_int>, kept: CapabilitySet, given_up: CapabilitySet) -> rustix::io::Result<()> {
+fn confine(rules: Option<c_int>, kept: CapabilitySet, given_up: CapabilitySet) -> Result<(), Refused> {
     if let Some(rules) = rules {
-        set_no_new_privs(true)?;
+        set_no_new_privs(true).map_err(|errno| Part::NoNewRights.refused(errno))?;
         // SAFETY: numbers alone. The descriptor is open, or the call fails.
         if unsafe { libc::syscall(libc::SYS_landlock_restrict_self, rules, 0) } != 0 {
-            return Err(Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::INVAL));
+            let errno = Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::INVAL);
+            return Err(Part::Rules.refused(errno));
         }
     }
-    if !given_up.is_empty() && capabilities(None)?.effective.contains(CapabilitySet::SETPCAP) {
-        given_up.iter().try_for_each(remove_capability_from_bounding_set)?;
+    let of_set = |errno| Part::Capabilities.refused(errno);
+    if !given_up.is_empty() && capabilities(None).map_err(of_set)?.effective.contains(CapabilitySet::SETPCAP) {
+        let dropped = given_up.iter().try_for_each(remove_capability_from_bounding_set);
+        dropped.map_err(|errno| Part::BoundingSet.refused(errno))?;
     }
-    keep_capabilities(kept)
+    keep_capabilities(kept).map_err(of_set)
 }
 
-/// What the thread with the number `TARGET` is to do, and what came of it: an error number, or 0; `PENDING` before.
+/// What the thread with the number `TARGET` is to do, and what came of it: what was refused, or 0; `PENDING` before.
 static RULES: AtomicI32 = AtomicI32::new(-1);
 static KEPT: AtomicU64 = AtomicU64::new(0);
 static GIVEN_UP: AtomicU64 = AtomicU64::new(0);
@@ -137,7 +187,7 @@ fn confine_other(thread: RawPid, signal: c_int) -> Result<(), String> {
         match ANSWER.load(Ordering::Acquire) {
             PENDING => {}
             0 => return Ok(()),
-            number => return Err(failed(io::Error::from_raw_os_error(number))),
+            answer => return Err(failed(Refused::of_answer(answer))),
         }
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
@@ -161,7 +211,7 @@ fn handler() -> libc::sigaction {
         let confined = confine(rules, kept, given_up);
         // SAFETY: as above.
         unsafe { *libc::__errno_location() = before };
-        ANSWER.store(confined.map_or_else(Errno::raw_os_error, |()| 0), Ordering::Release);
+        ANSWER.store(confined.map_or_else(|refused| refused.to_answer(), |()| 0), Ordering::Release);
         ANSWERED.ring();
     }
     // SAFETY: all zero is such a value: no flags, and nothing blocked.

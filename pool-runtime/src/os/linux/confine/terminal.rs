@@ -3,7 +3,7 @@
 use super::super::step;
 use rustix::fs::{Mode, OFlags, major, minor, open};
 use rustix::io::Errno;
-use rustix::process::{getpid, getsid, setsid};
+use rustix::process::{RawPid, getpid, setsid};
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 
@@ -12,7 +12,7 @@ use std::os::fd::{AsRawFd, RawFd};
 pub(super) fn leave() -> io::Result<()> {
     // A call that is run again by hand may lead its session: giving up the terminal would end all that it was started
     // from. A worker never does.
-    if getsid(None) == Ok(getpid()) {
+    if session() == getpid().as_raw_nonzero().get() {
         return Ok(());
     }
     match open("/dev/tty", OFlags::RDONLY | OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty()) {
@@ -31,6 +31,12 @@ pub(super) fn leave() -> io::Result<()> {
     }
     // Nothing leads to it. A session of its own has none.
     setsid().map(drop).map_err(|error| step::SETSID.failed(error))
+}
+
+/// The session's leader; 0 if it is in another name space of processes, which rustix takes for impossible.
+fn session() -> RawPid {
+    // SAFETY: numbers alone. Of the calling process it does not fail.
+    unsafe { libc::getsid(0) }
 }
 
 /// Gives up the terminal if this is the one that controls this process.

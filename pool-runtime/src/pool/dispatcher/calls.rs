@@ -67,7 +67,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         for range in waiting {
             self.note_withdrawn(range.ticket);
             if reach == Reach::Running {
-                self.forsake(&range);
+                self.forsake(&range, false);
             }
             self.fail_unstarted(&range, &Why::Cancelled);
         }
@@ -232,10 +232,13 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         let mut back = self.take_behind(seat, reached);
         self.seats[seat].worker.is_doubted |= !back.is_empty();
         let is_over = self.seats[seat].worker.silence.is_some_and(|silence| silence.is_over);
+        let has_moved = back.front().is_some_and(|front| front.calls.moves > 0);
+        let mut moved = None;
         if self.seats[seat].is_busy() {
             self.seats[seat].worker.silence = None;
         } else if self.seats[seat].phase() == Phase::Ready {
             self.doubt(seat, &mut back, now);
+            moved = back.pop_front_if(|_| has_moved);
         }
         // In reverse, as each goes to the front.
         for flight in back.into_iter().rev() {
@@ -261,6 +264,8 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         self.kill_if_condemned(seat, claimed, now);
         self.seats[seat].await_given_up(now.saturating_add(self.limits.grace));
         self.watch_at = self.watch_at.min(self.seats[seat].given_up_until());
+        let nobody = moved.and_then(|flight| self.give_again(seat, flight, now));
+        nobody.into_iter().for_each(|flight| self.send_back(flight));
         self.feed_idle(now);
         if self.seats[seat].phase() == Phase::Ready {
             self.after_progress(seat, now);

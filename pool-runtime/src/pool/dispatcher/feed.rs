@@ -105,6 +105,11 @@ impl<W: ?Sized + Work> Dispatcher<W> {
             given += calls as usize;
             self.seats[seat].push(range, duration);
         }
+        self.send(seat, first, given, size, now);
+    }
+
+    /// So many calls, which have been pushed and take so many bytes, are sent to a worker.
+    fn send(&mut self, seat: usize, first: u32, given: usize, size: usize, now: Time) {
         self.in_flight_calls += given;
         if given > 0 {
             let state = &mut self.seats[seat];
@@ -222,7 +227,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
     /// Returns whether that was done.
     ///
     /// The worker may run that call all the same, and say otherwise. So a call goes from one living worker to another only
-    /// once for this reason.
+    /// once, and once back.
     pub(super) fn relieve_front(&mut self, seat: usize, claimed: u32, now: Time) -> bool {
         let stalls = self.front_stalls_at(seat).is_some_and(|at| at <= now);
         let may_move = stalls && self.queue.ready() == 0 && self.others_answer();
@@ -242,14 +247,42 @@ impl<W: ?Sized + Work> Dispatcher<W> {
     fn front_stalls_at(&self, seat: usize) -> Option<Time> {
         let state = &self.seats[seat];
         let front = state.in_flight.front()?;
-        let may_be_taken = state.phase() == Phase::Ready && !state.recalling && front.calls.moves == 0;
+        let may_be_taken = state.phase() == Phase::Ready && !state.recalling && front.calls.moves <= 1;
         let unknown = is_after(front.number, state.worker.started);
         // As calls behind a slow one, it would move to and fro where all workers are slow to start.
         let mut wait = LONE << state.relieved.min(10);
         if front.calls.work.policy().timeout != u64::MAX {
             wait = wait.min(self.limits.grace / 4);
         }
-        (may_be_taken && unknown).then(|| state.worker.progress + state.time_to_read() + wait)
+        let may_move = || front.calls.moves == 0 || self.left_by(&front.calls).is_some();
+        (may_be_taken && unknown && may_move()).then(|| state.worker.progress + state.time_to_read() + wait)
+    }
+
+    /// An idle worker that answers, and from which these calls were taken in their present attempt.
+    fn left_by(&self, calls: &CallRange<W>) -> Option<usize> {
+        let mut answering = self.idle.iter().copied().filter(|seat| !self.seats[*seat].is_silent());
+        answering.find(|seat| self.seats[*seat].may_have(calls))
+    }
+
+    /// Gives a call that has moved, and was taken back, to the worker that had it before, or to this one again: either may
+    /// run it already. Returns it if neither takes calls.
+    pub(super) fn give_again(&mut self, seat: usize, mut flight: Flight<W>, now: Time) -> Option<Flight<W>> {
+        let takes =
+            |seat: usize| !self.seats[seat].worker.retiring && !self.is_old(seat, now) && self.seats[seat].is_idle();
+        let before = self.left_by(&flight.calls).filter(|before| *before != seat && takes(*before));
+        let to = before.unwrap_or(seat);
+        if !takes(to) || !self.goes_on() || flight.cancelled.is_some() {
+            return Some(flight);
+        }
+        if to == seat {
+            flight.calls.moves -= 1;
+        }
+        self.idle.retain(|idle| *idle != to);
+        let (first, calls) = (self.seats[to].worker.sent.wrapping_add(1), flight.calls);
+        let size = CHUNK_BYTES + calls.work.size(calls.range());
+        self.seats[to].push(calls, flight.expected);
+        self.send(to, first, 1, size, now);
+        None
     }
 
     /// Something has changed at a seat that has calls: its first one may yet have to be taken back.
@@ -291,31 +324,44 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         let moved = calls.moves > 0;
         calls.moves = calls.moves.saturating_add(1);
         // Whoever had no time to wake up is no suspect, unless another one has not started it either.
-        if spent >= LONE || given_up && moved {
-            let (grace, left) = (self.limits.grace, &mut state.worker.left);
-            let is_old = |left: &Left| now.saturating_sub(left.since) >= grace;
-            let again = left.iter().any(|left| left.is_over && is_old(left))
-                || left.len() >= MOST_LEFT && left.first().is_some_and(is_old);
-            let CallRange { ticket, next: index, attempt, .. } = *calls;
-            left.push(Left { ticket, index, attempt, since: now, is_over: given_up });
-            if again || given_up && (moved || spent >= grace / 4) {
-                self.kill(seat);
+        let had_time = spent >= LONE || given_up && moved;
+        let grace = self.limits.grace;
+        let is_old = |left: &Left| now.saturating_sub(left.since) >= grace;
+        let left = &mut state.worker.left;
+        let suspicious = || left.iter().filter(|left| left.had_time);
+        let again = suspicious().any(|left| left.is_over && is_old(left))
+            || suspicious().count() >= MOST_LEFT && suspicious().next().is_some_and(is_old);
+        match left.iter_mut().find(|left| left.is_of(calls)) {
+            Some(left) => (left.had_time, left.is_over) = (left.had_time || had_time, left.is_over || given_up),
+            None => {
+                // What is least likely to run is forgotten.
+                if left.len() >= 2 * MOST_LEFT
+                    && let Some(forgotten) = left.iter().position(|left| !left.had_time)
+                {
+                    left.remove(forgotten);
+                }
+                let CallRange { ticket, next: index, attempt, .. } = *calls;
+                left.push(Left { ticket, index, attempt, since: now, had_time, is_over: given_up });
             }
+        }
+        if had_time && (again || given_up && (moved || spent >= grace / 4)) {
+            self.kill(seat);
         }
         back.push_front(first);
     }
 
     /// The present attempt at these calls is over, and not by a worker's report: those to whom they were sent before, and
-    /// who have reported nothing since, may still run them.
-    pub(super) fn forsake(&mut self, calls: &CallRange<W>) {
+    /// who have reported nothing since, may still run them. Where it was as they took `too_long`, also those who hardly had
+    /// the time to begin.
+    pub(super) fn forsake(&mut self, calls: &CallRange<W>, too_long: bool) {
         if calls.moves == 0 {
             return;
         }
         for seat in 0..self.seats.len() {
             let state = &mut self.seats[seat];
             let left = state.worker.left.iter_mut();
-            let any =
-                left.filter(|left| left.is_of(calls) && !left.is_over).map(|left| left.is_over = true).count() > 0;
+            let may_run = left.filter(|left| left.is_of(calls) && !left.is_over && (left.had_time || too_long));
+            let any = may_run.map(|left| left.is_over = true).count() > 0;
             // What it is said to run since then is not to suffer.
             if any && state.works(state.epoch()) && !state.is_busy() {
                 self.kill(seat);

@@ -112,7 +112,7 @@ pub(crate) struct SeatWorker {
     pub(super) silence: Option<Silence>,
     /// Calls were taken back from it that it had not started, as it said.
     pub(super) is_doubted: bool,
-    /// Those of them that it had for so long that it may run them all the same.
+    /// Those of them that it was to start next, and may run all the same.
     pub(super) left: Vec<Left>,
     /// It is to be killed if it has not started the call of this number once its calls are taken back.
     pub(super) suspect: Option<u32>,
@@ -162,6 +162,8 @@ pub(super) struct Left {
     pub(super) index: u32,
     pub(super) attempt: u32,
     pub(super) since: Time,
+    /// The worker had it for so long that it may well run it.
+    pub(super) had_time: bool,
     /// It was given up, or has ended elsewhere without a report.
     pub(super) is_over: bool,
 }
@@ -247,6 +249,11 @@ impl<W: ?Sized> Seat<W> {
     /// Does the worker show no sign of life?
     pub(super) fn is_silent(&self) -> bool {
         self.worker.silence.is_some()
+    }
+
+    /// Were these calls taken from the worker in their present attempt, so that it may run them all the same?
+    pub(super) fn may_have(&self, calls: &CallRange<W>) -> bool {
+        self.worker.left.iter().any(|left| left.is_of(calls) && !left.is_over)
     }
 
     /// Until when the call at the front may stay there. NEVER if it has no timeout, or its worker is about to be killed.
@@ -369,7 +376,7 @@ impl<W: ?Sized + Work> Seat<W> {
         let Some(front) = self.in_flight.front().filter(|front| is_after(front.number, self.worker.started)) else {
             return NEVER;
         };
-        let wait = match self.worker.left.is_empty() {
+        let wait = match self.worker.left.iter().all(|left| !left.had_time) {
             true if !self.worker.is_doubted && front.calls.moves == 0 => return NEVER,
             true => limits.useless(&front.calls),
             false if front.calls.work.policy().timeout == u64::MAX => limits.grace,

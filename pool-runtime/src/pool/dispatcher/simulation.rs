@@ -9,7 +9,7 @@
 //! - Every call ends exactly once, and none is lost.
 //! - No call runs in two places at once, more often than it may be tried, or after it was cancelled.
 //! - Its end agrees with what happened to it: a timeout only after its time, a loss only with its worker, …
-//! - One that lies runs in few places, and in none for long once it took too long.
+//! - One that lies runs in two places at most, and in none for long once it took too long.
 //! - A worker is killed only for a call that it runs and that was cancelled or exceeded a limit, or if it does not
 //!   answer, or start what it is given. Where only what had not started was cancelled, what runs goes on.
 //! - No call with a timeout stays at the front of a seat for longer than that and a grace, by the dispatcher's clock,
@@ -115,6 +115,8 @@ enum Lie {
     Beyond,
     /// It has only just started.
     JustNow,
+    /// It has not started, and the worker knows of all that was taken back.
+    Idle,
 }
 
 /// What has happened to a job.

@@ -149,10 +149,10 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         self.effects.push_back(Effect::Look { seat, epoch: state.epoch(), memory });
     }
 
-    /// Is the worker too old for more calls? Not if it has had none: an idle pool does not replace its workers.
+    /// Is the worker too old for more calls? Not if it has finished none: an idle pool does not replace its workers.
     pub(super) fn is_old(&self, seat: usize, now: Time) -> bool {
         let state = &self.seats[seat];
-        state.worker.given > 0 && state.worker.ready_at.saturating_add(self.limits.age_per_child) <= now
+        state.worker.finished > 0 && state.worker.ready_at.saturating_add(self.limits.age_per_child) <= now
     }
 
     /// The worker gets no more calls, and is replaced once it has run its present one.
@@ -492,7 +492,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
                 // Until it ends, it might use ever more.
                 Excess::Memory { .. } => self.kill_at_once(seat),
             }
-            self.forsake(&calls);
+            self.forsake(&calls, matches!(excess, Excess::Time { .. }));
         } else {
             // The condemned call has ended.
             state.worker.condemned = None;
@@ -503,7 +503,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
     /// Delays calls that were lost with their worker, if they may be retried; returns those that may not.
     pub(super) fn retry(&mut self, flight: Flight<W>, never: bool, ran: Ran, now: Time) -> Option<Flight<W>> {
         let calls = &flight.calls;
-        self.forsake(calls);
+        self.forsake(calls, false);
         let may = calls.attempt <= calls.work.policy().retries && !flight.is_given_up() && !never;
         if !may || !self.goes_on() {
             return Some(flight);

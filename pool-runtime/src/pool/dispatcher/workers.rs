@@ -134,6 +134,9 @@ impl<W: ?Sized + Work> Dispatcher<W> {
             for flight in [Some(flight), last].into_iter().flatten().filter(|flight| flight.len() > 0) {
                 let runs = flight.has(reached);
                 let known = reached == claimed && !loss.lives;
+                if condemned.is_some_and(|condemned| flight.has(condemned.number)) {
+                    self.forsake(&flight.calls, true);
+                }
                 let ran = if runs && known { loss.stage.ran() } else { Ran::Maybe };
                 // No second attempt starts before the process of the first one is dead.
                 let never = loss.lives || runs && over_memory;

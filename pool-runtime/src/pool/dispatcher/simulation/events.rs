@@ -49,7 +49,7 @@ impl World {
                         let seen = Observation {
                             claimed: process.shows(),
                             started,
-                            heard: process.heard,
+                            heard: process.acknowledges(),
                             extended: None,
                             // A measurement may fail.
                             joins: process.stopping.is_some() && process.joins_until > self.now,
@@ -386,9 +386,11 @@ impl World {
             fact.starts = fact.starts.max(call.attempt);
             let fate = match random.below(self.troubles) {
                 _ if policy.timeout != u64::MAX && random.one_in(self.lies) => {
-                    Fate::Lies([Lie::NotStarted, Lie::FarAhead, Lie::Beyond, Lie::JustNow][random.below(4)])
+                    Fate::Lies([Lie::NotStarted, Lie::FarAhead, Lie::Beyond, Lie::JustNow, Lie::Idle][random.below(5)])
                 }
-                _ if fact.liar && policy.timeout != u64::MAX => Fate::Lies(Lie::NotStarted),
+                _ if fact.liar && policy.timeout != u64::MAX => {
+                    Fate::Lies([Lie::NotStarted, Lie::Idle][random.below(2)])
+                }
                 _ if random.one_in(self.deaths) => Fate::Dies,
                 0 => Fate::Panics,
                 5 => Fate::Unreadable,
@@ -498,11 +500,19 @@ impl Process {
     fn shows(&self) -> u32 {
         let ahead = self.inbox.back().map_or(0, |(_, last)| last.number.wrapping_sub(self.claimed));
         match &self.running {
-            Some(Running { fate: Fate::Lies(Lie::NotStarted), .. }) => self.claimed.wrapping_sub(1),
+            Some(Running { fate: Fate::Lies(Lie::NotStarted | Lie::Idle), .. }) => self.claimed.wrapping_sub(1),
             Some(Running { fate: Fate::Lies(Lie::FarAhead), .. }) => self.claimed.wrapping_add(ahead),
             // Whatever was sent since, and then some.
             Some(Running { fate: Fate::Lies(Lie::Beyond), .. }) => self.claimed.wrapping_add(ahead.max(1) + 1_000_000),
             _ => self.claimed,
+        }
+    }
+
+    /// The generation that it has found out about, as its page says.
+    fn acknowledges(&self) -> u32 {
+        match &self.running {
+            Some(Running { fate: Fate::Lies(Lie::Idle), .. }) => self.generation,
+            _ => self.heard,
         }
     }
 

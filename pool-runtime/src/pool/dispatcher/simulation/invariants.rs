@@ -47,8 +47,7 @@ impl World {
         assert!(self.now <= until, "{number} stays at the front of seat {at}: {} > {until}", self.now);
     }
 
-    /// What lies runs in two places, and in more only where calls were taken back from the second one for other reasons; not
-    /// counting those that are being ended or replaced.
+    /// What lies runs in two places at most, not counting those that are being ended or replaced.
     pub(super) fn check_places(&self, at: usize) {
         let running = |process: &Process| Some(process.running.as_ref().filter(|_| !process.dead)?.call.job);
         let Some(job) = self.processes[at].as_ref().and_then(running) else { return };
@@ -60,7 +59,7 @@ impl World {
             };
             let seats = self.processes.iter().zip(&self.pool.seats).filter(|(_, seat)| stays(seat));
             let places = seats.filter(|(process, _)| process.as_ref().and_then(running) == Some(job)).count();
-            assert!(places <= 5, "job {job} runs in {places} places");
+            assert!(places <= 2, "job {job} runs in {places} places");
         }
     }
 

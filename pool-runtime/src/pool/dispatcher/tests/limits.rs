@@ -299,6 +299,39 @@ fn a_call_that_its_worker_does_not_start_goes_to_an_idle_one() {
 }
 
 #[test]
+fn a_call_that_nobody_starts_goes_to_one_other_worker_and_once_back() {
+    let (mut pool, first, call) = limited(3, Policy::NONE);
+    let (mut places, mut heard, mut now) = (vec![first], [0; 3], 0);
+    let mut numbers = [0; 3];
+    numbers[first] = call.number;
+    while let Some(at) = pool.next_tick().filter(|at| *at < SECOND) {
+        now = at;
+        pool.tick(now);
+        while let Some(effect) = pool.effect() {
+            match effect {
+                Effect::Look { seat, .. } => {
+                    let claimed = numbers[seat].saturating_sub(1);
+                    pool.seen(seat, 1, Observation { claimed, heard: heard[seat], ..Observation::default() }, now);
+                }
+                Effect::TakeBack { seat, .. } => {
+                    heard[seat] += 1;
+                    pool.taken_back(seat, 1, numbers[seat] - 1, now);
+                }
+                Effect::Send { seat, last, .. } => {
+                    numbers[seat] = last;
+                    places.push(seat);
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    assert!(places.len() == 3 && places[0] == places[2] && places[0] != places[1], "{places:?}");
+    let call = CallHeader { number: numbers[first], ..call };
+    pool.value(first, call, 10_000, now).unwrap();
+    assert_eq!(pool.counts().done, 1);
+}
+
+#[test]
 fn a_worker_that_reads_nothing_is_not_sent_more_and_more() {
     let (mut pool, silent, other) = (pool(2), 0, 1);
     let (mut at, mut calls, mut killed) = (0, 0, None);

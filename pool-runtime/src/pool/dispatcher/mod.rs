@@ -35,6 +35,7 @@ mod queue;
 mod range;
 mod seat;
 mod watch;
+mod weigh;
 mod workers;
 
 pub use events::PoolStats;

@@ -10,8 +10,8 @@ mod unkillable;
 mod weighed;
 
 use pool_runtime::{
-    Dossier, Pool, PoolBuilder, Process, Ran, Result, RunningProcess, Sandbox, Stdio, Transport, active_children,
-    current_process, pool_main, task,
+    Dossier, Pool, PoolBuilder, Process, Ran, Result, RunningProcess, Sandbox, Stdio, Transport, WorkerInfo,
+    WorkerState, active_children, current_process, pool_main, task,
 };
 use std::{
     io::{Read, Write},
@@ -333,8 +333,9 @@ fn orphans(directory: &Path, sandbox: Sandbox) -> Result<()> {
     })?;
     started(&process, &idle);
     wait_for(&busy);
-    // The other worker has nothing to do.
-    while pool.workers().len() < 2 {
+    // The other worker has nothing to do. One that has not run yet has said nothing of its parent's end to the system.
+    let runs = |worker: &WorkerInfo| worker.state != WorkerState::Starting;
+    while pool.workers().iter().filter(|worker| runs(worker)).count() < 2 {
         std::thread::sleep(Duration::from_millis(2));
     }
     let mut pids: Vec<String> = pool.workers().iter().map(|worker| worker.pid.to_string()).collect();

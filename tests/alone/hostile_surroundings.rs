@@ -346,6 +346,7 @@ fn started_in_other_ways() {
         Row::new("a program with capabilities", with_rights("setcap cap_net_raw+ep"))
             .may_say(rights)
             .only_if(is_root() && has_setcap, "`setcap` is not here, or only for root"),
+        Row::new("a program that may not be read", with_rights("chmod 0711")).only_if(is_root(), ROOT),
         Row::by("on one processor", &["taskset", "-c", "0", "{}"]),
         Row::by("real-time", &["chrt", "--fifo", "10", "{}"]),
         Row::by("real-time, on one processor", &["taskset", "-c", "0", "chrt", "--rr", "10", "{}"]),

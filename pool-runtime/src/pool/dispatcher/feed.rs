@@ -109,6 +109,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
     }
 
     /// So many calls, which have been pushed and take so many bytes, are sent to a worker.
+    #[inline]
     fn send(&mut self, seat: usize, first: u32, given: usize, size: usize, now: Time) {
         self.in_flight_calls += given;
         if given > 0 {

@@ -34,7 +34,7 @@ impl OfThread {
     /// Confines the calling thread, for good.
     pub(super) fn confine_this(&self) -> io::Result<()> {
         let confined = confine(self.rules.as_ref().map(AsRawFd::as_raw_fd), self.kept, self.given_up);
-        confined.map_err(|Refused { part, errno }| part.step().failed(errno))
+        confined.map_err(|NotConfined { measure, errno }| measure.step().failed(errno))
     }
 
     /// Confines these threads, which only wait.
@@ -86,16 +86,16 @@ pub(super) fn check_alone(waiting: &[RawPid]) -> Result<(), String> {
     ))
 }
 
-/// A part of confining a thread.
+/// A step of confining a thread that the kernel may refuse.
 #[derive(Clone, Copy, Debug)]
-enum Part {
+enum Measure {
     NoNewRights,
     Rules,
     BoundingSet,
     Capabilities,
 }
 
-impl Part {
+impl Measure {
     const ALL: [Self; 4] = [Self::NoNewRights, Self::Rules, Self::BoundingSet, Self::Capabilities];
 
     fn step(self) -> Step {
@@ -106,28 +106,28 @@ impl Part {
         }
     }
 
-    fn refused(self, errno: Errno) -> Refused {
-        Refused { part: self, errno }
+    fn refused(self, errno: Errno) -> NotConfined {
+        NotConfined { measure: self, errno }
     }
 }
 
 /// What the kernel has refused. As one number, for an answer out of a signal's handler.
-struct Refused {
-    part: Part,
+struct NotConfined {
+    measure: Measure,
     errno: Errno,
 }
 
-impl Refused {
+impl NotConfined {
     /// Above all error numbers.
-    const PART: i32 = 1 << 16;
+    const MEASURE: i32 = 1 << 16;
 
     fn to_answer(&self) -> i32 {
-        self.errno.raw_os_error() + self.part as i32 * Self::PART
+        self.errno.raw_os_error() + self.measure as i32 * Self::MEASURE
     }
 
     fn of_answer(answer: i32) -> io::Error {
-        let part = Part::ALL[(answer / Self::PART) as usize % Part::ALL.len()];
-        part.step().failed(Errno::from_raw_os_error(answer % Self::PART))
+        let measure = Measure::ALL[(answer / Self::MEASURE) as usize % Measure::ALL.len()];
+        measure.step().failed(Errno::from_raw_os_error(answer % Self::MEASURE))
     }
 }
 
@@ -143,19 +143,19 @@ fn keep_capabilities(kept: CapabilitySet) -> rustix::io::Result<()> {
 }
 
 /// Confines the calling thread. Makes system calls alone, as a signal's handler may.
-fn confine(rules: Option<c_int>, kept: CapabilitySet, given_up: CapabilitySet) -> Result<(), Refused> {
+fn confine(rules: Option<c_int>, kept: CapabilitySet, given_up: CapabilitySet) -> Result<(), NotConfined> {
     if let Some(rules) = rules {
-        set_no_new_privs(true).map_err(|errno| Part::NoNewRights.refused(errno))?;
+        set_no_new_privs(true).map_err(|errno| Measure::NoNewRights.refused(errno))?;
         // SAFETY: numbers alone. The descriptor is open, or the call fails.
         if unsafe { libc::syscall(libc::SYS_landlock_restrict_self, rules, 0) } != 0 {
             let errno = Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::INVAL);
-            return Err(Part::Rules.refused(errno));
+            return Err(Measure::Rules.refused(errno));
         }
     }
-    let of_set = |errno| Part::Capabilities.refused(errno);
+    let of_set = |errno| Measure::Capabilities.refused(errno);
     if !given_up.is_empty() && capabilities(None).map_err(of_set)?.effective.contains(CapabilitySet::SETPCAP) {
         let dropped = given_up.iter().try_for_each(remove_capability_from_bounding_set);
-        dropped.map_err(|errno| Part::BoundingSet.refused(errno))?;
+        dropped.map_err(|errno| Measure::BoundingSet.refused(errno))?;
     }
     keep_capabilities(kept).map_err(of_set)
 }
@@ -187,7 +187,7 @@ fn confine_other(thread: RawPid, signal: c_int) -> Result<(), String> {
         match ANSWER.load(Ordering::Acquire) {
             PENDING => {}
             0 => return Ok(()),
-            answer => return Err(failed(Refused::of_answer(answer))),
+            answer => return Err(failed(NotConfined::of_answer(answer))),
         }
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
@@ -211,7 +211,7 @@ fn handler() -> libc::sigaction {
         let confined = confine(rules, kept, given_up);
         // SAFETY: as above.
         unsafe { *libc::__errno_location() = before };
-        ANSWER.store(confined.map_or_else(|refused| refused.to_answer(), |()| 0), Ordering::Release);
+        ANSWER.store(confined.map_or_else(|why| why.to_answer(), |()| 0), Ordering::Release);
         ANSWERED.ring();
     }
     // SAFETY: all zero is such a value: no flags, and nothing blocked.

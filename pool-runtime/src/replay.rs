@@ -168,7 +168,7 @@ fn confine(record: &LostCall<'_>, order: &ReplayOrder, is_strict: bool) -> Resul
                 "it ran in a sandbox, and {why} (with POOL_REPLAY_UNCONFINED=1 in the environment, it runs without)"
             )
         })?;
-        say("it runs in a sandbox, as it did");
+        say("it runs in a sandbox, as it did, with the environment of this program");
     } else if record.confinement.is_some() {
         say("the call ran in a sandbox; now it runs without, as asked for");
     }

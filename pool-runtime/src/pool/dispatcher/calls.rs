@@ -3,7 +3,7 @@
 use crate::dossier::Ran;
 use crate::pool::dispatcher::machine::Withdrawn;
 use crate::pool::dispatcher::{
-    Dispatcher, Ended, How, Phase, Reach, Refusal, Report, Seat, Ticket, Time, Why, Work, is_after,
+    Dispatcher, Ended, How, Phase, Reach, Refusal, Report, Seat, Ticket, Time, Unreported, Why, Work, is_after,
 };
 use std::sync::Arc;
 
@@ -67,7 +67,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         for range in waiting {
             self.note_withdrawn(range.ticket);
             if reach == Reach::Running {
-                self.forsake(&range, false);
+                self.forsake(&range, Unreported::Other);
             }
             self.fail_unstarted(&range, &Why::Cancelled);
         }

@@ -5,7 +5,7 @@
 //! on their way to a worker are limited: sending must never wait for a busy worker.
 
 use crate::pool::dispatcher::{
-    CallRange, Dispatcher, Effect, Flight, Left, MILLISECOND, NEVER, Phase, Silence, Time, Work, is_after,
+    CallRange, Dispatcher, Effect, Flight, Left, MILLISECOND, NEVER, Phase, Silence, Time, Unreported, Work, is_after,
 };
 use std::collections::VecDeque;
 
@@ -352,16 +352,17 @@ impl<W: ?Sized + Work> Dispatcher<W> {
     }
 
     /// The present attempt at these calls is over, and not by a worker's report: those to whom they were sent before, and
-    /// who have reported nothing since, may still run them. Where it was as they took `too_long`, also those who hardly had
-    /// the time to begin.
-    pub(super) fn forsake(&mut self, calls: &CallRange<W>, too_long: bool) {
+    /// who have reported nothing since, may still run them. Where they took too long, so may those who hardly had the time to
+    /// begin.
+    pub(super) fn forsake(&mut self, calls: &CallRange<W>, why: Unreported) {
         if calls.moves == 0 {
             return;
         }
         for seat in 0..self.seats.len() {
             let state = &mut self.seats[seat];
             let left = state.worker.left.iter_mut();
-            let may_run = left.filter(|left| left.is_of(calls) && !left.is_over && (left.had_time || too_long));
+            let may_run =
+                left.filter(|left| left.is_of(calls) && !left.is_over && (left.had_time || why == Unreported::Late));
             let any = may_run.map(|left| left.is_over = true).count() > 0;
             // What it is said to run since then is not to suffer.
             if any && state.works(state.epoch()) && !state.is_busy() {

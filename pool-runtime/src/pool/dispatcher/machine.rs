@@ -6,7 +6,7 @@ use crate::pool::dispatcher::durations::Durations;
 use crate::pool::dispatcher::queue::Queue;
 use crate::pool::dispatcher::{
     AfterStarts, CallFailure, CallRange, Effect, Ended, Flight, How, Limits, NEVER, Phase, Refusal, Seat, Ticket, Time,
-    Why, Work,
+    Unreported, Why, Work,
 };
 use std::collections::VecDeque;
 
@@ -240,7 +240,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         let (epoch, work) = (self.seats[seat].epoch(), calls.work.clone());
         self.effects.push_back(Effect::Hold { seat, epoch, work });
         self.fail(calls, calls.attempt, |_| (Ran::Maybe, why.clone()));
-        self.forsake(calls, false);
+        self.forsake(calls, Unreported::Other);
     }
 
     /// Fails all calls of a seat, and kills its worker.
@@ -257,7 +257,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
             _ if flight.cancelled.is_some() => {
                 self.note_withdrawn(flight.calls.ticket);
                 if flight.is_given_up() {
-                    self.forsake(&flight.calls, false);
+                    self.forsake(&flight.calls, Unreported::Other);
                 }
                 Why::Cancelled
             }

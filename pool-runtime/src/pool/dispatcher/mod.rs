@@ -48,7 +48,7 @@ pub(crate) use machine::Dispatcher;
 pub(crate) use range::{CallRange, Flight, is_after};
 pub(crate) use seat::{Phase, Seat};
 
-use seat::{Condemned, Front, Left, SeatWorker, Silence};
+use seat::{Condemned, Front, Left, SeatWorker, Silence, Unreported};
 
 #[cfg(test)]
 mod simulation;

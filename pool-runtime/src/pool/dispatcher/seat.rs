@@ -155,6 +155,15 @@ pub(super) struct Silence {
     pub(super) looks: u32,
 }
 
+/// Why an attempt is over that its worker has not reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unreported {
+    /// It took too long.
+    Late,
+    /// It was given up, or its worker was lost.
+    Other,
+}
+
 /// An attempt at a call that was taken from a worker which may run it nevertheless.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Left {

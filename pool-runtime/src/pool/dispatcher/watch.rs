@@ -18,7 +18,7 @@ use crate::dossier::Ran;
 use crate::pool::dispatcher::feed::LONE;
 use crate::pool::dispatcher::{
     CallRange, Condemned, Dispatcher, Effect, Excess, Flight, Front, MILLISECOND, NEVER, Observation, Phase, Silence,
-    Time, Work, is_after,
+    Time, Unreported, Work, is_after,
 };
 
 /// The longest delay of a retry.
@@ -388,12 +388,18 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         let flight = state.in_flight.iter().find(|flight| flight.has(number));
         if let Some(flight) = flight.filter(|_| surely || !is_after(claimed, number)) {
             let calls = flight.calls.clone();
-            match excess {
-                Excess::Time { .. } => self.kill(seat),
-                // Until it ends, it might use ever more.
-                Excess::Memory { .. } => self.kill_at_once(seat),
-            }
-            self.forsake(&calls, matches!(excess, Excess::Time { .. }));
+            let why = match excess {
+                Excess::Time { .. } => {
+                    self.kill(seat);
+                    Unreported::Late
+                }
+                Excess::Memory { .. } => {
+                    // Until it ends, it might use ever more.
+                    self.kill_at_once(seat);
+                    Unreported::Other
+                }
+            };
+            self.forsake(&calls, why);
         } else {
             // The condemned call has ended.
             state.worker.condemned = None;
@@ -404,7 +410,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
     /// Delays calls that were lost with their worker, if they may be retried; returns those that may not.
     pub(super) fn retry(&mut self, flight: Flight<W>, never: bool, ran: Ran, now: Time) -> Option<Flight<W>> {
         let calls = &flight.calls;
-        self.forsake(calls, false);
+        self.forsake(calls, Unreported::Other);
         let may = calls.attempt <= calls.work.policy().retries && !flight.is_given_up() && !never;
         if !may || !self.goes_on() {
             return Some(flight);

@@ -4,7 +4,7 @@ use crate::dossier::{Loss, Ran};
 use crate::os::End;
 use crate::pool::dispatcher::{
     AfterStarts, Dispatcher, Effect, Excess, FailedStart, MILLISECOND, NEVER, Phase, Reach, Refusal, Seat, SeatWorker,
-    Start, Time, Why, Work, is_after, nanos,
+    Start, Time, Unreported, Why, Work, is_after, nanos,
 };
 use crate::protocol::CallHeader;
 use std::ops::Range;
@@ -135,7 +135,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
                 let runs = flight.has(reached);
                 let known = reached == claimed && !loss.lives;
                 if condemned.is_some_and(|condemned| flight.has(condemned.number)) {
-                    self.forsake(&flight.calls, true);
+                    self.forsake(&flight.calls, Unreported::Late);
                 }
                 let ran = if runs && known { loss.stage.ran() } else { Ran::Maybe };
                 // No second attempt starts before the process of the first one is dead.

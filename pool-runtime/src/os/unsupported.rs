@@ -105,6 +105,7 @@ never! {
         Self::new(E);
         self.duplicate() -> io::Result<Handle>;
         self.is_standard() -> bool;
+        self.is_high() -> bool;
         self.number() -> SocketNumber;
         self.handle() -> HandleRef<'_>;
         self.never_wait() -> io::Result<()>;

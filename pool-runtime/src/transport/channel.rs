@@ -72,7 +72,7 @@ pub(crate) struct Pair {
 
 impl Pair {
     pub(crate) fn new() -> io::Result<Self> {
-        let both = || Ok((above_standard_channel()?, above_standard_channel()?));
+        let both = || Ok((high_channel()?, high_channel()?));
         let ((sender, worker_receiver), (worker_sender, receiver)) = os::at_high_numbers(both)?;
         sender.never_wait()?;
         let (sender, receiver) = (ChannelSender(Mutex::new(sender)), ChannelReceiver::new(receiver));
@@ -87,25 +87,40 @@ impl Pair {
 
 /// The worker's two ends, made from the sockets that it has inherited.
 pub(crate) fn inherited(reads: Handle, writes: Handle) -> io::Result<(ChannelSender, ChannelReceiver)> {
-    let both = || Ok((above_standard_channel()?, above_standard_channel()?));
+    let both = || Ok((high_channel()?, high_channel()?));
     let ((_, receiver), (sender, _)) = os::at_high_numbers(both)?;
     receiver.replace(reads)?;
     sender.replace(writes)?;
     Ok((ChannelSender(Mutex::new(sender)), ChannelReceiver::new(receiver)))
 }
 
-/// A channel not on the descriptors of standard streams that the program has closed: prints would go into it. Its
-/// descriptors stay where they are, as [`Link`] knows them by number: call it [`at_high_numbers`](os::at_high_numbers).
-fn above_standard_channel() -> io::Result<(Link<IpcBytesSender>, Link<IpcBytesReceiver>)> {
-    let mut below = Vec::new();
-    loop {
-        let (sender, receiver) = ipc::bytes_channel().map_err(os::no_channel)?;
-        let (sender, receiver) = (Link::new(sender)?, Link::new(receiver)?);
-        if !sender.is_standard() && !receiver.is_standard() {
-            return Ok((sender, receiver));
+/// A channel with high numbers, and never with those of standard streams that the program has closed: prints would go
+/// into it. Its descriptors stay where they are, as [`Link`] knows them by number: call it
+/// [`at_high_numbers`](os::at_high_numbers).
+fn high_channel() -> io::Result<(Link<IpcBytesSender>, Link<IpcBytesReceiver>)> {
+    // Another thread closes a low number after all low ones were taken: what then gets it is kept until a channel has
+    // none. Where there are only low ones left, they are not all used up.
+    const TRIES: usize = 8;
+    let mut low = Vec::new();
+    let failed = loop {
+        match channel() {
+            Ok((sender, receiver)) if sender.is_high() && receiver.is_high() => return Ok((sender, receiver)),
+            Ok(channel) => low.push(channel),
+            Err(error) => break error,
         }
-        below.push((sender, receiver));
-    }
+        if low.len() > TRIES {
+            break io::Error::other("all low numbers are those of standard streams");
+        }
+    };
+    let not_standard = |(sender, receiver): &(Link<IpcBytesSender>, Link<IpcBytesReceiver>)| {
+        !sender.is_standard() && !receiver.is_standard()
+    };
+    low.into_iter().find(not_standard).ok_or(failed)
+}
+
+fn channel() -> io::Result<(Link<IpcBytesSender>, Link<IpcBytesReceiver>)> {
+    let (sender, receiver) = ipc::bytes_channel().map_err(os::no_channel)?;
+    Ok((Link::new(sender)?, Link::new(receiver)?))
 }
 
 /// Locked while a frame is sent, so that the fragments of two frames do not mix.

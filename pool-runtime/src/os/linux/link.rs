@@ -1,6 +1,6 @@
 //! The socket inside one end of an ipc-channel, which the crate keeps to itself.
 
-use super::handle::beyond_standard;
+use super::handle::{beyond_standard, lowest_number};
 use super::step;
 use crate::os::{HandleRef, Peeked};
 use rustix::fs::{OFlags, fcntl_setfl};
@@ -53,6 +53,11 @@ impl<E> Link<E> {
     /// Does its socket have the number of a standard stream, as those were closed? What is printed would go into it.
     pub(crate) fn is_standard(&self) -> bool {
         self.number <= 2
+    }
+
+    /// Has its socket a number that nobody else takes for something else?
+    pub(crate) fn is_high(&self) -> bool {
+        self.number >= lowest_number()
     }
 
     pub(crate) fn number(&self) -> SocketNumber {

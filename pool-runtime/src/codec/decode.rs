@@ -6,6 +6,8 @@
 
 use crate::codec::room::StackRoom;
 use crate::codec::{CodecError, Coded, LARGE, Name, Names};
+#[cfg(feature = "json")]
+use crate::codec::{guarded, json};
 use crate::hash::name_hash;
 use serde::de::{self, DeserializeSeed, IntoDeserializer, Visitor};
 use std::any::type_name;
@@ -21,6 +23,7 @@ pub(super) fn decode<'de, T: de::Deserialize<'de>>(bytes: &'de [u8]) -> Coded<(T
         nothings: 0,
         large: 0,
         asked: false,
+        by_hash: Vec::new(),
     };
     match T::deserialize(&mut decoder) {
         Ok(value) => Ok((value, decoder.bytes.len())),
@@ -42,6 +45,14 @@ struct Decoder<'de> {
     large: usize,
     /// A type has asked what comes next.
     asked: bool,
+    /// Of each enum of which a variant was not where it was said to be.
+    by_hash: Vec<VariantsByHash>,
+}
+
+/// The hash of the name of each variant, sorted, and its index.
+struct VariantsByHash {
+    names: Names,
+    hashes: Vec<(u32, usize)>,
 }
 
 /// The most elements without bytes in a sequence: no byte speaks for them, and a corrupt number must not cause an endless
@@ -56,6 +67,9 @@ const NOTHINGS_PER_BYTE: usize = 16;
 /// How much memory large values may take in all: so much in any, and so much more for each of the bytes.
 const MOST_LARGE: usize = 256 << 20;
 const LARGE_PER_BYTE: usize = LARGE;
+
+/// A tree of the standard library has room for so many in its first node.
+const NODE: usize = 11;
 
 /// Asked for only where an error tells it.
 type TypeName = fn() -> &'static str;
@@ -133,10 +147,36 @@ impl<'de> Decoder<'de> {
         if size_of::<R>() > LARGE { self.take_memory(size_of::<R>(), type_name::<R>) } else { Ok(()) }
     }
 
+    fn most_large(&self) -> usize {
+        self.length.saturating_mul(LARGE_PER_BYTE).saturating_add(MOST_LARGE)
+    }
+
+    /// Counts the first node of a collection that may be a tree, of which these are the first keys, values or elements.
+    #[inline(always)]
+    fn weigh_node<R>(&mut self) -> Coded<()> {
+        let size = NODE * size_of::<R>();
+        if size > LARGE { self.take_memory(size, type_name::<R>) } else { Ok(()) }
+    }
+
     fn take_memory(&mut self, size: usize, name: TypeName) -> Coded<()> {
         self.large = self.large.saturating_add(size);
-        let most = self.length.saturating_mul(LARGE_PER_BYTE).saturating_add(MOST_LARGE);
+        let most = self.most_large();
         if self.large <= most { Ok(()) } else { Err(CodecError::too_much_memory(self.length, most, size, name())) }
+    }
+
+    /// The variant whose name has this hash. An enum may have very many variants, and a value as many wrong hints.
+    #[cold]
+    fn variant_of(&mut self, hash: u32, variants: Names) -> Option<&'static Name> {
+        let known = self.by_hash.iter().position(|known| std::ptr::eq(known.names, variants));
+        let known = known.unwrap_or_else(|| {
+            let mut hashes: Vec<_> = variants.iter().zip(0..).map(|(name, index)| (name_hash(name), index)).collect();
+            hashes.sort_unstable();
+            self.by_hash.push(VariantsByHash { names: variants, hashes });
+            self.by_hash.len() - 1
+        });
+        let hashes = &self.by_hash[known].hashes;
+        let (found, index) = hashes.get(hashes.partition_point(|(other, _)| *other < hash))?;
+        variants.get(*index).filter(|_| *found == hash)
     }
 
     #[cold]
@@ -206,7 +246,7 @@ impl<'de> Decoder<'de> {
     ) -> Coded<R> {
         let around = self.announced;
         self.announced = around.saturating_add(count);
-        let mut elements = ElementDecoder { decoder: self, left: count, around, kind, entry: 0 };
+        let mut elements = ElementDecoder { decoder: self, left: count, around, kind, entry: 0, is_first: true };
         let value = visit(&mut elements)?;
         let left = elements.left;
         self.announced = around;
@@ -262,7 +302,18 @@ impl<'de> de::Deserializer<'de> for &mut Decoder<'de> {
             }
             true => self.nested(|decoder| visitor.visit_some(decoder)),
         },
-        deserialize_newtype_struct(_: Name) => self.fixed(|decoder| visitor.visit_newtype_struct(decoder)),
+        deserialize_newtype_struct(name: Name) => {
+            #[cfg(feature = "json")]
+            if name == json::NAME {
+                let left = self.most_large().saturating_sub(self.large);
+                let read = || self.fixed(|decoder| visitor.visit_newtype_struct(decoder));
+                let (value, left_then) = guarded::within(left, read);
+                self.large = self.large.saturating_add(left - left_then);
+                return value;
+            }
+            let _ = name;
+            self.fixed(|decoder| visitor.visit_newtype_struct(decoder))
+        },
         deserialize_seq() => self.counted(|elements| visitor.visit_seq(elements)),
         deserialize_tuple(count: usize) => self.fixed(|decoder| {
             decoder.elements(count, ElementKind::Tuple, |elements| visitor.visit_seq(elements))
@@ -282,9 +333,8 @@ impl<'de> de::Deserializer<'de> for &mut Decoder<'de> {
         let index = self.length()?;
         let hash = u32::from_le_bytes(self.array()?);
         // The index is only a hint: `#[serde(skip)]` on a variant shifts it on one side, `alias` on the other.
-        let is_named = |variant: &&&str| name_hash(variant) == hash;
-        let hinted = variants.get(index).filter(is_named);
-        let variant = hinted.or_else(|| variants.iter().find(is_named)).ok_or_else(|| {
+        let hinted = variants.get(index).filter(|variant| name_hash(variant) == hash);
+        let variant = hinted.or_else(|| self.variant_of(hash, variants)).ok_or_else(|| {
             CodecError::new(format!("variant {index} of enum `{name}` is written but cannot be read back"))
         })?;
         self.nested(|decoder| visitor.visit_enum(Variant { decoder, variant }))
@@ -314,6 +364,8 @@ struct ElementDecoder<'d, 'de> {
     kind: ElementKind,
     /// How many bytes were left when the latest entry of a map began.
     entry: usize,
+    /// None has been read yet.
+    is_first: bool,
 }
 
 impl<'de> de::SeqAccess<'de> for &mut ElementDecoder<'_, 'de> {
@@ -325,6 +377,9 @@ impl<'de> de::SeqAccess<'de> for &mut ElementDecoder<'_, 'de> {
             Some(left) => {
                 self.left = left;
                 let before = self.decoder.bytes.len();
+                if self.kind == ElementKind::Elements && std::mem::take(&mut self.is_first) {
+                    self.decoder.weigh_node::<T::Value>()?;
+                }
                 let value = seed.deserialize(&mut *self.decoder)?;
                 if self.kind != ElementKind::Fields {
                     self.decoder.read_since::<T::Value>(before)?;
@@ -352,10 +407,16 @@ impl<'de> de::MapAccess<'de> for &mut ElementDecoder<'_, 'de> {
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Coded<Option<K::Value>> {
         let Some(left) = self.left.checked_sub(1) else { return Ok(None) };
         (self.left, self.entry) = (left, self.decoder.bytes.len());
+        if self.is_first {
+            self.decoder.weigh_node::<K::Value>()?;
+        }
         seed.deserialize(&mut *self.decoder).map(Some)
     }
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Coded<V::Value> {
+        if std::mem::take(&mut self.is_first) {
+            self.decoder.weigh_node::<V::Value>()?;
+        }
         let value = seed.deserialize(&mut *self.decoder)?;
         self.decoder.read_since::<V::Value>(self.entry)?;
         Ok(value)
@@ -436,6 +497,65 @@ mod tests {
 
     fn too_many<T>(read: &Coded<T>) -> bool {
         read.as_ref().is_err_and(|error| error.to_string().contains("that take no bytes"))
+    }
+
+    /// Each tree has a node with room for eleven entries.
+    #[test]
+    fn many_trees_of_one_entry_are_counted() {
+        type Part = Option<[u64; 31]>;
+        let count = 400_000;
+        let map = lengths([count].into_iter().chain(std::iter::repeat_n([1, 0], count).flatten()));
+        let refused = "more memory than its";
+        let error = read::<Vec<BTreeMap<(), Part>>>(&map).unwrap_err().to_string();
+        assert!(error.contains(refused), "{error}");
+        let error = read::<Vec<BTreeSet<Part>>>(&map).unwrap_err().to_string();
+        assert!(error.contains(refused), "{error}");
+        let mut writer = Writer::new();
+        let full: Vec<BTreeMap<u8, Part>> = vec![BTreeMap::from([(1, Some([9; 31]))]); 2000];
+        writer.value(&full).unwrap();
+        assert_eq!(read(&writer.into_bytes()), Ok(full));
+    }
+
+    /// A variant with a wrong index is looked for once, however many there are.
+    #[test]
+    fn wrong_hints_of_variants_cost_no_more_than_right_ones() {
+        struct Many(usize);
+
+        impl<'de> Deserialize<'de> for Many {
+            fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                struct Variants;
+                impl<'de> Visitor<'de> for Variants {
+                    type Value = Many;
+                    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                        f.write_str("a variant")
+                    }
+                    fn visit_enum<A: de::EnumAccess<'de>>(self, data: A) -> Result<Many, A::Error> {
+                        let (name, _) = data.variant::<String>()?;
+                        Ok(Many(name[1..].parse().map_err(de::Error::custom)?))
+                    }
+                }
+                thread_local! {
+                    static NAMES: Names = (0..1000).map(|n| &*format!("V{n}").leak()).collect::<Vec<_>>().leak();
+                }
+                deserializer.deserialize_enum("Many", NAMES.with(|names| *names), Variants)
+            }
+        }
+
+        let element = |hint: usize, variant: usize| {
+            let mut bytes = lengths([hint]);
+            bytes.extend(name_hash(&format!("V{variant}")).to_le_bytes());
+            bytes
+        };
+        let count = 300_000;
+        let elements = (0..count).flat_map(|n| element(5000, n % 1000));
+        let bytes: Vec<u8> = lengths([count]).into_iter().chain(elements).collect();
+        let began = Instant::now();
+        let values = read::<Vec<Many>>(&bytes).unwrap();
+        assert!(values.iter().enumerate().all(|(n, Many(variant))| n % 1000 == *variant));
+        // Where each name was hashed for each of them, these were 300 million hashes: more than half a minute.
+        assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+        let none = [lengths([1, 7]), name_hash("W").to_le_bytes().to_vec()].concat();
+        assert!(read::<Vec<Many>>(&none).is_err());
     }
 
     /// A few KiB must not cost the reader seconds, however they are nested.

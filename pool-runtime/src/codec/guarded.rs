@@ -5,11 +5,43 @@
 //!
 //! The room counts only what the format does not: options and newtypes between one pair of brackets and the next. A type
 //! that consists of nothing else would be read without end.
+//!
+//! What is large in memory is counted, too, as it may have hardly any bytes.
 
 use crate::codec::room::StackRoom;
+use crate::codec::{Cut, LARGE, LONGEST_NAME};
 use serde::de::{DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, VariantAccess, Visitor};
+use std::any::type_name;
 use std::cell::Cell;
-use std::fmt;
+use std::fmt::{self, Write as _};
+
+thread_local! {
+    /// How much memory what is large in another format may take.
+    static LEFT: Cell<usize> = const { Cell::new(usize::MAX) };
+}
+
+/// Has another format read, whose large parts may take so many bytes of memory. Returns how many are left, too.
+pub(super) fn within<R>(left: usize, read: impl FnOnce() -> R) -> (R, usize) {
+    let outside = LEFT.replace(left);
+    let value = read();
+    (value, LEFT.replace(outside))
+}
+
+/// Counts a part that is large in memory.
+fn take_memory<E: Error>(size: usize, name: &str) -> Result<(), E> {
+    let left = LEFT.get().checked_sub(size).ok_or_else(|| {
+        let mut cut = Cut::new(LONGEST_NAME);
+        // An error says that it is cut.
+        let _ = cut.write_str(name);
+        E::custom(format!(
+            "it would take more memory than its bytes justify: the latest part is a `{}` of {size} bytes; what is large in \
+             memory and small when it is empty belongs into a `Box`",
+            cut.text
+        ))
+    })?;
+    LEFT.set(left);
+    Ok(())
+}
 
 /// Any of serde's parts, and the room in which all of them are.
 pub(super) struct Guarded<'r, P> {
@@ -173,6 +205,10 @@ impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for Guarded<'_, S> {
     type Value = S::Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<S::Value, D::Error> {
+        // Whatever it is read from may be a few bytes.
+        if size_of::<S::Value>() > LARGE {
+            take_memory(size_of::<S::Value>(), type_name::<S::Value>())?;
+        }
         let deserializer = self.with(deserializer);
         self.part.deserialize(deserializer)
     }

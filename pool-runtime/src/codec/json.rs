@@ -97,14 +97,21 @@ impl<T: Serialize> Serialize for Json<T> {
 
 impl<'de, T: DeserializeOwned> Deserialize<'de> for Json<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_str(JsonVisitor(PhantomData))
+        deserializer.deserialize_newtype_struct(NAME, JsonVisitor(PhantomData))
     }
 }
 
+/// By which a reader of the encoding knows that JSON comes.
+pub(super) const NAME: &str = "$pool_runtime::Json";
+
 struct JsonVisitor<T>(PhantomData<T>);
 
-impl<T: DeserializeOwned> Visitor<'_> for JsonVisitor<T> {
+impl<'de, T: DeserializeOwned> Visitor<'de> for JsonVisitor<T> {
     type Value = Json<T>;
+
+    fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<Json<T>, D::Error> {
+        deserializer.deserialize_str(self)
+    }
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "a `{}` as JSON", std::any::type_name::<T>())
@@ -146,10 +153,10 @@ mod tests {
     /// As an argument and a result travel.
     fn there_and_back<T: Serialize + DeserializeOwned>(value: &T) -> Result<T, CodecError> {
         let mut writer = Writer::new();
-        (&&&&&Probe::<T>::new()).encode(value, &mut writer)?;
+        (&&&Probe::<T>::new()).encode(value, &mut writer)?;
         let bytes = writer.into_bytes();
         let mut reader = Reader::new(&bytes);
-        let value = (&&&&&Probe::<T>::new()).decode(&mut reader)?;
+        let value = (&&&Probe::<T>::new()).decode(&mut reader)?;
         reader.finish().map(|()| value)
     }
 
@@ -208,6 +215,39 @@ mod tests {
             Reader::new(&writer.into_bytes()).value::<Json<T>>().map(drop)
         };
         std::thread::Builder::new().stack_size(stack).spawn(read).unwrap().join().unwrap()
+    }
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Skipped {
+        #[serde(skip, default)]
+        all: Option<Pad>,
+    }
+
+    /// A few bytes of JSON must not take gigabytes, in one part of the value or in many.
+    #[test]
+    fn what_is_large_in_memory_is_counted_in_json_too() {
+        fn read<T: DeserializeOwned>(texts: &[String]) -> Result<Vec<Json<T>>, CodecError> {
+            let mut writer = Writer::new();
+            writer.value(texts).unwrap();
+            Reader::new(&writer.into_bytes()).value()
+        }
+        fn list(element: &str, count: usize) -> String {
+            ["[", &vec![element; count].join(","), "]"].concat()
+        }
+        let nothing = |count| list("null", count);
+        let is_refused = |read: Result<(), CodecError>| {
+            let error = text(read.unwrap_err());
+            assert!(error.contains("would take more memory than its"), "{error}");
+        };
+        // 256 MiB are allowed for any value.
+        assert_eq!(read::<Vec<Option<Pad>>>(&[nothing(10_000)]).unwrap()[0].len(), 10_000);
+        is_refused(read::<Vec<Option<Pad>>>(&[nothing(40_000)]).map(drop));
+        is_refused(read::<Vec<Skipped>>(&[list("[]", 40_000)]).map(drop));
+        is_refused(read::<Vec<Option<Pad>>>(&vec![nothing(400); 100]).map(drop));
+        is_refused(read::<Option<Pad>>(&vec!["null".into(); 40_000]).map(drop));
+        // What has the bytes is as large as it is, and what was read before does not count.
+        let full = serde_json::to_string(&vec![Some([[7_u64; 32]; 32]); 1000]).unwrap();
+        assert_eq!(read::<Vec<Option<Pad>>>(&vec![full; 2]).unwrap().len(), 2);
     }
 
     /// Each would overflow a stack of this size, and end the process.

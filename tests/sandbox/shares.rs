@@ -44,7 +44,7 @@ fn make_timers(most: usize) -> usize {
 
 fn open_files_signals_and_images_have_limits() {
     let pool = inside(Sandbox::strict());
-    for (resource, most) in [(libc::RLIMIT_NOFILE, 512), (libc::RLIMIT_SIGPENDING, 256), (libc::RLIMIT_CORE, 0)] {
+    for (resource, most) in [(libc::RLIMIT_NOFILE, 512), (libc::RLIMIT_SIGPENDING, 256), (libc::RLIMIT_CORE, 1)] {
         assert!(pool.apply(limit::call(resource.into())).unwrap() <= most, "limit {resource}");
     }
     assert!(pool.apply(make_timers::call(1_000)).unwrap() <= 256);
@@ -53,10 +53,10 @@ fn open_files_signals_and_images_have_limits() {
 }
 
 #[task]
-fn take_queues() -> [i32; 6] {
+fn take_queues() -> [i32; 7] {
     let mut context = 0_u64;
     // SAFETY: there is room for the context; a descriptor that is made is closed with the process; nobody uses what is
-    // mapped; there is no filter at that address.
+    // mapped; there is no filter at that address, and what the one of a socket is made of outlives the call.
     unsafe {
         let queue = error(libc::syscall(libc::SYS_io_setup, 1, &raw mut context));
         let watch = error(libc::syscall(libc::SYS_inotify_init1, 0));
@@ -67,13 +67,18 @@ fn take_queues() -> [i32; 6] {
         let huge = error(if huge == libc::MAP_FAILED { -1 } else { 0 });
         let filter = error(libc::syscall(libc::SYS_seccomp, 1, 0, 0));
         let other = error(i64::from(libc::prctl(libc::PR_SET_SECCOMP, 2, 0, 0, 0)));
-        [queue, watch, all, huge, filter, other]
+        let (pair, _other) = UnixStream::pair().expect("a pair");
+        let mut all_of_it = libc::sock_filter { code: 6, jt: 0, jf: 0, k: u32::MAX };
+        let program = libc::sock_fprog { len: 1, filter: &raw mut all_of_it };
+        let (level, option, size) = (libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, size_of_val(&program) as _);
+        let of_socket = libc::setsockopt(pair.as_raw_fd(), level, option, (&raw const program).cast(), size);
+        [queue, watch, all, huge, filter, other, error(of_socket.into())]
     }
 }
 
 /// musl says of mappings that may not be made that there is no memory.
 const NO_MAPPING: i32 = if cfg!(target_env = "musl") { libc::ENOMEM } else { libc::EPERM };
-const REFUSED: [i32; 6] = [libc::EPERM, libc::EPERM, libc::EPERM, NO_MAPPING, libc::EPERM, libc::EPERM];
+const REFUSED: [i32; 7] = [libc::EPERM, libc::EPERM, libc::EPERM, NO_MAPPING, libc::EPERM, libc::EPERM, libc::EPERM];
 
 fn queues_and_watches_are_refused() {
     assert_eq!(inside(Sandbox::strict().read("/")).apply(take_queues::call()).unwrap(), REFUSED);

@@ -208,7 +208,8 @@ impl ResourceLimits {
             (Resource::Nofile, self.open_files, 0),
             (Resource::Nproc, self.threads, 0),
             (Resource::Sigpending, self.pending_signals, 0),
-            (Resource::Core, self.core, 0),
+            // Where images go to a program, the kernel takes 0 for no limit, and 1 for none.
+            (Resource::Core, self.core.map(|bytes| bytes.max(1)), 0),
         ] {
             let Some(limit) = limit else { continue };
             // A lower limit that is in force stays.

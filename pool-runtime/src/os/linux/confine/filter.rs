@@ -158,6 +158,10 @@ const LOCKING_COMMANDS: &[sys::c_int] = names! { F_SETLK F_SETLKW F_OFD_SETLK F_
 /// Each user, or the whole machine, has so many of them; and what writes out everybody's files. One's own is `fsync`.
 const SCARCE: &[sys::c_long] = names! { SYS_io_setup SYS_inotify_init1 SYS_sync SYS_syncfs; SYS_inotify_init };
 
+/// The machine has so much memory for filters, those of sockets among them.
+const SOCKET_FILTERS: &[sys::c_int] =
+    names! { SO_ATTACH_FILTER SO_ATTACH_BPF SO_ATTACH_REUSEPORT_CBPF SO_ATTACH_REUSEPORT_EBPF };
+
 /// What waits in a pipe may be a few bytes of a huge page that the process has given up, and counts nowhere.
 const HOARDING: &[sys::c_long] = names! { SYS_vmsplice };
 
@@ -339,6 +343,11 @@ impl List {
                 // Who starts none confines none; the machine has so much memory for filters.
                 list.deny(&[sys::SYS_seccomp]);
                 list.deny_if(&[sys::SYS_prctl], &[(0, Op::Eq, sys::PR_SET_SECCOMP.cast_unsigned().into())])?;
+            }
+            for option in SOCKET_FILTERS {
+                let level = (1, Op::Eq, sys::SOL_SOCKET.cast_unsigned().into());
+                let option = (2, Op::Eq, option.cast_unsigned().into());
+                list.deny_if(&[sys::SYS_setsockopt], &[level, option])?;
             }
             for (calls, flags) in OPENING {
                 list.deny_if(calls, &[(*flags, Op::MaskedEq(NO_ACCESS), NO_ACCESS)])?;

@@ -79,8 +79,6 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         let useless = state.worker.finished == 0 && now.saturating_sub(state.worker.ready_at) < YOUNG;
         let (condemned, convicted) = (state.worker.condemned, state.worker.is_convicted);
         let reached = state.reached(claimed);
-        // It went alone, and whatever comes of it is its own doing.
-        let alone = state.calls == 1 && state.in_flight.front().is_some_and(|front| front.calls.deaths > 1);
         let over_memory = condemned
             .is_some_and(|condemned| condemned.number == reached && matches!(condemned.excess, Excess::Memory { .. }));
         // The call began when the one before it was reported, or when it was sent.
@@ -88,6 +86,9 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         let mut back = self.take_behind(seat, reached);
         let started = self.take_all(seat);
         let nothing_started = started.is_empty();
+        // If it was to start a call, that one has died once more, which has a limit: it may be its doing, whatever its page
+        // says. Calls that end their workers one after the other are not to end the pool.
+        let had_nothing = nothing_started && back.is_empty();
         let lost = |call: CallHeader, time, condemned| Why::Lost {
             loss: loss.clone(),
             job: call.job,
@@ -152,7 +153,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
                 });
             }
         }
-        let in_vain = !expected && (useless && nothing_started && !alone || self.restarts.intensity == 0);
+        let in_vain = !expected && (useless && had_nothing || self.restarts.intensity == 0);
         if in_vain || loss.lives && self.goes_on() {
             let may_pass = loss.lives || loss.status.is_some_and(End::was_killed);
             self.count_failure(seat, FailedStart { for_good: false, may_pass }, now);

@@ -61,6 +61,35 @@ fn what_waits_behind_a_call_whose_workers_die_before_it_starts_is_spared() {
 }
 
 #[test]
+fn calls_whose_workers_die_before_they_start_do_not_end_the_pool() {
+    let mut pool = pool(1);
+    let bad = 20;
+    for job in 0..=bad {
+        pool.add(work(job, 1), 0).unwrap();
+    }
+    let (mut now, mut epoch, mut ended) = (0, 1, Vec::new());
+    for deaths in 0.. {
+        let news = effects(&mut pool);
+        ended.extend(news.iter().flat_map(ends));
+        let sent = |effect: &Effect<Calls>| match *effect {
+            Effect::Send { seat, first, last, .. } => Some(headers(pool.flights(seat, first, last))[0]),
+            _ => None,
+        };
+        let Some(call) = news.iter().find_map(sent) else { panic!("no call was sent after {deaths} deaths") };
+        if call.job == bad {
+            assert_eq!(deaths, bad * u64::from(MAX_DEATHS));
+            break;
+        }
+        pool.lost(0, epoch, &loss(), call.number.wrapping_sub(1), now);
+        now += LONGEST_BACK_OFF;
+        let Start::Now { epoch: next } = pool.next_start(0, now) else { panic!("given up after {deaths} deaths") };
+        epoch = next;
+        pool.ready(0, epoch, now);
+    }
+    assert!(ended.into_iter().eq((0..bad).map(|job| (job, false))));
+}
+
+#[test]
 fn a_death_that_is_told_twice_counts_once() {
     let mut pool = pool(1);
     pool.lost(0, 1, &loss(), 0, MILLISECOND);

@@ -66,6 +66,10 @@ fn a_worker_that_writes_garbage_is_replaced() {
         words(&[64, 48, mark, 0, 16, 0, 99, 0]),
         words(&[56, 40, mark, 0, 8, 0, 16]),
         words(&[80, 64, mark, 0, 32, 0, 16, 0, 77, 0]),
+        // One that is sound, but longer than those of ipc-channel, which would wait for the rest of it.
+        [words(&[212_600, 212_584, mark, 0, 212_552, 0]), vec![0; 212_552]].concat(),
+        // A part of one byte.
+        [words(&[49, 33, mark, 1 << 16, (1 << 16) + 1, 0]), vec![16]].concat(),
         // A greeting out of turn.
         words(&[64, 48, mark, 0, 16, 0, 11, 0]),
     ];

@@ -43,6 +43,13 @@ const NO_MESSAGE: &str = "sent bytes that are no message";
 /// The longest fragment. The kernel allows more, which would only make larger allocations.
 static LONGEST: LazyLock<usize> = LazyLock::new(|| OsIpcSender::get_max_fragment_size().min(1 << 17));
 
+/// Parts of a frame but the last are as long as possible. A worker that sends a long one byte by byte would keep whoever
+/// reads it busy.
+static SHORTEST_PART: LazyLock<usize> = LazyLock::new(|| (*LONGEST - HEAD).min(1 << 12));
+
+/// So much of a frame is received at a time though the deadline has come.
+const MOST_IN_ARREARS: usize = 1 << 24;
+
 /// The largest frame that is sent without waiting for the other side: a few of them fit into the socket's buffer.
 pub(crate) const UNHINDERED: usize = 1 << 16;
 
@@ -87,8 +94,7 @@ impl Pair {
 
 /// The worker's two ends, made from the sockets that it has inherited.
 pub(crate) fn inherited(reads: Handle, writes: Handle) -> io::Result<(ChannelSender, ChannelReceiver)> {
-    let both = || Ok((high_channel()?, high_channel()?));
-    let ((_, receiver), (sender, _)) = os::at_high_numbers(both)?;
+    let (sender, receiver) = os::at_high_numbers(high_channel)?;
     receiver.replace(reads)?;
     sender.replace(writes)?;
     Ok((ChannelSender(Mutex::new(sender)), ChannelReceiver::new(receiver)))
@@ -196,11 +202,13 @@ pub(crate) struct ChannelReceiver {
     unfinished: Vec<u8>,
     total: u64,
     most: u64,
+    /// The least length of a part but the last.
+    shortest: usize,
 }
 
 impl ChannelReceiver {
     fn new(channel: Link<IpcBytesReceiver>) -> Self {
-        Self { channel, alarm: None, unfinished: Vec::new(), total: 0, most: u64::MAX }
+        Self { channel, alarm: None, unfinished: Vec::new(), total: 0, most: u64::MAX, shortest: *SHORTEST_PART }
     }
 
     /// Shares it, and its socket with threads that only wait for what comes there. It is [`Gone`](Received::Gone) also
@@ -271,8 +279,11 @@ impl ChannelReceiver {
             Ok(packet) => {
                 let [length, rest] = bytemuck::cast::<_, [u64; 2]>(packet.head);
                 // At the end of the channel, there is no packet.
+                // Of one that is longer than its own, ipc-channel would wait for a rest that never comes.
                 packet.length == 0
-                    || length == packet.length as u64 && length.checked_sub(packet.head.len() as u64) == Some(rest)
+                    || length == packet.length as u64
+                        && length.checked_sub(packet.head.len() as u64) == Some(rest)
+                        && rest <= *LONGEST as u64
             }
             // Receiving it will return the error.
             Err(_) => true,
@@ -297,8 +308,8 @@ impl ChannelReceiver {
         }
         if first && head.left == 0 {
             return Ok(Some(Frame::new(fragment, HEAD)));
-        } else if rest.is_empty() {
-            return Err("sent a part of a message that is empty".into());
+        } else if rest.is_empty() || head.left > 0 && rest.len() < self.shortest {
+            return Err("sent a part of a message that is too short".into());
         }
         if first {
             admit(rest, head.total)?;
@@ -329,11 +340,18 @@ impl Inlet for ChannelReceiver {
     }
 
     fn receive_admitted(&mut self, deadline: Option<Instant>, admit: &mut Admit<'_>) -> Received {
+        let mut in_arrears = 0;
         loop {
+            let before = self.unfinished.len();
             let assembled =
                 self.fragment(deadline).and_then(|part| self.assemble_admitted(part, admit).map_err(Received::Garbled));
             match assembled {
                 Ok(Some(frame)) => return Received::Frame(frame),
+                // What has arrived of it is kept.
+                Ok(None) if in_arrears > MOST_IN_ARREARS => return Received::Nothing,
+                Ok(None) if deadline.is_some_and(|deadline| deadline <= Instant::now()) => {
+                    in_arrears += self.unfinished.len() - before;
+                }
                 Ok(None) => {}
                 Err(instead) => return instead,
             }
@@ -378,13 +396,63 @@ mod tests {
         receiver.most = 100;
         let fragment = |total: u64| {
             let mut fragment = Vec::new();
-            Fragment { left: total - 7, total }.write(&mut fragment);
-            fragment.extend_from_slice(b"7 bytes");
+            let part = vec![7; (total as usize).min(*SHORTEST_PART)];
+            Fragment { left: total - part.len() as u64, total }.write(&mut fragment);
+            fragment.extend_from_slice(&part);
             fragment
         };
         assert!(receiver.assemble(fragment(101)).unwrap_err().contains("too long for an answer"));
         assert!(receiver.assemble(fragment(7)).unwrap().is_some());
         receiver.works();
         assert!(receiver.assemble(fragment(1 << 40)).unwrap().is_none());
+    }
+
+    /// One that takes very many parts, or that ipc-channel would not receive as a whole.
+    #[test]
+    fn no_part_is_too_short_or_too_long() {
+        let Pair { mut receiver, worker_sender, .. } = Pair::new().unwrap();
+        receiver.works();
+        let part = |length: usize| {
+            let mut part = Vec::new();
+            Fragment { left: 1 << 20, total: (1 << 20) + length as u64 }.write(&mut part);
+            part.resize(HEAD + length, 0);
+            part
+        };
+        for length in [0, 1, *SHORTEST_PART - 1] {
+            worker_sender.send(&part(length)).unwrap();
+            let Received::Garbled(why) = receiver.receive(None) else { panic!("{length} bytes were received") };
+            assert!(why.contains("too short"), "{why}");
+        }
+        worker_sender.send(&part(*LONGEST - HEAD + 1)).unwrap();
+        let Received::Garbled(why) = receiver.receive(Some(Instant::now())) else { panic!("it was received") };
+        assert_eq!(why, NO_MESSAGE);
+    }
+
+    /// Whoever reads from several workers has time for the others.
+    #[test]
+    fn a_long_message_is_received_a_part_at_a_time() {
+        let Pair { mut receiver, worker_sender, .. } = Pair::new().unwrap();
+        receiver.works();
+        let frame: Vec<u8> = (0..MOST_IN_ARREARS as u64 / 2).flat_map(u64::to_ne_bytes).collect();
+        let sender = ChannelSender(Mutex::new(worker_sender));
+        std::thread::scope(|scope| {
+            scope.spawn(|| sender.send(&frame).unwrap());
+            let (mut times, mut waits) = (0, 0);
+            let received = loop {
+                // It is waited for here, and not in `receive`.
+                assert!(os::wait_readable([receiver.channel.handle()], None).unwrap()[0]);
+                let before = receiver.unfinished.len();
+                match receiver.receive(Some(Instant::now())) {
+                    Received::Frame(frame) => break frame,
+                    Received::Nothing => {}
+                    other => panic!("{other:?}"),
+                }
+                let more = receiver.unfinished.len() - before;
+                assert!(more <= MOST_IN_ARREARS + 2 * *LONGEST, "{more} bytes at a time");
+                if more > MOST_IN_ARREARS { times += 1 } else { waits += 1 }
+            };
+            assert!(times + waits > 2, "{times} {waits}");
+            assert!(*received == frame[..]);
+        });
     }
 }

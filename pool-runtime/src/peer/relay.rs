@@ -100,15 +100,21 @@ impl Strand {
 }
 
 impl Relay {
-    /// Starts the thread. In a test, its output belongs to the test on whose thread this is called.
+    /// What is added waits until the thread is [started](Self::start).
     pub(crate) fn new() -> io::Result<Self> {
         let state = Arc::new(RelayState { poller: Poller::new()?, orders: Mutex::default() });
-        let its = state.clone();
+        Ok(Self { state, thread: Mutex::new(None) })
+    }
+
+    /// Starts the thread. In a test, its output belongs to the test on whose thread this is called.
+    pub(crate) fn start(&self) -> io::Result<()> {
+        let its = self.state.clone();
         let thread = os::spawn_thread("pool-relay", Some(1 << 18), move || {
             os::block_all_signals();
             its.pass_on();
         })?;
-        Ok(Self { state, thread: Mutex::new(Some(thread)) })
+        *lock(&self.thread) = Some(thread);
+        Ok(())
     }
 
     /// Gives the thread an order. Returns how many streams there are.
@@ -335,6 +341,7 @@ mod tests {
     #[test]
     fn all_is_passed_on_and_the_last_is_kept() {
         let relay = Relay::new().unwrap();
+        relay.start().unwrap();
         let (reader, mut writer) = io::pipe().unwrap();
         let strand = relay.add(reader, To::Test(|text| lock(&PRINTED).push_str(text)), PassedOn::AsItIs).unwrap();
         let mut all = String::new();
@@ -384,6 +391,7 @@ mod tests {
     fn who_cannot_print_holds_nobody_up() {
         static AFTER: Mutex<String> = Mutex::new(String::new());
         let relay = Relay::new().unwrap();
+        relay.start().unwrap();
         let (reader, mut writer) = io::pipe().unwrap();
         let strand = relay.add(reader, To::Test(|_| panic!("nobody takes it")), PassedOn::AsItIs).unwrap();
         let (other_reader, mut other_writer) = io::pipe().unwrap();

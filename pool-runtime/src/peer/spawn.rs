@@ -32,6 +32,8 @@ pub(crate) struct Launch {
     /// Whether their output is passed on even so: they are not to have this process's own streams.
     pub(crate) own_outputs: bool,
     pub(crate) handed_on: HandedOn,
+    /// Made to see whether rings are possible. For the first process.
+    pub(crate) spare_rings: Mutex<Option<ring::RingMemory>>,
 }
 
 /// This side's ends of the pipes to a process.
@@ -106,6 +108,7 @@ impl Launch {
             capture: false,
             own_outputs: false,
             handed_on: HandedOn::All,
+            spare_rings: Mutex::default(),
         })
     }
 
@@ -136,14 +139,22 @@ impl Launch {
             && ((self.is_in_test() || self.own_outputs) && index > 0 || self.capture && index == 2)
     }
 
-    /// Makes one thread pass on the output of all these processes, if it is passed on at all. In a test, the output
-    /// belongs to the test on whose thread this is called.
+    /// Makes one thread pass on the output of all these processes, if it is passed on at all: the one that
+    /// [`start_relay`](Self::start_relay) starts.
     pub(crate) fn share_relay(&mut self) -> Result<()> {
         if self.capture || self.own_outputs || self.is_in_test() {
-            let failed = |error| Error::os("cannot start the thread that passes on what workers print", error);
-            self.relay = Some(Arc::new(Relay::new().map_err(failed)?));
+            self.relay = Some(Arc::new(Relay::new().map_err(Self::no_relay)?));
         }
         Ok(())
+    }
+
+    /// In a test, the output belongs to the test on whose thread this is called.
+    pub(crate) fn start_relay(&self) -> Result<()> {
+        self.relay.as_ref().map_or(Ok(()), |relay| relay.start().map_err(Self::no_relay))
+    }
+
+    fn no_relay(error: io::Error) -> Error {
+        Error::os("cannot start the thread that passes on what workers print", error)
     }
 
     /// Starts a process, which has yet to be [greeted](Launched::greet); it is reached through rings if it is given
@@ -166,7 +177,8 @@ impl Launch {
         let (passes, passed) = os::passing::pair()?;
         let pair = channel::Pair::new()?;
         let mut page = StatusPage::new()?;
-        let mut rings = bells.map(|_| ring::RingMemory::new()).transpose()?;
+        let made = || lock(&self.spare_rings).take().map_or_else(ring::RingMemory::new, Ok);
+        let mut rings = bells.map(|_| made()).transpose()?;
         let (mut pipes, theirs) = self.pipes()?;
         let strands = self.relay(&mut pipes)?;
 
@@ -241,7 +253,11 @@ impl Launch {
         if !self.is_relayed(1) && !self.is_relayed(2) {
             return Ok(strands);
         }
-        let relay = self.relay.clone().map_or_else(|| Relay::new().map(Arc::new), Ok)?;
+        let own = || {
+            let relay = Relay::new()?;
+            relay.start().map(|()| Arc::new(relay))
+        };
+        let relay = self.relay.clone().map_or_else(own, Ok)?;
         // What goes to a file or a pipe may be data, which stays as it is. What a test prints is not: it is shown by a
         // harness, or by what started that.
         let escapes = [self.is_in_test() || io::stdout().is_terminal(), true]

@@ -18,8 +18,10 @@ use crate::protocol::{Hello, NamedCall};
 use crate::sandbox;
 use crate::sync::lock;
 use crate::task::{RawCall, StateType};
-use crate::transport::{channel, ring};
+use crate::transport::channel;
+use crate::transport::ring::{self, RingMemory};
 use crate::{os, program, registry};
+use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, Weak};
@@ -201,7 +203,10 @@ impl PoolBuilder {
                 launch.confine(self.sandbox.as_ref())?;
                 launch.share_relay()?;
                 let (bells, limits) = match words {
-                    Some(words) => (words, RING),
+                    Some((words, rings)) => {
+                        launch.spare_rings = Mutex::new(Some(rings));
+                        (words, RING)
+                    }
                     None => {
                         let failed = |error| Error::os("cannot listen to workers", error);
                         (Bells::of_sockets().map_err(failed)?, CHANNEL)
@@ -270,6 +275,10 @@ impl Pool {
             })?;
             lock(&self.threads).push(attendant);
         }
+        // The attendants come first: starting processes takes longest.
+        if let Source::Processes(launch) = &inner.source {
+            launch.start_relay()?;
+        }
         if inner.listener.is_some() {
             let collector = listener::spawn_collector(inner.clone())
                 .map_err(|error| Error::os("cannot start the thread that listens to the workers", error))?;
@@ -279,15 +288,17 @@ impl Pool {
     }
 }
 
-/// The bells of workers behind rings, at so many seats. None if rings are not wanted, or not possible.
-fn some_bells(transport: Option<Transport>, seats: usize) -> Result<Option<Bells>> {
+/// The bells of workers behind rings, at so many seats, and the rings of the first. None if rings are not wanted, or not
+/// possible.
+fn some_bells(transport: Option<Transport>, seats: usize) -> Result<Option<(Bells, RingMemory)>> {
+    let memory = || Ok((Bells::of_memory(seats)?, RingMemory::new()?));
     match transport {
         Some(Transport::Channel) => Ok(None),
         Some(Transport::Ring) => {
-            Bells::of_memory(seats).map(Some).map_err(|error| Error::os("cannot share memory with workers", error))
+            memory().map(Some).map_err(|error: io::Error| Error::os("cannot share memory with workers", error))
         }
         // A channel also works where memory is short, or pages have another size.
-        None => Ok(Bells::of_memory(seats).and_then(|bells| ring::RingMemory::new().map(|_| bells)).ok()),
+        None => Ok(memory().ok()),
     }
 }
 

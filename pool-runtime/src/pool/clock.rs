@@ -1,29 +1,51 @@
-//! The clock of a pool: a thread that sleeps until the dispatcher's next tick. It is started with the first one. Where the
-//! system refuses it, the collector keeps the time until it gives one.
+//! The clock of a pool: a thread that sleeps until the dispatcher's next tick. It is started with the first one, but for
+//! a mere look at a call for which a caller waits awake: nearly always, that is over before it sleeps. Where the system
+//! refuses the thread, the collector keeps the time until it gives one.
 
 use crate::os;
-use crate::pool::dispatcher::Dispatcher;
+use crate::pool::dispatcher::{Dispatcher, Time};
 use crate::pool::{Core, Inner};
 use crate::sync::{lock, sleep_on};
+use crate::transport::ring::COLLECTOR;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 impl Inner {
-    /// Wakes the clock for an earlier tick, or starts it. Returns whether it runs; if not, the next
-    /// event tries again.
-    pub(super) fn wind_clock(&self, core: &mut Core) -> bool {
+    /// Has the clock sleep no longer than until the dispatcher's next tick.
+    #[inline]
+    pub(super) fn set_clock(&self, core: &mut Core, now: Time) {
+        if let Some(tick) = core.dispatcher.next_tick()
+            && core.clock_at.is_none_or(|at| tick < at)
+            && (core.has_clock || tick <= now || !core.listening.is_led_awake() || core.dispatcher.has_limits_to_keep())
+        {
+            self.wind_clock(core, tick);
+        }
+    }
+
+    /// What a leader that is awake does not leave to the clock, it leaves to it before it sleeps or leads no more.
+    pub(super) fn leave_to_clock(&self, core: &mut Core) {
+        if let Some(tick) = core.dispatcher.next_tick().filter(|_| !core.has_clock) {
+            self.wind_clock(core, tick);
+        }
+    }
+
+    /// Wakes the clock for an earlier tick, or starts it. If it cannot be started, the next event tries again.
+    #[cold]
+    fn wind_clock(&self, core: &mut Core, tick: Time) {
         if core.has_clock {
             self.clock.notify_all();
-            return true;
+        } else if let Some(inner) = self.itself.upgrade() {
+            let thread = os::spawn_thread("pool-clock", Some(1 << 18), move || {
+                os::block_all_signals();
+                inner.guard("keeps the time", 0..inner.seats, || inner.keep_time());
+            });
+            core.has_clock = thread.is_ok();
+            core.clock = thread.ok();
         }
-        let Some(inner) = self.itself.upgrade() else { return false };
-        let thread = os::spawn_thread("pool-clock", Some(1 << 18), move || {
-            os::block_all_signals();
-            inner.guard("keeps the time", 0..inner.seats, || inner.keep_time());
-        });
-        core.has_clock = thread.is_ok();
-        core.clock = thread.ok();
-        core.has_clock
+        core.clock_at = Some(tick).filter(|_| core.has_clock);
+        if let (None, Some(listener)) = (core.clock_at, &self.listener) {
+            listener.bells.ring(COLLECTOR);
+        }
     }
 
     /// Waits for the clock of a pool that is finished; with a deadline, only looks whether it has ended. It keeps what the

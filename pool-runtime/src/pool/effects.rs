@@ -10,7 +10,6 @@ use crate::pool::dispatcher::{
 use crate::pool::{ALL_CALLS, CallsFrame, Core, Inner, Outcome, Station, Submission, dossiers};
 use crate::protocol::Values;
 use crate::sync::lock;
-use crate::transport::ring::COLLECTOR;
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard};
@@ -43,12 +42,13 @@ impl Inner {
     #[inline]
     pub(super) fn decide<R>(&self, event: impl FnOnce(&mut Core, Time) -> R) -> (R, Todo) {
         let mut core = lock(&self.core);
-        let told = event(&mut core, self.now());
-        (told, self.settle(core))
+        let now = self.now();
+        let told = event(&mut core, now);
+        (told, self.settle(core, now))
     }
 
     /// Carries out those effects that need the core locked, and unlocks it.
-    pub(super) fn settle(&self, mut core: MutexGuard<'_, Core>) -> Todo {
+    pub(super) fn settle(&self, mut core: MutexGuard<'_, Core>, now: Time) -> Todo {
         let mut todo = Todo::default();
         while let Some(effect) = core.dispatcher.effect() {
             match effect {
@@ -64,14 +64,7 @@ impl Inner {
             self.over.store(is_over, Ordering::Relaxed);
             self.notify();
         }
-        if let Some(tick) = core.dispatcher.next_tick()
-            && core.clock_at.is_none_or(|at| tick < at)
-        {
-            core.clock_at = Some(tick).filter(|_| self.wind_clock(&mut core));
-            if let (None, Some(listener)) = (core.clock_at, &self.listener) {
-                listener.bells.ring(COLLECTOR);
-            }
-        }
+        self.set_clock(&mut core, now);
         if let Some(listener) = &self.listener {
             listener.adapt(core.dispatcher.busy_seats(), &core.stations);
         }

@@ -199,7 +199,8 @@ impl Heard<'_> {
     /// What follows a report while the core is locked.
     fn settle(&self, mut core: MutexGuard<'_, Core>) -> Todo {
         let (seat, epoch) = (self.station.seat, self.station.epoch);
-        core.dispatcher.progressed(seat, epoch, self.inner.now());
+        let now = self.inner.now();
+        core.dispatcher.progressed(seat, epoch, now);
         // Nobody listens to an idle worker.
         if let Some(listener) = &self.inner.listener
             && core.station(seat, epoch).is_some()
@@ -207,6 +208,6 @@ impl Heard<'_> {
         {
             listener.is_through(self.station);
         }
-        self.inner.settle(core)
+        self.inner.settle(core, now)
     }
 }

@@ -4,14 +4,15 @@
 //! sockets (`LISTEN_FDS`), a job server (`MAKEFLAGS`), a channel to a parent. Libraries in this process and in workers
 //! believe that, whether or not it is still so. All descriptors of ours have higher numbers.
 
-use super::step;
 use super::step::limits_of;
+use super::{rights, step};
 use crate::sync::lock;
+use rustix::cmsg_space;
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_getfd, fcntl_setfd};
 use rustix::process::Resource;
 use std::io::{self, PipeReader, PipeWriter};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Mutex;
 
 /// Our descriptors have this number or a higher one, and if the process may not have so many, the next lower one.
@@ -50,22 +51,53 @@ pub(crate) fn at_high_numbers<R>(open: impl Fn() -> io::Result<R>) -> io::Result
     // What two threads open at a time would get numbers that one of them frees again.
     static OPENING: Mutex<()> = Mutex::new(());
     let opening = lock(&OPENING);
-    let mut below = Vec::new();
     let least = lowest_number();
     if let Ok(any) = eventfd(0, EventfdFlags::CLOEXEC) {
+        let mut below = many(&any, (least - LEAST[2]).cast_unsigned() as usize);
         while let Ok(another) = fcntl_dupfd_cloexec(&any, LEAST[2])
             && another.as_raw_fd() < least
         {
             below.push(another);
         }
         let opened = open();
-        drop((below, any));
+        below.push(any);
+        close_all(below);
         if opened.is_ok() {
             return opened;
         }
     }
     drop(opening);
     open()
+}
+
+/// So many more numbers of a descriptor, the lowest that are free, or fewer where that fails: a packet brings them all at
+/// once.
+fn many(any: &OwnedFd, count: usize) -> Vec<OwnedFd> {
+    const MOST: usize = LEAST[0] as usize;
+    let mut fds = Vec::new();
+    if let Ok((to, from)) = rights::packet_sockets() {
+        let _ = rights::send_with::<{ cmsg_space!(ScmRights(MOST)) }>(&to, &[0], &vec![any.as_fd(); count.min(MOST)]);
+        drop(to);
+        let _ = rights::receive_with::<{ cmsg_space!(ScmRights(MOST)) }>(&from, &mut [0], &mut fds);
+    }
+    fds
+}
+
+/// Closes them with one call for all that follow each other.
+fn close_all(mut descriptors: Vec<OwnedFd>) {
+    descriptors.sort_unstable_by_key(AsRawFd::as_raw_fd);
+    let mut rest = descriptors.into_iter().peekable();
+    while let Some(first) = rest.next() {
+        let mut run = vec![first];
+        while let Some(next) = rest.next_if(|next| next.as_raw_fd() == run[0].as_raw_fd() + run.len() as RawFd) {
+            run.push(next);
+        }
+        let (least, most) = (run[0].as_raw_fd(), run[run.len() - 1].as_raw_fd());
+        // SAFETY: these are the numbers of the descriptors in `run`, which are forgotten if they are closed.
+        if unsafe { libc::syscall(libc::SYS_close_range, least, most, 0) } == 0 {
+            run.into_iter().for_each(std::mem::forget);
+        }
+    }
 }
 
 /// A pipe, neither of whose ends is one of the standard streams.

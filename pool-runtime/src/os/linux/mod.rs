@@ -19,6 +19,7 @@ mod poll;
 mod process;
 mod processor;
 mod program;
+mod rights;
 mod scale;
 mod sentinel;
 mod signal;

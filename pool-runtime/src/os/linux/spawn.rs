@@ -6,10 +6,10 @@ use super::step;
 use crate::os::{Io, Spawn};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::fcntl_dupfd_cloexec;
-use rustix::process::{Pid, Resource};
-use std::ffi::{CString, c_char, c_int};
+use rustix::process::Pid;
+use std::ffi::{CStr, CString, c_char, c_int};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::{io, ptr};
@@ -63,6 +63,72 @@ impl<T> Drop for Initialized<T> {
     }
 }
 
+/// What a new process does with its descriptors before it is the program.
+struct FileActions(Initialized<libc::posix_spawn_file_actions_t>);
+
+impl FileActions {
+    fn new() -> io::Result<Self> {
+        // SAFETY: the two functions are a pair.
+        unsafe { Initialized::new(libc::posix_spawn_file_actions_init, libc::posix_spawn_file_actions_destroy) }
+            .map(Self)
+    }
+
+    fn as_ptr(&self) -> *const libc::posix_spawn_file_actions_t {
+        self.0.value.as_ptr()
+    }
+
+    /// Makes `target` another number of what `source` is.
+    fn copy(&mut self, source: RawFd, target: RawFd) -> io::Result<()> {
+        // SAFETY: the actions are initialised; a bad descriptor is an error when the process starts.
+        check(unsafe { libc::posix_spawn_file_actions_adddup2(self.0.as_mut_ptr(), source, target) })
+    }
+
+    /// Closes a descriptor that is open: of another, the C library asks for the limit, which a filter may deny.
+    fn close(&mut self, number: RawFd) -> io::Result<()> {
+        // SAFETY: the actions are initialised; a bad descriptor is an error when the process starts.
+        check(unsafe { libc::posix_spawn_file_actions_addclose(self.0.as_mut_ptr(), number) })
+    }
+
+    fn change_dir(&mut self, dir: &CStr) -> io::Result<()> {
+        // SAFETY: the actions are initialised; the path is a C string, which the call copies.
+        check(unsafe { libc::posix_spawn_file_actions_addchdir_np(self.0.as_mut_ptr(), dir.as_ptr()) })
+    }
+
+    /// Gives the sources the numbers from `first` on, and closes all other descriptors but the standard streams. The
+    /// sources have higher numbers than that.
+    fn give(&mut self, sources: &[RawFd], first: RawFd) -> io::Result<()> {
+        let end = first + sources.len() as RawFd;
+        let close_from = close_from();
+        // One call closes whatever is open above them at low numbers; then they are moved up.
+        if let Some(close_from) = close_from
+            && LEAST_GIVEN + sources.len() as RawFd <= first
+        {
+            for (source, low) in sources.iter().zip(LEAST_GIVEN..) {
+                self.copy(*source, low)?;
+            }
+            // SAFETY: the actions are initialised, and the function is the one of that name.
+            check(unsafe { close_from(self.0.as_mut_ptr(), LEAST_GIVEN + sources.len() as RawFd) })?;
+            for (low, target) in (LEAST_GIVEN..).zip(first..end) {
+                self.copy(low, target)?;
+                self.close(low)?;
+            }
+            return Ok(());
+        }
+        for (source, target) in sources.iter().zip(first..) {
+            self.copy(*source, target)?;
+        }
+        for number in (LEAST_GIVEN..first).filter(|_| !sources.is_empty()) {
+            self.copy(sources[0], number)?;
+            self.close(number)?;
+        }
+        // SAFETY: as above.
+        close_from.map_or(Ok(()), |close_from| check(unsafe { close_from(self.0.as_mut_ptr(), end) }))
+    }
+}
+
+/// The first number that is not a standard stream's.
+const LEAST_GIVEN: RawFd = 3;
+
 /// No signal blocked, and `SIGPIPE` at its default, as `std::process::Command` starts programs.
 fn attributes() -> io::Result<Initialized<libc::posix_spawnattr_t>> {
     let flags = libc::POSIX_SPAWN_SETSIGMASK | libc::POSIX_SPAWN_SETSIGDEF;
@@ -111,17 +177,7 @@ impl Spawn<'_> {
         let end = given.last().map_or(first, |(number, _)| number + 1);
         let stdio = (0..).zip(self.stdio).filter_map(|(number, io)| Some((number, io?)));
         let mut moved = Vec::new();
-        // SAFETY: the two functions are a pair.
-        let mut actions =
-            unsafe { Initialized::new(libc::posix_spawn_file_actions_init, libc::posix_spawn_file_actions_destroy)? };
-        let raw = actions.as_mut_ptr();
-        // The C library asks for the limit of descriptors when it closes one that is not open: where a filter denies that,
-        // each is opened before.
-        let only_open_ones = step::limits_of(Resource::Nofile).is_err();
-        for number in (3..first).filter(|_| !only_open_ones) {
-            // SAFETY: the actions are initialised; what is not open need not be closed.
-            check(unsafe { libc::posix_spawn_file_actions_addclose(raw, number) })?;
-        }
+        let mut actions = FileActions::new()?;
         for (target, io) in stdio.chain(given) {
             let null;
             let fd = match io {
@@ -134,25 +190,15 @@ impl Spawn<'_> {
                 }
             };
             let source = fcntl_dupfd_cloexec(fd, end).map_err(|error| step::DUPLICATE.failed(error))?;
-            // SAFETY: the actions are initialised; bad descriptors are an error when the process starts.
-            check(unsafe { libc::posix_spawn_file_actions_adddup2(raw, source.as_raw_fd(), target) })?;
-            moved.push(source);
+            moved.push((source, target));
         }
-        if let (true, Some(any)) = (only_open_ones, moved.first()) {
-            for number in 3..first {
-                // SAFETY: the actions are initialised; the descriptor is open.
-                check(unsafe { libc::posix_spawn_file_actions_adddup2(raw, any.as_raw_fd(), number) })?;
-                // SAFETY: as above.
-                check(unsafe { libc::posix_spawn_file_actions_addclose(raw, number) })?;
-            }
+        let (stdio, given): (Vec<_>, Vec<_>) = moved.iter().partition(|(_, target)| *target < LEAST_GIVEN);
+        for (source, target) in &stdio {
+            actions.copy(source.as_raw_fd(), *target)?;
         }
-        if let Some(add) = close_from() {
-            // SAFETY: the actions are initialised, and the function is the one of that name.
-            check(unsafe { add(raw, end) })?;
-        }
+        actions.give(&given.iter().map(|(source, _)| source.as_raw_fd()).collect::<Vec<_>>(), first)?;
         if let Some(dir) = &dir {
-            // SAFETY: the actions are initialised; the path is a C string, which the call copies.
-            check(unsafe { libc::posix_spawn_file_actions_addchdir_np(raw, dir.as_ptr()) })?;
+            actions.change_dir(dir)?;
         }
 
         let mut attr = attributes()?;
@@ -160,7 +206,14 @@ impl Spawn<'_> {
         let mut pid = 0;
         // SAFETY: all pointers lead to initialised values that outlive the call; both arrays end in a null pointer.
         check(unsafe {
-            libc::posix_spawn(&raw mut pid, program.as_ptr(), raw, attr.as_mut_ptr(), argv.as_ptr(), envp.as_ptr())
+            libc::posix_spawn(
+                &raw mut pid,
+                program.as_ptr(),
+                actions.as_ptr(),
+                attr.as_mut_ptr(),
+                argv.as_ptr(),
+                envp.as_ptr(),
+            )
         })
         .map_err(|error| self.refused(error))?;
         Child::new(Pid::from_raw(pid).ok_or_else(|| io::Error::other("the new process has no pid"))?)

@@ -65,7 +65,13 @@ impl<W: ?Sized + Work> Dispatcher<W> {
 
     /// When [`tick`](Self::tick) is to be called next.
     pub(crate) fn next_tick(&self) -> Option<Time> {
-        Some(self.look_again.min(self.queue.next_due()).min(self.watch_at)).filter(|at| *at != NEVER)
+        let look_again = if self.in_flight_calls > 0 { self.look_again } else { NEVER };
+        Some(look_again.min(self.queue.next_due()).min(self.watch_at)).filter(|at| *at != NEVER)
+    }
+
+    /// Is the next tick more than a look at a call that may not have started? Then it is not to be late.
+    pub(crate) fn has_limits_to_keep(&self) -> bool {
+        self.watch_at != NEVER || self.queue.next_due() != NEVER
     }
 
     /// The time of [`next_tick`](Self::next_tick) has come.

@@ -239,6 +239,7 @@ impl Lead<'_> {
             let alone = listener.followers.load(Ordering::Relaxed) == 0;
             (rest, longest) = rest_within(&core, inner, if alone { patience } else { SHORT_NAP });
             core.listening.leader = rest;
+            inner.leave_to_clock(&mut core);
             listener.arm(&stations, LEADER | rest.laziness());
         }
         fence(Ordering::SeqCst);
@@ -262,6 +263,7 @@ impl Drop for Lead<'_> {
         let (stations, unwatched) = {
             let mut core = lock(&inner.core);
             core.listening.leads = false;
+            inner.leave_to_clock(&mut core);
             if !core.dispatcher.any_in_flight() || core.listening.collector == Rest::Awake {
                 return;
             }

@@ -22,6 +22,13 @@ pub(in crate::pool) struct Listening {
     pub(super) collector_watches: bool,
 }
 
+impl Listening {
+    /// Does a caller lead, and not sleep?
+    pub(in crate::pool) fn is_led_awake(&self) -> bool {
+        self.leads && self.leader == Rest::Awake
+    }
+}
+
 /// How a listener rests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Rest {

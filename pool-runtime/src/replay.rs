@@ -42,11 +42,14 @@ fn replay(order: &ReplayOrder) -> Result<(&'static str, i32), String> {
     file.read_to_end(&mut bytes).map_err(|error| error.to_string())?;
     drop(file);
     let is_strict = is_strict(order, distrusted.is_some())?;
-    if is_strict {
-        leave_behind()
-            .map_err(|error| format!("it was to run in a strict sandbox, without what is open here: {error}"))?;
-    }
     let (_, record) = LostCall::read(&bytes)?;
+    let its_own = its_own(&record, order);
+    if is_strict || its_own.is_some_and(Confinement::denies) {
+        leave_behind().map_err(|error| format!("it was to run without what is open here: {error}"))?;
+    }
+    if is_strict || its_own.is_some_and(|confinement| !confinement.inherits_env) {
+        program::forget_environment();
+    }
     let (task, initializer) = prepare(&record)?;
     say(&format!(
         "runs `{}` ({}:{}) again, with {} bytes of arguments: job {}, attempt {}, of process {}",
@@ -144,17 +147,20 @@ fn is_strict(order: &ReplayOrder, distrusted: bool) -> Result<bool, String> {
     }
 }
 
-/// Takes from this process what a worker in a strict sandbox is not given: before anything of its own is open.
+/// The sandbox in which it ran, unless it is to run without.
+fn its_own<'r>(record: &'r LostCall<'_>, order: &ReplayOrder) -> Option<&'r Confinement> {
+    record.confinement.as_ref().filter(|_| !order.unconfined)
+}
+
+/// Takes from this process what no worker is given: before anything of its own is open.
 fn leave_behind() -> io::Result<()> {
     os::close_inherited()?;
-    os::replace_stdin_by_nothing()?;
-    program::forget_environment();
-    Ok(())
+    os::replace_stdin_by_nothing()
 }
 
 /// Confines this process as the call was, and as the user asks: to what both allow.
 fn confine(record: &LostCall<'_>, order: &ReplayOrder, is_strict: bool) -> Result<(), String> {
-    let its_own = record.confinement.as_ref().filter(|_| !order.unconfined);
+    let its_own = its_own(record, order);
     if is_strict {
         let strict = Sandbox::strict().resolve().map_err(|error| error.to_string())?;
         // It allows no file, so what both allow is this, with the lower limits.
@@ -168,7 +174,7 @@ fn confine(record: &LostCall<'_>, order: &ReplayOrder, is_strict: bool) -> Resul
                 "it ran in a sandbox, and {why} (with POOL_REPLAY_UNCONFINED=1 in the environment, it runs without)"
             )
         })?;
-        say("it runs in a sandbox, as it did, with the environment of this program");
+        say("it runs in a sandbox, as it did");
     } else if record.confinement.is_some() {
         say("the call ran in a sandbox; now it runs without, as asked for");
     }

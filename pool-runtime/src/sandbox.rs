@@ -146,7 +146,6 @@ pub struct Sandbox {
     attributes: bool,
     /// None: where anything may be written.
     locks: Option<bool>,
-    inherits_env: bool,
     /// None: unless anything is denied.
     inherits_output: Option<bool>,
 }
@@ -169,8 +168,9 @@ impl Sandbox {
     /// Denies nothing: for limits alone, which guard against accidents, or to deny one thing.
     pub fn none() -> Self {
         let limits = ResourceLimits::default();
-        let rest = Confinement { files: None, network: true, processes: true, limits, best_effort: false };
-        Self { paths: None, rest, attributes: false, locks: None, inherits_env: true, inherits_output: None }
+        let rest =
+            Confinement { files: None, network: true, processes: true, limits, best_effort: false, inherits_env: true };
+        Self { paths: None, rest, attributes: false, locks: None, inherits_output: None }
     }
 
     /// Denies all files, the network, and processes: a worker can compute, and nothing else.
@@ -298,7 +298,7 @@ impl Sandbox {
     /// }
     /// ```
     pub fn inherit_env(mut self, inherited: bool) -> Self {
-        self.inherits_env = inherited;
+        self.rest.inherits_env = inherited;
         self
     }
 
@@ -413,7 +413,7 @@ impl Sandbox {
     }
 
     pub(crate) fn inherits_env(&self) -> bool {
-        self.inherits_env
+        self.rest.inherits_env
     }
 
     pub(crate) fn inherits_output(&self) -> bool {

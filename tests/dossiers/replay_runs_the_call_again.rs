@@ -2,7 +2,7 @@
 //! call again, with the same arguments, in one process, and it ends in the same way.
 
 use crate::support::{Ended, builder, copy_program, directory, over_every_transport, run};
-use pool_runtime::{Dossier, Pool, Sandbox, Shared, task};
+use pool_runtime::{Dossier, Pool, PoolBuilder, Sandbox, Shared, task};
 use std::{
     os::unix::{
         fs::{PermissionsExt, chown},
@@ -441,17 +441,29 @@ fn die_of_what_it_was_given() {
 }
 
 fn a_strict_sandbox_is_given_nothing() {
+    let unconfined = |pool: PoolBuilder| pool;
+    let confined = |pool: PoolBuilder| pool.sandbox(Sandbox::strict());
+    let with_env = |pool: PoolBuilder| pool.sandbox(Sandbox::strict().inherit_env(true));
+    it_is_given(unconfined, &[(None, 67), (Some("strict"), 60)]);
+    // As it was in the pool.
+    it_is_given(confined, &[(None, 60), (Some("strict"), 60)]);
+    it_is_given(with_env, &[(None, 61), (Some("strict"), 60)]);
+}
+
+/// What a call of such a pool is given when it is run again, by the sandbox that is asked for.
+fn it_is_given(pool: impl Fn(PoolBuilder) -> PoolBuilder, cases: &[(Option<&str>, i32)]) {
     let dir = directory();
-    let error = keeping(dir.path()).apply(die_of_what_it_was_given::call()).unwrap_err();
+    let pool = pool(builder().processes(1).dossiers(dir.path())).build().unwrap();
+    let error = pool.apply(die_of_what_it_was_given::call()).unwrap_err();
     assert_eq!(error.exit_code(), Some(60), "{error}");
     let file = error.dossier().unwrap().saved().unwrap();
-    for (sandbox, code) in [(None, 67), (Some("strict"), 60)] {
+    for (sandbox, code) in cases {
         let again = again_command(file);
         let mut command = Command::new("sh");
         command.args(["-c", "exec 7<\"$0\" <\"$0\"; exec \"$@\""]).arg(file).arg(again.get_program());
         command.args(again.get_args()).env("POOL_REPLAY", file).env("A_SECRET", "told");
-        sandbox.map(|name| command.env("POOL_REPLAY_SANDBOX", name));
+        sandbox.as_ref().map(|name| command.env("POOL_REPLAY_SANDBOX", name));
         let ended = run(&mut command);
-        assert_eq!(ended.status.code(), Some(code), "{sandbox:?}: {ended:?}");
+        assert_eq!(ended.status.code(), Some(*code), "{sandbox:?}: {ended:?}");
     }
 }

@@ -15,7 +15,7 @@ use crate::os::Confinement;
 use serde::{Deserialize, Serialize};
 use std::io::{self, Write};
 
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 const MAGIC: &str = "pool-runtime dossier ";
 const LONGEST_LINE: usize = 128;
 

@@ -46,6 +46,7 @@ fn hello() -> Hello {
             processes: false,
             limits: ResourceLimits { memory: Some(1 << 30), ..ResourceLimits::default() },
             best_effort: true,
+            inherits_env: true,
         }),
     }
 }

@@ -15,6 +15,8 @@ pub(crate) struct Confinement {
     pub(crate) limits: ResourceLimits,
     /// Go on where the kernel cannot do all of it.
     pub(crate) best_effort: bool,
+    /// It has the environment of whoever starts it, and not only what is nobody's secret.
+    pub(crate) inherits_env: bool,
 }
 
 /// The only files that may be opened.
@@ -157,6 +159,7 @@ mod tests {
             processes: false,
             limits: ResourceLimits::default(),
             best_effort: false,
+            inherits_env: false,
         }
     }
 

@@ -294,6 +294,7 @@ mod tests {
             processes: false,
             limits: ResourceLimits::default(),
             best_effort: true,
+            inherits_env: true,
         };
         std::thread::spawn(move || {
             assert_eq!(confinement.apply(NOTHING, false), Ok(()));

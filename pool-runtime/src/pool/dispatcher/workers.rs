@@ -14,7 +14,7 @@ use std::time::Duration;
 /// A call fails after so many workers died before they started it. Its retries are added.
 pub(super) const MAX_DEATHS: u32 = 5;
 
-/// The death of a worker that is younger and has finished nothing counts as a failed start.
+/// The death of a worker that is younger, has finished nothing and was to start nothing counts as a failed start.
 const YOUNG: Time = 1000 * MILLISECOND;
 
 impl<W: ?Sized + Work> Dispatcher<W> {

@@ -34,6 +34,8 @@ pub const ACTS: &[(&str, Act)] = &[
     ("holes", holes),
     ("packets", packets),
     ("fragments", fragments),
+    ("long packet", long_packet),
+    ("crumbs", crumbs),
     ("handles", handles),
     ("fill", fill),
     ("shutdown", shutdown),
@@ -218,9 +220,13 @@ pub fn send(socket: RawFd, bytes: &[u8]) {
 
 /// A packet of ipc-channel's with a part of a frame of `total` bytes.
 pub fn fragment(part: &[u8], total: u64) -> Vec<u8> {
+    fragment_before(total.wrapping_sub(part.len() as u64), part, total)
+}
+
+/// The same of one before which others came, so that so much is `left` behind it.
+fn fragment_before(left: u64, part: &[u8], total: u64) -> Vec<u8> {
     let mark = u64::from_le_bytes(*b"\xf3pool\r\n\x01");
     let inner = 32 + part.len() as u64;
-    let left = total.wrapping_sub(part.len() as u64);
     let words = [inner + 16, inner, mark, left, total, 0];
     [words.iter().flat_map(|word| word.to_ne_bytes()).collect(), part.to_vec()].concat()
 }
@@ -465,6 +471,37 @@ fn fragments(numbers: &mut Numbers, reach: &Reach) {
             _ => numbers.word(),
         };
         send(socket, &fragment(&part, total));
+    }
+}
+
+/// One that is sound, but longer than those of ipc-channel, for which more would follow.
+fn long_packet(numbers: &mut Numbers, reach: &Reach) {
+    let Some(socket) = reach.socket(numbers) else { return };
+    let length = numbers.one_of(&[131_024, 131_073, 212_416, 212_433, 212_552, 212_700]);
+    let mut part = numbers.bytes(16);
+    part.resize(length, 0);
+    let more = numbers.one_of(&[0, 1, 1 << 20]);
+    send(socket, &fragment(&part, length as u64 + more));
+}
+
+/// A long frame in parts of few bytes, as fast as they go in.
+fn crumbs(numbers: &mut Numbers, reach: &Reach) {
+    let Some(socket) = reach.socket(numbers) else { return };
+    let part = vec![16; numbers.one_of(&[1, 7, 4_095, 4_096, 5_000])];
+    let total: u64 = numbers.one_of(&[1 << 20, 1 << 30, 1 << 40]);
+    let (mut left, until) = (total, Instant::now() + Duration::from_millis(1_500));
+    while Instant::now() < until && left > part.len() as u64 {
+        left -= part.len() as u64;
+        let packet = fragment_before(left, &part, total);
+        // SAFETY: the bytes are ours.
+        while unsafe {
+            libc::send(socket, packet.as_ptr().cast(), packet.len(), libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
+        } < 0
+        {
+            if std::io::Error::last_os_error().kind() != std::io::ErrorKind::WouldBlock || Instant::now() > until {
+                return;
+            }
+        }
     }
 }
 

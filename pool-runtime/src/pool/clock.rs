@@ -1,6 +1,6 @@
 //! The clock of a pool: a thread that sleeps until the dispatcher's next tick. It is started with the first one, but for
-//! a mere look at a call for which a caller waits awake: nearly always, that is over before it sleeps. Where the system
-//! refuses the thread, the collector keeps the time until it gives one.
+//! a mere look at a call for which a caller waits: nearly always, that is over before the look is due, and until then the
+//! caller keeps the time. Where the system refuses the thread, the collector keeps the time until it gives one.
 
 use crate::os;
 use crate::pool::dispatcher::{Dispatcher, Time};
@@ -22,7 +22,25 @@ impl Inner {
         }
     }
 
-    /// What a leader that is awake does not leave to the clock, it leaves to it before it sleeps or leads no more.
+    /// A leader is about to sleep: how long it may where there is no clock, as it keeps the time itself until the next tick
+    /// is due. Then there is a clock.
+    pub(super) fn until_tick(&self, core: &mut Core) -> Option<Duration> {
+        let tick = core.dispatcher.next_tick().filter(|_| !core.has_clock)?;
+        let left = tick.saturating_sub(self.now());
+        if left == 0 {
+            self.wind_clock(core, tick);
+            return None;
+        }
+        core.clock_at = Some(tick);
+        Some(Duration::from_nanos(left))
+    }
+
+    /// A leader has slept: it does not keep the time any more.
+    pub(super) fn has_slept(core: &mut Core) {
+        core.clock_at = core.clock_at.filter(|_| core.has_clock);
+    }
+
+    /// A leader leads no more: what it has kept is left to the clock.
     pub(super) fn leave_to_clock(&self, core: &mut Core) {
         if let Some(tick) = core.dispatcher.next_tick().filter(|_| !core.has_clock) {
             self.wind_clock(core, tick);

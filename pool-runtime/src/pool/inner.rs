@@ -79,7 +79,7 @@ pub(super) struct Core {
     pub(super) has_clock: bool,
     /// Its thread, until somebody waits for it.
     pub(super) clock: Option<JoinHandle<()>>,
-    /// When the clock's sleep ends.
+    /// When the sleep of the clock ends, or of a leader that keeps the time.
     pub(super) clock_at: Option<Time>,
     /// Whether the pool is over, and how many seats are open, as of the last notification.
     pub(super) phase: (bool, usize),

@@ -4,15 +4,14 @@
 //! sockets (`LISTEN_FDS`), a job server (`MAKEFLAGS`), a channel to a parent. Libraries in this process and in workers
 //! believe that, whether or not it is still so. All descriptors of ours have higher numbers.
 
+use super::step;
 use super::step::limits_of;
-use super::{rights, step};
 use crate::sync::lock;
-use rustix::cmsg_space;
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_getfd, fcntl_setfd};
 use rustix::process::Resource;
 use std::io::{self, PipeReader, PipeWriter};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Mutex;
 
 /// Our descriptors have this number or a higher one, and if the process may not have so many, the next lower one.
@@ -53,7 +52,7 @@ pub(crate) fn at_high_numbers<R>(open: impl Fn() -> io::Result<R>) -> io::Result
     let opening = lock(&OPENING);
     let least = lowest_number();
     if let Ok(any) = eventfd(0, EventfdFlags::CLOEXEC) {
-        let mut below = many(&any, (least - LEAST[2]).cast_unsigned() as usize);
+        let mut below = Vec::new();
         while let Ok(another) = fcntl_dupfd_cloexec(&any, LEAST[2])
             && another.as_raw_fd() < least
         {
@@ -68,19 +67,6 @@ pub(crate) fn at_high_numbers<R>(open: impl Fn() -> io::Result<R>) -> io::Result
     }
     drop(opening);
     open()
-}
-
-/// So many more numbers of a descriptor, the lowest that are free, or fewer where that fails: a packet brings them all at
-/// once.
-fn many(any: &OwnedFd, count: usize) -> Vec<OwnedFd> {
-    const MOST: usize = LEAST[0] as usize;
-    let mut fds = Vec::new();
-    if let Ok((to, from)) = rights::packet_sockets() {
-        let _ = rights::send_with::<{ cmsg_space!(ScmRights(MOST)) }>(&to, &[0], &vec![any.as_fd(); count.min(MOST)]);
-        drop(to);
-        let _ = rights::receive_with::<{ cmsg_space!(ScmRights(MOST)) }>(&from, &mut [0], &mut fds);
-    }
-    fds
 }
 
 /// Closes them with one call for all that follow each other.

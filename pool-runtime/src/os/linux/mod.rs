@@ -19,7 +19,6 @@ mod poll;
 mod process;
 mod processor;
 mod program;
-mod rights;
 mod scale;
 mod sentinel;
 mod signal;

@@ -9,13 +9,15 @@
 //! arrives is either handed out or closed, whatever the packet was.
 
 use super::handle::beyond_standard;
-use super::rights::{packet_sockets, receive_with, send_with};
 use super::step;
 use crate::os::{Delivery, Handle, Passed};
-use rustix::cmsg_space;
-use rustix::io::Errno;
-use rustix::net::ReturnFlags;
-use std::io;
+use rustix::io::{Errno, retry_on_intr};
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+};
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
 
 const PACKET: usize = 16;
 const TAKE: u64 = 1;
@@ -26,7 +28,8 @@ const DESCRIPTORS: usize = 4;
 
 /// Two ends of a socket: what is sent into the one comes out of the other.
 pub(crate) fn pair() -> io::Result<(Handle, Handle)> {
-    let (one, other) = packet_sockets().map_err(|error| step::SOCKETPAIR.failed(error))?;
+    let (one, other) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+        .map_err(|error| step::SOCKETPAIR.failed(error))?;
     Ok((beyond_standard(one)?, beyond_standard(other)?))
 }
 
@@ -38,7 +41,16 @@ pub(crate) fn send(socket: &Handle, passed: &Passed<'_>) -> io::Result<()> {
         Passed::Release { id } => (RELEASE, id, &[][..]),
     };
     let packet = [kind.to_le_bytes(), id.to_le_bytes()];
-    match send_with::<{ cmsg_space!(ScmRights(1)) }>(socket, packet.as_flattened(), fds) {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let sent = retry_on_intr(|| {
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
+            return Err(Errno::NOBUFS);
+        }
+        let packet = [IoSlice::new(packet.as_flattened())];
+        sendmsg(socket, &packet, &mut control, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)
+    });
+    match sent {
         Ok(PACKET) => Ok(()),
         Ok(_) => Err(io::ErrorKind::WriteZero.into()),
         // The second: too many descriptors that this user has sent are still unread.
@@ -51,13 +63,23 @@ pub(crate) fn send(socket: &Handle, passed: &Passed<'_>) -> io::Result<()> {
 /// packet is corrupt; its descriptors are closed, and the next one can be received.
 pub(crate) fn receive(socket: &Handle) -> io::Result<Option<Delivery>> {
     let mut packet = [[0; 8]; 2];
-    let mut fds = Vec::new();
-    let receive = receive_with::<{ cmsg_space!(ScmRights(DESCRIPTORS)) }>;
-    let received = match receive(socket, packet.as_flattened_mut(), &mut fds) {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
+    // Closes what is not taken out of it.
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let received = retry_on_intr(|| {
+        recvmsg(socket, &mut [IoSliceMut::new(packet.as_flattened_mut())], &mut control, RecvFlags::CMSG_CLOEXEC)
+    });
+    let received = match received {
         // It closed its end before it had read all that it was sent.
         Err(Errno::CONNRESET) => return Ok(None),
         received => received?,
     };
+    let mut fds = Vec::new();
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(rights) = message {
+            fds.extend(rights);
+        }
+    }
     let truncated = received.flags.contains(ReturnFlags::CTRUNC);
     if received.bytes == 0 && fds.is_empty() && !truncated {
         return Ok(None);
@@ -98,7 +120,10 @@ mod tests {
     fn raw(socket: &OwnedFd, kind: u64, length: usize, fds: &[BorrowedFd<'_>]) {
         let mut packet = [0; 32];
         packet[..8].copy_from_slice(&kind.to_le_bytes());
-        send_with::<{ cmsg_space!(ScmRights(8)) }>(socket, &packet[..length], fds).unwrap();
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(8))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        assert!(fds.is_empty() || control.push(SendAncillaryMessage::ScmRights(fds)));
+        sendmsg(socket, &[IoSlice::new(&packet[..length])], &mut control, SendFlags::empty()).unwrap();
     }
 
     #[test]

@@ -232,14 +232,16 @@ impl Lead<'_> {
     fn sleep(&self, over: &dyn Fn() -> bool, patience: Duration, deadline: Option<Instant>) -> bool {
         let (inner, listener) = (self.inner, self.listener);
         let seen = listener.bells.seen(LEADER);
-        let (stations, rest, longest);
+        let (stations, rest, mut longest);
         {
             let mut core = lock(&inner.core);
             stations = listener.stations();
             let alone = listener.followers.load(Ordering::Relaxed) == 0;
             (rest, longest) = rest_within(&core, inner, if alone { patience } else { SHORT_NAP });
+            if let Some(left) = inner.until_tick(&mut core) {
+                longest = longest.min(left);
+            }
             core.listening.leader = rest;
-            inner.leave_to_clock(&mut core);
             listener.arm(&stations, LEADER | rest.laziness());
         }
         fence(Ordering::SeqCst);
@@ -250,6 +252,7 @@ impl Lead<'_> {
         }
         let mut core = lock(&inner.core);
         core.listening.leader = Rest::Awake;
+        Inner::has_slept(&mut core);
         listener.busy(&stations).for_each(|station| station.peer.disarm());
         drop(core);
         rest == Rest::Sleeps

@@ -9,8 +9,10 @@ use crate::codec::{CodecError, Coded, LARGE, Name, Names};
 #[cfg(feature = "json")]
 use crate::codec::{guarded, json};
 use crate::hash::name_hash;
+use crate::sync::lock;
 use serde::de::{self, DeserializeSeed, IntoDeserializer, Visitor};
 use std::any::type_name;
+use std::sync::Mutex;
 
 /// Reads one value from the start of `bytes`. Returns how many bytes follow it, too.
 #[inline]
@@ -23,7 +25,6 @@ pub(super) fn decode<'de, T: de::Deserialize<'de>>(bytes: &'de [u8]) -> Coded<(T
         nothings: 0,
         large: 0,
         asked: false,
-        by_hash: Vec::new(),
     };
     match T::deserialize(&mut decoder) {
         Ok(value) => Ok((value, decoder.bytes.len())),
@@ -45,14 +46,29 @@ struct Decoder<'de> {
     large: usize,
     /// A type has asked what comes next.
     asked: bool,
-    /// Of each enum of which a variant was not where it was said to be.
-    by_hash: Vec<VariantsByHash>,
 }
 
-/// The hash of the name of each variant, sorted, and its index.
+/// The names of the variants of an enum, and sorted, the hash of each of them with its index.
 struct VariantsByHash {
     names: Names,
     hashes: Vec<(u32, usize)>,
+}
+
+/// The variant whose name has this hash. An enum may have very many variants, and a value as many wrong hints: each enum
+/// for which that happens is sorted once.
+#[cold]
+fn variant_of(hash: u32, variants: Names) -> Option<&'static Name> {
+    static KNOWN: Mutex<Vec<VariantsByHash>> = Mutex::new(Vec::new());
+    let mut known = lock(&KNOWN);
+    let at = known.iter().position(|known| std::ptr::eq(known.names, variants)).unwrap_or_else(|| {
+        let mut hashes: Vec<_> = variants.iter().zip(0..).map(|(name, index)| (name_hash(name), index)).collect();
+        hashes.sort_unstable();
+        known.push(VariantsByHash { names: variants, hashes });
+        known.len() - 1
+    });
+    let hashes = &known[at].hashes;
+    let (found, index) = hashes.get(hashes.partition_point(|(other, _)| *other < hash))?;
+    variants.get(*index).filter(|_| *found == hash)
 }
 
 /// The most elements without bytes in a sequence: no byte speaks for them, and a corrupt number must not cause an endless
@@ -162,21 +178,6 @@ impl<'de> Decoder<'de> {
         self.large = self.large.saturating_add(size);
         let most = self.most_large();
         if self.large <= most { Ok(()) } else { Err(CodecError::too_much_memory(self.length, most, size, name())) }
-    }
-
-    /// The variant whose name has this hash. An enum may have very many variants, and a value as many wrong hints.
-    #[cold]
-    fn variant_of(&mut self, hash: u32, variants: Names) -> Option<&'static Name> {
-        let known = self.by_hash.iter().position(|known| std::ptr::eq(known.names, variants));
-        let known = known.unwrap_or_else(|| {
-            let mut hashes: Vec<_> = variants.iter().zip(0..).map(|(name, index)| (name_hash(name), index)).collect();
-            hashes.sort_unstable();
-            self.by_hash.push(VariantsByHash { names: variants, hashes });
-            self.by_hash.len() - 1
-        });
-        let hashes = &self.by_hash[known].hashes;
-        let (found, index) = hashes.get(hashes.partition_point(|(other, _)| *other < hash))?;
-        variants.get(*index).filter(|_| *found == hash)
     }
 
     #[cold]
@@ -334,7 +335,7 @@ impl<'de> de::Deserializer<'de> for &mut Decoder<'de> {
         let hash = u32::from_le_bytes(self.array()?);
         // The index is only a hint: `#[serde(skip)]` on a variant shifts it on one side, `alias` on the other.
         let hinted = variants.get(index).filter(|variant| name_hash(variant) == hash);
-        let variant = hinted.or_else(|| self.variant_of(hash, variants)).ok_or_else(|| {
+        let variant = hinted.or_else(|| variant_of(hash, variants)).ok_or_else(|| {
             CodecError::new(format!("variant {index} of enum `{name}` is written but cannot be read back"))
         })?;
         self.nested(|decoder| visitor.visit_enum(Variant { decoder, variant }))

@@ -22,9 +22,18 @@ thread_local! {
 
 /// Has another format read, whose large parts may take so many bytes of memory. Returns how many are left, too.
 pub(super) fn within<R>(left: usize, read: impl FnOnce() -> R) -> (R, usize) {
-    let outside = LEFT.replace(left);
+    /// Also if a type panics while it is read.
+    struct Outside(usize);
+
+    impl Drop for Outside {
+        fn drop(&mut self) {
+            LEFT.set(self.0);
+        }
+    }
+
+    let _outside = Outside(LEFT.replace(left));
     let value = read();
-    (value, LEFT.replace(outside))
+    (value, LEFT.get())
 }
 
 /// Counts a part that is large in memory.

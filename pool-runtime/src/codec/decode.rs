@@ -5,7 +5,7 @@
 //! otherwise ask for any number of steps; and so is the memory of what is large, though it has hardly any bytes.
 
 use crate::codec::room::StackRoom;
-use crate::codec::{CodecError, Coded, LARGE, Name, Names};
+use crate::codec::{CodecError, Coded, LARGE, NODE, Name, Names};
 #[cfg(feature = "json")]
 use crate::codec::{guarded, json};
 use crate::hash::name_hash;
@@ -48,6 +48,9 @@ struct Decoder<'de> {
     asked: bool,
 }
 
+/// Of an enum with more variants, a list by hash is kept.
+const MOST_SEARCHED: usize = 64;
+
 /// The names of the variants of an enum, and sorted, the hash of each of them with its index.
 struct VariantsByHash {
     names: Names,
@@ -83,9 +86,6 @@ const NOTHINGS_PER_BYTE: usize = 16;
 /// How much memory large values may take in all: so much in any, and so much more for each of the bytes.
 const MOST_LARGE: usize = 256 << 20;
 const LARGE_PER_BYTE: usize = LARGE;
-
-/// A tree of the standard library has room for so many in its first node.
-const NODE: usize = 11;
 
 /// Asked for only where an error tells it.
 type TypeName = fn() -> &'static str;
@@ -306,11 +306,12 @@ impl<'de> de::Deserializer<'de> for &mut Decoder<'de> {
         deserialize_newtype_struct(name: Name) => {
             #[cfg(feature = "json")]
             if name == json::NAME {
-                let left = self.most_large().saturating_sub(self.large);
-                let read = || self.fixed(|decoder| visitor.visit_newtype_struct(decoder));
-                let (value, left_then) = guarded::within(left, read);
-                self.large = self.large.saturating_add(left - left_then);
-                return value;
+                return self.fixed(|decoder| {
+                    let left = decoder.most_large().saturating_sub(decoder.large);
+                    let (value, then) = guarded::within(left, || visitor.visit_newtype_struct(&mut *decoder));
+                    decoder.large = decoder.large.saturating_add(left - then);
+                    value
+                });
             }
             let _ = name;
             self.fixed(|decoder| visitor.visit_newtype_struct(decoder))
@@ -334,8 +335,13 @@ impl<'de> de::Deserializer<'de> for &mut Decoder<'de> {
         let index = self.length()?;
         let hash = u32::from_le_bytes(self.array()?);
         // The index is only a hint: `#[serde(skip)]` on a variant shifts it on one side, `alias` on the other.
-        let hinted = variants.get(index).filter(|variant| name_hash(variant) == hash);
-        let variant = hinted.or_else(|| variant_of(hash, variants)).ok_or_else(|| {
+        let is_named = |variant: &&&str| name_hash(variant) == hash;
+        let hinted = variants.get(index).filter(is_named);
+        let other = || match variants.len() <= MOST_SEARCHED {
+            true => variants.iter().find(is_named),
+            false => variant_of(hash, variants),
+        };
+        let variant = hinted.or_else(other).ok_or_else(|| {
             CodecError::new(format!("variant {index} of enum `{name}` is written but cannot be read back"))
         })?;
         self.nested(|decoder| visitor.visit_enum(Variant { decoder, variant }))
@@ -475,6 +481,7 @@ mod tests {
     use std::num::{NonZero, Wrapping};
     use std::ops::Bound;
     use std::path::PathBuf;
+    use std::sync::LazyLock;
     use std::time::{Duration, Instant, SystemTime};
 
     #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -535,10 +542,9 @@ mod tests {
                         Ok(Many(name[1..].parse().map_err(de::Error::custom)?))
                     }
                 }
-                thread_local! {
-                    static NAMES: Names = (0..1000).map(|n| &*format!("V{n}").leak()).collect::<Vec<_>>().leak();
-                }
-                deserializer.deserialize_enum("Many", NAMES.with(|names| *names), Variants)
+                static NAMES: LazyLock<Names> =
+                    LazyLock::new(|| (0..1000).map(|n| &*format!("V{n}").leak()).collect::<Vec<_>>().leak());
+                deserializer.deserialize_enum("Many", *NAMES, Variants)
             }
         }
 

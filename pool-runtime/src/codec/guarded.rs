@@ -9,7 +9,7 @@
 //! What is large in memory is counted, too, as it may have hardly any bytes.
 
 use crate::codec::room::StackRoom;
-use crate::codec::{Cut, LARGE, LONGEST_NAME};
+use crate::codec::{Cut, LARGE, LONGEST_NAME, NODE};
 use serde::de::{DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, VariantAccess, Visitor};
 use std::any::type_name;
 use std::cell::Cell;
@@ -52,20 +52,28 @@ fn take_memory<E: Error>(size: usize, name: &str) -> Result<(), E> {
     Ok(())
 }
 
+/// Counts the first node of a collection that may be a tree.
+fn weigh_node<R, E: Error>() -> Result<(), E> {
+    let size = NODE * size_of::<R>();
+    if size > LARGE { take_memory(size, type_name::<R>()) } else { Ok(()) }
+}
+
 /// Any of serde's parts, and the room in which all of them are.
 pub(super) struct Guarded<'r, P> {
     part: P,
     room: &'r Cell<StackRoom>,
+    /// Of elements or entries, none has been read yet.
+    is_first: bool,
 }
 
 impl<'r, P> Guarded<'r, P> {
     pub(super) fn new(part: P, room: &'r Cell<StackRoom>) -> Self {
-        Self { part, room }
+        Self { part, room, is_first: true }
     }
 
     /// Another part in the same room.
     fn with<Q>(&self, part: Q) -> Guarded<'r, Q> {
-        Guarded { part, room: self.room }
+        Guarded::new(part, self.room)
     }
 
     /// Has a value read whose brackets the format counts.
@@ -98,6 +106,10 @@ impl<'r, P> Guarded<'r, P> {
 macro_rules! deserialize {
     ($($method:ident($($argument:ident: $type:ty),*);)*) => {$(
         fn $method<V: Visitor<'de>>(self, $($argument: $type,)* visitor: V) -> Result<V::Value, D::Error> {
+            // It may be read from hardly any bytes.
+            if size_of::<V::Value>() > LARGE {
+                take_memory(size_of::<V::Value>(), type_name::<V::Value>())?;
+            }
             let visitor = self.with(visitor);
             self.part.$method($($argument,)* visitor)
         }
@@ -214,10 +226,6 @@ impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for Guarded<'_, S> {
     type Value = S::Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<S::Value, D::Error> {
-        // Whatever it is read from may be a few bytes.
-        if size_of::<S::Value>() > LARGE {
-            take_memory(size_of::<S::Value>(), type_name::<S::Value>())?;
-        }
         let deserializer = self.with(deserializer);
         self.part.deserialize(deserializer)
     }
@@ -227,6 +235,9 @@ impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Guarded<'_, A> {
     type Error = A::Error;
 
     fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, A::Error> {
+        if std::mem::take(&mut self.is_first) {
+            weigh_node::<S::Value, _>()?;
+        }
         let seed = self.with(seed);
         self.part.next_element_seed(seed)
     }
@@ -240,11 +251,17 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Guarded<'_, A> {
     type Error = A::Error;
 
     fn next_key_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, A::Error> {
+        if self.is_first {
+            weigh_node::<S::Value, _>()?;
+        }
         let seed = self.with(seed);
         self.part.next_key_seed(seed)
     }
 
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, A::Error> {
+        if std::mem::take(&mut self.is_first) {
+            weigh_node::<S::Value, _>()?;
+        }
         let seed = self.with(seed);
         self.part.next_value_seed(seed)
     }
@@ -259,9 +276,9 @@ impl<'r, 'de, A: EnumAccess<'de>> EnumAccess<'de> for Guarded<'r, A> {
     type Variant = Guarded<'r, A::Variant>;
 
     fn variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<(S::Value, Self::Variant), A::Error> {
-        let Self { part, room } = self;
-        let (value, variant) = part.variant_seed(Guarded { part: seed, room })?;
-        Ok((value, Guarded { part: variant, room }))
+        let Self { part, room, .. } = self;
+        let (value, variant) = part.variant_seed(Guarded::new(seed, room))?;
+        Ok((value, Guarded::new(variant, room)))
     }
 }
 

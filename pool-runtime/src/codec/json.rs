@@ -91,7 +91,7 @@ impl<T: fmt::Display> fmt::Display for Json<T> {
 impl<T: Serialize> Serialize for Json<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let text = serde_json::to_string(&self.0).map_err(|error| ser::Error::custom(not_json::<T>(&error)))?;
-        serializer.serialize_str(&text)
+        serializer.serialize_newtype_struct(NAME, &text)
     }
 }
 
@@ -242,6 +242,8 @@ mod tests {
         // 256 MiB are allowed for any value.
         assert_eq!(read::<Vec<Option<Pad>>>(&[nothing(10_000)]).unwrap()[0].len(), 10_000);
         is_refused(read::<Vec<Option<Pad>>>(&[nothing(40_000)]).map(drop));
+        is_refused(read::<Vec<Box<Option<Pad>>>>(&[nothing(40_000)]).map(drop));
+        is_refused(read::<Vec<BTreeMap<String, Option<Pad>>>>(&[list(r#"{"":null}"#, 4_000)]).map(drop));
         is_refused(read::<Vec<Skipped>>(&[list("[]", 40_000)]).map(drop));
         is_refused(read::<Vec<Option<Pad>>>(&vec![nothing(400); 100]).map(drop));
         is_refused(read::<Option<Pad>>(&vec!["null".into(); 40_000]).map(drop));

@@ -126,6 +126,9 @@ impl CodecError {
 /// The longest text of a type of the user's that is kept, in bytes.
 const LONGEST_TEXT: usize = 1 << 14;
 
+/// A tree of the standard library has room for so many in its first node.
+const NODE: usize = 11;
+
 /// The longest name of a type that is told.
 const LONGEST_NAME: usize = 200;
 

@@ -1,7 +1,7 @@
 //! The file format of a lost call: a report for people, then what it takes to run the call again.
 //!
 //! ```text
-//!   pool-runtime dossier 2
+//!   pool-runtime dossier 3
 //!   812 bytes of text, 1048901 bytes of the call, checksum 0123456789abcdef
 //!   … the text …
 //!   … the call: length of the head, head, arguments, arguments of the initializer, regions of shared memory …
@@ -220,8 +220,9 @@ mod tests {
         assert!(of("pool-runtime dossier 1\n").contains("version 1"));
         let most = usize::MAX;
         let second = format!("{most} bytes of text, {most} bytes of the call, checksum 0123456789abcdef\n");
-        assert_eq!(of(&format!("pool-runtime dossier 2\n{second}")), "it is cut off");
+        let head = format!("{MAGIC}{VERSION}\n");
+        assert_eq!(of(&format!("{head}{second}")), "it is cut off");
         let nothing = "0 bytes of text, 8 bytes of the call, checksum 0123456789abcdef\n";
-        assert!(LostCall::read(&[b"pool-runtime dossier 2\n", nothing.as_bytes(), &[0xff; 8]].concat()).is_err());
+        assert!(LostCall::read(&[head.as_bytes(), nothing.as_bytes(), &[0xff; 8]].concat()).is_err());
     }
 }

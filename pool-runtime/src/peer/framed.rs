@@ -14,8 +14,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-/// How many frames are read at a time.
+/// How many frames are read at a time, and how many bytes of them before the last one.
 const MOST_FRAMES: usize = 32;
+const MOST_BYTES: usize = 1 << 24;
 
 /// Frames, and the memory that a thread has to keep while it is busy with each.
 type Backlog = VecDeque<(Vec<u8>, Vec<Arc<Region>>)>;
@@ -108,14 +109,20 @@ impl Framed {
         let mut any = false;
         if let Some(mut inlet) = try_lock(&self.inlet).or_else(|| waits.then(|| lock(&self.inlet))) {
             // The listener looks at the other workers, too, however much this one has to say.
+            let mut length = 0;
             for _ in 0..MOST_FRAMES {
-                if !self.is_open() {
+                if !self.is_open() || length > MOST_BYTES {
                     break;
                 }
                 let mut admit = |beginning: &[u8], length| sink.announced(beginning, length);
                 match inlet.receive_admitted(Some(Instant::now()), &mut admit) {
                     Received::Nothing => break,
-                    received => any |= self.hear(received, sink),
+                    received => {
+                        if let Received::Frame(frame) = &received {
+                            length += frame.len();
+                        }
+                        any |= self.hear(received, sink);
+                    }
                 }
             }
         }

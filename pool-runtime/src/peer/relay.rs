@@ -63,6 +63,8 @@ struct Orders {
     open: usize,
     /// No more will be added.
     over: bool,
+    /// The thread could not be started.
+    unattended: bool,
 }
 
 /// One stream of one process, as other threads see it.
@@ -112,8 +114,10 @@ impl Relay {
         let thread = os::spawn_thread("pool-relay", Some(1 << 18), move || {
             os::block_all_signals();
             its.pass_on();
-        })?;
-        *lock(&self.thread) = Some(thread);
+        });
+        // Without it, nobody waits for what it was to do.
+        lock(&self.state.orders).unattended = thread.is_err();
+        *lock(&self.thread) = Some(thread?);
         Ok(())
     }
 
@@ -147,6 +151,9 @@ impl Relay {
     /// Waits until everything that a process has printed, which has ended, is passed on. Gives up at `until`.
     pub(crate) fn drain(&self, strand: &Arc<Strand>, until: Instant) {
         self.order(|orders| orders.drain.push(strand.clone()));
+        if lock(&self.state.orders).unattended {
+            return;
+        }
         let left = until.saturating_duration_since(Instant::now());
         let waited = strand.changed.wait_timeout_while(lock(&strand.drained), left, |drained| !*drained);
         drop(waited.unwrap_or_else(PoisonError::into_inner));

@@ -15,7 +15,7 @@ impl Inner {
     #[inline]
     pub(super) fn set_clock(&self, core: &mut Core, now: Time) {
         if let Some(tick) = core.dispatcher.next_tick()
-            && core.clock_at.is_none_or(|at| tick < at)
+            && (core.clock_at.is_none_or(|at| tick < at) || !core.has_clock && core.dispatcher.has_limits_to_keep())
             && (core.has_clock || tick <= now || !core.listening.is_led_awake() || core.dispatcher.has_limits_to_keep())
         {
             self.wind_clock(core, tick);
@@ -27,7 +27,7 @@ impl Inner {
     pub(super) fn until_tick(&self, core: &mut Core) -> Option<Duration> {
         let tick = core.dispatcher.next_tick().filter(|_| !core.has_clock)?;
         let left = tick.saturating_sub(self.now());
-        if left == 0 {
+        if left == 0 || core.dispatcher.has_limits_to_keep() {
             self.wind_clock(core, tick);
             return None;
         }

@@ -27,7 +27,7 @@ use ipc_channel::ipc::{self, IpcBytesReceiver, IpcBytesSender};
 use ipc_channel::platform::OsIpcSender;
 use std::io;
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 /// The head of every fragment, after [`MARK`].
@@ -41,11 +41,27 @@ const HEAD: usize = 32;
 const NO_MESSAGE: &str = "sent bytes that are no message";
 
 /// The longest fragment. The kernel allows more, which would only make larger allocations.
-static LONGEST: LazyLock<usize> = LazyLock::new(|| OsIpcSender::get_max_fragment_size().min(1 << 17));
+static LONGEST: OnceLock<usize> = OnceLock::new();
 
-/// Parts of a frame but the last are as long as possible. A worker that sends a long one byte by byte would keep whoever
-/// reads it busy.
-static SHORTEST_PART: LazyLock<usize> = LazyLock::new(|| (*LONGEST - HEAD).min(1 << 12));
+/// The longest fragment, once a channel was made.
+fn longest() -> usize {
+    *LONGEST.get().expect("a channel was made")
+}
+
+/// Has ipc-channel find out how long its packets may be. It needs two sockets for that, and panics without, for good.
+fn find_longest() -> io::Result<()> {
+    if LONGEST.get().is_none() {
+        drop(ipc::bytes_channel().map_err(os::no_channel)?);
+        LONGEST.get_or_init(|| OsIpcSender::get_max_fragment_size().min(1 << 17));
+    }
+    Ok(())
+}
+
+/// Parts of a frame but the last are as long as possible, by the sender's default of a socket's buffer. A worker that sends
+/// a long one byte by byte would keep whoever reads it busy.
+fn shortest_part() -> usize {
+    (longest() - HEAD).min(1 << 12)
+}
 
 /// So much of a frame is received at a time though the deadline has come.
 const MOST_IN_ARREARS: usize = 1 << 24;
@@ -125,6 +141,7 @@ fn high_channel() -> io::Result<(Link<IpcBytesSender>, Link<IpcBytesReceiver>)> 
 }
 
 fn channel() -> io::Result<(Link<IpcBytesSender>, Link<IpcBytesReceiver>)> {
+    find_longest()?;
     let (sender, receiver) = ipc::bytes_channel().map_err(os::no_channel)?;
     Ok((Link::new(sender)?, Link::new(receiver)?))
 }
@@ -165,7 +182,7 @@ impl ChannelSender {
     /// Sends a frame. Without room, waits for it, or fails before anything is sent of a frame that fits into one
     /// fragment.
     fn write(&self, frame: &[u8], waits: bool) -> io::Result<()> {
-        let room = *LONGEST - HEAD;
+        let room = longest() - HEAD;
         let channel = lock(&self.0);
         let held = os::SigpipeHeld::new();
         let mut fragment = Vec::with_capacity(HEAD + frame.len().min(room));
@@ -208,7 +225,7 @@ pub(crate) struct ChannelReceiver {
 
 impl ChannelReceiver {
     fn new(channel: Link<IpcBytesReceiver>) -> Self {
-        Self { channel, alarm: None, unfinished: Vec::new(), total: 0, most: u64::MAX, shortest: *SHORTEST_PART }
+        Self { channel, alarm: None, unfinished: Vec::new(), total: 0, most: u64::MAX, shortest: shortest_part() }
     }
 
     /// Shares it, and its socket with threads that only wait for what comes there. It is [`Gone`](Received::Gone) also
@@ -283,7 +300,7 @@ impl ChannelReceiver {
                 packet.length == 0
                     || length == packet.length as u64
                         && length.checked_sub(packet.head.len() as u64) == Some(rest)
-                        && rest <= *LONGEST as u64
+                        && rest <= longest() as u64
             }
             // Receiving it will return the error.
             Err(_) => true,
@@ -396,7 +413,7 @@ mod tests {
         receiver.most = 100;
         let fragment = |total: u64| {
             let mut fragment = Vec::new();
-            let part = vec![7; (total as usize).min(*SHORTEST_PART)];
+            let part = vec![7; (total as usize).min(shortest_part())];
             Fragment { left: total - part.len() as u64, total }.write(&mut fragment);
             fragment.extend_from_slice(&part);
             fragment
@@ -418,12 +435,12 @@ mod tests {
             part.resize(HEAD + length, 0);
             part
         };
-        for length in [0, 1, *SHORTEST_PART - 1] {
+        for length in [0, 1, shortest_part() - 1] {
             worker_sender.send(&part(length)).unwrap();
             let Received::Garbled(why) = receiver.receive(None) else { panic!("{length} bytes were received") };
             assert!(why.contains("too short"), "{why}");
         }
-        worker_sender.send(&part(*LONGEST - HEAD + 1)).unwrap();
+        worker_sender.send(&part(longest() - HEAD + 1)).unwrap();
         let Received::Garbled(why) = receiver.receive(Some(Instant::now())) else { panic!("it was received") };
         assert_eq!(why, NO_MESSAGE);
     }
@@ -448,7 +465,7 @@ mod tests {
                     other => panic!("{other:?}"),
                 }
                 let more = receiver.unfinished.len() - before;
-                assert!(more <= MOST_IN_ARREARS + 2 * *LONGEST, "{more} bytes at a time");
+                assert!(more <= MOST_IN_ARREARS + 2 * longest(), "{more} bytes at a time");
                 if more > MOST_IN_ARREARS { times += 1 } else { waits += 1 }
             };
             assert!(times + waits > 2, "{times} {waits}");

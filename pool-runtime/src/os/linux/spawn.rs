@@ -6,7 +6,7 @@ use super::step;
 use crate::os::{Io, Spawn};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::fcntl_dupfd_cloexec;
-use rustix::process::Pid;
+use rustix::process::{Pid, Resource};
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
@@ -83,7 +83,7 @@ impl FileActions {
         check(unsafe { libc::posix_spawn_file_actions_adddup2(self.0.as_mut_ptr(), source, target) })
     }
 
-    /// Closes a descriptor that is open: of another, the C library asks for the limit, which a filter may deny.
+    /// Closes a descriptor. If it is not open, the C library asks for the limit, which a filter may deny.
     fn close(&mut self, number: RawFd) -> io::Result<()> {
         // SAFETY: the actions are initialised; a bad descriptor is an error when the process starts.
         check(unsafe { libc::posix_spawn_file_actions_addclose(self.0.as_mut_ptr(), number) })
@@ -117,8 +117,11 @@ impl FileActions {
         for (source, target) in sources.iter().zip(first..) {
             self.copy(*source, target)?;
         }
-        for number in (LEAST_GIVEN..first).filter(|_| !sources.is_empty()) {
-            self.copy(sources[0], number)?;
+        let only_open_ones = step::limits_of(Resource::Nofile).is_err();
+        for number in LEAST_GIVEN..first {
+            if let (true, Some(any)) = (only_open_ones, sources.first()) {
+                self.copy(*any, number)?;
+            }
             self.close(number)?;
         }
         // SAFETY: as above.

@@ -63,7 +63,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         let state = &self.seats[seat];
         if state.epoch() == epoch && !matches!(state.phase(), Phase::Empty { .. } | Phase::Closed) {
             self.count_failure(seat, FailedStart { for_good: failed.for_good && !self.ever_ready, ..failed }, now);
-            self.vacate(seat, now);
+            self.vacate(seat, true, now);
         }
     }
 
@@ -153,12 +153,13 @@ impl<W: ?Sized + Work> Dispatcher<W> {
                 });
             }
         }
+        let died_early = !expected && useless && nothing_started;
         let in_vain = !expected && (useless && had_nothing || self.restarts.intensity == 0);
         if in_vain || loss.lives && self.goes_on() {
             let may_pass = loss.lives || loss.status.is_some_and(End::was_killed);
             self.count_failure(seat, FailedStart { for_good: false, may_pass }, now);
         }
-        self.vacate(seat, now);
+        self.vacate(seat, died_early, now);
         self.feed_idle(now);
     }
 
@@ -240,9 +241,10 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         }
     }
 
-    /// The seat has no worker. Sets when the next one may start.
-    fn vacate(&mut self, seat: usize, now: Time) {
-        let failures = self.seats[seat].failures;
+    /// The seat has no worker. Sets when the next one may start: after the shortest pause at least if this one `died_early`,
+    /// before it had started a call.
+    fn vacate(&mut self, seat: usize, died_early: bool, now: Time) {
+        let failures = self.seats[seat].failures.max(u32::from(died_early));
         let factor = if failures == 0 { 0 } else { 1 << (failures - 1).min(40) };
         let longest = nanos(self.restarts.longest_backoff);
         let back_off = nanos(self.restarts.first_backoff).saturating_mul(factor).min(longest);

@@ -49,8 +49,8 @@ fn short_fragment(total: u64, left: u64, bytes: &[u8]) -> Vec<u8> {
 fn frames_in_fragments() {
     let whole = packets(&[vec![], vec![1; 40], vec![2; 300]]);
     // What a large frame is cut into, in small: its fragments are too long to be tried by the thousand.
-    let large = packets(&[vec![3; 2 * *LONGEST]]);
-    assert!(large.len() == 3 && large[1].len() == *LONGEST);
+    let large = packets(&[vec![3; 2 * longest()]]);
+    assert!(large.len() == 3 && large[1].len() == longest());
     let fragments: Vec<_> = [(60, 40), (40, 10), (10, 0)]
         .map(|(before, left)| short_fragment(60, left, &vec![4; before - left as usize]))
         .into();

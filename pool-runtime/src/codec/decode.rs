@@ -5,14 +5,12 @@
 //! otherwise ask for any number of steps; and so is the memory of what is large, though it has hardly any bytes.
 
 use crate::codec::room::StackRoom;
+use crate::codec::variants::variant;
 use crate::codec::{CodecError, Coded, LARGE, NODE, Name, Names};
 #[cfg(feature = "json")]
 use crate::codec::{guarded, json};
-use crate::hash::name_hash;
-use crate::sync::lock;
 use serde::de::{self, DeserializeSeed, IntoDeserializer, Visitor};
 use std::any::type_name;
-use std::sync::Mutex;
 
 /// Reads one value from the start of `bytes`. Returns how many bytes follow it, too.
 #[inline]
@@ -46,32 +44,6 @@ struct Decoder<'de> {
     large: usize,
     /// A type has asked what comes next.
     asked: bool,
-}
-
-/// Of an enum with more variants, a list by hash is kept.
-const MOST_SEARCHED: usize = 64;
-
-/// The names of the variants of an enum, and sorted, the hash of each of them with its index.
-struct VariantsByHash {
-    names: Names,
-    hashes: Vec<(u32, usize)>,
-}
-
-/// The variant whose name has this hash. An enum may have very many variants, and a value as many wrong hints: each enum
-/// for which that happens is sorted once.
-#[cold]
-fn variant_of(hash: u32, variants: Names) -> Option<&'static Name> {
-    static KNOWN: Mutex<Vec<VariantsByHash>> = Mutex::new(Vec::new());
-    let mut known = lock(&KNOWN);
-    let at = known.iter().position(|known| std::ptr::eq(known.names, variants)).unwrap_or_else(|| {
-        let mut hashes: Vec<_> = variants.iter().zip(0..).map(|(name, index)| (name_hash(name), index)).collect();
-        hashes.sort_unstable();
-        known.push(VariantsByHash { names: variants, hashes });
-        known.len() - 1
-    });
-    let hashes = &known[at].hashes;
-    let (found, index) = hashes.get(hashes.partition_point(|(other, _)| *other < hash))?;
-    variants.get(*index).filter(|_| *found == hash)
 }
 
 /// The most elements without bytes in a sequence: no byte speaks for them, and a corrupt number must not cause an endless
@@ -334,14 +306,7 @@ impl<'de> de::Deserializer<'de> for &mut Decoder<'de> {
     fn deserialize_enum<V: Visitor<'de>>(self, name: Name, variants: Names, visitor: V) -> Coded<V::Value> {
         let index = self.length()?;
         let hash = u32::from_le_bytes(self.array()?);
-        // The index is only a hint: `#[serde(skip)]` on a variant shifts it on one side, `alias` on the other.
-        let is_named = |variant: &&&str| name_hash(variant) == hash;
-        let hinted = variants.get(index).filter(is_named);
-        let other = || match variants.len() <= MOST_SEARCHED {
-            true => variants.iter().find(is_named),
-            false => variant_of(hash, variants),
-        };
-        let variant = hinted.or_else(other).ok_or_else(|| {
+        let variant = variant(index, hash, variants).ok_or_else(|| {
             CodecError::new(format!("variant {index} of enum `{name}` is written but cannot be read back"))
         })?;
         self.nested(|decoder| visitor.visit_enum(Variant { decoder, variant }))
@@ -471,6 +436,7 @@ impl<'de> de::VariantAccess<'de> for Variant<'_, 'de> {
 mod tests {
     use super::*;
     use crate::codec::{Reader, Writer};
+    use crate::hash::name_hash;
     use serde::{Deserialize, Serialize};
     use std::cell::Cell;
     use std::cmp::Reverse;
@@ -481,7 +447,6 @@ mod tests {
     use std::num::{NonZero, Wrapping};
     use std::ops::Bound;
     use std::path::PathBuf;
-    use std::sync::LazyLock;
     use std::time::{Duration, Instant, SystemTime};
 
     #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -522,47 +487,6 @@ mod tests {
         let full: Vec<BTreeMap<u8, Part>> = vec![BTreeMap::from([(1, Some([9; 31]))]); 2000];
         writer.value(&full).unwrap();
         assert_eq!(read(&writer.into_bytes()), Ok(full));
-    }
-
-    /// A variant with a wrong index is looked for once, however many there are.
-    #[test]
-    fn wrong_hints_of_variants_cost_no_more_than_right_ones() {
-        struct Many(usize);
-
-        impl<'de> Deserialize<'de> for Many {
-            fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                struct Variants;
-                impl<'de> Visitor<'de> for Variants {
-                    type Value = Many;
-                    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                        f.write_str("a variant")
-                    }
-                    fn visit_enum<A: de::EnumAccess<'de>>(self, data: A) -> Result<Many, A::Error> {
-                        let (name, _) = data.variant::<String>()?;
-                        Ok(Many(name[1..].parse().map_err(de::Error::custom)?))
-                    }
-                }
-                static NAMES: LazyLock<Names> =
-                    LazyLock::new(|| (0..1000).map(|n| &*format!("V{n}").leak()).collect::<Vec<_>>().leak());
-                deserializer.deserialize_enum("Many", *NAMES, Variants)
-            }
-        }
-
-        let element = |hint: usize, variant: usize| {
-            let mut bytes = lengths([hint]);
-            bytes.extend(name_hash(&format!("V{variant}")).to_le_bytes());
-            bytes
-        };
-        let count = 300_000;
-        let elements = (0..count).flat_map(|n| element(5000, n % 1000));
-        let bytes: Vec<u8> = lengths([count]).into_iter().chain(elements).collect();
-        let began = Instant::now();
-        let values = read::<Vec<Many>>(&bytes).unwrap();
-        assert!(values.iter().enumerate().all(|(n, Many(variant))| n % 1000 == *variant));
-        // Where each name was hashed for each of them, these were 300 million hashes: more than half a minute.
-        assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
-        let none = [lengths([1, 7]), name_hash("W").to_le_bytes().to_vec()].concat();
-        assert!(read::<Vec<Many>>(&none).is_err());
     }
 
     /// A few KiB must not cost the reader seconds, however they are nested.

@@ -32,6 +32,7 @@ mod json;
 mod probe;
 mod room;
 mod scalars;
+mod variants;
 
 pub use bounded::Unbounded;
 #[cfg(feature = "json")]

@@ -14,16 +14,21 @@ impl Inner {
     /// Has the clock sleep no longer than until the dispatcher's next tick.
     #[inline]
     pub(super) fn set_clock(&self, core: &mut Core, now: Time) {
-        if let Some(tick) = core.dispatcher.next_tick()
-            && (core.clock_at.is_none_or(|at| tick < at) || !core.has_clock && core.dispatcher.has_limits_to_keep())
-            && (core.has_clock || tick <= now || !core.listening.is_led_awake() || core.dispatcher.has_limits_to_keep())
-        {
+        let Some(tick) = core.dispatcher.next_tick() else { return };
+        let is_earlier = core.clock_at.is_none_or(|at| tick < at);
+        let is_wanted = match core.has_clock {
+            true => is_earlier,
+            false => {
+                core.dispatcher.has_limits_to_keep() || is_earlier && (tick <= now || !core.listening.is_led_awake())
+            }
+        };
+        if is_wanted {
             self.wind_clock(core, tick);
         }
     }
 
     /// A leader is about to sleep: how long it may where there is no clock, as it keeps the time itself until the next tick
-    /// is due. Then there is a clock.
+    /// is due. Then there is a clock, and as soon as a call has a limit.
     pub(super) fn until_tick(&self, core: &mut Core) -> Option<Duration> {
         let tick = core.dispatcher.next_tick().filter(|_| !core.has_clock)?;
         let left = tick.saturating_sub(self.now());
@@ -36,7 +41,7 @@ impl Inner {
     }
 
     /// A leader has slept: it does not keep the time any more.
-    pub(super) fn has_slept(core: &mut Core) {
+    pub(super) fn stop_keeping_time(core: &mut Core) {
         core.clock_at = core.clock_at.filter(|_| core.has_clock);
     }
 

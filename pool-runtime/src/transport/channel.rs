@@ -64,7 +64,7 @@ fn shortest_part() -> usize {
 }
 
 /// So much of a frame is received at a time though the deadline has come.
-const MOST_IN_ARREARS: usize = 1 << 24;
+const MOST_OVERDUE: usize = 1 << 24;
 
 /// The largest frame that is sent without waiting for the other side: a few of them fit into the socket's buffer.
 pub(crate) const UNHINDERED: usize = 1 << 16;
@@ -130,7 +130,7 @@ fn high_channel() -> io::Result<(Link<IpcBytesSender>, Link<IpcBytesReceiver>)> 
             Ok(channel) => low.push(channel),
             Err(error) => break error,
         }
-        if low.len() > TRIES {
+        if low.len() == TRIES {
             break io::Error::other("all low numbers are those of standard streams");
         }
     };
@@ -357,7 +357,7 @@ impl Inlet for ChannelReceiver {
     }
 
     fn receive_admitted(&mut self, deadline: Option<Instant>, admit: &mut Admit<'_>) -> Received {
-        let mut in_arrears = 0;
+        let mut overdue = 0;
         loop {
             let before = self.unfinished.len();
             let assembled =
@@ -365,9 +365,9 @@ impl Inlet for ChannelReceiver {
             match assembled {
                 Ok(Some(frame)) => return Received::Frame(frame),
                 // What has arrived of it is kept.
-                Ok(None) if in_arrears > MOST_IN_ARREARS => return Received::Nothing,
+                Ok(None) if overdue > MOST_OVERDUE => return Received::Nothing,
                 Ok(None) if deadline.is_some_and(|deadline| deadline <= Instant::now()) => {
-                    in_arrears += self.unfinished.len() - before;
+                    overdue += self.unfinished.len() - before;
                 }
                 Ok(None) => {}
                 Err(instead) => return instead,
@@ -450,7 +450,7 @@ mod tests {
     fn a_long_message_is_received_a_part_at_a_time() {
         let Pair { mut receiver, worker_sender, .. } = Pair::new().unwrap();
         receiver.works();
-        let frame: Vec<u8> = (0..MOST_IN_ARREARS as u64 / 2).flat_map(u64::to_ne_bytes).collect();
+        let frame: Vec<u8> = (0..MOST_OVERDUE as u64 / 2).flat_map(u64::to_ne_bytes).collect();
         let sender = ChannelSender(Mutex::new(worker_sender));
         std::thread::scope(|scope| {
             scope.spawn(|| sender.send(&frame).unwrap());
@@ -465,8 +465,8 @@ mod tests {
                     other => panic!("{other:?}"),
                 }
                 let more = receiver.unfinished.len() - before;
-                assert!(more <= MOST_IN_ARREARS + 2 * longest(), "{more} bytes at a time");
-                if more > MOST_IN_ARREARS { times += 1 } else { waits += 1 }
+                assert!(more <= MOST_OVERDUE + 2 * longest(), "{more} bytes at a time");
+                if more > MOST_OVERDUE { times += 1 } else { waits += 1 }
             };
             assert!(times + waits > 2, "{times} {waits}");
             assert!(*received == frame[..]);

@@ -252,7 +252,7 @@ impl Lead<'_> {
         }
         let mut core = lock(&inner.core);
         core.listening.leader = Rest::Awake;
-        Inner::has_slept(&mut core);
+        Inner::stop_keeping_time(&mut core);
         listener.busy(&stations).for_each(|station| station.peer.disarm());
         drop(core);
         rest == Rest::Sleeps

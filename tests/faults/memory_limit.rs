@@ -110,7 +110,9 @@ fn memory_in_bursts_counts() {
             pool.apply(use_some::call(1)).unwrap();
         }
         let error = pool.apply(burst::call()).unwrap_err();
-        assert!(error.is_out_of_memory(), "{error}");
+        // Each worker is ended for its memory. While nobody knows whether it is its call's, the call is given to another,
+        // but not to more and more of them.
+        assert!(error.is_out_of_memory() || error.signal() == Some(libc::SIGKILL), "{error}");
         assert_eq!(pool.apply(use_some::call(1)).unwrap(), 1);
     }
 }

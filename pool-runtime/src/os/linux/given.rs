@@ -33,6 +33,7 @@ impl Given<Handle> {
     /// runs here, so it must have the rights that this process has, neither fewer nor others.
     pub(crate) fn check_giver(&self) -> Result<(), String> {
         let (user, group) = (geteuid(), getegid());
+        let ours = getgroups().map_err(|error| format!("cannot see its own groups: {error}"))?;
         for socket in [&self.reads, &self.writes, &self.passed] {
             let giver = giver_of(socket.as_fd()).map_err(|error| format!("cannot see whose worker it is: {error}"))?;
             if giver != (user.as_raw(), group.as_raw()) {
@@ -46,7 +47,6 @@ impl Given<Handle> {
             let Some(groups) = groups.map_err(|error| format!("cannot see whose worker it is: {error}"))? else {
                 continue;
             };
-            let ours = getgroups().map_err(|error| format!("cannot see its own groups: {error}"))?;
             if let Some(more) = ours.iter().find(|ours| **ours != group && !groups.contains(&ours.as_raw())) {
                 return Err(format!(
                     "it belongs to group {more}, and the process for which it was started to work does not: it works \

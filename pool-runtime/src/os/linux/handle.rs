@@ -52,14 +52,14 @@ pub(crate) fn at_high_numbers<R>(open: impl Fn() -> io::Result<R>) -> io::Result
     let opening = lock(&OPENING);
     let least = lowest_number();
     if let Ok(any) = eventfd(0, EventfdFlags::CLOEXEC) {
-        let mut below = Vec::new();
-        while let Ok(another) = fcntl_dupfd_cloexec(&any, LEAST[2])
+        let mut below = Vec::with_capacity(least as usize);
+        below.push(any);
+        while let Ok(another) = fcntl_dupfd_cloexec(&below[0], LEAST[2])
             && another.as_raw_fd() < least
         {
             below.push(another);
         }
         let opened = open();
-        below.push(any);
         close_all(below);
         if opened.is_ok() {
             return opened;
@@ -72,16 +72,15 @@ pub(crate) fn at_high_numbers<R>(open: impl Fn() -> io::Result<R>) -> io::Result
 /// Closes them with one call for all that follow each other.
 fn close_all(mut descriptors: Vec<OwnedFd>) {
     descriptors.sort_unstable_by_key(AsRawFd::as_raw_fd);
-    let mut rest = descriptors.into_iter().peekable();
-    while let Some(first) = rest.next() {
-        let mut run = vec![first];
-        while let Some(next) = rest.next_if(|next| next.as_raw_fd() == run[0].as_raw_fd() + run.len() as RawFd) {
-            run.push(next);
-        }
-        let (least, most) = (run[0].as_raw_fd(), run[run.len() - 1].as_raw_fd());
-        // SAFETY: these are the numbers of the descriptors in `run`, which are forgotten if they are closed.
-        if unsafe { libc::syscall(libc::SYS_close_range, least, most, 0) } == 0 {
-            run.into_iter().for_each(std::mem::forget);
+    let numbers: Vec<RawFd> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
+    let mut descriptors = descriptors.into_iter();
+    for run in numbers.chunk_by(|one, next| one + 1 == *next) {
+        let run_of = descriptors.by_ref().take(run.len());
+        // SAFETY: these are the numbers of the next descriptors, which are forgotten if they are closed.
+        if unsafe { libc::syscall(libc::SYS_close_range, run[0], run[run.len() - 1], 0) } == 0 {
+            run_of.for_each(std::mem::forget);
+        } else {
+            run_of.for_each(drop);
         }
     }
 }

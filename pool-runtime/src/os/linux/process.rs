@@ -79,9 +79,32 @@ pub(crate) fn is_root() -> bool {
 /// The capabilities that this thread keeps in each program that it becomes, and which its user need not have. Where a
 /// program has its rights from these, the kernel does not say that it has more than whoever started it.
 pub(super) fn ambient() -> CapabilitySet {
-    let is_in = |capability: &CapabilitySet| capability_is_in_ambient_set(*capability).unwrap_or(false);
-    // One by one: valgrind does not see that `capget` writes all of its answer.
-    CapabilitySet::all().iter().filter(is_in).collect()
+    let is_ambient = |capability: &CapabilitySet| capability_is_in_ambient_set(*capability).unwrap_or(false);
+    // The kernel is asked about one at a time, and most processes have none that they could keep.
+    inheritable().iter().filter(is_ambient).collect()
+}
+
+/// What this thread may pass on to programs, which contains all that is ambient. All, if it is not told.
+fn inheritable() -> CapabilitySet {
+    #[repr(C)]
+    struct Header {
+        version: u32,
+        pid: libc::c_int,
+    }
+    /// The two words of each set: effective, permitted, inheritable.
+    #[repr(C)]
+    #[derive(Clone, Copy, Default)]
+    struct Words([u32; 3]);
+    const VERSION_3: u32 = 0x2008_0522;
+
+    let mut header = Header { version: VERSION_3, pid: 0 };
+    // rustix reads it into memory that it has not written, and valgrind does not see that the kernel writes all of it.
+    let mut words = [Words::default(); 2];
+    // SAFETY: the kernel reads a header and, with this version, writes two triples of words.
+    match unsafe { libc::syscall(libc::SYS_capget, &raw mut header, words.as_mut_ptr()) } {
+        0 => CapabilitySet::from_bits_retain(u64::from(words[1].0[2]) << 32 | u64::from(words[0].0[2])),
+        _ => CapabilitySet::all(),
+    }
 }
 
 /// Checks that the parent has what this process has of capabilities that programs keep.

@@ -14,6 +14,7 @@ use rustix::fs::readlink;
 use std::ffi::{CStr, OsStr, OsString, c_char, c_int, c_void};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
+use std::sync::OnceLock;
 use std::{fs, io};
 
 const OWN: &str = "/proc/self/exe";
@@ -33,10 +34,17 @@ pub(crate) fn program_path() -> io::Result<PathBuf> {
     }
     // Under valgrind, only reading the link leads to this program; the kernel runs valgrind. (If the file was replaced,
     // the link names none.)
-    match std::env::current_exe() {
-        Ok(named) if file_id(&named).is_ok_and(|named| file_id(&own).is_ok_and(|own| own != named)) => Ok(named),
-        _ => Ok(own),
+    static IS_RUN_BY_KERNEL: OnceLock<()> = OnceLock::new();
+    if IS_RUN_BY_KERNEL.get().is_some() {
+        return Ok(own);
     }
+    let Ok(named) = std::env::current_exe() else { return Ok(own) };
+    match (file_id(&own), file_id(&named)) {
+        (Ok(file), Ok(other)) if file != other => return Ok(named),
+        (Ok(_), Ok(_)) => IS_RUN_BY_KERNEL.get_or_init(|| ()),
+        _ => &(),
+    };
+    Ok(own)
 }
 
 /// What to execute, and with which arguments, so that this program is started with `args`, of which the first one is its

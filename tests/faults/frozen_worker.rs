@@ -15,7 +15,7 @@ over_every_transport! {
     dropping_its_pool,
 }
 
-const SHORT: Duration = Duration::from_millis(500);
+const SHORT: Duration = Duration::from_secs(2);
 const LATE: Duration = Duration::from_secs(20);
 
 /// A process in a frozen cgroup of the first version: those of the second are killed all the same.

@@ -42,7 +42,8 @@ fn a_call_that_uses_too_much_fails_with_the_figure() {
     let before = pids(&pool);
     let error = pool.apply(fill::call()).unwrap_err();
     assert!(error.is_out_of_memory() && !error.is_worker_lost() && !error.is_timeout(), "{error}");
-    assert_eq!(error.ran(), Ran::Yes);
+    // Maybe, where it takes long to end a process.
+    assert_ne!(error.ran(), Ran::No);
     let text = error.to_string();
     assert!(text.contains("fill") && text.contains("its limit is 64.0 MiB"), "{text}");
     assert_eq!(pool.apply(use_some::call(1)).unwrap(), 1);

@@ -34,7 +34,7 @@
 //! | [Errors](guide::errors) | [`Error`], [`PanicInfo`], [`Ran`] |
 //! | [Limits](guide::limits): timeouts, retries, memory | [`current_job`], [`CurrentJob`] |
 //! | [State](guide::state) of a worker | [`PoolBuilder::initializer`] |
-//! | [Shared memory](guide::shared) | [`Shared`], [`Plain`] |
+//! | [Shared memory](guide::shared) | [`Shared`], [`Array`], [`Atomic`], [`Plain`] |
 //! | [Processes](guide::processes) | [`Process`], [`RunningProcess`], [`current_process`], [`active_children`] |
 //! | [Tests](guide::tests) | [`Backend`] |
 //! | [Deaths](guide::deaths): dossiers and replay | [`Dossier`], [`OomKill`] |
@@ -84,7 +84,7 @@ pub use entry::enter;
 pub use error::{Error, Result};
 pub use identity::{ProcessInfo, cpu_count, cpu_count_physical, current_process, parent_process};
 pub use job::Job;
-pub use objects::{Plain, Shared};
+pub use objects::{Array, Atomic, AtomicInteger, Plain, Shared};
 pub use options::{RestartPolicy, Stdio, WorkerOptions};
 pub use os::{OomKill, Scheduler};
 pub use panic::PanicInfo;

@@ -2,7 +2,7 @@
 //! call again, with the same arguments, in one process, and it ends in the same way.
 
 use crate::support::{Ended, builder, copy_program, directory, over_every_transport, run};
-use pool_runtime::{Dossier, Pool, PoolBuilder, Sandbox, Shared, task};
+use pool_runtime::{Array, Atomic, Dossier, Pool, PoolBuilder, Sandbox, Shared, task};
 use std::{
     os::unix::{
         fs::{PermissionsExt, chown},
@@ -10,11 +10,13 @@ use std::{
     },
     path::{Path, PathBuf},
     process::Command,
+    sync::atomic::Ordering,
 };
 
 over_every_transport! {
     every_death_comes_again,
     all_kinds_of_arguments_come_again,
+    what_may_be_written_comes_again_as_it_was_left,
     the_state_comes_again,
     the_sandbox_comes_again,
     a_call_of_a_map_is_kept_by_itself,
@@ -135,6 +137,26 @@ fn all_kinds_of_arguments_come_again() {
     assert_eq!(error.exit_code(), Some(44), "{error}");
     let ended = run_again(error.dossier().unwrap());
     assert_eq!(ended.status.code(), Some(44), "{ended:?}");
+}
+
+#[task]
+fn change(numbers: Array<u32>, all: Array<u32>, total: Atomic<u64>) {
+    // What a call finds when it runs again is what its first attempt has left.
+    numbers.set(0, numbers.get(0) + 1);
+    total.fetch_add(1, Ordering::Relaxed);
+    std::process::exit((all.get(1) + numbers.get(0)) as i32 + total.load(Ordering::Relaxed) as i32);
+}
+
+fn what_may_be_written_comes_again_as_it_was_left() {
+    let dir = directory();
+    let pool = keeping(dir.path());
+    let (all, total) = (Array::new(&[1, 20]).unwrap(), Atomic::<u64>::new(30).unwrap());
+    let error = pool.apply(change::call(all.split(2)[1].clone(), all.clone(), total.clone())).unwrap_err();
+    assert_eq!(error.exit_code(), Some(21 + 21 + 31), "{error}");
+    let ended = run_again(error.dossier().unwrap());
+    assert_eq!(ended.status.code(), Some(22 + 22 + 32), "{ended:?}");
+    // It had a copy.
+    assert_eq!((all.get(1), total.load(Ordering::Relaxed)), (21, 31));
 }
 
 struct Model(Vec<u32>, Shared<[u32]>);

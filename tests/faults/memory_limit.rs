@@ -1,7 +1,7 @@
 //! A call that uses more memory than it may fails with the figure; the parent and the other calls live.
 
 use crate::support::{Signals, builder, is_alive, over_every_transport, pids, pool, until};
-use pool_runtime::{Ran, Shared, task};
+use pool_runtime::{Array, Ran, Shared, task};
 use std::{path::Path, time::Duration};
 
 over_every_transport! {
@@ -186,6 +186,17 @@ fn memory_that_could_be_shared_counts() {
     // What is the parent's does not.
     let shared = Shared::new(&vec![1_u8; 128 * MIB]).unwrap();
     assert_eq!(pool.apply(sum::call(&vec![1; 16 * MIB], &shared)).unwrap(), 144 * PAGES);
+    drop(shared);
+    let written = Array::<u64>::zeroed(16 * MIB).unwrap();
+    pool.apply(write_all::call(written.clone())).unwrap();
+    assert_eq!(written.get(16 * MIB - 1), 1);
+}
+
+#[task(memory = "64MiB")]
+fn write_all(values: Array<u64>) {
+    values.fill(1);
+    // Long enough to be looked at with all of that in memory.
+    std::thread::sleep(Duration::from_millis(500));
 }
 
 fn what_an_earlier_call_could_share_does_not_count() {

@@ -13,5 +13,6 @@ mod is_freed;
 mod is_not_copied;
 mod passed_on;
 mod with_a_stopped_worker;
+mod written_by_many;
 
 pool_runtime::pool_main!();

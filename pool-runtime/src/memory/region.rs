@@ -1,7 +1,7 @@
 //! Memory that several processes know by a number, and who holds it.
 //!
 //! ```text
-//!   Shared ─▶ Region: id, sealed memory      a call is encoded:  the id ─▶ bytes, the region ─▶ `collect`
+//!   Shared, Array ─▶ Region: id, memory      a call is encoded:  the id ─▶ bytes, the region ─▶ `collect`
 //!                ▲                            a worker is sent it: `Ledger` says whether it has the memory already
 //!                │                            it arrives:          `Inbox` ─▶ table ◀─ id ◀─ bytes: the call is decoded
 //!              table: id ─▶ region            its last holder drops it:  `deaths` ─▶ `Ledger` ─▶ release ─▶ table
@@ -15,17 +15,18 @@
 
 use crate::os::{Delivery, Handle, Memory, passing};
 use crate::sync::{lock, sleep_on};
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::collections::hash_map::RandomState;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::BuildHasher;
 use std::io;
 use std::ops::Deref;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, LazyLock, Mutex, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
-/// Sealed memory, or a segment of the arena, with the number by which all processes know it.
+/// Sealed or writable memory, or a segment of the arena, with the number by which all processes know it.
 #[derive(Debug)]
 pub(crate) struct Region {
     id: u64,
@@ -34,6 +35,8 @@ pub(crate) struct Region {
     deposit: [AtomicU64; 2],
     /// The segment of which this is a copy. It is not free as long as its copy is needed, which limits their number.
     _copied: Option<Arc<Region>>,
+    /// It was made from a dossier, which does not tell who might have written it.
+    is_restored: bool,
 }
 
 /// What of a segment is an argument's bytes, and where in the call's bytes its number is.
@@ -66,7 +69,7 @@ fn register_copy(memory: Memory, copied: Option<Arc<Region>>) -> Arc<Region> {
 
 impl Region {
     fn new(id: u64, memory: Memory, copied: Option<Arc<Self>>) -> Self {
-        Self { id, memory, deposit: Default::default(), _copied: copied }
+        Self { id, memory, deposit: Default::default(), _copied: copied, is_restored: false }
     }
 
     pub(crate) fn id(&self) -> u64 {
@@ -89,15 +92,19 @@ impl Region {
         (length > 0).then_some(Deposit { length, at })
     }
 
-    /// What whoever holds it may see: not what earlier calls have left in a segment.
-    pub(crate) fn contents(&self) -> &[u8] {
+    /// What whoever holds it may see: not what earlier calls have left in a segment. Of memory that is written meanwhile,
+    /// what is read of it, byte by byte.
+    pub(crate) fn contents(&self) -> Cow<'_, [u8]> {
+        if self.memory.is_writable() {
+            return self.memory.words::<AtomicU8>().iter().map(|byte| byte.load(Ordering::Relaxed)).collect();
+        }
         let bytes = self.memory.as_bytes();
-        self.deposit().and_then(|deposit| bytes.get(..deposit.length)).unwrap_or(bytes)
+        Cow::Borrowed(self.deposit().and_then(|deposit| bytes.get(..deposit.length)).unwrap_or(bytes))
     }
 
     /// A copy of what it holds, under a number of its own.
     pub(crate) fn copy(self: &Arc<Self>) -> io::Result<Arc<Self>> {
-        Ok(register_copy(Memory::copy(self.contents())?, Some(self.clone())))
+        Ok(register_copy(Memory::copy(&self.contents())?, Some(self.clone())))
     }
 }
 
@@ -260,12 +267,12 @@ pub(crate) fn find_within(id: u64, patience: Duration) -> Result<Arc<Region>, St
             return Err(why);
         }
         if table.inboxes == 0 {
-            return Err("the memory of a `Shared` is not in this process: only the process that made it has it, and \
-                        workers that were sent it as an argument"
+            return Err("its shared memory is not in this process: only the process that made it has it, and workers \
+                        that were sent it as an argument"
                 .into());
         }
         table = sleep_on(&ARRIVED, table, Some(deadline))
-            .ok_or_else(|| format!("the memory of a `Shared` has not arrived within {patience:?}"))?;
+            .ok_or_else(|| format!("its shared memory has not arrived within {patience:?}"))?;
     }
 }
 
@@ -273,7 +280,7 @@ pub(crate) fn find_within(id: u64, patience: Duration) -> Result<Arc<Region>, St
 pub(crate) fn offer(id: u64, handle: io::Result<Handle>) {
     let mut known = match handle.and_then(Memory::open) {
         Ok(memory) => Known::Received(Arc::new(Region::new(id, memory, None))),
-        Err(error) => Known::Refused(format!("the memory of a `Shared` cannot be taken: {error}")),
+        Err(error) => Known::Refused(format!("its shared memory cannot be taken: {error}")),
     };
     let mut table = lock(&TABLE);
     // A region has one mapping, however often it is passed.
@@ -287,10 +294,34 @@ pub(crate) fn offer(id: u64, handle: io::Result<Handle>) {
 
 /// Makes memory with the contents and the number that it had in another process, until this process ends.
 pub(crate) fn restore(id: u64, bytes: &[u8]) -> io::Result<()> {
-    let region = Arc::new(Region::new(id, Memory::copy(bytes)?, None));
-    let replaced = lock(&TABLE).known.insert(id, Known::Received(region));
-    drop(replaced);
+    let mut region = Region::new(id, Memory::copy(bytes)?, None);
+    region.is_restored = true;
+    receive_restored(region);
     Ok(())
+}
+
+fn receive_restored(region: Region) -> Arc<Region> {
+    let region = Arc::new(region);
+    let replaced = lock(&TABLE).known.insert(region.id, Known::Received(region.clone()));
+    drop(replaced);
+    region
+}
+
+/// As [`find`], of memory that everybody who has it may write.
+pub(crate) fn find_writable(id: u64) -> Result<Arc<Region>, String> {
+    let region = find(id)?;
+    if region.memory.is_writable() {
+        return Ok(region);
+    }
+    if !region.is_restored {
+        return Err("the shared memory is not such as may be written".into());
+    }
+    let bytes = region.memory.as_bytes();
+    let memory = Memory::writable(bytes.len()).map_err(|error| format!("shared memory cannot be made: {error}"))?;
+    for (word, byte) in memory.words::<AtomicU8>().iter().zip(bytes) {
+        word.store(*byte, Ordering::Relaxed);
+    }
+    Ok(receive_restored(Region::new(id, memory, None)))
 }
 
 /// Stops holding memory that was passed to this process. It stays as long as somebody else holds it.

@@ -160,7 +160,8 @@ impl<T: Plain> Shared<[T]> {
     }
 }
 
-fn bytes_of<T>(length: usize) -> Result<usize> {
+/// The size of so many values, if they can be in shared memory.
+pub(super) fn bytes_of<T>(length: usize) -> Result<usize> {
     let name = std::any::type_name::<T>();
     if size_of::<T>() == 0 && length > 0 {
         return Err(Error::invalid(format!("`{name}` is a zero-sized type: there is nothing to share")));

@@ -15,7 +15,7 @@
 //! | [`Link`] | the socket inside one end of an ipc-channel: look before receiving | named pipes; Mach ports, where it does not exist |
 //! | [`Poller`], [`PolledPipe`] | waits for any of many pipes and for a bell | overlapped reads or a thread for each pipe on Windows |
 //! | [`Mapping`], [`sealed_memory`] | memory of fixed size that two processes write | `shm_open`, sections |
-//! | [`Memory`], [`Draft`] | memory that only its maker writes, and then nobody | seals, read-only duplicates |
+//! | [`Memory`], [`Draft`], [`Word`] | memory that only its maker writes, and then nobody; or that everybody writes, as atomic words | seals, read-only duplicates |
 //! | [`Bell`], [`BellWatch`] | words in shared memory, and sleeping until one is rung | futex, `os_sync_wait_on_address`; an event found by the word's address |
 //! | [`passing`], [`Passed`], [`Delivery`] | handles sent to another process, each with a number | `SCM_RIGHTS`, `DuplicateHandle` |
 //! | [`remote_barrier`], [`accept_barriers`] | one side's memory barrier serves both; may be refused | `membarrier`, `FlushProcessWriteBuffers` (own process only) |
@@ -43,7 +43,7 @@ use unsupported as system;
 pub(crate) use confinement::{Abilities, Allowed, Confinement, Files, ResourceLimits};
 pub(crate) use system::{
     Bell, BellWatch, Child, Draft, Link, Manifest, Mapping, Memory, OomWatch, PolledPipe, Poller, PrivateDir,
-    SharedSocket, SigpipeHeld, accept_barriers, are_readable, at_high_numbers, await_parent, block_all_signals,
+    SharedSocket, SigpipeHeld, Word, accept_barriers, are_readable, at_high_numbers, await_parent, block_all_signals,
     check_memory_is_seen, check_parents_capabilities, check_size, close_inherited, copy_to_stderr, copy_to_stdout,
     count_cores, current_cpu, current_pid, die_with_parent, exceeded_limit, excess_of_rights, exit_now, fault, file_id,
     forget_stack, forget_variables, has_more_rights, has_stderr, has_stdout, is_root, leave_cpu, lists_processes,

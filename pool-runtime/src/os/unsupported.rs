@@ -122,8 +122,11 @@ never! {
         Self::create(usize, impl FnOnce(&mut [u8]));
         Self::open(Handle);
         Self::reusable(usize);
+        Self::writable(usize);
         self.as_bytes() -> &[u8];
+        self.length() -> usize;
         self.is_sealed() -> bool;
+        self.is_writable() -> bool;
         self.handle() -> HandleRef<'_>;
     }
     Draft {
@@ -386,7 +389,15 @@ pub(crate) struct Mapping(Box<[Line]>);
 #[repr(align(128))]
 struct Line(#[expect(dead_code, reason = "read through a pointer")] [u8; 128]);
 
+/// Never implemented for what could lie in memory, as there is none.
+pub trait Word: Sync + 'static {}
+impl<W: Sync + 'static> Word for W {}
+
 impl Memory {
+    pub(crate) fn words<W: Word>(&self) -> &[W] {
+        match self.0 {}
+    }
+
     pub(crate) unsafe fn overwrite(&self, _: &[u8]) {
         match self.0 {}
     }

@@ -35,6 +35,7 @@ pub(super) fn keep(keeper: &DossierKeeper, inner: &Inner, work: &dyn Submission,
     regions.sort_by_key(|region| region.id());
     regions.dedup_by_key(|region| region.id());
     let (job, attempt) = dossier.call.unwrap_or_default();
+    let contents: Vec<_> = regions.iter().map(|region| (region.id(), region.contents())).collect();
     let call = LostCall {
         build: identity::build(),
         pid: dossier.pid(),
@@ -42,7 +43,7 @@ pub(super) fn keep(keeper: &DossierKeeper, inner: &Inner, work: &dyn Submission,
         attempt,
         call: recorded(info, &arguments),
         initializer,
-        regions: regions.iter().map(|region| (region.id(), region.contents())).collect(),
+        regions: contents.iter().map(|(id, bytes)| (*id, &**bytes)).collect(),
         confinement: inner.source.confinement(),
         left_out: false,
     };

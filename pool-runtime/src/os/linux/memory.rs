@@ -8,13 +8,15 @@
 //! ```
 //!
 //! Nobody reads it before it is sealed, and nobody writes it afterwards, so it can be borrowed as a slice.
+//! [Writable](Memory::writable) memory is another matter: see `words.rs`.
 //! [Reusable](Memory::reusable) memory is for the arena alone: its length is fixed. Its maker writes it before it sends
 //! a call that refers to it, and not again until that call has ended. Memory that could be truncated is never mapped.
 //!
 //! Most of the cost is filling new pages. `write` copies into them; through a mapping, each one faults and is zeroed
 //! first, which takes half as long again for 64 MiB. So only what has to be filled in place is.
 
-use super::mapping::{Mapping, READ_WRITE, memfd, seal};
+pub(super) use super::mapping::READ_WRITE;
+use super::mapping::{Mapping, memfd, seal};
 use super::signal::without_sigxfsz;
 use super::step;
 use crate::os::{Handle, HandleRef};
@@ -31,15 +33,26 @@ use std::slice;
 /// Without these, somebody could change or truncate what others read.
 const NEEDED: SealFlags = SealFlags::SHRINK.union(SealFlags::WRITE);
 /// Those of reusable memory: its length is fixed.
-const FIXED: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW);
+pub(super) const FIXED: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW);
 const ALL: SealFlags = NEEDED.union(SealFlags::GROW).union(SealFlags::SEAL);
 
-/// Sealed or reusable memory, mapped into this process.
+/// Who may write to memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum MemoryKind {
+    /// Nobody any more.
+    Sealed,
+    /// Its maker alone.
+    Reusable,
+    /// Everybody who has it: see [`words`](Memory::words).
+    Writable,
+}
+
+/// Memory of one of three kinds, mapped into this process.
 #[derive(Debug)]
 pub(crate) struct Memory {
-    bytes: Mapping,
-    fd: OwnedFd,
-    sealed: bool,
+    pub(super) bytes: Mapping,
+    pub(super) fd: OwnedFd,
+    pub(super) kind: MemoryKind,
 }
 
 impl Memory {
@@ -61,21 +74,29 @@ impl Memory {
         draft.seal()
     }
 
-    /// Maps memory that another process made: sealed, or [reusable](Self::reusable). Anything else is an error.
+    /// Maps memory that another process made: sealed, [reusable](Self::reusable) or [writable](Self::writable). Anything
+    /// else is an error.
     pub(crate) fn open(fd: Handle) -> io::Result<Self> {
         // What cannot be sealed, such as a file with a name, has no seals to get.
         let seals = fcntl_get_seals(&fd).unwrap_or(SealFlags::empty());
-        let sealed = seals.contains(NEEDED);
-        if !sealed && !seals.contains(FIXED) {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "the memory is not sealed: it could change"));
-        }
+        let kind = match seals {
+            seals if seals.contains(NEEDED) => MemoryKind::Sealed,
+            seals if seals.contains(FIXED | SealFlags::FUTURE_WRITE) => MemoryKind::Reusable,
+            seals if seals.contains(FIXED) => MemoryKind::Writable,
+            _ => return Err(io::Error::new(io::ErrorKind::InvalidData, "the memory is not sealed: it could change")),
+        };
         let length = usize::try_from(fstat(&fd)?.st_size).map_err(|_| Errno::OVERFLOW)?;
         // Before Linux 6.7, sealed memory can only be mapped private; pages that nobody can write are never copied.
-        let flags = if sealed { MapFlags::PRIVATE } else { MapFlags::SHARED };
-        Ok(Self { bytes: Mapping::of(&fd, length, ProtFlags::READ, flags)?, fd, sealed })
+        let flags = if kind == MemoryKind::Sealed { MapFlags::PRIVATE } else { MapFlags::SHARED };
+        let protection = if kind == MemoryKind::Writable { READ_WRITE } else { ProtFlags::READ };
+        Ok(Self { bytes: Mapping::of(&fd, length, protection, flags)?, fd, kind })
     }
 
+    /// # Panics
+    ///
+    /// If it is [writable](Self::writable), as it may change.
     pub(crate) fn as_bytes(&self) -> &[u8] {
+        assert!(self.kind != MemoryKind::Writable, "memory that others write is never borrowed as bytes");
         // SAFETY: so many bytes are mapped (or none, and the start is aligned and not null) as long as `self` lives, in
         // a file of that length, which nobody can shrink. Nobody can write it either: it is sealed, or only its maker
         // writes it, with `overwrite`, which excludes readers.
@@ -83,7 +104,7 @@ impl Memory {
     }
 
     pub(crate) fn is_sealed(&self) -> bool {
-        self.sealed
+        self.kind == MemoryKind::Sealed
     }
 
     /// New memory that its maker can write again and again, with [`overwrite`](Self::overwrite).
@@ -92,7 +113,7 @@ impl Memory {
         let bytes = writable(&draft.0, length)?;
         // This mapping stays the only writable one: a process that gets the descriptor can only read.
         seal(&draft.0, FIXED | SealFlags::FUTURE_WRITE | SealFlags::SEAL)?;
-        Ok(Self { bytes, fd: draft.0.into(), sealed: false })
+        Ok(Self { bytes, fd: draft.0.into(), kind: MemoryKind::Reusable })
     }
 
     /// Copies bytes to the beginning of [reusable](Self::reusable) memory.
@@ -101,7 +122,7 @@ impl Memory {
     ///
     /// Nobody reads it meanwhile, in this or another process, nor holds a reference into it.
     pub(crate) unsafe fn overwrite(&self, bytes: &[u8]) {
-        assert!(!self.sealed && bytes.len() <= self.bytes.size());
+        assert!(self.kind == MemoryKind::Reusable && bytes.len() <= self.bytes.size());
         // SAFETY: the mapping is as long, and writable, as that of all reusable memory in the process that made it; the
         // caller says that nobody looks.
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.bytes.start().as_ptr(), bytes.len()) };
@@ -114,7 +135,7 @@ impl Memory {
 
 /// Memory that is still being written, by its maker alone.
 #[derive(Debug)]
-pub(crate) struct Draft(File);
+pub(crate) struct Draft(pub(super) File);
 
 impl Draft {
     /// Empty memory that is to have `length` bytes. An error if there is not as much memory, or no descriptor.
@@ -156,13 +177,19 @@ fn check_affordable(length: usize) -> io::Result<()> {
 
 /// Gives a memfd this length, and maps it to write. For its maker, while nobody else knows the file.
 fn writable(fd: impl AsFd + Copy, length: usize) -> io::Result<Mapping> {
-    if length > 0 {
-        // If its pages were taken one by one, running out of memory would be a SIGBUS while they are written.
-        let allocate = || retry_on_intr(|| fallocate(fd, FallocateFlags::empty(), 0, length as u64));
-        without_sigxfsz(allocate).map_err(|error| step::FALLOCATE.failed(error))?;
-    }
+    allocate(fd, length)?;
     // A child that another thread forks meanwhile would keep a mapping, and the memory could not be sealed.
     Mapping::of(fd, length, READ_WRITE, MapFlags::SHARED)?.not_in_forks()
+}
+
+/// Takes all pages of a memfd of this length. If they were taken one by one, running out of memory would be a SIGBUS while
+/// they are written.
+pub(super) fn allocate(fd: impl AsFd + Copy, length: usize) -> io::Result<()> {
+    if length == 0 {
+        return Ok(());
+    }
+    let allocate = || retry_on_intr(|| fallocate(fd, FallocateFlags::empty(), 0, length as u64));
+    without_sigxfsz(allocate).map_err(|error| step::FALLOCATE.failed(error))
 }
 
 #[cfg(test)]

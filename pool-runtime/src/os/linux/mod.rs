@@ -27,9 +27,10 @@ mod stack;
 mod stderr;
 mod step;
 mod thread;
+mod words;
 
 // What is `pub(crate)` in these is the interface: `os` lists it.
 pub(crate) use {
     barrier::*, bell::*, child::*, file::*, fork::*, given::*, handle::*, link::*, mapping::*, memory::*, oom::*,
-    poll::*, process::*, processor::*, program::*, scale::*, signal::*, stack::*, stderr::*, thread::*,
+    poll::*, process::*, processor::*, program::*, scale::*, signal::*, stack::*, stderr::*, thread::*, words::*,
 };

@@ -1,0 +1,140 @@
+//! What [`Array`](super::Array) and [`Atomic`](super::Atomic) are made of: a handle of memory that everybody who has it
+//! may write.
+//!
+//! Another process may write at any time, so nothing here is ever borrowed as a value: values are copied in and out, by
+//! atomic words as large as the values' size allows. What is not larger than a word is never torn.
+
+use crate::error::{Error, Result};
+use crate::memory::region::{Region, find_writable, found, register};
+use crate::objects::Plain;
+use crate::objects::shared::bytes_of;
+use crate::os::Memory;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
+
+/// Room for values of a type in memory that may be written.
+pub(super) struct Written<T> {
+    region: Arc<Region>,
+    values: PhantomData<fn() -> T>,
+}
+
+impl<T> Clone for Written<T> {
+    fn clone(&self) -> Self {
+        Self { region: self.region.clone(), values: PhantomData }
+    }
+}
+
+impl<T> Written<T> {
+    pub(super) fn region(&self) -> &Arc<Region> {
+        &self.region
+    }
+
+    /// How many values there is room for.
+    pub(super) fn length(&self) -> usize {
+        self.region.memory().length() / size_of::<T>().max(1)
+    }
+}
+
+/// Runs some code with the largest words of which each value is a whole number: `$word`, of `$size` bytes.
+macro_rules! by_words_of {
+    ($value:ty, |$word:ident, $size:ident| $code:expr) => {
+        match 1_usize << size_of::<$value>().trailing_zeros() {
+            1 => by_words_of!(AtomicU8, 1, $word, $size, $code),
+            2 => by_words_of!(AtomicU16, 2, $word, $size, $code),
+            4 => by_words_of!(AtomicU32, 4, $word, $size, $code),
+            _ => by_words_of!(AtomicU64, 8, $word, $size, $code),
+        }
+    };
+    ($atomic:ty, $bytes:literal, $word:ident, $size:ident, $code:expr) => {{
+        type $word = $atomic;
+        const $size: usize = $bytes;
+        $code
+    }};
+}
+
+impl<T: Plain> Written<T> {
+    /// Room for so many values, all zero.
+    pub(super) fn new(length: usize) -> Result<Self> {
+        let size = bytes_of::<T>(length)?;
+        let memory = Memory::writable(size)
+            .map_err(|error| Error::os(format!("cannot make {size} bytes of shared memory"), error))?;
+        Ok(Self { region: register(memory), values: PhantomData })
+    }
+
+    /// Copies values out of it, from one index on.
+    ///
+    /// # Panics
+    ///
+    /// If there are not so many.
+    pub(super) fn load(&self, from: usize, values: &mut [T]) {
+        let (start, size) = (from * size_of::<T>(), size_of_val(values));
+        let bytes: &mut [u8] = bytemuck::cast_slice_mut(values);
+        by_words_of!(T, |W, SIZE| {
+            let words = &self.region.memory().words::<W>()[start / SIZE..][..size / SIZE];
+            for (bytes, word) in bytes.chunks_exact_mut(SIZE).zip(words) {
+                bytes.copy_from_slice(&word.load(Ordering::Relaxed).to_ne_bytes());
+            }
+        });
+    }
+
+    /// Copies values into it, from one index on.
+    ///
+    /// # Panics
+    ///
+    /// If there is no room for so many.
+    pub(super) fn store(&self, from: usize, values: &[T]) {
+        let (start, size) = (from * size_of::<T>(), size_of_val(values));
+        let bytes: &[u8] = bytemuck::cast_slice(values);
+        by_words_of!(T, |W, SIZE| {
+            let words = &self.region.memory().words::<W>()[start / SIZE..][..size / SIZE];
+            for (bytes, word) in bytes.as_chunks::<SIZE>().0.iter().zip(words) {
+                word.store(from_bytes(*bytes), Ordering::Relaxed);
+            }
+        });
+    }
+}
+
+/// An integer of these bytes.
+fn from_bytes<N: bytemuck::Pod, const SIZE: usize>(bytes: [u8; SIZE]) -> N {
+    bytemuck::pod_read_unaligned(&bytes)
+}
+
+/// Which memory it is, as it is sent; never its content.
+#[derive(Deserialize, Serialize)]
+struct Reference {
+    id: u64,
+    bytes: u64,
+    element: u64,
+}
+
+impl<T> Serialize for Written<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if !found(&self.region) {
+            return Err(ser::Error::custom(
+                "an `Array` or `Atomic` can be sent as an argument of a task only: send or store its values",
+            ));
+        }
+        let (id, bytes) = (self.region.id(), self.region.memory().length() as u64);
+        Reference { id, bytes, element: size_of::<T>() as u64 }.serialize(serializer)
+    }
+}
+
+impl<'de, T> Deserialize<'de> for Written<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let Reference { id, bytes, element } = Reference::deserialize(deserializer)?;
+        let (size, name) = (size_of::<T>(), std::any::type_name::<T>());
+        if element != size as u64 {
+            let why = format!("shared values of {element} bytes each are read as `{name}`, which has {size}");
+            return Err(de::Error::custom(why));
+        }
+        let region = find_writable(id).map_err(de::Error::custom)?;
+        let found = region.memory().length() as u64;
+        if found != bytes {
+            let why = format!("shared memory has {found} bytes, and {bytes} were written");
+            return Err(de::Error::custom(why));
+        }
+        Ok(Self { region, values: PhantomData })
+    }
+}

@@ -94,12 +94,12 @@ fn inheritable() -> CapabilitySet {
     /// The two words of each set: effective, permitted, inheritable.
     #[repr(C)]
     #[derive(Clone, Copy, Default)]
-    struct Words([u32; 3]);
+    struct CapabilityWords([u32; 3]);
     const VERSION_3: u32 = 0x2008_0522;
 
     let mut header = Header { version: VERSION_3, pid: 0 };
     // rustix reads it into memory that it has not written, and valgrind does not see that the kernel writes all of it.
-    let mut words = [Words::default(); 2];
+    let mut words = [CapabilityWords::default(); 2];
     // SAFETY: the kernel reads a header and, with this version, writes two triples of words.
     match unsafe { libc::syscall(libc::SYS_capget, &raw mut header, words.as_mut_ptr()) } {
         0 => CapabilitySet::from_bits_retain(u64::from(words[1].0[2]) << 32 | u64::from(words[0].0[2])),

@@ -133,7 +133,8 @@ fn prepare(record: &LostCall<'_>) -> Result<(&'static TaskInfo, Option<&'static 
     }
     let initializer = record.initializer.as_ref().map(known).transpose()?;
     for (id, bytes) in &record.regions {
-        region::restore(*id, bytes).map_err(|error| format!("its shared memory cannot be made: {error}"))?;
+        region::restore(*id, bytes, record.writable.contains(id))
+            .map_err(|error| format!("its shared memory cannot be made: {error}"))?;
     }
     Ok((task, initializer))
 }
@@ -237,6 +238,7 @@ mod tests {
             call,
             initializer: None,
             regions: Vec::new(),
+            writable: Vec::new(),
             confinement: None,
             left_out: true,
         };

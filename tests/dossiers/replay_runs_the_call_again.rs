@@ -149,7 +149,8 @@ fn change(numbers: Array<u32>, all: Array<u32>, total: Atomic<u64>) {
 
 fn what_may_be_written_comes_again_as_it_was_left() {
     let dir = directory();
-    let pool = keeping(dir.path());
+    // In a sandbox that makes no shared memory itself.
+    let pool = builder().processes(1).dossiers(dir.path()).sandbox(Sandbox::strict().memory(1 << 30)).build().unwrap();
     let (all, total) = (Array::new(&[1, 20]).unwrap(), Atomic::<u64>::new(30).unwrap());
     let error = pool.apply(change::call(all.split(2)[1].clone(), all.clone(), total.clone())).unwrap_err();
     assert_eq!(error.exit_code(), Some(21 + 21 + 31), "{error}");

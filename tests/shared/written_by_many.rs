@@ -6,6 +6,7 @@ over_every_transport! {
     what_one_writes_the_others_see,
     parts_belong_to_one_each,
     values_of_every_size_are_whole,
+    small_values_are_never_torn,
     nothing_is_lost_whoever_dies,
     a_sandbox_may_write_what_it_was_given,
     the_last_holder_frees_it,
@@ -145,13 +146,19 @@ fn values_of_every_size_are_whole() {
     assert_eq!((bytes.to_vec(), wide.get(1), counter.load(Relaxed)), (vec![1, 2, 9], [2, 3, 4], -120));
 }
 
+/// Counts half of it before the deaths and half after them.
 #[task]
-fn count_up(counter: Atomic<u64>, each: Array<u64>, times: u64) {
+fn count_around(counter: Atomic<u64>, each: Array<u64>, times: u64, deaths: Atomic<u32>) {
     for time in 0..times {
         counter.fetch_add(1, Relaxed);
         each.set(0, time + 1);
+        while time == times / 2 && deaths.load(Acquire) < DEATHS {
+            std::thread::yield_now();
+        }
     }
 }
+
+const DEATHS: u32 = 5;
 
 #[task]
 fn count_and_die(counter: Atomic<u64>, times: u64) {
@@ -163,20 +170,24 @@ fn count_and_die(counter: Atomic<u64>, times: u64) {
 
 fn nothing_is_lost_whoever_dies() {
     let pool = builder().processes(3).build().unwrap();
-    let (counter, each) = (Atomic::<u64>::new(0).unwrap(), Array::zeroed(4).unwrap());
-    let counts = pool.map_async(|part| count_up::call(counter.clone(), part, 10_000), each.split(4));
-    for _ in 0..5 {
+    let (counter, each) = (Atomic::<u64>::new(0).unwrap(), Array::zeroed(2).unwrap());
+    let deaths = Atomic::<u32>::new(0).unwrap();
+    let count = |part| count_around::call(counter.clone(), part, 10_000, deaths.clone());
+    let counts = each.split(2).into_iter().map(|part| pool.apply_async(count(part))).collect::<Vec<_>>();
+    for _ in 0..DEATHS {
         let error = pool.apply(count_and_die::call(counter.clone(), 1_000)).unwrap_err();
         assert!(error.is_worker_lost(), "{error}");
+        deaths.fetch_add(1, Release);
     }
-    counts.get().unwrap();
-    assert_eq!((counter.load(Relaxed), each.to_vec()), (45_000, vec![10_000; 4]));
+    counts.into_iter().for_each(|job| job.get().unwrap());
+    assert_eq!((counter.load(Relaxed), each.to_vec()), (25_000, vec![10_000; 2]));
 }
 
 fn a_sandbox_may_write_what_it_was_given() {
     let pool = builder().processes(1).sandbox(Sandbox::strict()).build().unwrap();
     let (counter, each) = (Atomic::<u64>::new(5).unwrap(), Array::zeroed(1).unwrap());
-    pool.apply(count_up::call(counter.clone(), each.clone(), 3)).unwrap();
+    let none = Atomic::new(DEATHS).unwrap();
+    pool.apply(count_around::call(counter.clone(), each.clone(), 3, none)).unwrap();
     assert_eq!((counter.load(Relaxed), each.get(0)), (8, 3));
 }
 
@@ -210,6 +221,64 @@ fn the_last_holder_frees_it() {
     until("one is freed", || held_here() == (1, 1));
     drop(total);
     until("both are freed", || held_here() == (0, 0) && pids(&pool).into_iter().all(|pid| held(pid) == Some((0, 0))));
+}
+
+/// Writes two values in turn until it is told to end.
+#[task]
+fn alternate(small: Array<u8>, pair: Array<u16>, word: Array<[u8; 4]>, double: Array<f64>, over: Atomic<u8>) {
+    let mut all = false;
+    while over.load(Acquire) == 0 {
+        all = !all;
+        small.set(0, if all { u8::MAX } else { 0 });
+        pair.set(1, if all { u16::MAX } else { 0 });
+        word.set(2, if all { [u8::MAX; 4] } else { [0; 4] });
+        double.set(3, if all { f64::from_bits(u64::MAX) } else { 0.0 });
+        over.fetch_add(0, Release);
+    }
+}
+
+fn small_values_are_never_torn() {
+    let pool = builder().processes(1).build().unwrap();
+    let (small, pair) = (Array::zeroed(4).unwrap(), Array::zeroed(4).unwrap());
+    let (word, double) = (Array::zeroed(4).unwrap(), Array::zeroed(4).unwrap());
+    let over = Atomic::<u8>::new(0).unwrap();
+    let job =
+        pool.apply_async(alternate::call(small.clone(), pair.clone(), word.clone(), double.clone(), over.clone()));
+    let mut changes = 0;
+    let mut before = 0;
+    // Until enough of what was written was seen.
+    while changes < 1000 {
+        assert!([0, u8::MAX].contains(&small.get(0)) && [0, u16::MAX].contains(&pair.get(1)));
+        assert!([[0; 4], [u8::MAX; 4]].contains(&word.get(2)));
+        let bits = double.get(3).to_bits();
+        assert!([0, u64::MAX].contains(&bits), "{bits:x}");
+        changes += u32::from(std::mem::replace(&mut before, bits) != bits);
+    }
+    over.store(1, Release);
+    job.get().unwrap();
+}
+
+fn said_by(work: impl FnOnce()) -> String {
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).unwrap_err();
+    panicked.downcast_ref::<String>().cloned().unwrap_or_else(|| panicked.downcast_ref::<&str>().unwrap().to_string())
+}
+
+#[test]
+fn what_is_out_of_range_says_so() {
+    let _turn = crate::support::turn();
+    let array = Array::new(&[1_u32, 2, 3]).unwrap();
+    let part = array.split(2)[1].clone();
+    assert_eq!(part.to_vec(), [2, 3]);
+    assert!(said_by(|| drop(Box::new(part.get(2)))).contains("index 2 is out of range for an `Array` of 2 values"));
+    assert!(said_by(|| part.store(1, &[0; 2])).contains("range 1..3 is out of range"));
+    assert!(said_by(|| part.load(usize::MAX, &mut [0; 2])).contains("out of range"));
+    assert!(said_by(|| drop(array.split(0))).contains("into no parts"));
+    assert!(said_by(|| drop(array.chunks(0))).contains("no values"));
+    assert_eq!(array.to_vec(), [1, 2, 3]);
+    // What has no size takes no place.
+    let nothing = Array::<[u8; 0]>::zeroed(0).unwrap();
+    assert_eq!((nothing.to_vec(), nothing.split(2).len(), nothing.chunks(1).len()), (vec![], 2, 0));
+    assert!(Array::<()>::zeroed(3).unwrap_err().to_string().contains("zero-sized"));
 }
 
 #[task]

@@ -15,7 +15,7 @@ use crate::os::Confinement;
 use serde::{Deserialize, Serialize};
 use std::io::{self, Write};
 
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 const MAGIC: &str = "pool-runtime dossier ";
 const LONGEST_LINE: usize = 128;
 
@@ -41,6 +41,8 @@ pub(crate) struct LostCall<'r, B = &'r [u8]> {
     pub(crate) initializer: Option<Recorded<'r, B>>,
     /// The regions that the arguments refer to, by number.
     pub(crate) regions: Vec<(u64, B)>,
+    /// Which of them may be written.
+    pub(crate) writable: Vec<u64>,
     pub(crate) confinement: Option<Confinement>,
     /// Arguments and regions were too large to be kept.
     pub(crate) left_out: bool,
@@ -56,8 +58,8 @@ impl<'r, B> LostCall<'r, B> {
         };
         let (call, initializer) = (recorded(self.call), self.initializer.map(&mut recorded));
         let regions = self.regions.into_iter().map(|(id, bytes)| (id, f(bytes))).collect();
-        let Self { build, pid, job, attempt, confinement, left_out, .. } = self;
-        LostCall { build, pid, job, attempt, call, initializer, regions, confinement, left_out }
+        let Self { build, pid, job, attempt, writable, confinement, left_out, .. } = self;
+        LostCall { build, pid, job, attempt, call, initializer, regions, writable, confinement, left_out }
     }
 }
 
@@ -170,6 +172,7 @@ mod tests {
             call: Recorded { task: "a::b", signature: 5, arguments: b"arguments" },
             initializer: Some(Recorded { task: "a::init", signature: 6, arguments: b"more of them" }),
             regions: vec![(7, &[8; 100]), (9, b"")],
+            writable: vec![9],
             confinement: Some(Sandbox::strict().read("/").resolve().unwrap()),
             left_out: false,
         }

@@ -25,6 +25,9 @@ pub(crate) struct DossierKeeper {
 }
 
 impl DossierKeeper {
+    /// So many bytes of arguments are kept for a pool, and none of a call that has more.
+    pub(crate) const MOST_BYTES: u64 = MOST.bytes;
+
     /// Keeps files in `dir`, which is made with the first, for a pool of so many workers.
     ///
     /// # Errors

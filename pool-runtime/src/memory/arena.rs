@@ -68,6 +68,9 @@ impl Hold {
     /// The first bytes of a segment that was passed to this process.
     pub(crate) fn find(&self, id: u64, length: usize) -> Result<&[u8], String> {
         let region = region::find(id)?;
+        if region.memory().is_writable() {
+            return Err("it is memory that others may write".into());
+        }
         let bytes: *const [u8] = region.memory().as_bytes().get(..length).ok_or("it is shorter than the call says")?;
         self.0.borrow_mut().push(region);
         // SAFETY: the memory stays mapped while the region is held, which this value does until it is dropped: nothing

@@ -22,7 +22,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::hash::BuildHasher;
 use std::io;
 use std::ops::Deref;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, LazyLock, Mutex, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
@@ -35,8 +35,6 @@ pub(crate) struct Region {
     deposit: [AtomicU64; 2],
     /// The segment of which this is a copy. It is not free as long as its copy is needed, which limits their number.
     _copied: Option<Arc<Region>>,
-    /// It was made from a dossier, which does not tell who might have written it.
-    is_restored: bool,
 }
 
 /// What of a segment is an argument's bytes, and where in the call's bytes its number is.
@@ -69,7 +67,7 @@ fn register_copy(memory: Memory, copied: Option<Arc<Region>>) -> Arc<Region> {
 
 impl Region {
     fn new(id: u64, memory: Memory, copied: Option<Arc<Self>>) -> Self {
-        Self { id, memory, deposit: Default::default(), _copied: copied, is_restored: false }
+        Self { id, memory, deposit: Default::default(), _copied: copied }
     }
 
     pub(crate) fn id(&self) -> u64 {
@@ -92,19 +90,19 @@ impl Region {
         (length > 0).then_some(Deposit { length, at })
     }
 
-    /// What whoever holds it may see: not what earlier calls have left in a segment. Of memory that is written meanwhile,
-    /// what is read of it, byte by byte.
-    pub(crate) fn contents(&self) -> Cow<'_, [u8]> {
+    /// What whoever holds it may see: not what earlier calls have left in a segment. Of memory that others may write, a
+    /// copy.
+    pub(crate) fn contents(&self) -> io::Result<Cow<'_, [u8]>> {
         if self.memory.is_writable() {
-            return self.memory.words::<AtomicU8>().iter().map(|byte| byte.load(Ordering::Relaxed)).collect();
+            return self.memory.read().map(Cow::Owned);
         }
         let bytes = self.memory.as_bytes();
-        Cow::Borrowed(self.deposit().and_then(|deposit| bytes.get(..deposit.length)).unwrap_or(bytes))
+        Ok(Cow::Borrowed(self.deposit().and_then(|deposit| bytes.get(..deposit.length)).unwrap_or(bytes)))
     }
 
     /// A copy of what it holds, under a number of its own.
     pub(crate) fn copy(self: &Arc<Self>) -> io::Result<Arc<Self>> {
-        Ok(register_copy(Memory::copy(&self.contents())?, Some(self.clone())))
+        Ok(register_copy(Memory::copy(&self.contents()?)?, Some(self.clone())))
     }
 }
 
@@ -293,35 +291,18 @@ pub(crate) fn offer(id: u64, handle: io::Result<Handle>) {
 }
 
 /// Makes memory with the contents and the number that it had in another process, until this process ends.
-pub(crate) fn restore(id: u64, bytes: &[u8]) -> io::Result<()> {
-    let mut region = Region::new(id, Memory::copy(bytes)?, None);
-    region.is_restored = true;
-    receive_restored(region);
-    Ok(())
-}
-
-fn receive_restored(region: Region) -> Arc<Region> {
-    let region = Arc::new(region);
-    let replaced = lock(&TABLE).known.insert(region.id, Known::Received(region.clone()));
+pub(crate) fn restore(id: u64, bytes: &[u8], writable: bool) -> io::Result<()> {
+    let memory = if writable { Memory::writable_copy(bytes)? } else { Memory::copy(bytes)? };
+    let region = Arc::new(Region::new(id, memory, None));
+    let replaced = lock(&TABLE).known.insert(id, Known::Received(region));
     drop(replaced);
-    region
+    Ok(())
 }
 
 /// As [`find`], of memory that everybody who has it may write.
 pub(crate) fn find_writable(id: u64) -> Result<Arc<Region>, String> {
     let region = find(id)?;
-    if region.memory.is_writable() {
-        return Ok(region);
-    }
-    if !region.is_restored {
-        return Err("the shared memory is not such as may be written".into());
-    }
-    let bytes = region.memory.as_bytes();
-    let memory = Memory::writable(bytes.len()).map_err(|error| format!("shared memory cannot be made: {error}"))?;
-    for (word, byte) in memory.words::<AtomicU8>().iter().zip(bytes) {
-        word.store(*byte, Ordering::Relaxed);
-    }
-    Ok(receive_restored(Region::new(id, memory, None)))
+    if region.memory.is_writable() { Ok(region) } else { Err("the shared memory is read-only".into()) }
 }
 
 /// Stops holding memory that was passed to this process. It stays as long as somebody else holds it.

@@ -12,8 +12,8 @@ use std::fmt;
 /// another one sees. Values are copied in and out: nobody can borrow what others may change.
 ///
 /// Nothing here waits: two that write the same value at a time leave one of theirs. A value of one, two, four or eight
-/// bytes is always whole; a larger one can be read half old and half new, unless its writer is known to have ended, for
-/// example as the job that wrote it is done. Give each writer a [part](Self::split) of its own, or count with
+/// bytes is always whole; one of another size can be read half old and half new, unless its writer is known to have
+/// written it, for example as its task has returned. Give each writer a [part](Self::split) of its own, or count with
 /// an [`Atomic`](crate::Atomic).
 ///
 /// ```no_run
@@ -46,6 +46,9 @@ pub struct Array<T> {
     length: usize,
 }
 
+/// So many values are made at a time.
+const AT_ONCE: usize = 1 << 12;
+
 impl<T: Plain> Array<T> {
     /// As many values, all of whose bytes are zero.
     ///
@@ -68,9 +71,7 @@ impl<T: Plain> Array<T> {
     ///
     /// As [`zeroed`](Self::zeroed).
     pub fn new(values: &[T]) -> Result<Self> {
-        let array = Self::zeroed(values.len())?;
-        array.store(0, values);
-        Ok(array)
+        Ok(Self { all: Written::copy(values)?, start: 0, length: values.len() })
     }
 
     /// Makes as many values: `make` returns the one of each index.
@@ -84,7 +85,12 @@ impl<T: Plain> Array<T> {
     /// If `make` does.
     pub fn from_fn(length: usize, mut make: impl FnMut(usize) -> T) -> Result<Self> {
         let array = Self::zeroed(length)?;
-        (0..length).for_each(|index| array.set(index, make(index)));
+        let mut part = Vec::with_capacity(AT_ONCE.min(length));
+        for start in (0..length).step_by(AT_ONCE) {
+            part.clear();
+            part.extend((start..length.min(start + AT_ONCE)).map(&mut make));
+            array.store(start, &part);
+        }
         Ok(array)
     }
 
@@ -93,6 +99,7 @@ impl<T: Plain> Array<T> {
     /// # Panics
     ///
     /// If the array is not as long.
+    #[track_caller]
     pub fn get(&self, index: usize) -> T {
         let mut value = [T::zeroed()];
         self.load(index, &mut value);
@@ -104,6 +111,7 @@ impl<T: Plain> Array<T> {
     /// # Panics
     ///
     /// If the array is not as long.
+    #[track_caller]
     pub fn set(&self, index: usize, value: T) {
         self.store(index, &[value]);
     }
@@ -113,6 +121,7 @@ impl<T: Plain> Array<T> {
     /// # Panics
     ///
     /// If the array has not as many from there on.
+    #[track_caller]
     pub fn load(&self, from: usize, values: &mut [T]) {
         self.check(from, values.len());
         self.all.load(self.start + from, values);
@@ -130,6 +139,7 @@ impl<T: Plain> Array<T> {
     /// # Panics
     ///
     /// If the array has not as many from there on.
+    #[track_caller]
     pub fn store(&self, from: usize, values: &[T]) {
         self.check(from, values.len());
         self.all.store(self.start + from, values);
@@ -137,7 +147,10 @@ impl<T: Plain> Array<T> {
 
     /// Sets all values to one.
     pub fn fill(&self, value: T) {
-        (0..self.length).for_each(|index| self.set(index, value));
+        let part = vec![value; AT_ONCE.min(self.length)];
+        for start in (0..self.length).step_by(AT_ONCE) {
+            self.store(start, &part[..AT_ONCE.min(self.length - start)]);
+        }
     }
 
     /// A copy of all values.
@@ -149,8 +162,11 @@ impl<T: Plain> Array<T> {
 
     #[track_caller]
     fn check(&self, from: usize, count: usize) {
-        let (length, fits) = (self.length, from.checked_add(count).is_some_and(|end| end <= self.length));
-        assert!(fits, "values {from} to {} of an `Array` of {length}", from.saturating_add(count));
+        let (length, end) = (self.length, from.saturating_add(count));
+        match count {
+            1 => assert!(from < length, "index {from} is out of range for an `Array` of {length} values"),
+            _ => assert!(end <= length, "range {from}..{end} is out of range for an `Array` of {length} values"),
+        }
     }
 }
 
@@ -180,6 +196,7 @@ impl<T> Array<T> {
     /// # Panics
     ///
     /// If `parts` is 0.
+    #[track_caller]
     pub fn split(&self, parts: usize) -> Vec<Self> {
         assert!(parts > 0, "an `Array` cannot be split into no parts");
         let at = |part: usize| (part as u128 * self.length as u128 / parts as u128) as usize;
@@ -191,7 +208,9 @@ impl<T> Array<T> {
     /// # Panics
     ///
     /// If `length` is 0.
+    #[track_caller]
     pub fn chunks(&self, length: usize) -> Vec<Self> {
+        assert!(length > 0, "the parts of an `Array` cannot have no values");
         let starts = (0..self.length).step_by(length);
         starts.map(|start| self.part(start, self.length.min(start.saturating_add(length)))).collect()
     }

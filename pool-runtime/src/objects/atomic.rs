@@ -15,16 +15,21 @@ use std::sync::atomic;
 ///
 /// It is implemented for `u8` to `u64`, `i8` to `i64`, `usize` and `isize`, and cannot be for other types.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is no integer that can be atomic",
+    message = "`{Self}` is not an atomic integer",
     note = "an `Atomic` is one of `u8` to `u64`, `i8` to `i64`, `usize` and `isize`; an `Array` has values of other types"
 )]
-pub trait AtomicInteger: Plain {
+pub trait AtomicInteger: Plain + private::HasAtomic {
     /// Its type in [`std::sync::atomic`].
     type Atomic: Word + fmt::Debug;
 }
 
+mod private {
+    pub trait HasAtomic {}
+}
+
 macro_rules! integers {
     ($($integer:ty: $atomic:ident),*) => {$(
+        impl private::HasAtomic for $integer {}
         impl AtomicInteger for $integer {
             type Atomic = atomic::$atomic;
         }

@@ -10,6 +10,7 @@ use crate::objects::Plain;
 use crate::objects::shared::bytes_of;
 use crate::os::Memory;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
+use std::io;
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
@@ -40,7 +41,7 @@ impl<T> Written<T> {
 /// Runs some code with the largest words of which each value is a whole number: `$word`, of `$size` bytes.
 macro_rules! by_words_of {
     ($value:ty, |$word:ident, $size:ident| $code:expr) => {
-        match 1_usize << size_of::<$value>().trailing_zeros() {
+        match 1_usize << size_of::<$value>().trailing_zeros().min(3) {
             1 => by_words_of!(AtomicU8, 1, $word, $size, $code),
             2 => by_words_of!(AtomicU16, 2, $word, $size, $code),
             4 => by_words_of!(AtomicU32, 4, $word, $size, $code),
@@ -58,8 +59,16 @@ impl<T: Plain> Written<T> {
     /// Room for so many values, all zero.
     pub(super) fn new(length: usize) -> Result<Self> {
         let size = bytes_of::<T>(length)?;
-        let memory = Memory::writable(size)
-            .map_err(|error| Error::os(format!("cannot make {size} bytes of shared memory"), error))?;
+        Self::of(size, Memory::writable(size))
+    }
+
+    /// Memory with these values.
+    pub(super) fn copy(values: &[T]) -> Result<Self> {
+        Self::of(bytes_of::<T>(values.len())?, Memory::writable_copy(bytemuck::cast_slice(values)))
+    }
+
+    fn of(size: usize, memory: io::Result<Memory>) -> Result<Self> {
+        let memory = memory.map_err(|error| Error::os(format!("cannot make {size} bytes of shared memory"), error))?;
         Ok(Self { region: register(memory), values: PhantomData })
     }
 

@@ -123,8 +123,10 @@ never! {
         Self::open(Handle);
         Self::reusable(usize);
         Self::writable(usize);
+        Self::writable_copy(&[u8]);
         self.as_bytes() -> &[u8];
         self.length() -> usize;
+        self.read() -> io::Result<Vec<u8>>;
         self.is_sealed() -> bool;
         self.is_writable() -> bool;
         self.handle() -> HandleRef<'_>;

@@ -1,6 +1,6 @@
-//! The clock of a pool: a thread that sleeps until the dispatcher's next tick. It is started with the first one, but for
-//! a mere look at a call for which a caller waits: nearly always, that is over before the look is due, and until then the
-//! caller keeps the time. Where the system refuses the thread, the collector keeps the time until it gives one.
+//! The clock of a pool: a thread that sleeps until the dispatcher's next tick. It is started with the first one, but
+//! neither started nor woken for a mere look at a call for which a caller waits: nearly always, that is over before the look
+//! is due, and until then the caller keeps the time. Where the system refuses the thread, the collector keeps the time until it gives one.
 
 use crate::os;
 use crate::pool::dispatcher::{Dispatcher, Time};
@@ -10,44 +10,44 @@ use crate::transport::ring::COLLECTOR;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+impl Core {
+    /// Does the clock wake by itself when that is due?
+    #[inline]
+    fn is_clock_set_for(&self, tick: Time) -> bool {
+        self.clock_at.is_some_and(|at| at <= tick)
+    }
+}
+
 impl Inner {
-    /// Has the clock sleep no longer than until the dispatcher's next tick.
+    /// Has the clock sleep no longer than until the dispatcher's next tick, unless a leader keeps the time.
     #[inline]
     pub(super) fn set_clock(&self, core: &mut Core, now: Time) {
-        let Some(tick) = core.dispatcher.next_tick() else { return };
-        let is_earlier = core.clock_at.is_none_or(|at| tick < at);
-        let is_wanted = match core.has_clock {
-            true => is_earlier,
-            false => {
-                core.dispatcher.has_limits_to_keep() || is_earlier && (tick <= now || !core.listening.is_led_awake())
-            }
+        let Some(tick) = core.dispatcher.next_tick().filter(|tick| !core.is_clock_set_for(*tick)) else { return };
+        let is_kept = match core.led_until {
+            Some(until) => until <= tick,
+            None => tick > now && core.listening.is_led_awake(),
         };
-        if is_wanted {
+        if !is_kept || core.dispatcher.has_limits_to_keep() {
             self.wind_clock(core, tick);
         }
     }
 
-    /// A leader is about to sleep: how long it may where there is no clock, as it keeps the time itself until the next tick
-    /// is due. Then there is a clock, and as soon as a call has a limit.
+    /// A leader is about to sleep: how long it may, if it keeps the time itself until the next tick is due. Then the clock
+    /// does, and as soon as a call has a limit.
     pub(super) fn until_tick(&self, core: &mut Core) -> Option<Duration> {
-        let tick = core.dispatcher.next_tick().filter(|_| !core.has_clock)?;
+        let tick = core.dispatcher.next_tick().filter(|tick| !core.is_clock_set_for(*tick))?;
         let left = tick.saturating_sub(self.now());
         if left == 0 || core.dispatcher.has_limits_to_keep() {
             self.wind_clock(core, tick);
             return None;
         }
-        core.clock_at = Some(tick);
+        core.led_until = Some(tick);
         Some(Duration::from_nanos(left))
-    }
-
-    /// A leader has slept: it does not keep the time any more.
-    pub(super) fn stop_keeping_time(core: &mut Core) {
-        core.clock_at = core.clock_at.filter(|_| core.has_clock);
     }
 
     /// A leader leads no more: what it has kept is left to the clock.
     pub(super) fn leave_to_clock(&self, core: &mut Core) {
-        if let Some(tick) = core.dispatcher.next_tick().filter(|_| !core.has_clock) {
+        if let Some(tick) = core.dispatcher.next_tick().filter(|tick| !core.is_clock_set_for(*tick)) {
             self.wind_clock(core, tick);
         }
     }

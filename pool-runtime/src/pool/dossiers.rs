@@ -35,8 +35,16 @@ pub(super) fn keep(keeper: &DossierKeeper, inner: &Inner, work: &dyn Submission,
     regions.sort_by_key(|region| region.id());
     regions.dedup_by_key(|region| region.id());
     let (job, attempt) = dossier.call.unwrap_or_default();
-    let contents: Vec<_> = regions.iter().map(|region| (region.id(), region.contents())).collect();
-    let call = LostCall {
+    let writable: Vec<_> = regions.iter().filter(|region| region.memory().is_writable()).collect();
+    // What may be written is copied first, if it is not too much.
+    let copied: usize = writable.iter().map(|region| region.memory().length()).sum();
+    let contents: Option<Vec<_>> = match copied as u64 <= DossierKeeper::MOST_BYTES {
+        true => regions.iter().map(|region| Some((region.id(), region.contents().ok()?))).collect(),
+        false => None,
+    };
+    let is_left_out = contents.is_none();
+    let contents = contents.unwrap_or_default();
+    let mut call = LostCall {
         build: identity::build(),
         pid: dossier.pid(),
         job,
@@ -44,9 +52,13 @@ pub(super) fn keep(keeper: &DossierKeeper, inner: &Inner, work: &dyn Submission,
         call: recorded(info, &arguments),
         initializer,
         regions: contents.iter().map(|(id, bytes)| (*id, &**bytes)).collect(),
+        writable: writable.iter().map(|region| region.id()).collect(),
         confinement: inner.source.confinement(),
         left_out: false,
     };
+    if is_left_out {
+        call.leave_out();
+    }
     keeper.keep(&inner.name, call, dossier);
 }
 

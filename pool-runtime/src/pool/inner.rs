@@ -79,8 +79,10 @@ pub(super) struct Core {
     pub(super) has_clock: bool,
     /// Its thread, until somebody waits for it.
     pub(super) clock: Option<JoinHandle<()>>,
-    /// When the sleep of the clock ends, or of a leader that keeps the time.
+    /// When the sleep of the clock ends by itself.
     pub(super) clock_at: Option<Time>,
+    /// When the sleep of a leader ends that keeps the time.
+    pub(super) led_until: Option<Time>,
     /// Whether the pool is over, and how many seats are open, as of the last notification.
     pub(super) phase: (bool, usize),
     /// Why the latest start failed, or the latest worker died.
@@ -98,6 +100,7 @@ impl Core {
             has_clock: false,
             clock: None,
             clock_at: None,
+            led_until: None,
             phase: (false, seats),
             trouble: None,
             failure: None,

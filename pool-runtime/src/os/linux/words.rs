@@ -6,6 +6,7 @@
 use super::memory::{Draft, FIXED, Memory, MemoryKind, READ_WRITE, allocate};
 use super::{mapping::Mapping, mapping::seal};
 use rustix::fs::SealFlags;
+use rustix::io::{pread, retry_on_intr};
 use rustix::mm::MapFlags;
 use std::io;
 use std::slice;
@@ -34,9 +35,14 @@ impl Memory {
     pub(crate) fn writable(length: usize) -> io::Result<Self> {
         let draft = Draft::new(length)?;
         allocate(&draft.0, length)?;
-        seal(&draft.0, FIXED | SealFlags::SEAL)?;
-        let bytes = Mapping::of(&draft.0, length, READ_WRITE, MapFlags::SHARED)?;
-        Ok(Self { bytes, fd: draft.0.into(), kind: MemoryKind::Writable })
+        draft.share(length)
+    }
+
+    /// New memory with a copy of `bytes`, which every process that gets it can write.
+    pub(crate) fn writable_copy(bytes: &[u8]) -> io::Result<Self> {
+        let mut draft = Draft::new(bytes.len())?;
+        draft.append(bytes)?;
+        draft.share(bytes.len())
     }
 
     pub(crate) fn is_writable(&self) -> bool {
@@ -48,12 +54,36 @@ impl Memory {
         self.bytes.size()
     }
 
+    /// A copy of what is in it, read while others may write.
+    pub(crate) fn read(&self) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        bytes.try_reserve_exact(self.length()).map_err(|_| io::ErrorKind::OutOfMemory)?;
+        bytes.resize(self.length(), 0);
+        let mut done = 0;
+        while done < bytes.len() {
+            match retry_on_intr(|| pread(&self.fd, &mut bytes[done..], done as u64))? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                read => done += read,
+            }
+        }
+        Ok(bytes)
+    }
+
     /// All of it that is whole words. None, unless it is [writable](Self::writable).
     pub(crate) fn words<W: Word>(&self) -> &[W] {
         let length = if self.is_writable() { self.length() / size_of::<W>() } else { 0 };
         // SAFETY: so many words are mapped to be read and written as long as `self` lives, in a file whose length nobody
         // can change, and the start is that of a page. Nobody ever has a reference to them that is not to atomics.
         unsafe { slice::from_raw_parts(self.bytes.start().as_ptr().cast(), length) }
+    }
+}
+
+impl Draft {
+    /// Lets everybody write who gets the memory, all of whose pages are there.
+    pub(crate) fn share(self, length: usize) -> io::Result<Memory> {
+        seal(&self.0, FIXED | SealFlags::SEAL)?;
+        let bytes = Mapping::of(&self.0, length, READ_WRITE, MapFlags::SHARED)?;
+        Ok(Memory { bytes, fd: self.0.into(), kind: MemoryKind::Writable })
     }
 }
 
@@ -77,6 +107,8 @@ mod tests {
         other.words::<AtomicU8>()[99].store(9, Relaxed);
         assert_eq!(other.words::<AtomicU64>()[11].load(Relaxed), 7);
         assert_eq!(made.words::<AtomicU8>()[99].load(Relaxed), 9);
+        let read = made.read().unwrap();
+        assert_eq!((read.len(), read[88], read[99]), (100, 7, 9));
         assert!(rustix::fs::ftruncate(made.handle().as_fd(), 0).is_err());
         assert!(rustix::fs::ftruncate(made.handle().as_fd(), 1 << 20).is_err());
     }

@@ -111,6 +111,10 @@ impl<W: ?Sized + Work> Dispatcher<W> {
     /// So many calls, which have been pushed and take so many bytes, are sent to a worker.
     #[inline]
     fn send(&mut self, seat: usize, first: u32, given: usize, size: usize, now: Time) {
+        if self.in_flight_calls == 0 {
+            // It was for calls that have ended.
+            self.look_again = NEVER;
+        }
         self.in_flight_calls += given;
         if given > 0 {
             let state = &mut self.seats[seat];

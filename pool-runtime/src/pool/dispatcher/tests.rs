@@ -336,6 +336,19 @@ fn calls_side_by_side_are_not_taken_for_equal_if_only_one_of_them_has_run() {
 }
 
 #[test]
+fn when_to_look_at_a_call_that_has_ended_is_not_when_to_look_at_the_next_one() {
+    let mut pool = pool(2);
+    pool.add(work(0, 1), 0).unwrap();
+    let (seat, calls) = sent(&mut pool).remove(0);
+    let look = pool.next_tick().unwrap();
+    pool.value(seat, calls[0], 1000, 1000).unwrap();
+    assert_eq!(pool.next_tick(), None);
+    let later = 10 * look;
+    pool.add(work(1, 1), later).unwrap();
+    assert_eq!(pool.next_tick(), Some(later + look));
+}
+
+#[test]
 fn what_waits_is_small() {
     // A million jobs may wait, each by itself.
     assert!(size_of::<CallRange<Calls>>() <= 32 && size_of::<CallRange<dyn Work>>() <= 40);

@@ -103,7 +103,7 @@ fn collect(inner: &Inner, listener: &Listener) {
                 let (rest, longest) = match () {
                     () if watches => rest_within(&core, inner, SHORT_NAP),
                     () if bells.are_sockets() => (Rest::Sleeps, Duration::MAX),
-                    () if quiet > 1 => (Rest::Idle, Duration::MAX),
+                    () if quiet > 0 => (Rest::Idle, Duration::MAX),
                     // To be woken for each call of an occasional few would cost more than it gains.
                     () => (Rest::Sleeps, LONGEST_SLEEP),
                 };
@@ -252,7 +252,7 @@ impl Lead<'_> {
         }
         let mut core = lock(&inner.core);
         core.listening.leader = Rest::Awake;
-        Inner::stop_keeping_time(&mut core);
+        core.led_until = None;
         listener.busy(&stations).for_each(|station| station.peer.disarm());
         drop(core);
         rest == Rest::Sleeps

@@ -1,6 +1,7 @@
 //! The clock of a pool: a thread that sleeps until the dispatcher's next tick. It is started with the first one, but
 //! neither started nor woken for a mere look at a call for which a caller waits: nearly always, that is over before the look
-//! is due, and until then the caller keeps the time. Where the system refuses the thread, the collector keeps the time until it gives one.
+//! is due, and until then the caller keeps the time. Where the system refuses the thread, the collector keeps the time
+//! until it gives one.
 
 use crate::os;
 use crate::pool::dispatcher::{Dispatcher, Time};

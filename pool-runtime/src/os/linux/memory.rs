@@ -15,8 +15,7 @@
 //! Most of the cost is filling new pages. `write` copies into them; through a mapping, each one faults and is zeroed
 //! first, which takes half as long again for 64 MiB. So only what has to be filled in place is.
 
-pub(super) use super::mapping::READ_WRITE;
-use super::mapping::{Mapping, memfd, seal};
+use super::mapping::{Mapping, READ_WRITE, memfd, seal};
 use super::signal::without_sigxfsz;
 use super::step;
 use crate::os::{Handle, HandleRef};

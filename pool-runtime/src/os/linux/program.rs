@@ -39,11 +39,12 @@ pub(crate) fn program_path() -> io::Result<PathBuf> {
         return Ok(own);
     }
     let Ok(named) = std::env::current_exe() else { return Ok(own) };
-    match (file_id(&own), file_id(&named)) {
-        (Ok(file), Ok(other)) if file != other => return Ok(named),
-        (Ok(_), Ok(_)) => IS_RUN_BY_KERNEL.get_or_init(|| ()),
-        _ => &(),
-    };
+    if let (Ok(file), Ok(other)) = (file_id(&own), file_id(&named)) {
+        if file != other {
+            return Ok(named);
+        }
+        IS_RUN_BY_KERNEL.get_or_init(|| ());
+    }
     Ok(own)
 }
 

@@ -3,8 +3,8 @@
 //! As nobody can tell when another process writes, it is never borrowed as bytes, only as words that are read and written
 //! atomically.
 
-use super::memory::{Draft, FIXED, Memory, MemoryKind, READ_WRITE, allocate};
-use super::{mapping::Mapping, mapping::seal};
+use super::mapping::{Mapping, READ_WRITE, seal};
+use super::memory::{Draft, FIXED, Memory, MemoryKind, allocate};
 use rustix::fs::SealFlags;
 use rustix::io::{pread, retry_on_intr};
 use rustix::mm::MapFlags;

@@ -14,7 +14,7 @@ use syn::visit::Visit;
 /// imports from the floors below, and on its own floor from the rooms that stand before it. The longest name counts:
 /// `pool/dispatcher` is no part of `pool`.
 const FLOORS: &[(&str, &[&str])] = &[
-    ("ground", &["sync", "hash", "foreign", "os"]),
+    ("ground", &["locks", "hash", "foreign", "os"]),
     ("memory", &["memory"]),
     ("bytes", &["codec", "transport"]),
     ("messages", &["panic", "policy", "dossier", "protocol"]),

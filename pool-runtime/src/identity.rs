@@ -2,9 +2,9 @@
 
 use crate::error::{Error, Result};
 use crate::hash::Fnv;
+use crate::locks::lock;
 use crate::os::{self, Child};
 use crate::protocol::Hello;
-use crate::sync::lock;
 use std::fs::File;
 use std::io::Read;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -57,6 +57,7 @@ pub mod guide;
 mod hash;
 mod identity;
 mod job;
+mod locks;
 mod memory;
 mod objects;
 mod options;
@@ -72,7 +73,7 @@ mod registry;
 mod replay;
 mod run;
 mod sandbox;
-mod sync;
+
 mod task;
 mod transport;
 mod worker;
@@ -84,7 +85,8 @@ pub use entry::enter;
 pub use error::{Error, Result};
 pub use identity::{ProcessInfo, cpu_count, cpu_count_physical, current_process, parent_process};
 pub use job::Job;
-pub use objects::{Array, Atomic, AtomicInteger, Plain, Shared};
+pub use objects::sync;
+pub use objects::{Array, Atomic, AtomicInteger, Plain, Shared, Value};
 pub use options::{RestartPolicy, Stdio, WorkerOptions};
 pub use os::{OomKill, Scheduler};
 pub use panic::PanicInfo;
@@ -99,7 +101,7 @@ pub use task::{Call, Initializer, Task, TaskCall, TaskInfo};
 /// What the macros' expansions use. Not for users: it changes without notice.
 #[doc(hidden)]
 pub mod __private {
-    pub use crate::codec::{CodecError, Lend, Probe, Reader, Short, Unbounded, Value, Writer, rank0};
+    pub use crate::codec::{ByValue, CodecError, Lend, Probe, Reader, Short, Unbounded, Writer, rank0};
     pub use crate::entry::{become_worker_if_marked, main};
     pub use crate::memory::ShortBytes;
     pub use crate::policy::Wish;

@@ -2,8 +2,8 @@
 
 use crate::codec::{Reader, Writer};
 use crate::foreign;
+use crate::locks::lock;
 use crate::os::End;
-use crate::sync::lock;
 use serde::{Deserialize, Serialize};
 use std::any::Any;
 use std::cell::{Cell, RefCell};

@@ -11,6 +11,7 @@ mod in_a_result_is_refused;
 mod inside_of_arguments;
 mod is_freed;
 mod is_not_copied;
+mod locks;
 mod passed_on;
 mod with_a_stopped_worker;
 mod written_by_many;

@@ -103,7 +103,7 @@ const fn larger(one: u64, other: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codec::{Value as _, Writer};
+    use crate::codec::{ByValue as _, Writer};
 
     #[test]
     fn no_value_takes_more_than_its_type_says() {

@@ -116,7 +116,7 @@ pub(super) fn copied<T: AnyBitPattern>(bytes: &[u8]) -> Coded<Vec<T>> {
 }
 
 /// How values of a type are written and read.
-pub trait Value<T> {
+pub trait ByValue<T> {
     /// Compiles if the type can be an argument.
     fn check(&self) {}
     /// Compiles if the type can be a result.
@@ -169,7 +169,7 @@ impl<T: NoUninit + AnyBitPattern> Lend<[T]> for &&&&Probe<[T]> {
     }
 }
 
-impl<T: NoUninit + AnyBitPattern> Value<Vec<T>> for &&&&Probe<Vec<T>> {
+impl<T: NoUninit + AnyBitPattern> ByValue<Vec<T>> for &&&&Probe<Vec<T>> {
     #[inline]
     fn encode(&self, value: &Vec<T>, writer: &mut Writer) -> Coded<()> {
         writer.bulk(value)
@@ -191,7 +191,7 @@ impl<T: NoUninit + AnyBitPattern> Value<Vec<T>> for &&&&Probe<Vec<T>> {
     }
 }
 
-impl Value<String> for &&&&Probe<String> {
+impl ByValue<String> for &&&&Probe<String> {
     #[inline]
     fn encode(&self, value: &String, writer: &mut Writer) -> Coded<()> {
         writer.text(value)
@@ -217,7 +217,7 @@ impl Value<String> for &&&&Probe<String> {
     }
 }
 
-impl<T: NoUninit + AnyBitPattern, const N: usize> Value<[T; N]> for &&&&Probe<[T; N]> {
+impl<T: NoUninit + AnyBitPattern, const N: usize> ByValue<[T; N]> for &&&&Probe<[T; N]> {
     #[inline]
     fn encode(&self, value: &[T; N], writer: &mut Writer) -> Coded<()> {
         writer.bulk(value)
@@ -242,7 +242,7 @@ impl Lend<str> for &&&Probe<str> {
     }
 }
 
-impl<T: Serialize + DeserializeOwned> Value<T> for &&Probe<T> {
+impl<T: Serialize + DeserializeOwned> ByValue<T> for &&Probe<T> {
     #[inline]
     fn encode(&self, value: &T, writer: &mut Writer) -> Coded<()> {
         writer.value(value)

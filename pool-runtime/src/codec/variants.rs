@@ -6,7 +6,7 @@
 
 use crate::codec::{Name, Names};
 use crate::hash::name_hash;
-use crate::sync::lock;
+use crate::locks::lock;
 use std::sync::Mutex;
 
 /// The variant whose name has this hash, which is expected at this index.

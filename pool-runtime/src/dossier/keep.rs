@@ -3,8 +3,8 @@
 //! A file that cannot be written is a warning, never another failure.
 
 use crate::dossier::{Dossier, file::LostCall};
+use crate::locks::lock;
 use crate::os::{self, NotPrivate, PrivateDir};
-use crate::sync::lock;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};

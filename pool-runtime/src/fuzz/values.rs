@@ -1,6 +1,6 @@
 //! Values: whatever the bytes are, decoding ends in a value or an error, with bounded memory and depth.
 
-use crate::codec::{CodecError, Lend as _, Probe, Reader, Value as _, Writer};
+use crate::codec::{ByValue as _, CodecError, Lend as _, Probe, Reader, Writer};
 use crate::fuzz::{Kind, Plan, run};
 use crate::memory::{Block, Hold};
 use serde::{Deserialize, Serialize};

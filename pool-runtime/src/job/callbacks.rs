@@ -1,6 +1,6 @@
 //! The thread that runs users' callbacks. No other work waits for it.
 
-use crate::sync::{lock, sleep_on};
+use crate::locks::{lock, sleep_on};
 use crate::{os, panic};
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex};

@@ -9,10 +9,10 @@
 //! A process that has mapped a segment can read whatever is in it later, and what earlier calls have left there. So a
 //! confined worker is never given one: its calls get copies (`Encoded::set_apart`), which are used for nothing else.
 
+use crate::locks::lock;
 use crate::memory::janitor::{Kept, has_pools};
 use crate::memory::region::{self, Deposit, Region};
 use crate::os::Memory;
-use crate::sync::lock;
 use std::cell::RefCell;
 use std::sync::atomic::{Ordering, fence};
 use std::sync::{Arc, Mutex};

@@ -11,9 +11,9 @@
 //! The keeper is one thread for the whole process. It starts with the first backlog or drop of a region that was sent,
 //! sleeps while there is nothing to do, and ends with the last attacher that has sent anything.
 
+use crate::locks::{lock, sleep_on};
 use crate::memory::region::{self, Ledger, Region};
 use crate::os::{self, Handle, Passed, passing};
-use crate::sync::{lock, sleep_on};
 use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
@@ -28,6 +28,8 @@ struct AttachState {
     socket: Handle,
     ledger: Ledger,
     backlog: VecDeque<Parcel>,
+    /// The process may not take the locks by which others see whether it lives: it is given them.
+    is_confined: bool,
     /// The keeper has it in its list.
     is_kept: bool,
 }
@@ -48,9 +50,9 @@ enum Shipped {
 }
 
 impl Attacher {
-    pub(crate) fn new(socket: Handle) -> Arc<Self> {
+    pub(crate) fn new(socket: Handle, is_confined: bool) -> Arc<Self> {
         let (ledger, backlog) = Default::default();
-        Arc::new(Self(Mutex::new(AttachState { socket, ledger, backlog, is_kept: false })))
+        Arc::new(Self(Mutex::new(AttachState { socket, ledger, backlog, is_confined, is_kept: false })))
     }
 
     /// Sends the process those of these regions that it does not have. Does not wait.
@@ -102,9 +104,7 @@ impl AttachState {
         let mut sent = Shipped::Nothing;
         while let Some(parcel) = self.backlog.front() {
             let passed = match parcel {
-                Parcel::Take(region) => region.upgrade().map_or(Ok(()), |region| {
-                    passing::send(&self.socket, &Passed::Take { id: region.id(), handle: region.memory().handle() })
-                }),
+                Parcel::Take(region) => region.upgrade().map_or(Ok(()), |region| self.pass(&region)),
                 Parcel::Release(id) => passing::send(&self.socket, &Passed::Release { id: *id }),
             };
             match passed.map_err(|error| error.kind()) {
@@ -117,6 +117,19 @@ impl AttachState {
             }
         }
         Shipped::All
+    }
+}
+
+impl AttachState {
+    fn pass(&self, region: &Region) -> io::Result<()> {
+        let id = region.id();
+        // Without one, the process says that it cannot have the lock.
+        if self.is_confined
+            && let Some(Ok((number, enrolment))) = region.number_for_other()
+        {
+            return passing::send(&self.socket, &Passed::Take { id, number, handle: enrolment.handle() });
+        }
+        passing::send(&self.socket, &Passed::Take { id, number: 0, handle: region.memory().handle() })
     }
 }
 

@@ -3,10 +3,10 @@
 //! The kernel takes several times as long to map new pages as it takes to write to them, and memory of that size is
 //! unmapped when it is dropped: a caller's argument once it is encoded, a worker's result once it is sent.
 
+use crate::locks::lock;
 use crate::memory::arena::LARGE;
 use crate::memory::janitor::{Kept, UNUSED, may_keep};
 use crate::os;
-use crate::sync::lock;
 use bytemuck::{AnyBitPattern, NoUninit};
 use std::alloc::{Layout, alloc, dealloc};
 use std::cell::Cell;

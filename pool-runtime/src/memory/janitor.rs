@@ -2,8 +2,8 @@
 //!
 //! It is kept only while something calls [`trim`](super::trim): the listener of each pool, and the loop of a worker.
 
+use crate::locks::lock;
 use crate::os;
-use crate::sync::lock;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};

@@ -12,6 +12,9 @@
 //! | [`janitor`] | how much memory is kept for reuse, and how long; [`trim`] frees it |
 //! | [`page`] | the status page, which a worker shares with its parent |
 //! | [`claim`] | which calls have started, agreed on through the page |
+//! | [`presence`] | which processes that have some memory live |
+//! | [`robust`] | a lock in shared memory, which no process that ends can keep |
+//! | [`versioned`] | a value in shared memory that is whole at every instruction |
 //! | [`view`] | a reference that keeps alive what it refers to |
 //!
 //! It must never know how a value is encoded, what a call is, or who runs it.
@@ -24,8 +27,11 @@ mod janitor;
 pub(crate) mod packed;
 mod page;
 pub(crate) mod payload;
+mod presence;
 pub(crate) mod region;
+pub(crate) mod robust;
 mod short;
+pub(crate) mod versioned;
 mod view;
 
 pub(crate) use arena::Hold;

@@ -13,9 +13,9 @@
 //!
 //! The parent must never trust what it reads.
 
+use crate::locks::lock;
 use crate::memory::claim::{CallId, Claim};
 use crate::os::{Crash, CrashSink, Handle, Mapping, check_size, sealed_memory};
-use crate::sync::lock;
 use std::io;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};

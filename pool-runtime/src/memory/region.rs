@@ -13,8 +13,9 @@
 //!
 //! No region may be dropped while the table is locked: its `drop` locks it.
 
-use crate::os::{Delivery, Handle, Memory, passing};
-use crate::sync::{lock, sleep_on};
+use crate::locks::{lock, sleep_on};
+use crate::memory::presence::{self, Presence};
+use crate::os::{Delivery, Enrolment, Handle, Memory, passing};
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::collections::hash_map::RandomState;
@@ -33,6 +34,8 @@ pub(crate) struct Region {
     memory: Memory,
     /// What a segment of the arena holds: set by each call that gets it.
     deposit: [AtomicU64; 2],
+    /// Which number this process has among those that have the memory.
+    presence: Presence,
     /// The segment of which this is a copy. It is not free as long as its copy is needed, which limits their number.
     _copied: Option<Arc<Region>>,
 }
@@ -67,7 +70,13 @@ fn register_copy(memory: Memory, copied: Option<Arc<Region>>) -> Arc<Region> {
 
 impl Region {
     fn new(id: u64, memory: Memory, copied: Option<Arc<Self>>) -> Self {
-        Self { id, memory, deposit: Default::default(), _copied: copied }
+        Self { id, memory, deposit: Default::default(), presence: Presence::default(), _copied: copied }
+    }
+
+    fn received(id: u64, memory: Memory, number: u32) -> Self {
+        let mut region = Self::new(id, memory, None);
+        region.presence = Presence::given(number);
+        region
     }
 
     pub(crate) fn id(&self) -> u64 {
@@ -76,6 +85,19 @@ impl Region {
 
     pub(crate) fn memory(&self) -> &Memory {
         &self.memory
+    }
+
+    /// The number of this process among those that have this memory, which is writable. It has it for as long as it has
+    /// the region.
+    #[inline]
+    pub(crate) fn number(&self) -> io::Result<u32> {
+        self.presence.known().map_or_else(|| self.presence.draw(&self.memory), Ok)
+    }
+
+    /// A number for another process that has this memory, with the handle by which it has both. None if this process has
+    /// no number itself, as it is not that kind of memory.
+    pub(crate) fn number_for_other(&self) -> Option<io::Result<(u32, Enrolment)>> {
+        self.presence.known().map(|_| presence::draw(&self.memory))
     }
 
     /// Notes what this segment of the arena holds. The caller alone has it.
@@ -275,9 +297,11 @@ pub(crate) fn find_within(id: u64, patience: Duration) -> Result<Arc<Region>, St
 }
 
 /// Adds memory that was passed to this process, until its [`release`]. If that fails, [`find`] says why.
-pub(crate) fn offer(id: u64, handle: io::Result<Handle>) {
+///
+/// With the memory, this process may be given the number that it has among those that have it; or 0.
+pub(crate) fn offer(id: u64, number: u32, handle: io::Result<Handle>) {
     let mut known = match handle.and_then(Memory::open) {
-        Ok(memory) => Known::Received(Arc::new(Region::new(id, memory, None))),
+        Ok(memory) => Known::Received(Arc::new(Region::received(id, memory, number))),
         Err(error) => Known::Refused(format!("its shared memory cannot be taken: {error}")),
     };
     let mut table = lock(&TABLE);
@@ -336,7 +360,7 @@ impl Inbox {
     /// `InvalidData`: a corrupt packet; the next one may be valid.
     pub(crate) fn receive(&self) -> io::Result<bool> {
         match passing::receive(&self.0)? {
-            Some(Delivery::Take { id, handle }) => offer(id, handle),
+            Some(Delivery::Take { id, number, handle }) => offer(id, number, handle),
             Some(Delivery::Release { id }) => release(id),
             None => return Ok(false),
         }

@@ -241,17 +241,32 @@ impl<T: Plain> TryFrom<&[T]> for Array<T> {
     }
 }
 
+/// The memory of an array, of which it is a part.
+struct Whole<T>(Written<T>);
+
+impl<T> Serialize for Whole<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.send("Array", serializer)
+    }
+}
+
+impl<'de, T> Deserialize<'de> for Whole<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Written::receive("Array", deserializer).map(Self)
+    }
+}
+
 /// For the arguments of a call only: writes which memory it is, not the values.
 impl<T: Plain> Serialize for Array<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        (&self.all, self.start as u64, self.length as u64).serialize(serializer)
+        (Whole(self.all.clone()), self.start as u64, self.length as u64).serialize(serializer)
     }
 }
 
 /// For the arguments of a call only: finds the memory that was passed to this process.
 impl<'de, T: Plain> Deserialize<'de> for Array<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let (all, start, length) = <(Written<T>, u64, u64)>::deserialize(deserializer)?;
+        let (Whole(all), start, length) = <(Whole<T>, u64, u64)>::deserialize(deserializer)?;
         let whole = all.length() as u64;
         if start.checked_add(length).is_none_or(|end| end > whole) {
             let why = format!("{length} values from {start} on of an `Array` that has {whole}");

@@ -3,9 +3,14 @@
 
 mod array;
 mod atomic;
+mod committed;
+mod reference;
 mod shared;
+pub mod sync;
+mod value;
 mod written;
 
 pub use array::Array;
 pub use atomic::{Atomic, AtomicInteger};
 pub use shared::{Plain, Shared};
+pub use value::Value;

@@ -5,11 +5,11 @@
 //! atomic words as large as the values' size allows. What is not larger than a word is never torn.
 
 use crate::error::{Error, Result};
-use crate::memory::region::{Region, find_writable, found, register};
-use crate::objects::Plain;
+use crate::memory::region::{Region, register};
 use crate::objects::shared::bytes_of;
+use crate::objects::{Plain, reference};
 use crate::os::Memory;
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
+use serde::{Deserializer, Serializer};
 use std::io;
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -78,14 +78,7 @@ impl<T: Plain> Written<T> {
     ///
     /// If there are not so many.
     pub(super) fn load(&self, from: usize, values: &mut [T]) {
-        let (start, size) = (from * size_of::<T>(), size_of_val(values));
-        let bytes: &mut [u8] = bytemuck::cast_slice_mut(values);
-        by_words_of!(T, |W, SIZE| {
-            let words = &self.region.memory().words::<W>()[start / SIZE..][..size / SIZE];
-            for (bytes, word) in bytes.chunks_exact_mut(SIZE).zip(words) {
-                bytes.copy_from_slice(&word.load(Ordering::Relaxed).to_ne_bytes());
-            }
-        });
+        load(&self.region, from * size_of::<T>(), values);
     }
 
     /// Copies values into it, from one index on.
@@ -94,15 +87,42 @@ impl<T: Plain> Written<T> {
     ///
     /// If there is no room for so many.
     pub(super) fn store(&self, from: usize, values: &[T]) {
-        let (start, size) = (from * size_of::<T>(), size_of_val(values));
-        let bytes: &[u8] = bytemuck::cast_slice(values);
-        by_words_of!(T, |W, SIZE| {
-            let words = &self.region.memory().words::<W>()[start / SIZE..][..size / SIZE];
-            for (bytes, word) in bytes.as_chunks::<SIZE>().0.iter().zip(words) {
-                word.store(from_bytes(*bytes), Ordering::Relaxed);
-            }
-        });
+        store(&self.region, from * size_of::<T>(), values);
     }
+}
+
+/// Copies values out of writable memory, from one byte on: a multiple of eight, or of the size of a value.
+///
+/// # Panics
+///
+/// If there are not so many.
+#[inline]
+pub(super) fn load<T: Plain>(region: &Region, start: usize, values: &mut [T]) {
+    let size = size_of_val(values);
+    let bytes: &mut [u8] = bytemuck::cast_slice_mut(values);
+    by_words_of!(T, |W, SIZE| {
+        let words = &region.memory().words::<W>()[start / SIZE..][..size / SIZE];
+        for (bytes, word) in bytes.chunks_exact_mut(SIZE).zip(words) {
+            bytes.copy_from_slice(&word.load(Ordering::Relaxed).to_ne_bytes());
+        }
+    });
+}
+
+/// Copies values into writable memory, as [`load`] out of it.
+///
+/// # Panics
+///
+/// If there is no room for so many.
+#[inline]
+pub(super) fn store<T: Plain>(region: &Region, start: usize, values: &[T]) {
+    let size = size_of_val(values);
+    let bytes: &[u8] = bytemuck::cast_slice(values);
+    by_words_of!(T, |W, SIZE| {
+        let words = &region.memory().words::<W>()[start / SIZE..][..size / SIZE];
+        for (bytes, word) in bytes.as_chunks::<SIZE>().0.iter().zip(words) {
+            word.store(from_bytes(*bytes), Ordering::Relaxed);
+        }
+    });
 }
 
 /// An integer of these bytes.
@@ -110,40 +130,13 @@ fn from_bytes<N: bytemuck::Pod, const SIZE: usize>(bytes: [u8; SIZE]) -> N {
     bytemuck::pod_read_unaligned(&bytes)
 }
 
-/// Which memory it is, as it is sent; never its content.
-#[derive(Deserialize, Serialize)]
-struct Reference {
-    id: u64,
-    bytes: u64,
-    element: u64,
-}
-
-impl<T> Serialize for Written<T> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if !found(&self.region) {
-            return Err(ser::Error::custom(
-                "an `Array` or `Atomic` can be sent as an argument of a task only: send or store its values",
-            ));
-        }
-        let (id, bytes) = (self.region.id(), self.region.memory().length() as u64);
-        Reference { id, bytes, element: size_of::<T>() as u64 }.serialize(serializer)
+impl<T> Written<T> {
+    /// As what of the given name it is sent.
+    pub(super) fn send<S: Serializer>(&self, what: &str, serializer: S) -> Result<S::Ok, S::Error> {
+        reference::send::<T, S>(what, &self.region, serializer)
     }
-}
 
-impl<'de, T> Deserialize<'de> for Written<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let Reference { id, bytes, element } = Reference::deserialize(deserializer)?;
-        let (size, name) = (size_of::<T>(), std::any::type_name::<T>());
-        if element != size as u64 {
-            let why = format!("shared values of {element} bytes each are read as `{name}`, which has {size}");
-            return Err(de::Error::custom(why));
-        }
-        let region = find_writable(id).map_err(de::Error::custom)?;
-        let found = region.memory().length() as u64;
-        if found != bytes {
-            let why = format!("shared memory has {found} bytes, and {bytes} were written");
-            return Err(de::Error::custom(why));
-        }
-        Ok(Self { region, values: PhantomData })
+    pub(super) fn receive<'de, D: Deserializer<'de>>(what: &str, deserializer: D) -> Result<Self, D::Error> {
+        Ok(Self { region: reference::receive::<T, D>(what, deserializer)?, values: PhantomData })
     }
 }

@@ -3,11 +3,11 @@
 //!
 //! What cannot be had is a type without values, so its methods are never called.
 
+use crate::locks::{lock, sleep_on};
 use crate::os::{
     Abilities, CodePlace, Confinement, Crash, CrashSink, Delivery, End, Given, Handle, HandleRef, Io, OomKill, Passed,
     Peeked, Scheduler, Spawn, Usage,
 };
-use crate::sync::{lock, sleep_on};
 use std::ffi::{CStr, OsStr, OsString};
 use std::fmt;
 use std::fs::File;
@@ -17,6 +17,7 @@ use std::mem::MaybeUninit;
 use std::ops::{Deref, Range};
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
+use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -129,6 +130,12 @@ never! {
         self.read() -> io::Result<Vec<u8>>;
         self.is_sealed() -> bool;
         self.is_writable() -> bool;
+        self.is_vacant(u32) -> bool;
+        self.handle() -> HandleRef<'_>;
+    }
+    Enrolment {
+        Self::new(&Memory);
+        self.take(u32) -> io::Result<bool>;
         self.handle() -> HandleRef<'_>;
     }
     Draft {
@@ -196,6 +203,8 @@ functions! {
     stack_pointer() -> usize = 0;
     stack() -> Option<Range<usize>> = None;
     forget_stack() = ();
+    sleep_while(_: &AtomicU32, _: u32, _: Option<Duration>) -> bool = false;
+    wake_sleepers(_: &AtomicU32, _: u32) = ();
     accept_barriers() -> bool = false;
     remote_barrier() -> bool = false;
     block_all_signals() = ();

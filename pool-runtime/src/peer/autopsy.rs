@@ -1,11 +1,11 @@
 //! Finds out how a process ended.
 
 use crate::dossier::{Loss, Stage};
+use crate::locks::lock;
 use crate::os::{self, End, OomWatch};
 use crate::panic::PanicInfo;
 use crate::peer::Launched;
 use crate::peer::relay::Relay;
-use crate::sync::lock;
 use std::time::Duration;
 
 /// How long a process may live on after its channel has closed.

@@ -7,11 +7,11 @@
 //! been killed, and ends.
 
 use crate::dossier::Stage;
+use crate::locks::lock;
 use crate::memory::packed::Slices;
 use crate::peer::Lifeline;
 use crate::protocol::{CallHeader, Chunk};
 use crate::run::{Fault, SeriesEnd};
-use crate::sync::lock;
 use crate::transport::{Outlet, local::LocalSender};
 use crate::worker::{Duty, Next};
 use std::collections::HashMap;

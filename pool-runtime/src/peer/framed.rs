@@ -2,12 +2,12 @@
 //!
 //! Frames enter the backlog under the pool's lock, and any thread sends them later without it, as a socket may be full.
 
+use crate::locks::{lock, try_lock};
 use crate::memory::region::Region;
 use crate::os;
 use crate::peer::ringed::{MOST_WAITING, UNREAD};
 use crate::peer::{Sent, Sink};
 use crate::protocol::{FromWorker, Garbled};
-use crate::sync::{lock, try_lock};
 use crate::transport::{Inlet, Outlet, Received, ring::Corrupt};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -3,11 +3,11 @@
 
 use crate::dossier::{Dossier, Loss, Stage};
 use crate::error::{Error, Kind};
+use crate::locks::lock;
 use crate::memory::region::Region;
 use crate::os::End;
 use crate::peer::{Launched, TIME_TO_DIE, TIME_TO_EXIT};
 use crate::protocol::{FromWorker, Hello, NamedCall, Place};
-use crate::sync::lock;
 use crate::transport::Received;
 use crate::worker::CANNOT_WORK;
 use crate::{identity, registry};

@@ -7,11 +7,11 @@
 //! the pool drops its desk when it next uses an inline pool, or ends.
 
 use crate::error::{Error, Kind, Result};
+use crate::locks::lock;
 use crate::memory::{ALIGN, StatusPage};
 use crate::panic::{self, Quiet};
 use crate::protocol::{CallsWriter, NamedCall};
 use crate::run::{Reporter, current};
-use crate::sync::lock;
 use crate::transport::Outlet;
 use crate::worker::{self, Duty, Next};
 use std::cell::RefCell;

@@ -1,13 +1,13 @@
 //! The one enum that distinguishes the kinds of workers, with a method for each thing that a pool asks of a worker.
 
 use crate::dossier::{Loss, Stage};
+use crate::locks::lock;
 use crate::memory::{PageGlance, StatusPage, region::Region};
 use crate::os::{self, HandleRef, OomWatch};
 use crate::peer::{
     Answer, Framed, Glance, InitializerCall, Launched, Ringed, Sent, Sink, StartFailure, TIME_TO_EXIT, WorkerThread,
 };
 use crate::protocol::{Hello, WriteFrame, stop_frame};
-use crate::sync::lock;
 use crate::transport::{Received, ring::Corrupt};
 use std::sync::Arc;
 use std::time::Duration;

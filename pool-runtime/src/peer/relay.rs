@@ -11,8 +11,8 @@
 //! test, which may be over by then. Other threads never wait long for this one, as its own output may be blocked.
 
 use crate::foreign;
+use crate::locks::{lock, try_lock};
 use crate::os::{self, PolledPipe, Poller};
-use crate::sync::{lock, try_lock};
 use std::borrow::Cow;
 use std::io::{self, PipeReader, Read};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};

@@ -3,11 +3,11 @@
 //! Frames are sent under the pool's lock, in the order of their numbers, and sending never waits: a frame that finds no
 //! room stays in a backlog, and the listener goes on with it when the worker has made room.
 
+use crate::locks::{lock, try_lock};
 use crate::memory::{Block, Split, cache};
 use crate::os;
 use crate::peer::Sink;
 use crate::protocol::{Bulk, RecordReader, WriteFrame, stop_frame};
-use crate::sync::{lock, try_lock};
 use crate::transport::{Append as _, ring, ring::Corrupt};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};

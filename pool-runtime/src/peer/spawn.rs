@@ -1,13 +1,13 @@
 //! Starts processes of this program, for pools and for [`Process`](crate::Process).
 
 use crate::error::{Error, Result};
+use crate::locks::lock;
 use crate::memory::{StatusPage, attach::Attacher};
 use crate::options::{Stdio, StdioKind, WorkerOptions};
 use crate::os::{self, Child, Confinement, Given, Handle, Io, OomWatch, Spawn};
 use crate::peer::relay::{PassedOn, Relay, Strand, To};
 use crate::program::{self, HandedOn, Mark, WayIn};
 use crate::sandbox::Sandbox;
-use crate::sync::lock;
 use crate::transport::{Inlet, Outlet, channel, ring};
 use crate::{identity, registry};
 use std::io::{self, IsTerminal as _, PipeReader, PipeWriter};
@@ -220,7 +220,7 @@ impl Launch {
             inlet,
             socket,
             rings: rings.map(Arc::new),
-            attacher: Attacher::new(passes),
+            attacher: Attacher::new(passes, self.confinement.is_some()),
             pipes,
             strands,
             unkilled: OnceLock::new(),

@@ -12,13 +12,13 @@
 
 use crate::dossier::{Loss, Stage};
 use crate::error::{Error, Kind};
+use crate::locks::lock;
 use crate::memory::StatusPage;
 use crate::os::{self, End};
 use crate::panic::{self, Quiet};
 use crate::peer::{Faults, Framed, Lifeline, Plan, StartFailure};
 use crate::protocol::{FromWorker, NamedCall};
 use crate::run::{Reporter, current};
-use crate::sync::lock;
 use crate::transport::{Inlet, Outlet, Received, local};
 use crate::worker::{self, Duty, Next};
 use std::sync::atomic::Ordering;

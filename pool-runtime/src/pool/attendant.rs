@@ -11,13 +11,13 @@
 use crate::dossier::{Dossier, Loss};
 use crate::error::{Error, Kind};
 use crate::job::Deferral;
+use crate::locks::{lock, sleep_on};
 use crate::os;
 use crate::peer::Peer;
 use crate::peer::handshake::StartFailure;
 use crate::pool::dispatcher::{FailedStart, Phase, Start};
 use crate::pool::reports::ReportReader;
 use crate::pool::{Heard, Inner, Station};
-use crate::sync::{lock, sleep_on};
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;

@@ -4,6 +4,7 @@ use crate::dossier::keep::DossierKeeper;
 use crate::error::{Error, Result};
 use crate::identity::{self, MadeIn};
 use crate::job::Callbacks;
+use crate::locks::lock;
 use crate::options::WorkerOptions;
 use crate::peer::faults::Plan;
 use crate::peer::spawn::Launch;
@@ -16,7 +17,6 @@ use crate::pool::{
 };
 use crate::protocol::{Hello, NamedCall};
 use crate::sandbox;
-use crate::sync::lock;
 use crate::task::{RawCall, StateType};
 use crate::transport::channel;
 use crate::transport::ring::{self, RingMemory};

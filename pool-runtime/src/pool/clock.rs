@@ -3,10 +3,10 @@
 //! is due, and until then the caller keeps the time. Where the system refuses the thread, the collector keeps the time
 //! until it gives one.
 
+use crate::locks::{lock, sleep_on};
 use crate::os;
 use crate::pool::dispatcher::{Dispatcher, Time};
 use crate::pool::{Core, Inner};
-use crate::sync::{lock, sleep_on};
 use crate::transport::ring::COLLECTOR;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};

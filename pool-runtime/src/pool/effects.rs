@@ -3,13 +3,13 @@
 
 use crate::dossier::Dossier;
 use crate::error::{self, Error, Kind};
+use crate::locks::lock;
 use crate::peer::{Answer, Glance, Peer, Sent};
 use crate::pool::dispatcher::{
     AfterStarts, CallFailure, Dispatcher, Effect, Ended, Excess, How, Observation, Time, Why,
 };
 use crate::pool::{ALL_CALLS, CallsFrame, Core, Inner, Outcome, Station, Submission, dossiers};
 use crate::protocol::Values;
-use crate::sync::lock;
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard};

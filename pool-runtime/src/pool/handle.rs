@@ -2,9 +2,9 @@
 
 use crate::error::{Error, Result};
 use crate::job::{Job, Origin, Raw, Slot, Tickets, decode_one};
+use crate::locks::{lock, try_lock};
 use crate::pool::dispatcher::{Dispatcher, Phase, PoolStats};
 use crate::pool::{Inner, PoolBuilder, Station};
-use crate::sync::{lock, try_lock};
 use crate::task::TaskCall;
 use crate::worker::Joining;
 use std::fmt;

@@ -3,10 +3,10 @@
 use crate::dossier::Ran;
 use crate::error::{Error, Kind, Result};
 use crate::job::{Awaited, Home, decode_value, sleep_until};
+use crate::locks::lock;
 use crate::memory::{Payload, joined};
 use crate::panic;
 use crate::pool::{Gatherer, Inner, Outcome, Pool};
-use crate::sync::lock;
 use crate::task::{Task, TaskCall};
 use std::any::Any;
 use std::collections::VecDeque;

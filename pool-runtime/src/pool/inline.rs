@@ -2,11 +2,11 @@
 
 use crate::dossier::Ran;
 use crate::error::{Error, Kind, Result};
+use crate::locks::lock;
 use crate::memory::Payload;
 use crate::peer::Inline;
 use crate::pool::{Inner, Outcome, Submission};
 use crate::protocol::{CallHeader, Record, RecordReader};
-use crate::sync::lock;
 use std::sync::Arc;
 
 impl Inner {

@@ -2,9 +2,9 @@
 
 use crate::error::{Error, Result};
 use crate::job::{Awaited, Home, Job, Origin, Raw, Results, Slot, Tickets, decode_many, sleep_until};
+use crate::locks::lock;
 use crate::os;
 use crate::pool::{Gatherer, Inner, Outcome, Pool};
-use crate::sync::lock;
 use crate::task::{RawCall, Task, TaskCall};
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;

@@ -1,5 +1,6 @@
 //! Brings the reports of workers to the dispatcher, and the ends of calls to their submissions.
 
+use crate::locks::lock;
 use crate::memory::{Payload, Split};
 use crate::peer::Sink;
 use crate::pool::dispatcher::{Ended, Flight, How, Report};
@@ -8,7 +9,6 @@ use crate::pool::{Core, Inner, Outcome, Station, Submission};
 use crate::protocol::{
     Failure, FromWorker, Garbled, ParsedHead, REPORTS_HEAD, Record, RecordReader, Values, admit_failure,
 };
-use crate::sync::lock;
 use std::sync::MutexGuard;
 
 /// A result of at least this size takes over the buffer of the stream.

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::job::{Callbacks, Slot};
+use crate::locks::{lock, sleep_on};
 use crate::options::{RestartPolicy, WorkerOptions};
 use crate::os::Child;
 use crate::panic;
@@ -12,7 +13,6 @@ use crate::pool::build::CHANNEL;
 use crate::pool::dispatcher::{Dispatcher, Limits, nanos};
 use crate::pool::{Inner, attendant};
 use crate::protocol::Hello;
-use crate::sync::{lock, sleep_on};
 use crate::task::{Encoded, TaskInfo};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, mpsc};
 use std::task::Waker;

@@ -1,8 +1,8 @@
 //! The worker at a seat.
 
+use crate::locks::lock;
 use crate::memory::Region;
 use crate::peer::Peer;
-use crate::sync::lock;
 use std::sync::{Arc, Mutex};
 
 pub(crate) struct Station {

@@ -1,10 +1,10 @@
 //! The job that runs on this thread or in this process, as its task sees it: its number, its deadline.
 
+use crate::locks::lock;
 use crate::memory::StatusPage;
 use crate::os;
 use crate::policy::Timing;
 use crate::protocol::CallHeader;
-use crate::sync::lock;
 use std::cell::RefCell;
 use std::fmt;
 use std::num::NonZero;

@@ -18,9 +18,9 @@
 //!   received.
 //! - Sending to a dead peer raises `SIGPIPE`; receiving fails with `EINTR`. Both are handled in this module.
 
+use crate::locks::lock;
 use crate::memory::region::Region;
 use crate::os::{self, Child, Handle, HandleRef, Link, SharedSocket};
-use crate::sync::lock;
 use crate::transport::{Admit, Frame, Inlet, Outlet, Received, Unsent};
 use ipc_channel::IpcError;
 use ipc_channel::ipc::{self, IpcBytesReceiver, IpcBytesSender};

@@ -3,8 +3,8 @@
 //! Either side can close a queue, and so can every holder of a clone of its sending end. What was sent before arrives;
 //! sending later is an error. So it is decided at one moment, under the queue's lock, which reports of a thread count.
 
+use crate::locks::{lock, sleep_on};
 use crate::memory::region::Region;
-use crate::sync::{lock, sleep_on};
 use crate::transport::{Frame, Inlet, Outlet, Received};
 use std::collections::VecDeque;
 use std::io;

@@ -15,6 +15,7 @@ mod connect;
 
 use crate::codec::{Reader, Writer};
 use crate::dossier::Stage;
+use crate::locks::lock;
 use crate::memory::{self, CallId, Hold, StatusPage};
 use crate::panic::{self, OwnPanic, PanicInfo};
 use crate::policy::Timing;
@@ -22,7 +23,6 @@ use crate::program::Mark;
 use crate::protocol::{Chunk, FromWorker, LEAST_LIMIT, NamedCall, NotReady, ToWorker};
 use crate::run::current::{self, JobClock};
 use crate::run::{Fault, Pace, Reporter, Run, Series, SeriesEnd};
-use crate::sync::lock;
 use crate::task::{Body, TaskInfo};
 use crate::transport::{Inlet, Outlet, Received, channel::ChannelReceiver, ring::CallReceiver};
 pub(crate) use crate::worker::connect::CANNOT_WORK;

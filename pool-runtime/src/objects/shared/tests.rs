@@ -202,7 +202,7 @@ fn what_is_received_lives_until_it_is_released_and_dropped() {
         move || decoded::<Shared<[f64]>>(&bytes).unwrap()
     });
     std::thread::sleep(Duration::from_millis(20));
-    passing::send(&here, &Passed::Take { id: 1001, handle: made.view.holder().memory().handle() }).unwrap();
+    passing::send(&here, &Passed::Take { id: 1001, number: 0, handle: made.view.holder().memory().handle() }).unwrap();
     assert!(inbox.receive().unwrap());
     let first = waits.join().unwrap();
     let second: Shared<[f64]> = decoded(&bytes).unwrap();

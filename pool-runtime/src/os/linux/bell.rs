@@ -33,12 +33,27 @@ impl Bell {
     /// Sleeps until it is rung, at most for `timeout`; not at all if it was rung since it was `seen`. Spurious returns
     /// are possible: the caller checks again what it waits for.
     pub(crate) fn wait(&self, seen: u32, timeout: Option<Duration>) {
-        match futex::wait(&self.0, Flags::empty(), seen, super::poll::timespec(timeout).as_ref()) {
-            Ok(()) | Err(Errno::AGAIN | Errno::INTR | Errno::TIMEDOUT) => {}
-            // The kernel has no futexes, or forbids them: polling slowly is better than spinning.
-            Err(_) => std::thread::sleep(Duration::from_millis(1)),
+        sleep_while(&self.0, seen, timeout);
+    }
+}
+
+/// Sleeps until the word is [woken](wake_sleepers), at most for `timeout`; not at all if it has another value. Spurious
+/// returns are possible. Returns false if the time is over.
+pub(crate) fn sleep_while(word: &AtomicU32, value: u32, timeout: Option<Duration>) -> bool {
+    match futex::wait(word, Flags::empty(), value, super::poll::timespec(timeout).as_ref()) {
+        Ok(()) | Err(Errno::AGAIN | Errno::INTR) => true,
+        Err(Errno::TIMEDOUT) => false,
+        // The kernel has no futexes, or forbids them: polling slowly is better than spinning.
+        Err(_) => {
+            std::thread::sleep(Duration::from_millis(1));
+            false
         }
     }
+}
+
+/// Wakes so many of those that sleep on a word, those that have slept longest first.
+pub(crate) fn wake_sleepers(word: &AtomicU32, most: u32) {
+    let _ = futex::wake(word, Flags::empty(), most.min(i32::MAX as u32));
 }
 
 /// Several bells on which a thread is about to sleep, and how often each had been rung when it was added.

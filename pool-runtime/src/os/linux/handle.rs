@@ -6,7 +6,7 @@
 
 use super::step;
 use super::step::limits_of;
-use crate::sync::lock;
+use crate::locks::lock;
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_getfd, fcntl_setfd};
 use rustix::process::Resource;

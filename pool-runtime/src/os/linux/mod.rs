@@ -16,6 +16,7 @@ mod oom;
 pub(crate) mod passing;
 mod path;
 mod poll;
+mod presence;
 mod process;
 mod processor;
 mod program;
@@ -32,5 +33,6 @@ mod words;
 // What is `pub(crate)` in these is the interface: `os` lists it.
 pub(crate) use {
     barrier::*, bell::*, child::*, file::*, fork::*, given::*, handle::*, link::*, mapping::*, memory::*, oom::*,
-    poll::*, process::*, processor::*, program::*, scale::*, signal::*, stack::*, stderr::*, thread::*, words::*,
+    poll::*, presence::*, process::*, processor::*, program::*, scale::*, signal::*, stack::*, stderr::*, thread::*,
+    words::*,
 };

@@ -3,8 +3,8 @@
 //! The kernel's log names whom it killed, if this process may read it and shares the kernel's numbering of processes.
 //! Otherwise, counters of the machine and of the process's cgroup tell that some process was killed.
 
+use crate::locks::lock;
 use crate::os::{OomKill, monotonic};
-use crate::sync::lock;
 use rustix::io::{Errno, read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};

@@ -37,7 +37,7 @@ pub(crate) fn pair() -> io::Result<(Handle, Handle)> {
 /// nobody will read it.
 pub(crate) fn send(socket: &Handle, passed: &Passed<'_>) -> io::Result<()> {
     let (kind, id, fds) = match passed {
-        Passed::Take { id, handle } => (TAKE, id, std::slice::from_ref(handle)),
+        Passed::Take { id, number, handle } => (TAKE | u64::from(*number) << 32, id, std::slice::from_ref(handle)),
         Passed::Release { id } => (RELEASE, id, &[][..]),
     };
     let packet = [kind.to_le_bytes(), id.to_le_bytes()];
@@ -89,10 +89,11 @@ pub(crate) fn receive(socket: &Handle) -> io::Result<Option<Delivery>> {
         return corrupt("has the wrong length");
     }
     let [kind, id] = packet.map(u64::from_le_bytes);
+    let (number, kind) = ((kind >> 32) as u32, kind & u64::from(u32::MAX));
     match (kind, fds.pop(), fds.len(), truncated) {
-        (TAKE, Some(fd), 0, false) => Ok(Some(Delivery::Take { id, handle: beyond_standard(fd) })),
+        (TAKE, Some(fd), 0, false) => Ok(Some(Delivery::Take { id, number, handle: beyond_standard(fd) })),
         // There was one, and this process may not open another. A call that waits for it has to learn why.
-        (TAKE, None, _, true) => Ok(Some(Delivery::Take { id, handle: Err(Errno::MFILE.into()) })),
+        (TAKE, None, _, true) => Ok(Some(Delivery::Take { id, number, handle: Err(Errno::MFILE.into()) })),
         (RELEASE, None, _, false) => Ok(Some(Delivery::Release { id })),
         (TAKE | RELEASE, ..) => corrupt("has the wrong number of descriptors"),
         _ => corrupt("is of no known kind"),
@@ -134,7 +135,7 @@ mod tests {
             let mut said = Vec::new();
             while let Some(received) = receive(&there).unwrap() {
                 match received {
-                    Delivery::Take { id, handle } => {
+                    Delivery::Take { id, handle, .. } => {
                         let fd = handle.unwrap();
                         assert!(fd.as_raw_fd() > 2);
                         assert!(rustix::io::fcntl_getfd(&fd).unwrap().contains(rustix::io::FdFlags::CLOEXEC));
@@ -147,7 +148,7 @@ mod tests {
         });
         let (mut reads, writes) = io::pipe().unwrap();
         for id in [7, u64::MAX] {
-            send(&here, &Passed::Take { id, handle: writes.as_fd() }).unwrap();
+            send(&here, &Passed::Take { id, number: 0, handle: writes.as_fd() }).unwrap();
             send(&here, &Passed::Release { id }).unwrap();
         }
         drop((here, writes));
@@ -182,7 +183,7 @@ mod tests {
     fn what_nobody_receives_is_closed() {
         let (here, there) = pair().unwrap();
         let (reads, writes) = io::pipe().unwrap();
-        send(&here, &Passed::Take { id: 1, handle: writes.as_fd() }).unwrap();
+        send(&here, &Passed::Take { id: 1, number: 0, handle: writes.as_fd() }).unwrap();
         drop((here, there, writes));
         assert!(is_closed(reads));
     }
@@ -192,7 +193,7 @@ mod tests {
         let (here, there) = pair().unwrap();
         let mut sent = 0;
         let full = loop {
-            match send(&here, &Passed::Take { id: sent, handle: here.as_fd() }) {
+            match send(&here, &Passed::Take { id: sent, number: 0, handle: here.as_fd() }) {
                 Ok(()) => sent += 1,
                 Err(error) => break error,
             }

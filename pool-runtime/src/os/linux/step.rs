@@ -28,6 +28,13 @@ pub(super) const MEMFD_CREATE: Step = call("`memfd_create`", "makes memory that 
 pub(super) const FTRUNCATE: Step = call("`ftruncate`", "gives shared memory its size");
 pub(super) const FALLOCATE: Step = call("`fallocate`", "gives shared memory its size");
 pub(super) const WRITE: Step = call("`write`", "copies into shared memory");
+pub(super) const REOPEN: Step = Step {
+    what: "`/proc/self/fd`",
+    purpose: "opens shared memory again, so that others see when this process has ended",
+    is_file: true,
+};
+pub(super) const OFD_SETLK: Step =
+    call("`fcntl` (`F_OFD_SETLK`)", "lets others see when a process has ended that has a lock");
 pub(super) const SEAL: Step = call("`fcntl` (`F_ADD_SEALS`)", "fixes the size of shared memory");
 pub(super) const MMAP: Step = call("`mmap`", "maps shared memory");
 pub(super) const DONTFORK: Step = call("`madvise` (`MADV_DONTFORK`)", "keeps shared memory out of forks");

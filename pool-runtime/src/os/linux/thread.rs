@@ -1,7 +1,7 @@
 //! Starts the library's own threads, and gives room to what should run on a process's first one.
 
 use super::step;
-use crate::sync::lock;
+use crate::locks::lock;
 use rustix::process::{RawPid, Resource, getpid};
 use rustix::thread::gettid;
 use std::ffi::{c_int, c_void};

@@ -4,11 +4,11 @@
 pub(super) mod state;
 
 use crate::job::{Awaited, Deferral, SHORT_NAP};
+use crate::locks::lock;
 use crate::pool::dispatcher::{Dispatcher, Time};
 use crate::pool::listener::state::{Rest, Stations};
 use crate::pool::reports::ReportReader;
 use crate::pool::{Core, Heard, Inner, Listener, Station};
-use crate::sync::lock;
 use crate::transport::ring::{COLLECTOR, LEADER};
 use crate::{memory, os};
 use std::sync::Arc;

@@ -1,8 +1,8 @@
 //! The listener's state: what is read without a lock, and in [`Listening`] what the core's lock protects.
 
+use crate::locks::lock;
 use crate::peer::Bells;
 use crate::pool::Station;
-use crate::sync::lock;
 use crate::transport::ring::{COLLECTOR, LAZY, LEADER, Spin};
 use crate::{memory, os};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};

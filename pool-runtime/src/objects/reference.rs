@@ -1,0 +1,45 @@
+//! How a handle of writable memory is sent: which memory it is, and never what is in it.
+
+use crate::memory::region::{Region, find_writable, found};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
+use std::sync::Arc;
+
+#[derive(Deserialize, Serialize)]
+struct Reference<'r> {
+    /// The type of the handle, without its parameter.
+    what: &'r str,
+    id: u64,
+    bytes: u64,
+    /// The size of what it holds.
+    element: u64,
+}
+
+/// For a `what` that holds values of type `T`.
+pub(super) fn send<T, S: Serializer>(what: &str, region: &Arc<Region>, serializer: S) -> Result<S::Ok, S::Error> {
+    if !found(region) {
+        let why = "can be sent as an argument of a task only: send or store what it holds";
+        return Err(ser::Error::custom(format!("a handle of type `{what}` {why}")));
+    }
+    let bytes = region.memory().length() as u64;
+    Reference { what, id: region.id(), bytes, element: size_of::<T>() as u64 }.serialize(serializer)
+}
+
+/// Finds the memory of a `what` that holds values of type `T`.
+pub(super) fn receive<'de, T, D: Deserializer<'de>>(what: &str, deserializer: D) -> Result<Arc<Region>, D::Error> {
+    let sent = Reference::deserialize(deserializer)?;
+    let (size, name) = (size_of::<T>(), std::any::type_name::<T>());
+    if sent.what != what {
+        return Err(de::Error::custom(format!("a handle of type `{}` is read as one of type `{what}`", sent.what)));
+    }
+    if sent.element != size as u64 {
+        let why = format!("values of {} bytes each in a `{what}` are read as `{name}`, which has {size}", sent.element);
+        return Err(de::Error::custom(why));
+    }
+    let region = find_writable(sent.id).map_err(de::Error::custom)?;
+    let found = region.memory().length() as u64;
+    if found != sent.bytes {
+        let why = format!("shared memory has {found} bytes, and {} were written", sent.bytes);
+        return Err(de::Error::custom(why));
+    }
+    Ok(region)
+}

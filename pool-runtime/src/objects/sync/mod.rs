@@ -1,0 +1,14 @@
+//! Locks between processes, with the names and guards of [`std::sync`].
+//!
+//! Each is an argument like any other; a clone, and what a task gets, are the same lock. They lie in shared memory, cost
+//! no system call unless somebody has to wait, and have no name, so nothing is left of them when the last process that has
+//! one has ended.
+//!
+//! No process that ends can keep them, at whatever instruction it ends: who comes next is [told](Poisoned), and finds the
+//! value as it was before.
+
+mod mutex;
+mod poison;
+
+pub use mutex::{Mutex, MutexGuard};
+pub use poison::{Poisoned, TryLockError};

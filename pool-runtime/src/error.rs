@@ -86,6 +86,20 @@ pub(crate) enum Kind {
     DecodeArgument(String),
     #[error("has a result that cannot be read: {}", foreign::line(.0))]
     DecodeResult(String),
+    #[error("cannot put an item on a queue: {}", foreign::line(.0))]
+    EncodeItem(String),
+    #[error("cannot take an item off a queue: {}", foreign::line(.0))]
+    DecodeItem(String),
+    #[error("cannot put an item on a queue: it is closed")]
+    QueueClosed,
+    #[error("the queue is {how}")]
+    QueueBlocks { how: &'static str },
+    #[error("the queue was {how} for {time:?}")]
+    QueueWaited { how: &'static str, time: Duration },
+    #[error(
+        "{0} items of the queue were taken by processes that ended and had not said that they are done (`task_done`)"
+    )]
+    ItemsLost(u64),
     #[error("the initializer failed: {}", foreign::block(.0))]
     Initializer(String),
     #[error("the initializer panicked {0}")]
@@ -256,9 +270,22 @@ impl Error {
         self.loss()?.status?.signal()
     }
 
+    /// Whether a queue had no room, or no item, for who did not want to wait.
+    pub fn is_would_block(&self) -> bool {
+        matches!(self.0.kind, Kind::QueueBlocks { .. })
+    }
+
+    /// How many items of a queue were lost, if [`Queue::join`](crate::Queue::join) has found that out.
+    pub fn lost_items(&self) -> Option<u64> {
+        match self.0.kind {
+            Kind::ItemsLost(lost) => Some(lost),
+            _ => None,
+        }
+    }
+
     /// Whether the wait or the task took too long. [`is_pending`](Self::is_pending) tells which.
     pub fn is_timeout(&self) -> bool {
-        matches!(self.0.kind, Kind::NotYet(_) | Kind::TimedOut { .. })
+        matches!(self.0.kind, Kind::NotYet(_) | Kind::TimedOut { .. } | Kind::QueueWaited { .. })
     }
 
     /// Whether only the wait ended. The job goes on, and can be waited for again.
@@ -283,19 +310,25 @@ impl Error {
         matches!(self.0.kind, Kind::Cancelled | Kind::Terminated)
     }
 
-    /// Whether the pool was closed before the job was submitted, or terminated before it ended.
+    /// Whether the pool was closed before the job was submitted, or terminated before it ended; or the queue was closed.
     pub fn is_closed(&self) -> bool {
-        matches!(self.0.kind, Kind::Closed(_) | Kind::Terminated)
+        matches!(self.0.kind, Kind::Closed(_) | Kind::QueueClosed | Kind::Terminated)
     }
 
     /// Whether an argument or the result could not be encoded.
     pub fn is_encode(&self) -> bool {
-        matches!(self.0.kind, Kind::EncodeArgument(_) | Kind::EncodeResult(_) | Kind::PanickedEncoding { .. })
+        {
+            use Kind::{EncodeArgument, EncodeItem, EncodeResult, PanickedEncoding};
+            matches!(self.0.kind, EncodeArgument(_) | EncodeResult(_) | EncodeItem(_) | PanickedEncoding { .. })
+        }
     }
 
     /// Whether an argument or the result could not be decoded.
     pub fn is_decode(&self) -> bool {
-        matches!(self.0.kind, Kind::DecodeArgument(_) | Kind::DecodeResult(_) | Kind::PanickedDecoding { .. })
+        {
+            use Kind::{DecodeArgument, DecodeItem, DecodeResult, PanickedDecoding};
+            matches!(self.0.kind, DecodeArgument(_) | DecodeResult(_) | DecodeItem(_) | PanickedDecoding { .. })
+        }
     }
 
     /// What the worker, or the code that encodes and decodes values, said of the failure, as it was written: a panic's
@@ -323,6 +356,8 @@ impl Error {
             | Kind::EncodeResult(text)
             | Kind::DecodeArgument(text)
             | Kind::DecodeResult(text)
+            | Kind::EncodeItem(text)
+            | Kind::DecodeItem(text)
             | Kind::Initializer(text)
             | Kind::Refused(text)
             | Kind::Unfit(text) => Some(text),

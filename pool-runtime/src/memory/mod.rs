@@ -12,6 +12,7 @@
 //! | [`janitor`] | how much memory is kept for reuse, and how long; [`trim`] frees it |
 //! | [`page`] | the status page, which a worker shares with its parent |
 //! | [`claim`] | which calls have started, agreed on through the page |
+//! | [`parking`] | sleeping until something has changed in shared memory |
 //! | [`presence`] | which processes that have some memory live |
 //! | [`robust`] | a lock in shared memory, which no process that ends can keep |
 //! | [`versioned`] | a value in shared memory that is whole at every instruction |
@@ -26,8 +27,9 @@ mod claim;
 mod janitor;
 pub(crate) mod packed;
 mod page;
+pub(crate) mod parking;
 pub(crate) mod payload;
-mod presence;
+pub(crate) mod presence;
 pub(crate) mod region;
 pub(crate) mod robust;
 mod short;

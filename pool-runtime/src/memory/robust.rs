@@ -108,11 +108,22 @@ pub(crate) fn acquire<W: LockWord>(
     deadline: Option<Instant>,
     around: &impl Around<W>,
 ) -> Option<Taken> {
+    acquire_before(word, me, || deadline, around)
+}
+
+/// As [`acquire`]; the deadline is only asked for if somebody else has the lock.
+#[inline]
+pub(crate) fn acquire_before<W: LockWord>(
+    word: &W,
+    me: u32,
+    deadline: impl FnOnce() -> Option<Instant>,
+    around: &impl Around<W>,
+) -> Option<Taken> {
     let found = word.load();
     if found & (OWNER | STARVED) == 0 && word.exchange(found, found | me, Ordering::Acquire) {
         return Some(Taken::found(found));
     }
-    wait(word, me, deadline, around)
+    wait(word, me, deadline(), around)
 }
 
 /// Takes the lock if nobody has it who lives.

@@ -13,6 +13,7 @@
 
 use crate::error::{Error, Result};
 use crate::memory::View;
+use crate::memory::parking::Futex;
 use crate::memory::region::{Region, register};
 use crate::memory::robust::{self, Around, Taken};
 use crate::memory::versioned::{self, Versioned};
@@ -92,6 +93,14 @@ impl<T> Committed<T> {
     pub(super) fn acquire(&self, deadline: Option<Instant>) -> Option<Held> {
         let number = self.number();
         let taken = robust::acquire(&*self.lock, number, deadline, &*self.region)?;
+        Some(self.taken(number, taken))
+    }
+
+    /// As [`acquire`](Self::acquire); the deadline is only asked for if somebody else has the lock.
+    #[inline]
+    pub(super) fn acquire_before(&self, deadline: impl FnOnce() -> Option<Instant>) -> Option<Held> {
+        let number = self.number();
+        let taken = robust::acquire_before(&*self.lock, number, deadline, &*self.region)?;
         Some(self.taken(number, taken))
     }
 
@@ -214,6 +223,16 @@ impl<T> Clone for Committed<T> {
             copies: self.copies,
             value: PhantomData,
         }
+    }
+}
+
+impl Futex<AtomicU32> for Region {
+    fn sleep(&self, word: &AtomicU32, value: u32, nap: Duration) {
+        os::sleep_while(word, value, Some(nap));
+    }
+
+    fn wake(&self, word: &AtomicU32, most: u32) {
+        os::wake_sleepers(word, most);
     }
 }
 

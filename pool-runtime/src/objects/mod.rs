@@ -4,6 +4,7 @@
 mod array;
 mod atomic;
 mod committed;
+mod queue;
 mod reference;
 mod shared;
 pub mod sync;
@@ -12,5 +13,6 @@ mod written;
 
 pub use array::Array;
 pub use atomic::{Atomic, AtomicInteger};
+pub use queue::{Queue, QueueItems, SameEncoding};
 pub use shared::{Plain, Shared};
 pub use value::Value;

@@ -18,6 +18,7 @@
 //! | [`Memory`], [`Draft`], [`Word`] | memory that only its maker writes, and then nobody; or that everybody writes, as atomic words | seals, read-only duplicates |
 //! | [`Bell`], [`BellWatch`] | words in shared memory, and sleeping until one is rung | futex, `os_sync_wait_on_address`; an event found by the word's address |
 //! | [`sleep_while`], [`wake_sleepers`] | the same on any word, some sleepers at a time | as above |
+//! | [`Window`] | a part of memory that grows at one end and is given back at the other | `fallocate`; reserved sections on Windows |
 //! | [`Enrolment`] | which processes live that have some memory | locks on parts of its file; a named mutex for each on Windows |
 //! | [`passing`], [`Passed`], [`Delivery`] | handles sent to another process, each with a number | `SCM_RIGHTS`, `DuplicateHandle` |
 //! | [`remote_barrier`], [`accept_barriers`] | one side's memory barrier serves both; may be refused | `membarrier`, `FlushProcessWriteBuffers` (own process only) |
@@ -45,15 +46,15 @@ use unsupported as system;
 pub(crate) use confinement::{Abilities, Allowed, Confinement, Files, ResourceLimits};
 pub(crate) use system::{
     Bell, BellWatch, Child, Draft, Enrolment, Link, Manifest, Mapping, Memory, OomWatch, PolledPipe, Poller,
-    PrivateDir, SharedSocket, SigpipeHeld, Word, accept_barriers, are_readable, at_high_numbers, await_parent,
-    block_all_signals, check_memory_is_seen, check_parents_capabilities, check_size, close_inherited, copy_to_stderr,
-    copy_to_stdout, count_cores, current_cpu, current_pid, die_with_parent, exceeded_limit, excess_of_rights, exit_now,
-    fault, file_id, forget_stack, forget_variables, has_more_rights, has_stderr, has_stdout, is_root, leave_cpu,
-    lists_processes, monotonic, name_thread, no_channel, open_judged, outlive_requests_to_end, own_command,
-    parent_handle, parent_pid, passing, pipe, prefer_huge_pages, program_path, remote_barrier,
-    replace_stdin_by_nothing, replace_stdout, sealed_memory, set_cpus, set_nice, set_scheduler, signal_name,
-    sleep_while, spawn_thread, stack, stack_pointer, thread_builder, usable_cpus, wait_hung_up, wait_readable,
-    wait_writable, wake_sleepers, with_room, write_stderr,
+    PrivateDir, SPARSE_HEAD, SharedSocket, SigpipeHeld, Window, Word, accept_barriers, are_readable, at_high_numbers,
+    await_parent, block_all_signals, check_memory_is_seen, check_parents_capabilities, check_size, close_inherited,
+    copy_to_stderr, copy_to_stdout, count_cores, current_cpu, current_pid, die_with_parent, exceeded_limit,
+    excess_of_rights, exit_now, fault, file_id, forget_stack, forget_variables, has_more_rights, has_stderr,
+    has_stdout, is_root, leave_cpu, lists_processes, monotonic, name_thread, no_channel, open_judged,
+    outlive_requests_to_end, own_command, parent_handle, parent_pid, passing, pipe, prefer_huge_pages, program_path,
+    remote_barrier, replace_stdin_by_nothing, replace_stdout, sealed_memory, set_cpus, set_nice, set_scheduler,
+    signal_name, sleep_while, spawn_thread, stack, stack_pointer, thread_builder, usable_cpus, wait_hung_up,
+    wait_readable, wait_writable, wake_sleepers, with_room, write_stderr,
 };
 
 pub(crate) use nouns::{

@@ -131,6 +131,11 @@ never! {
         self.is_sealed() -> bool;
         self.is_writable() -> bool;
         self.is_vacant(u32) -> bool;
+        Self::sparse();
+        self.is_sparse() -> bool;
+        self.back(Range<u64>) -> io::Result<()>;
+        self.discard(Range<u64>);
+        self.window(u64, usize) -> io::Result<Window>;
         self.handle() -> HandleRef<'_>;
     }
     Enrolment {

@@ -96,6 +96,14 @@ impl Mapping {
         Self::own(mapped.map_err(|error| step::MMAP.failed(error))?, size)
     }
 
+    /// Maps a part of memory that others write too, all of whose pages are there.
+    pub(super) fn part(fd: impl AsFd, start: u64, size: usize) -> io::Result<Self> {
+        let flags = MapFlags::SHARED | MapFlags::POPULATE;
+        // SAFETY: a new mapping at an address of the kernel's choice; it cannot replace any other.
+        let mapped = unsafe { mmap(ptr::null_mut(), size, READ_WRITE, flags, fd, start) };
+        Self::own(mapped.map_err(|error| step::MMAP.failed(error))?, size)
+    }
+
     /// Memory that another process writes too.
     pub(crate) fn new(handle: &Handle, size: usize) -> io::Result<Self> {
         Self::of(handle, size, READ_WRITE, MapFlags::SHARED)?.not_in_forks()

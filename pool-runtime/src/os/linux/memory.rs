@@ -17,6 +17,7 @@
 
 use super::mapping::{Mapping, READ_WRITE, memfd, seal};
 use super::signal::without_sigxfsz;
+use super::sparse::{LEAST_SPARSE, SPARSE_HEAD};
 use super::step;
 use crate::os::{Handle, HandleRef};
 use rustix::fs::{FallocateFlags, SealFlags, fallocate, fcntl_get_seals, fstat};
@@ -84,7 +85,10 @@ impl Memory {
             seals if seals.contains(FIXED) => MemoryKind::Writable,
             _ => return Err(io::Error::new(io::ErrorKind::InvalidData, "the memory is not sealed: it could change")),
         };
-        let length = usize::try_from(fstat(&fd)?.st_size).map_err(|_| Errno::OVERFLOW)?;
+        let length = match fstat(&fd)?.st_size {
+            size if kind == MemoryKind::Writable && size.cast_unsigned() >= LEAST_SPARSE => SPARSE_HEAD,
+            size => usize::try_from(size).map_err(|_| Errno::OVERFLOW)?,
+        };
         // Before Linux 6.7, sealed memory can only be mapped private; pages that nobody can write are never copied.
         let flags = if kind == MemoryKind::Sealed { MapFlags::PRIVATE } else { MapFlags::SHARED };
         let protection = if kind == MemoryKind::Writable { READ_WRITE } else { ProtFlags::READ };

@@ -3,7 +3,7 @@
 use crate::dossier::Ran;
 use crate::options::RestartPolicy;
 use crate::pool::dispatcher::durations::Durations;
-use crate::pool::dispatcher::queue::Queue;
+use crate::pool::dispatcher::queue::CallQueue;
 use crate::pool::dispatcher::{
     AfterStarts, CallFailure, CallRange, Effect, Ended, Flight, How, Limits, NEVER, Phase, Refusal, Seat, Ticket, Time,
     Unreported, Why, Work,
@@ -30,7 +30,7 @@ pub(crate) struct Dispatcher<W: ?Sized> {
     pub(super) idle: Vec<usize>,
     /// The seat that was fed last.
     pub(super) latest: usize,
-    pub(super) queue: Queue<W>,
+    pub(super) queue: CallQueue<W>,
     pub(super) in_flight_calls: usize,
     /// Calls that run on the threads that submitted them.
     pub(super) inline_calls: usize,
@@ -60,7 +60,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
             ready_seats: 0,
             idle: Vec::with_capacity(seats),
             latest: 0,
-            queue: Queue::new(),
+            queue: CallQueue::new(),
             in_flight_calls: 0,
             inline_calls: 0,
             withdrawn: Vec::new(),

@@ -7,7 +7,7 @@
 //! | delayed | as returned, once due | to be tried again |
 //!
 //! No other module knows how they are kept, so that another order, such as that of priorities, is made here: a call's
-//! priority would come with [`push`](Queue::push), from its policy.
+//! priority would come with [`push`](CallQueue::push), from its policy.
 
 use crate::dossier::Ran;
 use crate::pool::dispatcher::{CallRange, NEVER, Ticket, Time};
@@ -15,7 +15,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 #[derive(Debug)]
-pub(super) struct Queue<W: ?Sized> {
+pub(super) struct CallQueue<W: ?Sized> {
     /// The first one has the ticket `first_ticket`. Cancelled ones are empty.
     submitted: VecDeque<CallRange<W>>,
     first_ticket: Ticket,
@@ -27,7 +27,7 @@ pub(super) struct Queue<W: ?Sized> {
     delayed_calls: usize,
 }
 
-impl<W: ?Sized> Queue<W> {
+impl<W: ?Sized> CallQueue<W> {
     pub(super) fn new() -> Self {
         let (submitted, returned) = (VecDeque::new(), VecDeque::new());
         Self { submitted, first_ticket: 0, returned, delayed: Vec::new(), ready_calls: 0, delayed_calls: 0 }
@@ -137,7 +137,7 @@ impl<W: ?Sized> Queue<W> {
 }
 
 #[cfg(test)]
-impl<W: ?Sized> Queue<W> {
+impl<W: ?Sized> CallQueue<W> {
     /// Checks the invariants.
     pub(super) fn check(&self) {
         let ready = self.submitted.iter().chain(&self.returned).map(|range| range.len() as usize).sum::<usize>();

@@ -1,0 +1,211 @@
+//! Sleeping until something has changed in shared memory, at no cost for who changes it while nobody sleeps.
+//!
+//! ```text
+//!   bit 0       SLEEPERS: somebody may sleep
+//!   the rest    counts the wake-ups
+//!
+//!   who waits                                  who has changed something
+//!   set SLEEPERS, as an exchange               fence
+//!   fence                                      SLEEPERS? clear it, count, wake one or all
+//!   look once more
+//!   sleep while the word is this one
+//! ```
+//!
+//! By the two fences, either the one who waits sees the change when it looks once more, or the other one sees the mark. Who
+//! was woken [passes it on](wake) if there is something left for others, as several changes may have woken it alone.
+//!
+//! Nobody sleeps for longer than a nap without looking: who was to wake others may have ended before it did. Loom checks in
+//! the tests that no wake-up is lost otherwise.
+
+use std::sync::atomic::{AtomicU32, Ordering, fence};
+use std::time::{Duration, Instant};
+
+const SLEEPERS: u32 = 1;
+
+const FIRST_NAP: Duration = Duration::from_millis(5);
+const LONGEST_NAP: Duration = Duration::from_millis(320);
+
+/// What waiting needs of a word. Loom has its own.
+pub(crate) trait ParkingWord {
+    fn load(&self) -> u32;
+    fn set(&self, bits: u32) -> u32;
+    fn exchange(&self, from: u32, to: u32) -> bool;
+    fn fence();
+}
+
+macro_rules! implement_parking_word {
+    ($word:ty, $fence:path) => {
+        impl ParkingWord for $word {
+            #[inline]
+            fn load(&self) -> u32 {
+                <$word>::load(self, Ordering::Relaxed)
+            }
+
+            fn set(&self, bits: u32) -> u32 {
+                self.fetch_or(bits, Ordering::AcqRel)
+            }
+
+            fn exchange(&self, from: u32, to: u32) -> bool {
+                self.compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+            }
+
+            #[inline]
+            fn fence() {
+                $fence(Ordering::SeqCst);
+            }
+        }
+    };
+}
+
+implement_parking_word!(AtomicU32, fence);
+
+/// How to sleep, and how to wake.
+pub(crate) trait Futex<W> {
+    /// Sleeps while the word has this value, at most for a nap.
+    fn sleep(&self, word: &W, value: u32, nap: Duration);
+    fn wake(&self, word: &W, most: u32);
+}
+
+/// Something has changed: wakes so many of those who wait for it.
+#[inline]
+pub(crate) fn wake<W: ParkingWord>(word: &W, most: u32, futex: &impl Futex<W>) {
+    W::fence();
+    if word.load() & SLEEPERS != 0 {
+        wake_marked(word, most, futex);
+    }
+}
+
+#[cold]
+fn wake_marked<W: ParkingWord>(word: &W, most: u32, futex: &impl Futex<W>) {
+    loop {
+        let found = word.load();
+        if found & SLEEPERS == 0 {
+            return;
+        }
+        if word.exchange(found, (found & !SLEEPERS).wrapping_add(2)) {
+            return futex.wake(word, most);
+        }
+    }
+}
+
+/// One who waits for something.
+#[derive(Debug)]
+pub(crate) struct Waiter {
+    deadline: Option<Instant>,
+    nap: Duration,
+    /// Whether it has slept, and may have been woken for more than it takes.
+    pub(crate) has_slept: bool,
+}
+
+impl Waiter {
+    pub(crate) fn new(deadline: Option<Instant>) -> Self {
+        Self { deadline, nap: FIRST_NAP, has_slept: false }
+    }
+
+    /// Waits until `ready`. Returns false if it is not, at the deadline.
+    pub(crate) fn wait<W: ParkingWord>(
+        &mut self,
+        word: &W,
+        futex: &impl Futex<W>,
+        mut ready: impl FnMut() -> bool,
+    ) -> bool {
+        while !ready() {
+            let left = self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            if left == Some(Duration::ZERO) {
+                return false;
+            }
+            let seen = word.set(SLEEPERS) | SLEEPERS;
+            W::fence();
+            if ready() {
+                break;
+            }
+            futex.sleep(word, seen, left.map_or(self.nap, |left| left.min(self.nap)));
+            self.nap = LONGEST_NAP.min(2 * self.nap);
+            self.has_slept = true;
+        }
+        true
+    }
+}
+
+/// Run by `RUSTFLAGS="--cfg loom" cargo test -p pool-runtime --lib --release loom`.
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use super::*;
+    use loom::sync::atomic::{AtomicU32 as Word, fence as loom_fence};
+    use loom::sync::{Arc, Condvar, Mutex};
+    use loom::thread;
+
+    implement_parking_word!(Word, loom_fence);
+
+    /// Items that are only counted, a word to wait on, and a futex: naps have no end.
+    #[derive(Default)]
+    struct Items {
+        word: Word,
+        count: Word,
+        asleep: Mutex<()>,
+        woken: Condvar,
+    }
+
+    impl Futex<Word> for Items {
+        fn sleep(&self, word: &Word, value: u32, _: Duration) {
+            let asleep = self.asleep.lock().unwrap();
+            if Word::load(word, Ordering::Relaxed) == value {
+                drop(self.woken.wait(asleep).unwrap());
+            }
+        }
+
+        fn wake(&self, _: &Word, most: u32) {
+            let _asleep = self.asleep.lock().unwrap();
+            (0..most).for_each(|_| self.woken.notify_one());
+        }
+    }
+
+    impl Items {
+        fn put(&self) {
+            self.count.fetch_add(1, Ordering::Release);
+            wake(&self.word, 1, self);
+        }
+
+        fn take(&self) {
+            let mut waiter = Waiter::new(None);
+            loop {
+                assert!(waiter.wait(&self.word, self, || Word::load(&self.count, Ordering::Relaxed) > 0));
+                let found = Word::load(&self.count, Ordering::Relaxed);
+                if found > 0
+                    && self.count.compare_exchange(found, found - 1, Ordering::Acquire, Ordering::Relaxed).is_ok()
+                {
+                    if waiter.has_slept && found > 1 {
+                        wake(&self.word, 1, self);
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    fn put_and_take(takers: usize) {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(3);
+        model.check(move || {
+            let items = Arc::new(Items::default());
+            let threads: Vec<_> = (0..takers)
+                .map(|_| {
+                    let items = items.clone();
+                    thread::spawn(move || items.take())
+                })
+                .collect();
+            (0..takers).for_each(|_| items.put());
+            threads.into_iter().for_each(|thread| thread.join().unwrap());
+        });
+    }
+
+    #[test]
+    fn loom_who_waits_is_woken() {
+        put_and_take(1);
+    }
+
+    #[test]
+    fn loom_who_is_woken_for_several_passes_it_on() {
+        put_and_take(2);
+    }
+}

@@ -1,0 +1,689 @@
+//! [`Queue`]: items from any processes to any processes, in order.
+//!
+//! ```text
+//!   head of the memory                         who writes it
+//!   drawn                                      see memory/presence.rs
+//!   capacity                                   its maker, once
+//!   put: lock, number of items, position       who puts, with that lock
+//!   backed, closed                             the same; anybody
+//!   get: lock, number of items, position       who takes, with that lock
+//!   freed                                      the same
+//!   done                                       anybody
+//!   items, room, idle                          who waits for an item, for room, for all to be done
+//!   hands                                      see hands.rs
+//!   behind the head: the items                 see storage.rs
+//! ```
+//!
+//! Each end has a lock, a number and a position that are changed together, by one store (`objects/committed.rs`). A put
+//! copies the item behind the last one and then commits; a get copies the first one out and then commits. So a process that
+//! ends at any instruction has put or taken a whole item, or none, and keeps no lock. What it has taken is lost with it; who
+//! waits for all items to be done is told.
+//!
+//! The two ends do not wait for each other: each reads the other's number.
+
+mod hands;
+mod storage;
+
+use crate::codec::{CodecError, Reader, Writer};
+use crate::error::{Error, Kind, Result};
+use crate::locks::lock;
+use crate::memory::parking::{self, Waiter};
+use crate::memory::region::{Region, register};
+use crate::memory::{View, cache};
+use crate::objects::committed::{Committed, Held};
+use crate::objects::reference;
+use crate::os::Memory;
+use crate::transport::ring::Spin;
+use hands::Hands;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use std::cell::RefCell;
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use storage::{WINDOW, room_for};
+
+/// Where things are in the head, in bytes. What different threads write is apart.
+const CAPACITY: usize = 64;
+const PUT: usize = 128;
+const BACKED: usize = 192;
+const CLOSED: usize = 256;
+const GET: usize = 384;
+const FREED: usize = 448;
+const ITEMS: usize = 512;
+const ROOM: usize = 640;
+const IDLE: usize = 768;
+const DONE: usize = 896;
+const HANDS: usize = 1024;
+
+/// So many processes can have items in hand.
+const MOST_HANDS: usize = 1024;
+
+const NO_ROOM: &str = "the memory of a queue has no head";
+
+/// A queue between processes: any number of them put items, and any number take them, each item once.
+///
+/// Items are any values that can be sent to a task. They come out in the order in which they were put. It is an argument
+/// like any other; a clone, and what a task gets, are the same queue. It lies in shared memory: while nobody has to wait,
+/// nothing costs a system call.
+///
+/// A process that ends, at whatever instruction, leaves the others working: what it has put is there, and what it has
+/// taken is gone with it.
+///
+/// ```no_run
+/// use pool_runtime::{Pool, Queue, Result, pool_main, task};
+///
+/// #[task]
+/// fn count_links(pages: &Queue<String>, counts: &Queue<usize>) {
+///     while let Some(page) = pages.get().unwrap() {
+///         counts.put(&page.matches("href").count()).unwrap();
+///     }
+/// }
+///
+/// pool_main!(run);
+///
+/// fn run() -> Result<()> {
+///     let (pages, counts) = (Queue::bounded(100)?, Queue::unbounded()?);
+///     let pool = Pool::new(4)?;
+///     let jobs: Vec<_> = (0..4).map(|_| pool.apply_async(count_links::call(&pages, &counts))).collect();
+///     for page in ["<a href='one'>", "nothing", "<a href='two'><a href='three'>"] {
+///         pages.put(page)?;
+///     }
+///     pages.close();
+///     jobs.into_iter().try_for_each(|job| job.get())?;
+///     counts.close();
+///     assert_eq!(counts.iter().sum::<Result<usize>>()?, 3);
+///     Ok(())
+/// }
+/// ```
+///
+/// # Knowing that all is done
+///
+/// Who takes an item and has dealt with it calls [`task_done`](Self::task_done); [`join`](Self::join) waits until that was
+/// said of each. If nobody joins, nobody needs to.
+///
+/// # Memory
+///
+/// It is freed when no clone is left, no call that was submitted with it, and no task that has kept it. Until then it is two
+/// open files in each process that uses it. Items take their encoded size and 8 to 15 bytes, and are given back 256 KiB at
+/// a time.
+///
+/// A [`Shared`](crate::Shared), another queue and other handles cannot be items.
+pub struct Queue<T> {
+    ends: Arc<Ends>,
+    items: PhantomData<fn(T) -> T>,
+}
+
+/// A queue, as a process has it.
+struct Ends {
+    region: Arc<Region>,
+    words: View<[AtomicU32], Region>,
+    longs: View<[AtomicU64], Region>,
+    put: Committed<u64>,
+    get: Committed<u64>,
+    /// What this process has mapped at each end: for who has its lock.
+    put_view: Mutex<storage::View>,
+    get_view: Mutex<storage::View>,
+}
+
+/// How long somebody is ready to wait.
+#[derive(Clone, Copy)]
+enum Patience {
+    Endless,
+    None,
+    For(Duration),
+}
+
+impl Patience {
+    fn deadline(self) -> Option<Instant> {
+        match self {
+            Self::Endless => None,
+            Self::None => Some(Instant::now()),
+            Self::For(time) => Instant::now().checked_add(time),
+        }
+    }
+
+    /// That it is over, and how the queue was all the time.
+    fn over(self, how: &'static str) -> Error {
+        Error::new(match self {
+            Self::For(time) => Kind::QueueWaited { how, time },
+            Self::None | Self::Endless => Kind::QueueBlocks { how },
+        })
+    }
+}
+
+const FULL: &str = "full";
+const EMPTY: &str = "empty";
+const HELD_UP: &str = "held up by a process that does not go on";
+
+/// How long who does not want to wait waits for who is about to put or take another item.
+const GRACE: Duration = Duration::from_millis(100);
+
+impl<T> Queue<T> {
+    /// A queue that has room for so many items: who puts one more waits until one is taken.
+    ///
+    /// # Errors
+    ///
+    /// The capacity is 0; there is not enough memory, or the process has too many open files.
+    pub fn bounded(capacity: usize) -> Result<Self> {
+        if capacity == 0 {
+            return Err(Error::invalid("a queue needs room for one item at least: its capacity is 0"));
+        }
+        Self::make(capacity)
+    }
+
+    /// A queue that has room for as many items as there is memory.
+    ///
+    /// # Errors
+    ///
+    /// There is not enough memory, or the process has too many open files.
+    pub fn unbounded() -> Result<Self> {
+        Self::make(0)
+    }
+
+    fn make(capacity: usize) -> Result<Self> {
+        let memory = Memory::sparse().map_err(|error| Error::os("cannot make shared memory for a queue", error))?;
+        let ends = Ends::of(register(memory)).map_err(Error::invalid)?;
+        ends.long(CAPACITY).store(capacity as u64, Ordering::Relaxed);
+        Ok(Self { ends: Arc::new(ends), items: PhantomData })
+    }
+
+    /// How many items it has room for. `None`: as many as there is memory for.
+    pub fn capacity(&self) -> Option<usize> {
+        Some(self.ends.capacity() as usize).filter(|capacity| *capacity > 0)
+    }
+
+    /// How many items are in it at this moment.
+    pub fn len(&self) -> usize {
+        self.ends.length() as usize
+    }
+
+    /// Whether no item is in it at this moment.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether it was closed.
+    pub fn is_closed(&self) -> bool {
+        self.ends.is_closed()
+    }
+
+    /// Closes it for all: nothing can be put any more, and who waits to put something gets an error. What is in it can still
+    /// be taken; after that, whoever takes, or waits for an item, gets `None`. To close it again does nothing.
+    pub fn close(&self) {
+        self.ends.word(CLOSED).store(1, Ordering::Release);
+        for waits in [ITEMS, ROOM] {
+            parking::wake(self.ends.word(waits), u32::MAX, &*self.ends.region);
+        }
+    }
+
+    /// Takes all items off and drops them, as if they were done. Returns how many. A queue that is closed and then cleared
+    /// is at its end for all at once.
+    pub fn clear(&self) -> usize {
+        self.ends.clear()
+    }
+
+    /// Says that an item that was taken is dealt with. If it was the last one, who [waits](Self::join) for that goes on.
+    ///
+    /// # Errors
+    ///
+    /// All items that were taken are done already.
+    pub fn task_done(&self) -> Result<()> {
+        self.ends.done()
+    }
+
+    /// Waits until all items that were put are [done](Self::task_done).
+    ///
+    /// # Errors
+    ///
+    /// Processes ended that had taken items and not said that they are done: [`Error::lost_items`] tells how many. All others
+    /// are done. They are counted as done from now on.
+    pub fn join(&self) -> Result<()> {
+        self.ends.join(Patience::Endless)
+    }
+
+    /// As [`join`](Self::join), waiting for no longer than this.
+    ///
+    /// # Errors
+    ///
+    /// Some are not done in this time; or as [`join`](Self::join).
+    pub fn join_timeout(&self, timeout: Duration) -> Result<()> {
+        self.ends.join(Patience::For(timeout))
+    }
+}
+
+impl<T> Queue<T> {
+    /// Puts an item at the end, and waits for room if there is none. What is put is a `&T`, or something that is encoded in
+    /// the same way: a `&str` on a `Queue<String>`.
+    ///
+    /// ```
+    /// let names = pool_runtime::Queue::<String>::unbounded()?;
+    /// names.put("Ada")?;
+    /// names.put(&"Grace".to_string())?;
+    /// assert_eq!(names.get()?.as_deref(), Some("Ada"));
+    /// # Ok::<(), pool_runtime::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The item cannot be encoded, there is no memory for it, or the queue is closed. The queue is as it was before.
+    pub fn put<B: SameEncoding<T> + ?Sized>(&self, item: &B) -> Result<()> {
+        self.put_within(item, Patience::Endless)
+    }
+
+    /// As [`put`](Self::put), without waiting.
+    ///
+    /// # Errors
+    ///
+    /// The queue is full ([`Error::is_would_block`]); or as [`put`](Self::put).
+    pub fn try_put<B: SameEncoding<T> + ?Sized>(&self, item: &B) -> Result<()> {
+        self.put_within(item, Patience::None)
+    }
+
+    /// As [`put`](Self::put), waiting for no longer than this.
+    ///
+    /// # Errors
+    ///
+    /// The queue is full all the time ([`Error::is_timeout`]); or as [`put`](Self::put).
+    pub fn put_timeout<B: SameEncoding<T> + ?Sized>(&self, item: &B, timeout: Duration) -> Result<()> {
+        self.put_within(item, Patience::For(timeout))
+    }
+
+    fn put_within<B: SameEncoding<T> + ?Sized>(&self, item: &B, patience: Patience) -> Result<()> {
+        let mut writer = Writer::recycled();
+        let fail = |error: CodecError| Error::new(Kind::EncodeItem(error.to_string()));
+        item.encode_item(&mut writer).map_err(fail)?;
+        let bytes = writer.into_bytes();
+        let put = self.ends.put(&bytes, patience);
+        cache::recycle(bytes);
+        put
+    }
+}
+
+impl<T: DeserializeOwned> Queue<T> {
+    /// Takes the first item, and waits for one if there is none. `None`: the queue is closed, and all items were taken.
+    ///
+    /// # Errors
+    ///
+    /// The item is not a `T`, or there is no memory for it.
+    pub fn get(&self) -> Result<Option<T>> {
+        self.get_within(Patience::Endless)
+    }
+
+    /// As [`get`](Self::get), without waiting.
+    ///
+    /// # Errors
+    ///
+    /// The queue is empty and not closed ([`Error::is_would_block`]); or as [`get`](Self::get).
+    pub fn try_get(&self) -> Result<Option<T>> {
+        self.get_within(Patience::None)
+    }
+
+    /// As [`get`](Self::get), waiting for no longer than this.
+    ///
+    /// # Errors
+    ///
+    /// The queue is empty all the time, and not closed ([`Error::is_timeout`]); or as [`get`](Self::get).
+    pub fn get_timeout(&self, timeout: Duration) -> Result<Option<T>> {
+        self.get_within(Patience::For(timeout))
+    }
+
+    fn get_within(&self, patience: Patience) -> Result<Option<T>> {
+        let Some(bytes) = self.ends.get(patience)? else { return Ok(None) };
+        let mut reader = Reader::new(&bytes);
+        let item = reader.value().and_then(|item| reader.finish().map(|()| item));
+        let item = item.map_err(|error| {
+            // Nobody else has it, so nobody else can say so.
+            let _ = self.ends.done();
+            Error::new(Kind::DecodeItem(error.to_string()))
+        })?;
+        cache::recycle(bytes);
+        Ok(Some(item))
+    }
+
+    /// The items, as [`get`](Self::get) takes them, until the queue is closed and all were taken.
+    pub fn iter(&self) -> QueueItems<'_, T> {
+        QueueItems(self)
+    }
+}
+
+/// What can be put on a queue of items of type `T`: values whose encoding is that of a `T`.
+pub trait SameEncoding<T>: private::Item {}
+
+mod private {
+    use crate::codec::{CodecError, Writer};
+    use serde::Serialize;
+
+    pub trait Item {
+        fn encode_item(&self, writer: &mut Writer) -> Result<(), CodecError>;
+    }
+
+    impl<B: Serialize + ?Sized> Item for B {
+        fn encode_item(&self, writer: &mut Writer) -> Result<(), CodecError> {
+            writer.value(self)
+        }
+    }
+}
+
+impl<T: Serialize> SameEncoding<T> for T {}
+impl SameEncoding<String> for str {}
+impl<T: Serialize> SameEncoding<Vec<T>> for [T] {}
+
+/// The items of a queue, as they are taken: see [`Queue::iter`].
+#[derive(Debug)]
+pub struct QueueItems<'q, T>(&'q Queue<T>);
+
+impl<T: DeserializeOwned> Iterator for QueueItems<'_, T> {
+    type Item = Result<T>;
+
+    fn next(&mut self) -> Option<Result<T>> {
+        self.0.get().transpose()
+    }
+}
+
+impl<'q, T: DeserializeOwned> IntoIterator for &'q Queue<T> {
+    type Item = Result<T>;
+    type IntoIter = QueueItems<'q, T>;
+
+    fn into_iter(self) -> QueueItems<'q, T> {
+        self.iter()
+    }
+}
+
+thread_local! {
+    /// What this thread has learned about waiting without sleeping.
+    static SPIN: RefCell<Spin> = const { RefCell::new(Spin::new()) };
+}
+
+impl Ends {
+    fn of(region: Arc<Region>) -> Result<Self, String> {
+        if !region.memory().is_sparse() {
+            return Err("a queue cannot be restored: its items were not stored".into());
+        }
+        region.number().map_err(|error| format!("cannot take part in the queue: {error}"))?;
+        let words = View::new(region.clone(), |region| Some(region.memory().words()).ok_or(NO_ROOM))?;
+        let longs = View::new(region.clone(), |region| Some(region.memory().words()).ok_or(NO_ROOM))?;
+        let (put, get) = (Committed::at(&region, PUT)?, Committed::at(&region, GET)?);
+        Ok(Self { region, words, longs, put, get, put_view: Mutex::default(), get_view: Mutex::default() })
+    }
+
+    #[inline]
+    fn word(&self, at: usize) -> &AtomicU32 {
+        &self.words[at / 4]
+    }
+
+    #[inline]
+    fn long(&self, at: usize) -> &AtomicU64 {
+        &self.longs[at / 8]
+    }
+
+    fn hands(&self) -> Result<Hands<'_>> {
+        let me = self.region.number().map_err(|error| Error::os("cannot take part in a queue", error))?;
+        Ok(Hands { entries: &self.longs[HANDS / 8..][..MOST_HANDS], region: &self.region, me })
+    }
+
+    #[inline]
+    fn capacity(&self) -> u64 {
+        self.long(CAPACITY).load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    fn is_closed(&self) -> bool {
+        self.word(CLOSED).load(Ordering::Acquire) != 0
+    }
+
+    /// The number of items. What is taken is read first: it never overtakes what is put.
+    #[inline]
+    fn length(&self) -> u64 {
+        let taken = self.get.changes();
+        self.put.changes().saturating_sub(taken)
+    }
+
+    #[inline]
+    fn has_room(&self) -> bool {
+        let capacity = self.capacity();
+        capacity == 0 || self.length() < capacity
+    }
+
+    /// Waits until `ready`: first without sleeping, if it pays. Returns false if it is not ready at the deadline.
+    fn wait(&self, waiter: &mut Waiter, word: usize, mut ready: impl FnMut() -> bool) -> bool {
+        let spun = SPIN.try_with(|spin| spin.borrow_mut().wait(&mut ready)).unwrap_or(false);
+        spun || waiter.wait(self.word(word), &*self.region, ready)
+    }
+
+    fn put(&self, item: &[u8], patience: Patience) -> Result<()> {
+        let closed = || Error::new(Kind::QueueClosed);
+        let mut waiter: Option<Waiter> = None;
+        loop {
+            if self.is_closed() {
+                return Err(closed());
+            }
+            if self.has_room() {
+                let held = self.take_lock(&self.put, patience)?;
+                if self.has_room() && !self.is_closed() {
+                    let written = self.write(&held, item);
+                    self.put.release(&held);
+                    written?;
+                    parking::wake(self.word(ITEMS), 1, &*self.region);
+                    // Several may have made room, and woken this one alone.
+                    if waiter.is_some_and(|waiter| waiter.has_slept) && self.has_room() {
+                        parking::wake(self.word(ROOM), 1, &*self.region);
+                    }
+                    return Ok(());
+                }
+                self.put.release(&held);
+                continue;
+            }
+            if matches!(patience, Patience::None) {
+                return Err(patience.over(FULL));
+            }
+            let waiter = waiter.get_or_insert_with(|| Waiter::new(patience.deadline()));
+            if !self.wait(waiter, ROOM, || self.has_room() || self.is_closed()) {
+                return Err(patience.over(FULL));
+            }
+        }
+    }
+
+    /// Who has the lock of an end has it for a moment only, unless it was stopped in that moment.
+    #[inline]
+    fn take_lock(&self, end: &Committed<u64>, patience: Patience) -> Result<Held> {
+        let deadline = || match patience {
+            Patience::None => Patience::For(GRACE).deadline(),
+            patience => patience.deadline(),
+        };
+        let held = end.acquire_before(deadline).ok_or_else(|| patience.over(HELD_UP))?;
+        if held.is_poisoned {
+            // Who had it has changed all or nothing.
+            end.clear_poison();
+        }
+        Ok(held)
+    }
+
+    fn write(&self, held: &Held, item: &[u8]) -> Result<()> {
+        let position = self.put.value(held);
+        let end = position + room_for(item.len() as u64);
+        let no_memory = |error| Error::os(format!("cannot put an item of {} bytes on a queue", item.len()), error);
+        let backed = self.long(BACKED).load(Ordering::Relaxed);
+        if end > backed {
+            let enough = end.next_multiple_of(WINDOW);
+            let head = crate::os::SPARSE_HEAD as u64;
+            self.region.memory().back(head + backed..head + enough).map_err(no_memory)?;
+            self.long(BACKED).store(enough, Ordering::Relaxed);
+        }
+        lock(&self.put_view).write(&self.region, position, item).map_err(no_memory)?;
+        self.put.commit(held, end);
+        Ok(())
+    }
+
+    /// The bytes of the first item. None: the queue is closed and empty.
+    fn get(&self, patience: Patience) -> Result<Option<Vec<u8>>> {
+        let mut waiter: Option<Waiter> = None;
+        loop {
+            // Read first: what is put before it is closed is there when it is closed.
+            let is_closed = self.is_closed();
+            if self.length() > 0 {
+                let held = self.take_lock(&self.get, patience)?;
+                let taken = if self.length() > 0 { self.read(&held).map(Some) } else { Ok(None) };
+                self.get.release(&held);
+                let Some(item) = taken? else { continue };
+                if self.capacity() > 0 {
+                    parking::wake(self.word(ROOM), 1, &*self.region);
+                }
+                // Several may have been put, and have woken this one alone.
+                if waiter.is_some_and(|waiter| waiter.has_slept) && self.length() > 0 {
+                    parking::wake(self.word(ITEMS), 1, &*self.region);
+                }
+                return Ok(Some(item));
+            }
+            if is_closed {
+                return Ok(None);
+            }
+            if matches!(patience, Patience::None) {
+                return Err(patience.over(EMPTY));
+            }
+            let waiter = waiter.get_or_insert_with(|| Waiter::new(patience.deadline()));
+            if !self.wait(waiter, ITEMS, || self.length() > 0 || self.is_closed()) {
+                return Err(patience.over(EMPTY));
+            }
+        }
+    }
+
+    fn read(&self, held: &Held) -> Result<Vec<u8>> {
+        let position = self.get.value(held);
+        let fail = |error| Error::os("cannot take an item off a queue", error);
+        let corrupt = || Error::new(Kind::DecodeItem("the memory of the queue is corrupt".into()));
+        let mut view = lock(&self.get_view);
+        let end = self.put.snapshot();
+        let length = view.length(&self.region, position, end).map_err(fail)?.ok_or_else(corrupt)?;
+        let mut item = cache::take_recycled();
+        item.try_reserve_exact(length as usize).map_err(|_| fail(std::io::ErrorKind::OutOfMemory.into()))?;
+        view.read(&self.region, position, length, &mut item).map_err(fail)?;
+        let hands = self.hands()?;
+        let too_many = || Error::invalid(format!("more than {MOST_HANDS} processes have items of a queue in hand"));
+        let hand = hands.own().ok_or_else(too_many)?;
+        self.take(held, position + room_for(length));
+        hand.fetch_add(1, Ordering::Relaxed);
+        Ok(item)
+    }
+
+    /// Takes an item off, up to this position, and gives back memory that is behind it.
+    fn take(&self, held: &Held, end: u64) {
+        self.get.commit(held, end);
+        let (freed, free) = (self.long(FREED).load(Ordering::Relaxed), end / WINDOW * WINDOW);
+        if free > freed {
+            let head = crate::os::SPARSE_HEAD as u64;
+            self.region.memory().discard(head + freed..head + free);
+            self.long(FREED).store(free, Ordering::Relaxed);
+        }
+    }
+
+    fn clear(&self) -> usize {
+        let Ok(held) = self.take_lock(&self.get, Patience::Endless) else { return 0 };
+        let mut cleared = 0;
+        while self.length() > 0 {
+            let (position, end) = (self.get.value(&held), self.put.snapshot());
+            let length = lock(&self.get_view).length(&self.region, position, end);
+            let Ok(Some(length)) = length else { break };
+            self.take(&held, position + room_for(length));
+            self.long(DONE).fetch_add(1, Ordering::Relaxed);
+            cleared += 1;
+        }
+        self.get.release(&held);
+        for waits in [ROOM, IDLE] {
+            parking::wake(self.word(waits), u32::MAX, &*self.region);
+        }
+        cleared
+    }
+
+    fn done(&self) -> Result<()> {
+        if !self.hands()?.put_down() {
+            return Err(Error::invalid("`task_done` was called more often than items were taken off the queue"));
+        }
+        self.long(DONE).fetch_add(1, Ordering::Release);
+        parking::wake(self.word(IDLE), u32::MAX, &*self.region);
+        Ok(())
+    }
+
+    fn unfinished(&self) -> u64 {
+        let done = self.long(DONE).load(Ordering::Acquire);
+        self.put.changes().saturating_sub(done)
+    }
+
+    fn join(&self, patience: Patience) -> Result<()> {
+        let mut waiter = Waiter::new(patience.deadline());
+        let mut lost = 0;
+        // Between two naps somebody may have ended.
+        let waited = waiter.wait(self.word(IDLE), &*self.region, || {
+            self.unfinished() == 0 || {
+                lost = self.lost().unwrap_or_default();
+                lost > 0
+            }
+        });
+        match lost {
+            0 if waited => Ok(()),
+            0 => Err(Error::new(Kind::QueueWaited { how: "not done with", time: waiter_time(patience) })),
+            lost => Err(Error::new(Kind::ItemsLost(lost))),
+        }
+    }
+
+    /// How many items will never be done, if there are no others left. They are forgotten.
+    fn lost(&self) -> Result<u64> {
+        let hands = self.hands()?;
+        if self.length() > 0 || hands.are_busy() {
+            return Ok(0);
+        }
+        // With the lock, all that were taken are in somebody's hands.
+        let held = self.take_lock(&self.get, Patience::Endless)?;
+        let mut lost = 0;
+        if self.length() == 0 && !hands.are_busy() {
+            lost = self.unfinished();
+            self.long(DONE).fetch_add(lost, Ordering::Relaxed);
+            hands.forget_dead();
+        }
+        self.get.release(&held);
+        Ok(lost)
+    }
+}
+
+fn waiter_time(patience: Patience) -> Duration {
+    match patience {
+        Patience::For(time) => time,
+        Patience::None | Patience::Endless => Duration::ZERO,
+    }
+}
+
+impl<T> Clone for Queue<T> {
+    fn clone(&self) -> Self {
+        Self { ends: self.ends.clone(), items: PhantomData }
+    }
+}
+
+/// Shows how many items there are, not the items.
+impl<T> fmt::Debug for Queue<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Queue");
+        shown
+            .field("len", &self.len())
+            .field("capacity", &self.capacity())
+            .field("is_closed", &self.is_closed())
+            .finish()
+    }
+}
+
+/// For the arguments of a call only: writes which memory it is, not the items.
+impl<T> Serialize for Queue<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        reference::send::<(), S>("Queue", &self.ends.region, serializer)
+    }
+}
+
+/// For the arguments of a call only: finds the memory that was passed to this process.
+impl<'de, T> Deserialize<'de> for Queue<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let region = reference::receive::<(), D>("Queue", deserializer)?;
+        let ends = Ends::of(region).map_err(de::Error::custom)?;
+        Ok(Self { ends: Arc::new(ends), items: PhantomData })
+    }
+}

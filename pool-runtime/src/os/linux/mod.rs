@@ -22,6 +22,7 @@ mod program;
 mod scale;
 mod sentinel;
 mod signal;
+mod socket;
 mod spawn;
 mod stack;
 mod stderr;
@@ -32,5 +33,6 @@ mod words;
 // What is `pub(crate)` in these is the interface: `os` lists it.
 pub(crate) use {
     barrier::*, bell::*, child::*, file::*, fork::*, given::*, handle::*, link::*, mapping::*, memory::*, oom::*,
-    poll::*, process::*, processor::*, program::*, scale::*, signal::*, stack::*, stderr::*, thread::*, words::*,
+    poll::*, process::*, processor::*, program::*, scale::*, signal::*, socket::*, stack::*, stderr::*, thread::*,
+    words::*,
 };

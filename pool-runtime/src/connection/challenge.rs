@@ -65,7 +65,7 @@ pub(super) struct Terms {
 
 /// Why the other side is not let in.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(super) enum KeyRefusal {
     WrongProof,
     KeyRefused,
     NotAChallenge(Vec<u8>),
@@ -79,7 +79,7 @@ pub(super) enum Refusal {
     NotAVerdict(Vec<u8>),
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for KeyRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const MD5: &str = "HMAC-MD5, as CPython does before 3.12, and that is weak: upgrade it, or take \
                            `.allow_md5(true)` here";
@@ -128,7 +128,7 @@ fn shown(sent: &[u8]) -> String {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Awaited {
+enum ProofStage {
     /// Its challenge.
     Challenge,
     /// What it says of our proof.
@@ -139,7 +139,7 @@ enum Awaited {
 
 /// What to do after a message.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(super) struct ProofAnswer {
     /// To be sent, in this order.
     pub(super) messages: Vec<Vec<u8>>,
     pub(super) then: Then,
@@ -150,7 +150,7 @@ pub(super) enum Then {
     Receive,
     /// Both sides have proved that they have the key.
     Done,
-    Refuse(Refusal),
+    Refuse(KeyRefusal),
 }
 
 /// One side of the proof.
@@ -158,7 +158,7 @@ pub(super) enum Then {
 pub(super) struct Challenger {
     terms: Terms,
     side: Side,
-    awaited: Awaited,
+    awaited: ProofStage,
     own: [u8; OWN],
 }
 
@@ -171,8 +171,8 @@ impl Challenger {
     pub(super) fn new(terms: Terms, side: Side) -> Result<(Self, Option<Vec<u8>>)> {
         let own = own_challenge(&terms.key, side)?;
         let awaited = match side {
-            Side::Listener => Awaited::Proof,
-            Side::Client => Awaited::Challenge,
+            Side::Listener => ProofStage::Proof,
+            Side::Client => ProofStage::Challenge,
         };
         let challenger = Self { terms, side, awaited, own };
         let first = (side == Side::Listener).then(|| challenger.challenge());
@@ -182,9 +182,9 @@ impl Challenger {
     /// What it waits for, as part of "before it …".
     pub(super) fn waits_for(&self) -> &'static str {
         match self.awaited {
-            Awaited::Challenge => "sent a challenge",
-            Awaited::Verdict => "said what it thinks of the key",
-            Awaited::Proof => "answered the challenge",
+            ProofStage::Challenge => "sent a challenge",
+            ProofStage::Verdict => "said what it thinks of the key",
+            ProofStage::Proof => "answered the challenge",
         }
     }
 
@@ -193,68 +193,70 @@ impl Challenger {
     }
 
     /// What this message, which has no more than [`LONGEST`] bytes, leads to.
-    pub(super) fn receive(&mut self, message: &[u8]) -> Answer {
+    pub(super) fn receive(&mut self, message: &[u8]) -> ProofAnswer {
         let (message, awaited) = match self.awaited {
-            Awaited::Proof => match self.check_proof(message) {
+            ProofStage::Proof => match self.check_proof(message) {
                 // The client has the last word; the listener is challenged in turn.
                 Ok(()) if self.side == Side::Client => {
-                    return Answer { messages: vec![WELCOME.into()], then: Then::Done };
+                    return ProofAnswer { messages: vec![WELCOME.into()], then: Then::Done };
                 }
-                Ok(()) => (WELCOME.to_vec(), Awaited::Challenge),
-                Err(refusal) => return Answer { messages: vec![FAILURE.into()], then: Then::Refuse(refusal) },
+                Ok(()) => (WELCOME.to_vec(), ProofStage::Challenge),
+                Err(refusal) => return ProofAnswer { messages: vec![FAILURE.into()], then: Then::Refuse(refusal) },
             },
-            Awaited::Challenge => match self.proof_for(message) {
-                Ok(proof) => (proof, Awaited::Verdict),
-                Err(refusal) => return Answer { messages: Vec::new(), then: Then::Refuse(refusal) },
+            ProofStage::Challenge => match self.proof_for(message) {
+                Ok(proof) => (proof, ProofStage::Verdict),
+                Err(refusal) => return ProofAnswer { messages: Vec::new(), then: Then::Refuse(refusal) },
             },
-            Awaited::Verdict => match message {
-                WELCOME if self.side == Side::Listener => return Answer { messages: Vec::new(), then: Then::Done },
-                WELCOME => (self.challenge(), Awaited::Proof),
-                FAILURE => return Answer { messages: Vec::new(), then: Then::Refuse(Refusal::KeyRefused) },
+            ProofStage::Verdict => match message {
+                WELCOME if self.side == Side::Listener => {
+                    return ProofAnswer { messages: Vec::new(), then: Then::Done };
+                }
+                WELCOME => (self.challenge(), ProofStage::Proof),
+                FAILURE => return ProofAnswer { messages: Vec::new(), then: Then::Refuse(KeyRefusal::KeyRefused) },
                 other => {
-                    let refusal = Refusal::NotAVerdict(other.to_vec());
-                    return Answer { messages: Vec::new(), then: Then::Refuse(refusal) };
+                    let refusal = KeyRefusal::NotAVerdict(other.to_vec());
+                    return ProofAnswer { messages: Vec::new(), then: Then::Refuse(refusal) };
                 }
             },
         };
         self.awaited = awaited;
-        Answer { messages: vec![message], then: Then::Receive }
+        ProofAnswer { messages: vec![message], then: Then::Receive }
     }
 
     /// Whether this message proves that the other side has the key.
-    fn check_proof(&self, message: &[u8]) -> Result<(), Refusal> {
+    fn check_proof(&self, message: &[u8]) -> Result<(), KeyRefusal> {
         if message.strip_prefix(CHALLENGE) == Some(&self.own) || message == self.own {
-            return Err(Refusal::Reflected);
+            return Err(KeyRefusal::Reflected);
         }
         let key = self.terms.key.as_bytes();
         let is_right = if message.len() == LEGACY_PROOF {
             if !self.terms.allow_md5 {
-                return Err(Refusal::LegacyProof);
+                return Err(KeyRefusal::LegacyProof);
             }
             digest::<Hmac<Md5>>(key, &self.own).verify_slice(message)
         } else if let Some(proof) = message.strip_prefix(DIGEST) {
             digest::<Hmac<Sha256>>(key, &self.own).verify_slice(proof)
         } else if message.starts_with(b"{") {
-            return Err(Refusal::OtherDigest(message.to_vec()));
+            return Err(KeyRefusal::OtherDigest(message.to_vec()));
         } else {
-            return Err(Refusal::NotAProof(message.to_vec()));
+            return Err(KeyRefusal::NotAProof(message.to_vec()));
         };
-        is_right.map_err(|_| Refusal::WrongProof)
+        is_right.map_err(|_| KeyRefusal::WrongProof)
     }
 
     /// The answer to a challenge.
-    fn proof_for(&self, message: &[u8]) -> Result<Vec<u8>, Refusal> {
+    fn proof_for(&self, message: &[u8]) -> Result<Vec<u8>, KeyRefusal> {
         let Some(challenge) = message.strip_prefix(CHALLENGE) else {
-            return Err(Refusal::NotAChallenge(message.to_vec()));
+            return Err(KeyRefusal::NotAChallenge(message.to_vec()));
         };
         if challenge == self.own || self.is_of_a_client(challenge) {
-            return Err(Refusal::Reflected);
+            return Err(KeyRefusal::Reflected);
         }
         let key = self.terms.key.as_bytes();
         match challenge.len() {
-            ..LEGACY_CHALLENGE => return Err(Refusal::ShortChallenge(challenge.len())),
+            ..LEGACY_CHALLENGE => return Err(KeyRefusal::ShortChallenge(challenge.len())),
             LEGACY_CHALLENGE if self.terms.allow_md5 => return Ok(proof::<Hmac<Md5>>(key, challenge)),
-            LEGACY_CHALLENGE => return Err(Refusal::LegacyChallenge),
+            LEGACY_CHALLENGE => return Err(KeyRefusal::LegacyChallenge),
             _ => {}
         }
         let prefixed = |name: &[u8], proof: Vec<u8>| [name, &proof].concat();
@@ -263,11 +265,11 @@ impl Challenger {
         } else if challenge.starts_with(b"{sha384}") {
             Ok(prefixed(b"{sha384}", proof::<Hmac<Sha384>>(key, challenge)))
         } else if !challenge.starts_with(b"{md5}") {
-            Err(Refusal::UnknownDigest(challenge.to_vec()))
+            Err(KeyRefusal::UnknownDigest(challenge.to_vec()))
         } else if self.terms.allow_md5 {
             Ok(prefixed(b"{md5}", proof::<Hmac<Md5>>(key, challenge)))
         } else {
-            Err(Refusal::LegacyChallenge)
+            Err(KeyRefusal::LegacyChallenge)
         }
     }
 

@@ -1,7 +1,7 @@
 //! Connects to a listener.
 
 use super::challenge::{Challenger, Side, Terms};
-use super::session::{Failure, Session};
+use super::session::{AuthFailure, Session};
 use super::{Address, Connection};
 use crate::authkey::AuthKey;
 use crate::error::{Error, Kind, Result};
@@ -207,13 +207,13 @@ impl ClientBuilder {
         Ok(Connection::new(socket, peer, internet))
     }
 
-    fn authenticate(&self, mut session: Session, deadline: Option<Instant>) -> Result<Socket, Failure> {
+    fn authenticate(&self, mut session: Session, deadline: Option<Instant>) -> Result<Socket, AuthFailure> {
         while !session.advance()? {
             // A peer that sends a byte at a time never lets the wait itself end.
             let is_late = deadline.is_some_and(|deadline| Instant::now() >= deadline);
             if is_late || !session.socket.await_readable(deadline)? {
                 let before = session.waits_for();
-                return Err(Failure::Late { limit: self.timeout, before });
+                return Err(AuthFailure::Late { limit: self.timeout, before });
             }
         }
         Ok(session.socket)
@@ -221,6 +221,6 @@ impl ClientBuilder {
 }
 
 /// The error of a connection that did not come about.
-pub(super) fn refused(peer: &str, why: &Failure) -> Error {
+pub(super) fn refused(peer: &str, why: &AuthFailure) -> Error {
     Error::new(Kind::Authentication(format!("cannot authenticate the connection with {peer}: {why}")))
 }

@@ -15,7 +15,7 @@
 
 use super::challenge::{Challenger, Side, Terms};
 use super::client::{Keying, refused};
-use super::session::{Failure, Session};
+use super::session::{AuthFailure, Session};
 use super::{Address, Connection};
 use crate::authkey::AuthKey;
 use crate::error::{Error, Result};
@@ -344,7 +344,7 @@ impl Listener {
             if let Some(late) = turn.pending.iter().position(|one| one.deadline.is_some_and(|deadline| deadline <= now))
             {
                 let late = turn.pending.remove(late);
-                let why = Failure::Late { limit: self.auth_timeout, before: late.session.waits_for() };
+                let why = AuthFailure::Late { limit: self.auth_timeout, before: late.session.waits_for() };
                 return Err(refused(&self.name_of(late.from), &why));
             }
             if deadline.is_some_and(|deadline| deadline <= now) {
@@ -404,7 +404,7 @@ impl Turn<'_> {
         let name = self.listener.name_of(from);
         match outcome {
             Ok(_) => Some(Ok(Connection::new(session.socket, name, from))),
-            Err(Failure::Left { has_spoken: false, .. }) => {
+            Err(AuthFailure::Left { has_spoken: false, .. }) => {
                 tracing::debug!("{name} left before it sent anything");
                 None
             }
@@ -425,7 +425,7 @@ impl Turn<'_> {
             let deadline = Instant::now().checked_add(listener.auth_timeout);
             match Session::begin(socket, challenger, first) {
                 Ok(session) => self.pending.push(Pending { session, from, deadline }),
-                Err(Failure::Left { .. }) => tracing::debug!("{} has left already", listener.name_of(from)),
+                Err(AuthFailure::Left { .. }) => tracing::debug!("{} has left already", listener.name_of(from)),
                 Err(why) => return Err(refused(&listener.name_of(from), &why)),
             }
         }

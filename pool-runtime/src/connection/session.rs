@@ -1,6 +1,6 @@
 //! Takes a socket through the proof of the key, a message at a time, without ever waiting: whoever drives it does.
 
-use super::challenge::{Challenger, LONGEST, Refusal, Then};
+use super::challenge::{Challenger, KeyRefusal, LONGEST, Then};
 use super::framing::{FirstWord, MessageHead};
 use crate::os::Socket;
 use std::fmt;
@@ -20,8 +20,8 @@ pub(super) struct Session {
 
 /// Why a connection did not come about.
 #[derive(Debug)]
-pub(super) enum Failure {
-    Refused(Refusal),
+pub(super) enum AuthFailure {
+    Refused(KeyRefusal),
     TooLong(FirstWord),
     /// The peer closed the connection. What it had not done yet, and whether it had sent anything.
     Left {
@@ -37,7 +37,7 @@ pub(super) enum Failure {
     System(io::Error),
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for AuthFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Refused(refusal) => refusal.fmt(f),
@@ -64,7 +64,7 @@ impl fmt::Display for Failure {
     }
 }
 
-impl From<io::Error> for Failure {
+impl From<io::Error> for AuthFailure {
     fn from(error: io::Error) -> Self {
         Self::System(error)
     }
@@ -72,7 +72,7 @@ impl From<io::Error> for Failure {
 
 impl Session {
     /// Sends `first`, if there is something to be sent first.
-    pub(super) fn begin(socket: Socket, challenger: Challenger, first: Option<Vec<u8>>) -> Result<Self, Failure> {
+    pub(super) fn begin(socket: Socket, challenger: Challenger, first: Option<Vec<u8>>) -> Result<Self, AuthFailure> {
         let mut session = Self { socket, challenger, arrived: Vec::new(), has_spoken: false };
         first.map_or(Ok(()), |first| session.send(&first))?;
         Ok(session)
@@ -85,7 +85,7 @@ impl Session {
 
     /// Goes on with what has arrived. Returns whether both sides have proved that they have the key; otherwise there is
     /// nothing more to read for now.
-    pub(super) fn advance(&mut self) -> Result<bool, Failure> {
+    pub(super) fn advance(&mut self) -> Result<bool, AuthFailure> {
         loop {
             let missing = self.missing()?;
             if missing > 0 {
@@ -108,7 +108,7 @@ impl Session {
             let sent = answer.messages.iter().try_for_each(|message| self.send(message));
             match answer.then {
                 // Whether or not it is told.
-                Then::Refuse(refusal) => return Err(Failure::Refused(refusal)),
+                Then::Refuse(refusal) => return Err(AuthFailure::Refused(refusal)),
                 then => {
                     sent?;
                     if then == Then::Done {
@@ -119,12 +119,12 @@ impl Session {
         }
     }
 
-    fn left(&self) -> Failure {
-        Failure::Left { before: self.challenger.waits_for(), has_spoken: self.has_spoken }
+    fn left(&self) -> AuthFailure {
+        AuthFailure::Left { before: self.challenger.waits_for(), has_spoken: self.has_spoken }
     }
 
     /// How many bytes of the message are still to come, as far as that is known.
-    fn missing(&self) -> Result<usize, Failure> {
+    fn missing(&self) -> Result<usize, AuthFailure> {
         let Some(first) = self.arrived.first_chunk::<{ MessageHead::FIRST }>() else {
             return Ok(MessageHead::FIRST - self.arrived.len());
         };
@@ -132,18 +132,18 @@ impl Session {
             FirstWord::Length(length) if length <= LONGEST as u64 => {
                 Ok(MessageHead::FIRST + length as usize - self.arrived.len())
             }
-            other => Err(Failure::TooLong(other)),
+            other => Err(AuthFailure::TooLong(other)),
         }
     }
 
     /// These few bytes fit into the socket, whether or not the peer reads.
-    fn send(&mut self, message: &[u8]) -> Result<(), Failure> {
+    fn send(&mut self, message: &[u8]) -> Result<(), AuthFailure> {
         let whole = [MessageHead::new(message.len() as u64).bytes(), message].concat();
         match self.socket.try_send(&whole) {
             Ok(sent) if sent == whole.len() => Ok(()),
-            Ok(_) => Err(Failure::DoesNotRead),
+            Ok(_) => Err(AuthFailure::DoesNotRead),
             Err(error) => match error.kind() {
-                io::ErrorKind::WouldBlock => Err(Failure::DoesNotRead),
+                io::ErrorKind::WouldBlock => Err(AuthFailure::DoesNotRead),
                 io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => Err(self.left()),
                 _ => Err(error.into()),
             },

@@ -78,12 +78,6 @@ struct Direction {
     is_broken: bool,
 }
 
-/// What a message is read into.
-enum Received {
-    Message(Vec<u8>),
-    Nothing,
-}
-
 impl Connection {
     pub(super) fn new(socket: Socket, peer: String, address: Option<SocketAddr>) -> Self {
         let max_message = AtomicU64::new(MAX_MESSAGE);
@@ -206,14 +200,9 @@ impl Connection {
         if direction.is_broken {
             return Err(self.broken("receive from"));
         }
-        match self.receive() {
-            Ok(Received::Message(message)) => Ok(Some(message)),
-            Ok(Received::Nothing) => Ok(None),
-            Err(error) => {
-                direction.is_broken = true;
-                Err(error)
-            }
-        }
+        let received = self.receive();
+        direction.is_broken = received.is_err();
+        received
     }
 
     /// Waits for the next message, and copies it into a buffer. Returns its length, or `None` as
@@ -329,10 +318,10 @@ impl Connection {
         Error::os(format!("cannot receive from {}", self.peer), error)
     }
 
-    fn receive(&self) -> Result<Received> {
+    fn receive(&self) -> Result<Option<Vec<u8>>> {
         let mut first = [0; MessageHead::FIRST];
         if !self.fill(&mut first, true)? {
-            return Ok(Received::Nothing);
+            return Ok(None);
         }
         let length = match FirstWord::from(first) {
             FirstWord::Length(length) => length,
@@ -370,7 +359,7 @@ impl Connection {
             self.fill(&mut message[done..], false)?;
             missing -= part as u64;
         }
-        Ok(Received::Message(message))
+        Ok(Some(message))
     }
 
     /// Fills all of it. False: the peer has closed the connection between two messages.

@@ -12,7 +12,7 @@ use crate::options::WorkerOptions;
 use crate::peer::Source;
 use crate::policy::{Policy, SharedPolicy, Wish};
 use crate::pool::dispatcher::{Dispatcher, Reach, Refusal, Ticket, Time, is_after};
-use crate::pool::{Listener, Listening, Station, Submission};
+use crate::pool::{Listening, PoolListener, Station, Submission};
 use crate::protocol::{Hello, NamedCall};
 use crate::sync::{lock, sleep_on};
 use crate::task::{Encoded, RawCall, StateType, TaskInfo};
@@ -42,7 +42,7 @@ pub(crate) struct Inner {
     /// The next tick has changed.
     pub(super) clock: Condvar,
     /// None for the seat of a [`Process`](crate::Process), whose attendant listens, and where there are no workers.
-    pub(super) listener: Option<Listener>,
+    pub(super) listener: Option<PoolListener>,
     pub(super) jobs: AtomicU64,
     /// Whether the pool takes no more calls, without the core's lock: set when a change of its phase is carried out.
     pub(super) over: AtomicBool,

@@ -19,7 +19,7 @@ fn client(allow_md5: bool) -> Challenger {
     client
 }
 
-fn refusal(answer: Answer) -> Refusal {
+fn refusal(answer: ProofAnswer) -> KeyRefusal {
     match answer.then {
         Then::Refuse(refusal) => refusal,
         other => panic!("{other:?}"),
@@ -27,7 +27,7 @@ fn refusal(answer: Answer) -> Refusal {
 }
 
 /// The one message that it answers, and goes on.
-fn goes_on(answer: Answer) -> Vec<u8> {
+fn goes_on(answer: ProofAnswer) -> Vec<u8> {
     assert_eq!((answer.messages.len(), answer.then), (1, Then::Receive));
     answer.messages.into_iter().next().unwrap()
 }
@@ -75,15 +75,15 @@ fn another_key_is_refused_on_both_sides() {
     let (mut one, challenge) = listener(false);
     let answer = one.receive(&hmac_sha256(b"another key", &challenge[CHALLENGE.len()..]));
     assert_eq!(answer.messages, [FAILURE.to_vec()]);
-    assert_eq!(refusal(answer), Refusal::WrongProof);
+    assert_eq!(refusal(answer), KeyRefusal::WrongProof);
 
     let mut one = client(false);
     goes_on(one.receive(&challenge_of(DIGEST)));
-    assert_eq!(refusal(one.receive(FAILURE)), Refusal::KeyRefused);
+    assert_eq!(refusal(one.receive(FAILURE)), KeyRefusal::KeyRefused);
 
     // A listener that welcomes everybody.
     let (mut one, challenge) = asking_client(false);
-    assert_eq!(refusal(one.receive(&hmac_sha256(b"another key", &challenge))), Refusal::WrongProof);
+    assert_eq!(refusal(one.receive(&hmac_sha256(b"another key", &challenge))), KeyRefusal::WrongProof);
 }
 
 fn challenge_of(digest: &[u8]) -> Vec<u8> {
@@ -96,36 +96,36 @@ fn a_recorded_proof_is_refused() {
     let recorded = hmac_sha256(KEY, &challenge[CHALLENGE.len()..]);
     goes_on(first.receive(&recorded));
     let (mut second, _) = listener(false);
-    assert_eq!(refusal(second.receive(&recorded)), Refusal::WrongProof);
+    assert_eq!(refusal(second.receive(&recorded)), KeyRefusal::WrongProof);
 }
 
 #[test]
 fn what_is_no_proof_is_refused() {
     for (sent, expected) in [
-        (&b""[..], Refusal::NotAProof(Vec::new())),
-        (b"hello", Refusal::NotAProof(b"hello".to_vec())),
-        (b"{sha256}", Refusal::WrongProof),
-        (b"{sha256}short", Refusal::WrongProof),
-        (&[0; 16], Refusal::LegacyProof),
-        (b"{md5}0123456789abcdef", Refusal::OtherDigest(b"{md5}0123456789abcdef".to_vec())),
-        (b"{sha1}0123456789abcdef", Refusal::OtherDigest(b"{sha1}0123456789abcdef".to_vec())),
-        (WELCOME, Refusal::NotAProof(WELCOME.to_vec())),
+        (&b""[..], KeyRefusal::NotAProof(Vec::new())),
+        (b"hello", KeyRefusal::NotAProof(b"hello".to_vec())),
+        (b"{sha256}", KeyRefusal::WrongProof),
+        (b"{sha256}short", KeyRefusal::WrongProof),
+        (&[0; 16], KeyRefusal::LegacyProof),
+        (b"{md5}0123456789abcdef", KeyRefusal::OtherDigest(b"{md5}0123456789abcdef".to_vec())),
+        (b"{sha1}0123456789abcdef", KeyRefusal::OtherDigest(b"{sha1}0123456789abcdef".to_vec())),
+        (WELCOME, KeyRefusal::NotAProof(WELCOME.to_vec())),
     ] {
         assert_eq!(refusal(listener(false).0.receive(sent)), expected);
         assert_eq!(refusal(asking_client(false).0.receive(sent)), expected);
     }
     // Also where MD5 is allowed, it has to be right, and to be what an old CPython sends.
     let (mut one, challenge) = listener(true);
-    assert_eq!(refusal(one.receive(&[0; 16])), Refusal::WrongProof);
+    assert_eq!(refusal(one.receive(&[0; 16])), KeyRefusal::WrongProof);
     let prefixed = [b"{md5}", &*proof::<Hmac<Md5>>(KEY, &challenge[CHALLENGE.len()..])].concat();
-    assert_eq!(refusal(listener(true).0.receive(&prefixed)), Refusal::OtherDigest(prefixed));
+    assert_eq!(refusal(listener(true).0.receive(&prefixed)), KeyRefusal::OtherDigest(prefixed));
 }
 
 #[test]
 fn md5_counts_only_where_it_is_allowed() {
     let legacy = [CHALLENGE, &[7; 20]].concat();
     for challenge in [legacy.clone(), challenge_of(b"{md5}")] {
-        assert_eq!(refusal(client(false).receive(&challenge)), Refusal::LegacyChallenge);
+        assert_eq!(refusal(client(false).receive(&challenge)), KeyRefusal::LegacyChallenge);
     }
     assert_eq!(goes_on(client(true).receive(&legacy)), proof::<Hmac<Md5>>(KEY, &[7; 20]));
     let named = goes_on(client(true).receive(&challenge_of(b"{md5}")));
@@ -137,13 +137,13 @@ fn md5_counts_only_where_it_is_allowed() {
 #[test]
 fn what_is_no_challenge_is_refused() {
     for (sent, expected) in [
-        (b"".to_vec(), Refusal::NotAChallenge(Vec::new())),
-        (b"hello".to_vec(), Refusal::NotAChallenge(b"hello".to_vec())),
-        (CHALLENGE.to_vec(), Refusal::ShortChallenge(0)),
-        ([CHALLENGE, &[0; 19]].concat(), Refusal::ShortChallenge(19)),
-        ([CHALLENGE, &[0; 21]].concat(), Refusal::UnknownDigest(vec![0; 21])),
-        (challenge_of(b"{sha1}"), Refusal::UnknownDigest([&b"{sha1}"[..], &[9; 40]].concat())),
-        (challenge_of(b"{sha3_256}"), Refusal::UnknownDigest([&b"{sha3_256}"[..], &[9; 40]].concat())),
+        (b"".to_vec(), KeyRefusal::NotAChallenge(Vec::new())),
+        (b"hello".to_vec(), KeyRefusal::NotAChallenge(b"hello".to_vec())),
+        (CHALLENGE.to_vec(), KeyRefusal::ShortChallenge(0)),
+        ([CHALLENGE, &[0; 19]].concat(), KeyRefusal::ShortChallenge(19)),
+        ([CHALLENGE, &[0; 21]].concat(), KeyRefusal::UnknownDigest(vec![0; 21])),
+        (challenge_of(b"{sha1}"), KeyRefusal::UnknownDigest([&b"{sha1}"[..], &[9; 40]].concat())),
+        (challenge_of(b"{sha3_256}"), KeyRefusal::UnknownDigest([&b"{sha3_256}"[..], &[9; 40]].concat())),
     ] {
         assert_eq!(refusal(client(false).receive(&sent)), expected);
         assert_eq!(refusal(client(true).receive(&sent)), expected);
@@ -152,27 +152,27 @@ fn what_is_no_challenge_is_refused() {
     assert_eq!(stronger.len(), 8 + 48);
     let (mut one, _) = (client(false), goes_on(client(false).receive(&challenge_of(DIGEST))));
     goes_on(one.receive(&challenge_of(DIGEST)));
-    assert_eq!(refusal(one.receive(b"#WELCOME")), Refusal::NotAVerdict(b"#WELCOME".to_vec()));
+    assert_eq!(refusal(one.receive(b"#WELCOME")), KeyRefusal::NotAVerdict(b"#WELCOME".to_vec()));
 }
 
 #[test]
 fn a_challenge_that_is_sent_back_is_not_answered() {
     // In place of a proof, to the side that sent it.
     let (mut one, challenge) = listener(false);
-    assert_eq!(refusal(one.receive(&challenge)), Refusal::Reflected);
+    assert_eq!(refusal(one.receive(&challenge)), KeyRefusal::Reflected);
     let (mut one, challenge) = listener(false);
-    assert_eq!(refusal(one.receive(&challenge[CHALLENGE.len()..])), Refusal::Reflected);
+    assert_eq!(refusal(one.receive(&challenge[CHALLENGE.len()..])), KeyRefusal::Reflected);
     // As a challenge, by somebody who is welcome.
     let (mut one, challenge) = listener(false);
     goes_on(one.receive(&hmac_sha256(KEY, &challenge[CHALLENGE.len()..])));
-    assert_eq!(refusal(one.receive(&challenge)), Refusal::Reflected);
+    assert_eq!(refusal(one.receive(&challenge)), KeyRefusal::Reflected);
 }
 
 #[test]
 fn a_clients_challenge_is_not_answered_by_another_client() {
     let (_asking, challenge) = asking_client(false);
     let sent = [CHALLENGE, &challenge].concat();
-    assert_eq!(refusal(client(false).receive(&sent)), Refusal::Reflected);
+    assert_eq!(refusal(client(false).receive(&sent)), KeyRefusal::Reflected);
     // A listener answers it: that is what it is for.
     let (mut one, challenge) = listener(false);
     goes_on(one.receive(&hmac_sha256(KEY, &challenge[CHALLENGE.len()..])));

@@ -5,7 +5,7 @@
 
 use crate::os::{
     Abilities, CodePlace, Confinement, Crash, CrashSink, Delivery, End, Given, Handle, HandleRef, Io, OomKill, Passed,
-    Peeked, Scheduler, SocketFile, SocketPlace, Spawn, Usage,
+    Peeked, Scheduler, SocketFile, SocketPlace, Spawn, Usage, Weight,
 };
 use crate::sync::{lock, sleep_on};
 use std::ffi::{CStr, OsStr, OsString};

@@ -2,8 +2,9 @@
 //! cargo run --example chat -- --key-file /tmp/chat.key join 127.0.0.1:6000 --name ada
 //! cargo run --example chat -- --check
 //!
-//! A chat room: whoever has the key can join. `serve` makes the file with the key if there is none; who is to join needs a
-//! copy. An address is `host:port`, or the path of a Unix socket. `--check` starts a room and two who talk in it.
+//! A chat room: whoever has the key can join. `serve` makes the file with the key if there is none; who is to join
+//! needs a copy. An address is `host:port`, or the path of a Unix socket. `--check` starts a room and two who talk in
+//! it.
 
 mod check;
 mod member;

@@ -2,8 +2,8 @@
 //!
 //! A process has one key. The first process draws it when it is first needed; each process that this library starts is
 //! told its parent's in the greeting, and so are those that it starts in turn. It is never in the environment, in the
-//! arguments, in a log or in a dossier. A worker in a sandbox gets it only if the sandbox says so: otherwise it draws its
-//! own.
+//! arguments, in a log or in a dossier. A worker in a sandbox gets it only if the sandbox says so: otherwise it draws
+//! its own.
 
 use crate::error::{Error, Result};
 use crate::secret::Secret;
@@ -20,8 +20,9 @@ static CURRENT: Mutex<Option<AuthKey>> = Mutex::new(None);
 /// A secret that both sides of a [connection](crate::connection) have, by which they prove to each other who they are.
 /// The key itself is never sent.
 ///
-/// Each process has one ([`current`](Self::current)), which is random, and which the workers and processes that it starts
-/// have too. So processes of one program need no key of their own. Different programs need one that both know: from
+/// Each process has one ([`current`](Self::current)), which is random, and which the workers and processes that it
+/// starts have too. So processes of one program need no key of their own. Different programs need one that both know:
+/// from
 /// [`new`](Self::new), of 16 random bytes or more. A password that can be guessed is no key: who listens to a connection,
 /// or has a client connect to it, can try guesses for as long as it likes.
 ///
@@ -95,8 +96,8 @@ impl AuthKey {
         }
     }
 
-    /// Makes it the key of this process, and of those that it starts from now on. Processes that run already keep theirs,
-    /// and so does a listener that was bound.
+    /// Makes it the key of this process, and of those that it starts from now on. Processes that run already keep
+    /// theirs, and so does a listener that was bound.
     ///
     /// ```
     /// use pool_runtime::connection::AuthKey;

@@ -300,8 +300,8 @@ impl Error {
         matches!(self.0.kind, Kind::Closed(_) | Kind::Terminated)
     }
 
-    /// Whether one side of a [connection](crate::connection) did not prove to the other that it has the same key, or not in
-    /// time. A [`Listener`](crate::connection::Listener) goes on after it.
+    /// Whether one side of a [connection](crate::connection) did not prove to the other that it has the same key, or
+    /// not in time. A [`Listener`](crate::connection::Listener) goes on after it.
     ///
     /// ```
     /// # use pool_runtime::connection::{AuthKey, Client, Listener};

@@ -320,10 +320,10 @@ impl Sandbox {
         self
     }
 
-    /// Whether a worker gets the [key](crate::connection::AuthKey) by which processes of this program authenticate their
-    /// connections. By default it does not as soon as anything is denied: with the key, its code could connect to any
-    /// listener of the program as if it were the program itself. It has a random key of its own then, which those that it
-    /// starts have too.
+    /// Whether a worker gets the [key](crate::connection::AuthKey) by which processes of this program authenticate
+    /// their connections. By default it does not as soon as anything is denied: with the key, its code could connect to
+    /// any listener of the program as if it were the program itself. It has a random key of its own then, which those
+    /// that it starts have too.
     ///
     /// ```
     /// # use pool_runtime::{Process, Result, Sandbox, current_process, enter, task};

@@ -1,4 +1,5 @@
-//! Messages and proofs are those of CPython's own `multiprocessing.connection`: each Python that is found is both sides.
+//! Messages and proofs are those of CPython's own `multiprocessing.connection`: each Python that is found is both
+//! sides.
 
 use crate::peer::{bound, tcp};
 use crate::support::{directory, returns};

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 /// Where a [`Listener`](super::Listener) is, and a [`Client`](super::Client) finds it.
 ///
-/// A text is read as a path if it has a `/` in it; otherwise as `host:port`, if it ends with a colon and a port; otherwise
-/// as a path.
+/// A text is read as a path if it has a `/` in it; otherwise as `host:port`, if it ends with a colon and a port;
+/// otherwise as a path.
 ///
 /// ```
 /// use pool_runtime::connection::Address;
@@ -26,8 +26,8 @@ use std::path::{Path, PathBuf};
 pub enum Address {
     /// TCP, at this address. A listener on port 0 gets a free one: see [`Listener::address`](super::Listener::address).
     Socket(SocketAddr),
-    /// TCP, at a host's name and a port. Of several addresses of the host, the first one that works is taken. Looking the
-    /// name up takes as long as the system lets it, whatever other limits say.
+    /// TCP, at a host's name and a port. Of several addresses of the host, the first one that works is taken. Looking
+    /// the name up takes as long as the system lets it, whatever other limits say.
     Host(String, u16),
     /// A Unix socket, which is a file: for programs of one machine that may write to that file. Its path may have 107
     /// bytes.
@@ -35,8 +35,8 @@ pub enum Address {
 }
 
 impl Address {
-    /// Calls `act` with the places that this address stands for, until it succeeds. `action` is what is attempted, as in
-    /// "listen on".
+    /// Calls `act` with the places that this address stands for, until it succeeds. `action` is what is attempted, as
+    /// in "listen on".
     pub(super) fn first<R>(
         &self,
         action: &str,

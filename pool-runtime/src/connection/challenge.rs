@@ -13,8 +13,8 @@
 //!                    ◀─────────────────── #WELCOME# (or #FAILURE#)
 //! ```
 //!
-//! CPython up to 3.11 challenges with 20 random bytes, and answers with the bare HMAC-MD5 of whatever it was sent. That is
-//! done, and accepted, only where it was asked for.
+//! CPython up to 3.11 challenges with 20 random bytes, and answers with the bare HMAC-MD5 of whatever it was sent. That
+//! is done, and accepted, only where it was asked for.
 //!
 //! | attack | why it fails |
 //! |---|---|
@@ -295,9 +295,9 @@ fn own_challenge(key: &AuthKey, side: Side) -> Result<[u8; OWN]> {
     Ok(own)
 }
 
-/// What a client's challenge ends with. A listener's has none: it would give strangers something to try keys on, which a
-/// client, who proves its key to whoever it connects to, does anyway. What is hashed is no challenge, so that nobody makes
-/// a mark of an answer.
+/// What a client's challenge ends with. A listener's has none: it would give strangers something to try keys on, which
+/// a client, who proves its key to whoever it connects to, does anyway. What is hashed is no challenge, so that nobody
+/// makes a mark of an answer.
 fn client_mark(key: &AuthKey, random: &[u8]) -> Hmac<Sha256> {
     let mut mark = digest::<Hmac<Sha256>>(key.as_bytes(), b"pool-runtime: a client's challenge ");
     mark.update(random);

@@ -56,8 +56,8 @@ impl Keying {
 pub struct Client;
 
 impl Client {
-    /// Connects with the [key of this process](AuthKey::current), which the processes of one program have in common. For
-    /// anything else, see [`builder`](Self::builder).
+    /// Connects with the [key of this process](AuthKey::current), which the processes of one program have in common.
+    /// For anything else, see [`builder`](Self::builder).
     ///
     /// # Errors
     ///
@@ -121,8 +121,8 @@ impl ClientBuilder {
         self
     }
 
-    /// Neither side proves anything: as in Python without `authkey`. Whoever listens at the address is believed. A listener
-    /// with a key does not accept this client.
+    /// Neither side proves anything: as in Python without `authkey`. Whoever listens at the address is believed. A
+    /// listener with a key does not accept this client.
     ///
     /// ```
     /// # use pool_runtime::connection::{Client, Listener};
@@ -148,8 +148,8 @@ impl ClientBuilder {
         self
     }
 
-    /// How long [`connect`](Self::connect) may take in all, whatever the peer does meanwhile: until it accepts, and both
-    /// sides have proved their key.
+    /// How long [`connect`](Self::connect) may take in all, whatever the peer does meanwhile: until it accepts, and
+    /// both sides have proved their key.
     ///
     /// ```
     /// # use pool_runtime::connection::{Client, Listener};

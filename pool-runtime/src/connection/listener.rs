@@ -6,8 +6,8 @@
 //!                                  └──▶ refused, late, gone
 //! ```
 //!
-//! One thread at a time has the turn: it waits for the listener's socket and all that are pending at once, so that a client
-//! that is silent holds up nobody else. Other threads that accept wait for the turn.
+//! One thread at a time has the turn: it waits for the listener's socket and all that are pending at once, so that a
+//! client that is silent holds up nobody else. Other threads that accept wait for the turn.
 //!
 //! | state | who touches it |
 //! |---|---|
@@ -141,8 +141,8 @@ impl ListenerBuilder {
         self
     }
 
-    /// How long a client may take in all to prove its key, whatever it does meanwhile. Time in which no thread accepts does
-    /// not count.
+    /// How long a client may take in all to prove its key, whatever it does meanwhile. Time in which no thread accepts
+    /// does not count.
     ///
     /// ```
     /// # use pool_runtime::connection::{Client, Listener};
@@ -166,8 +166,8 @@ impl ListenerBuilder {
     ///
     /// # Errors
     ///
-    /// Another listener has the address; it is none of this machine; or the path is too long, its directory is missing, or
-    /// something else is there.
+    /// Another listener has the address; it is none of this machine; or the path is too long, its directory is missing,
+    /// or something else is there.
     ///
     /// ```
     /// # use pool_runtime::connection::Listener;
@@ -272,7 +272,8 @@ impl Listener {
     /// # Errors
     ///
     /// A client did not prove its key, or not in time: [`Error::is_authentication`]. As in Python, that is told, as
-    /// otherwise nobody would learn that a key is wrong; the listener goes on, so **a server does not end because of it**:
+    /// otherwise nobody would learn that a key is wrong; the listener goes on, so **a server does not end because of
+    /// it**:
     ///
     /// ```
     /// # use pool_runtime::connection::{AuthKey, Client, Listener};
@@ -303,8 +304,8 @@ impl Listener {
         }
     }
 
-    /// As [`accept`](Self::accept), but waits at most so long. `None`: no client came, or none has proved its key yet. It
-    /// can go on with that in the next call.
+    /// As [`accept`](Self::accept), but waits at most so long. `None`: no client came, or none has proved its key yet.
+    /// It can go on with that in the next call.
     ///
     /// # Errors
     ///
@@ -380,8 +381,8 @@ impl Listener {
 }
 
 impl Turn<'_> {
-    /// Waits until something can be done, or somebody is late. Returns whether there may be a new client, and then which of
-    /// those that are pending have sent something.
+    /// Waits until something can be done, or somebody is late. Returns whether there may be a new client, and then
+    /// which of those that are pending have sent something.
     fn wait(&self, deadline: Option<Instant>) -> std::io::Result<Vec<bool>> {
         let first = self.pending.iter().filter_map(|one| one.deadline).chain(deadline).min();
         let timeout = first.map(|first| first.saturating_duration_since(Instant::now()));

@@ -1,9 +1,9 @@
 //! Connections between programs that find each other by an address: Python's `multiprocessing.connection`.
 //!
-//! A [`Listener`] is bound to an address, a [`Client`] connects to it, and both sides get a [`Connection`], which carries
-//! whole messages. Before that, both prove that they have the same [`AuthKey`], without sending it. Messages and proofs
-//! are those of CPython, so the other side may be a Python program. The [guide](crate::guide::connection) has the whole
-//! picture.
+//! A [`Listener`] is bound to an address, a [`Client`] connects to it, and both sides get a [`Connection`], which
+//! carries whole messages. Before that, both prove that they have the same [`AuthKey`], without sending it. Messages
+//! and proofs are those of CPython, so the other side may be a Python program. The [guide](crate::guide::connection)
+//! has the whole picture.
 //!
 //! ```
 //! use pool_runtime::connection::{AuthKey, Client, Listener};

@@ -12,8 +12,8 @@ use std::time::Duration;
 pub(super) struct Session {
     pub(super) socket: Socket,
     challenger: Challenger,
-    /// What has arrived of the next message, with its head. Nothing beyond that message is read: what follows the proof is
-    /// the user's.
+    /// What has arrived of the next message, with its head. Nothing beyond that message is read: what follows the proof
+    /// is the user's.
     arrived: Vec<u8>,
     has_spoken: bool,
 }

@@ -5,8 +5,8 @@
 //! | `sending` | the thread that sends; others that want to wait for its message to be sent |
 //! | `receiving` | the thread that receives; others that want to wait for its message to be there |
 //!
-//! The two are independent, so that both sides can send much while each has another thread that receives. No code of the
-//! user's runs while one is locked.
+//! The two are independent, so that both sides can send much while each has another thread that receives. No code of
+//! the user's runs while one is locked.
 
 use super::framing::{FirstWord, MessageHead};
 use crate::codec::{CodecError, Reader, Writer};
@@ -28,11 +28,12 @@ const MAX_MESSAGE: u64 = 1 << 30;
 /// Memory for a message is asked for as it arrives, and filled this much at a time.
 const PART: usize = 1 << 20;
 
-/// One end of a connection, which carries messages both ways: bytes, as CPython's `send_bytes` and `recv_bytes`, or values.
+/// One end of a connection, which carries messages both ways: bytes, as CPython's `send_bytes` and `recv_bytes`, or
+/// values.
 ///
-/// It comes from [`Listener::accept`](super::Listener::accept) or [`Client::connect`](super::Client::connect). A message
-/// arrives whole, in the order in which it was sent. Threads can share a connection: one can receive while another one
-/// sends, and what several threads send does not mix. It is closed when it is dropped.
+/// It comes from [`Listener::accept`](super::Listener::accept) or [`Client::connect`](super::Client::connect). A
+/// message arrives whole, in the order in which it was sent. Threads can share a connection: one can receive while
+/// another one sends, and what several threads send does not mix. It is closed when it is dropped.
 ///
 /// Sending waits while the peer does not read and the system's buffers are full. Two sides that both send messages of
 /// megabytes before they receive wait for each other without an end, as in Python: let another thread receive.
@@ -97,8 +98,8 @@ impl Connection {
         self.address
     }
 
-    /// How many bytes a message may have, in both directions: 1 GiB by default. A longer one is not sent; one that the peer
-    /// begins is an error, before memory is used for it, and nothing more can be received.
+    /// How many bytes a message may have, in both directions: 1 GiB by default. A longer one is not sent; one that the
+    /// peer begins is an error, before memory is used for it, and nothing more can be received.
     ///
     /// ```
     /// # use pool_runtime::connection::{Client, Listener};
@@ -117,8 +118,8 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// The peer is gone; or the message is longer than [`set_max_message`](Self::set_max_message) allows, and nothing was
-    /// sent. That it was sent does not mean that it was received.
+    /// The peer is gone; or the message is longer than [`set_max_message`](Self::set_max_message) allows, and nothing
+    /// was sent. That it was sent does not mean that it was received.
     ///
     /// ```
     /// # use pool_runtime::connection::{Client, Listener};
@@ -154,8 +155,8 @@ impl Connection {
         })
     }
 
-    /// Sends a value to a Rust program, which calls [`recv`](Self::recv) for the same type. A Python program cannot read it:
-    /// send it bytes.
+    /// Sends a value to a Rust program, which calls [`recv`](Self::recv) for the same type. A Python program cannot
+    /// read it: send it bytes.
     ///
     /// # Errors
     ///
@@ -241,8 +242,9 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// As [`recv_bytes`](Self::recv_bytes); or the message is no value of this type ([`Error::is_decode`]), and the next one
-    /// can be received. A value is checked as far as its type says: numbers of the same width are not told apart.
+    /// As [`recv_bytes`](Self::recv_bytes); or the message is no value of this type ([`Error::is_decode`]), and the
+    /// next one can be received. A value is checked as far as its type says: numbers of the same width are not told
+    /// apart.
     ///
     /// ```
     /// # use pool_runtime::connection::{Client, Listener};

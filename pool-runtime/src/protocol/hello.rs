@@ -70,8 +70,8 @@ impl Place {
 }
 
 impl Hello {
-    /// Magic and version come first in every version of the protocol. The frame has a key in it, and is overwritten when
-    /// it is dropped.
+    /// Magic and version come first in every version of the protocol. The frame has a key in it, and is overwritten
+    /// when it is dropped.
     pub(crate) fn to_frame(&self) -> Zeroizing<Vec<u8>> {
         let content = Zeroizing::new(encoded(self));
         let mut frame = Zeroizing::new(frame(tag::HELLO, &content));

@@ -73,8 +73,8 @@ fn left(deadline: Option<Instant>) -> Option<Duration> {
 }
 
 impl Socket {
-    /// Listens at a place. The file of a Unix socket is there afterwards. If one is there already at which nobody listens,
-    /// as its process was killed, it is replaced.
+    /// Listens at a place. The file of a Unix socket is there afterwards. If one is there already at which nobody
+    /// listens, as its process was killed, it is replaced.
     pub(crate) fn listen(place: SocketPlace<'_>) -> io::Result<(Self, Option<SocketFile>)> {
         let family = match place {
             SocketPlace::Internet(address) => family(&address),
@@ -277,7 +277,8 @@ fn is_left_over(path: &Path, address: &SocketAddrUnix) -> bool {
             .is_ok_and(|probe| retry_on_intr(|| connect(&probe, address)) == Err(Errno::CONNREFUSED))
 }
 
-/// Removes the file of a socket that is open, if it is still that one: no other file has its number as long as it is open.
+/// Removes the file of a socket that is open, if it is still that one: no other file has its number as long as it is
+/// open.
 pub(crate) fn remove_socket_file(path: &Path, file: &SocketFile) {
     if lstat(path).is_ok_and(|found| (found.st_dev, found.st_ino) == (file.device, file.inode)) {
         // If it fails, whoever listens there next finds that nobody does.

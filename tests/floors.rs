@@ -14,13 +14,16 @@ use syn::visit::Visit;
 /// imports from the floors below, and on its own floor from the rooms that stand before it. The longest name counts:
 /// `pool/dispatcher` is no part of `pool`.
 const FLOORS: &[(&str, &[&str])] = &[
-    ("ground", &["locks", "hash", "foreign", "os"]),
+    ("ground", &["locks", "hash", "foreign", "secret", "os"]),
     ("memory", &["memory"]),
     ("bytes", &["codec", "transport"]),
     ("messages", &["panic", "policy", "dossier", "protocol"]),
-    ("vocabulary", &["run", "task/info", "registry", "error", "task", "options", "sandbox", "identity", "program"]),
+    (
+        "vocabulary",
+        &["run", "task/info", "registry", "error", "task", "options", "sandbox", "authkey", "identity", "program"],
+    ),
     ("workers", &["worker", "peer"]),
-    ("results", &["objects", "job"]),
+    ("results", &["objects", "job", "connection"]),
     ("pools", &["pool/dispatcher", "pool"]),
     ("surface", &["process", "replay", "entry", "guide", "lib"]),
 ];

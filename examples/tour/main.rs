@@ -40,7 +40,7 @@ const PROGRAMS: [(&str, Program); 14] = [
     ("one pool, two functions, 10 jobs: finish after 19 s", pools::two_functions),
     ("a task without parameters", pools::no_parameters),
     ("no main guard: no worker ever reaches `run`", pools::no_guard),
-    ("authkey: not yet, as there are no connections between processes to authenticate", |_| Ok(())),
+    ("authkey: a process has that of the one that started it", processes::keys),
     ("threads share a pool; queues between processes are yet to come", pools::threads),
 ];
 

@@ -1,7 +1,7 @@
 //! Programs 1 to 7: processes.
 
-use crate::work::{fun1, fun2, ping};
-use pool_runtime::{Process, Result};
+use crate::work::{fun1, fun2, key, ping};
+use pool_runtime::{Process, Result, current_process};
 use std::time::Duration;
 
 pub fn at_once(second: f64) -> Result<()> {
@@ -28,6 +28,12 @@ pub fn daemons(second: f64) -> Result<()> {
     first.join()?;
     println!("{first}\n{other}");
     println!("{}\n{}", first.is_alive(), other.is_alive());
+    Ok(())
+}
+
+pub fn keys(_: f64) -> Result<()> {
+    let of_child = Process::new(key::call()).start()?.join()?;
+    println!("one key: {}", of_child == current_process().authkey()?.as_bytes());
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! The tutorial's two functions, and what else its programs call.
 
-use pool_runtime::task;
+use pool_runtime::{current_process, task};
 use std::{thread::sleep, time::Duration};
 
 #[task]
@@ -20,4 +20,9 @@ pub fn fun2(t: f64, second: f64) {
 #[task]
 pub fn ping() -> String {
     format!("pong from process {}", std::process::id())
+}
+
+#[task]
+pub fn key() -> Vec<u8> {
+    current_process().authkey().expect("a key").as_bytes().to_vec()
 }

@@ -113,6 +113,18 @@ pub(crate) enum Kind {
     #[error("{}", foreign::line(.0))]
     Unfit(String),
     #[error("{0}")]
+    Authentication(String),
+    #[error("cannot send a value to {peer}: {}", foreign::line(.why))]
+    EncodeMessage { peer: String, why: String },
+    #[error("cannot receive a value from {peer}: {}", foreign::line(.why))]
+    DecodeMessage { peer: String, why: String },
+    #[error(
+        "cannot receive a message of {} bytes into a buffer of {room}: make it longer, or take the message out of this \
+         error (`into_message`)",
+        message.len()
+    )]
+    BufferTooShort { room: usize, message: Vec<u8> },
+    #[error("{0}")]
     Invalid(String),
     #[error("{action}: {source}")]
     Os { action: Cow<'static, str>, source: Arc<io::Error> },
@@ -315,20 +327,57 @@ impl Error {
         matches!(self.0.kind, Kind::Closed(_) | Kind::QueueClosed | Kind::Terminated)
     }
 
-    /// Whether an argument or the result could not be encoded.
-    pub fn is_encode(&self) -> bool {
-        {
-            use Kind::{EncodeArgument, EncodeItem, EncodeResult, PanickedEncoding};
-            matches!(self.0.kind, EncodeArgument(_) | EncodeResult(_) | EncodeItem(_) | PanickedEncoding { .. })
+    /// Whether one side of a [connection](crate::connection) did not prove to the other that it has the same key, or
+    /// not in time. A [`Listener`](crate::connection::Listener) goes on after it.
+    ///
+    /// ```
+    /// # use pool_runtime::connection::{AuthKey, Client, Listener};
+    /// let listener = Listener::builder().authkey(AuthKey::new("one")).bind("127.0.0.1:0")?;
+    /// let address = listener.address().clone();
+    /// let client = std::thread::spawn(|| Client::builder().authkey(AuthKey::new("another")).connect(address));
+    /// let error = listener.accept().unwrap_err();
+    /// assert!(error.is_authentication() && error.to_string().contains("it has another key"));
+    /// assert!(client.join().expect("no panic").unwrap_err().is_authentication());
+    /// # Ok::<(), pool_runtime::Error>(())
+    /// ```
+    pub fn is_authentication(&self) -> bool {
+        matches!(self.0.kind, Kind::Authentication(_))
+    }
+
+    /// The message for which a buffer was too short: see
+    /// [`recv_bytes_into`](crate::connection::Connection::recv_bytes_into). `None` for other failures.
+    ///
+    /// ```
+    /// # use pool_runtime::connection::{Client, Listener};
+    /// let listener = Listener::builder().no_authkey().bind("127.0.0.1:0")?;
+    /// Client::builder().no_authkey().connect(listener.address())?.send_bytes(b"message")?;
+    /// let error = listener.accept()?.recv_bytes_into(&mut [0; 2]).unwrap_err();
+    /// assert_eq!(error.into_message().as_deref(), Some(&b"message"[..]));
+    /// # Ok::<(), pool_runtime::Error>(())
+    /// ```
+    pub fn into_message(self) -> Option<Vec<u8>> {
+        match self.0.kind {
+            Kind::BufferTooShort { message, .. } => Some(message),
+            _ => None,
         }
     }
 
-    /// Whether an argument or the result could not be decoded.
+    /// Whether an argument, the result or a message could not be encoded.
+    pub fn is_encode(&self) -> bool {
+        use Kind::{EncodeArgument, EncodeItem, EncodeMessage, EncodeResult, PanickedEncoding};
+        matches!(
+            self.0.kind,
+            EncodeArgument(_) | EncodeResult(_) | EncodeItem(_) | EncodeMessage { .. } | PanickedEncoding { .. }
+        )
+    }
+
+    /// Whether an argument, the result or a message could not be decoded.
     pub fn is_decode(&self) -> bool {
-        {
-            use Kind::{DecodeArgument, DecodeItem, DecodeResult, PanickedDecoding};
-            matches!(self.0.kind, DecodeArgument(_) | DecodeResult(_) | DecodeItem(_) | PanickedDecoding { .. })
-        }
+        use Kind::{DecodeArgument, DecodeItem, DecodeMessage, DecodeResult, PanickedDecoding};
+        matches!(
+            self.0.kind,
+            DecodeArgument(_) | DecodeResult(_) | DecodeItem(_) | DecodeMessage { .. } | PanickedDecoding { .. }
+        )
     }
 
     /// What the worker, or the code that encodes and decodes values, said of the failure, as it was written: a panic's
@@ -359,6 +408,8 @@ impl Error {
             | Kind::EncodeItem(text)
             | Kind::DecodeItem(text)
             | Kind::Initializer(text)
+            | Kind::EncodeMessage { why: text, .. }
+            | Kind::DecodeMessage { why: text, .. }
             | Kind::Refused(text)
             | Kind::Unfit(text) => Some(text),
             Kind::PoolFailed { cause, .. } => cause.raw_text(),

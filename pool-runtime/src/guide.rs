@@ -22,6 +22,7 @@ page!(limits, "Timeouts, retries, and limits of memory.", "../guide/limits.md");
 page!(state, "What each worker makes once and keeps.", "../guide/state.md");
 page!(shared, "Large inputs that all workers read in place.", "../guide/shared.md");
 page!(processes, "One call in a process of its own.", "../guide/processes.md");
+page!(connection, "Programs that find each other by an address, in Rust and in Python.", "../guide/connection.md");
 page!(tests, "Pools in tests, in debuggers, and with injected faults.", "../guide/tests.md");
 page!(deaths, "Why a worker died, and how to run the same call again.", "../guide/deaths.md");
 page!(sandbox, "Workers without access to files, network or other processes.", "../guide/sandbox.md");

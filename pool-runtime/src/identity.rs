@@ -1,5 +1,6 @@
 //! What this process is: its name and place in the tree of processes, and the file and build of its program.
 
+use crate::authkey::{self, AuthKey};
 use crate::error::{Error, Result};
 use crate::hash::Fnv;
 use crate::locks::lock;
@@ -92,6 +93,36 @@ impl ProcessInfo {
     /// Whether it is daemonic: it ends when its parent's `main` returns.
     pub fn daemon(&self) -> bool {
         self.daemon
+    }
+
+    /// The key by which this process's [connections](crate::connection) are authenticated: see [`AuthKey::current`].
+    ///
+    /// # Errors
+    ///
+    /// The system gives no random bytes; or this is another process, whose key nobody but itself knows.
+    ///
+    /// ```
+    /// # use pool_runtime::{Process, Result, current_process, enter, task};
+    /// #[task]
+    /// fn key() -> Vec<u8> {
+    ///     current_process().authkey().expect("a key").as_bytes().to_vec()
+    /// }
+    ///
+    /// fn main() -> Result<()> {
+    ///     enter();
+    ///     let of_child = Process::new(key::call()).start()?.join()?;
+    ///     assert_eq!(of_child, current_process().authkey()?.as_bytes());
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn authkey(&self) -> Result<AuthKey> {
+        match self.kinship {
+            Kinship::Itself => AuthKey::current(),
+            Kinship::Parent(_) | Kinship::Child(..) => Err(Error::invalid(format!(
+                "cannot tell the key of process `{}` ({}): a process knows only its own, `current_process().authkey()`",
+                self.name, self.pid
+            ))),
+        }
     }
 
     /// Whether it still runs. True in a forked child, which is no relative.
@@ -226,6 +257,7 @@ pub(crate) fn identity() -> &'static Identity {
 }
 
 pub(crate) fn become_worker(hello: &Hello) {
+    hello.authkey.iter().for_each(authkey::inherit);
     let (daemon, kinship) = (hello.daemon, Kinship::Itself);
     let own = ProcessInfo { name: hello.name.clone(), pid: std::process::id(), daemon, kinship };
     let (pid, kinship) = (os::parent_pid(), Kinship::Parent(MadeIn::this_process()));

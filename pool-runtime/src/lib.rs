@@ -36,6 +36,7 @@
 //! | [State](guide::state) of a worker | [`PoolBuilder::initializer`] |
 //! | [Shared memory](guide::shared) | [`Shared`], [`Array`], [`Atomic`], [`Plain`] |
 //! | [Processes](guide::processes) | [`Process`], [`RunningProcess`], [`current_process`], [`active_children`] |
+//! | [Connections](guide::connection) | [`Listener`](connection::Listener), [`Client`](connection::Client), [`Connection`](connection::Connection), [`AuthKey`](connection::AuthKey) |
 //! | [Tests](guide::tests) | [`Backend`] |
 //! | [Deaths](guide::deaths): dossiers and replay | [`Dossier`], [`OomKill`] |
 //! | [Sandbox](guide::sandbox) | [`Sandbox`] |
@@ -45,7 +46,9 @@
 
 extern crate self as pool_runtime;
 
+mod authkey;
 mod codec;
+pub mod connection;
 mod dossier;
 mod entry;
 mod error;
@@ -73,7 +76,7 @@ mod registry;
 mod replay;
 mod run;
 mod sandbox;
-
+mod secret;
 mod task;
 mod transport;
 mod worker;

@@ -46,6 +46,7 @@ pub(crate) fn default_max_result(confinement: Option<&Confinement>) -> u64 {
 /// | [`attributes`](Self::attributes), [`locks`](Self::locks) | no modes, owners or times; locks where anything may be written | yes |
 /// | [`inherit_env`](Self::inherit_env) | a few environment variables | all of this process |
 /// | [`inherit_output`](Self::inherit_output) | output through pipes | this process's own streams, until anything is denied |
+/// | [`inherit_authkey`](Self::inherit_authkey) | a key of its own for connections | this process's key, until anything is denied |
 /// | [`open_files`](Self::open_files), [`pending_signals`](Self::pending_signals), [`core_size`](Self::core_size) | 512, 256, 0 | as this process |
 /// | [`memory`](Self::memory), [`cpu_time`](Self::cpu_time), [`file_size`](Self::file_size), [`threads`](Self::threads) | as this process | as this process |
 ///
@@ -148,6 +149,8 @@ pub struct Sandbox {
     locks: Option<bool>,
     /// None: unless anything is denied.
     inherits_output: Option<bool>,
+    /// None: unless anything is denied.
+    inherits_authkey: Option<bool>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -170,7 +173,7 @@ impl Sandbox {
         let limits = ResourceLimits::default();
         let rest =
             Confinement { files: None, network: true, processes: true, limits, best_effort: false, inherits_env: true };
-        Self { paths: None, rest, attributes: false, locks: None, inherits_output: None }
+        Self { paths: None, rest, attributes: false, locks: None, inherits_output: None, inherits_authkey: None }
     }
 
     /// Denies all files, the network, and processes: a worker can compute, and nothing else.
@@ -317,6 +320,32 @@ impl Sandbox {
         self
     }
 
+    /// Whether a worker gets the [key](crate::connection::AuthKey) by which processes of this program authenticate
+    /// their connections. By default it does not as soon as anything is denied: with the key, its code could connect to
+    /// any listener of the program as if it were the program itself. It has a random key of its own then, which those
+    /// that it starts have too.
+    ///
+    /// ```
+    /// # use pool_runtime::{Process, Result, Sandbox, current_process, enter, task};
+    /// #[task]
+    /// fn key() -> Vec<u8> {
+    ///     current_process().authkey().expect("a key").as_bytes().to_vec()
+    /// }
+    ///
+    /// fn main() -> Result<()> {
+    ///     enter();
+    ///     let key_in = |sandbox| Process::new(key::call()).sandbox(sandbox).start()?.join();
+    ///     let own = current_process().authkey()?;
+    ///     assert_ne!(key_in(Sandbox::strict())?, own.as_bytes());
+    ///     assert_eq!(key_in(Sandbox::strict().inherit_authkey(true))?, own.as_bytes());
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn inherit_authkey(mut self, inherited: bool) -> Self {
+        self.inherits_authkey = Some(inherited);
+        self
+    }
+
     /// Whether a worker may use sockets. Connected pairs are always allowed.
     pub fn network(mut self, allowed: bool) -> Self {
         self.rest.network = allowed;
@@ -416,9 +445,17 @@ impl Sandbox {
         self.rest.inherits_env
     }
 
+    /// Whether its workers may do less than this process. Limits deny nothing.
+    fn denies(&self) -> bool {
+        self.paths.is_some() || self.rest.denies()
+    }
+
     pub(crate) fn inherits_output(&self) -> bool {
-        let denies = self.paths.is_some() || self.rest.denies();
-        self.inherits_output.unwrap_or(!denies)
+        self.inherits_output.unwrap_or(!self.denies())
+    }
+
+    pub(crate) fn inherits_authkey(&self) -> bool {
+        self.inherits_authkey.unwrap_or(!self.denies())
     }
 
     /// What a worker is to be told.
@@ -543,7 +580,10 @@ mod tests {
             assert!(denies.inherit_output(true).inherits_output());
         }
         assert!(!Sandbox::strict().inherits_env() && !Sandbox::strict().inherits_output());
-        assert!(!limited.inherit_output(false).inherits_output());
+        assert!(!limited.clone().inherit_output(false).inherits_output());
+        assert!(limited.inherits_authkey() && !limited.inherit_authkey(false).inherits_authkey());
+        assert!(!Sandbox::none().network(false).inherits_authkey() && !Sandbox::strict().inherits_authkey());
+        assert!(Sandbox::strict().inherit_authkey(true).inherits_authkey());
     }
 
     #[test]

@@ -48,6 +48,7 @@ fn hello() -> Hello {
             best_effort: true,
             inherits_env: true,
         }),
+        authkey: Some(vec![7; 32].into()),
     }
 }
 
@@ -55,9 +56,10 @@ fn hello() -> Hello {
 fn the_handshake() {
     let call = NamedCall { task: "demo::open".into(), arguments: (0..200).collect() };
     let corpus = vec![
-        hello().to_frame(),
-        Hello { build: None, confinement: None, place: WorkerOptions::default().place, name: String::new(), ..hello() }
-            .to_frame(),
+        hello().to_frame().to_vec(),
+        Hello { build: None, confinement: None, place: WorkerOptions::default().place, authkey: None, ..hello() }
+            .to_frame()
+            .to_vec(),
         call.to_frame(),
         NamedCall { task: "é".repeat(40), arguments: Vec::new() }.to_frame(),
     ];

@@ -11,7 +11,8 @@
 //! | [`Given`], [`Manifest`] | a worker finds what it was started with, by name | numbers in a row, or values that the manifest lists |
 //! | [`Spawn`], [`Io`] | starts a process with exactly these handles | `posix_spawn`, `CreateProcessW` |
 //! | [`Child`], [`End`], [`Usage`] | one process, waited for and killed without confusion with another of its pid | pidfd, kqueue, process handle; Windows has exception codes in place of signals |
-//! | [`wait_readable`], [`wait_writable`], [`are_readable`], [`wait_hung_up`] | waits for handles with a time limit | `poll`, `WaitForMultipleObjects` |
+//! | [`wait_readable`], [`wait_any`], [`wait_writable`], [`are_readable`], [`wait_hung_up`] | waits for handles with a time limit | `poll`, `WaitForMultipleObjects` |
+//! | [`Socket`], [`SocketPlace`] | connections between programs, which find each other by an address | Unix sockets have no `SocketAddr`; elsewhere `SIGPIPE` is turned off for each socket |
 //! | [`Link`] | the socket inside one end of an ipc-channel: look before receiving | named pipes; Mach ports, where it does not exist |
 //! | [`Poller`], [`PolledPipe`] | waits for any of many pipes and for a bell | overlapped reads or a thread for each pipe on Windows |
 //! | [`Mapping`], [`sealed_memory`] | memory of fixed size that two processes write | `shm_open`, sections |
@@ -46,19 +47,19 @@ use unsupported as system;
 pub(crate) use confinement::{Abilities, Allowed, Confinement, Files, ResourceLimits};
 pub(crate) use system::{
     Bell, BellWatch, Child, Draft, Enrolment, Link, Manifest, Mapping, Memory, OomWatch, PolledPipe, Poller,
-    PrivateDir, SPARSE_HEAD, SharedSocket, SigpipeHeld, Window, Word, accept_barriers, are_readable, at_high_numbers,
-    await_parent, block_all_signals, check_memory_is_seen, check_parents_capabilities, check_size, close_inherited,
-    copy_to_stderr, copy_to_stdout, count_cores, current_cpu, current_pid, die_with_parent, exceeded_limit,
-    excess_of_rights, exit_now, fault, file_id, forget_stack, forget_variables, has_more_rights, has_stderr,
-    has_stdout, is_root, leave_cpu, lists_processes, monotonic, name_thread, no_channel, open_judged,
+    PrivateDir, SPARSE_HEAD, SharedSocket, SigpipeHeld, Socket, Window, Word, accept_barriers, are_readable,
+    at_high_numbers, await_parent, block_all_signals, check_memory_is_seen, check_parents_capabilities, check_size,
+    close_inherited, copy_to_stderr, copy_to_stdout, count_cores, current_cpu, current_pid, die_with_parent,
+    exceeded_limit, excess_of_rights, exit_now, fault, file_id, forget_stack, forget_variables, has_more_rights,
+    has_stderr, has_stdout, is_root, leave_cpu, lists_processes, monotonic, name_thread, no_channel, open_judged,
     outlive_requests_to_end, own_command, parent_handle, parent_pid, passing, pipe, prefer_huge_pages, program_path,
-    remote_barrier, replace_stdin_by_nothing, replace_stdout, sealed_memory, set_cpus, set_nice, set_scheduler,
-    signal_name, sleep_while, spawn_thread, stack, stack_pointer, thread_builder, usable_cpus, wait_hung_up,
-    wait_readable, wait_writable, wake_sleepers, with_room, write_stderr,
+    remote_barrier, remove_socket_file, replace_stdin_by_nothing, replace_stdout, sealed_memory, set_cpus, set_nice,
+    set_scheduler, signal_name, sleep_while, spawn_thread, stack, stack_pointer, thread_builder, usable_cpus, wait_any,
+    wait_hung_up, wait_readable, wait_writable, wake_sleepers, with_room, write_stderr,
 };
 
 pub(crate) use nouns::{
     CodePlace, Crash, CrashSink, Delivery, End, GRANULE, Given, Handle, HandleRef, Io, MEMORY_ALIGN, NotPrivate,
-    Passed, Peeked, Spawn, UNSEEN, Usage, Weight, borrow, cpu_count, remove_variable,
+    Passed, Peeked, SocketFile, SocketPlace, Spawn, UNSEEN, Usage, Weight, borrow, cpu_count, remove_variable,
 };
 pub use nouns::{OomKill, Scheduler};

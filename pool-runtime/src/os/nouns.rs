@@ -7,6 +7,8 @@ pub(crate) use std::os::windows::io::{BorrowedHandle as HandleRef, OwnedHandle a
 
 use std::ffi::{OsStr, OsString};
 use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 /// Offsets into shared memory are multiples of this: Windows maps at no others, and Linux may have pages as large.
@@ -41,6 +43,21 @@ pub(crate) struct Given<H> {
     pub(crate) stdout: Option<H>,
     /// The memory of its rings, and the pool's bells.
     pub(crate) rings: Option<(H, H)>,
+}
+
+/// Where a socket listens.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum SocketPlace<'p> {
+    Internet(SocketAddr),
+    /// A Unix socket with this path.
+    File(&'p Path),
+}
+
+/// Which file a socket has made.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SocketFile {
+    pub(super) device: u64,
+    pub(super) inode: u64,
 }
 
 /// What a stream of a new process is.

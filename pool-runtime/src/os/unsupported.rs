@@ -6,7 +6,7 @@
 use crate::locks::{lock, sleep_on};
 use crate::os::{
     Abilities, CodePlace, Confinement, Crash, CrashSink, Delivery, End, Given, Handle, HandleRef, Io, OomKill, Passed,
-    Peeked, Scheduler, Spawn, Usage,
+    Peeked, Scheduler, SocketFile, SocketPlace, Spawn, Usage, Weight,
 };
 use std::ffi::{CStr, OsStr, OsString};
 use std::fmt;
@@ -14,6 +14,7 @@ use std::fs::File;
 use std::io::{self, PipeReader, Read, Write as _};
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
+use std::net::SocketAddr;
 use std::ops::{Deref, Range};
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
@@ -116,6 +117,18 @@ never! {
     }
     SharedSocket<O: ?Sized> {
         self.handle() -> HandleRef<'_>;
+        self.shut_down();
+    }
+    Socket {
+        Self::connect(SocketPlace<'_>, Option<Instant>);
+        self.accept() -> io::Result<Option<(Self, Option<SocketAddr>)>>;
+        self.local_address() -> io::Result<Option<SocketAddr>>;
+        self.handle() -> HandleRef<'_>;
+        self.send_all([&[u8]; 2]) -> io::Result<()>;
+        self.try_send(&[u8]) -> io::Result<usize>;
+        self.receive(&mut [u8]) -> io::Result<usize>;
+        self.try_receive(&mut [u8]) -> io::Result<usize>;
+        self.await_readable(Option<Instant>) -> io::Result<bool>;
         self.shut_down();
     }
     Memory {
@@ -242,6 +255,7 @@ functions! {
     has_stdout() -> bool = true;
     close_inherited() -> io::Result<()> = unsupported();
     replace_stdin_by_nothing() -> io::Result<()> = unsupported();
+    remove_socket_file(_: &Path, _: &SocketFile) = ();
     replace_stdout(_: Handle) -> io::Result<()> = unsupported();
 }
 
@@ -256,6 +270,10 @@ pub(crate) fn are_readable<'h>(handles: impl Iterator<Item = HandleRef<'h>>) -> 
 
 pub(crate) fn at_high_numbers<R>(open: impl Fn() -> io::Result<R>) -> io::Result<R> {
     open()
+}
+
+pub(crate) fn wait_any<'h>(_: impl Iterator<Item = HandleRef<'h>>, _: Option<Duration>) -> io::Result<Vec<bool>> {
+    unsupported()
 }
 
 pub(crate) fn wait_readable<const N: usize>(_: [HandleRef<'_>; N], _: Option<Duration>) -> io::Result<[bool; N]> {
@@ -326,6 +344,7 @@ methods! {
     Manifest: parse(_: &str) -> Option<Self> = None;
     Manifest: close_strays(self: Self) -> io::Result<()> = match self.0 {};
     Manifest: take(self: Self) -> Result<Given<Handle>, String> = match self.0 {};
+    Socket: listen(_: SocketPlace<'_>) -> io::Result<(Self, Option<SocketFile>)> = unsupported();
     Draft: append(self: &mut Self, _: &[u8]) -> io::Result<()> = match self.0 {};
     Mapping: new(_: &Handle, _: usize) -> io::Result<Self> = unsupported();
     Mapping: twice(_: &Handle, _: usize, _: usize) -> io::Result<Self> = unsupported();

@@ -10,7 +10,7 @@ use crate::peer::{Launched, TIME_TO_DIE, TIME_TO_EXIT};
 use crate::protocol::{FromWorker, Hello, NamedCall, Place};
 use crate::transport::Received;
 use crate::worker::CANNOT_WORK;
-use crate::{identity, registry};
+use crate::{authkey, identity, registry};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -32,6 +32,7 @@ pub(crate) fn hello(name: String, daemon: bool, epoch: u32, single: bool, place:
         place,
         has_initializer: false,
         confinement: None,
+        authkey: None,
     }
 }
 
@@ -62,6 +63,7 @@ impl Launched {
     pub(crate) fn greet(&self, mut hello: Hello, initializer: InitializerCall<'_>) -> Result<(), StartFailure> {
         hello.has_initializer = initializer.is_some();
         hello.confinement = self.launch.confinement.clone();
+        hello.authkey = if self.launch.hands_on_authkey { authkey::handed_on() } else { None };
         hello.build = self.launch.program.as_ref().and_then(|_| identity::build());
         self.exchange(&hello, initializer).map_err(|failure| {
             self.kill();

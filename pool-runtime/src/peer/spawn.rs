@@ -32,6 +32,8 @@ pub(crate) struct Launch {
     /// Whether their output is passed on even so: they are not to have this process's own streams.
     pub(crate) own_outputs: bool,
     pub(crate) handed_on: HandedOn,
+    /// Whether its processes get the key of this one's connections.
+    pub(crate) hands_on_authkey: bool,
     /// Made to see whether rings are possible. For the first process.
     pub(crate) spare_rings: Mutex<Option<ring::RingMemory>>,
 }
@@ -108,6 +110,7 @@ impl Launch {
             capture: false,
             own_outputs: false,
             handed_on: HandedOn::All,
+            hands_on_authkey: true,
             spare_rings: Mutex::default(),
         })
     }
@@ -117,6 +120,7 @@ impl Launch {
         let Some(sandbox) = sandbox else { return Ok(()) };
         self.confinement = Some(sandbox.resolve()?);
         self.own_outputs = !sandbox.inherits_output();
+        self.hands_on_authkey = sandbox.inherits_authkey();
         self.handed_on = if sandbox.inherits_env() { HandedOn::All } else { HandedOn::Ordinary };
         Ok(())
     }

@@ -13,7 +13,7 @@ use crate::policy::Wish;
 use crate::pool::builder::EachWorker;
 use crate::pool::dispatcher::{Dispatcher, Limits};
 use crate::pool::{
-    Backend, Core, Inner, Listener, Pool, PoolBuilder, Prelude, Submission, Transport, attendant, listener,
+    Backend, Core, Inner, Pool, PoolBuilder, PoolListener, Prelude, Submission, Transport, attendant, listener,
 };
 use crate::protocol::{Hello, NamedCall};
 use crate::sandbox;
@@ -129,7 +129,7 @@ impl PoolBuilder {
         let inner = Arc::new_cyclic(|itself| Inner {
             name,
             initializer,
-            listener: bells.map(|bells| Listener::new(Arc::new(bells), processes)),
+            listener: bells.map(|bells| PoolListener::new(Arc::new(bells), processes)),
             wish: self.wish,
             keeper,
             exit_grace: Duration::from_nanos(limits.exit_grace),

@@ -13,7 +13,7 @@ use crate::options::WorkerOptions;
 use crate::peer::Source;
 use crate::policy::{Policy, SharedPolicy, Wish};
 use crate::pool::dispatcher::{Dispatcher, Reach, Refusal, Ticket, Time, is_after};
-use crate::pool::{Listener, Listening, Station, Submission};
+use crate::pool::{Listening, PoolListener, Station, Submission};
 use crate::protocol::{Hello, NamedCall};
 use crate::task::{Encoded, RawCall, StateType, TaskInfo};
 use crate::{os, panic};
@@ -42,7 +42,7 @@ pub(crate) struct Inner {
     /// The next tick has changed.
     pub(super) clock: Condvar,
     /// None for the seat of a [`Process`](crate::Process), whose attendant listens, and where there are no workers.
-    pub(super) listener: Option<Listener>,
+    pub(super) listener: Option<PoolListener>,
     pub(super) jobs: AtomicU64,
     /// Whether the pool takes no more calls, without the core's lock: set when a change of its phase is carried out.
     pub(super) over: AtomicBool,

@@ -53,7 +53,7 @@ pub(crate) use single::{ReturnedBytes, Single};
 // For the files of this folder.
 use batch::Gatherer;
 use inner::{Core, Inner, Prelude};
-use listener::state::{Listener, Listening};
+use listener::state::{Listening, PoolListener};
 use regions::RegionsOfCalls;
 use reports::Heard;
 use station::Station;

@@ -4,10 +4,12 @@ use crate::memory::ALIGN;
 use crate::os::{self, Confinement, Scheduler};
 use crate::panic::PanicInfo;
 use crate::protocol::{Garbled, decoded, encoded, frame, open, tag};
+use crate::secret::Secret;
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
 /// Raised with every change of the frames.
-const VERSION: u16 = 8;
+const VERSION: u16 = 9;
 
 const MAGIC: [u8; 6] = *b"pool\r\n";
 
@@ -36,6 +38,9 @@ pub(crate) struct Hello {
     pub(crate) has_initializer: bool,
     /// What it may not do, from before its first answer on.
     pub(crate) confinement: Option<Confinement>,
+    /// The key of its connections, if it is to have its parent's. The last field: no buffer is grown, and a copy left
+    /// behind, after the key was written into it.
+    pub(crate) authkey: Option<Secret>,
 }
 
 /// The priority, the processors and the scheduler of a process, if they are not its parent's.
@@ -65,9 +70,11 @@ impl Place {
 }
 
 impl Hello {
-    /// Magic and version come first in every version of the protocol.
-    pub(crate) fn to_frame(&self) -> Vec<u8> {
-        let mut frame = frame(tag::HELLO, &encoded(self));
+    /// Magic and version come first in every version of the protocol. The frame has a key in it, and is overwritten
+    /// when it is dropped.
+    pub(crate) fn to_frame(&self) -> Zeroizing<Vec<u8>> {
+        let content = Zeroizing::new(encoded(self));
+        let mut frame = Zeroizing::new(frame(tag::HELLO, &content));
         frame[1..7].copy_from_slice(&MAGIC);
         frame[7..9].copy_from_slice(&VERSION.to_le_bytes());
         frame

@@ -19,6 +19,7 @@ use crate::memory::region::Region;
 use std::io;
 use std::sync::Arc;
 use std::time::Instant;
+use zeroize::Zeroize as _;
 
 /// The sending end of a transport.
 ///
@@ -108,6 +109,12 @@ impl Frame {
     pub(crate) fn new(bytes: Vec<u8>, start: usize) -> Self {
         debug_assert!(start <= bytes.len());
         Self { bytes, start }
+    }
+
+    /// For a frame with something secret in it that was read.
+    pub(crate) fn overwrite(&mut self) {
+        self.bytes.zeroize();
+        self.start = 0;
     }
 }
 

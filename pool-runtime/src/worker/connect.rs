@@ -85,7 +85,12 @@ fn watch(socket: Handle, parent: Option<Handle>, inbox: Inbox) -> Result<(), Str
 /// Waits for the greeting. The inner error is for the parent.
 fn greeting(inlet: &mut channel::ChannelReceiver) -> Result<Result<Hello, String>, String> {
     let hello = match inlet.receive(None) {
-        Received::Frame(frame) => Hello::from_frame(&frame),
+        Received::Frame(mut frame) => {
+            let hello = Hello::from_frame(&frame);
+            // It has a key in it, of which no copy is to be left.
+            frame.overwrite();
+            hello
+        }
         Received::Gone | Received::Nothing => return Err("its parent is already gone".into()),
         Received::Garbled(fault) => return Err(format!("its parent {fault}")),
     };

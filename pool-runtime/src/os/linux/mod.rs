@@ -23,6 +23,7 @@ mod program;
 mod scale;
 mod sentinel;
 mod signal;
+mod socket;
 mod sparse;
 mod spawn;
 mod stack;
@@ -34,6 +35,6 @@ mod words;
 // What is `pub(crate)` in these is the interface: `os` lists it.
 pub(crate) use {
     barrier::*, bell::*, child::*, file::*, fork::*, given::*, handle::*, link::*, mapping::*, memory::*, oom::*,
-    poll::*, presence::*, process::*, processor::*, program::*, scale::*, signal::*, sparse::*, stack::*, stderr::*,
-    thread::*, words::*,
+    poll::*, presence::*, process::*, processor::*, program::*, scale::*, signal::*, socket::*, sparse::*, stack::*,
+    stderr::*, thread::*, words::*,
 };

@@ -40,6 +40,17 @@ pub(crate) fn wait_writable(socket: HandleRef<'_>) -> io::Result<()> {
     wait(&mut [PollFd::from_borrowed_fd(socket, PollFlags::OUT)], None)
 }
 
+/// Sleeps until one of them has something to read or its other side is gone, at most for `timeout`. A signal may end it
+/// earlier. Returns which are.
+pub(crate) fn wait_any<'h>(
+    handles: impl Iterator<Item = HandleRef<'h>>,
+    timeout: Option<Duration>,
+) -> io::Result<Vec<bool>> {
+    let mut polled: Vec<_> = handles.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
+    wait(&mut polled, timeout)?;
+    Ok(polled.iter().map(|fd| !fd.revents().is_empty()).collect())
+}
+
 /// Which of them have something to read, or an other side that is gone.
 pub(crate) fn are_readable<'h>(handles: impl Iterator<Item = HandleRef<'h>>) -> Vec<bool> {
     let mut polled: Vec<_> = handles.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();

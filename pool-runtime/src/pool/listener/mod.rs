@@ -8,7 +8,7 @@ use crate::locks::lock;
 use crate::pool::dispatcher::{Dispatcher, Time};
 use crate::pool::listener::state::{Rest, Stations};
 use crate::pool::reports::ReportReader;
-use crate::pool::{Core, Heard, Inner, Listener, Station};
+use crate::pool::{Core, Heard, Inner, PoolListener, Station};
 use crate::transport::ring::{COLLECTOR, LEADER};
 use crate::{memory, os};
 use std::sync::Arc;
@@ -27,7 +27,7 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 #[must_use]
 pub(super) struct Lead<'p> {
     inner: &'p Inner,
-    listener: &'p Listener,
+    listener: &'p PoolListener,
 }
 
 pub(super) fn spawn_collector(inner: Arc<Inner>) -> std::io::Result<JoinHandle<()>> {
@@ -41,7 +41,7 @@ pub(super) fn spawn_collector(inner: Arc<Inner>) -> std::io::Result<JoinHandle<(
 
 /// Reads reports, and sends frames that there is room for again. Returns whether there was anything to read. If another
 /// thread is reading, a listener waits for it, and a helper does not.
-fn serve(inner: &Inner, listener: &Listener, stations: &Stations, reader: ReportReader) -> bool {
+fn serve(inner: &Inner, listener: &PoolListener, stations: &Stations, reader: ReportReader) -> bool {
     let _deferral = Deferral::new();
     let serve =
         |station: &Station| station.peer.serve(&mut Heard { inner, station, reader }, reader != ReportReader::Helper);
@@ -66,7 +66,7 @@ fn rest_within(core: &Core, inner: &Inner, patience: Duration) -> (Rest, Duratio
     }
 }
 
-fn collect(inner: &Inner, listener: &Listener) {
+fn collect(inner: &Inner, listener: &PoolListener) {
     let bells = &listener.bells;
     let (mut ended, mut unneeded, mut quiet) = (0, 0, 0_u32);
     loop {
@@ -182,7 +182,7 @@ impl Inner {
         }
     }
 
-    fn follow(&self, listener: &Listener, what: &dyn Awaited, deadline: Option<Instant>) {
+    fn follow(&self, listener: &PoolListener, what: &dyn Awaited, deadline: Option<Instant>) {
         listener.followers.fetch_add(1, Ordering::Relaxed);
         if lock(&self.core).listening.leader == Rest::Naps {
             // Its nap may be longer than this thread's patience.

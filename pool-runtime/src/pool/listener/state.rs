@@ -49,7 +49,7 @@ impl Rest {
     }
 }
 
-pub(in crate::pool) struct Listener {
+pub(in crate::pool) struct PoolListener {
     pub(in crate::pool) bells: Arc<Bells>,
     /// All workers by seat, and how often that has changed.
     stations: Mutex<Stations>,
@@ -67,7 +67,7 @@ pub(in crate::pool) struct Listener {
 
 pub(super) type Stations = Arc<[Option<Arc<Station>>]>;
 
-impl Listener {
+impl PoolListener {
     pub(in crate::pool) fn new(bells: Arc<Bells>, seats: usize) -> Self {
         memory::pool_began();
         Self {
@@ -171,7 +171,7 @@ impl Listener {
     }
 }
 
-impl Drop for Listener {
+impl Drop for PoolListener {
     fn drop(&mut self) {
         memory::pool_ended();
     }

@@ -1,0 +1,167 @@
+//! `AuthKey`, and the one of this process.
+//!
+//! A process has one key. The first process draws it when it is first needed; each process that this library starts is
+//! told its parent's in the greeting, and so are those that it starts in turn. It is never in the environment, in the
+//! arguments, in a log or in a dossier. A worker in a sandbox gets it only if the sandbox says so: otherwise it draws
+//! its own.
+
+use crate::error::{Error, Result};
+use crate::locks::lock;
+use crate::secret::Secret;
+use std::fmt;
+use std::sync::{Arc, Mutex};
+
+/// How many bytes a key has that is drawn.
+const LENGTH: usize = 32;
+
+/// The key of this process, once it has one.
+static CURRENT: Mutex<Option<AuthKey>> = Mutex::new(None);
+
+/// A secret that both sides of a [connection](crate::connection) have, by which they prove to each other who they are.
+/// The key itself is never sent.
+///
+/// Each process has one ([`current`](Self::current)), which is random, and which the workers and processes that it
+/// starts have too. So processes of one program need no key of their own. Different programs need one that both know:
+/// from
+/// [`new`](Self::new), of 16 random bytes or more. A password that can be guessed is no key: who listens to a connection,
+/// or has a client connect to it, can try guesses for as long as it likes.
+///
+/// A clone is the same key. Its bytes are overwritten when the last clone is dropped. It prints as `AuthKey(…)`, and
+/// cannot be serialized.
+///
+/// ```
+/// use pool_runtime::connection::AuthKey;
+///
+/// let key = AuthKey::new(b"a secret of 16 bytes, or more");
+/// assert_eq!(format!("{key:?}"), "AuthKey(…)");
+/// assert_ne!(AuthKey::random()?.as_bytes(), AuthKey::random()?.as_bytes());
+/// # Ok::<(), pool_runtime::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct AuthKey(Arc<Secret>);
+
+impl AuthKey {
+    /// A key of these bytes. A connection refuses one without any.
+    ///
+    /// They are copied. If yours are not to stay in memory either, overwrite them.
+    ///
+    /// ```
+    /// use pool_runtime::connection::AuthKey;
+    ///
+    /// assert_eq!(AuthKey::new("secret").as_bytes(), b"secret");
+    /// ```
+    pub fn new(bytes: impl AsRef<[u8]>) -> Self {
+        Self(Arc::new(bytes.as_ref().to_vec().into()))
+    }
+
+    /// A key of 32 random bytes.
+    ///
+    /// # Errors
+    ///
+    /// The system gives no random bytes.
+    ///
+    /// ```
+    /// use pool_runtime::connection::AuthKey;
+    ///
+    /// assert_eq!(AuthKey::random()?.as_bytes().len(), 32);
+    /// # Ok::<(), pool_runtime::Error>(())
+    /// ```
+    pub fn random() -> Result<Self> {
+        let mut bytes = vec![0; LENGTH];
+        fill_randomly(&mut bytes, "draw a key")?;
+        Ok(Self(Arc::new(bytes.into())))
+    }
+
+    /// The key of this process: Python's `current_process().authkey`. It is random, and drawn once, in the process that
+    /// first needs it; its workers and processes have the same, as long as nobody [sets](Self::set_current) another.
+    ///
+    /// A worker in a sandbox has a key of its own instead, unless its sandbox
+    /// [hands it on](crate::Sandbox::inherit_authkey).
+    ///
+    /// # Errors
+    ///
+    /// As [`random`](Self::random).
+    ///
+    /// ```
+    /// use pool_runtime::connection::AuthKey;
+    ///
+    /// assert_eq!(AuthKey::current()?.as_bytes(), AuthKey::current()?.as_bytes());
+    /// # Ok::<(), pool_runtime::Error>(())
+    /// ```
+    pub fn current() -> Result<Self> {
+        let mut current = lock(&CURRENT);
+        match &*current {
+            Some(key) => Ok(key.clone()),
+            None => Ok(current.insert(Self::random()?).clone()),
+        }
+    }
+
+    /// Makes it the key of this process, and of those that it starts from now on. Processes that run already keep
+    /// theirs, and so does a listener that was bound.
+    ///
+    /// ```
+    /// use pool_runtime::connection::AuthKey;
+    ///
+    /// AuthKey::new(b"known to another program").set_current();
+    /// assert_eq!(AuthKey::current()?.as_bytes(), b"known to another program");
+    /// # Ok::<(), pool_runtime::Error>(())
+    /// ```
+    pub fn set_current(self) {
+        *lock(&CURRENT) = Some(self);
+    }
+
+    /// The key itself, for a program to which it is handed in some other way, such as a pipe to a Python program.
+    /// Arguments and environment variables are no such way: other processes of this user, and for arguments all others,
+    /// can read them.
+    ///
+    /// ```
+    /// use pool_runtime::connection::AuthKey;
+    ///
+    /// assert_eq!(AuthKey::new([1, 2, 3]).as_bytes(), [1, 2, 3]);
+    /// ```
+    pub fn as_bytes(&self) -> &[u8] {
+        self.0.bytes()
+    }
+}
+
+impl fmt::Debug for AuthKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AuthKey(…)")
+    }
+}
+
+/// What a new process is told. None if the system gives no random bytes: the process then finds that out itself, when
+/// somebody asks for its key.
+pub(crate) fn handed_on() -> Option<Secret> {
+    AuthKey::current().ok().map(|key| Secret::clone(&key.0))
+}
+
+/// What this process was told when it started.
+pub(crate) fn inherit(key: &Secret) {
+    AuthKey(Arc::new(key.clone())).set_current();
+}
+
+pub(crate) fn fill_randomly(bytes: &mut [u8], purpose: &str) -> Result<()> {
+    getrandom::fill(bytes).map_err(|error| {
+        Error::os(format!("cannot {purpose}, as the system gives no random bytes"), std::io::Error::from(error))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_does_not_show_itself() {
+        let key = AuthKey::new(b"hunter2");
+        let shown = format!("{key:?} {:#?} {:?}", Some(key.clone()), key.0);
+        assert_eq!(shown, "AuthKey(…) Some(\n    AuthKey(…),\n) Secret(…)");
+    }
+
+    #[test]
+    fn keys_are_drawn_once_and_at_random() {
+        let [one, other] = [(); 2].map(|()| AuthKey::random().unwrap());
+        assert!(one.as_bytes().len() == LENGTH && one.as_bytes() != other.as_bytes());
+        assert_eq!(handed_on().unwrap().bytes(), AuthKey::current().unwrap().as_bytes());
+    }
+}

@@ -1,0 +1,444 @@
+//! Accepts connections.
+//!
+//! ```text
+//!   accepted by the kernel ──▶ pending: proves its key ──▶ Connection
+//!                                  │
+//!                                  └──▶ refused, late, gone
+//! ```
+//!
+//! One thread at a time has the turn: it waits for the listener's socket and all that are pending at once, so that a
+//! client that is silent holds up nobody else. Other threads that accept wait for the turn.
+//!
+//! | state | who touches it |
+//! |---|---|
+//! | `turn` | whoever has the turn takes the pending sessions out, and puts them back when it returns |
+
+use super::challenge::{Challenger, Side, Terms};
+use super::client::{Keying, refused};
+use super::session::{AuthFailure, Session};
+use super::{Address, Connection};
+use crate::authkey::AuthKey;
+use crate::error::{Error, Result};
+use crate::identity::MadeIn;
+use crate::locks::{lock, sleep_on};
+use crate::os::{self, Socket, SocketFile};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+/// How long a client may take to prove its key, by default.
+const AUTH_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How many clients may be at it at once. Others stay with the kernel until one of them is done or late.
+const MOST_PENDING: usize = 256;
+
+/// Waits at an address for clients: Python's `Listener`.
+///
+/// | option of [`builder`](Self::builder) | default |
+/// |---|---|
+/// | [`authkey`](ListenerBuilder::authkey), [`no_authkey`](ListenerBuilder::no_authkey) | the key of this process |
+/// | [`allow_md5`](ListenerBuilder::allow_md5) | no |
+/// | [`auth_timeout`](ListenerBuilder::auth_timeout) | 10 seconds |
+///
+/// Dropping it ends it: the address is free at once, and the file of a Unix socket is removed. Connections that were
+/// accepted stay.
+///
+/// ```
+/// use pool_runtime::connection::{Client, Listener};
+///
+/// # fn main() -> pool_runtime::Result<()> {
+/// let listener = Listener::bind("127.0.0.1:0")?;
+/// let address = listener.address().clone();
+/// std::thread::scope(|scope| {
+///     scope.spawn(|| Client::connect(address)?.send_bytes(b"hello"));
+///     let connection = listener.accept()?;
+///     assert_eq!(connection.recv_bytes()?.as_deref(), Some(&b"hello"[..]));
+///     Ok(())
+/// })
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Listener {
+    socket: Socket,
+    address: Address,
+    /// To be removed at the end.
+    file: Option<(PathBuf, SocketFile)>,
+    made_in: MadeIn,
+    terms: Option<Terms>,
+    auth_timeout: Duration,
+    turn: Mutex<Option<Waiting>>,
+    turn_is_free: Condvar,
+}
+
+/// Clients that have yet to prove their key, in the order in which they came.
+#[derive(Debug)]
+struct Waiting {
+    pending: Vec<Pending>,
+    /// When a thread last waited for them. Their time stands still while none does.
+    left_at: Instant,
+}
+
+#[derive(Debug)]
+struct Pending {
+    session: Session,
+    from: Option<SocketAddr>,
+    deadline: Option<Instant>,
+}
+
+/// The options of a [`Listener`].
+///
+/// ```
+/// # use pool_runtime::connection::{AuthKey, Listener};
+/// let listener = Listener::builder().authkey(AuthKey::new("secret")).bind("127.0.0.1:0")?;
+/// assert!(listener.address().to_string().starts_with("127.0.0.1:"));
+/// # Ok::<(), pool_runtime::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "a listener does nothing until it is bound"]
+pub struct ListenerBuilder {
+    keying: Keying,
+    allow_md5: bool,
+    auth_timeout: Duration,
+}
+
+impl ListenerBuilder {
+    /// The key that both sides prove to have.
+    ///
+    /// ```
+    /// # use pool_runtime::connection::{AuthKey, Listener};
+    /// let listener = Listener::builder().authkey(AuthKey::new("secret"));
+    /// assert!(!format!("{listener:?}").contains("secret"));
+    /// ```
+    pub fn authkey(mut self, key: AuthKey) -> Self {
+        self.keying = Keying::Key(key);
+        self
+    }
+
+    /// Neither side proves anything, as in Python without `authkey`: **everybody who reaches the address is let in.**
+    ///
+    /// ```
+    /// # use pool_runtime::connection::{Client, Listener};
+    /// let listener = Listener::builder().no_authkey().bind("127.0.0.1:0")?;
+    /// let _client = Client::builder().no_authkey().connect(listener.address())?;
+    /// listener.accept()?;
+    /// # Ok::<(), pool_runtime::Error>(())
+    /// ```
+    pub fn no_authkey(mut self) -> Self {
+        self.keying = Keying::None;
+        self
+    }
+
+    /// As [`ClientBuilder::allow_md5`](super::ClientBuilder::allow_md5).
+    ///
+    /// ```
+    /// # use pool_runtime::connection::Listener;
+    /// Listener::builder().allow_md5(true).bind("127.0.0.1:0")?;
+    /// # Ok::<(), pool_runtime::Error>(())
+    /// ```
+    pub fn allow_md5(mut self, allowed: bool) -> Self {
+        self.allow_md5 = allowed;
+        self
+    }
+
+    /// How long a client may take in all to prove its key, whatever it does meanwhile. Time in which no thread accepts
+    /// does not count.
+    ///
+    /// ```
+    /// # use pool_runtime::connection::{Client, Listener};
+    /// # use std::time::Duration;
+    /// let listener = Listener::builder().auth_timeout(Duration::from_millis(10)).bind("127.0.0.1:0")?;
+    /// // Says nothing.
+    /// let _client = Client::builder().no_authkey().connect(listener.address())?;
+    /// let error = listener.accept().unwrap_err();
+    /// assert!(error.is_authentication() && error.to_string().contains("within 10ms"));
+    /// # Ok::<(), pool_runtime::Error>(())
+    /// ```
+    pub fn auth_timeout(mut self, limit: Duration) -> Self {
+        self.auth_timeout = limit;
+        self
+    }
+
+    /// Listens at an address.
+    ///
+    /// A Unix socket that a killed program has left is replaced. To connect to it, a client needs the right to write to
+    /// it: who has that says this process's `umask`, and the directories above.
+    ///
+    /// # Errors
+    ///
+    /// Another listener has the address; it is none of this machine; or the path is too long, its directory is missing,
+    /// or something else is there.
+    ///
+    /// ```
+    /// # use pool_runtime::connection::Listener;
+    /// let listener = Listener::builder().bind("127.0.0.1:0")?;
+    /// let error = Listener::builder().bind(listener.address()).unwrap_err();
+    /// assert!(error.to_string().contains("another listener has this address"));
+    /// # Ok::<(), pool_runtime::Error>(())
+    /// ```
+    pub fn bind(&self, address: impl Into<Address>) -> Result<Listener> {
+        self.bind_to(address.into())
+    }
+
+    fn bind_to(&self, wanted: Address) -> Result<Listener> {
+        let terms = self.keying.terms(self.allow_md5)?;
+        let ((socket, file), _) = wanted.first("listen on", Socket::listen)?;
+        let local = socket.local_address();
+        let local = local.map_err(|error| Error::os(format!("cannot find out where {wanted} is"), error))?;
+        let address = local.map_or(wanted, Address::Socket);
+        let file = match (&address, file) {
+            // It is removed there, whatever the current directory is then.
+            (Address::Path(path), Some(file)) => {
+                Some((std::path::absolute(path).unwrap_or_else(|_| path.clone()), file))
+            }
+            _ => None,
+        };
+        Ok(Listener {
+            socket,
+            address,
+            file,
+            made_in: MadeIn::this_process(),
+            terms,
+            auth_timeout: self.auth_timeout,
+            turn: Mutex::new(Some(Waiting { pending: Vec::new(), left_at: Instant::now() })),
+            turn_is_free: Condvar::new(),
+        })
+    }
+}
+
+/// The turn of one thread: what it does not take, it leaves for the next one.
+struct Turn<'l> {
+    listener: &'l Listener,
+    pending: Vec<Pending>,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let pending = std::mem::take(&mut self.pending);
+        *lock(&self.listener.turn) = Some(Waiting { pending, left_at: Instant::now() });
+        self.listener.turn_is_free.notify_one();
+    }
+}
+
+impl Listener {
+    /// Listens at an address, for clients with the [key of this process](AuthKey::current), which the processes of one
+    /// program have in common. For anything else, see [`builder`](Self::builder).
+    ///
+    /// # Errors
+    ///
+    /// As [`ListenerBuilder::bind`].
+    ///
+    /// ```
+    /// # use pool_runtime::connection::Listener;
+    /// let path = std::env::temp_dir().join(format!("listener-{}", std::process::id()));
+    /// let listener = Listener::bind(&path)?;
+    /// assert!(path.exists());
+    /// drop(listener);
+    /// assert!(!path.exists());
+    /// # Ok::<(), pool_runtime::Error>(())
+    /// ```
+    pub fn bind(address: impl Into<Address>) -> Result<Self> {
+        Self::builder().bind(address)
+    }
+
+    /// A listener with options.
+    ///
+    /// ```
+    /// # use pool_runtime::connection::{AuthKey, Listener};
+    /// Listener::builder().authkey(AuthKey::new("secret")).bind("127.0.0.1:0")?;
+    /// # Ok::<(), pool_runtime::Error>(())
+    /// ```
+    pub fn builder() -> ListenerBuilder {
+        ListenerBuilder { keying: Keying::default(), allow_md5: false, auth_timeout: AUTH_TIMEOUT }
+    }
+
+    /// Where it listens: with the port that it was given, if it asked for port 0.
+    ///
+    /// ```
+    /// # use pool_runtime::connection::{Address, Listener};
+    /// let listener = Listener::bind("127.0.0.1:0")?;
+    /// assert!(matches!(listener.address(), Address::Socket(address) if address.port() != 0));
+    /// # Ok::<(), pool_runtime::Error>(())
+    /// ```
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// Waits for a client that proves its key.
+    ///
+    /// Several clients can be at it at a time: one that is silent, or slow, holds up no other one. Clients that leave
+    /// without having sent anything are passed over.
+    ///
+    /// # Errors
+    ///
+    /// A client did not prove its key, or not in time: [`Error::is_authentication`]. As in Python, that is told, as
+    /// otherwise nobody would learn that a key is wrong; the listener goes on, so **a server does not end because of
+    /// it**:
+    ///
+    /// ```
+    /// # use pool_runtime::connection::{AuthKey, Client, Listener};
+    /// # let listener = Listener::bind("127.0.0.1:0")?;
+    /// # let address = listener.address().clone();
+    /// # let clients = std::thread::spawn(move || {
+    /// #     let _ = Client::builder().authkey(AuthKey::new("wrong")).connect(&address);
+    /// #     Client::connect(&address).map(drop)
+    /// # });
+    /// let connection = loop {
+    ///     match listener.accept() {
+    ///         Ok(connection) => break connection,
+    ///         Err(error) if error.is_authentication() => eprintln!("{error}"),
+    ///         Err(error) => return Err(error),
+    ///     }
+    /// };
+    /// # assert_eq!(connection.recv_bytes()?, None);
+    /// # clients.join().expect("no panic")?;
+    /// # Ok::<(), pool_runtime::Error>(())
+    /// ```
+    ///
+    /// Or this process may not open another file, for example.
+    pub fn accept(&self) -> Result<Connection> {
+        loop {
+            if let Some(connection) = self.accept_until(None)? {
+                return Ok(connection);
+            }
+        }
+    }
+
+    /// As [`accept`](Self::accept), but waits at most so long. `None`: no client came, or none has proved its key yet.
+    /// It can go on with that in the next call.
+    ///
+    /// # Errors
+    ///
+    /// As [`accept`](Self::accept).
+    ///
+    /// ```
+    /// # use pool_runtime::connection::Listener;
+    /// # use std::time::Duration;
+    /// let listener = Listener::bind("127.0.0.1:0")?;
+    /// assert!(listener.accept_timeout(Duration::from_millis(10))?.is_none());
+    /// # Ok::<(), pool_runtime::Error>(())
+    /// ```
+    pub fn accept_timeout(&self, patience: Duration) -> Result<Option<Connection>> {
+        self.accept_until(Instant::now().checked_add(patience))
+    }
+
+    fn accept_until(&self, deadline: Option<Instant>) -> Result<Option<Connection>> {
+        let Some(mut turn) = self.take_turn(deadline) else { return Ok(None) };
+        loop {
+            let readable = turn.wait(deadline).map_err(|error| self.failed(error))?;
+            // Those that came first come first. What is not read now is still there the next time.
+            let mut at = 0;
+            for has_sent in &readable[1..] {
+                let before = turn.pending.len();
+                if *has_sent && let Some(ended) = turn.advance(at) {
+                    return ended.map(Some);
+                }
+                // One that is gone has made place for the next one.
+                at += usize::from(turn.pending.len() == before);
+            }
+            if readable[0]
+                && let Some(connection) = turn.accept()?
+            {
+                return Ok(Some(connection));
+            }
+            let now = Instant::now();
+            if let Some(late) = turn.pending.iter().position(|one| one.deadline.is_some_and(|deadline| deadline <= now))
+            {
+                let late = turn.pending.remove(late);
+                let why = AuthFailure::Late { limit: self.auth_timeout, before: late.session.waits_for() };
+                return Err(refused(&self.name_of(late.from), &why));
+            }
+            if deadline.is_some_and(|deadline| deadline <= now) {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// None: others had it until the deadline.
+    fn take_turn(&self, deadline: Option<Instant>) -> Option<Turn<'_>> {
+        let mut turn = lock(&self.turn);
+        let Waiting { mut pending, left_at } = loop {
+            match turn.take() {
+                Some(waiting) => break waiting,
+                None => turn = sleep_on(&self.turn_is_free, turn, deadline)?,
+            }
+        };
+        drop(turn);
+        let away = left_at.elapsed();
+        for one in &mut pending {
+            one.deadline = one.deadline.and_then(|deadline| deadline.checked_add(away));
+        }
+        Some(Turn { listener: self, pending })
+    }
+
+    fn failed(&self, error: std::io::Error) -> Error {
+        Error::os(format!("cannot accept a connection on {}", self.address), error)
+    }
+
+    fn name_of(&self, client: Option<SocketAddr>) -> String {
+        client.map_or_else(|| format!("a client of {}", self.address), |client| format!("the client at {client}"))
+    }
+}
+
+impl Turn<'_> {
+    /// Waits until something can be done, or somebody is late. Returns whether there may be a new client, and then
+    /// which of those that are pending have sent something.
+    fn wait(&self, deadline: Option<Instant>) -> std::io::Result<Vec<bool>> {
+        let first = self.pending.iter().filter_map(|one| one.deadline).chain(deadline).min();
+        let timeout = first.map(|first| first.saturating_duration_since(Instant::now()));
+        let sockets = self.pending.iter().map(|one| one.session.socket.handle());
+        if self.pending.len() < MOST_PENDING {
+            return os::wait_any([self.listener.socket.handle()].into_iter().chain(sockets), timeout);
+        }
+        let mut readable = os::wait_any(sockets, timeout)?;
+        readable.insert(0, false);
+        Ok(readable)
+    }
+
+    /// Goes on with one that is pending. None: it is still pending, or it is gone without a word.
+    fn advance(&mut self, at: usize) -> Option<Result<Connection>> {
+        let outcome = self.pending[at].session.advance();
+        if matches!(outcome, Ok(false)) {
+            return None;
+        }
+        let Pending { session, from, .. } = self.pending.remove(at);
+        let name = self.listener.name_of(from);
+        match outcome {
+            Ok(_) => Some(Ok(Connection::new(session.socket, name, from))),
+            Err(AuthFailure::Left { has_spoken: false, .. }) => {
+                tracing::debug!("{name} left before it sent anything");
+                None
+            }
+            Err(why) => Some(Err(refused(&name, &why))),
+        }
+    }
+
+    /// Takes all that have come; the first one, if nobody is asked for a key.
+    fn accept(&mut self) -> Result<Option<Connection>> {
+        let listener = self.listener;
+        while self.pending.len() < MOST_PENDING
+            && let Some((socket, from)) = listener.socket.accept().map_err(|error| listener.failed(error))?
+        {
+            let Some(terms) = &listener.terms else {
+                return Ok(Some(Connection::new(socket, listener.name_of(from), from)));
+            };
+            let (challenger, first) = Challenger::new(terms.clone(), Side::Listener)?;
+            let deadline = Instant::now().checked_add(listener.auth_timeout);
+            match Session::begin(socket, challenger, first) {
+                Ok(session) => self.pending.push(Pending { session, from, deadline }),
+                Err(AuthFailure::Left { .. }) => tracing::debug!("{} has left already", listener.name_of(from)),
+                Err(why) => return Err(refused(&listener.name_of(from), &why)),
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        // A forked child has a copy.
+        if let Some((path, file)) = self.file.as_ref().filter(|_| self.made_in.is_here()) {
+            os::remove_socket_file(path, file);
+        }
+    }
+}

@@ -43,7 +43,7 @@ use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use storage::{WINDOW, room_for};
+use storage::{MappedPart, WINDOW, room_for};
 
 /// Where things are in the head, in bytes. What different threads write is apart.
 const CAPACITY: usize = 64;
@@ -124,8 +124,8 @@ struct Ends {
     put: Committed<u64>,
     get: Committed<u64>,
     /// What this process has mapped at each end: for who has its lock.
-    put_view: Mutex<storage::View>,
-    get_view: Mutex<storage::View>,
+    put_view: Mutex<MappedPart>,
+    get_view: Mutex<MappedPart>,
 }
 
 /// How long somebody is ready to wait.

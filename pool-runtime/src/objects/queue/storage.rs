@@ -27,11 +27,11 @@ pub(super) fn room_for(length: u64) -> u64 {
 
 /// The part of the memory that this process has mapped, at one end of a queue.
 #[derive(Debug, Default)]
-pub(super) struct View {
+pub(super) struct MappedPart {
     mapped: Option<(u64, Window)>,
 }
 
-impl View {
+impl MappedPart {
     /// The window that has a position.
     fn window(&mut self, region: &Region, position: u64) -> io::Result<&Window> {
         let start = position / WINDOW * WINDOW;

@@ -17,7 +17,6 @@
 
 use super::mapping::{Mapping, READ_WRITE, memfd, seal};
 use super::signal::without_sigxfsz;
-use super::sparse::{LEAST_SPARSE, SPARSE_HEAD};
 use super::step;
 use crate::os::{Handle, HandleRef};
 use rustix::fs::{FallocateFlags, SealFlags, fallocate, fcntl_get_seals, fstat};
@@ -35,6 +34,11 @@ const NEEDED: SealFlags = SealFlags::SHRINK.union(SealFlags::WRITE);
 /// Those of reusable memory: its length is fixed.
 pub(super) const FIXED: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW);
 const ALL: SealFlags = NEEDED.union(SealFlags::GROW).union(SealFlags::SEAL);
+
+/// Writable memory of this size is sparse: no other can be as large.
+pub(super) const LEAST_SPARSE: u64 = 1 << 48;
+/// How much of that is mapped from the start.
+pub(crate) const SPARSE_HEAD: usize = 1 << 14;
 
 /// Who may write to memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

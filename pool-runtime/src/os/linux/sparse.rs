@@ -11,7 +11,7 @@
 //! Pages are taken before they are written, so that a lack of memory is an error and not a death.
 
 use super::mapping::{Mapping, READ_WRITE, seal};
-use super::memory::{Draft, FIXED, Memory, MemoryKind};
+use super::memory::{Draft, FIXED, LEAST_SPARSE, Memory, MemoryKind, SPARSE_HEAD};
 use super::signal::without_sigxfsz;
 use super::step;
 use super::words::Word;
@@ -22,14 +22,8 @@ use std::io;
 use std::ops::Range;
 use std::slice;
 
-/// How much of it is mapped from the start.
-pub(crate) const SPARSE_HEAD: usize = 1 << 14;
-
 /// More than anybody writes: at ten gigabytes a second, in fourteen years.
 const SIZE: u64 = 1 << 62;
-
-/// Memory of this size is sparse: no other can be as large.
-pub(super) const LEAST_SPARSE: u64 = 1 << 48;
 
 impl Memory {
     /// New memory that everybody who gets it can write: a head, all zero, and behind it whatever is

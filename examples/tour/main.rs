@@ -41,7 +41,7 @@ const PROGRAMS: [(&str, Program); 14] = [
     ("a task without parameters", pools::no_parameters),
     ("no main guard: no worker ever reaches `run`", pools::no_guard),
     ("authkey: a process has that of the one that started it", processes::keys),
-    ("threads share a pool; queues between processes are yet to come", pools::threads),
+    ("threads share a pool, and processes a queue", pools::threads_and_queues),
 ];
 
 pool_main!(run);

@@ -1,7 +1,7 @@
-//! Programs 8 to 14: pools.
+//! Programs 8 to 12, and 14: pools, and a queue.
 
-use crate::work::{fun1, fun2, ping};
-use pool_runtime::{Pool, Result};
+use crate::work::{fun1, fun2, ping, tell};
+use pool_runtime::{Pool, Queue, Result};
 use std::panic::resume_unwind;
 
 const TIMES: [f64; 5] = [3.0, 4.0, 5.0, 6.0, 7.0];
@@ -42,14 +42,17 @@ pub fn no_guard(_: f64) -> Result<()> {
     Ok(())
 }
 
-/// Pools and jobs can be used from any thread.
-pub fn threads(second: f64) -> Result<()> {
-    let pool = Pool::new(3)?;
+/// Pools, jobs and queues can be used from any thread, and queues from any process.
+pub fn threads_and_queues(second: f64) -> Result<()> {
+    let (pool, finished) = (Pool::new(3)?, Queue::unbounded()?);
     std::thread::scope(|scope| {
         let threads = [1.0, 2.0, 3.0].map(|t| {
-            let pool = &pool;
-            scope.spawn(move || pool.apply(fun1::call(t, second)))
+            let (pool, finished) = (&pool, &finished);
+            scope.spawn(move || pool.apply(tell::call(t, second, finished)))
         });
+        for _ in &threads {
+            println!("taken off the queue: {:?}", finished.get()?);
+        }
         threads.into_iter().try_for_each(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)))
     })
 }

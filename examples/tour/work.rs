@@ -1,6 +1,6 @@
 //! The tutorial's two functions, and what else its programs call.
 
-use pool_runtime::{current_process, task};
+use pool_runtime::{Queue, current_process, task};
 use std::{thread::sleep, time::Duration};
 
 #[task]
@@ -25,4 +25,11 @@ pub fn ping() -> String {
 #[task]
 pub fn key() -> Vec<u8> {
     current_process().authkey().expect("a key").as_bytes().to_vec()
+}
+
+/// Sleeps, and puts on a queue who has slept how long.
+#[task]
+pub fn tell(t: f64, second: f64, finished: &Queue<String>) {
+    sleep(Duration::from_secs_f64(t * second));
+    finished.put(format!("{t} s in process {}", std::process::id()).as_str()).expect("a queue");
 }

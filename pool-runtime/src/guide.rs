@@ -20,7 +20,12 @@ page!(jobs, "Calls that run while the program does something else.", "../guide/j
 page!(errors, "What an error says, and whether it is safe to call again.", "../guide/errors.md");
 page!(limits, "Timeouts, retries, and limits of memory.", "../guide/limits.md");
 page!(state, "What each worker makes once and keeps.", "../guide/state.md");
-page!(shared, "Large inputs that all workers read in place.", "../guide/shared.md");
+page!(
+    shared,
+    "Large inputs that all workers read in place, values that all may write, and locks.",
+    "../guide/shared.md"
+);
+page!(queues, "Items that any processes put and any processes take.", "../guide/queues.md");
 page!(processes, "One call in a process of its own.", "../guide/processes.md");
 page!(connection, "Programs that find each other by an address, in Rust and in Python.", "../guide/connection.md");
 page!(tests, "Pools in tests, in debuggers, and with injected faults.", "../guide/tests.md");

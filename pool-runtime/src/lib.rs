@@ -34,7 +34,8 @@
 //! | [Errors](guide::errors) | [`Error`], [`PanicInfo`], [`Ran`] |
 //! | [Limits](guide::limits): timeouts, retries, memory | [`current_job`], [`CurrentJob`] |
 //! | [State](guide::state) of a worker | [`PoolBuilder::initializer`] |
-//! | [Shared memory](guide::shared) | [`Shared`], [`Array`], [`Atomic`], [`Plain`] |
+//! | [Shared memory](guide::shared) | [`Shared`], [`Array`], [`Atomic`], [`Value`], [`sync`], [`Plain`] |
+//! | [Queues](guide::queues) | [`Queue`] |
 //! | [Processes](guide::processes) | [`Process`], [`RunningProcess`], [`current_process`], [`active_children`] |
 //! | [Connections](guide::connection) | [`Listener`](connection::Listener), [`Client`](connection::Client), [`Connection`](connection::Connection), [`AuthKey`](connection::AuthKey) |
 //! | [Tests](guide::tests) | [`Backend`] |

@@ -12,7 +12,8 @@
 //! ```
 //!
 //! By the two fences, either the one who waits sees the change when it looks once more, or the other one sees the mark. Who
-//! was woken [passes it on](wake) if there is something left for others, as several changes may have woken it alone.
+//! has slept sets the mark again before it looks, as others may still sleep; and it [passes the wake-up on](wake) if there
+//! is something left for them, as several changes may have woken it alone.
 //!
 //! Nobody sleeps for longer than a nap without looking: who was to wake others may have ended before it did. Loom checks in
 //! the tests that no wake-up is lost otherwise.
@@ -120,6 +121,9 @@ impl Waiter {
                 break;
             }
             futex.sleep(word, seen, left.map_or(self.nap, |left| left.min(self.nap)));
+            // Who has woken this one has cleared the mark, and others may still sleep.
+            word.set(SLEEPERS);
+            W::fence();
             self.nap = LONGEST_NAP.min(2 * self.nap);
             self.has_slept = true;
         }

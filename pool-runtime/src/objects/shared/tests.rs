@@ -227,12 +227,12 @@ fn what_is_received_lives_until_it_is_released_and_dropped() {
 #[test]
 fn what_is_received_again_is_the_same() {
     let made = Shared::new(&[1.0, 2.0]).unwrap();
-    offer(1002, fd(&made));
+    offer(1002, 0, fd(&made));
     let first: Shared<[f64]> = decoded(&foreign(1002, &made)).unwrap();
-    offer(1002, fd(&made));
+    offer(1002, 0, fd(&made));
     release(1002);
     release(1002);
-    offer(1002, fd(&made));
+    offer(1002, 0, fd(&made));
     let second: Shared<[f64]> = decoded(&foreign(1002, &made)).unwrap();
     assert!(Arc::ptr_eq(first.view.holder(), second.view.holder()));
     drop((first, second));
@@ -244,11 +244,11 @@ fn what_is_received_again_is_the_same() {
 #[test]
 fn what_does_not_arrive_is_an_error() {
     let made = Shared::new(&[1.0]).unwrap();
-    offer(1003, Ok(io::pipe().unwrap().0.into()));
+    offer(1003, 0, Ok(io::pipe().unwrap().0.into()));
     let error = decoded::<Shared<[f64]>>(&foreign(1003, &made)).unwrap_err();
     assert!(error.to_string().contains("cannot be taken: the memory is not sealed"), "{error}");
     release(1003);
-    offer(1003, Err(io::ErrorKind::Other.into()));
+    offer(1003, 0, Err(io::ErrorKind::Other.into()));
     assert!(find(1003).is_err());
     release(1003);
 

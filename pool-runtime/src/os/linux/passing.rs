@@ -1,8 +1,8 @@
 //! Sends descriptors to another process, each with the number by which both know it.
 //!
 //! ```text
-//!   send(Take { id, handle })  ═══ packet: kind, id ═══ + SCM_RIGHTS: one descriptor ═══▶  receive: Take { id, handle }
-//!   send(Release { id })   ═══ packet: kind, id ════════════════════════════════════▶  receive: Release { id }
+//!   send(Take { id, … })  ═══ packet: kind, number, id ═══ + SCM_RIGHTS: one descriptor ═══▶  receive: Take { id, … }
+//!   send(Release { id })  ═══ packet: kind, 0, id ══════════════════════════════════════▶  receive: Release { id }
 //! ```
 //!
 //! A pair of packet sockets: a packet arrives whole or not at all, in the order in which it was sent. A descriptor that
@@ -135,7 +135,8 @@ mod tests {
             let mut said = Vec::new();
             while let Some(received) = receive(&there).unwrap() {
                 match received {
-                    Delivery::Take { id, handle, .. } => {
+                    Delivery::Take { id, number, handle } => {
+                        assert_eq!(number, 9);
                         let fd = handle.unwrap();
                         assert!(fd.as_raw_fd() > 2);
                         assert!(rustix::io::fcntl_getfd(&fd).unwrap().contains(rustix::io::FdFlags::CLOEXEC));
@@ -148,7 +149,7 @@ mod tests {
         });
         let (mut reads, writes) = io::pipe().unwrap();
         for id in [7, u64::MAX] {
-            send(&here, &Passed::Take { id, number: 0, handle: writes.as_fd() }).unwrap();
+            send(&here, &Passed::Take { id, number: 9, handle: writes.as_fd() }).unwrap();
             send(&here, &Passed::Release { id }).unwrap();
         }
         drop((here, writes));
@@ -200,7 +201,7 @@ mod tests {
         };
         assert_eq!(full.kind(), io::ErrorKind::WouldBlock);
         for expected in 0..sent {
-            assert!(matches!(receive(&there), Ok(Some(Delivery::Take { id, handle: Ok(_) })) if id == expected));
+            assert!(matches!(receive(&there), Ok(Some(Delivery::Take { id, handle: Ok(_), .. })) if id == expected));
         }
         send(&here, &Passed::Release { id: 0 }).unwrap();
     }

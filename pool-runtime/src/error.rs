@@ -92,10 +92,10 @@ pub(crate) enum Kind {
     DecodeItem(String),
     #[error("cannot put an item on a queue: it is closed")]
     QueueClosed,
-    #[error("the queue is {how}")]
-    QueueBlocks { how: &'static str },
-    #[error("the queue was {how} for {time:?}")]
-    QueueWaited { how: &'static str, time: Duration },
+    #[error("{what}")]
+    Blocked { what: &'static str },
+    #[error("{what} (waited {time:?})")]
+    Waited { what: &'static str, time: Duration },
     #[error(
         "{0} items of the queue were taken by processes that ended and had not said that they are done (`task_done`)"
     )]
@@ -282,9 +282,9 @@ impl Error {
         self.loss()?.status?.signal()
     }
 
-    /// Whether a queue had no room, or no item, for who did not want to wait.
+    /// Whether something had to be waited for, and was not: a queue has no room, or no item; a lock is held.
     pub fn is_would_block(&self) -> bool {
-        matches!(self.0.kind, Kind::QueueBlocks { .. })
+        matches!(self.0.kind, Kind::Blocked { .. })
     }
 
     /// How many items of a queue were lost, if [`Queue::join`](crate::Queue::join) has found that out.
@@ -297,7 +297,7 @@ impl Error {
 
     /// Whether the wait or the task took too long. [`is_pending`](Self::is_pending) tells which.
     pub fn is_timeout(&self) -> bool {
-        matches!(self.0.kind, Kind::NotYet(_) | Kind::TimedOut { .. } | Kind::QueueWaited { .. })
+        matches!(self.0.kind, Kind::NotYet(_) | Kind::TimedOut { .. } | Kind::Waited { .. })
     }
 
     /// Whether only the wait ended. The job goes on, and can be waited for again.

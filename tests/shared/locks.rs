@@ -12,6 +12,7 @@ over_every_transport! {
     a_lock_travels_as_values_do,
     whoever_waits_has_it_in_the_end,
     a_sandbox_may_use_the_lock_that_it_was_given,
+    a_forked_process_has_none_of_its_parents_locks,
 }
 
 use crate::support::{builder, over_every_transport, signal, until};
@@ -274,6 +275,7 @@ fn a_sandbox_may_use_the_lock_that_it_was_given() {
     let job = pool.apply_async(die_holding::call(&lock, &given));
     until("it is held", || given.load(Acquire) != 0 || job.is_ready());
     let holder = given.load(Acquire);
+    assert_ne!(holder, 0, "the call has ended before");
     signal(holder, 9);
     assert_eq!(pool.apply(look::call(&lock)).unwrap(), Err(5));
     assert!(job.get().unwrap_err().is_worker_lost());
@@ -282,4 +284,26 @@ fn a_sandbox_may_use_the_lock_that_it_was_given() {
     let counted = Value::new(0).unwrap();
     pool.apply(count_up::call(&Mutex::new(()).unwrap(), &plain, &guarded, &counted, 100)).unwrap();
     assert_eq!((counted.get(), value.get()), (100, 1));
+}
+
+fn a_forked_process_has_none_of_its_parents_locks() {
+    let (lock, value) = (Mutex::new(5).unwrap(), Value::new(0).unwrap());
+    let mut guard = lock.lock().unwrap();
+    *guard = 6;
+    // SAFETY: the child uses only what it may: atomic words, and system calls.
+    let pid = unsafe { libc::fork() };
+    if pid == 0 {
+        *guard = 7;
+        drop(guard);
+        value.set(1);
+        let held = matches!(lock.try_lock(), Err(TryLockError::WouldBlock));
+        // SAFETY: ends the child at once.
+        unsafe { libc::_exit(if held { 0 } else { 1 }) };
+    }
+    let mut status = 0;
+    // SAFETY: waits for the child of this test.
+    assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
+    assert_eq!((status, value.get()), (0, 1), "it takes part itself, and has no lock");
+    drop(guard);
+    assert_eq!(*lock.lock().unwrap(), 6);
 }

@@ -8,7 +8,9 @@ over_every_transport! {
     items_put_just_before_the_end_arrive,
     what_cannot_be_encoded_or_decoded_takes_no_room,
     a_closed_queue_wakes_all_and_gives_what_is_in_it,
+    what_was_put_before_it_was_closed_is_taken,
     join_waits_for_all_to_be_done,
+    join_is_right_while_others_say_that_they_are_done,
     join_tells_what_was_lost,
     whoever_is_killed_anywhere_leaves_the_others_working,
     items_of_every_length_arrive_whole,
@@ -242,8 +244,31 @@ fn a_closed_queue_wakes_all_and_gives_what_is_in_it() {
     assert_eq!(queue.get().unwrap(), Some(0));
     queue.task_done().unwrap();
     queue.close();
-    assert_eq!((queue.clear(), queue.get().unwrap(), queue.clear()), (9, None, 0));
+    assert_eq!((queue.clear().unwrap(), queue.get().unwrap(), queue.clear().unwrap()), (9, None, 0));
     queue.join().unwrap();
+}
+
+#[task]
+fn put_until_closed(queue: &Queue<u32>) -> u32 {
+    (0..).take_while(|item| queue.put(item).is_ok()).count() as u32
+}
+
+#[task]
+fn take_until_closed(queue: &Queue<u32>) -> u32 {
+    queue.iter().map(Result::unwrap).count() as u32
+}
+
+fn what_was_put_before_it_was_closed_is_taken() {
+    let pool = builder().processes(4).build().unwrap();
+    for round in 0..100 {
+        let queue = Queue::unbounded().unwrap();
+        let puts = [(); 2].map(|()| pool.apply_async(put_until_closed::call(&queue)));
+        let takes = [(); 2].map(|()| pool.apply_async(take_until_closed::call(&queue)));
+        until("items pass", || queue.len() > 0 || takes.iter().any(|job| job.is_running()) && round % 2 == 0);
+        queue.close();
+        let count = |jobs: [pool_runtime::Job<u32>; 2]| jobs.into_iter().map(|job| job.get().unwrap()).sum::<u32>();
+        assert_eq!(count(puts), count(takes));
+    }
 }
 
 #[task]
@@ -277,6 +302,20 @@ fn join_waits_for_all_to_be_done() {
     assert_eq!(pool.apply(wait_for_an_item::call(&queue, &waiting)).unwrap(), Some(1));
     queue.task_done().unwrap();
     queue.join().unwrap();
+}
+
+/// Items pass from hand to hand, and `join` never says that one was lost, nor that all are done when one is not.
+fn join_is_right_while_others_say_that_they_are_done() {
+    let pool = builder().processes(3).build().unwrap();
+    let (queue, done) = (Queue::unbounded().unwrap(), Atomic::new(0_u32).unwrap());
+    let jobs = [(); 3].map(|()| pool.apply_async(work_off::call(&queue, &done)));
+    for round in 1..=1500 {
+        queue.put(&round).unwrap();
+        queue.join().unwrap();
+        assert_eq!(done.load(Relaxed), round);
+    }
+    queue.close();
+    jobs.into_iter().for_each(|job| job.get().unwrap());
 }
 
 #[task]
@@ -348,7 +387,8 @@ fn whoever_is_killed_anywhere_leaves_the_others_working() {
             signal(pids[2], 9);
             killed_at = counts_in(&taken, &mut counts);
             if numbers.below(2) == 0 {
-                queue.put(&(0, Vec::new())).unwrap();
+                // There may be no room, and nobody left who makes some.
+                let _ = queue.try_put(&(0, Vec::new()));
             }
             kills += 4;
             feeds.iter().chain(&drains).for_each(|job| assert!(job.cancel() || job.is_ready()));

@@ -23,6 +23,7 @@ mod peers;
 mod plot;
 mod rate;
 mod table;
+mod talk;
 mod work;
 
 use std::{error::Error, io::Write, path::PathBuf, time::Instant};
@@ -76,7 +77,7 @@ impl Setting {
 
 type Measure = fn(&Setting) -> Result<Row>;
 
-const ROWS: [(&str, Measure); 12] = [
+const ROWS: [(&str, Measure); 20] = [
     ("round trip of a small call", latency::round_trip),
     ("round trip after 10 ms of rest", latency::round_trip_after_rest),
     ("burst of apply_async, all results", rate::burst),
@@ -89,6 +90,14 @@ const ROWS: [(&str, Measure); 12] = [
     ("memory of a waiting job", footprint::waiting_jobs),
     ("private memory of a worker", footprint::worker),
     ("200 workers, burst, beside 2", rate::many_workers),
+    ("queue, from 1 process to 1", talk::queue_one_to_one),
+    ("queue, from 4 processes to 1", talk::queue_four_to_one),
+    ("queue, from 1 process to 4", talk::queue_one_to_four),
+    ("queue, from 4 processes to 4", talk::queue_four_to_four),
+    ("queue, there and back", talk::queue_round_trip),
+    ("lock that nobody else wants", talk::lock),
+    ("value, two processes add to it", talk::value),
+    ("atomic, two processes add to it", talk::atomic),
 ];
 
 fn main() -> Result<()> {

@@ -42,6 +42,16 @@ impl Presence {
         (drawn >> 32 == u64::from(os::current_pid())).then_some(drawn as u32)
     }
 
+    /// Whether this process, or the one from which it was forked, has a number.
+    pub(super) fn is_drawn(&self) -> bool {
+        self.drawn.load(Ordering::Relaxed) != 0
+    }
+
+    /// Takes a number that came with the memory later.
+    pub(super) fn adopt(&self, number: u32) {
+        self.drawn.store(noted(number), Ordering::Relaxed);
+    }
+
     #[cold]
     pub(super) fn draw(&self, memory: &Memory) -> io::Result<u32> {
         let mut enrolment = lock(&self.enrolment);

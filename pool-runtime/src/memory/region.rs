@@ -36,6 +36,8 @@ pub(crate) struct Region {
     deposit: [AtomicU64; 2],
     /// Which number this process has among those that have the memory.
     presence: Presence,
+    /// The same memory, by the handle that came with the number.
+    enrolled_by: OnceLock<Arc<Region>>,
     /// The segment of which this is a copy. It is not free as long as its copy is needed, which limits their number.
     _copied: Option<Arc<Region>>,
 }
@@ -70,7 +72,8 @@ fn register_copy(memory: Memory, copied: Option<Arc<Region>>) -> Arc<Region> {
 
 impl Region {
     fn new(id: u64, memory: Memory, copied: Option<Arc<Self>>) -> Self {
-        Self { id, memory, deposit: Default::default(), presence: Presence::default(), _copied: copied }
+        let (deposit, presence, enrolled_by) = Default::default();
+        Self { id, memory, deposit, presence, enrolled_by, _copied: copied }
     }
 
     fn received(id: u64, memory: Memory, number: u32) -> Self {
@@ -97,7 +100,7 @@ impl Region {
     /// A number for another process that has this memory, with the handle by which it has both. None if this process has
     /// no number itself, as it is not that kind of memory.
     pub(crate) fn number_for_other(&self) -> Option<io::Result<(u32, Enrolment)>> {
-        self.presence.known().map(|_| presence::draw(&self.memory))
+        self.presence.is_drawn().then(|| presence::draw(&self.memory))
     }
 
     /// Notes what this segment of the arena holds. The caller alone has it.
@@ -307,7 +310,18 @@ pub(crate) fn offer(id: u64, number: u32, handle: io::Result<Handle>) {
     let mut table = lock(&TABLE);
     // A region has one mapping, however often it is passed.
     let before = table.known.get(&id).and_then(Known::region);
-    let unused = before.map(|before| std::mem::replace(&mut known, Known::Received(before)));
+    let unused = before.map(|before| {
+        let again = std::mem::replace(&mut known, Known::Received(before.clone()));
+        // The first time, there may have been no descriptor for it.
+        if number != 0
+            && !before.presence.is_drawn()
+            && let Some(again) = again.region()
+        {
+            before.presence.adopt(number);
+            let _ = before.enrolled_by.set(again);
+        }
+        (before, again)
+    });
     let replaced = table.known.insert(id, known);
     drop(table);
     ARRIVED.notify_all();

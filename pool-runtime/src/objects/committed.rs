@@ -125,17 +125,25 @@ impl<T> Committed<T> {
         }
     }
 
-    /// Gives the lock back. A process that was forked while it was had does not have it.
+    /// A process that was forked while the lock was had does not have it.
+    #[inline]
+    fn is_ours(&self, held: &Held) -> bool {
+        self.region.number().is_ok_and(|number| number == held.number)
+    }
+
+    /// Gives the lock back.
     #[inline]
     pub(super) fn release(&self, held: &Held) {
-        if self.region.number().is_ok_and(|number| number == held.number) {
+        if self.is_ours(held) {
             robust::release(&*self.lock, held.number, &*self.region);
         }
     }
 
     /// Lets the later holders know that something has gone wrong.
-    pub(super) fn poison(&self) {
-        robust::poison(&*self.lock);
+    pub(super) fn poison(&self, held: &Held) {
+        if self.is_ours(held) {
+            robust::poison(&*self.lock);
+        }
     }
 
     pub(super) fn is_poisoned(&self) -> bool {
@@ -173,12 +181,14 @@ impl<T: Plain> Committed<T> {
 
     /// Replaces the value, for who has the lock.
     #[inline]
-    pub(super) fn commit(&self, _: &Held, value: T) {
-        versioned::commit(self, value);
+    pub(super) fn commit(&self, held: &Held, value: T) {
+        if self.is_ours(held) {
+            versioned::commit(self, value);
+        }
     }
 
-    /// The value, without the lock.
-    pub(super) fn snapshot(&self) -> T {
+    /// The value, without the lock. None: it was changed again and again.
+    pub(super) fn snapshot(&self) -> Option<T> {
         versioned::snapshot(self)
     }
 }

@@ -52,7 +52,7 @@ impl<T: Plain> Value<T> {
 
     /// The value. It waits for nobody, unless it is changed again and again meanwhile.
     pub fn get(&self) -> T {
-        self.committed.snapshot()
+        self.committed.snapshot().unwrap_or_else(|| self.update(|value| *value))
     }
 
     /// Replaces the value.

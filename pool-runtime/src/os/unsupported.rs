@@ -148,6 +148,7 @@ never! {
         self.is_sparse() -> bool;
         self.back(Range<u64>) -> io::Result<()>;
         self.discard(Range<u64>);
+        self.resident() -> u64;
         self.window(u64, usize) -> io::Result<Window>;
         self.handle() -> HandleRef<'_>;
     }

@@ -41,6 +41,32 @@ def wait_for(file):
         time.sleep(0.005)
 
 
+def feed(queue, ready, start, items):
+    ready.release()
+    start.wait()
+    for n in range(items):
+        queue.put(n)
+
+
+def drain(queue, ready):
+    ready.release()
+    while queue.get() is not None:
+        pass
+
+
+def send_back(there, back):
+    while (item := there.get()) is not None:
+        back.put(item)
+
+
+def increment(value, ready, start, times):
+    ready.release()
+    start.wait()
+    for _ in range(times):
+        with value.get_lock():
+            value.value += 1
+
+
 class Multiprocessing:
     def __init__(self, processes, method=None):
         self.pool = multiprocessing.get_context(method).Pool(processes)
@@ -238,6 +264,65 @@ class Peer:
             for job in keepers + jobs:
                 job.get()
         return grown / times
+
+    def queue(self, times, ends):
+        """So many items through one queue, from `ends >> 8` processes to `ends & 255`."""
+        producers, consumers = ends >> 8, ends & 255
+        queue, start = multiprocessing.Queue(), multiprocessing.Event()
+        ready = multiprocessing.Semaphore(0)
+        shares = [times // producers + (n < times % producers) for n in range(producers)]
+        feeding = [multiprocessing.Process(target=feed, args=(queue, ready, start, share)) for share in shares]
+        draining = [multiprocessing.Process(target=drain, args=(queue, ready)) for _ in range(consumers)]
+        for process in feeding + draining:
+            process.start()
+        for _ in feeding + draining:
+            ready.acquire()
+        begun = time.perf_counter()
+        start.set()
+        for process in feeding:
+            process.join()
+        for _ in draining:
+            queue.put(None)
+        for process in draining:
+            process.join()
+        return time.perf_counter() - begun
+
+    def queue_round_trip(self, times, _):
+        there, back = multiprocessing.Queue(), multiprocessing.Queue()
+        process = multiprocessing.Process(target=send_back, args=(there, back))
+        process.start()
+        there.put(0)
+        back.get()
+        begun = time.perf_counter()
+        for n in range(times):
+            there.put(n)
+            assert back.get() == n
+        taken = time.perf_counter() - begun
+        there.put(None)
+        process.join()
+        return taken
+
+    def lock(self, times, _):
+        lock = self.kept("lock", multiprocessing.Lock)
+        begun = time.perf_counter()
+        for _ in range(times):
+            lock.acquire()
+            lock.release()
+        return time.perf_counter() - begun
+
+    def value(self, times, _):
+        """Two processes, this being one of them."""
+        value, ready, start = multiprocessing.Value("Q", 0), multiprocessing.Semaphore(0), multiprocessing.Event()
+        process = multiprocessing.Process(target=increment, args=(value, ready, start, times // 2))
+        process.start()
+        ready.acquire()
+        begun = time.perf_counter()
+        start.set()
+        increment(value, ready, start, times - times // 2)
+        process.join()
+        taken = time.perf_counter() - begun
+        assert value.value == times
+        return taken
 
     def ready(self, _, __):
         self.pool

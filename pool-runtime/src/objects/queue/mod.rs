@@ -26,24 +26,24 @@ mod storage;
 
 use crate::codec::{CodecError, Reader, Writer};
 use crate::error::{Error, Kind, Result};
-use crate::locks::lock;
+use crate::locks::try_lock;
 use crate::memory::parking::{self, Waiter};
 use crate::memory::region::{Region, register};
 use crate::memory::{View, cache};
 use crate::objects::committed::{Committed, Held};
 use crate::objects::reference;
-use crate::os::Memory;
+use crate::os::{Memory, SPARSE_HEAD};
 use crate::transport::ring::Spin;
 use hands::Hands;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::cell::RefCell;
-use std::fmt;
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use storage::{MappedPart, WINDOW, room_for};
+use std::{fmt, io};
+use storage::{MappedPart, WINDOW, end_of};
 
 /// Where things are in the head, in bytes. What different threads write is apart.
 const CAPACITY: usize = 64;
@@ -56,6 +56,7 @@ const ITEMS: usize = 512;
 const ROOM: usize = 640;
 const IDLE: usize = 768;
 const DONE: usize = 896;
+const ORPHANS: usize = 904;
 const HANDS: usize = 1024;
 
 /// So many processes can have items in hand.
@@ -128,6 +129,29 @@ struct Ends {
     get_view: Mutex<MappedPart>,
 }
 
+/// The lock of an end is held as long as this lives.
+struct EndGuard<'q> {
+    end: &'q Committed<u64>,
+    held: Held,
+}
+
+impl EndGuard<'_> {
+    fn position(&self) -> u64 {
+        self.end.value(&self.held)
+    }
+
+    /// One item more, up to this position.
+    fn commit(&self, position: u64) {
+        self.end.commit(&self.held, position);
+    }
+}
+
+impl Drop for EndGuard<'_> {
+    fn drop(&mut self) {
+        self.end.release(&self.held);
+    }
+}
+
 /// How long somebody is ready to wait.
 #[derive(Clone, Copy)]
 enum Patience {
@@ -136,27 +160,52 @@ enum Patience {
     For(Duration),
 }
 
-impl Patience {
-    fn deadline(self) -> Option<Instant> {
-        match self {
-            Self::Endless => None,
-            Self::None => Some(Instant::now()),
-            Self::For(time) => Instant::now().checked_add(time),
+/// When that is over: the clock is read once, and only if there is something to wait for.
+struct Limit {
+    patience: Patience,
+    deadline: Option<Option<Instant>>,
+}
+
+impl From<Patience> for Limit {
+    fn from(patience: Patience) -> Self {
+        Self { patience, deadline: None }
+    }
+}
+
+impl Limit {
+    fn deadline(&mut self) -> Option<Instant> {
+        *self.deadline.get_or_insert_with(|| match self.patience {
+            Patience::Endless => None,
+            Patience::None => Some(Instant::now()),
+            Patience::For(time) => Instant::now().checked_add(time),
+        })
+    }
+
+    /// Who does not want to wait does so for those who are about to put or take another item.
+    fn of_lock(&mut self) -> Option<Instant> {
+        match self.patience {
+            Patience::None => Instant::now().checked_add(GRACE),
+            Patience::Endless | Patience::For(_) => self.deadline(),
         }
     }
 
-    /// That it is over, and how the queue was all the time.
-    fn over(self, how: &'static str) -> Error {
-        Error::new(match self {
-            Self::For(time) => Kind::QueueWaited { how, time },
-            Self::None | Self::Endless => Kind::QueueBlocks { how },
+    fn is_none(&self) -> bool {
+        matches!(self.patience, Patience::None)
+    }
+
+    /// That it is over, and why it was waited.
+    fn over(&self, what: &'static str) -> Error {
+        Error::new(match self.patience {
+            Patience::For(time) => Kind::Waited { what, time },
+            Patience::None | Patience::Endless => Kind::Blocked { what },
         })
     }
 }
 
-const FULL: &str = "full";
-const EMPTY: &str = "empty";
-const HELD_UP: &str = "held up by a process that does not go on";
+const FULL: &str = "the queue is full";
+const EMPTY: &str = "the queue is empty";
+const HELD_UP: &str = "the queue is held up by a process that does not go on";
+const NOT_DONE: &str = "not all items of the queue are done";
 
 /// How long who does not want to wait waits for who is about to put or take another item.
 const GRACE: Duration = Duration::from_millis(100);
@@ -213,6 +262,9 @@ impl<T> Queue<T> {
     /// Closes it for all: nothing can be put any more, and who waits to put something gets an error. What is in it can still
     /// be taken; after that, whoever takes, or waits for an item, gets `None`. To close it again does nothing.
     pub fn close(&self) {
+        // With the lock, so that what is being put is there before it is closed. A process that was stopped in the middle of
+        // that does not keep anybody from closing.
+        let _puts = self.ends.take_lock(&self.ends.put, &mut Patience::None.into());
         self.ends.word(CLOSED).store(1, Ordering::Release);
         for waits in [ITEMS, ROOM] {
             parking::wake(self.ends.word(waits), u32::MAX, &*self.ends.region);
@@ -221,7 +273,11 @@ impl<T> Queue<T> {
 
     /// Takes all items off and drops them, as if they were done. Returns how many. A queue that is closed and then cleared
     /// is at its end for all at once.
-    pub fn clear(&self) -> usize {
+    ///
+    /// # Errors
+    ///
+    /// This process was forked from one that has the queue, and cannot take part in it.
+    pub fn clear(&self) -> Result<usize> {
         self.ends.clear()
     }
 
@@ -273,7 +329,8 @@ impl<T> Queue<T> {
         self.put_within(item, Patience::Endless)
     }
 
-    /// As [`put`](Self::put), without waiting.
+    /// As [`put`](Self::put), without waiting for room. It waits for others who are putting something at this moment, at most
+    /// for a tenth of a second.
     ///
     /// # Errors
     ///
@@ -312,7 +369,8 @@ impl<T: DeserializeOwned> Queue<T> {
         self.get_within(Patience::Endless)
     }
 
-    /// As [`get`](Self::get), without waiting.
+    /// As [`get`](Self::get), without waiting for an item. It waits for others who are taking one at this moment, at most for
+    /// a tenth of a second.
     ///
     /// # Errors
     ///
@@ -333,12 +391,10 @@ impl<T: DeserializeOwned> Queue<T> {
     fn get_within(&self, patience: Patience) -> Result<Option<T>> {
         let Some(bytes) = self.ends.get(patience)? else { return Ok(None) };
         let mut reader = Reader::new(&bytes);
+        let unread = Unread(&self.ends);
         let item = reader.value().and_then(|item| reader.finish().map(|()| item));
-        let item = item.map_err(|error| {
-            // Nobody else has it, so nobody else can say so.
-            let _ = self.ends.done();
-            Error::new(Kind::DecodeItem(error.to_string()))
-        })?;
+        let item = item.map_err(|error| Error::new(Kind::DecodeItem(error.to_string())))?;
+        std::mem::forget(unread);
         cache::recycle(bytes);
         Ok(Some(item))
     }
@@ -346,6 +402,15 @@ impl<T: DeserializeOwned> Queue<T> {
     /// The items, as [`get`](Self::get) takes them, until the queue is closed and all were taken.
     pub fn iter(&self) -> QueueItems<'_, T> {
         QueueItems(self)
+    }
+}
+
+/// An item that was taken. If it cannot be decoded, or that panics, nobody has it, and nobody can say that it is done.
+struct Unread<'q>(&'q Ends);
+
+impl Drop for Unread<'_> {
+    fn drop(&mut self) {
+        let _ = self.0.done();
     }
 }
 
@@ -421,7 +486,12 @@ impl Ends {
 
     fn hands(&self) -> Result<Hands<'_>> {
         let me = self.region.number().map_err(|error| Error::os("cannot take part in a queue", error))?;
-        Ok(Hands { entries: &self.longs[HANDS / 8..][..MOST_HANDS], region: &self.region, me })
+        Ok(Hands {
+            entries: &self.longs[HANDS / 8..][..MOST_HANDS],
+            orphans: self.long(ORPHANS),
+            region: &self.region,
+            me,
+        })
     }
 
     #[inline]
@@ -434,10 +504,18 @@ impl Ends {
         self.word(CLOSED).load(Ordering::Acquire) != 0
     }
 
-    /// The number of items. What is taken is read first: it never overtakes what is put.
+    /// The number of items, as it was at one moment. While others are busy, it may be too large.
     #[inline]
     fn length(&self) -> u64 {
-        let taken = self.get.changes();
+        let mut taken = self.get.changes();
+        for _ in 0..8 {
+            let length = self.put.changes().saturating_sub(taken);
+            let again = self.get.changes();
+            if again == taken {
+                return length;
+            }
+            taken = again;
+        }
         self.put.changes().saturating_sub(taken)
     }
 
@@ -449,159 +527,173 @@ impl Ends {
 
     /// Waits until `ready`: first without sleeping, if it pays. Returns false if it is not ready at the deadline.
     fn wait(&self, waiter: &mut Waiter, word: usize, mut ready: impl FnMut() -> bool) -> bool {
-        let spun = SPIN.try_with(|spin| spin.borrow_mut().wait(&mut ready)).unwrap_or(false);
-        spun || waiter.wait(self.word(word), &*self.region, ready)
+        if SPIN.try_with(|spin| spin.borrow_mut().wait(&mut ready)).unwrap_or(false) {
+            return true;
+        }
+        let began = Instant::now();
+        let is_ready = waiter.wait(self.word(word), &*self.region, ready);
+        let _ = SPIN.try_with(|spin| spin.borrow_mut().slept(began.elapsed()));
+        is_ready
+    }
+
+    /// Wakes one who waits for what has just been made, and another one if this one may have been woken for both.
+    fn pass_on(&self, word: usize) {
+        parking::wake(self.word(word), 1, &*self.region);
     }
 
     fn put(&self, item: &[u8], patience: Patience) -> Result<()> {
-        let closed = || Error::new(Kind::QueueClosed);
-        let mut waiter: Option<Waiter> = None;
+        let (mut limit, mut waiter) = (Limit::from(patience), None::<Waiter>);
         loop {
             if self.is_closed() {
-                return Err(closed());
+                return Err(Error::new(Kind::QueueClosed));
             }
             if self.has_room() {
-                let held = self.take_lock(&self.put, patience)?;
-                if self.has_room() && !self.is_closed() {
-                    let written = self.write(&held, item);
-                    self.put.release(&held);
-                    written?;
-                    parking::wake(self.word(ITEMS), 1, &*self.region);
-                    // Several may have made room, and woken this one alone.
-                    if waiter.is_some_and(|waiter| waiter.has_slept) && self.has_room() {
-                        parking::wake(self.word(ROOM), 1, &*self.region);
-                    }
-                    return Ok(());
+                let lock = self.take_lock(&self.put, &mut limit)?;
+                if !self.has_room() || self.is_closed() {
+                    continue;
                 }
-                self.put.release(&held);
-                continue;
+                let written = self.write(&lock, item);
+                drop(lock);
+                if written.is_ok() {
+                    self.pass_on(ITEMS);
+                }
+                // Several may have made room, and have woken this one alone.
+                if waiter.is_some_and(|waiter| waiter.has_slept) && self.has_room() {
+                    self.pass_on(ROOM);
+                }
+                return written;
             }
-            if matches!(patience, Patience::None) {
-                return Err(patience.over(FULL));
+            if limit.is_none() {
+                return Err(limit.over(FULL));
             }
-            let waiter = waiter.get_or_insert_with(|| Waiter::new(patience.deadline()));
+            let waiter = waiter.get_or_insert_with(|| Waiter::new(limit.deadline()));
             if !self.wait(waiter, ROOM, || self.has_room() || self.is_closed()) {
-                return Err(patience.over(FULL));
+                return Err(limit.over(FULL));
             }
         }
     }
 
-    /// Who has the lock of an end has it for a moment only, unless it was stopped in that moment.
-    #[inline]
-    fn take_lock(&self, end: &Committed<u64>, patience: Patience) -> Result<Held> {
-        let deadline = || match patience {
-            Patience::None => Patience::For(GRACE).deadline(),
-            patience => patience.deadline(),
-        };
-        let held = end.acquire_before(deadline).ok_or_else(|| patience.over(HELD_UP))?;
+    /// Takes the lock of an end. Who has it has it for a moment only, unless it was stopped in that moment.
+    fn take_lock<'q>(&'q self, end: &'q Committed<u64>, limit: &mut Limit) -> Result<EndGuard<'q>> {
+        self.region.number().map_err(|error| Error::os("a forked process cannot take part in a queue", error))?;
+        let held = end.acquire_before(|| limit.of_lock()).ok_or_else(|| limit.over(HELD_UP))?;
         if held.is_poisoned {
             // Who had it has changed all or nothing.
             end.clear_poison();
         }
-        Ok(held)
+        Ok(EndGuard { end, held })
     }
 
-    fn write(&self, held: &Held, item: &[u8]) -> Result<()> {
-        let position = self.put.value(held);
-        let end = position + room_for(item.len() as u64);
+    fn write(&self, lock: &EndGuard<'_>, item: &[u8]) -> Result<()> {
         let no_memory = |error| Error::os(format!("cannot put an item of {} bytes on a queue", item.len()), error);
+        let position = lock.position();
+        let end = end_of(position, item.len() as u64).ok_or_else(|| no_memory(corrupt()))?;
         let backed = self.long(BACKED).load(Ordering::Relaxed);
         if end > backed {
-            let enough = end.next_multiple_of(WINDOW);
-            let head = crate::os::SPARSE_HEAD as u64;
-            self.region.memory().back(head + backed..head + enough).map_err(no_memory)?;
+            // What is before the item is there, whatever others have written about that.
+            let (missing, enough) = (backed.max(position / WINDOW * WINDOW), end.next_multiple_of(WINDOW));
+            self.region.memory().back(HEAD + missing..HEAD + enough).map_err(no_memory)?;
             self.long(BACKED).store(enough, Ordering::Relaxed);
         }
-        lock(&self.put_view).write(&self.region, position, item).map_err(no_memory)?;
-        self.put.commit(held, end);
+        with(&self.put_view, |view| view.write(&self.region, position, item)).map_err(no_memory)?;
+        lock.commit(end);
         Ok(())
     }
 
     /// The bytes of the first item. None: the queue is closed and empty.
     fn get(&self, patience: Patience) -> Result<Option<Vec<u8>>> {
-        let mut waiter: Option<Waiter> = None;
+        let (mut limit, mut waiter) = (Limit::from(patience), None::<Waiter>);
         loop {
             // Read first: what is put before it is closed is there when it is closed.
             let is_closed = self.is_closed();
             if self.length() > 0 {
-                let held = self.take_lock(&self.get, patience)?;
-                let taken = if self.length() > 0 { self.read(&held).map(Some) } else { Ok(None) };
-                self.get.release(&held);
-                let Some(item) = taken? else { continue };
-                if self.capacity() > 0 {
-                    parking::wake(self.word(ROOM), 1, &*self.region);
+                let lock = self.take_lock(&self.get, &mut limit)?;
+                if self.length() == 0 {
+                    continue;
+                }
+                let taken = self.read(&lock);
+                drop(lock);
+                if taken.is_ok() && self.capacity() > 0 {
+                    self.pass_on(ROOM);
                 }
                 // Several may have been put, and have woken this one alone.
                 if waiter.is_some_and(|waiter| waiter.has_slept) && self.length() > 0 {
-                    parking::wake(self.word(ITEMS), 1, &*self.region);
+                    self.pass_on(ITEMS);
                 }
-                return Ok(Some(item));
+                return taken.map(Some);
             }
             if is_closed {
                 return Ok(None);
             }
-            if matches!(patience, Patience::None) {
-                return Err(patience.over(EMPTY));
+            if limit.is_none() {
+                return Err(limit.over(EMPTY));
             }
-            let waiter = waiter.get_or_insert_with(|| Waiter::new(patience.deadline()));
+            let waiter = waiter.get_or_insert_with(|| Waiter::new(limit.deadline()));
             if !self.wait(waiter, ITEMS, || self.length() > 0 || self.is_closed()) {
-                return Err(patience.over(EMPTY));
+                return Err(limit.over(EMPTY));
             }
         }
     }
 
-    fn read(&self, held: &Held) -> Result<Vec<u8>> {
-        let position = self.get.value(held);
+    fn read(&self, lock: &EndGuard<'_>) -> Result<Vec<u8>> {
         let fail = |error| Error::os("cannot take an item off a queue", error);
-        let corrupt = || Error::new(Kind::DecodeItem("the memory of the queue is corrupt".into()));
-        let mut view = lock(&self.get_view);
-        let end = self.put.snapshot();
-        let length = view.length(&self.region, position, end).map_err(fail)?.ok_or_else(corrupt)?;
-        let mut item = cache::take_recycled();
-        item.try_reserve_exact(length as usize).map_err(|_| fail(std::io::ErrorKind::OutOfMemory.into()))?;
-        view.read(&self.region, position, length, &mut item).map_err(fail)?;
+        let last = self.put.snapshot().ok_or_else(|| fail(corrupt()))?;
         let hands = self.hands()?;
         let too_many = || Error::invalid(format!("more than {MOST_HANDS} processes have items of a queue in hand"));
         let hand = hands.own().ok_or_else(too_many)?;
-        self.take(held, position + room_for(length));
-        hand.fetch_add(1, Ordering::Relaxed);
+        let read = |view: &mut MappedPart| {
+            let (length, end) = view.item(&self.region, lock.position(), last)?.ok_or_else(corrupt)?;
+            let mut item = cache::take_recycled();
+            item.try_reserve_exact(length as usize).map_err(|_| io::ErrorKind::OutOfMemory)?;
+            view.read(&self.region, lock.position(), length, &mut item)?;
+            Ok((item, end))
+        };
+        let (item, end) = with(&self.get_view, read).map_err(fail)?;
+        self.take(lock, end);
+        hands.take(hand);
         Ok(item)
     }
 
     /// Takes an item off, up to this position, and gives back memory that is behind it.
-    fn take(&self, held: &Held, end: u64) {
-        self.get.commit(held, end);
+    fn take(&self, lock: &EndGuard<'_>, end: u64) {
+        lock.commit(end);
         let (freed, free) = (self.long(FREED).load(Ordering::Relaxed), end / WINDOW * WINDOW);
         if free > freed {
-            let head = crate::os::SPARSE_HEAD as u64;
-            self.region.memory().discard(head + freed..head + free);
+            self.region.memory().discard(HEAD + freed..HEAD + free);
             self.long(FREED).store(free, Ordering::Relaxed);
         }
     }
 
-    fn clear(&self) -> usize {
-        let Ok(held) = self.take_lock(&self.get, Patience::Endless) else { return 0 };
+    fn clear(&self) -> Result<usize> {
+        let lock = self.take_lock(&self.get, &mut Patience::Endless.into())?;
         let mut cleared = 0;
-        while self.length() > 0 {
-            let (position, end) = (self.get.value(&held), self.put.snapshot());
-            let length = lock(&self.get_view).length(&self.region, position, end);
-            let Ok(Some(length)) = length else { break };
-            self.take(&held, position + room_for(length));
+        // What is put meanwhile stays. There are no more items than there is memory.
+        let last = self.put.snapshot().unwrap_or_default();
+        let most = self.length().min(self.region.memory().resident() / 8);
+        while cleared < most {
+            let item = with(&self.get_view, |view| view.item(&self.region, lock.position(), last));
+            let Ok(Some((_, end))) = item else { break };
+            self.take(&lock, end);
             self.long(DONE).fetch_add(1, Ordering::Relaxed);
             cleared += 1;
         }
-        self.get.release(&held);
+        drop(lock);
         for waits in [ROOM, IDLE] {
             parking::wake(self.word(waits), u32::MAX, &*self.region);
         }
-        cleared
+        Ok(cleared as usize)
     }
 
     fn done(&self) -> Result<()> {
-        if !self.hands()?.put_down() {
+        let hands = self.hands()?;
+        let lock = self.take_lock(&self.get, &mut Patience::Endless.into())?;
+        if !hands.are_full() {
             return Err(Error::invalid("`task_done` was called more often than items were taken off the queue"));
         }
+        // First: of a process that ends in between, an item would be missed that is done.
         self.long(DONE).fetch_add(1, Ordering::Release);
+        hands.put_down();
+        drop(lock);
         parking::wake(self.word(IDLE), u32::MAX, &*self.region);
         Ok(())
     }
@@ -612,45 +704,57 @@ impl Ends {
     }
 
     fn join(&self, patience: Patience) -> Result<()> {
-        let mut waiter = Waiter::new(patience.deadline());
-        let mut lost = 0;
+        let mut limit = Limit::from(patience);
+        let (mut waiter, mut lost) = (Waiter::new(limit.deadline()), Ok(0));
         // Between two naps somebody may have ended.
         let waited = waiter.wait(self.word(IDLE), &*self.region, || {
             self.unfinished() == 0 || {
-                lost = self.lost().unwrap_or_default();
-                lost > 0
+                lost = self.lost(&mut limit);
+                !matches!(lost, Ok(0))
             }
         });
-        match lost {
+        match lost? {
             0 if waited => Ok(()),
-            0 => Err(Error::new(Kind::QueueWaited { how: "not done with", time: waiter_time(patience) })),
-            lost => Err(Error::new(Kind::ItemsLost(lost))),
+            0 => Err(limit.over(NOT_DONE)),
+            lost => {
+                parking::wake(self.word(IDLE), u32::MAX, &*self.region);
+                Err(Error::new(Kind::ItemsLost(lost)))
+            }
         }
     }
 
     /// How many items will never be done, if there are no others left. They are forgotten.
-    fn lost(&self) -> Result<u64> {
+    fn lost(&self, limit: &mut Limit) -> Result<u64> {
         let hands = self.hands()?;
         if self.length() > 0 || hands.are_busy() {
             return Ok(0);
         }
-        // With the lock, all that were taken are in somebody's hands.
-        let held = self.take_lock(&self.get, Patience::Endless)?;
-        let mut lost = 0;
-        if self.length() == 0 && !hands.are_busy() {
-            lost = self.unfinished();
-            self.long(DONE).fetch_add(lost, Ordering::Relaxed);
-            hands.forget_dead();
+        let _lock = self.take_lock(&self.get, limit)?;
+        if self.length() > 0 || hands.are_busy() {
+            return Ok(0);
         }
-        self.get.release(&held);
+        // Of those that were taken: with the lock, nobody takes another one, nor says that one is done.
+        let lost = self.get.changes().saturating_sub(self.long(DONE).load(Ordering::Relaxed));
+        self.long(DONE).fetch_add(lost, Ordering::Relaxed);
+        hands.forget_dead();
         Ok(lost)
     }
 }
 
-fn waiter_time(patience: Patience) -> Duration {
-    match patience {
-        Patience::For(time) => time,
-        Patience::None | Patience::Endless => Duration::ZERO,
+/// What is behind the head.
+const HEAD: u64 = SPARSE_HEAD as u64;
+
+/// Other processes have written what cannot be.
+fn corrupt() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "the memory of the queue is corrupt")
+}
+
+/// Uses what this process has mapped at one end. Who has the lock of that end is alone, but for a process that was forked
+/// while another thread was there.
+fn with<R>(view: &Mutex<MappedPart>, act: impl FnOnce(&mut MappedPart) -> R) -> R {
+    match try_lock(view) {
+        Some(mut view) => act(&mut view),
+        None => act(&mut MappedPart::default()),
     }
 }
 
@@ -687,3 +791,6 @@ impl<'de, T> Deserialize<'de> for Queue<T> {
         Ok(Self { ends: Arc::new(ends), items: PhantomData })
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests;

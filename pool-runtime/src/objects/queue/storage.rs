@@ -20,10 +20,14 @@ pub(super) const WINDOW: u64 = 1 << 18;
 /// Before each item.
 const HEADER: u64 = 8;
 
-/// The bytes that an item of this length takes.
-pub(super) fn room_for(length: u64) -> u64 {
-    HEADER + length.next_multiple_of(8)
+/// Where an item of this length ends that begins there. None: nowhere, as others have made up the numbers.
+pub(super) fn end_of(position: u64, length: u64) -> Option<u64> {
+    let end = length.checked_next_multiple_of(8)?.checked_add(HEADER)?.checked_add(position)?;
+    (position.is_multiple_of(8) && end <= LAST).then_some(end)
 }
+
+/// No position is greater.
+const LAST: u64 = 1 << 61;
 
 /// The part of the memory that this process has mapped, at one end of a queue.
 #[derive(Debug, Default)]
@@ -65,12 +69,17 @@ impl MappedPart {
         Ok(())
     }
 
-    /// The length of the item there, which ends at `end` or before. None if that cannot be.
-    pub(super) fn length(&mut self, region: &Region, position: u64, end: u64) -> io::Result<Option<u64>> {
+    /// The length of the item there, and where it ends: at `last` or before. None if that cannot be.
+    pub(super) fn item(&mut self, region: &Region, position: u64, last: u64) -> io::Result<Option<(u64, u64)>> {
+        if end_of(position, 0).is_none_or(|end| end > last) {
+            return Ok(None);
+        }
         let words = self.window(region, position)?.words::<AtomicU64>();
         let length = words[(position % WINDOW / 8) as usize].load(Ordering::Relaxed);
-        let most = end.checked_sub(position).and_then(|most| most.checked_sub(HEADER));
-        Ok(Some(length).filter(|length| most.is_some_and(|most| *length <= most)))
+        let end = end_of(position, length).filter(|end| *end <= last);
+        // To map what is not there would take memory for it.
+        let is_there = |length: u64| length <= WINDOW || length <= region.memory().resident();
+        Ok(end.filter(|_| is_there(length)).map(|end| (length, end)))
     }
 
     /// Copies so many bytes of the item there to the end of a vector that has room for them.

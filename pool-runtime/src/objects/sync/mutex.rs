@@ -165,7 +165,7 @@ impl<T: Plain> Drop for MutexGuard<'_, T> {
     fn drop(&mut self) {
         let committed = &self.mutex.committed;
         if std::thread::panicking() && !self.was_panicking {
-            committed.poison();
+            committed.poison(&self.held);
         } else if self.is_changed {
             committed.commit(&self.held, self.value);
         }

@@ -1,12 +1,12 @@
 //! What a lock says if its holder has ended, or panicked.
 
-use crate::error::Error;
+use crate::error::{Error, Kind};
 use std::fmt;
 
 /// A process has ended, or a thread has panicked, while it held this lock.
 ///
-/// The lock is held all the same, by who gets this: [`into_inner`](Self::into_inner) gives the guard. The value is the one
-/// of before, as a holder's changes are stored when it gives the lock back; but what else it was about to do is not done.
+/// The lock is held all the same, by who gets this: [`into_inner`](Self::into_inner) gives the guard. The value is whole: a
+/// holder's changes are stored all at once, when it gives the lock back. But what else it was about to do is not done.
 ///
 /// Every later holder is told, until `clear_poison` of the lock is called.
 pub struct Poisoned<G> {
@@ -34,7 +34,7 @@ impl<G> Poisoned<G> {
     }
 }
 
-const WHAT: &str = "a process has ended, or a thread has panicked, while it held this lock: its value is the one of before \
+const WHAT: &str = "a process has ended, or a thread has panicked, while it held this lock: its value is the last whole one \
                     (`into_inner` of this error gives the guard, `clear_poison` of the lock forgets it)";
 
 impl<G> fmt::Debug for Poisoned<G> {
@@ -96,6 +96,9 @@ impl<G> From<Poisoned<G>> for TryLockError<G> {
 
 impl<G> From<TryLockError<G>> for Error {
     fn from(error: TryLockError<G>) -> Self {
-        Self::invalid(error.to_string())
+        match error {
+            TryLockError::Poisoned(poisoned) => poisoned.into(),
+            TryLockError::WouldBlock => Self::new(Kind::Blocked { what: HELD }),
+        }
     }
 }

@@ -15,7 +15,7 @@ use super::memory::{Draft, FIXED, LEAST_SPARSE, Memory, MemoryKind, SPARSE_HEAD}
 use super::signal::without_sigxfsz;
 use super::step;
 use super::words::Word;
-use rustix::fs::{FallocateFlags, SealFlags, fallocate, ftruncate};
+use rustix::fs::{FallocateFlags, SealFlags, fallocate, fstat, ftruncate};
 use rustix::io::retry_on_intr;
 use rustix::mm::MapFlags;
 use std::io;
@@ -40,12 +40,12 @@ impl Memory {
 
     /// Whether it is: [`words`](Self::words) are those of its head.
     pub(crate) fn is_sparse(&self) -> bool {
-        self.is_writable() && rustix::fs::fstat(&self.fd).is_ok_and(|stat| stat.st_size.cast_unsigned() >= LEAST_SPARSE)
+        self.is_writable() && fstat(&self.fd).is_ok_and(|stat| stat.st_size.cast_unsigned() >= LEAST_SPARSE)
     }
 
     /// Takes all pages of a range, so that it can be written.
     pub(crate) fn back(&self, range: Range<u64>) -> io::Result<()> {
-        let length = range.end - range.start;
+        let length = self.length_of(&range)?;
         let allocate = || retry_on_intr(|| fallocate(&self.fd, FallocateFlags::empty(), range.start, length));
         without_sigxfsz(allocate).map_err(|error| step::FALLOCATE.failed(error))
     }
@@ -53,12 +53,29 @@ impl Memory {
     /// Gives the pages of a range back. Who reads it finds zeros.
     pub(crate) fn discard(&self, range: Range<u64>) {
         let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-        // Otherwise they are given back with the rest.
-        let _ = retry_on_intr(|| fallocate(&self.fd, flags, range.start, range.end - range.start));
+        if let Ok(length) = self.length_of(&range) {
+            // Otherwise they are given back with the rest.
+            let _ = retry_on_intr(|| fallocate(&self.fd, flags, range.start, length));
+        }
+    }
+
+    /// How many bytes of it are there.
+    pub(crate) fn resident(&self) -> u64 {
+        fstat(&self.fd).map_or(0, |stat| stat.st_blocks.cast_unsigned() * 512)
+    }
+
+    /// The length of a range, which others may have made up: what is behind the end of the file could be mapped, and not
+    /// be touched.
+    fn length_of(&self, range: &Range<u64>) -> io::Result<u64> {
+        let size = fstat(&self.fd)?.st_size.cast_unsigned();
+        let length = range.end.checked_sub(range.start).filter(|length| *length > 0 && range.end <= size);
+        length.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "a part of shared memory lies outside of it"))
     }
 
     /// Maps a part of it, which begins and ends with a page and should be backed: this takes its pages into the mapping.
     pub(crate) fn window(&self, start: u64, length: usize) -> io::Result<Window> {
+        let end = start.checked_add(length as u64).ok_or(io::ErrorKind::InvalidData)?;
+        self.length_of(&(start..end))?;
         Mapping::part(&self.fd, start, length).map(Window)
     }
 }
@@ -83,7 +100,7 @@ mod tests {
     use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
     fn pages(memory: &Memory) -> i64 {
-        rustix::fs::fstat(memory.handle().as_fd()).unwrap().st_blocks / 8
+        fstat(memory.handle().as_fd()).unwrap().st_blocks / 8
     }
 
     #[test]
@@ -103,7 +120,12 @@ mod tests {
         assert_eq!(words.len(), 1 << 15);
         words[(1 << 15) - 1].store(7, Relaxed);
         assert_eq!(there.words::<AtomicU64>()[(1 << 15) - 1].load(Relaxed), 7);
+        assert_eq!(made.resident(), (4 + 64) * 4096);
+        for outside in [SIZE - 4096, SIZE, u64::MAX - 4095] {
+            assert!(made.window(outside, 1 << 18).is_err(), "it could be mapped, and not be touched");
+            assert!(made.back(outside..outside.wrapping_add(1 << 18)).is_err());
+        }
         other.discard(far..far + (1 << 18));
-        assert_eq!((pages(&made), words[(1 << 15) - 1].load(Relaxed)), (4 + 1, 0), "the last page was read again");
+        assert_eq!((pages(&made), words[(1 << 15) - 1].load(Relaxed)), (4, 0));
     }
 }

@@ -1,0 +1,84 @@
+use super::*;
+use std::panic;
+
+fn filled() -> Queue<Vec<u8>> {
+    let queue = Queue::unbounded().unwrap();
+    (0..3).for_each(|item| queue.put(&vec![item; 5]).unwrap());
+    queue
+}
+
+/// Whatever others write into the memory: an error, or some item, and never a crash, a hang or much memory.
+#[test]
+fn nonsense_in_the_memory_is_an_error() {
+    let odd = [0, 1, 7, 8, 1 << 18, 1 << 40, 1 << 61, 1 << 62, (1 << 62) + (1 << 14), u64::MAX - 7, u64::MAX];
+    // The number and both positions of each end, and what is backed, freed, done and in hand.
+    let words =
+        [CAPACITY, PUT + 8, PUT + 16, PUT + 24, GET + 8, GET + 16, GET + 24, BACKED, FREED, DONE, ORPHANS, HANDS];
+    for first in words {
+        for second in words {
+            for value in odd {
+                let queue = filled();
+                queue.ends.long(first).store(value, Ordering::Relaxed);
+                queue.ends.long(second).store(value, Ordering::Relaxed);
+                let use_it = || {
+                    for _ in 0..4 {
+                        let _ = (queue.try_get(), queue.try_put(&vec![1, 2, 3]), queue.task_done(), queue.len());
+                    }
+                    queue.join_timeout(Duration::ZERO).err();
+                    queue.close();
+                    queue.clear().unwrap();
+                };
+                panic::catch_unwind(panic::AssertUnwindSafe(use_it))
+                    .unwrap_or_else(|_| panic!("{value:#x} at {first} and {second}"));
+                assert!(queue.ends.region.memory().resident() < 64 << 20);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_made_up_length_takes_no_memory() {
+    for length in [7, 1 << 20, 1 << 35, u64::MAX] {
+        let queue = filled();
+        let window = queue.ends.region.memory().window(HEAD, WINDOW as usize).unwrap();
+        window.words::<AtomicU64>()[0].store(length, Ordering::Relaxed);
+        queue.ends.long(PUT + 24).store(1 << 40, Ordering::Relaxed);
+        queue.ends.long(PUT + 16).store(1 << 40, Ordering::Relaxed);
+        assert!(queue.get().is_err(), "{length}");
+        assert!(queue.ends.region.memory().resident() < 4 << 20);
+    }
+}
+
+#[test]
+fn memory_is_given_back_as_items_are_taken() {
+    let queue = Queue::<Vec<u8>>::unbounded().unwrap();
+    let item = vec![7; 100_000];
+    for _ in 0..60 {
+        (0..3).for_each(|_| queue.put(&item).unwrap());
+        (0..3).for_each(|_| assert_eq!(queue.get().unwrap().as_ref(), Some(&item)));
+        assert!(queue.ends.region.memory().resident() < 4 << 20);
+    }
+}
+
+/// More processes than there are entries have ended with items in hand: others go on, and all of that is lost.
+#[test]
+fn the_dead_leave_room_for_others() {
+    let queue = Queue::<Vec<u8>>::unbounded().unwrap();
+    let hands = queue.ends.hands().unwrap();
+    for (entry, number) in hands.entries.iter().zip(1 << 20..) {
+        queue.put(&vec![1]).unwrap();
+        assert!(queue.get().unwrap().is_some());
+        queue.ends.done().unwrap();
+        queue.ends.long(DONE).fetch_sub(1, Ordering::Relaxed);
+        entry.store(number << 40 | 1, Ordering::Relaxed);
+    }
+    queue.put(&vec![1]).unwrap();
+    assert!(queue.get().unwrap().is_some());
+    assert_eq!(queue.ends.long(ORPHANS).load(Ordering::Relaxed), 1);
+    // One of theirs is said to be done by this process, and its own.
+    queue.task_done().unwrap();
+    queue.task_done().unwrap();
+    assert_eq!(queue.join().unwrap_err().lost_items(), Some(MOST_HANDS as u64 - 1));
+    assert!(queue.task_done().is_err());
+    queue.join().unwrap();
+}

@@ -4,7 +4,10 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod barriers;
 mod comes_again;
+mod condvars;
+mod events;
 mod for_every_worker;
 mod in_a_process;
 mod in_a_result_is_refused;

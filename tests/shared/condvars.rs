@@ -157,7 +157,9 @@ fn whoever_is_killed_waiting_disturbs_nobody() {
             condvar.notify_all();
             *lock.lock().unwrap_or_else(Poisoned::into_inner) > before + 5 + round
         });
-        jobs.iter().for_each(|job| drop(job.cancel()));
+        for job in &jobs {
+            job.cancel();
+        }
         let guard = lock.lock().unwrap_or_else(Poisoned::into_inner);
         let waited = condvar.wait_timeout(guard, Duration::from_millis(1));
         drop(waited);

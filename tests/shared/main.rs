@@ -16,6 +16,7 @@ mod is_freed;
 mod is_not_copied;
 mod locks;
 mod passed_on;
+mod reader_locks;
 mod with_a_stopped_worker;
 mod written_by_many;
 

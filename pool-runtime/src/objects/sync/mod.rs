@@ -13,6 +13,8 @@ mod event;
 mod line;
 mod mutex;
 mod poison;
+mod reentrant;
+mod rwlock;
 mod semaphore;
 mod waitable;
 
@@ -21,4 +23,6 @@ pub use condvar::{Condvar, WaitTimeoutResult};
 pub use event::Event;
 pub use mutex::{Mutex, MutexGuard};
 pub use poison::{Poisoned, TryLockError};
+pub use reentrant::{ReentrantMutex, ReentrantMutexGuard};
+pub use rwlock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 pub use semaphore::{Permit, Semaphore};

@@ -4,7 +4,10 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod barriers;
 mod comes_again;
+mod condvars;
+mod events;
 mod for_every_worker;
 mod in_a_process;
 mod in_a_result_is_refused;
@@ -14,6 +17,7 @@ mod is_not_copied;
 mod locks;
 mod passed_on;
 mod queues;
+mod reader_locks;
 mod with_a_stopped_worker;
 mod written_by_many;
 

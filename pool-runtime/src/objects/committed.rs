@@ -54,6 +54,8 @@ impl<T> Committed<T> {
     const STRIDE: usize = size_of::<T>().next_multiple_of(8);
     /// How many bytes it takes. It starts at a multiple of eight.
     pub(super) const SIZE: usize = HEAD + 2 * Self::STRIDE;
+    /// Where the one that is [first](in_new_memory_with_room) in its memory ends: a multiple of eight.
+    pub(super) const END: usize = FIRST + Self::SIZE;
 
     /// The one whose first byte is there. An error if the memory ends before it does.
     pub(super) fn at(region: &Arc<Region>, start: usize) -> Result<Self, String> {
@@ -117,31 +119,47 @@ impl<T> Committed<T> {
         Held { number, is_poisoned }
     }
 
+    /// The number of this process in the lock.
+    ///
+    /// # Panics
+    ///
+    /// In a forked process that cannot [draw a number](Region::number).
     #[inline]
-    fn number(&self) -> u32 {
+    pub(super) fn number(&self) -> u32 {
         match self.region.number() {
             Ok(number) => number,
             Err(error) => panic!("a forked process cannot use the shared memory: {error}"),
         }
     }
 
-    /// A process that was forked while the lock was had does not have it.
-    #[inline]
-    fn is_ours(&self, held: &Held) -> bool {
-        self.region.number().is_ok_and(|number| number == held.number)
-    }
-
     /// Gives the lock back.
     #[inline]
     pub(super) fn release(&self, held: &Held) {
-        if self.is_ours(held) {
+        if self.is_here(held) {
             robust::release(&*self.lock, held.number, &*self.region);
         }
     }
 
+    /// The lock once more, for the thread that has it.
+    pub(super) fn held_again(&self) -> Held {
+        Held { number: self.number(), is_poisoned: self.is_poisoned() }
+    }
+
+    /// Whether the process that has the lock is this one: not one that was forked from it.
+    #[inline]
+    pub(super) fn is_here(&self, held: &Held) -> bool {
+        self.is_this_process(held.number)
+    }
+
+    /// Whether this is the process with this number, and not one that was forked from it.
+    #[inline]
+    pub(super) fn is_this_process(&self, number: u32) -> bool {
+        self.region.number().is_ok_and(|own| own == number)
+    }
+
     /// Lets the later holders know that something has gone wrong.
     pub(super) fn poison(&self, held: &Held) {
-        if self.is_ours(held) {
+        if self.is_here(held) {
             robust::poison(&*self.lock);
         }
     }
@@ -163,8 +181,13 @@ impl<T> Committed<T> {
 /// A value and its lock alone in new memory.
 pub(super) fn in_new_memory<T: Plain>(value: T) -> Result<Committed<T>> {
     let name = std::any::type_name::<T>();
-    let fail = |error| Error::os(format!("cannot make shared memory for a lock and a value of type `{name}`"), error);
-    let memory = Memory::writable(FIRST + Committed::<T>::SIZE).map_err(fail)?;
+    in_new_memory_with_room(&format!("a lock and a value of type `{name}`"), value, 0)
+}
+
+/// A value and its lock in new memory that is for `what`, and room for so many bytes after it.
+pub(super) fn in_new_memory_with_room<T: Plain>(what: &str, value: T, room: usize) -> Result<Committed<T>> {
+    let fail = |error| Error::os(format!("cannot make shared memory for {what}"), error);
+    let memory = Memory::writable(Committed::<T>::END + room).map_err(fail)?;
     let committed = Committed::found(&register(memory)).map_err(Error::invalid)?;
     committed.copy_in(0, value);
     Ok(committed)
@@ -182,9 +205,34 @@ impl<T: Plain> Committed<T> {
     /// Replaces the value, for who has the lock.
     #[inline]
     pub(super) fn commit(&self, held: &Held, value: T) {
-        if self.is_ours(held) {
+        if self.is_here(held) {
             versioned::commit(self, value);
         }
+    }
+
+    /// Has `change` change the value under the lock, as if at once. If it panics, nothing has changed.
+    pub(super) fn change<R>(&self, change: impl FnOnce(&mut T) -> R) -> R {
+        /// Gives the lock back however `change` ends.
+        struct Changing<'v, T>(&'v Committed<T>, Held);
+
+        impl<T> Drop for Changing<'_, T> {
+            #[inline]
+            fn drop(&mut self) {
+                self.0.release(&self.1);
+            }
+        }
+
+        let held = self.acquire(None);
+        let changing = Changing(self, held.unwrap_or_else(|| unreachable!("it waits until it has the lock")));
+        let mut value = self.value(&changing.1);
+        let returned = change(&mut value);
+        self.commit(&changing.1, value);
+        returned
+    }
+
+    /// The value: without the lock, unless it is changed again and again.
+    pub(super) fn get(&self) -> T {
+        self.snapshot().unwrap_or_else(|| self.change(|value| *value))
     }
 
     /// The value, without the lock. None: it was changed again and again.

@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::objects::Plain;
-use crate::objects::committed::{Committed, Held, in_new_memory};
+use crate::objects::committed::{Committed, in_new_memory};
 use crate::objects::reference;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::fmt;
@@ -52,7 +52,7 @@ impl<T: Plain> Value<T> {
 
     /// The value. It waits for nobody, unless it is changed again and again meanwhile.
     pub fn get(&self) -> T {
-        self.committed.snapshot().unwrap_or_else(|| self.update(|value| *value))
+        self.committed.get()
     }
 
     /// Replaces the value.
@@ -79,23 +79,7 @@ impl<T: Plain> Value<T> {
     /// If `change` does; then the value is not changed. In a process that was forked without `exec`, if there are no more
     /// file locks. If `change` changes the same value itself, it waits for ever.
     pub fn update<R>(&self, change: impl FnOnce(&mut T) -> R) -> R {
-        /// Gives the lock back however `change` ends.
-        struct Changing<'v, T>(&'v Committed<T>, Held);
-
-        impl<T> Drop for Changing<'_, T> {
-            #[inline]
-            fn drop(&mut self) {
-                self.0.release(&self.1);
-            }
-        }
-
-        let held = self.committed.acquire(None);
-        let changing =
-            Changing(&self.committed, held.unwrap_or_else(|| unreachable!("it waits until it has the lock")));
-        let mut value = self.committed.value(&changing.1);
-        let returned = change(&mut value);
-        self.committed.commit(&changing.1, value);
-        returned
+        self.committed.change(change)
     }
 }
 

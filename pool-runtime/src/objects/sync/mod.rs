@@ -7,8 +7,22 @@
 //! No process that ends can keep them, at whatever instruction it ends: who comes next is [told](Poisoned), and finds the
 //! value as it was before.
 
+mod barrier;
+mod condvar;
+mod event;
+mod line;
 mod mutex;
 mod poison;
+mod reentrant;
+mod rwlock;
+mod semaphore;
+mod waitable;
 
+pub use barrier::{Barrier, BarrierWaitResult, BrokenBarrier};
+pub use condvar::{Condvar, WaitTimeoutResult};
+pub use event::Event;
 pub use mutex::{Mutex, MutexGuard};
 pub use poison::{Poisoned, TryLockError};
+pub use reentrant::{ReentrantMutex, ReentrantMutexGuard};
+pub use rwlock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+pub use semaphore::{Permit, Semaphore};

@@ -143,6 +143,13 @@ impl<T> Mutex<T> {
     }
 }
 
+impl<'m, T: Plain> MutexGuard<'m, T> {
+    /// The lock that it is of, to take it again after the guard was dropped.
+    pub(super) fn mutex(guard: &Self) -> &'m Mutex<T> {
+        guard.mutex
+    }
+}
+
 impl<T: Plain> Deref for MutexGuard<'_, T> {
     type Target = T;
 

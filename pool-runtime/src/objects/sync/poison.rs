@@ -34,8 +34,8 @@ impl<G> Poisoned<G> {
     }
 }
 
-const WHAT: &str = "a process has ended, or a thread has panicked, while it held this lock: its value is the last whole one \
-                    (`into_inner` of this error gives the guard, `clear_poison` of the lock forgets it)";
+const WHAT: &str = "a process has ended, or a thread has panicked, while it held this lock: its value is whole, as it was \
+                    last stored (`into_inner` of this error gives the guard, `clear_poison` of the lock forgets it)";
 
 impl<G> fmt::Debug for Poisoned<G> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

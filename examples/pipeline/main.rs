@@ -64,7 +64,7 @@ fn factors(mut number: u64) -> Vec<u64> {
     let mut found = Vec::new();
     let mut divisor = 2;
     while divisor * divisor <= number {
-        if number % divisor == 0 {
+        if number.is_multiple_of(divisor) {
             found.push(divisor);
             number /= divisor;
         } else {

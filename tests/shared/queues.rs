@@ -264,7 +264,7 @@ fn what_was_put_before_it_was_closed_is_taken() {
         let queue = Queue::unbounded().unwrap();
         let puts = [(); 2].map(|()| pool.apply_async(put_until_closed::call(&queue)));
         let takes = [(); 2].map(|()| pool.apply_async(take_until_closed::call(&queue)));
-        until("items pass", || queue.len() > 0 || takes.iter().any(|job| job.is_running()) && round % 2 == 0);
+        until("items pass", || !queue.is_empty() || takes.iter().any(|job| job.is_running()) && round % 2 == 0);
         queue.close();
         let count = |jobs: [pool_runtime::Job<u32>; 2]| jobs.into_iter().map(|job| job.get().unwrap()).sum::<u32>();
         assert_eq!(count(puts), count(takes));

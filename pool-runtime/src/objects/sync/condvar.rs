@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::fmt;
 use std::time::{Duration, Instant};
 
-/// Waits for a condition of what a [`Mutex`] guards.
+/// Waits for a condition of what a [`Mutex`](super::Mutex) guards.
 ///
 /// As [`std::sync::Condvar`], between processes. It is an argument like any other; a clone, and what a task gets, are the
 /// same. While a thread waits, it does not have the mutex. A process that ends while it waits takes no notification with

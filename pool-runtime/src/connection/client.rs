@@ -28,12 +28,7 @@ impl Keying {
             Self::Key(key) => key.clone(),
             Self::None => return Ok(None),
         };
-        if key.as_bytes().is_empty() {
-            return Err(Error::invalid(
-                "cannot authenticate a connection with an empty key, which everybody has: give it bytes, or say \
-                 `.no_authkey()`",
-            ));
-        }
+        key.check()?;
         Ok(Some(Terms { key, allow_md5 }))
     }
 }

@@ -26,8 +26,8 @@ pub fn serve(address: &str, key: AuthKey) -> Result<()> {
                 let members = members.clone();
                 thread::spawn(move || welcome(&connection, &members));
             }
-            // One stranger does not end the room.
-            Err(error) if error.is_authentication() => eprintln!("{error}"),
+            // Neither one stranger nor too many connections end the room.
+            Err(error) if error.is_authentication() || error.is_exhausted() => eprintln!("{error}"),
             Err(error) => return Err(error.into()),
         }
     }

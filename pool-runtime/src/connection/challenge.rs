@@ -188,6 +188,11 @@ impl Challenger {
         }
     }
 
+    /// Whether a client has proved that it has the key. Of a listener, that is known only at the end.
+    pub(super) fn peer_has_proved(&self) -> bool {
+        self.side == Side::Listener && self.awaited != ProofStage::Proof
+    }
+
     fn challenge(&self) -> Vec<u8> {
         [CHALLENGE, &self.own].concat()
     }

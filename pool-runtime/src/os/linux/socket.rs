@@ -144,6 +144,7 @@ impl Socket {
     }
 
     /// Takes a connection that is there, without waiting: it, and where it comes from, if that has an address.
+    /// [`OutOfMemory`](io::ErrorKind::OutOfMemory): there is no memory, or no descriptor, for it.
     pub(crate) fn accept(&self) -> io::Result<Option<(Self, Option<SocketAddr>)>> {
         loop {
             match acceptfrom_with(&self.0, SocketFlags::CLOEXEC) {
@@ -166,6 +167,9 @@ impl Socket {
                     | Errno::OPNOTSUPP
                     | Errno::NETUNREACH,
                 ) => {}
+                Err(error @ (Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)) => {
+                    return Err(io::Error::new(io::ErrorKind::OutOfMemory, step::ACCEPT.failed(error)));
+                }
                 Err(error) => return Err(step::ACCEPT.failed(error)),
             }
         }

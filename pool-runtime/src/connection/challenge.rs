@@ -96,7 +96,7 @@ impl fmt::Display for KeyRefusal {
             Self::ShortChallenge(length) => write!(f, "its challenge has {length} bytes, and 20 is the least"),
             Self::UnknownDigest(sent) => write!(
                 f,
-                "its challenge asks for no digest that is known here, which are `sha256` and `sha384`: {}",
+                "its challenge asks for no digest that is known here, which are `sha256` and `sha384`, but is {}",
                 shown(sent)
             ),
             Self::Reflected => f.write_str("it sent back a challenge of this side, so as to have it answered here"),
@@ -117,11 +117,13 @@ impl fmt::Display for KeyRefusal {
     }
 }
 
-/// The beginning of what a stranger has sent.
+/// The beginning of what a stranger has sent, if it looks like a message of the protocol: anything else may be a secret,
+/// such as a password, that was sent to the wrong side.
 fn shown(sent: &[u8]) -> String {
     const MOST: usize = 24;
     match sent.len() {
         0 => "an empty message".to_owned(),
+        length if !sent.starts_with(b"#") && !sent.starts_with(b"{") => format!("a message of {length} bytes"),
         length if length > MOST => format!("`{}…` ({length} bytes)", foreign::line(&sent[..MOST])),
         _ => format!("`{}`", foreign::line(sent)),
     }

@@ -502,3 +502,23 @@ impl Drop for Listener {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpStream;
+
+    /// However many come and leave, those that are pending are looked at.
+    #[test]
+    fn not_all_that_have_come_are_taken_at_once() {
+        let listener = Listener::builder().bind("127.0.0.1:0").unwrap();
+        let address = listener.socket.local_address().unwrap().unwrap();
+        let clients: Vec<_> = (0..MOST_AT_ONCE + 10).map(|_| TcpStream::connect(address).unwrap()).collect();
+        let mut turn = listener.take_turn(None).unwrap();
+        for taken in [MOST_AT_ONCE, MOST_AT_ONCE + 10] {
+            assert!(turn.accept().unwrap().is_none());
+            assert_eq!(turn.pending.len(), taken);
+        }
+        drop(clients);
+    }
+}

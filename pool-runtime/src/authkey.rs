@@ -25,12 +25,15 @@ static CURRENT: Mutex<Option<AuthKey>> = Mutex::new(None);
 ///
 /// Each process has one ([`current`](Self::current)), which is random, and which the workers and processes that it
 /// starts have too. So processes of one program need no key of their own. Different programs need one that both know:
-/// from
-/// [`new`](Self::new), of 16 random bytes or more. A password that can be guessed is no key: who listens to a connection,
-/// or has a client connect to it, can try guesses for as long as it likes.
+/// from [`new`](Self::new), of 16 random bytes or more. A password that can be guessed is no key: who listens to a
+/// connection, or has a client connect to it, can try guesses for as long as it likes.
 ///
-/// A clone is the same key. Its bytes are overwritten when the last clone is dropped. It prints as `AuthKey(…)`, and
-/// cannot be serialized.
+/// Who can have a client connect to it can also be let in, in that client's place, by another listener with the same
+/// key: see [`Client`](crate::connection::Client).
+///
+/// A clone is the same key. The memory that holds its bytes is overwritten when the last clone is dropped. That is all:
+/// parts of a key can remain on the stack of a thread that has proved it, and what is in memory is in core dumps and may
+/// be in swap space. It prints as `AuthKey(…)`, and cannot be serialized.
 ///
 /// ```
 /// use pool_runtime::connection::AuthKey;

@@ -109,6 +109,9 @@ fn addresses_that_are_none() {
         ("", "the path is empty"),
         (missing.to_str().unwrap(), "there is no such"),
         ("no-such-host.invalid:80", "host is not found"),
+        ("127.0.0.1:65536", "neither `host:port`, with a port from 0 to 65535, nor a path"),
+        ("example.org:http", "`example.org:http`: it is neither"),
+        ("[::1]", "as in `./name`"),
     ] {
         for error in [Listener::bind(address).unwrap_err(), Client::connect(address).unwrap_err()] {
             assert!(error.to_string().contains(expected), "{address:?}: {error}");

@@ -23,6 +23,9 @@
 //! | one client's challenge is given to another client | it has a [mark](client_mark) that only who has the key can make and see |
 //! | a proof with another digest than was asked for | only the one that was asked for counts |
 //! | the time that a comparison takes | `verify_slice` takes the same time for every wrong proof |
+//!
+//! One attack does not fail: whoever a client connects to can pass on everything between it and a listener with the same
+//! key, and has the connection afterwards. The messages name neither side, and CPython's cannot be changed.
 
 use crate::authkey::{AuthKey, fill_randomly};
 use crate::error::Result;

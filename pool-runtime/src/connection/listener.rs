@@ -191,7 +191,7 @@ impl ListenerBuilder {
 
     fn bind_to(&self, wanted: Address) -> Result<Listener> {
         let terms = self.keying.terms(self.allow_md5)?;
-        let ((socket, file), _) = wanted.first("listen on", Socket::listen)?;
+        let ((socket, file), _) = wanted.first("listen on", |place, _| Socket::listen(place))?;
         let local = socket.local_address();
         let local = local.map_err(|error| Error::os(format!("cannot find out where {wanted} is"), error))?;
         let address = local.map_or(wanted, Address::Socket);

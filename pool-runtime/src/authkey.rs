@@ -32,8 +32,8 @@ static CURRENT: Mutex<Option<AuthKey>> = Mutex::new(None);
 /// key: see [`Client`](crate::connection::Client).
 ///
 /// A clone is the same key. The memory that holds its bytes is overwritten when the last clone is dropped. That is all:
-/// parts of a key can remain on the stack of a thread that has proved it, and what is in memory is in core dumps and may
-/// be in swap space. It prints as `AuthKey(…)`, and cannot be serialized.
+/// parts of a key can remain on the stack of a thread that has proved it, and what is in memory is in core dumps and
+/// may be in swap space. It prints as `AuthKey(…)`, and cannot be serialized.
 ///
 /// ```
 /// use pool_runtime::connection::AuthKey;
@@ -134,8 +134,8 @@ impl AuthKey {
         }
         if bytes.iter().all(|byte| *byte == 0) {
             return Err(Error::invalid(
-                "cannot authenticate a connection with a key that has zeros only: HMAC fills keys up with zeros, so that \
-                 it is the same as an empty one, which everybody has. Was it never filled in?",
+                "cannot authenticate a connection with a key that has zeros only: HMAC fills keys up with zeros, so \
+                 that it is the same as an empty one, which everybody has. Was it never filled in?",
             ));
         }
         if bytes.len() > LONGEST {

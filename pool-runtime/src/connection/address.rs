@@ -52,8 +52,8 @@ impl Address {
             }
             Self::Invalid(_) => {
                 return Err(Error::invalid(format!(
-                    "cannot {action} {self}: it is neither `host:port`, with a port from 0 to 65535, nor a path: one of a \
-                     file that has a `:` in its name needs a `/`, as in `./name`"
+                    "cannot {action} {self}: it is neither `host:port`, with a port from 0 to 65535, nor a path: one \
+                     of a file that has a `:` in its name needs a `/`, as in `./name`"
                 )));
             }
             Self::Socket(address) => vec![*address],

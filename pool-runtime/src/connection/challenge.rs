@@ -24,8 +24,8 @@
 //! | a proof with another digest than was asked for | only the one that was asked for counts |
 //! | the time that a comparison takes | `verify_slice` takes the same time for every wrong proof |
 //!
-//! One attack does not fail: whoever a client connects to can pass on everything between it and a listener with the same
-//! key, and has the connection afterwards. The messages name neither side, and CPython's cannot be changed.
+//! One attack does not fail: whoever a client connects to can pass on everything between it and a listener with the
+//! same key, and has the connection afterwards. The messages name neither side, and CPython's cannot be changed.
 
 use crate::authkey::{AuthKey, fill_randomly};
 use crate::error::Result;
@@ -120,8 +120,8 @@ impl fmt::Display for KeyRefusal {
     }
 }
 
-/// The beginning of what a stranger has sent, if it looks like a message of the protocol: anything else may be a secret,
-/// such as a password, that was sent to the wrong side.
+/// The beginning of what a stranger has sent, if it looks like a message of the protocol: anything else may be a
+/// secret, such as a password, that was sent to the wrong side.
 fn shown(sent: &[u8]) -> String {
     const MOST: usize = 24;
     match sent.len() {

@@ -35,10 +35,10 @@ impl Keying {
 
 /// Makes connections to a [`Listener`](super::Listener): Python's `Client`.
 ///
-/// A key proves that whoever is at the other end has it, or passes on what somebody says who has it. **Whoever can make a
-/// client connect to it can be let in, in that client's place, by any listener with the same key.** The protocol, which is
-/// CPython's, cannot tell. So have clients connect only where nobody else can listen, such as a Unix socket in a directory
-/// of this user's own, or give each listener a key of its own.
+/// A key proves that whoever is at the other end has it, or passes on what somebody says who has it. **Whoever can make
+/// a client connect to it can be let in, in that client's place, by any listener with the same key.** The protocol,
+/// which is CPython's, cannot tell. So have clients connect only where nobody else can listen, such as a Unix socket in
+/// a directory of this user's own, or give each listener a key of its own.
 ///
 /// ```
 /// use pool_runtime::connection::{Client, Listener};

@@ -307,8 +307,9 @@ impl Listener {
     /// ```
     ///
     /// Or this process, or the system, has no descriptors or no memory left for a connection, and no client that could
-    /// be dropped for it: [`Error::is_exhausted`]. That passes when other connections are closed. So **a server does not
-    /// end because of it** either, and need not wait itself: the next call takes no new client for a tenth of a second.
+    /// be dropped for it: [`Error::is_exhausted`]. That passes when other connections are closed. So **a server does
+    /// not end because of it** either, and need not wait itself: the next call takes no new client for a tenth of a
+    /// second.
     ///
     /// Or the process was forked from the one that made the listener.
     pub fn accept(&self) -> Result<Connection> {

@@ -14,7 +14,12 @@ use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
 use pool_runtime::connection::AuthKey;
 use serde::{Deserialize, Serialize};
-use std::{fs::OpenOptions, io::Write, os::unix::fs::OpenOptionsExt, path::Path, path::PathBuf};
+use std::{
+    fs::OpenOptions,
+    io::{ErrorKind, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
 
 /// Programs that know one key talk to each other.
 #[derive(Parser)]
@@ -62,9 +67,19 @@ fn main() -> Result<()> {
 /// Reads the key. A key among the arguments could be read by everybody on this machine.
 fn key(file: &Path, may_make: bool) -> Result<AuthKey> {
     if may_make && !file.exists() {
-        let mut made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?;
-        made.write_all(AuthKey::random()?.as_bytes())?;
+        make_key(file).with_context(|| format!("cannot make the key `{}`", file.display()))?;
     }
     let bytes = std::fs::read(file).with_context(|| format!("cannot read the key in `{}`", file.display()))?;
-    Ok(AuthKey::new(bytes))
+    Ok(bytes.into())
+}
+
+/// Under another name first: who finds the file finds the whole key. If two make one, both have the one that was first.
+fn make_key(file: &Path) -> Result<()> {
+    let temporary = PathBuf::from(format!("{}.{}", file.display(), std::process::id()));
+    let mut made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+    made.write_all(AuthKey::random()?.as_bytes())?;
+    // As renaming, but a file that is there is not replaced.
+    let named = std::fs::hard_link(&temporary, file);
+    std::fs::remove_file(&temporary)?;
+    Ok(named.or_else(|error| if error.kind() == ErrorKind::AlreadyExists { Ok(()) } else { Err(error) })?)
 }

@@ -14,6 +14,12 @@ use std::{
 /// How much a member may be behind before it is sent nothing more.
 const BEHIND: usize = 1000;
 
+/// How many there may be: each has two threads here.
+const MOST_MEMBERS: usize = 100;
+
+/// The longest message, in bytes: of each, up to [`BEHIND`] wait.
+const LONGEST: u64 = 64 << 10;
+
 type Members = Arc<Mutex<Vec<SyncSender<Said>>>>;
 
 pub fn serve(address: &str, key: AuthKey) -> Result<()> {
@@ -26,8 +32,8 @@ pub fn serve(address: &str, key: AuthKey) -> Result<()> {
                 let members = members.clone();
                 thread::spawn(move || welcome(&connection, &members));
             }
-            // One stranger does not end the room.
-            Err(error) if error.is_authentication() => eprintln!("{error}"),
+            // Neither one stranger nor too many connections end the room.
+            Err(error) if error.is_authentication() || error.is_exhausted() => eprintln!("{error}"),
             Err(error) => return Err(error.into()),
         }
     }
@@ -35,8 +41,20 @@ pub fn serve(address: &str, key: AuthKey) -> Result<()> {
 
 /// Hears one member, for as long as it stays. Another thread tells it what the others say: none of them waits for it.
 fn welcome(connection: &Connection, members: &Members) {
+    connection.set_max_message(LONGEST);
     let (sender, receiver) = sync_channel(BEHIND);
-    members.lock().expect("no panic").push(sender);
+    let has_place = {
+        let mut members = members.lock().expect("no panic");
+        let has_place = members.len() < MOST_MEMBERS;
+        if has_place {
+            members.push(sender);
+        }
+        has_place
+    };
+    if !has_place {
+        let _ = connection.send(&Said { who: "the room".into(), text: "there is no place left".into() });
+        return;
+    }
     thread::scope(|scope| {
         scope.spawn(|| tell(connection, receiver));
         loop {

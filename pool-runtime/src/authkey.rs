@@ -14,6 +14,9 @@ use std::sync::{Arc, Mutex};
 /// How many bytes a key has that is drawn.
 const LENGTH: usize = 32;
 
+/// The longest key, in bytes: a new process is told it before it reads, so that it has to fit into a socket.
+const LONGEST: usize = 64 << 10;
+
 /// The key of this process, once it has one.
 static CURRENT: Mutex<Option<AuthKey>> = Mutex::new(None);
 
@@ -22,12 +25,15 @@ static CURRENT: Mutex<Option<AuthKey>> = Mutex::new(None);
 ///
 /// Each process has one ([`current`](Self::current)), which is random, and which the workers and processes that it
 /// starts have too. So processes of one program need no key of their own. Different programs need one that both know:
-/// from
-/// [`new`](Self::new), of 16 random bytes or more. A password that can be guessed is no key: who listens to a connection,
-/// or has a client connect to it, can try guesses for as long as it likes.
+/// from [`new`](Self::new), of 16 random bytes or more. A password that can be guessed is no key: who listens to a
+/// connection, or has a client connect to it, can try guesses for as long as it likes.
 ///
-/// A clone is the same key. Its bytes are overwritten when the last clone is dropped. It prints as `AuthKey(…)`, and
-/// cannot be serialized.
+/// Who can have a client connect to it can also be let in, in that client's place, by another listener with the same
+/// key: see [`Client`](crate::connection::Client).
+///
+/// A clone is the same key. The memory that holds its bytes is overwritten when the last clone is dropped. That is all:
+/// parts of a key can remain on the stack of a thread that has proved it, and what is in memory is in core dumps and
+/// may be in swap space. It prints as `AuthKey(…)`, and cannot be serialized.
 ///
 /// ```
 /// use pool_runtime::connection::AuthKey;
@@ -41,9 +47,10 @@ static CURRENT: Mutex<Option<AuthKey>> = Mutex::new(None);
 pub struct AuthKey(Arc<Secret>);
 
 impl AuthKey {
-    /// A key of these bytes. A connection refuses one without any.
+    /// A key of these bytes. A connection refuses one that has none but zeros, or more than 64 KiB.
     ///
-    /// They are copied. If yours are not to stay in memory either, overwrite them.
+    /// They are copied. If yours are not to stay in memory either, overwrite them, or give a `Vec<u8>` or a `String`
+    /// away by [`from`](Self::from), which copies nothing.
     ///
     /// ```
     /// use pool_runtime::connection::AuthKey;
@@ -99,15 +106,46 @@ impl AuthKey {
     /// Makes it the key of this process, and of those that it starts from now on. Processes that run already keep
     /// theirs, and so does a listener that was bound.
     ///
+    /// # Errors
+    ///
+    /// It has no bytes but zeros, which is no secret, or more than 64 KiB.
+    ///
     /// ```
     /// use pool_runtime::connection::AuthKey;
     ///
-    /// AuthKey::new(b"known to another program").set_current();
+    /// AuthKey::new(b"known to another program").set_current()?;
     /// assert_eq!(AuthKey::current()?.as_bytes(), b"known to another program");
     /// # Ok::<(), pool_runtime::Error>(())
     /// ```
-    pub fn set_current(self) {
+    pub fn set_current(self) -> Result<()> {
+        self.check()?;
         *lock(&CURRENT) = Some(self);
+        Ok(())
+    }
+
+    /// Whether it is of any use.
+    pub(crate) fn check(&self) -> Result<()> {
+        let bytes = self.as_bytes();
+        if bytes.is_empty() {
+            return Err(Error::invalid(
+                "cannot authenticate a connection with an empty key, which everybody has: give it bytes, or say \
+                 `.no_authkey()`",
+            ));
+        }
+        if bytes.iter().all(|byte| *byte == 0) {
+            return Err(Error::invalid(
+                "cannot authenticate a connection with a key that has zeros only: HMAC fills keys up with zeros, so \
+                 that it is the same as an empty one, which everybody has. Was it never filled in?",
+            ));
+        }
+        if bytes.len() > LONGEST {
+            return Err(Error::invalid(format!(
+                "cannot use a key of {} bytes, which each new process is told: it may have {LONGEST} (64 KiB), and 32 \
+                 random ones are enough",
+                bytes.len()
+            )));
+        }
+        Ok(())
     }
 
     /// The key itself, for a program to which it is handed in some other way, such as a pipe to a Python program.
@@ -124,6 +162,20 @@ impl AuthKey {
     }
 }
 
+/// Takes the bytes themselves: no copy is left.
+impl From<Vec<u8>> for AuthKey {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(Arc::new(bytes.into()))
+    }
+}
+
+/// Takes the text itself: no copy is left.
+impl From<String> for AuthKey {
+    fn from(text: String) -> Self {
+        text.into_bytes().into()
+    }
+}
+
 impl fmt::Debug for AuthKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("AuthKey(…)")
@@ -137,8 +189,8 @@ pub(crate) fn handed_on() -> Option<Secret> {
 }
 
 /// What this process was told when it started.
-pub(crate) fn inherit(key: &Secret) {
-    AuthKey(Arc::new(key.clone())).set_current();
+pub(crate) fn inherit(key: Secret) {
+    *lock(&CURRENT) = Some(AuthKey(Arc::new(key)));
 }
 
 pub(crate) fn fill_randomly(bytes: &mut [u8], purpose: &str) -> Result<()> {
@@ -156,6 +208,17 @@ mod tests {
         let key = AuthKey::new(b"hunter2");
         let shown = format!("{key:?} {:#?} {:?}", Some(key.clone()), key.0);
         assert_eq!(shown, "AuthKey(…) Some(\n    AuthKey(…),\n) Secret(…)");
+    }
+
+    #[test]
+    fn bytes_that_are_given_away_are_not_copied() {
+        let bytes = b"secret".to_vec();
+        let place = bytes.as_ptr();
+        assert_eq!(AuthKey::from(bytes).as_bytes().as_ptr(), place);
+        let text = "secret".to_owned();
+        let place = text.as_ptr();
+        let key = AuthKey::from(text);
+        assert_eq!((key.as_bytes().as_ptr(), key.as_bytes()), (place, &b"secret"[..]));
     }
 
     #[test]

@@ -114,6 +114,8 @@ pub(crate) enum Kind {
     Unfit(String),
     #[error("{0}")]
     Authentication(String),
+    #[error("{0}")]
+    Exhausted(String),
     #[error("cannot send a value to {peer}: {}", foreign::line(.why))]
     EncodeMessage { peer: String, why: String },
     #[error("cannot receive a value from {peer}: {}", foreign::line(.why))]
@@ -342,6 +344,28 @@ impl Error {
     /// ```
     pub fn is_authentication(&self) -> bool {
         matches!(self.0.kind, Kind::Authentication(_))
+    }
+
+    /// Whether a [`Listener`](crate::connection::Listener) could not accept a connection, as the process or the system
+    /// has no descriptors or no memory left. It goes on, and so should a server: clients wait until others have left.
+    ///
+    /// ```
+    /// # use pool_runtime::connection::{AuthKey, Client, Listener};
+    /// # let listener = Listener::bind("127.0.0.1:0")?;
+    /// # let address = listener.address().clone();
+    /// # let client = std::thread::spawn(move || Client::connect(&address).map(drop));
+    /// let connection = loop {
+    ///     match listener.accept() {
+    ///         Ok(connection) => break connection,
+    ///         Err(error) if error.is_authentication() || error.is_exhausted() => eprintln!("{error}"),
+    ///         Err(error) => return Err(error),
+    ///     }
+    /// };
+    /// # client.join().expect("no panic")?;
+    /// # Ok::<(), pool_runtime::Error>(())
+    /// ```
+    pub fn is_exhausted(&self) -> bool {
+        matches!(self.0.kind, Kind::Exhausted(_))
     }
 
     /// The message for which a buffer was too short: see

@@ -256,8 +256,11 @@ pub(crate) fn identity() -> &'static Identity {
     })
 }
 
-pub(crate) fn become_worker(hello: &Hello) {
-    hello.authkey.iter().for_each(authkey::inherit);
+/// Takes the key out of the greeting.
+pub(crate) fn become_worker(hello: &mut Hello) {
+    if let Some(key) = hello.authkey.take() {
+        authkey::inherit(key);
+    }
     let (daemon, kinship) = (hello.daemon, Kinship::Itself);
     let own = ProcessInfo { name: hello.name.clone(), pid: std::process::id(), daemon, kinship };
     let (pid, kinship) = (os::parent_pid(), Kinship::Parent(MadeIn::this_process()));

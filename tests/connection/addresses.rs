@@ -7,13 +7,20 @@ use pool_runtime::{
     connection::{Client, Listener},
     task,
 };
-use std::{net::TcpStream, os::unix::net::UnixListener, path::Path, time::Duration};
+use std::{
+    io::{ErrorKind, Read as _},
+    net::TcpStream,
+    os::unix::net::UnixListener,
+    path::Path,
+    time::Duration,
+};
 
 #[test]
 fn an_address_is_free_again_at_once() {
     let directory = directory();
     let path = directory.path().join("socket");
-    let mut address = "127.0.0.1:0".into();
+    // Of this test alone: others take free ports of 127.0.0.1.
+    let mut address = "127.18.3.1:0".into();
     for _ in 0..5 {
         let listener = Listener::bind(&address).unwrap();
         address = listener.address().clone();
@@ -102,6 +109,9 @@ fn addresses_that_are_none() {
         ("", "the path is empty"),
         (missing.to_str().unwrap(), "there is no such"),
         ("no-such-host.invalid:80", "host is not found"),
+        ("127.0.0.1:65536", "neither `host:port`, with a port from 0 to 65535, nor a path"),
+        ("example.org:http", "`example.org:http`: it is neither"),
+        ("[::1]", "as in `./name`"),
     ] {
         for error in [Listener::bind(address).unwrap_err(), Client::connect(address).unwrap_err()] {
             assert!(error.to_string().contains(expected), "{address:?}: {error}");
@@ -109,7 +119,7 @@ fn addresses_that_are_none() {
     }
     let text = Listener::bind("192.0.2.1:0").unwrap_err().to_string();
     assert!(text.contains("no address of this machine"), "{text}");
-    let free = tcp(&bound(Listener::builder()));
+    let free = tcp(&Listener::bind("127.18.3.2:0").unwrap());
     let text = Client::connect(free).unwrap_err().to_string();
     assert!(text.contains(&format!("cannot connect to {free}, as nobody listens there")), "{text}");
 }
@@ -156,6 +166,104 @@ fn silent_clients_hold_up_nobody() {
     served.send_bytes(b"x").unwrap();
     assert_eq!(client.recv_bytes().unwrap().unwrap(), b"x");
     silent.iter_mut().for_each(await_closed);
+}
+
+#[test]
+fn more_silent_clients_than_may_wait_lock_out_nobody() {
+    let listener = bound(Listener::builder().auth_timeout(PATIENCE));
+    let address = tcp(&listener);
+    let silent: Vec<_> = (0..300).map(|_| TcpStream::connect(address).unwrap()).collect();
+    returns("a client behind 300 silent ones", move || {
+        let (served, client) = pair(&listener);
+        served.send_bytes(b"x").unwrap();
+        assert_eq!(client.recv_bytes().unwrap().unwrap(), b"x");
+        // The first ones had to go, and no more than that.
+        let mut silent = silent;
+        silent[..300 - 256].iter_mut().for_each(await_closed);
+        let is_open = |stream: &mut TcpStream| {
+            let mut message = [0; 256];
+            let challenge = stream.read(&mut message).unwrap();
+            stream.set_nonblocking(true).unwrap();
+            challenge > 0 && stream.read(&mut message).is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+        };
+        assert!(silent[300 - 255..].iter_mut().all(is_open));
+    });
+}
+
+#[task]
+fn accept_with_few_descriptors() -> Result<(), String> {
+    let listener = bound(Listener::builder().auth_timeout(PATIENCE));
+    let address = tcp(&listener);
+    let fill = || (0..).map_while(|_| std::fs::File::open("/dev/null").ok()).collect::<Vec<_>>();
+    let limit = libc::rlimit { rlim_cur: 64, rlim_max: 64 };
+    // SAFETY: the pointer is that of a limit.
+    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) }, 0);
+
+    // A client that has not proved its key makes place for one that does.
+    let mut silent = TcpStream::connect(address).expect("it listens");
+    assert!(listener.accept_timeout(Duration::ZERO).expect("no error").is_none());
+    let client = TcpStream::connect(address).expect("it listens");
+    let all = fill();
+    assert!(listener.accept_timeout(Duration::ZERO).expect("one makes place").is_none());
+    await_closed(&mut silent);
+
+    // Nobody is left who could.
+    drop(client);
+    let keyless = || Listener::builder().no_authkey();
+    drop(all);
+    let listener = bound(keyless());
+    let waiting = TcpStream::connect(tcp(&listener)).expect("it listens");
+    let all = fill();
+    let begun = std::time::Instant::now();
+    for _ in 0..4 {
+        let error = listener.accept().expect_err("there is no descriptor");
+        let text = error.to_string();
+        if !error.is_exhausted() || !text.contains("call `accept` again") || !text.contains("`ulimit -n`") {
+            return Err(text);
+        }
+    }
+    // A server that goes on at once is not kept busy.
+    assert!(begun.elapsed() >= Duration::from_millis(300), "{:?}", begun.elapsed());
+    drop(all);
+    let served = listener.accept().expect("there are descriptors again");
+    assert_eq!(served.peer_address(), waiting.local_addr().ok());
+    Ok(())
+}
+
+#[test]
+fn a_listener_without_descriptors_goes_on() {
+    let process = Process::new(accept_with_few_descriptors::call()).start().unwrap();
+    assert_eq!(returns("an end", move || process.join().unwrap()), Ok(()));
+}
+
+#[task]
+fn accept_in_a_fork() -> i32 {
+    let listener = bound(Listener::builder());
+    // SAFETY: this process has no other thread that has a lock, and the child ends by itself.
+    match unsafe { libc::fork() } {
+        0 => {
+            // If it hangs, it ends, too.
+            // SAFETY: they have no preconditions.
+            unsafe { libc::alarm(20) };
+            let error = listener.accept().map(drop).expect_err("it is the parent's");
+            let zero = listener.accept_timeout(Duration::ZERO).map(drop).expect_err("it is the parent's");
+            let is_said = |text: String| text.contains("this listener belongs to process");
+            let code = if is_said(error.to_string()) && is_said(zero.to_string()) { 42 } else { 1 };
+            unsafe { libc::_exit(code) }
+        }
+        child => {
+            let mut status = 0;
+            // SAFETY: the pointer is that of a number.
+            assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+            status
+        }
+    }
+}
+
+#[test]
+fn a_forked_child_is_told_that_it_cannot_accept() {
+    let process = Process::new(accept_in_a_fork::call()).start().unwrap();
+    assert_eq!(returns("an end", move || process.join().unwrap()), 42 << 8);
 }
 
 #[test]

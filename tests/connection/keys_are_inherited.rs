@@ -77,7 +77,7 @@ fn a_sandbox_keeps_it_out_unless_it_is_asked_for() {
 
 #[task]
 fn set_and_pass_on(key: &str) -> Vec<Vec<u8>> {
-    AuthKey::new(key).set_current();
+    AuthKey::new(key).set_current().expect("it is a key");
     keys_below(1)
 }
 
@@ -140,6 +140,58 @@ fn it_is_not_where_others_look() {
     let client = Client::builder().authkey(authkey.clone());
     for text in [format!("{authkey:?} {listener:?} {client:?}"), format!("{authkey:#?} {listener:#?} {client:#?}")] {
         assert!(text.contains("AuthKey(…)") && !shows(text.as_bytes(), &key), "{text}");
+    }
+}
+
+/// How often something is in the writable memory of this process, apart from the buffer with which it looks.
+fn copies_of(wanted: &[u8]) -> usize {
+    use std::os::unix::fs::FileExt as _;
+    let memory = std::fs::File::open("/proc/self/mem").expect("this process's memory");
+    let mut buffer = vec![0; 1 << 16];
+    let own = buffer.as_ptr() as u64..buffer.as_ptr() as u64 + buffer.len() as u64;
+    let maps = std::fs::read_to_string("/proc/self/maps").expect("a list");
+    let mut found = 0;
+    for line in maps.lines().filter(|line| line.split(' ').nth(1).is_some_and(|rights| rights.starts_with("rw"))) {
+        let (from, to) = line.split(' ').next().and_then(|range| range.split_once('-')).expect("a range");
+        let [mut at, end] = [from, to].map(|number| u64::from_str_radix(number, 16).expect("an address"));
+        // What lies across the border of two pieces is read with both.
+        while let Some(read) = memory.read_at(&mut buffer, at).ok().filter(|read| *read > wanted.len() && at < end) {
+            let read = read.min((end - at) as usize);
+            let hits = buffer[..read].windows(wanted.len()).enumerate().filter(|(_, bytes)| *bytes == wanted);
+            found += hits.filter(|(offset, _)| !own.contains(&(at + *offset as u64))).count();
+            at += if at + (read as u64) < end { (read - wanted.len() + 1) as u64 } else { read as u64 };
+        }
+    }
+    found
+}
+
+/// How many copies of its key it has.
+#[task]
+fn copies_of_the_key() -> usize {
+    let key = current_process().authkey().expect("a key");
+    copies_of(key.as_bytes().last_chunk::<16>().expect("so many bytes"))
+}
+
+/// How many copies of its key a process has before it starts another one, and afterwards; and how many that one has.
+#[task]
+fn copies_before_and_after(length: usize) -> [usize; 3] {
+    let mut bytes: Vec<u8> = (0..length).map(|at| (at * at / 7 + at) as u8).collect();
+    bytes[length - 32..].copy_from_slice(AuthKey::random().expect("bytes").as_bytes());
+    AuthKey::from(bytes).set_current().expect("a key");
+    let key = current_process().authkey().expect("a key");
+    // Its beginning may be overwritten by chance, where memory is used anew.
+    let part = key.as_bytes().last_chunk::<16>().expect("so many bytes");
+    let before = copies_of(part);
+    let of_child = Process::new(copies_of_the_key::call()).start().expect("it starts").join().expect("a number");
+    [before, copies_of(part), of_child]
+}
+
+#[test]
+fn starting_a_process_leaves_no_copy_behind() {
+    for length in [32, 1000, 64 << 10] {
+        let process = Process::new(copies_before_and_after::call(length)).start().unwrap();
+        let [before, after, of_child] = process.join().unwrap();
+        assert_eq!((after, of_child), (before, 1), "of {length} bytes, and {before} before");
     }
 }
 

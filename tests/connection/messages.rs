@@ -152,6 +152,20 @@ fn an_end_in_the_middle_of_a_message_is_an_error() {
 }
 
 #[test]
+fn a_peer_that_has_not_read_everything_resets_the_connection() {
+    let (_directory, pairs) = pairs();
+    for (one, other) in pairs {
+        one.send_bytes(b"never read").unwrap();
+        // Else it may still be under way.
+        assert!(other.poll(PATIENCE).unwrap());
+        drop(other);
+        let text = one.recv_bytes().unwrap_err().to_string();
+        assert!(text.contains("as the connection was reset") && text.contains("may be lost"), "{text}");
+        assert!(one.recv_bytes().unwrap_err().to_string().contains("connect anew"));
+    }
+}
+
+#[test]
 fn lengths_that_are_lies_cost_nothing() {
     let listener = bound(Listener::builder().no_authkey());
     for (head, expected) in [

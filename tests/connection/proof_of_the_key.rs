@@ -15,12 +15,16 @@ use std::{
 
 const CHALLENGE: &[u8] = b"#CHALLENGE#";
 const WELCOME: &[u8] = b"#WELCOME#";
-/// For peers that are to be late.
+/// The limit for peers that are to be late. All others have [`PATIENCE`].
 const SOON: Duration = Duration::from_millis(200);
 
 /// What a listener says of a client that does this.
 fn client_that(act: impl FnOnce(&mut TcpStream) + Send + 'static) -> Error {
-    let listener = bound(Listener::builder().auth_timeout(SOON));
+    client_within(PATIENCE, act)
+}
+
+fn client_within(limit: Duration, act: impl FnOnce(&mut TcpStream) + Send + 'static) -> Error {
+    let listener = bound(Listener::builder().auth_timeout(limit));
     let address = tcp(&listener);
     let client = thread::spawn(move || {
         let mut stream = TcpStream::connect(address).expect("a listener");
@@ -34,6 +38,10 @@ fn client_that(act: impl FnOnce(&mut TcpStream) + Send + 'static) -> Error {
 
 /// What a client says of a listener that does this.
 fn listener_that(act: impl FnOnce(&mut TcpStream) + Send + 'static) -> Error {
+    listener_within(PATIENCE, act)
+}
+
+fn listener_within(limit: Duration, act: impl FnOnce(&mut TcpStream) + Send + 'static) -> Error {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("an address");
     let server = thread::spawn(move || {
@@ -41,7 +49,7 @@ fn listener_that(act: impl FnOnce(&mut TcpStream) + Send + 'static) -> Error {
         act(&mut stream);
         stream
     });
-    let connect = move || Client::builder().timeout(SOON).connect(address).map(|_| ());
+    let connect = move || Client::builder().timeout(limit).connect(address).map(|_| ());
     let error = returns("an answer to a listener", connect).expect_err("it was believed");
     await_closed(&mut server.join().expect("no panic"));
     error
@@ -73,22 +81,37 @@ fn another_key_is_told_on_both_sides_and_the_listener_goes_on() {
 }
 
 #[test]
-fn a_key_without_bytes_is_none() {
-    let key = AuthKey::new("");
-    for error in [
-        Listener::builder().authkey(key.clone()).bind("127.0.0.1:0").unwrap_err(),
-        Client::builder().authkey(key).connect("127.0.0.1:1").unwrap_err(),
+fn keys_that_are_none() {
+    let before = AuthKey::current().unwrap();
+    for (key, expected) in [
+        (vec![], "empty key"),
+        (vec![0], "zeros only: HMAC fills keys up with zeros"),
+        (vec![0; 32], "zeros only"),
+        (vec![0; 1 << 20], "zeros only"),
+        (vec![1; (64 << 10) + 1], "a key of 65537 bytes"),
     ] {
-        assert!(error.to_string().contains("empty key"), "{error}");
+        let key = AuthKey::from(key);
+        for error in [
+            Listener::builder().authkey(key.clone()).bind("127.0.0.1:0").unwrap_err(),
+            Client::builder().authkey(key.clone()).connect("127.0.0.1:1").unwrap_err(),
+            key.set_current().unwrap_err(),
+        ] {
+            assert!(error.to_string().contains(expected), "{error}");
+        }
+    }
+    assert_eq!(AuthKey::current().unwrap().as_bytes(), before.as_bytes());
+    // What is long, or has a zero, is a key nevertheless.
+    for key in [vec![0, 1], vec![1; 64 << 10]] {
+        Listener::builder().authkey(key.into()).bind("127.0.0.1:0").unwrap();
     }
 }
 
 #[test]
 fn silence_has_an_end() {
     let begun = Instant::now();
-    assert_refused(&client_that(|_| {}), "client", "it has not answered the challenge within 200ms");
-    assert_refused(&listener_that(|_| {}), "listener", "it has not sent a challenge within 200ms");
-    let half = client_that(|stream| stream.write_all(&framed(b"{sha256}half of it")[..9]).unwrap());
+    assert_refused(&client_within(SOON, |_| {}), "client", "it has not answered the challenge within 200ms");
+    assert_refused(&listener_within(SOON, |_| {}), "listener", "it has not sent a challenge within 200ms");
+    let half = client_within(SOON, |stream| stream.write_all(&framed(b"{sha256}half of it")[..9]).unwrap());
     assert_refused(&half, "client", "within 200ms");
     assert!(begun.elapsed() < PATIENCE);
 }
@@ -106,8 +129,8 @@ fn drip(stream: &mut TcpStream) {
 
 #[test]
 fn a_byte_at_a_time_has_the_same_end() {
-    assert_refused(&client_that(drip), "client", "within 200ms");
-    assert_refused(&listener_that(drip), "listener", "within 200ms");
+    assert_refused(&client_within(SOON, drip), "client", "within 200ms");
+    assert_refused(&listener_within(SOON, drip), "listener", "within 200ms");
 }
 
 #[test]
@@ -194,10 +217,15 @@ fn a_listener_that_welcomes_everybody_has_to_prove_the_key_too() {
 
 #[test]
 fn what_is_no_answer_is_shown_without_what_a_terminal_obeys() {
-    let error = client_that(|stream| write_message(stream, b"\x1b[31mlet me in\n"));
-    assert_refused(&error, "client", "`\\x1b[31mlet me in\\n` in place of an answer");
-    let error = listener_that(|stream| write_message(stream, b"welcome"));
-    assert_refused(&error, "listener", "`welcome` in place of a challenge");
+    let error = client_that(|stream| write_message(stream, b"#\x1b[31mlet me in, please\n"));
+    assert_refused(&error, "client", "`#\\x1b[31mlet me in, please\\n` in place of an answer");
+    let error = listener_that(|stream| write_message(stream, b"#WELCOME#"));
+    assert_refused(&error, "listener", "`#WELCOME#` in place of a challenge");
+    // What is none of the protocol may be a password.
+    let error = client_that(|stream| write_message(stream, b"hunter2"));
+    assert_refused(&error, "client", "it sent a message of 7 bytes in place of an answer");
+    let error = listener_that(|stream| write_message(stream, b"hunter2"));
+    assert_refused(&error, "listener", "it sent a message of 7 bytes in place of a challenge");
     let error = listener_that(|stream| stream.shutdown(Shutdown::Both).unwrap());
     assert_refused(&error, "listener", "closed the connection before it sent a challenge");
 }

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 /// Where a [`Listener`](super::Listener) is, and a [`Client`](super::Client) finds it.
 ///
-/// A text is read as a path if it has a `/` in it; otherwise as `host:port`, if it ends with a colon and a port;
-/// otherwise as a path.
+/// A text is read as a path if it has a `/` in it, or no colon; otherwise as `host:port`. One that is neither, as its
+/// port is no number up to 65535, is [`Invalid`](Self::Invalid).
 ///
 /// ```
 /// use pool_runtime::connection::Address;
@@ -32,20 +32,29 @@ pub enum Address {
     /// A Unix socket, which is a file: for programs of one machine that may write to that file. Its path may have 107
     /// bytes.
     Path(PathBuf),
+    /// A text that is no address, such as `"localhost:65536"`, `"localhost:http"` or `"[::1]"`: whoever uses it gets an
+    /// error.
+    Invalid(String),
 }
 
 impl Address {
-    /// Calls `act` with the places that this address stands for, until it succeeds. `action` is what is attempted, as
-    /// in "listen on".
+    /// Calls `act` with the places that this address stands for, until it succeeds, and with how many there still are,
+    /// that one included. `action` is what is attempted, as in "listen on".
     pub(super) fn first<R>(
         &self,
         action: &str,
-        mut act: impl FnMut(SocketPlace<'_>) -> std::io::Result<R>,
+        mut act: impl FnMut(SocketPlace<'_>, u32) -> std::io::Result<R>,
     ) -> Result<(R, SocketPlace<'_>)> {
-        let addresses = match self {
+        let addresses: Vec<_> = match self {
             Self::Path(path) => {
                 let place = SocketPlace::File(path);
-                return Ok((act(place).map_err(|error| self.failed(action, error))?, place));
+                return Ok((act(place, 1).map_err(|error| self.failed(action, error))?, place));
+            }
+            Self::Invalid(_) => {
+                return Err(Error::invalid(format!(
+                    "cannot {action} {self}: it is neither `host:port`, with a port from 0 to 65535, nor a path: one \
+                     of a file that has a `:` in its name needs a `/`, as in `./name`"
+                )));
             }
             Self::Socket(address) => vec![*address],
             Self::Host(host, port) => {
@@ -55,9 +64,9 @@ impl Address {
             }
         };
         let mut failed = None;
-        for address in addresses {
-            let place = SocketPlace::Internet(address);
-            match act(place) {
+        for (tried, address) in addresses.iter().enumerate() {
+            let place = SocketPlace::Internet(*address);
+            match act(place, (addresses.len() - tried) as u32) {
                 Ok(made) => return Ok((made, place)),
                 Err(error) => failed = Some(error),
             }
@@ -109,10 +118,15 @@ impl From<(IpAddr, u16)> for Address {
 
 impl From<&str> for Address {
     fn from(text: &str) -> Self {
-        let host_and_port = text.rsplit_once(':').filter(|_| !text.contains('/'));
-        match host_and_port.and_then(|(host, port)| Some((host, port.parse().ok()?))) {
-            Some((host, port)) if !host.is_empty() => (host, port).into(),
-            _ => Self::Path(text.into()),
+        let Some((host, port)) = text.rsplit_once(':').filter(|_| !text.contains('/')) else {
+            return Self::Path(text.into());
+        };
+        let port = port.parse::<u16>().ok().filter(|_| port.bytes().all(|digit| digit.is_ascii_digit()));
+        match port.map(|port| Self::from((host, port))) {
+            Some(address @ Self::Socket(_)) => address,
+            // No name has a colon: `::1` is an address without a port.
+            Some(address) if !host.is_empty() && !host.contains(':') => address,
+            _ => Self::Invalid(text.to_owned()),
         }
     }
 }
@@ -159,6 +173,7 @@ impl fmt::Display for Address {
             Self::Socket(address) => address.fmt(f),
             Self::Host(host, port) => write!(f, "{host}:{port}"),
             Self::Path(path) => write!(f, "`{}`", path.display()),
+            Self::Invalid(text) => write!(f, "`{}`", text.escape_debug()),
         }
     }
 }
@@ -171,19 +186,39 @@ mod tests {
     fn texts_are_paths_unless_they_end_with_a_port() {
         let host = |host: &str, port| Address::Host(host.into(), port);
         let path = |path: &str| Address::Path(path.into());
+        let invalid = |text: &str| Address::Invalid(text.into());
         for (text, address) in [
             ("example.org:80", host("example.org", 80)),
             ("127.0.0.1:80", Address::Socket("127.0.0.1:80".parse().unwrap())),
             ("::1:80", Address::Socket("[::1]:80".parse().unwrap())),
             ("example.org", path("example.org")),
             ("./a:80", path("./a:80")),
-            ("a:http", path("a:http")),
-            ("a:65536", path("a:65536")),
-            (":80", path(":80")),
+            ("./a:http", path("./a:http")),
+            ("a:http", invalid("a:http")),
+            ("a:65536", invalid("a:65536")),
+            ("127.0.0.1:65536", invalid("127.0.0.1:65536")),
+            ("a:+80", invalid("a:+80")),
+            ("a:", invalid("a:")),
+            (":80", invalid(":80")),
+            ("[::1]", invalid("[::1]")),
+            ("::1", invalid("::1")),
+            ("a:b:80", invalid("a:b:80")),
             ("", path("")),
         ] {
             assert_eq!(Address::from(text), address, "{text}");
             assert_eq!(Address::from(text.to_owned()), address, "{text}");
         }
+    }
+
+    #[test]
+    fn each_address_of_a_host_is_tried_and_knows_how_many_are_left() {
+        let host = Address::from("localhost:80");
+        let mut told = Vec::new();
+        let tried = host.first("connect to", |_, left| {
+            told.push(left);
+            Err::<(), _>(std::io::ErrorKind::TimedOut.into())
+        });
+        assert!(tried.is_err());
+        assert_eq!(told, (1..=told.len() as u32).rev().collect::<Vec<_>>());
     }
 }

@@ -23,6 +23,9 @@
 //! | one client's challenge is given to another client | it has a [mark](client_mark) that only who has the key can make and see |
 //! | a proof with another digest than was asked for | only the one that was asked for counts |
 //! | the time that a comparison takes | `verify_slice` takes the same time for every wrong proof |
+//!
+//! One attack does not fail: whoever a client connects to can pass on everything between it and a listener with the
+//! same key, and has the connection afterwards. The messages name neither side, and CPython's cannot be changed.
 
 use crate::authkey::{AuthKey, fill_randomly};
 use crate::error::Result;
@@ -96,7 +99,7 @@ impl fmt::Display for KeyRefusal {
             Self::ShortChallenge(length) => write!(f, "its challenge has {length} bytes, and 20 is the least"),
             Self::UnknownDigest(sent) => write!(
                 f,
-                "its challenge asks for no digest that is known here, which are `sha256` and `sha384`: {}",
+                "its challenge asks for no digest that is known here, which are `sha256` and `sha384`, but is {}",
                 shown(sent)
             ),
             Self::Reflected => f.write_str("it sent back a challenge of this side, so as to have it answered here"),
@@ -117,11 +120,13 @@ impl fmt::Display for KeyRefusal {
     }
 }
 
-/// The beginning of what a stranger has sent.
+/// The beginning of what a stranger has sent, if it looks like a message of the protocol: anything else may be a
+/// secret, such as a password, that was sent to the wrong side.
 fn shown(sent: &[u8]) -> String {
     const MOST: usize = 24;
     match sent.len() {
         0 => "an empty message".to_owned(),
+        length if !sent.starts_with(b"#") && !sent.starts_with(b"{") => format!("a message of {length} bytes"),
         length if length > MOST => format!("`{}…` ({length} bytes)", foreign::line(&sent[..MOST])),
         _ => format!("`{}`", foreign::line(sent)),
     }
@@ -186,6 +191,11 @@ impl Challenger {
             ProofStage::Verdict => "said what it thinks of the key",
             ProofStage::Proof => "answered the challenge",
         }
+    }
+
+    /// Whether a client has proved that it has the key. Of a listener, that is known only at the end.
+    pub(super) fn peer_has_proved(&self) -> bool {
+        self.side == Side::Listener && self.awaited != ProofStage::Proof
     }
 
     fn challenge(&self) -> Vec<u8> {

@@ -18,7 +18,7 @@ use super::client::{Keying, refused};
 use super::session::{AuthFailure, Session};
 use super::{Address, Connection};
 use crate::authkey::AuthKey;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::identity::MadeIn;
 use crate::locks::{lock, sleep_on};
 use crate::os::{self, Socket, SocketFile};
@@ -30,8 +30,15 @@ use std::time::{Duration, Instant};
 /// How long a client may take to prove its key, by default.
 const AUTH_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How many clients may be at it at once. Others stay with the kernel until one of them is done or late.
+/// How many clients may be at it at once. The next one takes the place of the one that has longest not proved its key;
+/// others stay with the kernel only where all have.
 const MOST_PENDING: usize = 256;
+
+/// How many clients are taken before those that are pending are looked at again, which may be done or late.
+const MOST_AT_ONCE: usize = 64;
+
+/// How long no client is taken after there were no resources for one: whoever tries again at once is not kept busy.
+const REST: Duration = Duration::from_millis(100);
 
 /// Waits at an address for clients: Python's `Listener`.
 ///
@@ -77,6 +84,8 @@ struct Waiting {
     pending: Vec<Pending>,
     /// When a thread last waited for them. Their time stands still while none does.
     left_at: Instant,
+    /// Until when no new client is taken.
+    rests_until: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -182,7 +191,7 @@ impl ListenerBuilder {
 
     fn bind_to(&self, wanted: Address) -> Result<Listener> {
         let terms = self.keying.terms(self.allow_md5)?;
-        let ((socket, file), _) = wanted.first("listen on", Socket::listen)?;
+        let ((socket, file), _) = wanted.first("listen on", |place, _| Socket::listen(place))?;
         let local = socket.local_address();
         let local = local.map_err(|error| Error::os(format!("cannot find out where {wanted} is"), error))?;
         let address = local.map_or(wanted, Address::Socket);
@@ -200,7 +209,7 @@ impl ListenerBuilder {
             made_in: MadeIn::this_process(),
             terms,
             auth_timeout: self.auth_timeout,
-            turn: Mutex::new(Some(Waiting { pending: Vec::new(), left_at: Instant::now() })),
+            turn: Mutex::new(Some(Waiting { pending: Vec::new(), left_at: Instant::now(), rests_until: None })),
             turn_is_free: Condvar::new(),
         })
     }
@@ -210,12 +219,13 @@ impl ListenerBuilder {
 struct Turn<'l> {
     listener: &'l Listener,
     pending: Vec<Pending>,
+    rests_until: Option<Instant>,
 }
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        let pending = std::mem::take(&mut self.pending);
-        *lock(&self.listener.turn) = Some(Waiting { pending, left_at: Instant::now() });
+        let (pending, rests_until) = (std::mem::take(&mut self.pending), self.rests_until);
+        *lock(&self.listener.turn) = Some(Waiting { pending, left_at: Instant::now(), rests_until });
         self.listener.turn_is_free.notify_one();
     }
 }
@@ -267,7 +277,8 @@ impl Listener {
     /// Waits for a client that proves its key.
     ///
     /// Several clients can be at it at a time: one that is silent, or slow, holds up no other one. Clients that leave
-    /// without having sent anything are passed over.
+    /// without having sent anything are passed over. If 256 are at it, or if there are no descriptors or no memory for
+    /// another one, the one that has longest not proved its key is dropped for the next one.
     ///
     /// # Errors
     ///
@@ -286,7 +297,7 @@ impl Listener {
     /// let connection = loop {
     ///     match listener.accept() {
     ///         Ok(connection) => break connection,
-    ///         Err(error) if error.is_authentication() => eprintln!("{error}"),
+    ///         Err(error) if error.is_authentication() || error.is_exhausted() => eprintln!("{error}"),
     ///         Err(error) => return Err(error),
     ///     }
     /// };
@@ -295,7 +306,12 @@ impl Listener {
     /// # Ok::<(), pool_runtime::Error>(())
     /// ```
     ///
-    /// Or this process may not open another file, for example.
+    /// Or this process, or the system, has no descriptors or no memory left for a connection, and no client that could
+    /// be dropped for it: [`Error::is_exhausted`]. That passes when other connections are closed. So **a server does
+    /// not end because of it** either, and need not wait itself: the next call takes no new client for a tenth of a
+    /// second.
+    ///
+    /// Or the process was forked from the one that made the listener.
     pub fn accept(&self) -> Result<Connection> {
         loop {
             if let Some(connection) = self.accept_until(None)? {
@@ -323,6 +339,8 @@ impl Listener {
     }
 
     fn accept_until(&self, deadline: Option<Instant>) -> Result<Option<Connection>> {
+        // Before the turn, which a thread may have had that does not exist here.
+        self.made_in.check("listener")?;
         let Some(mut turn) = self.take_turn(deadline) else { return Ok(None) };
         loop {
             let readable = turn.wait(deadline).map_err(|error| self.failed(error))?;
@@ -357,7 +375,7 @@ impl Listener {
     /// None: others had it until the deadline.
     fn take_turn(&self, deadline: Option<Instant>) -> Option<Turn<'_>> {
         let mut turn = lock(&self.turn);
-        let Waiting { mut pending, left_at } = loop {
+        let Waiting { mut pending, left_at, rests_until } = loop {
             match turn.take() {
                 Some(waiting) => break waiting,
                 None => turn = sleep_on(&self.turn_is_free, turn, deadline)?,
@@ -368,7 +386,7 @@ impl Listener {
         for one in &mut pending {
             one.deadline = one.deadline.and_then(|deadline| deadline.checked_add(away));
         }
-        Some(Turn { listener: self, pending })
+        Some(Turn { listener: self, pending, rests_until })
     }
 
     fn failed(&self, error: std::io::Error) -> Error {
@@ -383,11 +401,13 @@ impl Listener {
 impl Turn<'_> {
     /// Waits until something can be done, or somebody is late. Returns whether there may be a new client, and then
     /// which of those that are pending have sent something.
-    fn wait(&self, deadline: Option<Instant>) -> std::io::Result<Vec<bool>> {
-        let first = self.pending.iter().filter_map(|one| one.deadline).chain(deadline).min();
-        let timeout = first.map(|first| first.saturating_duration_since(Instant::now()));
+    fn wait(&mut self, deadline: Option<Instant>) -> std::io::Result<Vec<bool>> {
+        let now = Instant::now();
+        self.rests_until = self.rests_until.filter(|until| *until > now);
+        let ends = self.pending.iter().filter_map(|one| one.deadline).chain(deadline).chain(self.rests_until);
+        let timeout = ends.min().map(|first| first.saturating_duration_since(now));
         let sockets = self.pending.iter().map(|one| one.session.socket.handle());
-        if self.pending.len() < MOST_PENDING {
+        if self.rests_until.is_none() && (self.pending.len() < MOST_PENDING || self.oldest_stranger().is_some()) {
             return os::wait_any([self.listener.socket.handle()].into_iter().chain(sockets), timeout);
         }
         let mut readable = os::wait_any(sockets, timeout)?;
@@ -413,19 +433,60 @@ impl Turn<'_> {
         }
     }
 
-    /// Takes all that have come; the first one, if nobody is asked for a key.
+    /// The place of the one that has longest not proved its key.
+    fn oldest_stranger(&self) -> Option<usize> {
+        self.pending.iter().position(|one| !one.session.peer_has_proved())
+    }
+
+    /// Drops the one that has longest not proved its key. False: all have.
+    fn drop_a_stranger(&mut self, why: &str) -> bool {
+        let Some(at) = self.oldest_stranger() else { return false };
+        let dropped = self.pending.remove(at);
+        tracing::debug!("{} was dropped before it had proved its key, as {why}", self.listener.name_of(dropped.from));
+        true
+    }
+
+    /// Takes a client that has come. If there are no resources for it, one that has not proved its key makes place.
+    fn take_client(&mut self) -> Result<Option<(Socket, Option<SocketAddr>)>> {
+        loop {
+            match self.listener.socket.accept() {
+                Ok(taken) => return Ok(taken),
+                Err(error) if error.kind() == std::io::ErrorKind::OutOfMemory => {
+                    if !self.drop_a_stranger("there were no resources for another client") {
+                        self.rests_until = Instant::now().checked_add(REST);
+                        return Err(Error::new(Kind::Exhausted(format!(
+                            "cannot accept a connection on {}, as this process or the system has no descriptors or no \
+                             memory left for it: close connections that are not needed, or raise the limit. Clients \
+                             wait meanwhile; call `accept` again. ({error})",
+                            self.listener.address
+                        ))));
+                    }
+                }
+                Err(error) => return Err(self.listener.failed(error)),
+            }
+        }
+    }
+
+    /// Takes those that have come; the first one, if nobody is asked for a key.
     fn accept(&mut self) -> Result<Option<Connection>> {
         let listener = self.listener;
-        while self.pending.len() < MOST_PENDING
-            && let Some((socket, from)) = listener.socket.accept().map_err(|error| listener.failed(error))?
-        {
+        for _ in 0..MOST_AT_ONCE {
+            if self.pending.len() >= MOST_PENDING && self.oldest_stranger().is_none() {
+                break;
+            }
+            let Some((socket, from)) = self.take_client()? else { break };
             let Some(terms) = &listener.terms else {
                 return Ok(Some(Connection::new(socket, listener.name_of(from), from)));
             };
             let (challenger, first) = Challenger::new(terms.clone(), Side::Listener)?;
             let deadline = Instant::now().checked_add(listener.auth_timeout);
             match Session::begin(socket, challenger, first) {
-                Ok(session) => self.pending.push(Pending { session, from, deadline }),
+                Ok(session) => {
+                    if self.pending.len() >= MOST_PENDING {
+                        self.drop_a_stranger("too many were at it");
+                    }
+                    self.pending.push(Pending { session, from, deadline });
+                }
                 Err(AuthFailure::Left { .. }) => tracing::debug!("{} has left already", listener.name_of(from)),
                 Err(why) => return Err(refused(&listener.name_of(from), &why)),
             }
@@ -440,5 +501,25 @@ impl Drop for Listener {
         if let Some((path, file)) = self.file.as_ref().filter(|_| self.made_in.is_here()) {
             os::remove_socket_file(path, file);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpStream;
+
+    /// However many come and leave, those that are pending are looked at.
+    #[test]
+    fn not_all_that_have_come_are_taken_at_once() {
+        let listener = Listener::builder().bind("127.0.0.1:0").unwrap();
+        let address = listener.socket.local_address().unwrap().unwrap();
+        let clients: Vec<_> = (0..MOST_AT_ONCE + 10).map(|_| TcpStream::connect(address).unwrap()).collect();
+        let mut turn = listener.take_turn(None).unwrap();
+        for taken in [MOST_AT_ONCE, MOST_AT_ONCE + 10] {
+            assert!(turn.accept().unwrap().is_none());
+            assert_eq!(turn.pending.len(), taken);
+        }
+        drop(clients);
     }
 }

@@ -83,6 +83,11 @@ impl Session {
         self.challenger.waits_for()
     }
 
+    /// Whether the peer has proved that it has the key, and only this side has not yet, or waits for its verdict.
+    pub(super) fn peer_has_proved(&self) -> bool {
+        self.challenger.peer_has_proved()
+    }
+
     /// Goes on with what has arrived. Returns whether both sides have proved that they have the key; otherwise there is
     /// nothing more to read for now.
     pub(super) fn advance(&mut self) -> Result<bool, AuthFailure> {

@@ -183,9 +183,12 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// The connection ended in the middle of a message; the message is longer than
-    /// [`set_max_message`](Self::set_max_message) allows, or than there is memory for; or what arrives is no message. After
-    /// any of these, nothing more can be received.
+    /// The connection was reset: the peer has closed it, or has ended, without having read all that it was sent. With
+    /// TCP, what the peer sent last may then be lost, so that this is no end like any other.
+    ///
+    /// Or it ended in the middle of a message; the message is longer than [`set_max_message`](Self::set_max_message)
+    /// allows, or than there is memory for; or what arrives is no message. After any of these, nothing more can be
+    /// received.
     ///
     /// ```
     /// # use pool_runtime::connection::{Client, Listener};
@@ -291,7 +294,11 @@ impl Connection {
     }
 
     /// Ends the connection, also for threads that wait in it: whoever receives finds its end, and whoever sends gets an
-    /// error. The peer receives what was sent before. Dropping a connection closes it, too.
+    /// error. Dropping a connection closes it, too.
+    ///
+    /// The peer receives what was sent before. But if this side has not read all that the peer had sent, and the
+    /// connection is one of TCP, the peer may find it reset, and not get the last messages. Where they matter, have the
+    /// peer answer them, or receive until its end, before you drop the connection.
     ///
     /// ```
     /// # use pool_runtime::connection::{Client, Listener};
@@ -316,7 +323,14 @@ impl Connection {
     }
 
     fn failed(&self, error: io::Error) -> Error {
-        Error::os(format!("cannot receive from {}", self.peer), error)
+        let why = match error.kind() {
+            io::ErrorKind::ConnectionReset => {
+                ", as the connection was reset: it has closed it, or has ended, and had not read all that it was sent; \
+                 some of what it sent may be lost"
+            }
+            _ => "",
+        };
+        Error::os(format!("cannot receive from {}{why}", self.peer), error)
     }
 
     fn receive(&self) -> Result<Option<Vec<u8>>> {
@@ -369,10 +383,6 @@ impl Connection {
         while filled < buffer.len() {
             match self.socket.receive(&mut buffer[filled..]) {
                 Ok(0) if may_end && filled == 0 => return Ok(false),
-                // It has ended, and not read all that it was sent.
-                Err(error) if may_end && filled == 0 && error.kind() == io::ErrorKind::ConnectionReset => {
-                    return Ok(false);
-                }
                 Ok(0) => {
                     let why =
                         io::Error::new(io::ErrorKind::UnexpectedEof, "the connection ended in the middle of a message");

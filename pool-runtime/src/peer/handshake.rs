@@ -80,7 +80,7 @@ impl Launched {
 
     fn exchange(&self, hello: &Hello, initializer: InitializerCall<'_>) -> Result<(), StartFailure> {
         // The greeting is small: it fits into the channel, whether or not the process reads.
-        self.outlet.send(&hello.to_frame()).map_err(|_| self.died(BEFORE))?;
+        self.outlet.send_secret(&hello.to_frame()).map_err(|_| self.died(BEFORE))?;
         self.expect(FromWorker::Welcome, self.deadline, BEFORE, "answered a greeting with something else", || {
             self.late("did not become a worker")
         })?;

@@ -38,8 +38,8 @@ pub(crate) struct Hello {
     pub(crate) has_initializer: bool,
     /// What it may not do, from before its first answer on.
     pub(crate) confinement: Option<Confinement>,
-    /// The key of its connections, if it is to have its parent's. The last field: no buffer is grown, and a copy left
-    /// behind, after the key was written into it.
+    /// The key of its connections, if it is to have its parent's. The last field, and written as a whole: the buffer
+    /// into which it is written grows before that, and not after it, so that no copy is left behind.
     pub(crate) authkey: Option<Secret>,
 }
 

@@ -25,10 +25,12 @@ use crate::transport::{Admit, Frame, Inlet, Outlet, Received, Unsent};
 use ipc_channel::IpcError;
 use ipc_channel::ipc::{self, IpcBytesReceiver, IpcBytesSender};
 use ipc_channel::platform::OsIpcSender;
+use std::collections::TryReserveError;
 use std::io;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
+use zeroize::{Zeroize as _, Zeroizing};
 
 /// The head of every fragment, after [`MARK`].
 struct Fragment {
@@ -162,11 +164,15 @@ impl ChannelSender {
 
 impl Outlet for ChannelSender {
     fn send(&self, frame: &[u8]) -> io::Result<()> {
-        self.write(frame, true)
+        self.write(frame, true, &mut Vec::new())
+    }
+
+    fn send_secret(&self, frame: &[u8]) -> io::Result<()> {
+        self.write(frame, true, &mut Zeroizing::new(Vec::new()))
     }
 
     fn try_send_with(&self, frame: Vec<u8>, held: Vec<Arc<Region>>) -> Result<(), Unsent> {
-        match self.write(&frame, false) {
+        match self.write(&frame, false, &mut Vec::new()) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err((frame, held)),
             // If it fails otherwise, the other side is gone.
             _ => Ok(()),
@@ -180,19 +186,19 @@ impl Outlet for ChannelSender {
 
 impl ChannelSender {
     /// Sends a frame. Without room, waits for it, or fails before anything is sent of a frame that fits into one
-    /// fragment.
-    fn write(&self, frame: &[u8], waits: bool) -> io::Result<()> {
+    /// fragment. The buffer, which is empty, has the last fragment in it afterwards, and grows only at the beginning.
+    fn write(&self, frame: &[u8], waits: bool, fragment: &mut Vec<u8>) -> io::Result<()> {
         let room = longest() - HEAD;
         let channel = lock(&self.0);
         let held = os::SigpipeHeld::new();
-        let mut fragment = Vec::with_capacity(HEAD + frame.len().min(room));
+        fragment.reserve_exact(HEAD + frame.len().min(room));
         let mut rest = frame;
         loop {
             let (now, later) = rest.split_at(rest.len().min(room));
             fragment.clear();
-            Fragment { left: later.len() as u64, total: frame.len() as u64 }.write(&mut fragment);
+            Fragment { left: later.len() as u64, total: frame.len() as u64 }.write(fragment);
             fragment.extend_from_slice(now);
-            match channel.send(&fragment) {
+            match channel.send(fragment) {
                 Ok(()) if later.is_empty() => return Ok(()),
                 Ok(()) => rest = later,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -219,13 +225,16 @@ pub(crate) struct ChannelReceiver {
     unfinished: Vec<u8>,
     total: u64,
     most: u64,
+    /// Whether no copy of what arrives is to be left in memory.
+    is_secret: bool,
     /// The least length of a part but the last.
     shortest: usize,
 }
 
 impl ChannelReceiver {
     fn new(channel: Link<IpcBytesReceiver>) -> Self {
-        Self { channel, alarm: None, unfinished: Vec::new(), total: 0, most: u64::MAX, shortest: shortest_part() }
+        let (unfinished, shortest) = (Vec::new(), shortest_part());
+        Self { channel, alarm: None, unfinished, total: 0, most: u64::MAX, is_secret: false, shortest }
     }
 
     /// Shares it, and its socket with threads that only wait for what comes there. It is [`Gone`](Received::Gone) also
@@ -235,6 +244,15 @@ impl ChannelReceiver {
         let number = watching.channel.number();
         let owner: Arc<Mutex<Box<dyn Inlet>>> = Arc::new(Mutex::new(Box::new(watching)));
         (owner.clone(), SharedSocket::new(owner, number))
+    }
+
+    /// Waits for a frame with something secret in it. Who has read it [overwrites](Frame::overwrite) it; there is no
+    /// other copy of it.
+    pub(crate) fn receive_secret(&mut self) -> Received {
+        self.is_secret = true;
+        let received = self.receive(None);
+        self.is_secret = false;
+        received
     }
 
     /// Another handle of the socket, to wait for the other side to go.
@@ -313,7 +331,7 @@ impl ChannelReceiver {
         self.assemble_admitted(fragment, &mut |_, _| Ok(()))
     }
 
-    fn assemble_admitted(&mut self, fragment: Vec<u8>, admit: &mut Admit<'_>) -> Result<Option<Frame>, String> {
+    fn assemble_admitted(&mut self, mut fragment: Vec<u8>, admit: &mut Admit<'_>) -> Result<Option<Frame>, String> {
         let (head, rest) = Fragment::read(&fragment)?;
         let so_far = self.unfinished.len() as u64 + rest.len() as u64;
         let first = self.unfinished.is_empty();
@@ -333,10 +351,27 @@ impl ChannelReceiver {
         }
         // Not reserved for the length that is announced: the buffer grows with what arrives.
         self.total = head.total;
-        let room = self.unfinished.try_reserve(rest.len());
+        let room = self.make_room(rest.len());
         room.map_err(|_| format!("sent a message of {} bytes, for which there is no memory", head.total))?;
         self.unfinished.extend_from_slice(rest);
+        if self.is_secret {
+            fragment.zeroize();
+        }
         Ok((head.left == 0).then(|| Frame::new(std::mem::take(&mut self.unfinished), 0)))
+    }
+
+    /// Makes room for so many more bytes.
+    fn make_room(&mut self, more: usize) -> Result<(), TryReserveError> {
+        let (length, room) = (self.unfinished.len(), self.unfinished.capacity());
+        if !self.is_secret || room - length >= more {
+            return self.unfinished.try_reserve(more);
+        }
+        // A buffer that grows leaves a copy behind.
+        let mut larger = Vec::new();
+        larger.try_reserve_exact(length.saturating_add(more).max(room.saturating_mul(2)))?;
+        larger.extend_from_slice(&self.unfinished);
+        drop(Zeroizing::new(std::mem::replace(&mut self.unfinished, larger)));
+        Ok(())
     }
 }
 
@@ -405,6 +440,27 @@ mod tests {
                 assert!(*received == frame(number)[..], "frame {number}");
             }
         });
+    }
+
+    #[test]
+    fn a_secret_of_any_length_arrives_and_its_buffer_is_made_once() {
+        let Pair { sender, worker_receiver, .. } = Pair::new().unwrap();
+        let mut receiver = ChannelReceiver::new(worker_receiver);
+        for length in [100, longest() - HEAD, longest(), 3 * longest() + 7] {
+            let frame: Vec<u8> = (0..length).map(|at| (at * 31 + at / 251) as u8).collect();
+            let mut buffer = Vec::new();
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    sender.send_secret(&frame).unwrap();
+                    sender.write(&frame, true, &mut buffer).unwrap();
+                });
+                for _ in 0..2 {
+                    let Received::Frame(received) = receiver.receive_secret() else { panic!("{length} bytes") };
+                    assert!(*received == frame[..], "{length} bytes");
+                }
+            });
+            assert!(buffer.capacity() == HEAD + length.min(longest() - HEAD) && !receiver.is_secret);
+        }
     }
 
     #[test]

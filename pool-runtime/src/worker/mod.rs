@@ -49,8 +49,8 @@ pub(crate) fn complain(why: &str) {
 }
 
 fn serve(link: ParentLink) -> i32 {
-    let ParentLink { hello, outlet, mut inlet, page, rings } = link;
-    identity::become_worker(&hello);
+    let ParentLink { mut hello, outlet, mut inlet, page, rings } = link;
+    identity::become_worker(&mut hello);
     os::name_thread(&hello.name);
     install_hook(&page, hello.single);
     if !hello.single {

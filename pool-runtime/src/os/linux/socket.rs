@@ -93,12 +93,18 @@ impl Socket {
                 let address = unix_address(path)?;
                 // Held until it listens: between the two calls, it looks like one that nobody listens at.
                 let lock = lock_directory(path);
-                match bind(&socket, &address) {
-                    Err(Errno::ADDRINUSE) if lock.is_some() && is_left_over(path, &address) => {
+                match (bind(&socket, &address), &lock) {
+                    (Err(Errno::ADDRINUSE), Ok(_)) if is_left_over(path, &address) => {
                         unlinkat(CWD, path, AtFlags::empty())?;
                         bind(&socket, &address)?;
                     }
-                    bound => bound?,
+                    (Err(Errno::ADDRINUSE), Err(why)) if is_left_over(path, &address) => {
+                        return Err(io::Error::other(format!(
+                            "nobody listens at the socket that is there, and it is not replaced, as this process could \
+                             not lock the directory against others that would: {why}. Remove it, if it is of no use"
+                        )));
+                    }
+                    (bound, _) => bound?,
                 }
                 listen(&socket, BACKLOG)?;
                 let made = lstat(path)?;
@@ -144,6 +150,7 @@ impl Socket {
     }
 
     /// Takes a connection that is there, without waiting: it, and where it comes from, if that has an address.
+    /// [`OutOfMemory`](io::ErrorKind::OutOfMemory): there is no memory, or no descriptor, for it.
     pub(crate) fn accept(&self) -> io::Result<Option<(Self, Option<SocketAddr>)>> {
         loop {
             match acceptfrom_with(&self.0, SocketFlags::CLOEXEC) {
@@ -166,6 +173,9 @@ impl Socket {
                     | Errno::OPNOTSUPP
                     | Errno::NETUNREACH,
                 ) => {}
+                Err(error @ (Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)) => {
+                    return Err(io::Error::new(io::ErrorKind::OutOfMemory, step::ACCEPT.failed(error)));
+                }
                 Err(error) => return Err(step::ACCEPT.failed(error)),
             }
         }
@@ -254,19 +264,29 @@ fn await_connected(socket: &OwnedFd, deadline: Option<Instant>) -> io::Result<()
     }
 }
 
-/// Locks the directory in which a socket is to be, against others of this library that listen there. None: it cannot be
-/// locked, so that nothing in it is removed.
-fn lock_directory(path: &Path) -> Option<OwnedFd> {
+/// Locks the directory in which a socket is to be, against others of this library that listen there. Without the lock,
+/// nothing in it is removed.
+fn lock_directory(path: &Path) -> io::Result<OwnedFd> {
     let above = path.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let directory = open(above, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    let directory = open(above, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    await_lock(|| flock(&directory, FlockOperation::NonBlockingLockExclusive))?;
+    Ok(directory)
+}
+
+/// Tries to lock something that others hold for a moment. Only that is waited for.
+fn await_lock(mut lock: impl FnMut() -> rustix::io::Result<()>) -> io::Result<()> {
     let deadline = Instant::now() + LOCK_PATIENCE;
-    while flock(&directory, FlockOperation::NonBlockingLockExclusive).is_err() {
-        if Instant::now() >= deadline {
-            return None;
+    loop {
+        match lock() {
+            Err(Errno::INTR) => {}
+            Err(Errno::WOULDBLOCK) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(1)),
+            Err(Errno::WOULDBLOCK) => {
+                let why = format!("another program has had it locked for {LOCK_PATIENCE:?}");
+                return Err(io::Error::new(io::ErrorKind::TimedOut, why));
+            }
+            done => return Ok(done?),
         }
-        std::thread::sleep(Duration::from_millis(1));
     }
-    Some(directory)
 }
 
 /// Whether it is a socket at which nobody listens.
@@ -337,6 +357,27 @@ mod tests {
         assert!(!path.exists());
         std::fs::write(&path, "a file").unwrap();
         assert!(in_use(&path) && std::fs::read(&path).unwrap() == b"a file");
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_locked_is_told() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        drop(Socket::listen(SocketPlace::File(&path)).unwrap());
+        let lock = lock_directory(&path).unwrap();
+        let text = Socket::listen(SocketPlace::File(&path)).unwrap_err().to_string();
+        assert!(text.contains("could not lock the directory") && text.contains("locked for 1s"), "{text}");
+        drop(lock);
+        Socket::listen(SocketPlace::File(&path)).unwrap();
+    }
+
+    #[test]
+    fn only_a_lock_of_others_is_waited_for() {
+        let mut outcomes = vec![Ok(()), Err(Errno::WOULDBLOCK), Err(Errno::INTR)];
+        await_lock(|| outcomes.pop().unwrap()).unwrap();
+        let mut outcomes = vec![Err(Errno::NOLCK)];
+        let error = await_lock(|| outcomes.pop().expect("it is tried once")).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(Errno::NOLCK.raw_os_error()));
     }
 
     #[test]

@@ -164,7 +164,8 @@ fn whoever_is_killed_waiting_disturbs_nobody() {
         let waited = condvar.wait_timeout(guard, Duration::from_millis(1));
         drop(waited);
         jobs.into_iter().for_each(|job| assert!(job.get().is_err()));
-        assert_eq!(condvar.notify(9), 0, "nobody is left");
+        // A job that was cancelled has ended before its process has.
+        until("nobody is left", || condvar.notify(9) == 0);
     }
 }
 

@@ -204,7 +204,7 @@ fn a_barrier_travels_as_values_do() {
     let barriers = [(); 2].map(|()| Barrier::new(2).unwrap());
     let all = || Meeting { barriers: barriers.iter().cloned().map(Some).chain([None]).collect() };
     let other = Process::new(meet::call(all())).start().unwrap();
-    Process::new(meet::call(all())).run().unwrap();
+    Process::new(meet::call(all())).start().unwrap().join().unwrap();
     other.join().unwrap();
 }
 

@@ -233,7 +233,7 @@ fn a_condvar_travels_as_values_do() {
     let monitor = Monitor { stages: vec![stage.clone()], changed: Some(changed.clone()) };
     let guard = stage.lock().unwrap();
     thread::scope(|scope| {
-        scope.spawn(|| Process::new(next_stage::call(monitor)).run().unwrap());
+        scope.spawn(|| Process::new(next_stage::call(monitor)).start().unwrap().join().unwrap());
         drop(changed.wait_while(guard, |stage| *stage == 0).unwrap());
     });
 }

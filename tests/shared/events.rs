@@ -228,7 +228,7 @@ fn forget_one(semaphore: &Semaphore) {
 
 fn a_permit_that_was_forgotten_belongs_to_nobody() {
     let semaphore = Semaphore::new(2).unwrap();
-    Process::new(forget_one::call(&semaphore)).run().unwrap();
+    Process::new(forget_one::call(&semaphore)).start().unwrap().join().unwrap();
     let held = semaphore.try_acquire().unwrap().unwrap();
     assert!(semaphore.try_acquire().unwrap().is_none(), "its process has ended, and it is still taken");
     assert!(semaphore.add_permits(2).is_err(), "the other one is held");
@@ -348,7 +348,7 @@ fn use_all(signals: Signals) -> usize {
 
 #[task]
 fn pass_on(signals: Signals) -> usize {
-    Process::new(use_all::call(signals)).run().unwrap()
+    Process::new(use_all::call(signals)).start().unwrap().join().unwrap()
 }
 
 #[task]
@@ -364,7 +364,7 @@ fn events_and_semaphores_travel_as_values_do() {
     assert!(events.iter().all(Event::is_set) && semaphore.available() == 8);
     events.iter().for_each(Event::clear);
     assert_eq!(pool.apply(pass_on::call(all())).unwrap(), 2);
-    assert_eq!(Process::new(pass_on::call(all())).run().unwrap(), 2);
+    assert_eq!(Process::new(pass_on::call(all())).start().unwrap().join().unwrap(), 2);
     assert!(events.iter().all(Event::is_set) && semaphore.available() == 6);
     let error = pool.apply(give_back::call(events[0].clone())).unwrap_err();
     assert!(error.to_string().contains("`Event` can be sent as an argument of a task only"), "{error}");

@@ -50,7 +50,7 @@ fn one_at_a_time_has_the_lock() {
     });
     jobs.into_iter().for_each(|job| job.get().unwrap());
     assert_eq!((plain.get(0), *guarded.lock().unwrap(), value.get()), (10_000, [10_000; 3], 10_000));
-    Process::new(call(5)).run().unwrap();
+    Process::new(call(5)).start().unwrap().join().unwrap();
     assert_eq!((plain.get(0), value.replace(7), value.get()), (10_005, 10_005, 7));
 }
 
@@ -228,7 +228,7 @@ fn use_all(mut locks: Locks) -> usize {
 
 #[task]
 fn pass_on(locks: Locks) -> usize {
-    Process::new(use_all::call(locks)).run().unwrap()
+    Process::new(use_all::call(locks)).start().unwrap().join().unwrap()
 }
 
 #[task]
@@ -243,7 +243,7 @@ fn a_lock_travels_as_values_do() {
     let all = || Locks { names: vec!["a".into()], locks: locks.clone(), best: Some(best.clone()) };
     assert_eq!(pool.apply(use_all::call(all())).unwrap(), 1);
     assert_eq!(pool.apply(pass_on::call(all())).unwrap(), 1);
-    assert_eq!(Process::new(pass_on::call(all())).run().unwrap(), 1);
+    assert_eq!(Process::new(pass_on::call(all())).start().unwrap().join().unwrap(), 1);
     assert_eq!(locks.iter().map(|lock| *lock.lock().unwrap()).collect::<Vec<_>>(), [3, 4, 5]);
     assert_eq!((best.get(), format!("{best:?}")), ([0.0, 1.5, 0.0], "Value([0.0, 1.5, 0.0])".into()));
     let error = pool.apply(give_back::call(locks[0].clone())).unwrap_err();

@@ -458,7 +458,7 @@ fn run_stage(stage: Stage) -> usize {
 
 #[task]
 fn start_stage(stage: Stage) -> usize {
-    Process::new(run_stage::call(stage)).run().unwrap()
+    Process::new(run_stage::call(stage)).start().unwrap().join().unwrap()
 }
 
 static RESULTS: OnceLock<Queue<u32>> = OnceLock::new();
@@ -486,7 +486,7 @@ fn a_queue_travels_as_values_do() {
     from.close();
     let stage = || Stage { name: "abc".into(), from: Some(from.clone()), to: vec![to.clone()] };
     assert_eq!(pool.apply(start_stage::call(stage())).unwrap(), 3);
-    assert_eq!(Process::new(run_stage::call(stage())).run().unwrap(), 3);
+    assert_eq!(Process::new(run_stage::call(stage())).start().unwrap().join().unwrap(), 3);
     to.close();
     // A map over what is in a queue.
     let items = to.iter().map(Result::unwrap);

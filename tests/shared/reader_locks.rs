@@ -356,7 +356,7 @@ fn use_all(locks: Locks) -> usize {
 
 #[task]
 fn pass_on(locks: Locks) -> usize {
-    Process::new(use_all::call(locks)).run().unwrap()
+    Process::new(use_all::call(locks)).start().unwrap().join().unwrap()
 }
 
 #[task]
@@ -371,7 +371,7 @@ fn such_locks_travel_as_values_do() {
     let all = || Locks { name: "ab".into(), locks: locks.clone(), reentrant: Some(reentrant.clone()) };
     assert_eq!(pool.apply(use_all::call(all())).unwrap(), 2);
     assert_eq!(pool.apply(pass_on::call(all())).unwrap(), 2);
-    assert_eq!(Process::new(pass_on::call(all())).run().unwrap(), 2);
+    assert_eq!(Process::new(pass_on::call(all())).start().unwrap().join().unwrap(), 2);
     assert_eq!(locks.iter().map(|lock| *lock.read().unwrap()).collect::<Vec<_>>(), [3, 4]);
     assert_eq!(reentrant.lock().unwrap().get(), [0.0, 1.5, 0.0]);
     let error = pool.apply(give_back::call(locks[0].clone())).unwrap_err();

@@ -100,7 +100,7 @@ fn what_one_writes_the_others_see() {
 
 #[task]
 fn pass_on(board: Board) -> usize {
-    Process::new(play::call(board)).run().unwrap()
+    Process::new(play::call(board)).start().unwrap().join().unwrap()
 }
 
 fn parts_belong_to_one_each() {

@@ -7,6 +7,7 @@
 //! Nothing here waits for the process that is weighed: the kernel may, when it goes through the mappings.
 
 use super::handle::beyond_standard;
+use super::memory::LEAST_SPARSE;
 use super::process::number_in_proc;
 use super::signal::block_all_signals;
 use super::thread::spawn_thread;
@@ -183,7 +184,9 @@ fn known_memory() -> HashMap<u64, u64> {
         .filter(|path| fs::read_link(path).is_ok_and(|to| to.as_os_str().as_bytes().starts_with(NAMED.as_bytes())));
     for file in named.filter_map(|path| fs::metadata(path).ok()) {
         let size = known.entry(file.ino()).or_insert(0);
-        *size = file.len().max(*size);
+        // Most of what is sparse is not there, and nobody's.
+        let here = if file.len() < LEAST_SPARSE { file.len() } else { 512 * file.blocks() };
+        *size = here.max(*size);
     }
     known
 }
@@ -523,6 +526,14 @@ mod tests {
         // Other tests have some at the same time.
         let own = Told::unseen(used(3 * MOST), used(3 * MOST)).own;
         assert!((MOST..=2 * MOST).contains(&own), "{own}");
+    }
+
+    #[test]
+    fn memory_of_queues_is_known_by_what_is_there() {
+        let sparse = crate::os::Memory::sparse().unwrap();
+        sparse.back(1 << 40..(1 << 40) + (1 << 20)).unwrap();
+        let inode = rustix::fs::fstat(sparse.handle()).unwrap().st_ino;
+        assert_eq!(known_memory().get(&inode), Some(&sparse.resident()));
     }
 
     #[test]

@@ -132,7 +132,7 @@ fn not_json<T>(error: &serde_json::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codec::{CodecError, Probe, Reader, Value as _, Writer};
+    use crate::codec::{ByValue as _, CodecError, Probe, Reader, Writer};
     use serde_json::{Value, json};
     use std::collections::BTreeMap;
 

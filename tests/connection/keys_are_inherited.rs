@@ -150,7 +150,8 @@ fn copies_of(wanted: &[u8]) -> usize {
     let mut buffer = vec![0; 1 << 16];
     let own = buffer.as_ptr() as u64..buffer.as_ptr() as u64 + buffer.len() as u64;
     let maps = std::fs::read_to_string("/proc/self/maps").expect("a list");
-    let mut found = 0;
+    // By address: a mapping that grows while the list is read can be in it twice.
+    let mut found = std::collections::BTreeSet::new();
     for line in maps.lines().filter(|line| line.split(' ').nth(1).is_some_and(|rights| rights.starts_with("rw"))) {
         let (from, to) = line.split(' ').next().and_then(|range| range.split_once('-')).expect("a range");
         let [mut at, end] = [from, to].map(|number| u64::from_str_radix(number, 16).expect("an address"));
@@ -158,11 +159,11 @@ fn copies_of(wanted: &[u8]) -> usize {
         while let Some(read) = memory.read_at(&mut buffer, at).ok().filter(|read| *read > wanted.len() && at < end) {
             let read = read.min((end - at) as usize);
             let hits = buffer[..read].windows(wanted.len()).enumerate().filter(|(_, bytes)| *bytes == wanted);
-            found += hits.filter(|(offset, _)| !own.contains(&(at + *offset as u64))).count();
+            found.extend(hits.map(|(offset, _)| at + offset as u64).filter(|hit| !own.contains(hit)));
             at += if at + (read as u64) < end { (read - wanted.len() + 1) as u64 } else { read as u64 };
         }
     }
-    found
+    found.len()
 }
 
 /// How many copies of its key it has.

@@ -62,8 +62,8 @@ implement_parking_word!(AtomicU32, fence);
 
 /// How to sleep, and how to wake.
 pub(crate) trait Futex<W> {
-    /// Sleeps while the word has this value, at most for a nap.
-    fn sleep(&self, word: &W, value: u32, nap: Duration);
+    /// Sleeps while the word has this value, at most for a nap. Returns false if that is over.
+    fn sleep(&self, word: &W, value: u32, nap: Duration) -> bool;
     fn wake(&self, word: &W, most: u32);
 }
 
@@ -151,11 +151,12 @@ mod loom_tests {
     }
 
     impl Futex<Word> for Items {
-        fn sleep(&self, word: &Word, value: u32, _: Duration) {
+        fn sleep(&self, word: &Word, value: u32, _: Duration) -> bool {
             let asleep = self.asleep.lock().unwrap();
             if Word::load(word, Ordering::Relaxed) == value {
                 drop(self.woken.wait(asleep).unwrap());
             }
+            true
         }
 
         fn wake(&self, _: &Word, most: u32) {

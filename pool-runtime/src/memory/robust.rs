@@ -23,6 +23,7 @@
 //! What the lock guards is read after `acquire`, whose exchange acquires, and written before `release`, whose exchange
 //! releases. Loom checks in the tests that no wake-up is lost and that what is guarded is seen.
 
+use super::parking::Futex;
 use super::presence::LAST_NUMBER;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -78,12 +79,9 @@ macro_rules! implement_lock_word {
 implement_lock_word!(AtomicU32);
 
 /// What surrounds the word: who lives, and how to sleep.
-pub(crate) trait Around<W> {
+pub(crate) trait Around<W>: Futex<W> {
     /// Whether the process with this number has certainly ended.
     fn has_ended(&self, number: u32) -> bool;
-    /// Sleeps while the word has this value. Returns false if the time is over.
-    fn sleep(&self, word: &W, value: u32, nap: Duration) -> bool;
-    fn wake_one(&self, word: &W);
 }
 
 /// How a lock was when it was taken.
@@ -196,7 +194,7 @@ fn give_up<W: LockWord>(word: &W, me: u32, starved: bool, around: &impl Around<W
             word.keep(!STARVED, Ordering::Relaxed);
         }
         if word.load() & OWNER == 0 {
-            around.wake_one(word);
+            around.wake(word, 1);
         }
     }
     taken
@@ -209,7 +207,7 @@ pub(crate) fn release<W: LockWord>(word: &W, me: u32, around: &impl Around<W>) -
         return false;
     }
     if word.keep(POISONED | STARVED, Ordering::Release) & SLEEPERS != 0 {
-        around.wake_one(word);
+        around.wake(word, 1);
     }
     true
 }
@@ -247,13 +245,15 @@ mod tests {
         fn has_ended(&self, number: u32) -> bool {
             self.0.load(Ordering::Acquire) & 1 << number != 0
         }
+    }
 
+    impl Futex<AtomicU32> for Ended {
         fn sleep(&self, word: &AtomicU32, value: u32, nap: Duration) -> bool {
             os::sleep_while(word, value, Some(nap))
         }
 
-        fn wake_one(&self, word: &AtomicU32) {
-            os::wake_sleepers(word, 1);
+        fn wake(&self, word: &AtomicU32, most: u32) {
+            os::wake_sleepers(word, most);
         }
     }
 
@@ -362,7 +362,9 @@ mod loom_tests {
         fn has_ended(&self, number: u32) -> bool {
             self.ended.load(Ordering::Acquire) & 1 << number != 0
         }
+    }
 
+    impl Futex<Word> for Model {
         fn sleep(&self, word: &Word, value: u32, _: Duration) -> bool {
             let asleep = self.futex.lock().unwrap();
             if Word::load(word, Ordering::Relaxed) == value && self.ended.load(Ordering::Acquire) == 0 {
@@ -378,9 +380,9 @@ mod loom_tests {
             false
         }
 
-        fn wake_one(&self, _: &Word) {
+        fn wake(&self, _: &Word, most: u32) {
             let _asleep = self.futex.lock().unwrap();
-            self.woken.notify_one();
+            (0..most).for_each(|_| self.woken.notify_one());
         }
     }
 

@@ -285,8 +285,8 @@ impl<T> Clone for Committed<T> {
 }
 
 impl Futex<AtomicU32> for Region {
-    fn sleep(&self, word: &AtomicU32, value: u32, nap: Duration) {
-        os::sleep_while(word, value, Some(nap));
+    fn sleep(&self, word: &AtomicU32, value: u32, nap: Duration) -> bool {
+        os::sleep_while(word, value, Some(nap))
     }
 
     fn wake(&self, word: &AtomicU32, most: u32) {
@@ -298,13 +298,5 @@ impl Futex<AtomicU32> for Region {
 impl Around<AtomicU32> for Region {
     fn has_ended(&self, number: u32) -> bool {
         self.memory().is_vacant(number)
-    }
-
-    fn sleep(&self, word: &AtomicU32, value: u32, nap: Duration) -> bool {
-        os::sleep_while(word, value, Some(nap))
-    }
-
-    fn wake_one(&self, word: &AtomicU32) {
-        os::wake_sleepers(word, 1);
     }
 }

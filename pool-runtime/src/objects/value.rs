@@ -45,7 +45,7 @@ impl<T: Plain> Value<T> {
     ///
     /// # Errors
     ///
-    /// There is not enough memory, or the process has too many open files: each `Value` is one.
+    /// There is not enough memory, or the process has too many open files: each `Value` is two.
     pub fn new(value: T) -> Result<Self> {
         in_new_memory(value).map(|committed| Self { committed })
     }

@@ -1,5 +1,8 @@
+use super::ends::{BACKED, CAPACITY, DONE, FREED, GET, HANDS, HEAD, MOST_HANDS, ORPHANS, PUT};
+use super::storage::WINDOW;
 use super::*;
 use std::panic;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 fn filled() -> Queue<Vec<u8>> {
     let queue = Queue::unbounded().unwrap();
@@ -30,7 +33,7 @@ fn nonsense_in_the_memory_is_an_error() {
                 };
                 panic::catch_unwind(panic::AssertUnwindSafe(use_it))
                     .unwrap_or_else(|_| panic!("{value:#x} at {first} and {second}"));
-                assert!(queue.ends.region.memory().resident() < 64 << 20);
+                assert!(queue.ends.region().memory().resident() < 64 << 20);
             }
         }
     }
@@ -40,12 +43,12 @@ fn nonsense_in_the_memory_is_an_error() {
 fn a_made_up_length_takes_no_memory() {
     for length in [7, 1 << 20, 1 << 35, u64::MAX] {
         let queue = filled();
-        let window = queue.ends.region.memory().window(HEAD, WINDOW as usize).unwrap();
+        let window = queue.ends.region().memory().window(HEAD, WINDOW as usize).unwrap();
         window.words::<AtomicU64>()[0].store(length, Ordering::Relaxed);
         queue.ends.long(PUT + 24).store(1 << 40, Ordering::Relaxed);
         queue.ends.long(PUT + 16).store(1 << 40, Ordering::Relaxed);
         assert!(queue.get().is_err(), "{length}");
-        assert!(queue.ends.region.memory().resident() < 4 << 20);
+        assert!(queue.ends.region().memory().resident() < 4 << 20);
     }
 }
 
@@ -56,7 +59,7 @@ fn memory_is_given_back_as_items_are_taken() {
     for _ in 0..60 {
         (0..3).for_each(|_| queue.put(&item).unwrap());
         (0..3).for_each(|_| assert_eq!(queue.get().unwrap().as_ref(), Some(&item)));
-        assert!(queue.ends.region.memory().resident() < 4 << 20);
+        assert!(queue.ends.region().memory().resident() < 4 << 20);
     }
 }
 

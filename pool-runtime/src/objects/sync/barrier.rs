@@ -186,7 +186,7 @@ impl Barrier {
     ///
     /// # Errors
     ///
-    /// It is for more than 256; there is not enough memory; or the process has too many open files: each `Barrier` is one.
+    /// It is for more than 256; there is not enough memory; or the process has too many open files: each `Barrier` is two.
     pub fn new(threads: usize) -> Result<Self> {
         let parties = u32::try_from(threads).ok().filter(|parties| *parties as usize <= PLACES);
         let Some(parties) = parties else {

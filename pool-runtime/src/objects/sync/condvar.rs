@@ -100,7 +100,7 @@ impl Condvar {
     ///
     /// # Errors
     ///
-    /// There is not enough memory, or the process has too many open files: each `Condvar` is one.
+    /// There is not enough memory, or the process has too many open files: each `Condvar` is two.
     pub fn new() -> Result<Self> {
         let state = CondvarState { line: WaitingLine::EMPTY };
         Waitable::new("a `Condvar`", state, PLACES, 0).map(|waitable| Self { waitable })

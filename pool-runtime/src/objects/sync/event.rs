@@ -60,7 +60,7 @@ impl Event {
     ///
     /// # Errors
     ///
-    /// There is not enough memory, or the process has too many open files: each `Event` is one.
+    /// There is not enough memory, or the process has too many open files: each `Event` is two.
     pub fn new() -> Result<Self> {
         let state = EventState { sets: 0, is_set: 0 };
         Waitable::new("an `Event`", state, WORDS, 0).map(|waitable| Self { waitable })

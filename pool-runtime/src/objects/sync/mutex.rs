@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 /// A lock between processes, and the value that it guards.
 ///
 /// As [`std::sync::Mutex`], but for this: the guard has a copy of the value, which is stored when it is dropped. So the
-/// value is whole whenever a process ends, and a holder that ends has changed nothing. Of a thread that panics while it
+/// value is whole whenever a process ends, and a holder that ends has changed all of it or nothing. Of a thread that panics while it
 /// has the guard, nothing is stored either. In both cases the next holder is [told](Poisoned).
 ///
 /// ```no_run
@@ -65,7 +65,7 @@ impl<T: Plain> Mutex<T> {
     ///
     /// # Errors
     ///
-    /// There is not enough memory, or the process has too many open files: each `Mutex` is one.
+    /// There is not enough memory, or the process has too many open files: each `Mutex` is two.
     pub fn new(value: T) -> Result<Self> {
         in_new_memory(value).map(|committed| Self { committed })
     }

@@ -91,7 +91,7 @@ impl<T: Plain> ReentrantMutex<T> {
     ///
     /// # Errors
     ///
-    /// There is not enough memory, or the process has too many open files: each `ReentrantMutex` is one.
+    /// There is not enough memory, or the process has too many open files: each `ReentrantMutex` is two.
     pub fn new(value: T) -> Result<Self> {
         let room = WORDS * size_of::<AtomicU64>();
         Self::with_words(in_new_memory_with_room("a `ReentrantMutex`", value, room)?).map_err(Error::invalid)

@@ -122,7 +122,7 @@ impl<T: Plain> RwLock<T> {
     ///
     /// # Errors
     ///
-    /// There is not enough memory, or the process has too many open files: each `RwLock` is one.
+    /// There is not enough memory, or the process has too many open files: each `RwLock` is two.
     pub fn new(value: T) -> Result<Self> {
         let state = RwLockState { line: WaitingLine::EMPTY, readers: Holders::NONE, writer: 0, is_poisoned: 0 };
         let waitable = Waitable::new("an `RwLock`", state, PLACES, Committed::<T>::SIZE)?;

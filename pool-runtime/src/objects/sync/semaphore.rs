@@ -98,7 +98,7 @@ impl Semaphore {
     ///
     /// # Errors
     ///
-    /// There is not enough memory, or the process has too many open files: each `Semaphore` is one.
+    /// There is not enough memory, or the process has too many open files: each `Semaphore` is two.
     pub fn new(permits: u32) -> Result<Self> {
         let state =
             SemaphoreState { line: WaitingLine::EMPTY, holders: Holders::NONE, all: permits, available: permits };

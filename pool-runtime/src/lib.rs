@@ -90,7 +90,7 @@ pub use error::{Error, Result};
 pub use identity::{ProcessInfo, cpu_count, cpu_count_physical, current_process, parent_process};
 pub use job::Job;
 pub use objects::sync;
-pub use objects::{Array, Atomic, AtomicInteger, Plain, Queue, QueueItems, SameEncoding, Shared, Value};
+pub use objects::{Array, Atomic, AtomicInteger, Passed, Plain, Queue, QueueItems, SameEncoding, Shared, Value};
 pub use options::{RestartPolicy, Stdio, WorkerOptions};
 pub use os::{OomKill, Scheduler};
 pub use panic::PanicInfo;

@@ -122,14 +122,14 @@ impl AttachState {
 
 impl AttachState {
     fn pass(&self, region: &Region) -> io::Result<()> {
-        let id = region.id();
         // Without one, the process says that it cannot have the lock.
         if self.is_confined
             && let Some(Ok((number, enrolment))) = region.number_for_other()
         {
-            return passing::send(&self.socket, &Passed::Take { id, number, handle: enrolment.handle() });
+            let handle = enrolment.handle();
+            return passing::send(&self.socket, &Passed::Take { id: region.id(), number, handle });
         }
-        passing::send(&self.socket, &Passed::Take { id, number: 0, handle: region.memory().handle() })
+        region.send(&self.socket, 0)
     }
 }
 

@@ -1,4 +1,4 @@
-//! Memory that several processes know by a number, and who holds it.
+//! Memory, and other things that are open, which several processes know by a number, and who holds them.
 //!
 //! ```text
 //!   Shared, Array ─▶ Region: id, memory      a call is encoded:  the id ─▶ bytes, the region ─▶ `collect`
@@ -11,11 +11,14 @@
 //! by the table, until the parent releases it. A process's table has what it received, and refers to what else it has.
 //! An id belongs to one region, whichever process made it, so a worker can pass on what it was sent.
 //!
+//! What comes with a result or with an item is held by its bytes (`Regions`) in every process. A file is sent with each
+//! call that refers to it, and whoever finds it in the table takes it out, so that it is closed with its last holder.
+//!
 //! No region may be dropped while the table is locked: its `drop` locks it.
 
 use crate::locks::{lock, sleep_on};
 use crate::memory::presence::{self, Presence};
-use crate::os::{Delivery, Enrolment, Handle, Memory, passing};
+use crate::os::{Delivery, Enrolment, Handle, Memory, Passed, passing};
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::collections::hash_map::RandomState;
@@ -27,7 +30,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, LazyLock, Mutex, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
-/// Sealed or writable memory, or a segment of the arena, with the number by which all processes know it.
+/// Sealed or writable memory, a segment of the arena, or a file, with the number by which all processes know it.
 #[derive(Debug)]
 pub(crate) struct Region {
     id: u64,
@@ -123,6 +126,18 @@ impl Region {
         }
         let bytes = self.memory.as_bytes();
         Ok(Cow::Borrowed(self.deposit().and_then(|deposit| bytes.get(..deposit.length)).unwrap_or(bytes)))
+    }
+
+    /// Sends it. The number is that of the receiver among those that have it; or 0.
+    pub(crate) fn send(&self, socket: &Handle, number: u32) -> io::Result<()> {
+        let (id, handle) = (self.id, self.memory.handle());
+        passing::send(
+            socket,
+            &match self.memory.is_file() {
+                true => Passed::File { id, handle },
+                false => Passed::Take { id, number, handle },
+            },
+        )
     }
 
     /// A copy of what it holds, under a number of its own.
@@ -305,7 +320,7 @@ pub(crate) fn find_within(id: u64, patience: Duration) -> Result<Arc<Region>, St
 pub(crate) fn offer(id: u64, number: u32, handle: io::Result<Handle>) {
     let mut known = match handle.and_then(Memory::open) {
         Ok(memory) => Known::Received(Arc::new(Region::received(id, memory, number))),
-        Err(error) => Known::Refused(format!("its shared memory cannot be taken: {error}")),
+        Err(error) => Known::Refused(not_taken(&error)),
     };
     let mut table = lock(&TABLE);
     // A region has one mapping, however often it is passed.
@@ -326,6 +341,55 @@ pub(crate) fn offer(id: u64, number: u32, handle: io::Result<Handle>) {
     drop(table);
     ARRIVED.notify_all();
     drop((unused, replaced));
+}
+
+fn not_taken(error: &io::Error) -> String {
+    format!("its shared memory, or open file, cannot be taken: {error}")
+}
+
+/// As [`offer`], a file. Each time that it is passed, it is there once more.
+fn offer_file(id: u64, handle: io::Result<Handle>) {
+    let known = match handle.and_then(Memory::file) {
+        Ok(file) => Known::Received(Arc::new(Region::received(id, file, 0))),
+        Err(error) => Known::Refused(not_taken(&error)),
+    };
+    let replaced = lock(&TABLE).known.insert(id, known);
+    ARRIVED.notify_all();
+    drop(replaced);
+}
+
+/// Takes what came with a result or an item: who asks holds it. What this process has already is taken from the table.
+///
+/// # Errors
+///
+/// It could not be received or mapped; or it is no region.
+pub(crate) fn accept(delivery: Delivery) -> Result<Arc<Region>, String> {
+    let (id, number, opened) = match delivery {
+        Delivery::Take { id, number, handle } => (id, number, handle.and_then(Memory::open)),
+        Delivery::File { id, handle } => (id, 0, handle.and_then(Memory::file)),
+        Delivery::Release { .. } | Delivery::Nudge => return Err("a packet without a descriptor".into()),
+    };
+    let region = Arc::new(Region::received(id, opened.map_err(|error| not_taken(&error))?, number));
+    let mut table = lock(&TABLE);
+    let before = table.known.get(&id).and_then(Known::region);
+    if let Some(before) = before.filter(|before| !before.memory.is_file()) {
+        drop(table);
+        return Ok(before);
+    }
+    let replaced = table.known.insert(id, Known::Here(Arc::downgrade(&region)));
+    drop(table);
+    drop(replaced);
+    Ok(region)
+}
+
+/// Finds a file, and takes it out of the table: it is closed when its last holder drops it.
+pub(crate) fn take_file(id: u64) -> Result<Arc<Region>, String> {
+    let region = find(id)?;
+    if !region.memory.is_file() {
+        return Err("it is not an open file, or its process has ended".into());
+    }
+    release(id);
+    Ok(region)
 }
 
 /// Makes memory with the contents and the number that it had in another process, until this process ends.
@@ -375,7 +439,9 @@ impl Inbox {
     pub(crate) fn receive(&self) -> io::Result<bool> {
         match passing::receive(&self.0)? {
             Some(Delivery::Take { id, number, handle }) => offer(id, number, handle),
+            Some(Delivery::File { id, handle }) => offer_file(id, handle),
             Some(Delivery::Release { id }) => release(id),
+            Some(Delivery::Nudge) => {}
             None => return Ok(false),
         }
         Ok(true)
@@ -412,7 +478,7 @@ impl Ledger {
     /// Enters a region that the next call refers to. Returns whether the worker has to be sent it first.
     pub(crate) fn give(&mut self, region: &Arc<Region>) -> bool {
         let given = GivenRegion { region: Arc::downgrade(region), is_doubtful: false };
-        self.given.insert(region.id, given).is_none_or(|before| before.is_doubtful)
+        self.given.insert(region.id, given).is_none_or(|before| before.is_doubtful) || region.memory.is_file()
     }
 
     /// The worker may not have got a region: it is to be sent again.

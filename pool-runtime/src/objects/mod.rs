@@ -4,6 +4,7 @@
 mod array;
 mod atomic;
 mod committed;
+mod passed;
 mod queue;
 mod reference;
 mod shared;
@@ -13,6 +14,7 @@ mod written;
 
 pub use array::Array;
 pub use atomic::{Atomic, AtomicInteger};
+pub use passed::Passed;
 pub use queue::{Queue, QueueItems, SameEncoding};
 pub use shared::{Plain, Shared};
 pub use value::Value;

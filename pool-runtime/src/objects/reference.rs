@@ -14,11 +14,17 @@ struct Reference<'r> {
     element: u64,
 }
 
+/// That a handle cannot go where these bytes go.
+pub(super) fn out_of_place<E: ser::Error>(what: &str) -> E {
+    let why = "can be an argument of a task, its result, or a message to another process of this program, and nothing else: \
+               store what it holds";
+    E::custom(format!("a handle of type `{what}` {why}"))
+}
+
 /// For a `what` that holds values of type `T`.
 pub(super) fn send<T, S: Serializer>(what: &str, region: &Arc<Region>, serializer: S) -> Result<S::Ok, S::Error> {
     if !found(region) {
-        let why = "can be sent as an argument of a task only: send or store what it holds";
-        return Err(ser::Error::custom(format!("a handle of type `{what}` {why}")));
+        return Err(out_of_place(what));
     }
     let bytes = region.memory().length() as u64;
     Reference { what, id: region.id(), bytes, element: size_of::<T>() as u64 }.serialize(serializer)

@@ -4,6 +4,7 @@
 use crate::error::{Error, Result};
 use crate::memory::View;
 use crate::memory::region::{Region, find, found, register};
+use crate::objects::reference::out_of_place;
 use crate::os::{self, Draft, Memory};
 use bytemuck::{AnyBitPattern, NoUninit};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
@@ -238,9 +239,7 @@ impl<T: Plain> Serialize for Shared<[T]> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let region = self.view.holder();
         if !found(region) {
-            return Err(ser::Error::custom(
-                "a `Shared` can be sent as an argument of a task only: send or store its values (`.to_vec()`)",
-            ));
+            return Err(out_of_place("Shared"));
         }
         (region.id(), region.memory().as_bytes().len() as u64, size_of::<T>() as u64).serialize(serializer)
     }

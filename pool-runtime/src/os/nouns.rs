@@ -206,15 +206,22 @@ pub(crate) trait CrashSink: Send + Sync {
 /// What is sent to another process: from now on, `id` refers to this handle; or `id` is not used again.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Transfer<H> {
-    /// The number is that of the receiver among those that have the memory, if it could not draw one itself; or 0.
+    /// Memory. The number is that of the receiver among those that have it, if it could not draw one itself; or 0.
     Take {
         id: u64,
         number: u32,
         handle: H,
     },
+    /// Something else that is open.
+    File {
+        id: u64,
+        handle: H,
+    },
     Release {
         id: u64,
     },
+    /// Nothing but that the receiver should look whether something has changed.
+    Nudge,
 }
 
 pub(crate) type Passed<'h> = Transfer<HandleRef<'h>>;

@@ -138,11 +138,14 @@ never! {
         Self::reusable(usize);
         Self::writable(usize);
         Self::writable_copy(&[u8]);
+        Self::file(Handle);
         self.as_bytes() -> &[u8];
         self.length() -> usize;
         self.read() -> io::Result<Vec<u8>>;
         self.is_sealed() -> bool;
         self.is_writable() -> bool;
+        self.is_file() -> bool;
+        self.duplicate() -> io::Result<Handle>;
         self.is_vacant(u32) -> bool;
         Self::sparse();
         self.is_sparse() -> bool;
@@ -317,6 +320,7 @@ pub(crate) mod passing {
         pair() -> io::Result<(Handle, Handle)> = unsupported();
         send(_: &Handle, _: &Passed<'_>) -> io::Result<()> = unsupported();
         receive(_: &Handle) -> io::Result<Option<Delivery>> = unsupported();
+        try_receive(_: &Handle) -> io::Result<Option<Delivery>> = unsupported();
     }
 }
 

@@ -15,6 +15,7 @@
 //! Most of the cost is filling new pages. `write` copies into them; through a mapping, each one faults and is zeroed
 //! first, which takes half as long again for 64 MiB. So only what has to be filled in place is.
 
+use super::handle::beyond_standard;
 use super::mapping::{Mapping, READ_WRITE, memfd, seal};
 use super::signal::without_sigxfsz;
 use super::step;
@@ -49,9 +50,11 @@ pub(super) enum MemoryKind {
     Reusable,
     /// Everybody who has it: see [`words`](Memory::words).
     Writable,
+    /// It is no memory: see [`file`](Memory::file).
+    File,
 }
 
-/// Memory of one of three kinds, mapped into this process.
+/// Memory of one of three kinds, mapped into this process; or something else that is open.
 #[derive(Debug)]
 pub(crate) struct Memory {
     pub(super) bytes: Mapping,
@@ -108,6 +111,20 @@ impl Memory {
         // a file of that length, which nobody can shrink. Nobody can write it either: it is sealed, or only its maker
         // writes it, with `overwrite`, which excludes readers.
         unsafe { slice::from_raw_parts(self.bytes.start().as_ptr(), self.bytes.size()) }
+    }
+
+    /// Something that is open and travels as memory does, such as a socket: there is nothing of it to see.
+    pub(crate) fn file(fd: Handle) -> io::Result<Self> {
+        Ok(Self { bytes: Mapping::of(&fd, 0, ProtFlags::READ, MapFlags::PRIVATE)?, fd, kind: MemoryKind::File })
+    }
+
+    pub(crate) fn is_file(&self) -> bool {
+        self.kind == MemoryKind::File
+    }
+
+    /// Another handle of the same.
+    pub(crate) fn duplicate(&self) -> io::Result<Handle> {
+        beyond_standard(self.fd.try_clone()?)
     }
 
     pub(crate) fn is_sealed(&self) -> bool {

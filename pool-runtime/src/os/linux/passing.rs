@@ -2,7 +2,9 @@
 //!
 //! ```text
 //!   send(Take { id, … })  ═══ packet: kind, number, id ═══ + SCM_RIGHTS: one descriptor ═══▶  receive: Take { id, … }
+//!   send(File { id, … })  ═══ packet: kind, 0, id ═════════ + SCM_RIGHTS: one descriptor ═══▶  receive: File { id, … }
 //!   send(Release { id })  ═══ packet: kind, 0, id ══════════════════════════════════════▶  receive: Release { id }
+//!   send(Nudge)           ═══ packet: kind, 0, 0 ═══════════════════════════════════════▶  receive: Nudge
 //! ```
 //!
 //! A pair of packet sockets: a packet arrives whole or not at all, in the order in which it was sent. A descriptor that
@@ -22,6 +24,8 @@ use std::mem::MaybeUninit;
 const PACKET: usize = 16;
 const TAKE: u64 = 1;
 const RELEASE: u64 = 2;
+const FILE: u64 = 3;
+const NUDGE: u64 = 4;
 
 /// Room for more descriptors than a packet has, so that one too many is seen.
 const DESCRIPTORS: usize = 4;
@@ -37,8 +41,10 @@ pub(crate) fn pair() -> io::Result<(Handle, Handle)> {
 /// nobody will read it.
 pub(crate) fn send(socket: &Handle, passed: &Passed<'_>) -> io::Result<()> {
     let (kind, id, fds) = match passed {
-        Passed::Take { id, number, handle } => (TAKE | u64::from(*number) << 32, id, std::slice::from_ref(handle)),
-        Passed::Release { id } => (RELEASE, id, &[][..]),
+        Passed::Take { id, number, handle } => (TAKE | u64::from(*number) << 32, *id, std::slice::from_ref(handle)),
+        Passed::File { id, handle } => (FILE, *id, std::slice::from_ref(handle)),
+        Passed::Release { id } => (RELEASE, *id, &[][..]),
+        Passed::Nudge => (NUDGE, 0, &[][..]),
     };
     let packet = [kind.to_le_bytes(), id.to_le_bytes()];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
@@ -62,12 +68,22 @@ pub(crate) fn send(socket: &Handle, passed: &Passed<'_>) -> io::Result<()> {
 /// Waits for the next packet. None: the other end is closed, and all that it sent was received. `InvalidData`: the
 /// packet is corrupt; its descriptors are closed, and the next one can be received.
 pub(crate) fn receive(socket: &Handle) -> io::Result<Option<Delivery>> {
+    receive_with(socket, RecvFlags::empty())
+}
+
+/// As [`receive`], without waiting. `WouldBlock`: there is no packet.
+pub(crate) fn try_receive(socket: &Handle) -> io::Result<Option<Delivery>> {
+    receive_with(socket, RecvFlags::DONTWAIT)
+}
+
+fn receive_with(socket: &Handle, flags: RecvFlags) -> io::Result<Option<Delivery>> {
     let mut packet = [[0; 8]; 2];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
     // Closes what is not taken out of it.
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let received = retry_on_intr(|| {
-        recvmsg(socket, &mut [IoSliceMut::new(packet.as_flattened_mut())], &mut control, RecvFlags::CMSG_CLOEXEC)
+        let packet = &mut [IoSliceMut::new(packet.as_flattened_mut())];
+        recvmsg(socket, packet, &mut control, RecvFlags::CMSG_CLOEXEC | flags)
     });
     let received = match received {
         // It closed its end before it had read all that it was sent.
@@ -94,8 +110,11 @@ pub(crate) fn receive(socket: &Handle) -> io::Result<Option<Delivery>> {
         (TAKE, Some(fd), 0, false) => Ok(Some(Delivery::Take { id, number, handle: beyond_standard(fd) })),
         // There was one, and this process may not open another. A call that waits for it has to learn why.
         (TAKE, None, _, true) => Ok(Some(Delivery::Take { id, number, handle: Err(Errno::MFILE.into()) })),
+        (FILE, Some(fd), 0, false) => Ok(Some(Delivery::File { id, handle: beyond_standard(fd) })),
+        (FILE, None, _, true) => Ok(Some(Delivery::File { id, handle: Err(Errno::MFILE.into()) })),
         (RELEASE, None, _, false) => Ok(Some(Delivery::Release { id })),
-        (TAKE | RELEASE, ..) => corrupt("has the wrong number of descriptors"),
+        (NUDGE, None, _, false) => Ok(Some(Delivery::Nudge)),
+        (TAKE | FILE | RELEASE | NUDGE, ..) => corrupt("has the wrong number of descriptors"),
         _ => corrupt("is of no known kind"),
     }
 }
@@ -143,6 +162,7 @@ mod tests {
                         write!(File::from(fd), "{id} ").unwrap();
                     }
                     Delivery::Release { id } => said.push(id),
+                    other => panic!("{other:?}"),
                 }
             }
             said
@@ -168,16 +188,34 @@ mod tests {
         raw(&here, TAKE, PACKET, &[fd; 2]);
         raw(&here, TAKE, PACKET, &[fd; 8]);
         raw(&here, RELEASE, PACKET, &[fd]);
-        raw(&here, 3, PACKET, &[fd]);
+        raw(&here, FILE, PACKET, &[]);
+        raw(&here, FILE, PACKET, &[fd; 2]);
+        raw(&here, NUDGE, PACKET, &[fd]);
+        raw(&here, 5, PACKET, &[fd]);
         raw(&here, TAKE, PACKET - 1, &[fd]);
         raw(&here, TAKE, PACKET + 1, &[fd]);
-        for _ in 0..7 {
+        for _ in 0..10 {
             assert_eq!(receive(&there).unwrap_err().kind(), io::ErrorKind::InvalidData);
         }
         send(&here, &Passed::Release { id: 5 }).unwrap();
         assert!(matches!(receive(&there).unwrap(), Some(Delivery::Release { id: 5 })));
         drop(writes);
         assert!(is_closed(reads));
+    }
+
+    #[test]
+    fn files_and_nudges_arrive_without_waiting() {
+        let (here, there) = pair().unwrap();
+        assert_eq!(try_receive(&there).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        let (reads, writes) = io::pipe().unwrap();
+        send(&here, &Passed::Nudge).unwrap();
+        send(&here, &Passed::File { id: 8, handle: writes.as_fd() }).unwrap();
+        drop(writes);
+        assert!(matches!(try_receive(&there), Ok(Some(Delivery::Nudge))));
+        assert!(matches!(try_receive(&there), Ok(Some(Delivery::File { id: 8, handle: Ok(_) }))));
+        assert!(is_closed(reads));
+        drop(here);
+        assert!(try_receive(&there).unwrap().is_none());
     }
 
     #[test]

@@ -71,6 +71,12 @@ pub(crate) trait Futex<W> {
 #[inline]
 pub(crate) fn wake<W: ParkingWord>(word: &W, most: u32, futex: &impl Futex<W>) {
     W::fence();
+    wake_others(word, most, futex);
+}
+
+/// As [`wake`], of others who wait for the same, after a [`wake`]: that has the fence.
+#[inline]
+pub(crate) fn wake_others<W: ParkingWord>(word: &W, most: u32, futex: &impl Futex<W>) {
     if word.load() & SLEEPERS != 0 {
         wake_marked(word, most, futex);
     }
@@ -87,6 +93,12 @@ fn wake_marked<W: ParkingWord>(word: &W, most: u32, futex: &impl Futex<W>) {
             return futex.wake(word, most);
         }
     }
+}
+
+/// Says that somebody may sleep: whoever has done so looks once more before it sleeps.
+pub(crate) fn announce<W: ParkingWord>(word: &W) {
+    word.set(SLEEPERS);
+    W::fence();
 }
 
 /// One who waits for something.

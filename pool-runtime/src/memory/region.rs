@@ -266,6 +266,8 @@ enum Known {
     Here(Weak<Region>),
     /// Held until it is released.
     Received(Arc<Region>),
+    /// A file, held until it was taken out so many times.
+    Passed(Arc<Region>, u32),
     /// It was passed to this process, which failed to map it.
     Refused(String),
 }
@@ -274,7 +276,7 @@ impl Known {
     fn region(&self) -> Option<Arc<Region>> {
         match self {
             Self::Here(region) => region.upgrade(),
-            Self::Received(region) => Some(region.clone()),
+            Self::Received(region) | Self::Passed(region, _) => Some(region.clone()),
             Self::Refused(_) => None,
         }
     }
@@ -347,15 +349,24 @@ fn not_taken(error: &io::Error) -> String {
     format!("its shared memory, or open file, cannot be taken: {error}")
 }
 
-/// As [`offer`], a file. Each time that it is passed, it is there once more.
+/// As [`offer`], a file. Each time that it is passed, it is there once more: several calls may have been sent it before
+/// the first of them is decoded.
 fn offer_file(id: u64, handle: io::Result<Handle>) {
-    let known = match handle.and_then(Memory::file) {
-        Ok(file) => Known::Received(Arc::new(Region::received(id, file, 0))),
-        Err(error) => Known::Refused(not_taken(&error)),
+    let opened = handle.and_then(Memory::file).map(|file| Arc::new(Region::received(id, file, 0)));
+    let mut table = lock(&TABLE);
+    let passed_before = match table.known.get(&id) {
+        Some(Known::Passed(_, times)) => *times,
+        _ => 0,
     };
-    let replaced = lock(&TABLE).known.insert(id, known);
+    let before = table.known.get(&id).and_then(Known::region);
+    let known = match (&before, &opened) {
+        (Some(file), _) | (None, Ok(file)) => Known::Passed(file.clone(), passed_before + 1),
+        (None, Err(error)) => Known::Refused(not_taken(error)),
+    };
+    let replaced = table.known.insert(id, known);
+    drop(table);
     ARRIVED.notify_all();
-    drop(replaced);
+    drop((replaced, before, opened));
 }
 
 /// Takes what came with a result or an item: who asks holds it. What this process has already is taken from the table.
@@ -371,8 +382,8 @@ pub(crate) fn accept(delivery: Delivery) -> Result<Arc<Region>, String> {
     };
     let region = Arc::new(Region::received(id, opened.map_err(|error| not_taken(&error))?, number));
     let mut table = lock(&TABLE);
-    let before = table.known.get(&id).and_then(Known::region);
-    if let Some(before) = before.filter(|before| !before.memory.is_file()) {
+    // What this process has already is not there twice; a call that was sent it may still look for it.
+    if let Some(before) = table.known.get(&id).and_then(Known::region) {
         drop(table);
         return Ok(before);
     }
@@ -388,7 +399,16 @@ pub(crate) fn take_file(id: u64) -> Result<Arc<Region>, String> {
     if !region.memory.is_file() {
         return Err("it is not an open file, or its process has ended".into());
     }
-    release(id);
+    let mut table = lock(&TABLE);
+    match table.known.get_mut(&id) {
+        Some(Known::Passed(_, times)) if *times > 1 => *times -= 1,
+        Some(known) => {
+            let held = std::mem::replace(known, Known::Here(Arc::downgrade(&region)));
+            drop(table);
+            drop(held);
+        }
+        None => {}
+    }
     Ok(region)
 }
 

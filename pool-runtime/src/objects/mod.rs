@@ -4,6 +4,7 @@
 mod array;
 mod atomic;
 mod committed;
+mod messages;
 mod passed;
 mod queue;
 mod reference;
@@ -14,7 +15,8 @@ mod written;
 
 pub use array::Array;
 pub use atomic::{Atomic, AtomicInteger};
+pub use messages::SameEncoding;
 pub use passed::Passed;
-pub use queue::{Queue, QueueItems, SameEncoding};
+pub use queue::{Queue, QueueItems};
 pub use shared::{Plain, Shared};
 pub use value::Value;

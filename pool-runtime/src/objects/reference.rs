@@ -1,6 +1,6 @@
 //! How a handle of writable memory is sent: which memory it is, and never what is in it.
 
-use crate::memory::region::{Region, find_writable, found};
+use crate::memory::region::{Region, find_writable, found, take_file};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 use std::sync::Arc;
 
@@ -48,4 +48,37 @@ pub(super) fn receive<'de, T, D: Deserializer<'de>>(what: &str, deserializer: D)
         return Err(de::Error::custom(why));
     }
     Ok(region)
+}
+
+/// For a `what` of memory, and open files that belong to it.
+pub(super) fn send_with_files<'r, S: Serializer>(
+    what: &str,
+    region: &Arc<Region>,
+    files: impl IntoIterator<Item = &'r Arc<Region>>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    let mut ids = Vec::with_capacity(2);
+    let mut is_in_place = found(region);
+    for file in files {
+        is_in_place &= found(file);
+        ids.push(file.id());
+    }
+    if !is_in_place {
+        return Err(out_of_place(what));
+    }
+    (what, region.id(), ids).serialize(serializer)
+}
+
+/// Finds the memory of a `what`, and the open files that belong to it.
+pub(super) fn receive_with_files<'de, D: Deserializer<'de>>(
+    what: &str,
+    deserializer: D,
+) -> Result<(Arc<Region>, Vec<Arc<Region>>), D::Error> {
+    let (sent, id, files) = <(&str, u64, Vec<u64>)>::deserialize(deserializer)?;
+    if sent != what {
+        return Err(de::Error::custom(format!("a handle of type `{sent}` is read as one of type `{what}`")));
+    }
+    let region = find_writable(id).map_err(de::Error::custom)?;
+    let files = files.into_iter().map(take_file).collect::<Result<_, _>>();
+    Ok((region, files.map_err(de::Error::custom)?))
 }

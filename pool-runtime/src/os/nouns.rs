@@ -229,6 +229,13 @@ pub(crate) type Passed<'h> = Transfer<HandleRef<'h>>;
 /// The same, as it arrives. There is an error in place of the handle if this process has no room for another one.
 pub(crate) type Delivery = Transfer<io::Result<Handle>>;
 
+/// The next packet that was [passed](super::passing), before it is received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Foremost {
+    Nudge,
+    Handle { id: u64 },
+}
+
 /// The next packet of a [`Link`](super::Link), before it is received.
 #[derive(Debug)]
 pub(crate) struct Peeked {

@@ -105,6 +105,7 @@ never! {
     }
     Link<E> {
         Self::new(E);
+        self.open_file() -> &Handle;
         self.duplicate() -> io::Result<Handle>;
         self.is_standard() -> bool;
         self.is_high() -> bool;
@@ -145,6 +146,7 @@ never! {
         self.is_sealed() -> bool;
         self.is_writable() -> bool;
         self.is_file() -> bool;
+        self.open_file() -> &Handle;
         self.duplicate() -> io::Result<Handle>;
         self.is_vacant(u32) -> bool;
         Self::sparse();
@@ -314,13 +316,16 @@ pub(crate) fn forget_variables(kept: impl Fn(&OsStr) -> bool) {
 }
 
 pub(crate) mod passing {
-    use super::{Delivery, Handle, Passed, io, unsupported};
+    use super::{Delivery, Foremost, Handle, HandleRef, Passed, io, unsupported};
 
     functions! {
         pair() -> io::Result<(Handle, Handle)> = unsupported();
         send(_: &Handle, _: &Passed<'_>) -> io::Result<()> = unsupported();
         receive(_: &Handle) -> io::Result<Option<Delivery>> = unsupported();
         try_receive(_: &Handle) -> io::Result<Option<Delivery>> = unsupported();
+        peek(_: &Handle) -> io::Result<Option<Foremost>> = unsupported();
+        room(_: &Handle) -> io::Result<(usize, usize)> = unsupported();
+        is_hung_up(_: HandleRef<'_>) -> bool = true;
     }
 }
 

@@ -1,19 +1,19 @@
 //! [`Queue`]: items from any processes to any processes, in order.
 //!
 //! This is what a user sees: items are encoded and decoded here, and `ends.rs` moves bytes. How a queue lies in memory, and
-//! why no process that ends harms it, is said there; `storage.rs` is the items, `hands.rs` who has taken some.
+//! why no process that ends harms it, is said there; `hands.rs` is who has taken some items.
 
 mod ends;
 mod hands;
-mod storage;
 
-use crate::codec::{CodecError, Reader, Writer};
+use crate::codec::Reader;
 use crate::error::{Error, Kind, Result};
 use crate::memory::cache;
 use crate::memory::region::register;
+use crate::objects::messages::{Patience, SameEncoding, encode, socket_pair};
 use crate::objects::reference;
 use crate::os::Memory;
-use ends::{Ends, Patience};
+use ends::{Ends, TakenItem};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::fmt;
@@ -64,11 +64,16 @@ use std::time::Duration;
 ///
 /// # Memory
 ///
-/// It is freed when no clone is left, no call that was submitted with it, and no task that has kept it. Until then it is two
+/// It is freed when no clone is left, no call that was submitted with it, and no task that has kept it. Until then it is four
 /// open files in each process that uses it. Items take their encoded size and 8 to 15 bytes, and are given back 256 KiB at
 /// a time.
 ///
-/// A [`Shared`](crate::Shared), another queue and other handles cannot be items.
+/// # Handles as items
+///
+/// A [`Shared`](crate::Shared), an [`Array`](crate::Array), a lock, another queue or a file that is
+/// [passed](crate::Passed) can be an item, or a part of one: whoever takes it has it. A queue has room for at least a
+/// hundred of them at a time, whatever its capacity: who puts one more waits until some are taken. If a process is killed
+/// while it takes such an item, the item may be lost, and whoever takes it gets an error.
 pub struct Queue<T> {
     ends: Arc<Ends>,
     items: PhantomData<fn(T) -> T>,
@@ -98,7 +103,8 @@ impl<T> Queue<T> {
 
     fn make(capacity: usize) -> Result<Self> {
         let memory = Memory::sparse().map_err(|error| Error::os("cannot make shared memory for a queue", error))?;
-        let ends = Ends::new(register(memory), capacity as u64).map_err(Error::invalid)?;
+        let sockets = socket_pair("a queue")?;
+        let ends = Ends::new(register(memory), sockets, capacity as u64).map_err(Error::invalid)?;
         Ok(Self { ends: Arc::new(ends), items: PhantomData })
     }
 
@@ -206,11 +212,8 @@ impl<T> Queue<T> {
     }
 
     fn put_within<B: SameEncoding<T> + ?Sized>(&self, item: &B, patience: Patience) -> Result<()> {
-        let mut writer = Writer::recycled();
-        let fail = |error: CodecError| Error::new(Kind::EncodeItem(error.to_string()));
-        item.encode_item(&mut writer).map_err(fail)?;
-        let bytes = writer.into_bytes();
-        let put = self.ends.put(&bytes, patience);
+        let (bytes, handles) = encode(item).map_err(|error| Error::new(Kind::EncodeItem(error.to_string())))?;
+        let put = self.ends.put(&bytes, &handles, patience);
         cache::recycle(bytes);
         put
     }
@@ -246,11 +249,14 @@ impl<T: DeserializeOwned> Queue<T> {
     }
 
     fn get_within(&self, patience: Patience) -> Result<Option<T>> {
-        let Some(bytes) = self.ends.get(patience)? else { return Ok(None) };
-        let mut reader = Reader::new(&bytes);
+        let Some(TakenItem { bytes, handles }) = self.ends.get(patience)? else { return Ok(None) };
         let unread = Unread(&self.ends);
+        let lost = |why: String| Error::new(Kind::DecodeItem(why));
+        // Held until all is decoded.
+        let _handles = handles.map_err(lost)?;
+        let mut reader = Reader::new(&bytes);
         let item = reader.value().and_then(|item| reader.finish().map(|()| item));
-        let item = item.map_err(|error| Error::new(Kind::DecodeItem(error.to_string())))?;
+        let item = item.map_err(|error| lost(error.to_string()))?;
         std::mem::forget(unread);
         cache::recycle(bytes);
         Ok(Some(item))
@@ -270,28 +276,6 @@ impl Drop for Unread<'_> {
         let _ = self.0.done();
     }
 }
-
-/// What can be put on a queue of items of type `T`: values whose encoding is that of a `T`.
-pub trait SameEncoding<T>: private::Item {}
-
-mod private {
-    use crate::codec::{CodecError, Writer};
-    use serde::Serialize;
-
-    pub trait Item {
-        fn encode_item(&self, writer: &mut Writer) -> Result<(), CodecError>;
-    }
-
-    impl<B: Serialize + ?Sized> Item for B {
-        fn encode_item(&self, writer: &mut Writer) -> Result<(), CodecError> {
-            writer.value(self)
-        }
-    }
-}
-
-impl<T: Serialize> SameEncoding<T> for T {}
-impl SameEncoding<String> for str {}
-impl<T: Serialize> SameEncoding<Vec<T>> for [T] {}
 
 /// The items of a queue, as they are taken: see [`Queue::iter`].
 #[derive(Debug)]
@@ -332,18 +316,19 @@ impl<T> fmt::Debug for Queue<T> {
     }
 }
 
-/// For the arguments of a call only: writes which memory it is, not the items.
+/// Only where handles travel: writes which memory it is, not the items.
 impl<T> Serialize for Queue<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        reference::send::<(), S>("Queue", self.ends.region(), serializer)
+        reference::send_with_files("Queue", self.ends.region(), self.ends.sockets(), serializer)
     }
 }
 
-/// For the arguments of a call only: finds the memory that was passed to this process.
+/// Only where handles travel: finds the memory that was passed to this process.
 impl<'de, T> Deserialize<'de> for Queue<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let region = reference::receive::<(), D>("Queue", deserializer)?;
-        let ends = Ends::of(region).map_err(de::Error::custom)?;
+        let (region, sockets) = reference::receive_with_files("Queue", deserializer)?;
+        let sockets = sockets.try_into().map_err(|_| de::Error::custom("a queue has two ends of a socket"))?;
+        let ends = Ends::of(region, sockets).map_err(de::Error::custom)?;
         Ok(Self { ends: Arc::new(ends), items: PhantomData })
     }
 }

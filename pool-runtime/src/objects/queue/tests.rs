@@ -1,6 +1,7 @@
-use super::ends::{BACKED, CAPACITY, DONE, FREED, GET, HANDS, HEAD, MOST_HANDS, ORPHANS, PUT};
-use super::storage::WINDOW;
+use super::ends::{CAPACITY, DONE, HANDS, MOST_HANDS, ORPHANS};
 use super::*;
+use crate::objects::messages::layout::{BACKED, FREED, GET, PUT};
+use crate::objects::messages::{HEAD, WINDOW};
 use std::panic;
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -122,6 +122,11 @@ impl Memory {
         self.kind == MemoryKind::File
     }
 
+    /// The handle of something that is [open](Self::file).
+    pub(crate) fn open_file(&self) -> &Handle {
+        &self.fd
+    }
+
     /// Another handle of the same.
     pub(crate) fn duplicate(&self) -> io::Result<Handle> {
         beyond_standard(self.fd.try_clone()?)

@@ -12,7 +12,8 @@
 
 use super::handle::beyond_standard;
 use super::step;
-use crate::os::{Delivery, Handle, Passed};
+use crate::os::{Delivery, Foremost, Handle, HandleRef, Passed};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
@@ -76,6 +77,48 @@ pub(crate) fn try_receive(socket: &Handle) -> io::Result<Option<Delivery>> {
     receive_with(socket, RecvFlags::DONTWAIT)
 }
 
+/// The next packet, which stays where it is. None: there is none now.
+pub(crate) fn peek(socket: &Handle) -> io::Result<Option<Foremost>> {
+    let mut packet = [[0; 8]; 2];
+    // Without room for descriptors, none is taken out.
+    let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+    let received = retry_on_intr(|| rustix::net::recv(socket, packet.as_flattened_mut(), flags));
+    match received {
+        Ok((_, PACKET)) => {
+            let [kind, id] = packet.map(u64::from_le_bytes);
+            Ok(Some(if kind == NUDGE { Foremost::Nudge } else { Foremost::Handle { id } }))
+        }
+        // The other end is closed.
+        Ok((_, 0)) | Err(Errno::AGAIN | Errno::CONNRESET) => Ok(None),
+        // No packet of ours: it is dropped as a nudge is.
+        Ok(_) => Ok(Some(Foremost::Nudge)),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// How much a packet takes of a socket, at most.
+const PACKET_SIZE: usize = 1024;
+
+/// How many packets there is room for, and how many there would be if all were received. Others may send meanwhile.
+pub(crate) fn room(socket: &Handle) -> io::Result<(usize, usize)> {
+    let most = rustix::net::sockopt::socket_send_buffer_size(socket)?;
+    // SAFETY: this request writes one `int`, as declared.
+    let unread = unsafe { rustix::ioctl::ioctl(socket, rustix::ioctl::Getter::<OUTQ, i32>::new()) };
+    // Where it is denied, sending tells.
+    let unread = unread.map_or(0, |unread| usize::try_from(unread).unwrap_or(0));
+    Ok((most.saturating_sub(unread) / PACKET_SIZE, most / PACKET_SIZE))
+}
+
+/// `SIOCOUTQ`: how many bytes of memory what was sent and not yet received takes.
+const OUTQ: rustix::ioctl::Opcode = 0x5411;
+
+/// Whether the other end of a pair is gone: nobody holds it.
+pub(crate) fn is_hung_up(socket: HandleRef<'_>) -> bool {
+    let mut polled = [PollFd::from_borrowed_fd(socket, PollFlags::empty())];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut polled, Some(&now)).is_ok() && polled[0].revents().contains(PollFlags::HUP)
+}
+
 fn receive_with(socket: &Handle, flags: RecvFlags) -> io::Result<Option<Delivery>> {
     let mut packet = [[0; 8]; 2];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
@@ -131,10 +174,10 @@ mod tests {
 
     /// Whether nobody holds the writing end of a pipe any more: no descriptor of it has leaked.
     fn is_closed(mut reads: io::PipeReader) -> bool {
-        let mut polled = [rustix::event::PollFd::new(&reads, rustix::event::PollFlags::IN)];
+        let mut polled = [PollFd::new(&reads, PollFlags::IN)];
         // A process that another test starts has a copy until it executes its program.
-        let patience = rustix::event::Timespec { tv_sec: 10, tv_nsec: 0 };
-        rustix::event::poll(&mut polled, Some(&patience)).unwrap() == 1 && reads.read(&mut [0]).unwrap() == 0
+        let patience = Timespec { tv_sec: 10, tv_nsec: 0 };
+        poll(&mut polled, Some(&patience)).unwrap() == 1 && reads.read(&mut [0]).unwrap() == 0
     }
 
     fn raw(socket: &OwnedFd, kind: u64, length: usize, fds: &[BorrowedFd<'_>]) {
@@ -242,6 +285,39 @@ mod tests {
             assert!(matches!(receive(&there), Ok(Some(Delivery::Take { id, handle: Ok(_), .. })) if id == expected));
         }
         send(&here, &Passed::Release { id: 0 }).unwrap();
+    }
+
+    #[test]
+    fn what_is_foremost_is_told_before_it_is_received() {
+        let (here, there) = pair().unwrap();
+        assert!(peek(&there).unwrap().is_none() && !is_hung_up(there.as_fd()));
+        let (reads, writes) = io::pipe().unwrap();
+        let (room_before, most) = room(&here).unwrap();
+        assert!(room_before == most && most >= 100, "{most}");
+        send(&here, &Passed::Nudge).unwrap();
+        send(&here, &Passed::File { id: 8, handle: writes.as_fd() }).unwrap();
+        assert!(room(&here).unwrap().0 < most);
+        assert!(matches!(peek(&there), Ok(Some(Foremost::Nudge))));
+        assert!(matches!(try_receive(&there), Ok(Some(Delivery::Nudge))));
+        for _ in 0..2 {
+            assert!(matches!(peek(&there), Ok(Some(Foremost::Handle { id: 8 }))));
+        }
+        assert!(matches!(try_receive(&there), Ok(Some(Delivery::File { id: 8, handle: Ok(_) }))));
+        assert_eq!(room(&here).unwrap().0, most);
+        drop((here, writes));
+        assert!(peek(&there).unwrap().is_none() && is_hung_up(there.as_fd()) && is_closed(reads));
+    }
+
+    /// So many as [`room`] tells can be sent.
+    #[test]
+    fn there_is_room_for_as_many_as_are_said_to_fit() {
+        let (here, _there) = pair().unwrap();
+        let mut sent = 0;
+        while room(&here).unwrap().0 > 0 {
+            send(&here, &Passed::Take { id: sent, number: 0, handle: here.as_fd() }).unwrap();
+            sent += 1;
+        }
+        assert!(sent >= 100, "{sent}");
     }
 
     #[test]

@@ -92,6 +92,8 @@ pub(crate) enum Kind {
     DecodeItem(String),
     #[error("cannot put an item on a queue: it is closed")]
     QueueClosed,
+    #[error("cannot send a message: no receiver is left")]
+    Disconnected,
     #[error("{what}")]
     Blocked { what: &'static str },
     #[error("{what} (waited {time:?})")]
@@ -284,9 +286,15 @@ impl Error {
         self.loss()?.status?.signal()
     }
 
-    /// Whether something had to be waited for, and was not: a queue has no room, or no item; a lock is held.
+    /// Whether something had to be waited for, and was not: a queue has no room, or no item; a
+    /// channel has no message; a lock is held.
     pub fn is_would_block(&self) -> bool {
         matches!(self.0.kind, Kind::Blocked { .. })
+    }
+
+    /// Whether a message cannot be sent, as no [receiver](crate::Receiver) is left.
+    pub fn is_disconnected(&self) -> bool {
+        matches!(self.0.kind, Kind::Disconnected)
     }
 
     /// How many items of a queue were lost, if [`Queue::join`](crate::Queue::join) has found that out.

@@ -35,7 +35,7 @@
 //! | [Limits](guide::limits): timeouts, retries, memory | [`current_job`], [`CurrentJob`] |
 //! | [State](guide::state) of a worker | [`PoolBuilder::initializer`] |
 //! | [Shared memory](guide::shared) | [`Shared`], [`Array`], [`Atomic`], [`Value`], [`sync`], [`Plain`] |
-//! | [Queues](guide::queues) | [`Queue`] |
+//! | [Queues](guide::queues) and pipes | [`Queue`], [`channel`], [`pipe`] |
 //! | [Processes](guide::processes) | [`Process`], [`RunningProcess`], [`current_process`], [`active_children`] |
 //! | [Connections](guide::connection) | [`Listener`](connection::Listener), [`Client`](connection::Client), [`Connection`](connection::Connection), [`AuthKey`](connection::AuthKey) |
 //! | [Tests](guide::tests) | [`Backend`] |
@@ -90,7 +90,10 @@ pub use error::{Error, Result};
 pub use identity::{ProcessInfo, cpu_count, cpu_count_physical, current_process, parent_process};
 pub use job::Job;
 pub use objects::sync;
-pub use objects::{Array, Atomic, AtomicInteger, Passed, Plain, Queue, QueueItems, SameEncoding, Shared, Value};
+pub use objects::{
+    Array, Atomic, AtomicInteger, Passed, Pipe, Plain, Queue, QueueItems, ReceivedItems, Receiver, SameEncoding, Sender,
+    Shared, Value, channel, pipe,
+};
 pub use options::{RestartPolicy, Stdio, WorkerOptions};
 pub use os::{OomKill, Scheduler};
 pub use panic::PanicInfo;

@@ -3,6 +3,7 @@
 
 mod array;
 mod atomic;
+mod channel;
 mod committed;
 mod messages;
 mod passed;
@@ -15,6 +16,7 @@ mod written;
 
 pub use array::Array;
 pub use atomic::{Atomic, AtomicInteger};
+pub use channel::{Pipe, ReceivedItems, Receiver, Sender, channel, pipe};
 pub use messages::SameEncoding;
 pub use passed::Passed;
 pub use queue::{Queue, QueueItems};

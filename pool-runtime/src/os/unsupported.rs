@@ -326,6 +326,7 @@ pub(crate) mod passing {
         peek(_: &Handle) -> io::Result<Option<Foremost>> = unsupported();
         room(_: &Handle) -> io::Result<(usize, usize)> = unsupported();
         is_hung_up(_: HandleRef<'_>) -> bool = true;
+        sleep_on(_: HandleRef<'_>, _: std::time::Duration) -> bool = true;
     }
 }
 

@@ -11,6 +11,7 @@
 //! arrives is either handed out or closed, whatever the packet was.
 
 use super::handle::beyond_standard;
+use super::poll::timespec;
 use super::step;
 use crate::os::{Delivery, Foremost, Handle, HandleRef, Passed};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -21,6 +22,7 @@ use rustix::net::{
 };
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
+use std::time::Duration;
 
 const PACKET: usize = 16;
 const TAKE: u64 = 1;
@@ -117,6 +119,12 @@ pub(crate) fn is_hung_up(socket: HandleRef<'_>) -> bool {
     let mut polled = [PollFd::from_borrowed_fd(socket, PollFlags::empty())];
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
     poll(&mut polled, Some(&now)).is_ok() && polled[0].revents().contains(PollFlags::HUP)
+}
+
+/// Sleeps until a packet has arrived, or the other end of the pair is gone; at most for `nap`. Returns whether it is gone.
+pub(crate) fn sleep_on(socket: HandleRef<'_>, nap: Duration) -> bool {
+    let mut polled = [PollFd::from_borrowed_fd(socket, PollFlags::IN)];
+    poll(&mut polled, timespec(Some(nap)).as_ref()).is_ok() && polled[0].revents().contains(PollFlags::HUP)
 }
 
 fn receive_with(socket: &Handle, flags: RecvFlags) -> io::Result<Option<Delivery>> {

@@ -1,0 +1,335 @@
+//! The two ends of a channel: bytes go in at the one and come out at the other.
+//!
+//! ```text
+//!   head of the memory                         who writes it
+//!   messages, room                             who waits for a message, for room
+//!   the rest, and the messages                 see objects/messages/log.rs
+//!
+//!   a socket of packets: every sender has one end, every receiver the other
+//!   sender ─▶ receiver    handles of messages (objects/messages/handles.rs), nudges for who waits for a message
+//!   receiver ─▶ sender    nudges for who waits for room
+//! ```
+//!
+//! The kernel knows who holds which end, so it tells when no holder of the other end is left, however the last one went.
+//! Whoever waits therefore sleeps on the socket, by the protocol of `memory/parking.rs`: it leaves a mark, looks once
+//! more, and sleeps; who finds the mark sends a nudge.
+//!
+//! Neither side can nudge its own, so a nudge has to wake all who sleep at an end, and stays in the socket as long as there
+//! is something to be had. It is taken off by whoever is about to sleep and finds it: with both locks, when there is
+//! certainly nothing to be had, and with a new mark before it gives them back. So while anybody sleeps and there is
+//! something for it, there is a mark or a nudge. What else is in the socket at that moment is of no message: it was sent by
+//! processes that ended before their message was there.
+
+use crate::error::{Error, Kind, Result};
+use crate::memory::parking::{self, Futex, Waiter};
+use crate::memory::region::Region;
+use crate::objects::messages::{
+    Boarding, CarriedHandles, Content, Landing, Limit, LogGuard, MessageLog, Patience, drop_strays,
+};
+use crate::os::{Handle, HandleRef, Passed, passing};
+use crate::transport::ring::Spin;
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Where things are in the head, in bytes.
+const MESSAGES: usize = 512;
+const ROOM: usize = 640;
+
+/// While more than so many bytes are unread, who sends waits.
+pub(super) const MOST_UNREAD: u64 = 1 << 20;
+
+const FULL: &str = "the channel is full";
+const EMPTY: &str = "the channel has no message";
+const HELD_UP: &str = "the channel is held up by a process that does not go on";
+
+/// How long to wait where nobody tells when to go on.
+const PAUSE: Duration = Duration::from_millis(5);
+
+thread_local! {
+    /// What this thread has learned about waiting without sleeping.
+    static SPIN: RefCell<Spin> = const { RefCell::new(Spin::new()) };
+}
+
+/// One end of a channel, as a process has it.
+pub(super) struct ChannelEnd {
+    log: MessageLog,
+    socket: Arc<Region>,
+    /// The other end was gone: it stays so.
+    is_gone: AtomicBool,
+}
+
+/// A message that was received.
+pub(super) struct ReceivedBytes {
+    pub(super) bytes: Vec<u8>,
+    /// To be held until the bytes are decoded. Or why they are lost, and with them the message.
+    pub(super) handles: Result<Vec<Arc<Region>>, String>,
+}
+
+/// How one who waits at an end sleeps, and is woken from the other one.
+struct AtSocket<'e, I> {
+    end: &'e ChannelEnd,
+    word: usize,
+    /// Whether there is nothing to be had.
+    is_idle: I,
+}
+
+impl<I: Fn() -> bool> Futex<AtomicU32> for AtSocket<'_, I> {
+    fn sleep(&self, _: &AtomicU32, _: u32, nap: Duration) -> bool {
+        let (end, socket) = (self.end, self.end.handle());
+        // Something may be there from before, and whoever finds it looks again.
+        if passing::peek(end.socket()).is_ok_and(|foremost| foremost.is_some()) {
+            if !end.settle(self.word, &self.is_idle, nap) {
+                thread::sleep(nap.min(PAUSE));
+            }
+        } else if passing::sleep_on(socket, nap) {
+            end.is_gone.store(true, Ordering::Release);
+        }
+        true
+    }
+
+    fn wake(&self, _: &AtomicU32, _: u32) {
+        self.end.nudge();
+    }
+}
+
+impl ChannelEnd {
+    pub(super) fn of(region: Arc<Region>, socket: Arc<Region>) -> Result<Self, String> {
+        Ok(Self { log: MessageLog::of(region, "channel", HELD_UP)?, socket, is_gone: AtomicBool::new(false) })
+    }
+
+    pub(super) fn region(&self) -> &Arc<Region> {
+        self.log.region()
+    }
+
+    pub(super) fn socket_region(&self) -> &Arc<Region> {
+        &self.socket
+    }
+
+    fn socket(&self) -> &Handle {
+        self.socket.memory().open_file()
+    }
+
+    /// What becomes readable when whoever [asked](Self::ask_to_be_told) should look again, or the other end is gone.
+    pub(super) fn handle(&self) -> HandleRef<'_> {
+        self.socket.memory().handle()
+    }
+
+    /// Lets all who sleep at the other end look.
+    fn nudge(&self) {
+        // If there is no room for another packet, those that are there wake them.
+        let _ = passing::send(self.socket(), &Passed::Nudge);
+    }
+
+    /// Whether the other end was gone when somebody last looked.
+    #[inline]
+    fn was_gone(&self) -> bool {
+        self.is_gone.load(Ordering::Acquire)
+    }
+
+    /// Whether nobody holds the other end. What was sent before is there to be read.
+    fn is_disconnected(&self) -> bool {
+        if !self.was_gone() && passing::is_hung_up(self.handle()) {
+            self.is_gone.store(true, Ordering::Release);
+        }
+        self.was_gone()
+    }
+
+    #[inline]
+    fn has_room(&self) -> bool {
+        self.log.unread() <= MOST_UNREAD
+    }
+
+    /// Takes off what is in the socket, if there is nothing to be had at this end. Returns false if others keep a lock for
+    /// so long.
+    fn settle(&self, word: usize, is_idle: impl Fn() -> bool, patience: Duration) -> bool {
+        let mut limit = Limit::from(Patience::For(patience));
+        let Ok(_puts) = self.log.lock_put(&mut limit) else { return false };
+        let Ok(_gets) = self.log.lock_get(&mut limit) else { return false };
+        if is_idle() {
+            drop_strays(self.socket(), &[], &mut || {});
+            parking::announce(self.log.word(word));
+            if word == MESSAGES {
+                // There may be room for handles now.
+                self.tell(ROOM);
+            }
+        }
+        true
+    }
+
+    /// Waits until `ready`, or the other end is gone: first without sleeping, if it pays. Returns false if it is not ready
+    /// at the deadline.
+    fn wait(&self, waiter: &mut Waiter, word: usize, ready: impl Fn() -> bool) -> bool {
+        if SPIN.try_with(|spin| spin.borrow_mut().wait(&ready)).unwrap_or(false) {
+            return true;
+        }
+        let began = Instant::now();
+        let at_socket = AtSocket { end: self, word, is_idle: || !ready() };
+        let is_ready = waiter.wait(self.log.word(word), &at_socket, || ready() || self.was_gone());
+        let _ = SPIN.try_with(|spin| spin.borrow_mut().slept(began.elapsed()));
+        is_ready
+    }
+
+    /// Wakes who waits at the other end.
+    #[inline]
+    fn tell(&self, word: usize) {
+        parking::wake(self.log.word(word), u32::MAX, &AtSocket { end: self, word, is_idle: || true });
+    }
+
+    pub(super) fn send(&self, message: &[u8], handles: &[Arc<Region>], patience: Patience) -> Result<()> {
+        let (mut limit, mut waiter) = (Limit::from(patience), None::<Waiter>);
+        let mut boarding = Boarding::Done;
+        loop {
+            if self.is_disconnected() {
+                return Err(Error::new(Kind::Disconnected));
+            }
+            if self.has_room() && (boarding == Boarding::Done || self.may_board(handles.len())) {
+                let lock = self.log.lock_put(&mut limit)?;
+                let carried = if handles.is_empty() { None } else { Some(CarriedHandles::new(handles)) };
+                boarding = carried.as_ref().map_or(Ok(Boarding::Done), |carried| self.board(carried, handles))?;
+                if boarding == Boarding::Done {
+                    let written = self.write(&lock, message, carried.as_ref());
+                    drop(lock);
+                    if written.is_ok() {
+                        self.tell(MESSAGES);
+                    }
+                    return written;
+                }
+                drop(lock);
+            }
+            if limit.is_none() {
+                return Err(limit.over(FULL));
+            }
+            if boarding == Boarding::Refused {
+                thread::sleep(limit.pause(PAUSE).ok_or_else(|| limit.over(FULL))?);
+            }
+            let waiter = waiter.get_or_insert_with(|| Waiter::new(limit.deadline()));
+            let may_board = || boarding == Boarding::Done || self.may_board(handles.len());
+            if !self.wait(waiter, ROOM, || self.has_room() && may_board()) {
+                return Err(limit.over(FULL));
+            }
+        }
+    }
+
+    /// Whether there is room for so many handles.
+    fn may_board(&self, handles: usize) -> bool {
+        passing::room(self.socket()).is_ok_and(|(room, _)| handles <= room)
+    }
+
+    #[cold]
+    fn board(&self, carried: &CarriedHandles, handles: &[Arc<Region>]) -> Result<Boarding> {
+        match carried.send(handles, self.socket()) {
+            Ok(Boarding::TooMany) => {
+                Err(Error::invalid(format!("a message with {} handles is too much for a channel", handles.len())))
+            }
+            Ok(boarding) => Ok(boarding),
+            Err(_) if self.is_disconnected() => Err(Error::new(Kind::Disconnected)),
+            Err(error) => Err(Error::os("cannot send handles through a channel", error)),
+        }
+    }
+
+    fn write(&self, lock: &LogGuard<'_>, message: &[u8], carried: Option<&CarriedHandles>) -> Result<()> {
+        let words = carried.map(CarriedHandles::words).unwrap_or_default();
+        let written = self.log.write(lock, Content { bytes: message, handles: &words });
+        written.map_err(|error| Error::os(format!("cannot send a message of {} bytes", message.len()), error))
+    }
+
+    /// The first message. None: there is none, and no sender is left.
+    pub(super) fn receive(&self, patience: Patience) -> Result<Option<ReceivedBytes>> {
+        let (mut limit, mut waiter) = (Limit::from(patience), None::<Waiter>);
+        let mut is_unsettled = false;
+        loop {
+            // Read first: what was sent before the last sender went is there when it is gone.
+            let was_gone = self.was_gone();
+            if self.log.length() > 0 {
+                let puts = if is_unsettled { Some(self.log.lock_put(&mut limit)?) } else { None };
+                let lock = self.log.lock_get(&mut limit)?;
+                if self.log.length() == 0 {
+                    continue;
+                }
+                let Some(received) = self.take(&lock, puts.is_some())? else {
+                    is_unsettled = true;
+                    continue;
+                };
+                drop((lock, puts));
+                self.tell(ROOM);
+                return Ok(Some(received));
+            }
+            if was_gone {
+                return Ok(None);
+            }
+            if limit.is_none() {
+                if self.is_disconnected() {
+                    continue;
+                }
+                return Err(limit.over(EMPTY));
+            }
+            let waiter = waiter.get_or_insert_with(|| Waiter::new(limit.deadline()));
+            if !self.wait(waiter, MESSAGES, || self.log.length() > 0) && !self.is_disconnected() {
+                return Err(limit.over(EMPTY));
+            }
+        }
+    }
+
+    /// Takes the first message, for who has the lock of the get end, or of `both` ends. None: it needs both.
+    #[inline]
+    fn take(&self, lock: &LogGuard<'_>, both: bool) -> Result<Option<ReceivedBytes>> {
+        let message = self.log.read(lock).map_err(|error| Error::os("cannot receive a message", error))?;
+        let handles = match &message.handles {
+            None => Ok(Vec::new()),
+            Some(carried) => match self.land(lock, carried, both) {
+                Landing::Landed(handles) => handles,
+                Landing::Unsettled => return Ok(None),
+            },
+        };
+        self.log.take(lock, &message);
+        Ok(Some(ReceivedBytes { bytes: message.bytes, handles }))
+    }
+
+    #[cold]
+    fn land(&self, lock: &LogGuard<'_>, carried: &CarriedHandles, both: bool) -> Landing {
+        let mut is_nudged = false;
+        if both {
+            drop_strays(self.socket(), &self.log.all_handles(lock), &mut || is_nudged = true);
+        }
+        let landing = carried.receive(self.socket(), both, &mut || is_nudged = true);
+        if is_nudged {
+            // Others may still sleep, and are told of the next message.
+            parking::announce(self.log.word(MESSAGES));
+        }
+        landing
+    }
+
+    /// Waits until there is a message, or no sender is left. False: neither is so at the deadline.
+    pub(super) fn poll(&self, patience: Patience) -> bool {
+        if self.is_ready() {
+            return true;
+        }
+        let mut limit = Limit::from(patience);
+        !limit.is_none() && {
+            let mut waiter = Waiter::new(limit.deadline());
+            self.wait(&mut waiter, MESSAGES, || self.log.length() > 0) || self.is_ready()
+        }
+    }
+
+    /// Whether there is a message, or there will be none.
+    pub(super) fn is_ready(&self) -> bool {
+        self.log.length() > 0 || self.is_disconnected()
+    }
+
+    /// From now on, the [handle](Self::handle) tells of the next message.
+    pub(super) fn ask_to_be_told(&self) {
+        parking::announce(self.log.word(MESSAGES));
+    }
+
+    /// It has told, and there is no message.
+    pub(super) fn was_told(&self) {
+        if passing::peek(self.socket()).is_ok_and(|foremost| foremost.is_some())
+            && !self.settle(MESSAGES, || self.log.length() == 0, PAUSE)
+        {
+            thread::sleep(PAUSE);
+        }
+    }
+}

@@ -5,10 +5,12 @@
 mod support;
 
 mod barriers;
+mod channels;
 mod comes_again;
 mod condvars;
 mod events;
 mod for_every_worker;
+mod handles_in_messages;
 mod in_a_process;
 mod in_a_result_is_refused;
 mod inside_of_arguments;

@@ -21,7 +21,7 @@ over_every_transport! {
 
 use crate::support::regions::{held, held_here};
 use crate::support::{Numbers, builder, over_every_transport, pids, returns, signal, until};
-use pool_runtime::{Array, Atomic, Backend, Pool, Process, Queue, Result, Sandbox, task};
+use pool_runtime::{Atomic, Backend, Pool, Process, Queue, Result, Sandbox, task};
 use serde::{Deserialize, Serialize, Serializer};
 use std::sync::OnceLock;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};

@@ -77,7 +77,7 @@ impl Setting {
 
 type Measure = fn(&Setting) -> Result<Row>;
 
-const ROWS: [(&str, Measure); 20] = [
+const ROWS: [(&str, Measure); 22] = [
     ("round trip of a small call", latency::round_trip),
     ("round trip after 10 ms of rest", latency::round_trip_after_rest),
     ("burst of apply_async, all results", rate::burst),
@@ -95,6 +95,8 @@ const ROWS: [(&str, Measure); 20] = [
     ("queue, from 1 process to 4", talk::queue_one_to_four),
     ("queue, from 4 processes to 4", talk::queue_four_to_four),
     ("queue, there and back", talk::queue_round_trip),
+    ("pipe, there and back", talk::pipe_round_trip),
+    ("pipe, messages of 16 MiB", talk::pipe_bandwidth),
     ("lock that nobody else wants", talk::lock),
     ("value, two processes add to it", talk::value),
     ("atomic, two processes add to it", talk::atomic),

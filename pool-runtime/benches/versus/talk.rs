@@ -7,7 +7,7 @@ use crate::{
     peers::python::MULTIPROCESSING,
     table::{Bound, OURS, Row, absolute, at_least, at_most},
 };
-use pool_runtime::{Atomic, Pool, Queue, Value, sync::Mutex, task};
+use pool_runtime::{Atomic, Pipe, Pool, Queue, Value, pipe, sync::Mutex, task};
 use std::{hint::black_box, sync::atomic::Ordering, time::Duration};
 
 /// Waits until all are there, so that nobody's start is measured.
@@ -99,6 +99,67 @@ pub fn queue_round_trip(setting: &Setting) -> Result<Row> {
     asked.close();
     job.get()?;
     Ok(row.target([at_most(0.1, MULTIPROCESSING)]))
+}
+
+#[task]
+fn send_back(pipe: Pipe<u64, u64>) {
+    for message in &pipe {
+        pipe.send(&message.expect("a pipe")).expect("a pipe");
+    }
+}
+
+/// A message there and back, through one pipe.
+pub fn pipe_round_trip(setting: &Setting) -> Result<Row> {
+    let pool = Pool::new(1)?;
+    let (here, there) = pipe()?;
+    let job = pool.apply_async(send_back::call(there));
+    let mut contest = Contest::new(setting.pick(30, 100), setting.pick(1.0, 5.0));
+    contest.add(OURS, |times| {
+        timed(|| {
+            for message in 0..times {
+                here.send(&message)?;
+                assert_eq!(here.recv()?, Some(message));
+            }
+            Ok(())
+        })
+    });
+    add_python(&mut contest, &[MULTIPROCESSING], "pipe_round_trip", 0)?;
+    let row = Row::of_contest("µs", &contest.run()?, None, |seconds| seconds * 1e6);
+    drop(here);
+    job.get()?;
+    Ok(row.target([at_most(0.2, MULTIPROCESSING)]))
+}
+
+const MESSAGE: usize = 16 << 20;
+
+/// Answers each message with its length.
+#[task]
+fn measure(pipe: Pipe<u64, Vec<u8>>) {
+    for message in &pipe {
+        pipe.send(&(message.expect("a pipe").len() as u64)).expect("a pipe");
+    }
+}
+
+/// Large messages, one way.
+pub fn pipe_bandwidth(setting: &Setting) -> Result<Row> {
+    let pool = Pool::new(1)?;
+    let (here, there) = pipe::<Vec<u8>, u64>()?;
+    let (job, message) = (pool.apply_async(measure::call(there)), vec![7; MESSAGE]);
+    let mut contest = Contest::new(2, setting.pick(1.0, 5.0));
+    contest.add(OURS, |times| {
+        timed(|| {
+            for _ in 0..times {
+                here.send(&message)?;
+                assert_eq!(here.recv()?, Some(MESSAGE as u64));
+            }
+            Ok(())
+        })
+    });
+    add_python(&mut contest, &[MULTIPROCESSING], "pipe_bandwidth", MESSAGE as u64)?;
+    let row = Row::of_contest("GB/s", &contest.run()?, None, |seconds| MESSAGE as f64 / seconds / 1e9);
+    drop(here);
+    job.get()?;
+    Ok(row.target([at_least(1.0, MULTIPROCESSING)]))
 }
 
 /// Nobody else wants it.

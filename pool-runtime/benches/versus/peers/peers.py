@@ -54,6 +54,16 @@ def drain(queue, ready):
         pass
 
 
+def send_through(pipe):
+    while (message := pipe.recv()) is not None:
+        pipe.send(message)
+
+
+def measure_messages(pipe):
+    while message := pipe.recv_bytes():
+        pipe.send(len(message))
+
+
 def send_back(there, back):
     while (item := there.get()) is not None:
         back.put(item)
@@ -299,6 +309,37 @@ class Peer:
             assert back.get() == n
         taken = time.perf_counter() - begun
         there.put(None)
+        process.join()
+        return taken
+
+    def pipe_round_trip(self, times, _):
+        here, there = multiprocessing.Pipe()
+        process = multiprocessing.Process(target=send_through, args=(there,))
+        process.start()
+        here.send(0)
+        here.recv()
+        begun = time.perf_counter()
+        for n in range(times):
+            here.send(n)
+            assert here.recv() == n
+        taken = time.perf_counter() - begun
+        here.send(None)
+        process.join()
+        return taken
+
+    def pipe_bandwidth(self, times, size):
+        here, there = multiprocessing.Pipe()
+        process = multiprocessing.Process(target=measure_messages, args=(there,))
+        process.start()
+        message = b"x" * size
+        here.send_bytes(b"x")
+        here.recv()
+        begun = time.perf_counter()
+        for _ in range(times):
+            here.send_bytes(message)
+            assert here.recv() == size
+        taken = time.perf_counter() - begun
+        here.send_bytes(b"")
         process.join()
         return taken
 

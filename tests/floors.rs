@@ -25,7 +25,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("workers", &["worker", "peer"]),
     ("results", &["objects", "job", "connection"]),
     ("pools", &["pool/dispatcher", "pool"]),
-    ("surface", &["process", "replay", "entry", "guide", "lib"]),
+    ("surface", &["process", "wait", "replay", "entry", "guide", "lib"]),
 ];
 
 /// Files and folders that are only compiled for tests, which may import anything.

@@ -35,7 +35,7 @@
 //! | [Limits](guide::limits): timeouts, retries, memory | [`current_job`], [`CurrentJob`] |
 //! | [State](guide::state) of a worker | [`PoolBuilder::initializer`] |
 //! | [Shared memory](guide::shared) | [`Shared`], [`Array`], [`Atomic`], [`Value`], [`sync`], [`Plain`] |
-//! | [Queues](guide::queues) and pipes | [`Queue`], [`channel`], [`pipe`] |
+//! | [Queues](guide::queues) and pipes | [`Queue`], [`channel`], [`pipe`], [`wait`](wait()) |
 //! | [Processes](guide::processes) | [`Process`], [`RunningProcess`], [`current_process`], [`active_children`] |
 //! | [Connections](guide::connection) | [`Listener`](connection::Listener), [`Client`](connection::Client), [`Connection`](connection::Connection), [`AuthKey`](connection::AuthKey) |
 //! | [Tests](guide::tests) | [`Backend`] |
@@ -80,6 +80,7 @@ mod sandbox;
 mod secret;
 mod task;
 mod transport;
+mod wait;
 mod worker;
 
 #[cfg(feature = "json")]
@@ -91,8 +92,8 @@ pub use identity::{ProcessInfo, cpu_count, cpu_count_physical, current_process, 
 pub use job::Job;
 pub use objects::sync;
 pub use objects::{
-    Array, Atomic, AtomicInteger, Passed, Pipe, Plain, Queue, QueueItems, ReceivedItems, Receiver, SameEncoding, Sender,
-    Shared, Value, channel, pipe,
+    Array, Atomic, AtomicInteger, Passed, Pipe, Plain, Queue, QueueItems, ReceivedItems, Receiver, SameEncoding,
+    Sender, Shared, Value, channel, pipe,
 };
 pub use options::{RestartPolicy, Stdio, WorkerOptions};
 pub use os::{OomKill, Scheduler};
@@ -104,6 +105,7 @@ pub use registry::tasks;
 pub use run::current::{CurrentJob, current_job};
 pub use sandbox::Sandbox;
 pub use task::{Call, Initializer, Task, TaskCall, TaskInfo};
+pub use wait::{Waitable, wait, wait_slice};
 
 /// What the macros' expansions use. Not for users: it changes without notice.
 #[doc(hidden)]

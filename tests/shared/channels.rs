@@ -285,8 +285,7 @@ fn several_share_an_end() {
     let pool = builder().processes(6).build().unwrap();
     let (sender, receiver) = channel().unwrap();
     let receivers: Vec<_> = (0..3).map(|_| pool.apply_async(count_received::call(receiver.clone()))).collect();
-    let senders: Vec<_> =
-        (0..3).map(|who| pool.apply_async(send_many::call(sender.clone(), who, 3000))).collect();
+    let senders: Vec<_> = (0..3).map(|who| pool.apply_async(send_many::call(sender.clone(), who, 3000))).collect();
     drop(sender);
     senders.into_iter().for_each(|job| job.get().unwrap());
     let taken: Vec<_> = receivers.into_iter().map(|job| job.get().unwrap()).collect();

@@ -12,7 +12,7 @@ use super::framing::{FirstWord, MessageHead};
 use crate::codec::{CodecError, Reader, Writer};
 use crate::error::{Error, Kind, Result};
 use crate::locks::lock;
-use crate::os::Socket;
+use crate::os::{HandleRef, Socket};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fmt;
@@ -313,6 +313,11 @@ impl Connection {
     /// ```
     pub fn close(&self) {
         self.socket.shut_down();
+    }
+
+    /// What is readable when there is something to receive, or the connection has ended.
+    pub(crate) fn poll_handle(&self) -> HandleRef<'_> {
+        self.socket.handle()
     }
 
     fn broken(&self, action: &str) -> Error {

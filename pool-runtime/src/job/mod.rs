@@ -478,6 +478,25 @@ impl<R> Job<R> {
         self.home.check().is_ok()
     }
 
+    /// Whether [`get`](Self::get) would return at once, with a result or an error.
+    pub(crate) fn would_return(&self) -> bool {
+        !self.is_here() || self.slot.is_done()
+    }
+
+    /// Has this one woken when the job ends, unless it has. The latest counts.
+    pub(crate) fn wake_at_end(&self, waker: &Waker) {
+        if self.would_return() {
+            return;
+        }
+        let waker = waker.clone();
+        let mut state = lock(&self.slot.state);
+        if state.is_pending() {
+            let before = state.listeners.get_or_insert_default().waker.replace(waker);
+            drop(state);
+            drop(before);
+        }
+    }
+
     fn check(&self) -> Result<()> {
         self.home.check().map_err(|error| error.of_task(self.task_name()))
     }

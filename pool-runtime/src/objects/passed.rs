@@ -67,6 +67,12 @@ impl<T: Into<Handle> + From<Handle>> Passed<T> {
     }
 }
 
+impl<T> Passed<T> {
+    pub(crate) fn poll_handle(&self) -> HandleRef<'_> {
+        self.region.memory().handle()
+    }
+}
+
 #[cfg(unix)]
 impl<T> std::os::fd::AsFd for Passed<T> {
     fn as_fd(&self) -> HandleRef<'_> {

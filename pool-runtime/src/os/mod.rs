@@ -59,7 +59,8 @@ pub(crate) use system::{
 };
 
 pub(crate) use nouns::{
-    CodePlace, Crash, CrashSink, Delivery, End, Foremost, GRANULE, Given, Handle, HandleRef, Io, MEMORY_ALIGN, NotPrivate,
-    Passed, Peeked, SocketFile, SocketPlace, Spawn, UNSEEN, Usage, Weight, borrow, cpu_count, remove_variable,
+    CodePlace, Crash, CrashSink, Delivery, End, Foremost, GRANULE, Given, Handle, HandleRef, Io, MEMORY_ALIGN,
+    NotPrivate, Passed, Peeked, SocketFile, SocketPlace, Spawn, UNSEEN, Usage, Weight, borrow, cpu_count,
+    remove_variable,
 };
 pub use nouns::{OomKill, Scheduler};

@@ -319,6 +319,10 @@ impl ChannelEnd {
         self.log.length() > 0 || self.is_disconnected()
     }
 
+    pub(super) fn has_message(&self) -> bool {
+        self.log.length() > 0
+    }
+
     /// From now on, the [handle](Self::handle) tells of the next message.
     pub(super) fn ask_to_be_told(&self) {
         parking::announce(self.log.word(MESSAGES));

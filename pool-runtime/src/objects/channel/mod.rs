@@ -201,7 +201,12 @@ impl<T> Receiver<T> {
         self.end.is_ready()
     }
 
-    /// What becomes readable when there may be a message, after it was [asked](Self::ask_to_be_told) for.
+    pub(crate) fn has_message(&self) -> bool {
+        self.end.has_message()
+    }
+
+    /// What becomes readable when there may be a message, after it was [asked](Self::ask_to_be_told) for,
+    /// or no sender is left.
     pub(crate) fn poll_handle(&self) -> HandleRef<'_> {
         self.end.handle()
     }

@@ -365,8 +365,13 @@ impl Ends {
         // As many nudges as a socket has room for: others may send meanwhile.
         for _ in 0..1 << 12 {
             if passing::try_receive(self.socket(0)).is_err() {
-                return;
+                break;
             }
+        }
+        // Others may still sleep, and what they were to be told of may have come in between.
+        parking::announce(self.word(POLLS));
+        if self.is_ready() {
+            parking::wake(self.word(POLLS), u32::MAX, &Nudging(self.socket(1)));
         }
     }
 
@@ -426,4 +431,3 @@ impl Ends {
         Ok(lost)
     }
 }
-

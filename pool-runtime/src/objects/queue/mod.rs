@@ -12,7 +12,7 @@ use crate::memory::cache;
 use crate::memory::region::register;
 use crate::objects::messages::{Patience, SameEncoding, encode, socket_pair};
 use crate::objects::reference;
-use crate::os::Memory;
+use crate::os::{HandleRef, Memory};
 use ends::{Ends, TakenItem};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -142,6 +142,26 @@ impl<T> Queue<T> {
     /// This process was forked from one that has the queue, and cannot take part in it.
     pub fn clear(&self) -> Result<usize> {
         self.ends.clear()
+    }
+
+    /// Whether there is an item, or there will be none.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.ends.is_ready()
+    }
+
+    /// What becomes readable when there may be an item, after it was [asked](Self::ask_to_be_told) for.
+    pub(crate) fn poll_handle(&self) -> HandleRef<'_> {
+        self.ends.poll_handle()
+    }
+
+    /// From now on, the [handle](Self::poll_handle) tells of the next item.
+    pub(crate) fn ask_to_be_told(&self) {
+        self.ends.ask_to_be_told();
+    }
+
+    /// It has told, and there is no item.
+    pub(crate) fn was_told(&self) {
+        self.ends.was_told();
     }
 
     /// Says that an item that was taken is dealt with. If it was the last one, who [waits](Self::join) for that goes on.

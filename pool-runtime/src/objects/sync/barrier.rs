@@ -1,7 +1,7 @@
 //! [`Barrier`]: several threads of several processes wait for one another.
 
 use super::line::{PLACES, WaitingLine};
-use super::waitable::{Naps, Waitable, after};
+use super::signalled::{Naps, Signalled, after};
 use crate::error::{Error, Result};
 use crate::objects::reference;
 use bytemuck::{Pod, Zeroable};
@@ -45,7 +45,7 @@ use std::time::{Duration, Instant};
 /// Each of those who wait for one another needs a worker of its own. The barrier is freed as an [`Array`](crate::Array) is.
 #[derive(Clone)]
 pub struct Barrier {
-    waitable: Waitable<BarrierState>,
+    signalled: Signalled<BarrierState>,
 }
 
 /// What all who have waited at a [`Barrier`] get.
@@ -193,7 +193,7 @@ impl Barrier {
             return Err(Error::invalid(format!("a barrier is for at most {PLACES} threads, got {threads}")));
         };
         let state = BarrierState { line: WaitingLine::EMPTY, parties, broken: 0 };
-        Waitable::new("a `Barrier`", state, WORDS, 0).map(|waitable| Self { waitable })
+        Signalled::new("a `Barrier`", state, WORDS, 0).map(|signalled| Self { signalled })
     }
 
     /// Waits until as many threads wait as the barrier is for.
@@ -235,8 +235,8 @@ impl Barrier {
     ///
     /// As [`wait`](Self::wait).
     pub fn abort(&self) {
-        self.waitable.change(|state| state.break_with(ABORTED));
-        self.waitable.wake(CHANGED);
+        self.signalled.change(|state| state.break_with(ABORTED));
+        self.signalled.wake(CHANGED);
     }
 
     /// Makes the barrier as it was at first. All who wait get an error; who comes from now on waits.
@@ -245,39 +245,39 @@ impl Barrier {
     ///
     /// As [`wait`](Self::wait).
     pub fn reset(&self) {
-        self.waitable.change(|state| {
+        self.signalled.change(|state| {
             state.release(RESET);
             state.broken = 0;
         });
-        self.waitable.wake(CHANGED);
+        self.signalled.wake(CHANGED);
     }
 
     /// Whether it is broken.
     pub fn is_broken(&self) -> bool {
-        self.waitable.state().broken != 0
+        self.signalled.state().broken != 0
     }
 
     /// How many threads it is for.
     pub fn parties(&self) -> usize {
-        self.waitable.state().parties as usize
+        self.signalled.state().parties as usize
     }
 
     /// How many threads wait at this moment.
     pub fn waiting(&self) -> usize {
-        self.waitable.state().waiting()
+        self.signalled.state().waiting()
     }
 
     fn wait_until(&self, deadline: Option<Instant>) -> Result<BarrierWaitResult, BrokenBarrier> {
         let mut naps = Naps::until(deadline);
         loop {
-            if self.waitable.state().lacks_one() {
+            if self.signalled.state().lacks_one() {
                 // Who has ended is not waited for by the others, and does not let them go on either.
                 self.bury();
             }
             match self.arrive() {
                 Arrival::Waits(place) => return self.stay(place, &mut naps),
                 Arrival::IsLast => {
-                    self.waitable.wake(CHANGED);
+                    self.signalled.wake(CHANGED);
                     return Ok(BarrierWaitResult { is_leader: true });
                 }
                 Arrival::IsBroken(mark) => {
@@ -285,8 +285,8 @@ impl Barrier {
                 }
                 // Others have not yet noticed that they may go on.
                 Arrival::HasNoPlace if naps.is_over() => {
-                    self.waitable.change(|state| state.break_with(LATE));
-                    self.waitable.wake(CHANGED);
+                    self.signalled.change(|state| state.break_with(LATE));
+                    self.signalled.wake(CHANGED);
                     return Err(BrokenBarrier { breach: Breach::OwnTimeout });
                 }
                 Arrival::HasNoPlace => {
@@ -298,8 +298,8 @@ impl Barrier {
     }
 
     fn arrive(&self) -> Arrival {
-        let number = self.waitable.number();
-        self.waitable.change(|state| {
+        let number = self.signalled.number();
+        self.signalled.change(|state| {
             if state.broken != 0 {
                 return Arrival::IsBroken(state.broken as u8);
             }
@@ -314,11 +314,11 @@ impl Barrier {
     /// Waits until the place has another mark.
     fn stay(&self, place: usize, naps: &mut Naps) -> Result<BarrierWaitResult, BrokenBarrier> {
         loop {
-            let seen = self.waitable.seen(CHANGED);
-            let mark = self.waitable.state().line.mark(place);
+            let seen = self.signalled.seen(CHANGED);
+            let mark = self.signalled.state().line.mark(place);
             if mark != WAITS || naps.is_over() {
                 // The last one may have come since.
-                let mark = self.waitable.change(|state| {
+                let mark = self.signalled.change(|state| {
                     let mark = state.line.leave(place);
                     if mark == WAITS {
                         state.break_with(LATE);
@@ -326,11 +326,11 @@ impl Barrier {
                     mark
                 });
                 return outcome(mark).unwrap_or_else(|| {
-                    self.waitable.wake(CHANGED);
+                    self.signalled.wake(CHANGED);
                     Err(BrokenBarrier { breach: Breach::OwnTimeout })
                 });
             }
-            if !self.waitable.sleep(CHANGED, seen, naps) {
+            if !self.signalled.sleep(CHANGED, seen, naps) {
                 self.bury();
             }
         }
@@ -338,10 +338,10 @@ impl Barrier {
 
     /// Finds out who has ended that waits.
     fn bury(&self) {
-        let ended = self.waitable.ended(self.waitable.state().line.owners());
+        let ended = self.signalled.ended(self.signalled.state().line.owners());
         if !ended.is_empty() {
-            self.waitable.change(|state| state.bury(&ended));
-            self.waitable.wake(CHANGED);
+            self.signalled.change(|state| state.bury(&ended));
+            self.signalled.wake(CHANGED);
         }
     }
 }
@@ -349,7 +349,7 @@ impl Barrier {
 /// Shows how many wait, for how many it is, and whether it is broken.
 impl fmt::Debug for Barrier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = self.waitable.state();
+        let state = self.signalled.state();
         let mut shown = f.debug_struct("Barrier");
         shown.field("waiting", &state.waiting()).field("parties", &state.parties);
         shown.field("is_broken", &(state.broken != 0)).finish_non_exhaustive()
@@ -359,7 +359,7 @@ impl fmt::Debug for Barrier {
 /// For the arguments of a call only: writes which memory it is.
 impl Serialize for Barrier {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        reference::send::<BarrierState, S>("Barrier", self.waitable.region(), serializer)
+        reference::send::<BarrierState, S>("Barrier", self.signalled.region(), serializer)
     }
 }
 
@@ -367,6 +367,6 @@ impl Serialize for Barrier {
 impl<'de> Deserialize<'de> for Barrier {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let region = reference::receive::<BarrierState, D>("Barrier", deserializer)?;
-        Waitable::found(&region, WORDS).map(|waitable| Self { waitable }).map_err(de::Error::custom)
+        Signalled::found(&region, WORDS).map(|signalled| Self { signalled }).map_err(de::Error::custom)
     }
 }

@@ -1,7 +1,7 @@
 //! [`Condvar`]: waiting for a condition of what a mutex guards.
 
 use super::line::{PLACES, WaitingLine};
-use super::waitable::{Naps, Waitable, after};
+use super::signalled::{Naps, Signalled, after};
 use super::{MutexGuard, Poisoned};
 use crate::error::Result;
 use crate::objects::{Plain, reference};
@@ -45,7 +45,7 @@ use std::time::{Duration, Instant};
 /// [`Array`](crate::Array) is.
 #[derive(Clone)]
 pub struct Condvar {
-    waitable: Waitable<CondvarState>,
+    signalled: Signalled<CondvarState>,
 }
 
 /// Whether a wait has ended because its time was over.
@@ -103,7 +103,7 @@ impl Condvar {
     /// There is not enough memory, or the process has too many open files: each `Condvar` is two.
     pub fn new() -> Result<Self> {
         let state = CondvarState { line: WaitingLine::EMPTY };
-        Waitable::new("a `Condvar`", state, PLACES, 0).map(|waitable| Self { waitable })
+        Signalled::new("a `Condvar`", state, PLACES, 0).map(|signalled| Self { signalled })
     }
 
     /// Gives the mutex back, waits until somebody notifies this thread, and takes the mutex again.
@@ -231,22 +231,22 @@ impl Condvar {
     ///
     /// As [`wait`](Self::wait).
     pub fn notify(&self, threads: usize) -> usize {
-        let ended = self.waitable.ended(self.waitable.state().line.owners());
-        let (replaced, notified) = self.waitable.change(|state| (state.bury(&ended), state.notify(threads)));
-        replaced.iter().chain(&notified).for_each(|place| self.waitable.wake(*place));
+        let ended = self.signalled.ended(self.signalled.state().line.owners());
+        let (replaced, notified) = self.signalled.change(|state| (state.bury(&ended), state.notify(threads)));
+        replaced.iter().chain(&notified).for_each(|place| self.signalled.wake(*place));
         notified.len()
     }
 
     /// How many threads wait at this moment, and have not been notified. Some of them may have ended.
     pub fn waiting(&self) -> usize {
-        self.waitable.state().line.marked(WAITS).count()
+        self.signalled.state().line.marked(WAITS).count()
     }
 
     /// Waits without the mutex. Returns false if the time is over, and nobody has notified this thread.
     fn wait_until<T: Plain>(&self, guard: MutexGuard<'_, T>, deadline: Option<Instant>) -> bool {
-        let (number, mut naps) = (self.waitable.number(), Naps::until(deadline));
+        let (number, mut naps) = (self.signalled.number(), Naps::until(deadline));
         // While it has the mutex: who takes that next finds this thread in line.
-        let place = self.waitable.change(|state| state.line.join(number, WAITS));
+        let place = self.signalled.change(|state| state.line.join(number, WAITS));
         drop(guard);
         let Some(place) = place else {
             naps.rest();
@@ -254,13 +254,13 @@ impl Condvar {
             return !naps.is_over();
         };
         loop {
-            let seen = self.waitable.seen(place);
-            let is_notified = self.waitable.state().line.mark(place) == NOTIFIED;
+            let seen = self.signalled.seen(place);
+            let is_notified = self.signalled.state().line.mark(place) == NOTIFIED;
             if is_notified || naps.is_over() {
                 // It may have been notified since.
-                return self.waitable.change(|state| state.line.leave(place)) == NOTIFIED;
+                return self.signalled.change(|state| state.line.leave(place)) == NOTIFIED;
             }
-            if !self.waitable.sleep(place, seen, &mut naps) {
+            if !self.signalled.sleep(place, seen, &mut naps) {
                 self.bury();
             }
         }
@@ -268,10 +268,10 @@ impl Condvar {
 
     /// Removes processes that have ended from the line.
     fn bury(&self) {
-        let ended = self.waitable.ended(self.waitable.state().line.owners());
+        let ended = self.signalled.ended(self.signalled.state().line.owners());
         if !ended.is_empty() {
-            let replaced = self.waitable.change(|state| state.bury(&ended));
-            replaced.into_iter().for_each(|place| self.waitable.wake(place));
+            let replaced = self.signalled.change(|state| state.bury(&ended));
+            replaced.into_iter().for_each(|place| self.signalled.wake(place));
         }
     }
 }
@@ -286,7 +286,7 @@ impl fmt::Debug for Condvar {
 /// For the arguments of a call only: writes which memory it is.
 impl Serialize for Condvar {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        reference::send::<CondvarState, S>("Condvar", self.waitable.region(), serializer)
+        reference::send::<CondvarState, S>("Condvar", self.signalled.region(), serializer)
     }
 }
 
@@ -294,6 +294,6 @@ impl Serialize for Condvar {
 impl<'de> Deserialize<'de> for Condvar {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let region = reference::receive::<CondvarState, D>("Condvar", deserializer)?;
-        Waitable::found(&region, PLACES).map(|waitable| Self { waitable }).map_err(de::Error::custom)
+        Signalled::found(&region, PLACES).map(|signalled| Self { signalled }).map_err(de::Error::custom)
     }
 }

@@ -1,6 +1,6 @@
 //! [`Event`]: something that has happened, or not yet.
 
-use super::waitable::{Naps, Waitable, after};
+use super::signalled::{Naps, Signalled, after};
 use crate::error::Result;
 use crate::objects::reference;
 use bytemuck::{Pod, Zeroable};
@@ -40,7 +40,7 @@ use std::time::{Duration, Instant};
 /// It is freed as an [`Array`](crate::Array) is.
 #[derive(Clone)]
 pub struct Event {
-    waitable: Waitable<EventState>,
+    signalled: Signalled<EventState>,
 }
 
 #[derive(Clone, Copy, Pod, Zeroable)]
@@ -63,7 +63,7 @@ impl Event {
     /// There is not enough memory, or the process has too many open files: each `Event` is two.
     pub fn new() -> Result<Self> {
         let state = EventState { sets: 0, is_set: 0 };
-        Waitable::new("an `Event`", state, WORDS, 0).map(|waitable| Self { waitable })
+        Signalled::new("an `Event`", state, WORDS, 0).map(|signalled| Self { signalled })
     }
 
     /// Sets it, and wakes all who wait. They return even if it is [cleared](Self::clear) at once.
@@ -72,8 +72,8 @@ impl Event {
     ///
     /// In a process that was forked without `exec`, if there are no more file locks.
     pub fn set(&self) {
-        self.waitable.change(|state| *state = EventState { sets: state.sets.wrapping_add(1), is_set: 1 });
-        self.waitable.wake(CHANGED);
+        self.signalled.change(|state| *state = EventState { sets: state.sets.wrapping_add(1), is_set: 1 });
+        self.signalled.wake(CHANGED);
     }
 
     /// Clears it: who waits from now on waits until it is set again.
@@ -91,12 +91,12 @@ impl Event {
     ///
     /// As [`set`](Self::set).
     pub fn clear(&self) {
-        self.waitable.change(|state| state.is_set = 0);
+        self.signalled.change(|state| state.is_set = 0);
     }
 
     /// Whether it is set.
     pub fn is_set(&self) -> bool {
-        self.waitable.state().is_set != 0
+        self.signalled.state().is_set != 0
     }
 
     /// Waits until it is set; not at all if it is.
@@ -111,17 +111,17 @@ impl Event {
     }
 
     fn wait_until(&self, deadline: Option<Instant>) -> bool {
-        let (mut naps, first) = (Naps::until(deadline), self.waitable.state().sets);
+        let (mut naps, first) = (Naps::until(deadline), self.signalled.state().sets);
         loop {
-            let seen = self.waitable.seen(CHANGED);
-            let state = self.waitable.state();
+            let seen = self.signalled.seen(CHANGED);
+            let state = self.signalled.state();
             if state.is_set != 0 || state.sets != first {
                 return true;
             }
             if naps.is_over() {
                 return false;
             }
-            self.waitable.sleep(CHANGED, seen, &mut naps);
+            self.signalled.sleep(CHANGED, seen, &mut naps);
         }
     }
 }
@@ -136,7 +136,7 @@ impl fmt::Debug for Event {
 /// For the arguments of a call only: writes which memory it is.
 impl Serialize for Event {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        reference::send::<EventState, S>("Event", self.waitable.region(), serializer)
+        reference::send::<EventState, S>("Event", self.signalled.region(), serializer)
     }
 }
 
@@ -144,6 +144,6 @@ impl Serialize for Event {
 impl<'de> Deserialize<'de> for Event {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let region = reference::receive::<EventState, D>("Event", deserializer)?;
-        Waitable::found(&region, WORDS).map(|waitable| Self { waitable }).map_err(de::Error::custom)
+        Signalled::found(&region, WORDS).map(|signalled| Self { signalled }).map_err(de::Error::custom)
     }
 }

@@ -6,7 +6,7 @@
 //! What is [had in turn](Lined) is given to who waits longest. Each place in a line has a word on which its owner sleeps, so
 //! only who may go on is woken.
 
-use super::waitable::{Naps, Waitable};
+use super::signalled::{Naps, Signalled};
 use crate::objects::Plain;
 use bytemuck::{Pod, Zeroable};
 use std::time::Instant;
@@ -170,7 +170,7 @@ pub(super) trait Lined: Plain {
 }
 
 /// Each place in the line has its word.
-impl<S: Lined> Waitable<S> {
+impl<S: Lined> Signalled<S> {
     /// Changes the state, and then wakes the first in line, if that may go on.
     pub(super) fn change_and_go_on<R>(&self, change: impl FnOnce(&mut S) -> R) -> R {
         let (returned, next) = self.change(|state| {

@@ -26,7 +26,7 @@ mod poison;
 mod reentrant;
 mod rwlock;
 mod semaphore;
-mod waitable;
+mod signalled;
 
 pub use barrier::{Barrier, BarrierWaitResult, BrokenBarrier};
 pub use condvar::{Condvar, WaitTimeoutResult};

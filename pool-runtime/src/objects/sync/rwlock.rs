@@ -1,7 +1,7 @@
 //! [`RwLock`]: a value that many threads may read at a time, of all processes, or one may change.
 
 use super::line::{Holders, Lined, PLACES, WaitingLine};
-use super::waitable::{Waitable, after};
+use super::signalled::{Signalled, after};
 use super::{Poisoned, TryLockError};
 use crate::error::{Error, Result};
 use crate::memory::region::Region;
@@ -48,7 +48,7 @@ use std::time::{Duration, Instant};
 /// To read one value now and then, [`Value`](crate::Value) is faster: its readers never wait. It is freed as an
 /// [`Array`](crate::Array) is.
 pub struct RwLock<T> {
-    waitable: Waitable<RwLockState>,
+    signalled: Signalled<RwLockState>,
     /// In the same memory, changed by who has the lock to write.
     value: Committed<T>,
 }
@@ -125,19 +125,19 @@ impl<T: Plain> RwLock<T> {
     /// There is not enough memory, or the process has too many open files: each `RwLock` is two.
     pub fn new(value: T) -> Result<Self> {
         let state = RwLockState { line: WaitingLine::EMPTY, readers: Holders::NONE, writer: 0, is_poisoned: 0 };
-        let waitable = Waitable::new("an `RwLock`", state, PLACES, Committed::<T>::SIZE)?;
-        let lock = Self::with_value(waitable).map_err(Error::invalid)?;
+        let signalled = Signalled::new("an `RwLock`", state, PLACES, Committed::<T>::SIZE)?;
+        let lock = Self::with_value(signalled).map_err(Error::invalid)?;
         lock.value.change(|first| *first = value);
         Ok(lock)
     }
 
     fn found(region: &Arc<Region>) -> Result<Self, String> {
-        Self::with_value(Waitable::found(region, PLACES)?)
+        Self::with_value(Signalled::found(region, PLACES)?)
     }
 
-    fn with_value(waitable: Waitable<RwLockState>) -> Result<Self, String> {
-        let value = Committed::at(waitable.region(), Waitable::<RwLockState>::end(PLACES))?;
-        Ok(Self { waitable, value })
+    fn with_value(signalled: Signalled<RwLockState>) -> Result<Self, String> {
+        let value = Committed::at(signalled.region(), Signalled::<RwLockState>::end(PLACES))?;
+        Ok(Self { signalled, value })
     }
 
     /// Waits until it may be read, and takes the lock to read.
@@ -150,8 +150,8 @@ impl<T: Plain> RwLock<T> {
     ///
     /// In a process that was forked without `exec`, if there are no more file locks.
     pub fn read(&self) -> ReadResult<'_, T, Poisoned<RwLockReadGuard<'_, T>>> {
-        let number = self.waitable.number();
-        match self.waitable.take_in_turn(READ, None, |state| state.read(number)) {
+        let number = self.signalled.number();
+        match self.signalled.take_in_turn(READ, None, |state| state.read(number)) {
             Some(is_poisoned) => self.reads(number, is_poisoned),
             None => unreachable!("without a deadline, it waits until it has the lock"),
         }
@@ -167,8 +167,8 @@ impl<T: Plain> RwLock<T> {
     ///
     /// As [`read`](Self::read).
     pub fn try_read(&self) -> ReadResult<'_, T, TryLockError<RwLockReadGuard<'_, T>>> {
-        let number = self.waitable.number();
-        let taken = self.waitable.try_take(READ, |state| state.read(number));
+        let number = self.signalled.number();
+        let taken = self.signalled.try_take(READ, |state| state.read(number));
         Ok(self.reads(number, taken.ok_or(TryLockError::WouldBlock)?)?)
     }
 
@@ -182,9 +182,9 @@ impl<T: Plain> RwLock<T> {
     ///
     /// As [`read`](Self::read).
     pub fn read_timeout(&self, timeout: Duration) -> ReadResult<'_, T, TryLockError<RwLockReadGuard<'_, T>>> {
-        let number = self.waitable.number();
+        let number = self.signalled.number();
         let deadline: Option<Instant> = after(timeout);
-        let taken = self.waitable.take_in_turn(READ, deadline, |state| state.read(number));
+        let taken = self.signalled.take_in_turn(READ, deadline, |state| state.read(number));
         Ok(self.reads(number, taken.ok_or(TryLockError::WouldBlock)?)?)
     }
 
@@ -198,8 +198,8 @@ impl<T: Plain> RwLock<T> {
     ///
     /// As [`read`](Self::read).
     pub fn write(&self) -> WriteResult<'_, T, Poisoned<RwLockWriteGuard<'_, T>>> {
-        let number = self.waitable.number();
-        match self.waitable.take_in_turn(WRITE, None, |state| state.write(number)) {
+        let number = self.signalled.number();
+        match self.signalled.take_in_turn(WRITE, None, |state| state.write(number)) {
             Some(is_poisoned) => self.writes(number, is_poisoned),
             None => unreachable!("without a deadline, it waits until it has the lock"),
         }
@@ -215,8 +215,8 @@ impl<T: Plain> RwLock<T> {
     ///
     /// As [`read`](Self::read).
     pub fn try_write(&self) -> WriteResult<'_, T, TryLockError<RwLockWriteGuard<'_, T>>> {
-        let number = self.waitable.number();
-        let taken = self.waitable.try_take(WRITE, |state| state.write(number));
+        let number = self.signalled.number();
+        let taken = self.signalled.try_take(WRITE, |state| state.write(number));
         Ok(self.writes(number, taken.ok_or(TryLockError::WouldBlock)?)?)
     }
 
@@ -230,8 +230,8 @@ impl<T: Plain> RwLock<T> {
     ///
     /// As [`read`](Self::read).
     pub fn write_timeout(&self, timeout: Duration) -> WriteResult<'_, T, TryLockError<RwLockWriteGuard<'_, T>>> {
-        let number = self.waitable.number();
-        let taken = self.waitable.take_in_turn(WRITE, after(timeout), |state| state.write(number));
+        let number = self.signalled.number();
+        let taken = self.signalled.take_in_turn(WRITE, after(timeout), |state| state.write(number));
         Ok(self.writes(number, taken.ok_or(TryLockError::WouldBlock)?)?)
     }
 
@@ -265,12 +265,12 @@ impl<T> RwLock<T> {
     /// Whether somebody has ended or panicked who had the lock to write. Of a process that has just ended, it may not be
     /// known.
     pub fn is_poisoned(&self) -> bool {
-        self.waitable.state().is_poisoned != 0
+        self.signalled.state().is_poisoned != 0
     }
 
     /// Forgets that somebody has ended or panicked who had the lock: later holders are not told.
     pub fn clear_poison(&self) {
-        self.waitable.change(|state| state.is_poisoned = 0);
+        self.signalled.change(|state| state.is_poisoned = 0);
     }
 }
 
@@ -300,23 +300,23 @@ impl<T: Plain> DerefMut for RwLockWriteGuard<'_, T> {
 impl<T: Plain> Drop for RwLockReadGuard<'_, T> {
     fn drop(&mut self) {
         // A process that was forked with the guard does not have the lock.
-        if self.lock.waitable.is_this_process(self.number) {
-            self.lock.waitable.change_and_go_on(|state| state.readers.remove(self.number));
+        if self.lock.signalled.is_this_process(self.number) {
+            self.lock.signalled.change_and_go_on(|state| state.readers.remove(self.number));
         }
     }
 }
 
 impl<T: Plain> Drop for RwLockWriteGuard<'_, T> {
     fn drop(&mut self) {
-        let RwLock { waitable, value } = self.lock;
-        if !waitable.is_this_process(self.number) {
+        let RwLock { signalled, value } = self.lock;
+        if !signalled.is_this_process(self.number) {
             return;
         }
         let panics = std::thread::panicking() && !self.was_panicking;
         if self.is_changed && !panics {
             value.change(|value| *value = self.value);
         }
-        waitable.change_and_go_on(|state| {
+        signalled.change_and_go_on(|state| {
             state.writer = 0;
             state.is_poisoned |= u32::from(panics);
         });
@@ -349,14 +349,14 @@ impl<T: Plain + fmt::Display> fmt::Display for RwLockWriteGuard<'_, T> {
 
 impl<T> Clone for RwLock<T> {
     fn clone(&self) -> Self {
-        Self { waitable: self.waitable.clone(), value: self.value.clone() }
+        Self { signalled: self.signalled.clone(), value: self.value.clone() }
     }
 }
 
 /// Shows how many read it and whether somebody writes it, not the value.
 impl<T> fmt::Debug for RwLock<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = self.waitable.state();
+        let state = self.signalled.state();
         let mut shown = f.debug_struct("RwLock");
         shown.field("readers", &state.readers.total()).field("is_written", &(state.writer != 0));
         shown.field("is_poisoned", &(state.is_poisoned != 0)).finish_non_exhaustive()
@@ -366,7 +366,7 @@ impl<T> fmt::Debug for RwLock<T> {
 /// For the arguments of a call only: writes which memory it is, not the value.
 impl<T: Plain> Serialize for RwLock<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        reference::send::<T, S>("RwLock", self.waitable.region(), serializer)
+        reference::send::<T, S>("RwLock", self.signalled.region(), serializer)
     }
 }
 

@@ -1,7 +1,7 @@
 //! [`Semaphore`]: a number of permits, which processes and threads take and give back.
 
 use super::line::{HOLDERS, Holders, Lined, PLACES, WaitingLine};
-use super::waitable::{Waitable, after};
+use super::signalled::{Signalled, after};
 use crate::error::{Error, Result};
 use crate::objects::reference;
 use bytemuck::{Pod, Zeroable};
@@ -40,7 +40,7 @@ use std::time::{Duration, Instant};
 /// At most 256 processes may have permits at a time, as many as they like. It is freed as an [`Array`](crate::Array) is.
 #[derive(Clone)]
 pub struct Semaphore {
-    waitable: Waitable<SemaphoreState>,
+    signalled: Signalled<SemaphoreState>,
 }
 
 /// A permit of a [`Semaphore`], which is given back when this is dropped.
@@ -102,7 +102,7 @@ impl Semaphore {
     pub fn new(permits: u32) -> Result<Self> {
         let state =
             SemaphoreState { line: WaitingLine::EMPTY, holders: Holders::NONE, all: permits, available: permits };
-        Waitable::new("a `Semaphore`", state, PLACES, 0).map(|waitable| Self { waitable })
+        Signalled::new("a `Semaphore`", state, PLACES, 0).map(|signalled| Self { signalled })
     }
 
     /// Waits for a permit and takes it.
@@ -115,7 +115,7 @@ impl Semaphore {
     ///
     /// In a process that was forked without `exec`, if there are no more file locks.
     pub fn acquire(&self) -> Result<Permit<'_>> {
-        match self.take(|take| self.waitable.take_in_turn(PERMIT, None, take))? {
+        match self.take(|take| self.signalled.take_in_turn(PERMIT, None, take))? {
             Some(permit) => Ok(permit),
             None => unreachable!("without a deadline, it waits until it has a permit"),
         }
@@ -140,7 +140,7 @@ impl Semaphore {
     ///
     /// As [`acquire`](Self::acquire).
     pub fn try_acquire(&self) -> Result<Option<Permit<'_>>> {
-        self.take(|take| self.waitable.try_take(PERMIT, take))
+        self.take(|take| self.signalled.try_take(PERMIT, take))
     }
 
     /// As [`acquire`](Self::acquire), waiting for no longer than this. None: there was no permit all the time.
@@ -154,7 +154,7 @@ impl Semaphore {
     /// As [`acquire`](Self::acquire).
     pub fn acquire_timeout(&self, timeout: Duration) -> Result<Option<Permit<'_>>> {
         let deadline: Option<Instant> = after(timeout);
-        self.take(|take| self.waitable.take_in_turn(PERMIT, deadline, take))
+        self.take(|take| self.signalled.take_in_turn(PERMIT, deadline, take))
     }
 
     /// Takes a permit as `how` does, which is given what takes one and returns whether there was room for its holder.
@@ -162,7 +162,7 @@ impl Semaphore {
         &self,
         how: impl Fn(&mut dyn FnMut(&mut SemaphoreState) -> bool) -> Option<bool>,
     ) -> Result<Option<Permit<'_>>> {
-        let number = self.waitable.number();
+        let number = self.signalled.number();
         let mut take = |state: &mut SemaphoreState| {
             let is_noted = state.holders.add(number);
             if is_noted {
@@ -175,7 +175,7 @@ impl Semaphore {
                 None => return Ok(None),
                 Some(true) => return Ok(Some(Permit { semaphore: self, number })),
                 // Some of them may have ended.
-                Some(false) if self.waitable.bury() => {}
+                Some(false) if self.signalled.bury() => {}
                 Some(false) => {
                     let why =
                         format!("{HOLDERS} other processes have permits of this semaphore, which are all it can note");
@@ -204,7 +204,7 @@ impl Semaphore {
     ///
     /// As [`acquire`](Self::acquire).
     pub fn add_permits(&self, permits: u32) -> Result<()> {
-        let forgotten = self.waitable.change_and_go_on(|state| {
+        let forgotten = self.signalled.change_and_go_on(|state| {
             let forgotten = state.all.saturating_sub(state.available).saturating_sub(state.holders.total());
             if permits <= forgotten {
                 state.give_back(permits);
@@ -220,7 +220,7 @@ impl Semaphore {
 
     /// How many permits nobody has, at this moment. Those of a process that has ended may be missing.
     pub fn available(&self) -> u32 {
-        self.waitable.state().available
+        self.signalled.state().available
     }
 }
 
@@ -228,8 +228,8 @@ impl Permit<'_> {
     /// Keeps the permit taken, whatever becomes of this process, until [`add_permits`](Semaphore::add_permits) gives one
     /// back.
     pub fn forget(self) {
-        if self.semaphore.waitable.is_this_process(self.number) {
-            self.semaphore.waitable.change(|state| state.holders.remove(self.number));
+        if self.semaphore.signalled.is_this_process(self.number) {
+            self.semaphore.signalled.change(|state| state.holders.remove(self.number));
         }
         std::mem::forget(self);
     }
@@ -239,8 +239,8 @@ impl Drop for Permit<'_> {
     fn drop(&mut self) {
         let Self { semaphore, number } = self;
         // A process that was forked has none of the permits of the other one.
-        if semaphore.waitable.is_this_process(*number) {
-            semaphore.waitable.change_and_go_on(|state| {
+        if semaphore.signalled.is_this_process(*number) {
+            semaphore.signalled.change_and_go_on(|state| {
                 if state.holders.remove(*number) {
                     state.give_back(1);
                 }
@@ -258,7 +258,7 @@ impl fmt::Debug for Permit<'_> {
 /// Shows how many permits nobody has, how many there are, and how many threads wait for one.
 impl fmt::Debug for Semaphore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = self.waitable.state();
+        let state = self.signalled.state();
         let mut shown = f.debug_struct("Semaphore");
         shown.field("available", &state.available).field("permits", &state.all);
         shown.field("waiting", &state.line.owners().count()).finish_non_exhaustive()
@@ -268,7 +268,7 @@ impl fmt::Debug for Semaphore {
 /// For the arguments of a call only: writes which memory it is.
 impl Serialize for Semaphore {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        reference::send::<SemaphoreState, S>("Semaphore", self.waitable.region(), serializer)
+        reference::send::<SemaphoreState, S>("Semaphore", self.signalled.region(), serializer)
     }
 }
 
@@ -276,6 +276,6 @@ impl Serialize for Semaphore {
 impl<'de> Deserialize<'de> for Semaphore {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let region = reference::receive::<SemaphoreState, D>("Semaphore", deserializer)?;
-        Waitable::found(&region, PLACES).map(|waitable| Self { waitable }).map_err(de::Error::custom)
+        Signalled::found(&region, PLACES).map(|signalled| Self { signalled }).map_err(de::Error::custom)
     }
 }

@@ -23,7 +23,7 @@ const FIRST_NAP: Duration = Duration::from_millis(5);
 const LONGEST_NAP: Duration = Duration::from_millis(80);
 
 /// Some state, and so many words after it.
-pub(super) struct Waitable<S> {
+pub(super) struct Signalled<S> {
     committed: Committed<S>,
     words: View<[AtomicU32], Region>,
 }
@@ -66,7 +66,7 @@ pub(super) fn after(timeout: Duration) -> Option<Instant> {
     Instant::now().checked_add(timeout)
 }
 
-impl<S: Plain> Waitable<S> {
+impl<S: Plain> Signalled<S> {
     /// In new memory, which is for `what`. The last `room` bytes of it begin at [`end`](Self::end).
     pub(super) fn new(what: &str, state: S, words: usize, room: usize) -> Result<Self> {
         let room = Self::end(words) - Committed::<S>::END + room;
@@ -137,7 +137,7 @@ impl<S: Plain> Waitable<S> {
     }
 }
 
-impl<S> Waitable<S> {
+impl<S> Signalled<S> {
     pub(super) fn region(&self) -> &Arc<Region> {
         self.committed.region()
     }
@@ -157,7 +157,7 @@ impl<S> Waitable<S> {
     }
 }
 
-impl<S> Clone for Waitable<S> {
+impl<S> Clone for Signalled<S> {
     fn clone(&self) -> Self {
         Self { committed: self.committed.clone(), words: self.words.clone() }
     }

@@ -20,6 +20,7 @@ mod locks;
 mod passed_on;
 mod queues;
 mod reader_locks;
+mod waits;
 mod with_a_stopped_worker;
 mod written_by_many;
 

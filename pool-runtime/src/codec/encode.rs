@@ -2,6 +2,7 @@
 
 use crate::codec::{CodecError, Coded, JSON, MAX_DEPTH, Name, scalars};
 use crate::hash::name_hash;
+use crate::os::prefer_huge_pages;
 use serde::ser::{self, Serialize};
 
 /// Appends `value` to `out`. After an error, `out` ends in an incomplete value.
@@ -203,6 +204,7 @@ impl<'e, 'o> Elements<'e, 'o> {
         // Of a size that a type of the user's has announced.
         let length = self.missing.checked_mul(N).filter(|length| out.try_reserve(*length).is_ok());
         let length = length.ok_or_else(|| CodecError::no_memory(self.missing.saturating_mul(N)))?;
+        prefer_huge_pages(out.spare_capacity_mut());
         if N == 1 {
             out.extend(values.by_ref().map(|value| bytes_of(value)[0]));
         } else {

@@ -3,6 +3,8 @@
 //! ```text
 //!   head of the memory                         who writes it
 //!   messages, room                             who waits for a message, for room
+//!   sent                                       who sends, with the lock of the put end
+//!   departures                                 who drops a receiver
 //!   the rest, and the messages                 see objects/messages/log.rs
 //!
 //!   a socket of packets: every sender has one end, every receiver the other
@@ -21,22 +23,32 @@
 //! processes that ended before their message was there.
 
 use crate::error::{Error, Kind, Result};
+use crate::memory::View;
 use crate::memory::parking::{self, Futex, Waiter};
 use crate::memory::region::Region;
 use crate::objects::messages::{
     Boarding, CarriedHandles, Content, Landing, Limit, LogGuard, MessageLog, Patience, drop_strays,
 };
-use crate::os::{Handle, HandleRef, Passed, passing};
+use crate::os::{self, Handle, HandleRef, Passed, passing};
 use crate::transport::ring::Spin;
 use std::cell::RefCell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 /// Where things are in the head, in bytes.
 const MESSAGES: usize = 512;
+/// The number of messages once more, for who waits without sleeping: the line with the lock is not taken away from a sender
+/// that is at work.
+const SENT: usize = 576;
 const ROOM: usize = 640;
+/// Written rarely, and read by who sends: beside nothing that changes often.
+const DEPARTURES: usize = 768;
+
+/// A sender that has just looked whether there are receivers does not look again for so long, in nanoseconds, unless one
+/// was dropped: it costs more than to send. That one was killed is not to be known so soon.
+const TRUST: u64 = 20_000;
 
 /// While more than so many bytes are unread, who sends waits.
 pub(super) const MOST_UNREAD: u64 = 1 << 20;
@@ -59,6 +71,29 @@ pub(super) struct ChannelEnd {
     socket: Arc<Region>,
     /// The other end was gone: it stays so.
     is_gone: AtomicBool,
+    /// Of a sender: when it has looked for receivers, and how many had been dropped.
+    looked_at: AtomicU64,
+    departures_seen: AtomicU32,
+    /// Up to where messages are known to have been taken.
+    taken: AtomicU64,
+    /// Behind the socket, which is closed first.
+    _departure: Option<Departure>,
+}
+
+/// Tells senders to look whether there are receivers.
+struct Departure(View<AtomicU32, Region>);
+
+impl Drop for Departure {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::Release);
+    }
+}
+
+/// Which end of a channel it is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum ChannelSide {
+    Sends,
+    Receives,
 }
 
 /// A message that was received.
@@ -96,8 +131,13 @@ impl<I: Fn() -> bool> Futex<AtomicU32> for AtSocket<'_, I> {
 }
 
 impl ChannelEnd {
-    pub(super) fn of(region: Arc<Region>, socket: Arc<Region>) -> Result<Self, String> {
-        Ok(Self { log: MessageLog::of(region, "channel", HELD_UP)?, socket, is_gone: AtomicBool::new(false) })
+    pub(super) fn of(region: Arc<Region>, socket: Arc<Region>, side: ChannelSide) -> Result<Self, String> {
+        let log = MessageLog::of(region.clone(), "channel", HELD_UP)?;
+        let departures =
+            View::new(region, |region| region.memory().words().get(DEPARTURES / 4).ok_or("it has no head"))?;
+        let departure = (side == ChannelSide::Receives).then_some(Departure(departures));
+        let (is_gone, looked_at, departures_seen, taken) = Default::default();
+        Ok(Self { log, socket, is_gone, looked_at, departures_seen, taken, _departure: departure })
     }
 
     pub(super) fn region(&self) -> &Arc<Region> {
@@ -137,9 +177,30 @@ impl ChannelEnd {
         self.was_gone()
     }
 
+    /// Whether nobody holds the other end, for who sends.
+    #[inline]
+    fn has_no_receiver(&self) -> bool {
+        let (now, departures) = (os::monotonic(), self.log.word(DEPARTURES).load(Ordering::Acquire));
+        let looked_at = self.looked_at.load(Ordering::Relaxed);
+        let is_recent = now.wrapping_sub(looked_at) < TRUST;
+        if is_recent && departures == self.departures_seen.load(Ordering::Relaxed) && !self.was_gone() {
+            return false;
+        }
+        self.departures_seen.store(departures, Ordering::Relaxed);
+        self.looked_at.store(now, Ordering::Relaxed);
+        self.is_disconnected()
+    }
+
     #[inline]
     fn has_room(&self) -> bool {
-        self.log.unread() <= MOST_UNREAD
+        let Some(put) = self.log.put_position() else { return false };
+        let is_little = |taken: u64| put.saturating_sub(taken) <= MOST_UNREAD;
+        // What was last known may be enough: to look costs more, while the other side is busy.
+        is_little(self.taken.load(Ordering::Relaxed)) || {
+            let taken = self.log.get_position().unwrap_or(0);
+            self.taken.store(taken, Ordering::Relaxed);
+            is_little(taken)
+        }
     }
 
     /// Takes off what is in the socket, if there is nothing to be had at this end. Returns false if others keep a lock for
@@ -159,10 +220,10 @@ impl ChannelEnd {
         true
     }
 
-    /// Waits until `ready`, or the other end is gone: first without sleeping, if it pays. Returns false if it is not ready
-    /// at the deadline.
-    fn wait(&self, waiter: &mut Waiter, word: usize, ready: impl Fn() -> bool) -> bool {
-        if SPIN.try_with(|spin| spin.borrow_mut().wait(&ready)).unwrap_or(false) {
+    /// Waits until `ready`, or the other end is gone: first without sleeping, if it pays, as long as there is no `hint` that
+    /// it may be. Returns false if it is not ready at the deadline.
+    fn wait(&self, waiter: &mut Waiter, word: usize, hint: impl Fn() -> bool, ready: impl Fn() -> bool) -> bool {
+        if SPIN.try_with(|spin| spin.borrow_mut().wait(hint)).unwrap_or(false) {
             return true;
         }
         let began = Instant::now();
@@ -182,7 +243,7 @@ impl ChannelEnd {
         let (mut limit, mut waiter) = (Limit::from(patience), None::<Waiter>);
         let mut boarding = Boarding::Done;
         loop {
-            if self.is_disconnected() {
+            if self.has_no_receiver() {
                 return Err(Error::new(Kind::Disconnected));
             }
             if self.has_room() && (boarding == Boarding::Done || self.may_board(handles.len())) {
@@ -207,7 +268,8 @@ impl ChannelEnd {
             }
             let waiter = waiter.get_or_insert_with(|| Waiter::new(limit.deadline()));
             let may_board = || boarding == Boarding::Done || self.may_board(handles.len());
-            if !self.wait(waiter, ROOM, || self.has_room() && may_board()) {
+            let ready = || self.has_room() && may_board();
+            if !self.wait(waiter, ROOM, ready, ready) {
                 return Err(limit.over(FULL));
             }
         }
@@ -233,6 +295,7 @@ impl ChannelEnd {
     fn write(&self, lock: &LogGuard<'_>, message: &[u8], carried: Option<&CarriedHandles>) -> Result<()> {
         let words = carried.map(CarriedHandles::words).unwrap_or_default();
         let written = self.log.write(lock, Content { bytes: message, handles: &words });
+        self.log.word(SENT).store(self.log.puts() as u32, Ordering::Release);
         written.map_err(|error| Error::os(format!("cannot send a message of {} bytes", message.len()), error))
     }
 
@@ -242,7 +305,7 @@ impl ChannelEnd {
         let mut is_unsettled = false;
         loop {
             // Read first: what was sent before the last sender went is there when it is gone.
-            let was_gone = self.was_gone();
+            let (was_gone, sent) = (self.was_gone(), self.sent());
             if self.log.length() > 0 {
                 let puts = if is_unsettled { Some(self.log.lock_put(&mut limit)?) } else { None };
                 let lock = self.log.lock_get(&mut limit)?;
@@ -267,7 +330,7 @@ impl ChannelEnd {
                 return Err(limit.over(EMPTY));
             }
             let waiter = waiter.get_or_insert_with(|| Waiter::new(limit.deadline()));
-            if !self.wait(waiter, MESSAGES, || self.log.length() > 0) && !self.is_disconnected() {
+            if !self.wait(waiter, MESSAGES, || self.sent() != sent, || self.has_message()) && !self.is_disconnected() {
                 return Err(limit.over(EMPTY));
             }
         }
@@ -310,7 +373,7 @@ impl ChannelEnd {
         let mut limit = Limit::from(patience);
         !limit.is_none() && {
             let mut waiter = Waiter::new(limit.deadline());
-            self.wait(&mut waiter, MESSAGES, || self.log.length() > 0) || self.is_ready()
+            self.wait(&mut waiter, MESSAGES, || self.has_message(), || self.has_message()) || self.is_ready()
         }
     }
 
@@ -319,6 +382,12 @@ impl ChannelEnd {
         self.log.length() > 0 || self.is_disconnected()
     }
 
+    #[inline]
+    fn sent(&self) -> u32 {
+        self.log.word(SENT).load(Ordering::Acquire)
+    }
+
+    #[inline]
     pub(super) fn has_message(&self) -> bool {
         self.log.length() > 0
     }

@@ -8,14 +8,13 @@ mod pipe;
 
 pub use pipe::{Pipe, pipe};
 
-use crate::codec::Reader;
 use crate::error::{Error, Kind, Result};
 use crate::memory::cache;
 use crate::memory::region::register;
-use crate::objects::messages::{Patience, SameEncoding, encode, socket_pair};
+use crate::objects::messages::{Patience, SameEncoding, decode, encode, socket_pair};
 use crate::objects::reference;
 use crate::os::{HandleRef, Memory};
-use ends::{ChannelEnd, MOST_UNREAD, ReceivedBytes};
+use ends::{ChannelEnd, ChannelSide, MOST_UNREAD, ReceivedBytes};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::fmt;
@@ -58,8 +57,8 @@ use std::time::Duration;
 ///
 /// # Memory
 ///
-/// It lies in shared memory: while nobody has to wait, moving a message costs no system call but the one by which a sender
-/// looks for receivers. More than one MiB that was not yet received makes senders wait; a message of any length is sent
+/// It lies in shared memory: while nobody has to wait, a message costs no system call, but for one every 20 µs by which a
+/// sender looks whether there are receivers. More than one MiB that was not yet received makes senders wait; a message of any length is sent
 /// if no more than that is unread before it. Each process that has an end has three open files for it.
 ///
 /// # Errors
@@ -69,8 +68,9 @@ pub fn channel<T>() -> Result<(Sender<T>, Receiver<T>)> {
     let memory = Memory::sparse().map_err(|error| Error::os("cannot make shared memory for a channel", error))?;
     let region = register(memory);
     let [one, other] = socket_pair("a channel")?;
-    let end = |socket| ChannelEnd::of(region.clone(), socket).map(Arc::new).map_err(Error::invalid);
-    Ok((Sender { end: end(one)?, messages: PhantomData }, Receiver { end: end(other)?, messages: PhantomData }))
+    let end = |socket, side| ChannelEnd::of(region.clone(), socket, side).map(Arc::new).map_err(Error::invalid);
+    let sender = Sender { end: end(one, ChannelSide::Sends)?, messages: PhantomData };
+    Ok((sender, Receiver { end: end(other, ChannelSide::Receives)?, messages: PhantomData }))
 }
 
 /// The end of a [`channel`] where messages go in.
@@ -136,7 +136,7 @@ impl<T> Sender<T> {
     }
 }
 
-impl<T: DeserializeOwned> Receiver<T> {
+impl<T: DeserializeOwned + 'static> Receiver<T> {
     /// Receives the first message, and waits for one if there is none. `None`: no sender is left, and all that was sent
     /// was received.
     ///
@@ -172,9 +172,7 @@ impl<T: DeserializeOwned> Receiver<T> {
         let lost = |why: String| Error::new(Kind::DecodeMessage { peer: "a channel".into(), why });
         // Held until all is decoded.
         let _handles = handles.map_err(lost)?;
-        let mut reader = Reader::new(&bytes);
-        let message = reader.value().and_then(|message| reader.finish().map(|()| message));
-        let message = message.map_err(|error| lost(error.to_string()))?;
+        let (message, bytes) = decode(bytes).map_err(|error| lost(error.to_string()))?;
         cache::recycle(bytes);
         Ok(Some(message))
     }
@@ -226,7 +224,7 @@ impl<T> Receiver<T> {
 #[derive(Debug)]
 pub struct ReceivedItems<'r, T>(&'r Receiver<T>);
 
-impl<T: DeserializeOwned> Iterator for ReceivedItems<'_, T> {
+impl<T: DeserializeOwned + 'static> Iterator for ReceivedItems<'_, T> {
     type Item = Result<T>;
 
     fn next(&mut self) -> Option<Result<T>> {
@@ -234,7 +232,7 @@ impl<T: DeserializeOwned> Iterator for ReceivedItems<'_, T> {
     }
 }
 
-impl<'r, T: DeserializeOwned> IntoIterator for &'r Receiver<T> {
+impl<'r, T: DeserializeOwned + 'static> IntoIterator for &'r Receiver<T> {
     type Item = Result<T>;
     type IntoIter = ReceivedItems<'r, T>;
 
@@ -244,7 +242,7 @@ impl<'r, T: DeserializeOwned> IntoIterator for &'r Receiver<T> {
 }
 
 macro_rules! implement_end {
-    ($end:ident, $name:literal) => {
+    ($end:ident, $name:literal, $side:expr) => {
         /// The same end: it is gone when all clones are.
         impl<T> Clone for $end<T> {
             fn clone(&self) -> Self {
@@ -270,15 +268,15 @@ macro_rules! implement_end {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 let (region, sockets) = reference::receive_with_files($name, deserializer)?;
                 let [socket] = <[_; 1]>::try_from(sockets).map_err(|_| de::Error::custom("an end has one socket"))?;
-                let end = ChannelEnd::of(region, socket).map_err(de::Error::custom)?;
+                let end = ChannelEnd::of(region, socket, $side).map_err(de::Error::custom)?;
                 Ok(Self { end: Arc::new(end), messages: PhantomData })
             }
         }
     };
 }
 
-implement_end!(Sender, "Sender");
-implement_end!(Receiver, "Receiver");
+implement_end!(Sender, "Sender", ChannelSide::Sends);
+implement_end!(Receiver, "Receiver", ChannelSide::Receives);
 
 // What is documented.
 const _: () = assert!(MOST_UNREAD == 1 << 20);

@@ -111,7 +111,7 @@ impl<S, R> Pipe<S, R> {
     }
 }
 
-impl<S, R: DeserializeOwned> Pipe<S, R> {
+impl<S, R: DeserializeOwned + 'static> Pipe<S, R> {
     /// As [`Receiver::recv`].
     ///
     /// # Errors
@@ -145,7 +145,7 @@ impl<S, R: DeserializeOwned> Pipe<S, R> {
     }
 }
 
-impl<'p, S, R: DeserializeOwned> IntoIterator for &'p Pipe<S, R> {
+impl<'p, S, R: DeserializeOwned + 'static> IntoIterator for &'p Pipe<S, R> {
     type Item = Result<R>;
     type IntoIter = ReceivedItems<'p, R>;
 

@@ -106,7 +106,7 @@ impl CarriedHandles {
             let foremost = loop {
                 match passing::peek(socket) {
                     Ok(Some(Foremost::Nudge)) => {
-                        let _ = passing::try_receive(socket);
+                        let _ = next_packet(socket);
                         nudged();
                     }
                     Ok(Some(Foremost::Handle { id })) => break Some(id),
@@ -137,18 +137,23 @@ impl CarriedHandles {
         while let Ok(Some(Foremost::Handle { id })) = passing::peek(socket)
             && self.has(id)
         {
-            let _ = passing::try_receive(socket);
+            let _ = next_packet(socket);
         }
     }
 }
 
 fn receive_as(id: u64, socket: &Handle) -> Result<Arc<Region>, String> {
-    match passing::try_receive(socket) {
+    match next_packet(socket) {
         Ok(Some(Delivery::Take { handle, .. })) => region::accept(Delivery::Take { id, number: 0, handle }),
         Ok(Some(Delivery::File { handle, .. })) => region::accept(Delivery::File { id, handle }),
         Ok(_) => Err(LOST.into()),
         Err(error) => Err(error.to_string()),
     }
+}
+
+/// The foremost packet. That the other end was closed with packets unread is told once, and before what it sent.
+fn next_packet(socket: &Handle) -> io::Result<Option<Delivery>> {
+    passing::try_receive(socket)?.map_or_else(|| passing::try_receive(socket), |packet| Ok(Some(packet)))
 }
 
 /// Drops all packets before the first one of these messages, which are all there are: for who has both locks. `nudged`
@@ -159,7 +164,7 @@ pub(in crate::objects) fn drop_strays(socket: &Handle, messages: &[CarriedHandle
         match passing::peek(socket) {
             Ok(Some(Foremost::Handle { id })) if messages.iter().any(|message| message.has(id)) => return,
             Ok(Some(foremost)) => {
-                let _ = passing::try_receive(socket);
+                let _ = next_packet(socket);
                 if foremost == Foremost::Nudge {
                     nudged();
                 }

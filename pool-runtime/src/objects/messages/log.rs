@@ -26,7 +26,7 @@ use crate::locks::try_lock;
 use crate::memory::region::Region;
 use crate::memory::{View, cache};
 use crate::objects::committed::{Committed, Held};
-use crate::os::SPARSE_HEAD;
+use crate::os::{self, SPARSE_HEAD};
 use std::io;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -157,11 +157,16 @@ impl MessageLog {
         self.puts().saturating_sub(taken)
     }
 
-    /// How many bytes of messages are in it. While others are busy, it may be too many or too few.
+    /// Where the next message is put. None: it changes all the time.
     #[inline]
-    pub(in crate::objects) fn unread(&self) -> u64 {
-        let (Some(put), Some(got)) = (self.put.snapshot(), self.get.snapshot()) else { return u64::MAX };
-        put.saturating_sub(got)
+    pub(in crate::objects) fn put_position(&self) -> Option<u64> {
+        self.put.snapshot()
+    }
+
+    /// Up to where messages were taken. None: it changes all the time.
+    #[inline]
+    pub(in crate::objects) fn get_position(&self) -> Option<u64> {
+        self.get.snapshot()
     }
 
     pub(in crate::objects) fn lock_put(&self, limit: &mut Limit) -> Result<LogGuard<'_>> {
@@ -210,6 +215,7 @@ impl MessageLog {
             let handles = self.handles(view, &mut item)?;
             let mut bytes = cache::take_recycled();
             bytes.try_reserve_exact(item.length as usize).map_err(|_| io::ErrorKind::OutOfMemory)?;
+            os::prefer_huge_pages(bytes.spare_capacity_mut());
             view.read(&self.region, &item, &mut bytes)?;
             Ok(Peeled { bytes, handles, end: item.end })
         };

@@ -17,7 +17,7 @@ mod patience;
 mod storage;
 
 pub use encoding::SameEncoding;
-pub(super) use encoding::encode;
+pub(super) use encoding::{decode, encode};
 pub(super) use handles::{Boarding, CarriedHandles, Landing, drop_strays, socket_pair};
 pub(super) use log::{Content, LogGuard, MessageLog, Peeled};
 pub(super) use patience::{Limit, Patience};

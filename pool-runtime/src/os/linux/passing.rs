@@ -84,14 +84,19 @@ pub(crate) fn peek(socket: &Handle) -> io::Result<Option<Foremost>> {
     let mut packet = [[0; 8]; 2];
     // Without room for descriptors, none is taken out.
     let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
-    let received = retry_on_intr(|| rustix::net::recv(socket, packet.as_flattened_mut(), flags));
+    let mut look = || retry_on_intr(|| rustix::net::recv(socket, packet.as_flattened_mut(), flags));
+    let received = match look() {
+        // The other end was closed with packets unread, which is told once. What it sent is still there.
+        Err(Errno::CONNRESET) => look(),
+        received => received,
+    };
     match received {
         Ok((_, PACKET)) => {
             let [kind, id] = packet.map(u64::from_le_bytes);
             Ok(Some(if kind == NUDGE { Foremost::Nudge } else { Foremost::Handle { id } }))
         }
         // The other end is closed.
-        Ok((_, 0)) | Err(Errno::AGAIN | Errno::CONNRESET) => Ok(None),
+        Ok((_, 0)) | Err(Errno::AGAIN) => Ok(None),
         // No packet of ours: it is dropped as a nudge is.
         Ok(_) => Ok(Some(Foremost::Nudge)),
         Err(error) => Err(error.into()),
@@ -326,6 +331,19 @@ mod tests {
             sent += 1;
         }
         assert!(sent >= 100, "{sent}");
+    }
+
+    #[test]
+    fn what_was_sent_before_the_other_end_was_reset_is_received() {
+        let (here, there) = pair().unwrap();
+        let (_reads, writes) = io::pipe().unwrap();
+        send(&here, &Passed::File { id: 8, handle: writes.as_fd() }).unwrap();
+        send(&there, &Passed::Nudge).unwrap();
+        drop(here);
+        assert!(is_hung_up(there.as_fd()));
+        assert!(matches!(peek(&there), Ok(Some(Foremost::Handle { id: 8 }))));
+        assert!(matches!(try_receive(&there), Ok(Some(Delivery::File { id: 8, handle: Ok(_) }))));
+        assert!(peek(&there).unwrap().is_none());
     }
 
     #[test]

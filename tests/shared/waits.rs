@@ -145,7 +145,7 @@ fn whoever_is_waited_for_wakes_the_one_who_waits() {
 fn write_slowly(sender: Sender<(u32, u32)>, queue: &Queue<(u32, u32)>, who: u32) {
     for number in 0..20 {
         thread::sleep(Duration::from_millis(u64::from(who)));
-        if who % 2 == 0 { sender.send(&(who, number)).unwrap() } else { queue.put(&(who, number)).unwrap() }
+        if who.is_multiple_of(2) { sender.send(&(who, number)).unwrap() } else { queue.put(&(who, number)).unwrap() }
     }
 }
 

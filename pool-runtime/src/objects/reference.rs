@@ -69,16 +69,22 @@ pub(super) fn send_with_files<'r, S: Serializer>(
     (what, region.id(), ids).serialize(serializer)
 }
 
+/// Memory, and open files that belong to it.
+pub(super) struct WithFiles {
+    pub(super) region: Arc<Region>,
+    pub(super) files: Vec<Arc<Region>>,
+}
+
 /// Finds the memory of a `what`, and the open files that belong to it.
 pub(super) fn receive_with_files<'de, D: Deserializer<'de>>(
     what: &str,
     deserializer: D,
-) -> Result<(Arc<Region>, Vec<Arc<Region>>), D::Error> {
+) -> Result<WithFiles, D::Error> {
     let (sent, id, files) = <(&str, u64, Vec<u64>)>::deserialize(deserializer)?;
     if sent != what {
         return Err(de::Error::custom(format!("a handle of type `{sent}` is read as one of type `{what}`")));
     }
     let region = find_writable(id).map_err(de::Error::custom)?;
     let files = files.into_iter().map(take_file).collect::<Result<_, _>>();
-    Ok((region, files.map_err(de::Error::custom)?))
+    Ok(WithFiles { region, files: files.map_err(de::Error::custom)? })
 }

@@ -7,7 +7,7 @@ use crate::memory::region::{Region, find, found, register};
 use crate::objects::reference::out_of_place;
 use crate::os::{self, Draft, Memory};
 use bytemuck::{AnyBitPattern, NoUninit};
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::ops::Deref;
 use std::sync::Arc;
 use std::{fmt, io};

@@ -12,7 +12,7 @@ use crate::error::{Error, Kind, Result};
 use crate::memory::cache;
 use crate::memory::region::register;
 use crate::objects::messages::{Patience, SameEncoding, decode, encode, socket_pair};
-use crate::objects::reference;
+use crate::objects::reference::{self, WithFiles};
 use crate::os::{HandleRef, Memory};
 use ends::{ChannelEnd, ChannelSide, MOST_UNREAD, ReceivedBytes};
 use serde::de::DeserializeOwned;
@@ -266,8 +266,8 @@ macro_rules! implement_end {
         /// Only where handles travel: finds the channel that was passed to this process.
         impl<'de, T> Deserialize<'de> for $end<T> {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let (region, sockets) = reference::receive_with_files($name, deserializer)?;
-                let [socket] = <[_; 1]>::try_from(sockets).map_err(|_| de::Error::custom("an end has one socket"))?;
+                let WithFiles { region, files } = reference::receive_with_files($name, deserializer)?;
+                let [socket] = <[_; 1]>::try_from(files).map_err(|_| de::Error::custom("an end has one socket"))?;
                 let end = ChannelEnd::of(region, socket, $side).map_err(de::Error::custom)?;
                 Ok(Self { end: Arc::new(end), messages: PhantomData })
             }

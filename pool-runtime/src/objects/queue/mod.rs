@@ -11,7 +11,7 @@ use crate::error::{Error, Kind, Result};
 use crate::memory::cache;
 use crate::memory::region::register;
 use crate::objects::messages::{Patience, SameEncoding, encode, socket_pair};
-use crate::objects::reference;
+use crate::objects::reference::{self, WithFiles};
 use crate::os::{HandleRef, Memory};
 use ends::{Ends, TakenItem};
 use serde::de::DeserializeOwned;
@@ -346,8 +346,8 @@ impl<T> Serialize for Queue<T> {
 /// Only where handles travel: finds the memory that was passed to this process.
 impl<'de, T> Deserialize<'de> for Queue<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let (region, sockets) = reference::receive_with_files("Queue", deserializer)?;
-        let sockets = sockets.try_into().map_err(|_| de::Error::custom("a queue has two ends of a socket"))?;
+        let WithFiles { region, files } = reference::receive_with_files("Queue", deserializer)?;
+        let sockets = files.try_into().map_err(|_| de::Error::custom("a queue has two ends of a socket"))?;
         let ends = Ends::of(region, sockets).map_err(de::Error::custom)?;
         Ok(Self { ends: Arc::new(ends), items: PhantomData })
     }

@@ -6,11 +6,11 @@ mod support;
 
 mod barriers;
 mod comes_again;
+mod comes_back;
 mod condvars;
 mod events;
 mod for_every_worker;
 mod in_a_process;
-mod in_a_result_is_refused;
 mod inside_of_arguments;
 mod is_freed;
 mod is_not_copied;

@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::memory::region::{Region, found, register, take_file};
 use crate::objects::reference::out_of_place;
-use crate::os::{Handle, HandleRef, Memory};
+use crate::os::{Handle, Memory};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::fmt;
 use std::marker::PhantomData;
@@ -64,13 +64,6 @@ impl<T: Into<Handle> + From<Handle>> Passed<T> {
     pub fn into_inner(self) -> Result<T> {
         let own = self.region.memory().duplicate();
         own.map(T::from).map_err(|error| Error::os("cannot take a file that was passed", error))
-    }
-}
-
-#[cfg(unix)]
-impl<T> std::os::fd::AsFd for Passed<T> {
-    fn as_fd(&self) -> HandleRef<'_> {
-        self.region.memory().handle()
     }
 }
 

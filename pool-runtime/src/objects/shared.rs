@@ -7,7 +7,7 @@ use crate::memory::region::{Region, find, found, register};
 use crate::objects::reference::out_of_place;
 use crate::os::{self, Draft, Memory};
 use bytemuck::{AnyBitPattern, NoUninit};
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::ops::Deref;
 use std::sync::Arc;
 use std::{fmt, io};
@@ -63,7 +63,8 @@ impl<T: NoUninit + AnyBitPattern> Plain for T {}
 /// # Ok::<(), pool_runtime::Error>(())
 /// ```
 ///
-/// It is an error to return a `Shared` from a task, or to serialize one for anything but a call.
+/// A task may return one: who gets it maps the same memory. From a worker in a sandbox come only those that it was given. It
+/// is an error to serialize one for anything but another process of this program.
 pub struct Shared<T: ?Sized> {
     view: View<T, Region>,
 }

@@ -8,13 +8,14 @@ over_every_transport! {
     it_goes_on_to_others,
     a_sandbox_gives_back_what_it_was_given,
     a_worker_that_ends_leaves_what_it_has_returned,
+    whoever_is_killed_while_it_returns_leaves_nothing,
     it_is_freed_with_its_last_holder,
     a_lack_of_descriptors_is_one_calls_error,
     a_file_comes_back,
 }
 
 use crate::support::regions::{held, held_here};
-use crate::support::{builder, over_every_transport, until};
+use crate::support::{Numbers, builder, over_every_transport, pids, signal, until};
 use pool_runtime::{Array, Atomic, Passed, Pool, Process, Queue, Result, Sandbox, Shared, sync::Mutex, task};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::{Deserialize, Serialize};
@@ -181,6 +182,37 @@ fn a_worker_that_ends_leaves_what_it_has_returned() {
     for (length, job) in jobs.into_iter().enumerate() {
         assert!(is_range(&job.get().unwrap().unwrap().unwrap(), length));
     }
+}
+
+fn whoever_is_killed_while_it_returns_leaves_nothing() {
+    let (before, mut numbers) = (held_here(), Numbers::from(3));
+    let pool = builder().processes(2).build().unwrap();
+    let mut lost = 0;
+    for _ in 0..15 {
+        let jobs: Vec<_> = (0..40).map(|index| pool.apply_async(many::call(index % 20))).collect();
+        let kill_at = numbers.below(40) as usize;
+        let check = |index: usize, result: Result<Vec<Shared<[u32]>>>| match result {
+            Ok(all) => {
+                assert_eq!(all.len(), index % 20);
+                assert!(all.iter().enumerate().all(|(length, numbers)| is_range(numbers, length)));
+                0
+            }
+            Err(error) => {
+                assert!(error.is_worker_lost(), "{error}");
+                1
+            }
+        };
+        for (index, job) in jobs.into_iter().enumerate() {
+            if index == kill_at {
+                pids(&pool).into_iter().for_each(|pid| signal(pid, 9));
+            }
+            lost += check(index, job.get());
+        }
+    }
+    assert!((1..=15 * 4).contains(&lost), "{lost}");
+    assert_eq!(pool.apply(many::call(3)).unwrap().len(), 3);
+    drop(pool);
+    until("all is freed", || held_here() == before);
 }
 
 fn it_is_freed_with_its_last_holder() {

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::identity::{self, Kinship, MadeIn, ProcessInfo};
 use crate::job::{Decode, decode_value};
 use crate::locks::lock;
-use crate::memory::Hold;
+use crate::memory::{Hold, Regions};
 use crate::options::{Stdio, WorkerOptions, surroundings};
 use crate::os::{self, Child, HandleRef};
 use crate::panic;
@@ -219,7 +219,8 @@ impl<R> Process<R> {
         };
         let (mut result, hold) = (Writer::new(), Hold::default());
         let arguments = Reader::of_arguments(&arguments.bytes, &hold);
-        let mut run = Run { arguments, result: &mut result, state: None, short: None, page: None };
+        let mut regions = Regions::default();
+        let mut run = Run { attached: Some(&mut regions), ..Run::new(arguments, &mut result) };
         let returned = body(&mut run);
         let short = run.short;
         let failure = match returned {

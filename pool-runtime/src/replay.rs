@@ -111,7 +111,7 @@ fn attempt<R>(
 ) -> Result<Result<R, String>, panic::PanicInfo> {
     let (hold, mut result) = (Hold::default(), Writer::new());
     let arguments = Reader::of_arguments(call.arguments, &hold);
-    let mut run = Run { arguments, result: &mut result, state, short: None, page: None };
+    let mut run = Run { state, ..Run::new(arguments, &mut result) };
     let returned = panic::catch(|| body(&mut run))?;
     Ok(returned.map_err(|fault| match fault {
         Fault::Decode(why) => format!("its arguments cannot be read: {why}"),

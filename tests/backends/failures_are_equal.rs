@@ -2,7 +2,7 @@
 //! answers, wherever the call runs.
 
 use crate::support::{BACKENDS, on_every_backend, pool_on};
-use pool_runtime::{Backend, Error, Pool, Ran, Result, Shared, task};
+use pool_runtime::{Backend, Error, Pool, Ran, Result, task};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 use std::fmt::Debug;
 
@@ -93,11 +93,6 @@ fn long(length: usize) -> Vec<u8> {
     vec![1; length]
 }
 
-#[task]
-fn share() -> Shared<[u32]> {
-    Shared::from_fn(3, |index| index as u32).unwrap()
-}
-
 #[task(initializer)]
 fn fails(how: u32) -> Result<u32, String> {
     match how {
@@ -159,7 +154,6 @@ fn failures(backend: Backend) -> Vec<Told> {
     }
     all.push(of(pool.apply(with_state::call())));
     all.push(of(pool.map(|()| with_state::call(), [()])));
-    all.push(of(pool.apply(share::call())));
     all.push(of(pool.apply(long::call(2000))));
     all.push(of(pool.apply(long::call(200).max_result(100))));
     pool.close();
@@ -174,7 +168,7 @@ fn failures(backend: Backend) -> Vec<Told> {
 #[test]
 fn every_failure_is_told_in_the_same_words() {
     let [processes, threads, inline] = BACKENDS.map(failures);
-    assert_eq!(processes.len(), 31);
+    assert_eq!(processes.len(), 30);
     for (number, expected) in processes.iter().enumerate() {
         assert_eq!(&threads[number], expected, "in threads, number {number}");
         assert_eq!(&inline[number], expected, "inline, number {number}");

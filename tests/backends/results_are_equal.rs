@@ -20,6 +20,7 @@ on_every_backend! {
     values_of_every_shape,
     large_values,
     shared_slices,
+    shared_slices_in_results,
     a_map_of_many,
     an_input_without_end,
     callbacks,
@@ -255,4 +256,23 @@ fn the_life_of_a_pool(backend: Backend) {
     let error = pool.apply_async(square::call(1)).get().unwrap_err();
     assert!(error.is_closed() && error.to_string().contains("the pool is terminated"), "{error}");
     pool.join().unwrap();
+}
+
+#[task]
+fn evens(length: usize) -> Vec<Shared<[u64]>> {
+    (0..length).map(|index| Shared::new(&[2 * index as u64]).unwrap()).collect()
+}
+
+fn shared_slices_in_results(backend: Backend) {
+    let pool = pool_on(backend, 2);
+    let check = |index: usize, made: Vec<Shared<[u64]>>| {
+        assert_eq!(made.len(), index);
+        made.iter().enumerate().for_each(|(index, one)| assert_eq!(**one, [2 * index as u64]));
+    };
+    for length in [0, 1, 300] {
+        check(length, pool.apply(evens::call(length)).unwrap());
+    }
+    pool.map(evens::call, 0..20).unwrap().into_iter().enumerate().for_each(|(index, made)| check(index, made));
+    let some: Vec<_> = pool.imap(evens::call, 0..20).map(Result::unwrap).collect();
+    some.into_iter().enumerate().for_each(|(index, made)| check(index, made));
 }

@@ -111,6 +111,9 @@ pub(super) fn records() -> Vec<Vec<u8>> {
     put(&RecordHead::value(10, 0), &[]);
     put(&RecordHead::value(11, 100), &[3; 100]);
     put(&RecordHead::bulk(12, 16, 300, 8), &[[0; 16].as_slice(), &[5; 300]].concat());
+    let two = [2, 7, u64::MAX].map(u64::to_le_bytes);
+    put(&RecordHead::gather(13), &[]);
+    put(&RecordHead::attached(13, 30), &[two.as_flattened(), &[4; 6]].concat());
     // One that is not all there.
     let long = RecordHead::value(13, 1 << 30);
     streams.push([&long[..], &[1; 50]].concat());
@@ -145,6 +148,11 @@ fn read_records(stream: &[u8]) -> Vec<u32> {
                 Failure::TooLarge { .. } => 25,
             },
             Ok(Some(Record::Time { .. })) => 30,
+            Ok(Some(Record::Gather { .. })) => 31,
+            Ok(Some(Record::Attached(value))) => {
+                assert_eq!(value.length, 8 + 8 * value.ids().count() + value.value.len());
+                40 + value.ids().count().min(3) as u32
+            }
             Err(_) => {
                 seen.push(102);
                 break;

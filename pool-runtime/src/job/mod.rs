@@ -57,15 +57,13 @@ impl Raw {
     }
 
     /// The encoded value of one call.
-    pub(crate) fn into_bytes(self, task: &'static str) -> Result<Vec<u8>> {
+    pub(crate) fn into_payload(self, task: &'static str) -> Result<Payload> {
         match self {
-            Self::One(result) => {
-                let payload = result?;
-                joined(&[&payload]).ok_or_else(|| Error::no_memory(payload.len()).of_task(task))
-            }
+            Self::One(result) => result,
             Self::Split(split) => {
                 let length = split.data.bytes().len();
-                joined(&[&split.before, split.data.bytes()]).ok_or_else(|| Error::no_memory(length).of_task(task))
+                let whole = joined(&[&split.before, split.data.bytes()]).map(Payload::from);
+                whole.ok_or_else(|| Error::no_memory(length).of_task(task))
             }
             _ => Err(mismatch(task)),
         }

@@ -3,6 +3,7 @@
 use crate::codec::{CodecError, Reader};
 use crate::error::{Error, Kind, Result};
 use crate::job::decode::decoding;
+use crate::memory::{Payload, Regions};
 use crate::panic;
 use crate::protocol::{StoredValues, Values};
 
@@ -17,6 +18,8 @@ pub(crate) struct Results {
     /// Values that arrived together, with the index of the first.
     runs: Vec<(u32, StoredValues)>,
     failures: Vec<(u32, Error)>,
+    /// What values refer to, held until they are decoded.
+    regions: Vec<Regions>,
 }
 
 impl Results {
@@ -26,7 +29,7 @@ impl Results {
 
     /// The failure of a call that was never submitted.
     pub(crate) fn failed(error: Error) -> Self {
-        Self { length: 1, missing: 0, runs: Vec::new(), failures: vec![(0, error)] }
+        Self { length: 1, failures: vec![(0, error)], ..Self::default() }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -74,6 +77,12 @@ impl Results {
             Some(stored) => self.runs.push((index, stored)),
             None => self.failures.push((index, Error::no_memory(payload.iter().map(|part| part.len()).sum()))),
         }
+    }
+
+    /// Adds one value, with what it refers to.
+    pub(crate) fn payload(&mut self, index: u32, payload: &Payload) {
+        self.regions.extend(payload.regions().cloned());
+        self.value(index, &[payload]);
     }
 
     pub(crate) fn fail(&mut self, index: u32, error: Error) {

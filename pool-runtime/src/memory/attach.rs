@@ -13,7 +13,7 @@
 
 use crate::locks::{lock, sleep_on};
 use crate::memory::region::{self, Ledger, Region};
-use crate::os::{self, Handle, Passed, passing};
+use crate::os::{self, Handle, Outgoing, passing};
 use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
@@ -25,7 +25,7 @@ pub(crate) struct Attacher(Mutex<AttachState>);
 
 #[derive(Debug)]
 struct AttachState {
-    socket: Handle,
+    socket: Arc<Handle>,
     ledger: Ledger,
     backlog: VecDeque<Parcel>,
     /// The process may not take the locks by which others see whether it lives: it is given them.
@@ -50,7 +50,7 @@ enum Shipped {
 }
 
 impl Attacher {
-    pub(crate) fn new(socket: Handle, is_confined: bool) -> Arc<Self> {
+    pub(crate) fn new(socket: Arc<Handle>, is_confined: bool) -> Arc<Self> {
         let (ledger, backlog) = Default::default();
         Arc::new(Self(Mutex::new(AttachState { socket, ledger, backlog, is_confined, is_kept: false })))
     }
@@ -84,6 +84,17 @@ impl Attacher {
         }
     }
 
+    /// The socket, on which the process sends what its results refer to. None: it is confined, and sends nothing.
+    pub(super) fn returns(&self) -> Option<Arc<Handle>> {
+        let state = lock(&self.0);
+        (!state.is_confined).then(|| state.socket.clone())
+    }
+
+    /// Something that was given to the process, and that somebody in this one still holds.
+    pub(super) fn given(&self, id: u64) -> Option<Arc<Region>> {
+        lock(&self.0).ledger.given(id)
+    }
+
     /// The process may have failed to map these regions: they are sent again before the next call that refers to them;
     /// at once, if such a call may be `under_way` already.
     pub(crate) fn doubt(self: &Arc<Self>, regions: &[Arc<Region>], under_way: bool) {
@@ -105,7 +116,7 @@ impl AttachState {
         while let Some(parcel) = self.backlog.front() {
             let passed = match parcel {
                 Parcel::Take(region) => region.upgrade().map_or(Ok(()), |region| self.pass(&region)),
-                Parcel::Release(id) => passing::send(&self.socket, &Passed::Release { id: *id }),
+                Parcel::Release(id) => passing::send(&self.socket, &Outgoing::Release { id: *id }),
             };
             match passed.map_err(|error| error.kind()) {
                 Err(io::ErrorKind::WouldBlock | io::ErrorKind::OutOfMemory) => return sent,
@@ -127,7 +138,7 @@ impl AttachState {
             && let Some(Ok((number, enrolment))) = region.number_for_other()
         {
             let handle = enrolment.handle();
-            return passing::send(&self.socket, &Passed::Take { id: region.id(), number, handle });
+            return passing::send(&self.socket, &Outgoing::Take { id: region.id(), number, handle });
         }
         region.send(&self.socket, 0)
     }

@@ -15,6 +15,7 @@
 //! | [`parking`] | sleeping until something has changed in shared memory |
 //! | [`presence`] | which processes that have some memory live |
 //! | [`robust`] | a lock in shared memory, which no process that ends can keep |
+//! | [`upward`] | brings the regions of results to the parent |
 //! | [`versioned`] | a value in shared memory that is whole at every instruction |
 //! | [`view`] | a reference that keeps alive what it refers to |
 //!
@@ -33,6 +34,7 @@ pub(crate) mod presence;
 pub(crate) mod region;
 pub(crate) mod robust;
 mod short;
+pub(crate) mod upward;
 pub(crate) mod versioned;
 mod view;
 
@@ -45,6 +47,7 @@ pub(crate) use page::{PageGlance, StatusPage, WORDS};
 pub(crate) use payload::{Payload, Split, joined};
 pub(crate) use region::{Region, Regions};
 pub use short::ShortBytes;
+pub(crate) use upward::{Arrivals, Upward};
 pub(crate) use view::View;
 
 use janitor::{Kept, UNUSED};

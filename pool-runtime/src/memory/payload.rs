@@ -1,12 +1,19 @@
 //! The bytes of one call's arguments or of its result. A small one needs no allocation.
 
-use crate::memory::{Block, ShortBytes, cache};
+use crate::memory::{Block, Regions, ShortBytes, cache};
 use std::ops::{Deref, Range};
 
 pub(crate) enum Payload {
     Short(ShortBytes),
     Heap(Vec<u8>),
     Part(Box<PayloadPart>),
+    Attached(Box<Attached>),
+}
+
+/// Bytes that refer to regions, which are held as long as the bytes are.
+pub(crate) struct Attached {
+    bytes: Vec<u8>,
+    regions: Regions,
 }
 
 /// A value that ends in much plain data, which was read into a block.
@@ -39,6 +46,15 @@ impl Payload {
     /// A part of a buffer, all of which it keeps.
     pub(crate) fn part(bytes: Vec<u8>, range: Range<usize>) -> Self {
         Self::Part(Box::new(PayloadPart { bytes, range }))
+    }
+
+    pub(crate) fn attached(bytes: Vec<u8>, regions: Regions) -> Self {
+        Self::Attached(Box::new(Attached { bytes, regions }))
+    }
+
+    /// The regions to which the bytes refer.
+    pub(crate) fn regions(&self) -> Option<&Regions> {
+        if let Self::Attached(attached) = self { Some(&attached.regions) } else { None }
     }
 
     pub(crate) fn into_vec(self) -> Vec<u8> {
@@ -82,6 +98,7 @@ impl Deref for Payload {
         match self {
             Self::Short(short) => short,
             Self::Heap(bytes) => bytes,
+            Self::Attached(attached) => &attached.bytes,
             Self::Part(part) => part.bytes.get(part.range.clone()).unwrap_or_default(),
         }
     }

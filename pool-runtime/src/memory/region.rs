@@ -18,7 +18,7 @@
 
 use crate::locks::{lock, sleep_on};
 use crate::memory::presence::{self, Presence};
-use crate::os::{Delivery, Enrolment, Handle, Memory, Passed, passing};
+use crate::os::{Delivery, Enrolment, Handle, Memory, Outgoing, passing};
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::collections::hash_map::RandomState;
@@ -134,8 +134,8 @@ impl Region {
         passing::send(
             socket,
             &match self.memory.is_file() {
-                true => Passed::File { id, handle },
-                false => Passed::Take { id, number, handle },
+                true => Outgoing::File { id, handle },
+                false => Outgoing::Take { id, number, handle },
             },
         )
     }
@@ -442,11 +442,11 @@ pub(crate) fn release(id: u64) {
 
 /// Where memory arrives in a worker. While there is one, calls wait for memory that is not there yet.
 #[derive(Debug)]
-pub(crate) struct Inbox(Handle);
+pub(crate) struct Inbox(Arc<Handle>);
 
 impl Inbox {
     /// Must be called before the first call is decoded.
-    pub(crate) fn open(socket: Handle) -> Self {
+    pub(crate) fn open(socket: Arc<Handle>) -> Self {
         lock(&TABLE).inboxes += 1;
         Self(socket)
     }
@@ -499,6 +499,11 @@ impl Ledger {
     pub(crate) fn give(&mut self, region: &Arc<Region>) -> bool {
         let given = GivenRegion { region: Arc::downgrade(region), is_doubtful: false };
         self.given.insert(region.id, given).is_none_or(|before| before.is_doubtful) || region.memory.is_file()
+    }
+
+    /// A region that was given and is held.
+    pub(crate) fn given(&self, id: u64) -> Option<Arc<Region>> {
+        self.given.get(&id)?.region.upgrade()
     }
 
     /// The worker may not have got a region: it is to be sent again.

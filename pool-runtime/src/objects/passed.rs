@@ -22,10 +22,10 @@ use std::sync::Arc;
 /// use std::io::Read;
 ///
 /// #[task]
-/// fn count_lines(text: Passed<File>) -> Result<usize> {
+/// fn count_lines(text: Passed<File>) -> usize {
 ///     let mut lines = String::new();
-///     text.into_inner()?.read_to_string(&mut lines).unwrap();
-///     Ok(lines.lines().count())
+///     text.into_inner().unwrap().read_to_string(&mut lines).unwrap();
+///     lines.lines().count()
 /// }
 ///
 /// pool_main!(run);
@@ -33,7 +33,7 @@ use std::sync::Arc;
 /// fn run() -> Result<()> {
 ///     let pool = Pool::new(1)?;
 ///     let file = File::open("Cargo.toml").expect("a file");
-///     println!("{} lines", pool.apply(count_lines::call(Passed::new(file)?))??);
+///     println!("{} lines", pool.apply(count_lines::call(Passed::new(file)?))?);
 ///     Ok(())
 /// }
 /// ```
@@ -69,13 +69,6 @@ impl<T: Into<Handle> + From<Handle>> Passed<T> {
 
 impl<T> Passed<T> {
     pub(crate) fn poll_handle(&self) -> HandleRef<'_> {
-        self.region.memory().handle()
-    }
-}
-
-#[cfg(unix)]
-impl<T> std::os::fd::AsFd for Passed<T> {
-    fn as_fd(&self) -> HandleRef<'_> {
         self.region.memory().handle()
     }
 }

@@ -63,7 +63,8 @@ impl<T: NoUninit + AnyBitPattern> Plain for T {}
 /// # Ok::<(), pool_runtime::Error>(())
 /// ```
 ///
-/// It is an error to return a `Shared` from a task, or to serialize one for anything but a call.
+/// A task may return one: who gets it maps the same memory. From a worker in a sandbox come only those that it was given. It
+/// is an error to serialize one for anything but another process of this program.
 pub struct Shared<T: ?Sized> {
     view: View<T, Region>,
 }

@@ -21,7 +21,7 @@
 //! | [`sleep_while`], [`wake_sleepers`] | the same on any word, some sleepers at a time | as above |
 //! | [`Window`] | a part of memory that grows at one end and is given back at the other | `fallocate`; reserved sections on Windows |
 //! | [`Enrolment`] | which processes live that have some memory | locks on parts of its file; a named mutex for each on Windows |
-//! | [`passing`], [`Passed`], [`Delivery`] | handles sent to another process, each with a number | `SCM_RIGHTS`, `DuplicateHandle` |
+//! | [`passing`], [`Outgoing`], [`Delivery`] | handles sent to another process, each with a number | `SCM_RIGHTS`, `DuplicateHandle` |
 //! | [`remote_barrier`], [`accept_barriers`] | one side's memory barrier serves both; may be refused | `membarrier`, `FlushProcessWriteBuffers` (own process only) |
 //! | [`fault`], [`Crash`], [`CrashSink`] | a crashing process notes how | signal handler, exception filter |
 //! | [`Confinement`] and its parts | takes rights away from this process | Landlock and seccomp have no counterpart elsewhere |
@@ -60,7 +60,7 @@ pub(crate) use system::{
 
 pub(crate) use nouns::{
     CodePlace, Crash, CrashSink, Delivery, End, Foremost, GRANULE, Given, Handle, HandleRef, Io, MEMORY_ALIGN,
-    NotPrivate, Passed, Peeked, SocketFile, SocketPlace, Spawn, UNSEEN, Usage, Weight, borrow, cpu_count,
+    NotPrivate, Outgoing, Peeked, SocketFile, SocketPlace, Spawn, UNSEEN, Usage, Weight, borrow, cpu_count,
     remove_variable,
 };
 pub use nouns::{OomKill, Scheduler};

@@ -224,7 +224,17 @@ pub(crate) enum Transfer<H> {
     Nudge,
 }
 
-pub(crate) type Passed<'h> = Transfer<HandleRef<'h>>;
+impl<H> Transfer<H> {
+    /// Of what comes with a handle.
+    pub(crate) fn id(&self) -> Option<u64> {
+        match self {
+            Self::Take { id, .. } | Self::File { id, .. } => Some(*id),
+            Self::Release { .. } | Self::Nudge => None,
+        }
+    }
+}
+
+pub(crate) type Outgoing<'h> = Transfer<HandleRef<'h>>;
 
 /// The same, as it arrives. There is an error in place of the handle if this process has no room for another one.
 pub(crate) type Delivery = Transfer<io::Result<Handle>>;

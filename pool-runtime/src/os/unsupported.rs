@@ -5,8 +5,8 @@
 
 use crate::locks::{lock, sleep_on};
 use crate::os::{
-    Abilities, CodePlace, Confinement, Crash, CrashSink, Delivery, End, Given, Handle, HandleRef, Io, OomKill, Passed,
-    Peeked, Scheduler, SocketFile, SocketPlace, Spawn, Usage, Weight,
+    Abilities, CodePlace, Confinement, Crash, CrashSink, Delivery, End, Given, Handle, HandleRef, Io, OomKill,
+    Outgoing, Peeked, Scheduler, SocketFile, SocketPlace, Spawn, Usage, Weight,
 };
 use std::ffi::{CStr, OsStr, OsString};
 use std::fmt;
@@ -316,11 +316,11 @@ pub(crate) fn forget_variables(kept: impl Fn(&OsStr) -> bool) {
 }
 
 pub(crate) mod passing {
-    use super::{Delivery, Foremost, Handle, HandleRef, Passed, io, unsupported};
+    use super::{Delivery, Foremost, Handle, HandleRef, Outgoing, io, unsupported};
 
     functions! {
         pair() -> io::Result<(Handle, Handle)> = unsupported();
-        send(_: &Handle, _: &Passed<'_>) -> io::Result<()> = unsupported();
+        send(_: &Handle, _: &Outgoing<'_>) -> io::Result<()> = unsupported();
         receive(_: &Handle) -> io::Result<Option<Delivery>> = unsupported();
         try_receive(_: &Handle) -> io::Result<Option<Delivery>> = unsupported();
         peek(_: &Handle) -> io::Result<Option<Foremost>> = unsupported();

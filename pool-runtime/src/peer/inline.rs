@@ -8,7 +8,8 @@
 
 use crate::error::{Error, Kind, Result};
 use crate::locks::lock;
-use crate::memory::{ALIGN, StatusPage};
+use crate::memory::upward::RegionList;
+use crate::memory::{ALIGN, Arrivals, StatusPage, Upward};
 use crate::panic::{self, Quiet};
 use crate::protocol::{CallsWriter, NamedCall};
 use crate::run::{Reporter, current};
@@ -30,6 +31,7 @@ struct Desk {
     open: Arc<AtomicBool>,
     duty: Duty,
     records: Records,
+    returned: RegionList,
     /// The number of the latest call.
     number: u32,
     calls: u64,
@@ -78,8 +80,9 @@ impl Inline {
         let state = self.initializer.as_ref().map(initialize).transpose()?;
         let records = Records::default();
         let reporter = Reporter::frames(Box::new(records.clone()));
-        let duty = Duty::new(Arc::new(page), reporter, false, state);
-        Ok(Desk { open: self.open.clone(), duty, records, number: 0, calls: 0 })
+        let returned = RegionList::default();
+        let duty = Duty::new(Arc::new(page), reporter, Upward::Here(returned.clone()), false, state);
+        Ok(Desk { open: self.open.clone(), duty, records, returned, number: 0, calls: 0 })
     }
 
     fn owns(&self, desk: &Desk) -> bool {
@@ -96,8 +99,9 @@ impl Inline {
     }
 
     /// Runs a call, which `write` writes as a frame under the number that it is given. Returns its records, that of its
-    /// end first. Fails if this thread has no state yet and the initializer fails.
-    pub(crate) fn run(&self, write: impl FnOnce(CallsWriter<'_, Vec<u8>>, u32)) -> Result<Vec<u8>> {
+    /// end first, and where the regions are to which it refers. Fails if this thread has no state yet and the initializer
+    /// fails.
+    pub(crate) fn run(&self, write: impl FnOnce(CallsWriter<'_, Vec<u8>>, u32)) -> Result<(Vec<u8>, Arrivals)> {
         drop(take(|desk| !desk.open.load(Ordering::Acquire) && !self.owns(desk)));
         let mut desk = take(|desk| self.owns(desk)).pop().map_or_else(|| self.new_desk(), Ok)?;
         desk.number = desk.number.wrapping_add(1);
@@ -112,13 +116,14 @@ impl Inline {
             next
         };
         let records = std::mem::take(&mut *lock(&desk.records));
+        let arrivals = Arrivals::Here(desk.returned.clone());
         match next {
             Ok(Next::Continue) => self.put_back(desk),
             // After a panic the state may be broken: the next call gets another one.
             Ok(Next::Exit(_)) => drop(desk),
             Err(fault) => return Err(Error::new(Kind::Invalid(fault))),
         }
-        Ok(records)
+        Ok((records, arrivals))
     }
 
     /// Takes no more calls, and drops this thread's desk.

@@ -2,6 +2,7 @@
 
 use crate::dossier::Stage;
 use crate::memory::StatusPage;
+use crate::memory::upward::RegionList;
 use crate::transport::local::LocalSender;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,12 +20,15 @@ pub(crate) struct Lifeline {
     /// It has ended in a way that stands for the death of a process.
     pub(super) lost: AtomicBool,
     pub(super) fault: OnceLock<String>,
+    /// The shared memory of its results.
+    pub(super) returned: RegionList,
 }
 
 impl Lifeline {
     pub(super) fn new(calls: LocalSender, reports: LocalSender) -> Self {
         let [abandoned, was_idle, lost] = [const { AtomicBool::new(false) }; 3];
-        Self { calls, reports, abandoned, was_idle, lost, fault: OnceLock::new() }
+        let (fault, returned) = Default::default();
+        Self { calls, reports, abandoned, was_idle, lost, fault, returned }
     }
 
     /// Abandons the thread.

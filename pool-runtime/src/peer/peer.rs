@@ -2,7 +2,7 @@
 
 use crate::dossier::{Loss, Stage};
 use crate::locks::lock;
-use crate::memory::{PageGlance, StatusPage, region::Region};
+use crate::memory::{Arrivals, PageGlance, StatusPage, region::Region};
 use crate::os::{self, HandleRef, OomWatch};
 use crate::peer::{
     Answer, Framed, Glance, InitializerCall, Launched, Ringed, Sent, Sink, StartFailure, TIME_TO_EXIT, WorkerThread,
@@ -226,6 +226,19 @@ impl Peer {
             Some(process) => process.attacher.bring(regions),
             None => held.extend_from_slice(regions),
         }
+    }
+
+    /// Takes the regions with these ids, to which a result refers that the worker has reported.
+    pub(crate) fn take_attached(&self, ids: impl Iterator<Item = u64>) -> Result<Vec<Arc<Region>>, String> {
+        match self {
+            Self::Ring(process, _) | Self::Channel(process, _) => lock(&process.arrivals).take(ids),
+            Self::Thread(thread) => Arrivals::Here(thread.lifeline.returned.clone()).take(ids),
+        }
+    }
+
+    /// Receives regions of a result that is not reported yet. Fails if there are too many.
+    pub(crate) fn gather_attached(&self) -> Result<(), String> {
+        self.process().map_or(Ok(()), |process| lock(&process.arrivals).gather())
     }
 
     /// The worker could not read the arguments of a call that refers to these regions. Other such calls may be

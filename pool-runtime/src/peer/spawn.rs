@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::locks::lock;
-use crate::memory::{StatusPage, attach::Attacher};
+use crate::memory::{Arrivals, StatusPage, attach::Attacher};
 use crate::options::{Stdio, StdioKind, WorkerOptions};
 use crate::os::{self, Child, Confinement, Given, Handle, Io, OomWatch, Spawn};
 use crate::peer::relay::{PassedOn, Relay, Strand, To};
@@ -63,6 +63,8 @@ pub(crate) struct Launched {
     pub(crate) rings: Option<Arc<ring::RingMemory>>,
     /// Passes shared memory to the process.
     pub(crate) attacher: Arc<Attacher>,
+    /// The shared memory of its results.
+    pub(super) arrivals: Mutex<Arrivals>,
     pub(crate) pipes: StdPipes,
     pub(super) strands: Strands,
     /// Why the system did not let it be killed.
@@ -179,6 +181,7 @@ impl Launch {
     /// Everything that can fail comes before the process exists.
     fn try_start(self: &Arc<Self>, options: &WorkerOptions, bells: Option<&ring::BellPage>) -> io::Result<Launched> {
         let (passes, passed) = os::passing::pair()?;
+        let attacher = Attacher::new(passes.into(), self.confinement.is_some());
         let pair = channel::Pair::new()?;
         let mut page = StatusPage::new()?;
         let made = || lock(&self.spare_rings).take().map_or_else(ring::RingMemory::new, Ok);
@@ -224,7 +227,8 @@ impl Launch {
             inlet,
             socket,
             rings: rings.map(Arc::new),
-            attacher: Attacher::new(passes, self.confinement.is_some()),
+            arrivals: Mutex::new(Arrivals::from(&attacher)),
+            attacher,
             pipes,
             strands,
             unkilled: OnceLock::new(),

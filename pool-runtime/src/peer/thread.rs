@@ -13,7 +13,7 @@
 use crate::dossier::{Loss, Stage};
 use crate::error::{Error, Kind};
 use crate::locks::lock;
-use crate::memory::StatusPage;
+use crate::memory::{StatusPage, Upward};
 use crate::os::{self, End};
 use crate::panic::{self, Quiet};
 use crate::peer::{Faults, Framed, Lifeline, Plan, StartFailure};
@@ -136,7 +136,8 @@ fn work(
         Some(faults) => Box::new(faults.gate.clone()),
         None => Box::new(reports),
     };
-    let mut duty = Duty::new(page, Reporter::frames(outlet), false, state);
+    let upward = Upward::Here(lifeline.returned.clone());
+    let mut duty = Duty::new(page, Reporter::frames(outlet), upward, false, state);
     current::thread_runs(Some(duty.clock.clone()));
     let done = loop {
         let frame = match inbox.receive(None) {

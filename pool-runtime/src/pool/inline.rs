@@ -3,8 +3,9 @@
 use crate::dossier::Ran;
 use crate::error::{Error, Kind, Result};
 use crate::locks::lock;
-use crate::memory::Payload;
+use crate::memory::{Arrivals, Payload};
 use crate::peer::Inline;
+use crate::pool::reports::attached;
 use crate::pool::{Inner, Outcome, Submission};
 use crate::protocol::{CallHeader, Record, RecordReader};
 use std::sync::Arc;
@@ -38,7 +39,7 @@ impl Inner {
         Ok(())
     }
 
-    fn run_one(&self, inline: &Inline, work: &dyn Submission, index: u32) -> Result<Vec<u8>> {
+    fn run_one(&self, inline: &Inline, work: &dyn Submission, index: u32) -> Result<(Vec<u8>, Arrivals)> {
         let (job, timing) = (work.first_job() + u64::from(index), work.policy().timing());
         inline.run(|mut writer, number| {
             // The slot is locked, so the arguments are copied here, and the task runs later.
@@ -51,9 +52,10 @@ impl Inner {
 }
 
 /// The value in the records of a call.
-fn value(records: Vec<u8>) -> Result<Payload> {
+fn value((records, mut arrivals): (Vec<u8>, Arrivals)) -> Result<Payload> {
     let range = match RecordReader::new(&records).next() {
         Ok(Some(Record::Values(values))) => values.payload_range(),
+        Ok(Some(Record::Attached(value))) => return attached(&value, |ids| arrivals.take(ids)),
         Ok(Some(Record::Failed { failed, .. })) => return Err(failed.into()),
         _ => return Err(Error::invalid("was not reported: this is a mistake in pool-runtime")),
     };

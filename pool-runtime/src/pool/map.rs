@@ -272,7 +272,7 @@ impl Gathering {
             let Some(results) = gathered.batches.get_mut(position - gathered.taken) else { return };
             match outcome {
                 Outcome::Values(values) => results.values(first, values),
-                Outcome::One(Ok(payload)) => results.value(first, &[&payload]),
+                Outcome::One(Ok(payload)) => results.payload(first, &payload),
                 Outcome::Split(split) => results.value(first, &[&split.before, split.data.bytes()]),
                 Outcome::One(Err(error)) => results.fail(first, error),
             }

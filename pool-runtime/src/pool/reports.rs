@@ -1,15 +1,17 @@
 //! Brings the reports of workers to the dispatcher, and the ends of calls to their submissions.
 
+use crate::dossier::Ran;
+use crate::error::{Error, Kind};
 use crate::locks::lock;
-use crate::memory::{Payload, Split};
+use crate::memory::{Payload, Region, Split, joined};
 use crate::peer::Sink;
 use crate::pool::dispatcher::{Ended, Flight, How, Report};
 use crate::pool::effects::{Todo, tell_ends};
 use crate::pool::{Core, Inner, Outcome, Station, Submission};
 use crate::protocol::{
-    Failure, FromWorker, Garbled, ParsedHead, REPORTS_HEAD, Record, RecordReader, Values, admit_failure,
+    AttachedValue, Failure, FromWorker, Garbled, ParsedHead, REPORTS_HEAD, Record, RecordReader, Values, admit_failure,
 };
-use std::sync::MutexGuard;
+use std::sync::{Arc, MutexGuard};
 
 /// A result of at least this size takes over the buffer of the stream.
 const LARGE: usize = 1 << 16;
@@ -34,6 +36,17 @@ pub(super) struct Heard<'p> {
     pub(super) reader: ReportReader,
 }
 
+/// A value, and the regions to which it refers, which `take` takes.
+pub(super) fn attached(
+    value: &AttachedValue<'_>,
+    take: impl FnOnce(&mut dyn Iterator<Item = u64>) -> Result<Vec<Arc<Region>>, String>,
+) -> crate::error::Result<Payload> {
+    let regions = take(&mut value.ids());
+    let regions = regions.map_err(|why| Error::new(Kind::DecodeResult(why)).with_ran(Ran::Yes))?;
+    let bytes = joined(&[value.value]).ok_or_else(|| Error::no_memory(value.value.len()))?;
+    Ok(Payload::attached(bytes, regions.into()))
+}
+
 /// A worker could not read the arguments of a call: it may have failed to map the regions that they refer to.
 fn not_taken(core: &Core, station: &Station, number: u32) {
     let mut flights = core.dispatcher.flights(station.seat, number, number.wrapping_add(u32::MAX / 4));
@@ -50,7 +63,7 @@ impl Sink for Heard<'_> {
     fn records(&mut self, stream: &mut Vec<u8>) -> Result<usize, String> {
         let (seat, epoch) = (self.station.seat, self.station.epoch);
         let mut reader = RecordReader::new(stream);
-        let (mut runs, mut ended) = (Vec::new(), Vec::new());
+        let (mut runs, mut ended, mut with_regions) = (Vec::new(), Vec::new(), Vec::new());
         let mut core = lock(&self.inner.core);
         // Where the latest values begin in the stream.
         let mut begin = 0;
@@ -65,6 +78,25 @@ impl Sink for Heard<'_> {
                     begin = at;
                     runs.push(values);
                     Report { first: values.first(), count: values.count(), failed: None }
+                }
+                Ok(Some(Record::Gather { number })) => {
+                    let known = core.dispatcher.begins(seat, epoch, number).map(drop);
+                    match known.map_err(str::to_owned).and_then(|()| self.station.peer.gather_attached()) {
+                        Ok(()) => continue,
+                        Err(fault) => break Err(fault),
+                    }
+                }
+                Ok(Some(Record::Attached(value))) => {
+                    if let Err(fault) = self.admit_attached(&core, &value) {
+                        break Err(fault);
+                    }
+                    let report = Report { first: value.number, count: 1, failed: None };
+                    let mut one = Vec::new();
+                    if let Err(fault) = core.dispatcher.reported(seat, epoch, report, &mut one) {
+                        break Err(fault.to_owned());
+                    }
+                    with_regions.push((one.pop(), value));
+                    continue;
                 }
                 Ok(Some(Record::Failed { number, failed })) => {
                     if matches!(failed.failure, Failure::Decode(_)) {
@@ -93,7 +125,10 @@ impl Sink for Heard<'_> {
         };
         let whole = reader.position();
         let todo = self.settle(core);
-        let any = !ended.is_empty();
+        let any = !ended.is_empty() || !with_regions.is_empty();
+        for (end, value) in with_regions {
+            self.end_attached(end, &value);
+        }
         let whole = match (&ended[..], &runs[..]) {
             ([Ended { how: How::Values { .. }, first, .. }], [only])
                 if begin == 0 && only.count() == 1 && only.size() >= LARGE =>
@@ -159,6 +194,25 @@ impl Heard<'_> {
         let limits = |work: &dyn Submission| (self.inner.max_result(work), self.inner.said_max_result(work));
         let (most, said) = work.map_or((self.inner.max_result, self.inner.max_result), |work| limits(&**work));
         record.admit(most, said)
+    }
+
+    /// The same for a value that refers to regions and has arrived.
+    fn admit_attached(&self, core: &Core, value: &AttachedValue<'_>) -> Result<(), String> {
+        let work = core.dispatcher.begins(self.station.seat, self.station.epoch, value.number)?;
+        value.admit(work.map_or(self.inner.max_result, |work| self.inner.max_result(&**work)))
+    }
+
+    /// Takes the regions to which a value refers, also if nobody waits for it any more.
+    fn end_attached(&self, end: Option<Ended<dyn Submission>>, value: &AttachedValue<'_>) {
+        let payload = attached(value, |ids| self.station.peer.take_attached(ids));
+        match end {
+            Some(Ended { work, first, how: How::Values { .. }, .. }) => {
+                let outcome = payload.map_err(|error| error.of_task(work.task()));
+                work.end(first, Outcome::One(outcome));
+            }
+            Some(Ended { work, first, how: How::Failed(failure), .. }) => self.inner.fail(&work, first, failure),
+            None => {}
+        }
     }
 
     /// The same for a failure that has arrived, whose record has so many bytes.

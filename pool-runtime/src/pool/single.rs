@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::job::{Callbacks, Slot};
 use crate::locks::{lock, sleep_on};
+use crate::memory::Payload;
 use crate::options::{RestartPolicy, WorkerOptions};
 use crate::os::Child;
 use crate::panic;
@@ -32,7 +33,7 @@ struct SingleEnd {
 }
 
 /// The bytes are made once: a result may be large.
-pub(crate) type ReturnedBytes = Result<Arc<Vec<u8>>>;
+pub(crate) type ReturnedBytes = Result<Arc<Payload>>;
 
 #[derive(Default)]
 struct SingleState {
@@ -145,7 +146,7 @@ impl Single {
         lock(&told.state).then = Some(Box::new(then));
         let single = Self(told.clone());
         let end = move || {
-            let raw = slot.and_then(|slot| Some(slot.take()?.into_bytes(slot.task?.name()).map(Arc::new)));
+            let raw = slot.and_then(|slot| Some(slot.take()?.into_payload(slot.task?.name()).map(Arc::new)));
             // Without a call, it has done its work if it was ready and left.
             let mut returned = raw.unwrap_or_else(|| {
                 let core = lock(&pool.core);

@@ -26,8 +26,8 @@ mod records;
 pub(crate) use calls::{CALLS_HEAD, CallHeader, CallsWriter, Chunk, ToWorker, WriteFrame, chunk_overhead, stop_frame};
 pub(crate) use hello::{FromWorker, Hello, NamedCall, NotReady, Place};
 pub(crate) use records::{
-    Bulk, Failed, Failure, LEAST_LIMIT, ParsedHead, REPORTS_HEAD, Record, RecordHead, RecordReader, StoredValues,
-    Values, admit_failure, reports_frame,
+    AttachedValue, Bulk, Failed, Failure, LEAST_LIMIT, ParsedHead, REPORTS_HEAD, Record, RecordHead, RecordReader,
+    StoredValues, Values, admit_failure, reports_frame,
 };
 
 use crate::codec::{Reader, Writer};

@@ -7,12 +7,14 @@
 //! | 4 | number of the call |
 //! | 4 | the kind, in the highest 4 bits, and the length of the payload; if that is not enough, 8 bytes more for the length |
 //! | 4, 4 | of a value that ends in much plain data: how many bytes come before it; how its elements are aligned |
+//! | 8, 8 … | of a value that refers to regions: how many, and their numbers
 //! | … | value: the result's bytes; failure: how far, whether the worker leaves, what; time: nanoseconds for so many calls |
 //!
 //! Each begins at a multiple of 8 from the start of the stream.
 
 use crate::dossier::Stage;
 use crate::memory::ALIGN;
+use crate::memory::upward::MOST_ATTACHED;
 use crate::panic::{self, PanicInfo};
 use crate::protocol::{Garbled, decoded, encoded, frame, tag};
 use crate::transport::Append;
@@ -58,6 +60,10 @@ const FAILED: u32 = 1;
 const TIME: u32 = 2;
 /// A value that ends in plain data.
 const BULK: u32 = 3;
+/// A value that refers to regions.
+const ATTACHED: u32 = 4;
+/// Regions of a value that is reported later.
+const GATHER: u32 = 5;
 
 /// The largest alignment of plain data, and the most bytes of its value before it.
 const MOST_ALIGN: usize = 4096;
@@ -106,6 +112,16 @@ impl RecordHead {
     #[inline]
     pub(crate) fn of_word(number: u32) -> [u8; 8] {
         (u64::from(VALUE << 28 | 8) << 32 | u64::from(number)).to_le_bytes()
+    }
+
+    /// Of a call that ended with a value that refers to regions: their number and their ids are a part of the payload.
+    pub(crate) fn attached(number: u32, payload: usize) -> Self {
+        Self::new(number, ATTACHED, payload)
+    }
+
+    /// Of a call that will end with a value that refers to more regions than can be sent before they are received.
+    pub(crate) fn gather(number: u32) -> Self {
+        Self::new(number, GATHER, 0)
     }
 
     pub(crate) fn failed(number: u32, payload: usize) -> Self {
@@ -207,9 +223,10 @@ impl ParsedHead {
             (head.payload, head.length) = (16, length.ok_or(Garbled("it is too long"))?);
         }
         match head.kind {
-            VALUE | FAILED => {}
+            VALUE | FAILED | ATTACHED => {}
             TIME if head.length == 8 => {}
             TIME => return Err(Garbled("it reports a time that is none")),
+            GATHER if head.length == 0 => {}
             BULK => {
                 let nonsense = Garbled("it reports plain data that is none");
                 if head.payload != 16 {
@@ -238,7 +255,7 @@ impl ParsedHead {
     /// known from the type: a failure may have more than that. The error says what is wrong.
     pub(crate) fn admit(&self, most: u64, said: u64) -> Result<(), String> {
         let length = self.length as u64;
-        if !self.is_value() {
+        if self.kind == FAILED {
             return admit_failure(length, said);
         }
         let most = most.max(LEAST_LIMIT);
@@ -270,8 +287,49 @@ impl ParsedHead {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Record<'s> {
     Values(Values<'s>),
-    Failed { number: u32, failed: Failed },
-    Time { calls: u32, nanos: u64 },
+    Attached(AttachedValue<'s>),
+    /// Receive what the worker has sent: the value of this call will refer to it.
+    Gather {
+        number: u32,
+    },
+    Failed {
+        number: u32,
+        failed: Failed,
+    },
+    Time {
+        calls: u32,
+        nanos: u64,
+    },
+}
+
+/// A value, and the ids of the regions to which it refers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct AttachedValue<'s> {
+    pub(crate) number: u32,
+    /// Of all of the record's payload, in bytes.
+    pub(crate) length: usize,
+    ids: &'s [[u8; 8]],
+    pub(crate) value: &'s [u8],
+}
+
+impl<'s> AttachedValue<'s> {
+    fn parse(number: u32, payload: &'s [u8]) -> Option<Self> {
+        let (words, _) = payload.as_chunks();
+        let (count, words) = words.split_first()?;
+        let count = usize::try_from(u64::from_le_bytes(*count)).ok().filter(|count| *count <= MOST_ATTACHED)?;
+        let (ids, value) = (words.get(..count)?, payload.get(8 + 8 * count..)?);
+        Some(Self { number, length: payload.len(), ids, value })
+    }
+
+    pub(crate) fn ids(&self) -> impl Iterator<Item = u64> {
+        self.ids.iter().map(|id| u64::from_le_bytes(*id))
+    }
+
+    /// Checks that the value has at most so many bytes.
+    pub(crate) fn admit(&self, most: u64) -> Result<(), String> {
+        let (length, most) = (self.length as u64, most.max(LEAST_LIMIT));
+        if length <= most { Ok(()) } else { Err(too_large(length, most)) }
+    }
 }
 
 /// The records of the values of consecutive calls, whole and checked.
@@ -312,6 +370,11 @@ impl<'s> RecordReader<'s> {
         let payload = &rest[head.payload()];
         Ok(Some(match head.kind {
             FAILED => Record::Failed { number: head.number, failed: Failed::from_payload(payload)? },
+            GATHER => Record::Gather { number: head.number },
+            ATTACHED => {
+                let value = AttachedValue::parse(head.number, payload);
+                Record::Attached(value.ok_or(Garbled("it reports a value with more shared memory than it names"))?)
+            }
             _ => Record::Time { calls: head.number, nanos: word(payload, 0).unwrap_or_default() },
         }))
     }
@@ -514,13 +577,22 @@ mod tests {
         put(RecordHead::value(1, 3), b"abc");
         put(RecordHead::failed(2, payload.len()), &payload);
         put(RecordHead::time(2), &77u64.to_le_bytes());
+        let attached = [2, 7, 9_u64].map(u64::to_le_bytes).as_flattened().to_vec();
+        put(RecordHead::attached(3, attached.len() + 3), &[&attached[..], b"def"].concat());
         assert_eq!(RecordReader::new(&stream[..7]).next(), Ok(None));
         let mut reader = RecordReader::new(&stream);
         let Ok(Some(Record::Values(values))) = reader.next() else { panic!("no values") };
         assert_eq!((values.first(), values.count(), values.payload()), (1, 1, &b"abc"[..]));
         assert_eq!(reader.next(), Ok(Some(Record::Failed { number: 2, failed })));
         assert_eq!(reader.next(), Ok(Some(Record::Time { calls: 2, nanos: 77 })));
+        let Ok(Some(Record::Attached(attached))) = reader.next() else { panic!("no value") };
+        assert_eq!((attached.number, attached.value), (3, &b"def"[..]));
+        assert!(attached.ids().eq([7, 9]) && attached.admit(27).is_ok() && attached.admit(26).is_err());
         assert_eq!((reader.next(), reader.position()), (Ok(None), stream.len()));
+        for count in [4, u64::MAX] {
+            let stream = [&*RecordHead::attached(3, 32), &count.to_le_bytes(), &[0; 24]].concat();
+            assert!(RecordReader::new(&stream).next().is_err());
+        }
         let long = RecordHead::value(5, 1 << 40);
         let reader = RecordReader::new(&long);
         let unfinished = reader.unfinished().unwrap().unwrap();

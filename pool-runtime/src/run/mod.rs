@@ -11,7 +11,7 @@ pub(crate) use series::{Pace, SeriesEnd};
 
 use crate::codec::{CodecError, Reader, Writer};
 use crate::dossier::Stage;
-use crate::memory::{ShortBytes, StatusPage};
+use crate::memory::{Regions, ShortBytes, StatusPage, region};
 use crate::protocol::Failure;
 use std::any::Any;
 
@@ -43,12 +43,14 @@ pub struct Run<'r> {
     pub(crate) short: Option<ShortBytes>,
     /// Where its stage is noted.
     pub(crate) page: Option<&'r StatusPage>,
+    /// Where the regions go to which the result refers.
+    pub(crate) attached: Option<&'r mut Regions>,
 }
 
 impl<'r> Run<'r> {
     #[inline(always)]
     pub(crate) fn new(arguments: Reader<'r>, result: &'r mut Writer) -> Self {
-        Self { arguments, result, state: None, short: None, page: None }
+        Self { arguments, result, state: None, short: None, page: None, attached: None }
     }
 
     #[doc(hidden)]
@@ -94,7 +96,13 @@ impl<'r> Run<'r> {
     #[inline]
     pub fn finish(&mut self, write: impl FnOnce(&mut Writer) -> Result<(), CodecError>) -> Result<(), Fault> {
         self.enter(Stage::Encoding);
-        write(self.result).map_err(|reason| Fault::Encode(reason.to_string()))
+        let (written, regions) = region::collect(|| write(self.result));
+        if !regions.is_empty()
+            && let Some(attached) = &mut self.attached
+        {
+            **attached = regions;
+        }
+        written.map_err(|reason| Fault::Encode(reason.to_string()))
     }
 }
 

@@ -68,6 +68,19 @@ impl Reporter {
         Ok(())
     }
 
+    /// A value in these parts, which refers to the regions with these ids.
+    pub(crate) fn push_attached(&mut self, number: u32, ids: &[u64], value: [&[u8]; 2]) -> Result<(), String> {
+        let words = std::iter::once(ids.len() as u64).chain(ids.iter().copied());
+        let before: Vec<_> = words.flat_map(u64::to_le_bytes).collect();
+        let head = RecordHead::attached(number, before.len() + value[0].len() + value[1].len());
+        let parts = [&*head, &before, value[0], value[1]];
+        match self {
+            Self::Ring(reports) => reports.push_slowly(&parts)?,
+            Self::Frames { frame, .. } => put(frame, &parts),
+        }
+        Ok(())
+    }
+
     /// Shows the parent all records so far. `pause` says that no more will come for a while.
     pub(crate) fn flush(&mut self, pause: bool) -> Result<(), String> {
         match self {

@@ -6,7 +6,8 @@
 
 use crate::codec::{Reader, Writer};
 use crate::dossier::Stage;
-use crate::memory::{CallId, Hold, StatusPage, packed::Slices};
+use crate::memory::upward::MOST_ATTACHED;
+use crate::memory::{CallId, Hold, Regions, StatusPage, Upward, packed::Slices};
 use crate::panic::{self, PanicInfo};
 use crate::protocol::{Failed, Failure, RecordHead};
 use crate::run::{Fault, Reporter, Run, current::JobClock};
@@ -24,6 +25,9 @@ pub struct Series<'s> {
     pub(crate) page: &'s StatusPage,
     pub(crate) reporter: &'s mut Reporter,
     pub(crate) result: &'s mut Writer,
+    /// The regions to which that refers, and how they are sent.
+    pub(crate) attached: Regions,
+    pub(crate) upward: &'s Upward,
     /// How many bytes a result may have, unless it is short.
     pub(crate) max_result: u64,
     pub(crate) state: Option<&'s mut Box<dyn Any>>,
@@ -67,6 +71,7 @@ impl Series<'_> {
             let hold = Hold::default();
             let mut run = Run::new(Reader::of_arguments(arguments, &hold), self.result);
             (run.state, run.page) = (self.state.as_deref_mut(), Some(self.page));
+            run.attached = Some(&mut self.attached);
             let returned = body(&mut run);
             // By reference: it was written as two words, and one load of both would stall on store forwarding.
             let short = &run.short;
@@ -89,6 +94,9 @@ impl Series<'_> {
 
     #[inline]
     fn push_result(&mut self) -> Result<(), String> {
+        if !self.attached.is_empty() {
+            return self.push_attached();
+        }
         let (number, (bytes, tail)) = (self.next.number(), self.result.parts());
         let length = (bytes.len() + tail.map_or(0, |tail| tail.bytes().len())) as u64;
         if length > self.max_result {
@@ -99,6 +107,31 @@ impl Series<'_> {
         let pushed = self.reporter.push_bulk(number, bytes, tail);
         self.result.clear();
         pushed
+    }
+
+    /// A result that refers to regions: they leave before it.
+    #[cold]
+    fn push_attached(&mut self) -> Result<(), String> {
+        let regions = std::mem::take(&mut self.attached);
+        let (bytes, tail) = self.result.parts();
+        let parts = [bytes, tail.map_or(&[], |tail| tail.bytes())];
+        let length = (8 + 8 * regions.len() + bytes.len() + parts[1].len()) as u64;
+        if length > self.max_result {
+            return self.failed(Failure::TooLarge { length, most: self.max_result }, false);
+        }
+        if regions.len() > MOST_ATTACHED {
+            let what = "pieces of shared memory and open files, and a result may hold";
+            return self.failed(Failure::Encode(format!("it holds {} {what} {MOST_ATTACHED}", regions.len())), false);
+        }
+        let number = self.next.number();
+        self.upward.send(&regions, || {
+            self.reporter.push(RecordHead::gather(number), &[])?;
+            self.reporter.flush(true)
+        })?;
+        let ids: Vec<_> = regions.iter().map(|region| region.id()).collect();
+        self.reporter.push_attached(number, &ids, parts)?;
+        self.result.clear();
+        Ok(())
     }
 
     /// Claims the next call, unless the parent has taken it back.

@@ -1,6 +1,6 @@
 //! How a started process becomes a worker: it takes over its handles, is greeted, and confines itself.
 
-use crate::memory::{StatusPage, region::Inbox};
+use crate::memory::{StatusPage, Upward, region::Inbox};
 use crate::os::{self, Abilities, Given, Handle};
 use crate::program::Mark;
 use crate::protocol::{FromWorker, Hello};
@@ -18,6 +18,7 @@ pub(super) struct ParentLink {
     pub(super) inlet: channel::ChannelReceiver,
     pub(super) page: Arc<StatusPage>,
     pub(super) rings: Option<(ring::CallReceiver, ring::ReportSender)>,
+    pub(super) upward: Upward,
 }
 
 /// Takes over the handles, answers the greeting, and confines this process. The error is why it cannot be a worker.
@@ -41,10 +42,13 @@ pub(super) fn connect(mark: Mark) -> Result<ParentLink, String> {
     let hello = greeting(&mut inlet)?.and_then(|hello| confined(&hello, harness_waits, strays).map(|()| hello));
     // From here on, decoding waits for shared memory. Not earlier: Landlock confines the calling thread and those that it
     // starts later, so a thread that runs already would not be confined.
+    let passed = Arc::new(passed);
+    let is_confined = hello.as_ref().is_ok_and(|hello| hello.confinement.is_some());
+    let upward = if is_confined { Upward::Given } else { Upward::Socket(passed.clone()) };
     watch(inlet.duplicate().map_err(fail("cannot watch its parent"))?, parent, Inbox::open(passed))?;
     let answer = hello.as_ref().map_or_else(|why| FromWorker::Refused(why.clone()), |_| FromWorker::Welcome);
     outlet.send(&answer.to_frame()).map_err(|error| format!("cannot answer its parent: {error}"))?;
-    Ok(ParentLink { hello: hello?, outlet, inlet, page, rings })
+    Ok(ParentLink { hello: hello?, outlet, inlet, page, rings, upward })
 }
 
 /// From here on, the kernel ends this process with its parent. Returns a handle of the parent, to be watched as well:

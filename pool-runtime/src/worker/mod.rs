@@ -16,7 +16,7 @@ mod connect;
 use crate::codec::{Reader, Writer};
 use crate::dossier::Stage;
 use crate::locks::lock;
-use crate::memory::{self, CallId, Hold, StatusPage};
+use crate::memory::{self, CallId, Hold, Regions, StatusPage, Upward};
 use crate::panic::{self, OwnPanic, PanicInfo};
 use crate::policy::Timing;
 use crate::program::Mark;
@@ -49,7 +49,7 @@ pub(crate) fn complain(why: &str) {
 }
 
 fn serve(link: ParentLink) -> i32 {
-    let ParentLink { mut hello, outlet, mut inlet, page, rings } = link;
+    let ParentLink { mut hello, outlet, mut inlet, page, rings, upward } = link;
     identity::become_worker(&mut hello);
     os::name_thread(&hello.name);
     install_hook(&page, hello.single);
@@ -74,7 +74,7 @@ fn serve(link: ParentLink) -> i32 {
     memory::set_in_worker(true);
     let duty = |reporter| {
         let max_result = sandbox::default_max_result(hello.confinement.as_ref());
-        let duty = Duty { max_result, ..Duty::new(page, reporter, hello.single, state) };
+        let duty = Duty { max_result, ..Duty::new(page, reporter, upward, hello.single, state) };
         current::process_runs(duty.clock.clone());
         duty
     };
@@ -148,6 +148,7 @@ pub(crate) struct Duty {
     /// The number of the latest call that was claimed.
     claimed: u32,
     reporter: Reporter,
+    upward: Upward,
     single: bool,
     state: Option<Box<dyn Any>>,
     /// The result of the latest call.
@@ -170,10 +171,16 @@ const MOST_KEPT: usize = 1 << 27;
 const IDLE: Duration = Duration::from_secs(5);
 
 impl Duty {
-    pub(crate) fn new(page: Arc<StatusPage>, reporter: Reporter, single: bool, state: Option<Box<dyn Any>>) -> Self {
+    pub(crate) fn new(
+        page: Arc<StatusPage>,
+        reporter: Reporter,
+        upward: Upward,
+        single: bool,
+        state: Option<Box<dyn Any>>,
+    ) -> Self {
         let (result, pace, clock) = (Writer::new(), Pace::new(), Arc::new(JobClock::new(page.clone())));
         let max_result = u64::MAX;
-        Self { page, clock, claimed: 0, reporter, single, state, result, max_result, latest: None, pace }
+        Self { page, clock, claimed: 0, reporter, upward, single, state, result, max_result, latest: None, pace }
     }
 
     /// Runs `next` until the parent says that there are no more calls, or is gone. Returns the exit code.
@@ -291,6 +298,8 @@ impl Duty {
             page: &self.page,
             reporter: &mut self.reporter,
             result: &mut self.result,
+            attached: Regions::default(),
+            upward: &self.upward,
             max_result: chunk.max_result.unwrap_or(self.max_result).max(LEAST_LIMIT),
             state: self.state.as_mut(),
             frail: info.is_some_and(|info| info.state().is_some()),

@@ -29,7 +29,7 @@ use crate::memory::region::Region;
 use crate::objects::messages::{
     Boarding, CarriedHandles, Content, Landing, Limit, LogGuard, MessageLog, Patience, drop_strays,
 };
-use crate::os::{self, Handle, HandleRef, Passed, passing};
+use crate::os::{self, Handle, HandleRef, Outgoing, passing};
 use crate::transport::ring::Spin;
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -160,7 +160,7 @@ impl ChannelEnd {
     /// Lets all who sleep at the other end look.
     fn nudge(&self) {
         // If there is no room for another packet, those that are there wake them.
-        let _ = passing::send(self.socket(), &Passed::Nudge);
+        let _ = passing::send(self.socket(), &Outgoing::Nudge);
     }
 
     /// Whether the other end was gone when somebody last looked.

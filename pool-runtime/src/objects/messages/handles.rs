@@ -17,7 +17,7 @@
 
 use crate::error::{Error, Result};
 use crate::memory::region::{self, Region, fresh_id, register};
-use crate::os::{Delivery, Foremost, Handle, Memory, Passed, passing};
+use crate::os::{Delivery, Foremost, Handle, Memory, Outgoing, passing};
 use std::io;
 use std::sync::Arc;
 
@@ -87,8 +87,8 @@ impl CarriedHandles {
         for (region, id) in handles.iter().zip(self.tags()) {
             let handle = region.memory().handle();
             let packet = match region.memory().is_file() {
-                true => Passed::File { id, handle },
-                false => Passed::Take { id, number: 0, handle },
+                true => Outgoing::File { id, handle },
+                false => Outgoing::Take { id, number: 0, handle },
             };
             match passing::send(socket, &packet) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Boarding::Refused),

@@ -25,7 +25,7 @@ use crate::memory::region::Region;
 use crate::objects::messages::{
     Boarding, CarriedHandles, Content, Landing, Limit, LogGuard, MessageLog, Patience, Peeled, drop_strays,
 };
-use crate::os::{Handle, HandleRef, Passed, passing};
+use crate::os::{Handle, HandleRef, Outgoing, passing};
 use crate::transport::ring::Spin;
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -86,7 +86,7 @@ impl Futex<AtomicU32> for Nudging<'_> {
 
     fn wake(&self, _: &AtomicU32, _: u32) {
         // If there is no room for another nudge, those that are there wake them.
-        let _ = passing::send(self.0, &Passed::Nudge);
+        let _ = passing::send(self.0, &Outgoing::Nudge);
     }
 }
 

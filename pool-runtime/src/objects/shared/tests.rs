@@ -3,7 +3,7 @@ use crate::memory::region::{
     Inbox, Ledger, Region, Regions, collect, deaths, find_within, fresh_id, is_known, offer, release,
 };
 use crate::objects::shared::*;
-use crate::os::{Handle, Passed, passing};
+use crate::os::{Handle, Outgoing, passing};
 use std::panic;
 use std::sync::Arc;
 use std::time::Duration;
@@ -144,7 +144,7 @@ fn a_call_holds_what_it_speaks_of() {
 fn only_calls_can_carry_it() {
     let shared = Shared::new(&[1.0]).unwrap();
     let error = Writer::new().value(&shared).unwrap_err();
-    assert!(error.to_string().contains("as an argument of a task only"), "{error}");
+    assert!(error.to_string().contains("store what it holds"), "{error}");
     assert!(encoded(&5_u8).1.is_empty());
     assert_eq!(Arc::strong_count(shared.view.holder()), 1);
 }
@@ -194,7 +194,7 @@ fn elements_of_another_size_are_an_error() {
 #[test]
 fn what_is_received_lives_until_it_is_released_and_dropped() {
     let (here, there) = passing::pair().unwrap();
-    let inbox = Inbox::open(there);
+    let inbox = Inbox::open(there.into());
     let made = Shared::new(&[1.0, 2.0]).unwrap();
     let bytes = foreign(1001, &made);
     let waits = std::thread::spawn({
@@ -202,16 +202,17 @@ fn what_is_received_lives_until_it_is_released_and_dropped() {
         move || decoded::<Shared<[f64]>>(&bytes).unwrap()
     });
     std::thread::sleep(Duration::from_millis(20));
-    passing::send(&here, &Passed::Take { id: 1001, number: 0, handle: made.view.holder().memory().handle() }).unwrap();
+    passing::send(&here, &Outgoing::Take { id: 1001, number: 0, handle: made.view.holder().memory().handle() })
+        .unwrap();
     assert!(inbox.receive().unwrap());
     let first = waits.join().unwrap();
     let second: Shared<[f64]> = decoded(&bytes).unwrap();
     assert_eq!((&first, &second), (&made, &made));
     assert!(Arc::ptr_eq(first.view.holder(), second.view.holder()));
-    // Passed on from here, it keeps its number.
+    // Outgoing on from here, it keeps its number.
     assert_eq!(encoded(&first).0, bytes);
 
-    passing::send(&here, &Passed::Release { id: 1001 }).unwrap();
+    passing::send(&here, &Outgoing::Release { id: 1001 }).unwrap();
     assert!(inbox.receive().unwrap());
     let third: Shared<[f64]> = decoded(&bytes).unwrap();
     let memory = Arc::downgrade(third.view.holder());
@@ -253,7 +254,7 @@ fn what_does_not_arrive_is_an_error() {
     release(1003);
 
     let (_here, there) = passing::pair().unwrap();
-    let inbox = Inbox::open(there);
+    let inbox = Inbox::open(there.into());
     let error = find_within(1003, Duration::from_millis(10)).unwrap_err();
     assert!(error.contains("has not arrived within 10ms"), "{error}");
     drop(inbox);

@@ -13,7 +13,7 @@
 use super::handle::beyond_standard;
 use super::poll::timespec;
 use super::step;
-use crate::os::{Delivery, Foremost, Handle, HandleRef, Passed};
+use crate::os::{Delivery, Foremost, Handle, HandleRef, Outgoing};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{
@@ -42,12 +42,12 @@ pub(crate) fn pair() -> io::Result<(Handle, Handle)> {
 
 /// Sends, without waiting. `WouldBlock`: too much of what was sent is still unread. `BrokenPipe` or `ConnectionReset`:
 /// nobody will read it.
-pub(crate) fn send(socket: &Handle, passed: &Passed<'_>) -> io::Result<()> {
+pub(crate) fn send(socket: &Handle, passed: &Outgoing<'_>) -> io::Result<()> {
     let (kind, id, fds) = match passed {
-        Passed::Take { id, number, handle } => (TAKE | u64::from(*number) << 32, *id, std::slice::from_ref(handle)),
-        Passed::File { id, handle } => (FILE, *id, std::slice::from_ref(handle)),
-        Passed::Release { id } => (RELEASE, *id, &[][..]),
-        Passed::Nudge => (NUDGE, 0, &[][..]),
+        Outgoing::Take { id, number, handle } => (TAKE | u64::from(*number) << 32, *id, std::slice::from_ref(handle)),
+        Outgoing::File { id, handle } => (FILE, *id, std::slice::from_ref(handle)),
+        Outgoing::Release { id } => (RELEASE, *id, &[][..]),
+        Outgoing::Nudge => (NUDGE, 0, &[][..]),
     };
     let packet = [kind.to_le_bytes(), id.to_le_bytes()];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
@@ -225,8 +225,8 @@ mod tests {
         });
         let (mut reads, writes) = io::pipe().unwrap();
         for id in [7, u64::MAX] {
-            send(&here, &Passed::Take { id, number: 9, handle: writes.as_fd() }).unwrap();
-            send(&here, &Passed::Release { id }).unwrap();
+            send(&here, &Outgoing::Take { id, number: 9, handle: writes.as_fd() }).unwrap();
+            send(&here, &Outgoing::Release { id }).unwrap();
         }
         drop((here, writes));
         assert_eq!(receiver.join().unwrap(), [7, u64::MAX]);
@@ -253,7 +253,7 @@ mod tests {
         for _ in 0..10 {
             assert_eq!(receive(&there).unwrap_err().kind(), io::ErrorKind::InvalidData);
         }
-        send(&here, &Passed::Release { id: 5 }).unwrap();
+        send(&here, &Outgoing::Release { id: 5 }).unwrap();
         assert!(matches!(receive(&there).unwrap(), Some(Delivery::Release { id: 5 })));
         drop(writes);
         assert!(is_closed(reads));
@@ -264,8 +264,8 @@ mod tests {
         let (here, there) = pair().unwrap();
         assert_eq!(try_receive(&there).unwrap_err().kind(), io::ErrorKind::WouldBlock);
         let (reads, writes) = io::pipe().unwrap();
-        send(&here, &Passed::Nudge).unwrap();
-        send(&here, &Passed::File { id: 8, handle: writes.as_fd() }).unwrap();
+        send(&here, &Outgoing::Nudge).unwrap();
+        send(&here, &Outgoing::File { id: 8, handle: writes.as_fd() }).unwrap();
         drop(writes);
         assert!(matches!(try_receive(&there), Ok(Some(Delivery::Nudge))));
         assert!(matches!(try_receive(&there), Ok(Some(Delivery::File { id: 8, handle: Ok(_) }))));
@@ -278,7 +278,7 @@ mod tests {
     fn what_nobody_receives_is_closed() {
         let (here, there) = pair().unwrap();
         let (reads, writes) = io::pipe().unwrap();
-        send(&here, &Passed::Take { id: 1, number: 0, handle: writes.as_fd() }).unwrap();
+        send(&here, &Outgoing::Take { id: 1, number: 0, handle: writes.as_fd() }).unwrap();
         drop((here, there, writes));
         assert!(is_closed(reads));
     }
@@ -288,7 +288,7 @@ mod tests {
         let (here, there) = pair().unwrap();
         let mut sent = 0;
         let full = loop {
-            match send(&here, &Passed::Take { id: sent, number: 0, handle: here.as_fd() }) {
+            match send(&here, &Outgoing::Take { id: sent, number: 0, handle: here.as_fd() }) {
                 Ok(()) => sent += 1,
                 Err(error) => break error,
             }
@@ -297,7 +297,7 @@ mod tests {
         for expected in 0..sent {
             assert!(matches!(receive(&there), Ok(Some(Delivery::Take { id, handle: Ok(_), .. })) if id == expected));
         }
-        send(&here, &Passed::Release { id: 0 }).unwrap();
+        send(&here, &Outgoing::Release { id: 0 }).unwrap();
     }
 
     #[test]
@@ -307,8 +307,8 @@ mod tests {
         let (reads, writes) = io::pipe().unwrap();
         let (room_before, most) = room(&here).unwrap();
         assert!(room_before == most && most >= 100, "{most}");
-        send(&here, &Passed::Nudge).unwrap();
-        send(&here, &Passed::File { id: 8, handle: writes.as_fd() }).unwrap();
+        send(&here, &Outgoing::Nudge).unwrap();
+        send(&here, &Outgoing::File { id: 8, handle: writes.as_fd() }).unwrap();
         assert!(room(&here).unwrap().0 < most);
         assert!(matches!(peek(&there), Ok(Some(Foremost::Nudge))));
         assert!(matches!(try_receive(&there), Ok(Some(Delivery::Nudge))));
@@ -327,7 +327,7 @@ mod tests {
         let (here, _there) = pair().unwrap();
         let mut sent = 0;
         while room(&here).unwrap().0 > 0 {
-            send(&here, &Passed::Take { id: sent, number: 0, handle: here.as_fd() }).unwrap();
+            send(&here, &Outgoing::Take { id: sent, number: 0, handle: here.as_fd() }).unwrap();
             sent += 1;
         }
         assert!(sent >= 100, "{sent}");
@@ -337,8 +337,8 @@ mod tests {
     fn what_was_sent_before_the_other_end_was_reset_is_received() {
         let (here, there) = pair().unwrap();
         let (_reads, writes) = io::pipe().unwrap();
-        send(&here, &Passed::File { id: 8, handle: writes.as_fd() }).unwrap();
-        send(&there, &Passed::Nudge).unwrap();
+        send(&here, &Outgoing::File { id: 8, handle: writes.as_fd() }).unwrap();
+        send(&there, &Outgoing::Nudge).unwrap();
         drop(here);
         assert!(is_hung_up(there.as_fd()));
         assert!(matches!(peek(&there), Ok(Some(Foremost::Handle { id: 8 }))));
@@ -351,9 +351,9 @@ mod tests {
         let (here, there) = pair().unwrap();
         shutdown(&there, Shutdown::Write).unwrap();
         assert!(receive(&here).unwrap().is_none());
-        send(&here, &Passed::Release { id: 1 }).unwrap();
+        send(&here, &Outgoing::Release { id: 1 }).unwrap();
         drop(there);
-        let error = send(&here, &Passed::Release { id: 2 }).unwrap_err();
+        let error = send(&here, &Outgoing::Release { id: 2 }).unwrap_err();
         assert!(matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset), "{error}");
         assert!(receive(&here).unwrap().is_none());
     }

@@ -30,7 +30,8 @@ impl Sink for Heard {
                 Record::Values(values) => {
                     known(values.first()).and_then(|()| known(values.first() + values.count() - 1))?
                 }
-                Record::Failed { number, .. } => known(number)?,
+                Record::Attached(value) => known(value.number)?,
+                Record::Failed { number, .. } | Record::Gather { number } => known(number)?,
                 Record::Time { .. } => {}
             }
         }

@@ -38,11 +38,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// Where things are in the head, in bytes.
-const MESSAGES: usize = 512;
+pub(super) const MESSAGES: usize = 512;
 /// The number of messages once more, for who waits without sleeping: the line with the lock is not taken away from a sender
 /// that is at work.
-const SENT: usize = 576;
-const ROOM: usize = 640;
+pub(super) const SENT: usize = 576;
+pub(super) const ROOM: usize = 640;
 /// Written rarely, and read by who sends: beside nothing that changes often.
 const DEPARTURES: usize = 768;
 
@@ -146,6 +146,11 @@ impl ChannelEnd {
 
     pub(super) fn socket_region(&self) -> &Arc<Region> {
         &self.socket
+    }
+
+    #[cfg(test)]
+    pub(super) fn log(&self) -> &MessageLog {
+        &self.log
     }
 
     fn socket(&self) -> &Handle {

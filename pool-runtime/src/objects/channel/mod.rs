@@ -280,3 +280,6 @@ implement_end!(Receiver, "Receiver", ChannelSide::Receives);
 
 // What is documented.
 const _: () = assert!(MOST_UNREAD == 1 << 20);
+
+#[cfg(all(test, not(loom)))]
+mod tests;

@@ -1,7 +1,9 @@
 use super::ends::{CAPACITY, DONE, HANDS, MOST_HANDS, ORPHANS};
 use super::*;
+use crate::objects::Value;
 use crate::objects::messages::layout::{BACKED, FREED, GET, PUT};
 use crate::objects::messages::{HEAD, WINDOW};
+use crate::os::{Outgoing, passing};
 use std::panic;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -85,4 +87,89 @@ fn the_dead_leave_room_for_others() {
     assert_eq!(queue.join().unwrap_err().lost_items(), Some(MOST_HANDS as u64 - 1));
     assert!(queue.task_done().is_err());
     queue.join().unwrap();
+}
+
+type Values = Queue<(u8, Value<u64>)>;
+
+fn with_handles() -> Values {
+    let queue = Queue::unbounded().unwrap();
+    (0..3).for_each(|item| queue.put(&(item, Value::new(item.into()).unwrap())).unwrap());
+    queue
+}
+
+/// As a process leaves it that ends before it commits what it puts.
+fn leave_strays(queue: &Values, count: u64) {
+    let socket = queue.ends.sockets()[0].memory();
+    for id in 0..count {
+        passing::send(socket.open_file(), &Outgoing::File { id, handle: socket.handle() }).unwrap();
+    }
+}
+
+fn assert_gets(queue: &Values, item: u8) {
+    let (number, value) = queue.get().unwrap().unwrap();
+    assert_eq!((number, value.get()), (item, item.into()));
+}
+
+#[test]
+fn strays_are_dropped_and_what_is_behind_them_is_found() {
+    let queue = with_handles();
+    assert_gets(&queue, 0);
+    leave_strays(&queue, 5);
+    queue.put(&(3, Value::new(3).unwrap())).unwrap();
+    (1..4).for_each(|item| assert_gets(&queue, item));
+    // So many that there is room for nothing else.
+    let (room, most) = passing::room(queue.ends.sockets()[0].memory().open_file()).unwrap();
+    assert_eq!(room, most);
+    leave_strays(&queue, most as u64);
+    queue.try_put(&(4, Value::new(4).unwrap())).unwrap();
+    leave_strays(&queue, 3);
+    assert_gets(&queue, 4);
+    queue.put(&(5, Value::new(5).unwrap())).unwrap();
+    assert_gets(&queue, 5);
+}
+
+#[test]
+fn an_item_whose_handles_are_gone_is_lost_alone() {
+    for taken in 1..3 {
+        let queue = with_handles();
+        for _ in 0..taken {
+            assert!(passing::try_receive(queue.ends.sockets()[1].memory().open_file()).unwrap().is_some());
+        }
+        for _ in 0..taken {
+            let error = queue.get().unwrap_err();
+            assert!(error.is_decode() && error.to_string().contains("a process that has ended"), "{error}");
+        }
+        (taken..3).for_each(|item| assert_gets(&queue, item));
+        leave_strays(&queue, 2);
+        queue.put(&(3, Value::new(3).unwrap())).unwrap();
+        assert_gets(&queue, 3);
+        // Nobody has them in hand.
+        (taken..4).for_each(|_| queue.task_done().unwrap());
+        queue.join().unwrap();
+    }
+    // A part of those of one item.
+    let queue = Queue::<Vec<Value<u64>>>::unbounded().unwrap();
+    let values = [1, 2, 3].map(|value| Value::new(value).unwrap());
+    queue.put(&values[..]).unwrap();
+    queue.put(&values[..1]).unwrap();
+    assert!(passing::try_receive(queue.ends.sockets()[1].memory().open_file()).unwrap().is_some());
+    assert!(queue.get().unwrap_err().is_decode());
+    assert_eq!(queue.get().unwrap().unwrap()[0].get(), 1);
+}
+
+/// Whatever others write over what an item says of its handles.
+#[test]
+fn nonsense_for_handles_is_an_error() {
+    for word in 0..4 {
+        for value in [0, 1, 2, 3, 1 << 20, 1 << 40, (1 << 63) | 24, (1 << 63) | 7, u64::MAX] {
+            let queue = with_handles();
+            let window = queue.ends.region().memory().window(HEAD, WINDOW as usize).unwrap();
+            window.words::<AtomicU64>()[word].store(value, Ordering::Relaxed);
+            for _ in 0..3 {
+                let _ = queue.try_get();
+            }
+            let _ = queue.clear();
+            assert!(queue.ends.region().memory().resident() < 4 << 20);
+        }
+    }
 }

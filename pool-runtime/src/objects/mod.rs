@@ -5,6 +5,7 @@ mod array;
 mod atomic;
 mod committed;
 mod passed;
+pub(crate) mod managed;
 mod queue;
 mod reference;
 mod shared;
@@ -14,6 +15,7 @@ mod written;
 
 pub use array::Array;
 pub use atomic::{Atomic, AtomicInteger};
+pub use managed::{Dict, List, Manager, Proxy};
 pub use passed::Passed;
 pub use queue::{Queue, QueueItems, SameEncoding};
 pub use shared::{Plain, Shared};

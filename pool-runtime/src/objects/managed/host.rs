@@ -175,9 +175,8 @@ impl Host {
                 request.len()
             )));
         }
-        let wire = self.take_wire()?;
-        let reply = wire.send(request).and_then(|()| wire.receive());
-        match reply {
+        let wire = self.send(request)?;
+        match wire.receive() {
             Ok(Some(reply)) => {
                 self.put_back(wire);
                 Ok(reply)
@@ -187,22 +186,30 @@ impl Host {
         }
     }
 
-    fn take_wire(&self) -> Result<Box<dyn Wire>> {
-        let idle = {
-            let mut idle = lock(&self.idle);
-            if !idle.made_in.is_here() {
-                // What is dropped here is still open in the process that was forked.
-                *idle = Idle { made_in: MadeIn::this_process(), wires: Vec::new() };
+    /// Sends a request on a wire that is idle, or else on a new one. If it cannot be sent as a whole, nothing is called.
+    fn send(&self, request: &[u8]) -> Result<Box<dyn Wire>> {
+        if let Some(wire) = self.take_wire() {
+            if wire.send(request).is_ok() {
+                return Ok(wire);
             }
-            idle.wires.pop()
-        };
-        if let Some(wire) = idle {
-            return Ok(wire);
+            self.hang_up();
         }
-        self.place.dial(self.key.as_ref()).map_err(|error| match error {
+        let unreachable = |error: Error| self.unreachable(&error.to_string());
+        let wire = self.place.dial(self.key.as_ref()).map_err(|error| match error {
             error if error.is_authentication() => error,
-            error => self.unreachable(&error.to_string()),
-        })
+            error => unreachable(error),
+        })?;
+        wire.send(request).map_err(unreachable)?;
+        Ok(wire)
+    }
+
+    fn take_wire(&self) -> Option<Box<dyn Wire>> {
+        let mut idle = lock(&self.idle);
+        if !idle.made_in.is_here() {
+            // What is dropped here is still open in the process that was forked.
+            *idle = Idle { made_in: MadeIn::this_process(), wires: Vec::new() };
+        }
+        idle.wires.pop()
     }
 
     fn put_back(&self, wire: Box<dyn Wire>) {

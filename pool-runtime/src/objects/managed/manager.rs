@@ -44,7 +44,7 @@ pub(crate) trait ServerProcess: Send + Sync {
 ///     let manager = Manager::start()?;
 ///     let totals = Dict::new(&manager)?;
 ///     let pool = Pool::new(2)?;
-///     let done = pool.starmap(["to be", "or not to be"].map(|text| count_words::call(text, &totals)))?;
+///     let done = pool.map(|text| count_words::call(text, &totals), ["to be", "or not to be"])?;
 ///     assert!(done.iter().all(Result::is_ok));
 ///     assert_eq!(totals.get("or not to be")?, Some(4));
 ///     Ok(())

@@ -77,7 +77,10 @@ impl Server {
         let stage = page.stage();
         page.set_stage(Stage::Idle as u32);
         let failure = match answered {
-            Ok(Ok(reply)) if reply.len() > MOST => Failure::TooLarge { length: reply.len() as u64, most: MOST as u64 },
+            Ok(Ok(reply)) if reply.len() > MOST => {
+                let length = reply.len();
+                Failure::Encode(format!("it has {length} bytes, and a message of a manager may have {MOST}: return less"))
+            }
             Ok(Ok(reply)) => return reply,
             Ok(Err(failure)) => failure,
             Err(panic) => Failure::Panicked(panic),

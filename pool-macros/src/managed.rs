@@ -110,10 +110,10 @@ fn take_skip(attrs: &mut Vec<Attribute>, refusals: &mut Refusals) -> bool {
 }
 
 /// Reads one function. None: it is none for clients, or nothing can be expanded from it.
-fn read(function: &ImplItemFn, of: &Type, refusals: &mut Refusals) -> Option<ManagedFunction> {
+fn read(function: &mut ImplItemFn, of: &Type, refusals: &mut Refusals) -> Option<ManagedFunction> {
     let ImplItemFn { attrs, vis, sig, .. } = function;
     let made = constructed(&sig.output, of, refusals);
-    let receiver = sig.receiver();
+    let receiver = sig.receiver().cloned();
     if receiver.is_none() && made.is_none() {
         return None;
     }
@@ -123,18 +123,19 @@ fn read(function: &ImplItemFn, of: &Type, refusals: &mut Refusals) -> Option<Man
                       from clients with `#[managed(skip)]`";
         refusals.add(&sig.ident, reason);
     }
-    let mut sig: Signature = sig.clone();
+    let text = signature_text(sig);
+    let Signature { inputs, generics, output, ident, .. } = sig;
     let mut parameters = Vec::new();
-    for (index, input) in sig.inputs.iter_mut().enumerate() {
+    for (index, input) in inputs.iter_mut().enumerate() {
         if let FnArg::Typed(input) = input {
             let index = index - usize::from(receiver.is_some());
-            parameters.extend(Parameter::parse(input, index, &sig.generics, refusals));
+            parameters.extend(Parameter::parse(input, index, generics, refusals));
         }
     }
     let role = match receiver {
         None => {
             let error = made?.map(|error| {
-                types::check(&error, Position::Result, &sig.generics, refusals);
+                types::check(&error, Position::Result, generics, refusals);
                 Box::new(error)
             });
             Role::Constructor { error }
@@ -155,12 +156,11 @@ fn read(function: &ImplItemFn, of: &Type, refusals: &mut Refusals) -> Option<Man
                     refusals.add(receiver.self_token, reason);
                 }
             }
-            let output = returned(&sig.output, Position::Result, &sig.generics, refusals);
+            let output = returned(output, Position::Result, generics, refusals);
             Role::Method { mutable, output: Box::new(output) }
         }
     };
-    let text = signature_text(&sig);
-    Some(ManagedFunction { attrs: attrs.clone(), vis: vis.clone(), name: sig.ident, role, parameters, text })
+    Some(ManagedFunction { attrs: attrs.clone(), vis: vis.clone(), name: ident.clone(), role, parameters, text })
 }
 
 /// Whether this is what a constructor returns: `Some(None)` for the type, `Some(Some(E))` for `Result<Self, E>`.

@@ -26,6 +26,7 @@ pub fn expand(managed: &ManagedImpl) -> TokenStream {
     let cfgs = select(&item.attrs, &["cfg"]);
     let parts = Parts { krate, private, of, proxy, kind: &kind };
     let (offered, entries): (Vec<_>, Vec<_>) = functions.iter().map(|function| parts.function(function)).unzip();
+    let can_be_managed = quote_spanned!(of.span()=> #private::can_be_managed::<#of>(););
     let proxy_doc = format!(
         "A proxy of a [`{plain_name}`] that lives in the server of a [`Manager`]({krate}::Manager).\n\nIt has the same \
          methods, each of which returns a [`Result`]({krate}::Result): its error says why the call could not be made, or \
@@ -108,6 +109,10 @@ pub fn expand(managed: &ManagedImpl) -> TokenStream {
                 }
             }
 
+            fn __check_object() {
+                #can_be_managed
+            }
+
             #(#entries)*
         };
     }
@@ -164,8 +169,8 @@ impl Parts<'_> {
                 };
             }
             Role::Constructor { error } => {
-                let made =
-                    quote!(::core::result::Result::Ok(::core::option::Option::Some(#private::Kept::new(__made))));
+                let kept = quote_spanned!(of.span()=> #private::Kept::<#of>::new(__made));
+                let made = quote!(::core::result::Result::Ok(::core::option::Option::Some(#kept)));
                 let finish = match error {
                     None => quote!(let __made: #of = __made; #made),
                     Some(error) => {

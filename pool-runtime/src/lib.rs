@@ -114,7 +114,9 @@ pub mod __private {
     pub use crate::codec::{ByValue, CodecError, Lend, Probe, Reader, Short, Unbounded, Writer, rank0};
     pub use crate::entry::{become_worker_if_marked, main};
     pub use crate::memory::ShortBytes;
-    pub use crate::objects::managed::{AnyObject, Kept, Made, MethodBody, MethodInfo, MethodRegistration, ObjectRef};
+    pub use crate::objects::managed::{
+        AnyObject, Kept, Made, MethodBody, MethodInfo, MethodRegistration, ObjectRef, can_be_managed,
+    };
     pub use crate::policy::Wish;
     pub use crate::program::TestEntry;
     pub use crate::registry::Registration;

@@ -74,10 +74,16 @@ fn what_is_not_published_or_not_for_clients_is_refused() {
     refused(HitsProxy::open(&manager, "hidden").unwrap_err(), "nothing that is published as `hidden`");
     refused(HitsProxy::open(&manager, "ages").unwrap_err(), "a `pool_runtime::Dict` that is published as `ages`");
     refused(Dict::<String, u32>::open(&manager, "hits").unwrap_err(), "not a `pool_runtime::Dict`");
-    refused(Dict::<String, u64>::open(&manager, "ages").unwrap_err(), "is opened as a `Dict<alloc::string::String, u64>`");
+    refused(
+        Dict::<String, u64>::open(&manager, "ages").unwrap_err(),
+        "is opened as a `Dict<alloc::string::String, u64>`",
+    );
     let hits = HitsProxy::open(&manager, "hits").unwrap();
     let error = hits.secret().unwrap_err();
     assert!(error.to_string().starts_with("method `hits::secret` is not to be called by clients"), "{error}");
-    refused(hits.hit_times(2).unwrap_err(), "another signature in the server: `fn hit_times(&mut self, times: u32) -> u64`");
+    refused(
+        hits.hit_times(2).unwrap_err(),
+        "another signature in the server: `fn hit_times(&mut self, times: u32) -> u64`",
+    );
     assert_eq!(hits.hit().unwrap(), 1);
 }

@@ -6,7 +6,7 @@ struct Step;
 
 #[managed]
 impl Counter {
-    fn add(&mut self, step: Step) {}
+    fn add(&mut self, _step: Step) {}
 }
 
 fn main() {}

@@ -4,7 +4,7 @@ struct Counter;
 
 #[managed]
 impl Counter {
-    fn add(&mut self, #[cfg(unix)] n: u64) {}
+    fn add(&mut self, #[cfg(unix)] _n: u64) {}
 }
 
 fn main() {}

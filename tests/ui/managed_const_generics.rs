@@ -4,7 +4,7 @@ struct Counter;
 
 #[managed]
 impl Counter {
-    fn add<const N: usize>(&mut self, n: [u64; N]) {}
+    fn add<const N: usize>(&mut self, _n: [u64; N]) {}
 }
 
 fn main() {}

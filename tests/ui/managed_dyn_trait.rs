@@ -4,7 +4,7 @@ struct Counter;
 
 #[managed]
 impl Counter {
-    fn add(&mut self, f: Box<dyn Fn() -> u64>) {}
+    fn add(&mut self, _f: Box<dyn Fn() -> u64>) {}
 }
 
 fn main() {}

@@ -4,7 +4,7 @@ struct Counter;
 
 #[managed]
 impl Counter {
-    fn add<T>(&mut self, n: T) {}
+    fn add<T>(&mut self, _n: T) {}
 }
 
 fn main() {}

@@ -4,7 +4,7 @@ struct Counter;
 
 #[managed]
 impl Counter {
-    fn add<'a>(&mut self, words: &'a str) {}
+    fn add<'a>(&mut self, _words: &'a str) {}
 }
 
 fn main() {}

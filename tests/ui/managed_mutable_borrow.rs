@@ -4,7 +4,7 @@ struct Counter;
 
 #[managed]
 impl Counter {
-    fn fill(&self, numbers: &mut Vec<u64>) {}
+    fn fill(&self, _numbers: &mut Vec<u64>) {}
 }
 
 fn main() {}

@@ -4,7 +4,7 @@ struct Counter;
 
 #[managed]
 impl Counter {
-    fn add(&mut self, words: Option<&str>) {}
+    fn add(&mut self, _words: Option<&str>) {}
 }
 
 fn main() {}

@@ -4,7 +4,7 @@ struct Counter;
 
 #[managed]
 impl Counter {
-    fn merge(&mut self, other: &Self) {}
+    fn merge(&mut self, _other: &Self) {}
 }
 
 fn main() {}

@@ -8,7 +8,7 @@ impl Counter {
         ""
     }
 
-    fn add<T>(self, words: Option<&str>) {}
+    fn add<T>(self, _words: Option<&str>) {}
 }
 
 fn main() {}

@@ -4,7 +4,7 @@ struct Counter;
 
 #[managed]
 impl Counter {
-    fn add(&mut self, #[state] n: &u64) {}
+    fn add(&mut self, #[state] _n: &u64) {}
 }
 
 fn main() {}

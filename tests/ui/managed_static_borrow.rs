@@ -4,7 +4,7 @@ struct Counter;
 
 #[managed]
 impl Counter {
-    fn add(&mut self, words: &'static str) {}
+    fn add(&mut self, _words: &'static str) {}
 }
 
 fn main() {}

@@ -103,11 +103,17 @@ impl<T: Send + Sync + 'static> Manageable for T {}
 #[derive(Debug)]
 pub struct Kept<T>(RwLock<T>);
 
-impl<T: Manageable> Kept<T> {
+/// Compiles if objects of the type can be managed.
+pub fn can_be_managed<T: Manageable>() {}
+
+impl<T: 'static> Kept<T> {
     /// An object that was made.
     #[doc(hidden)]
     #[expect(clippy::new_ret_no_self, reason = "the server knows no types")]
-    pub fn new(value: T) -> Box<AnyObject> {
+    pub fn new(value: T) -> Box<AnyObject>
+    where
+        T: Manageable,
+    {
         Box::new(Self(RwLock::new(value)))
     }
 

@@ -79,7 +79,9 @@ impl Server {
         let failure = match answered {
             Ok(Ok(reply)) if reply.len() > MOST => {
                 let length = reply.len();
-                Failure::Encode(format!("it has {length} bytes, and a message of a manager may have {MOST}: return less"))
+                Failure::Encode(format!(
+                    "it has {length} bytes, and a message of a manager may have {MOST}: return less"
+                ))
             }
             Ok(Ok(reply)) => return reply,
             Ok(Err(failure)) => failure,

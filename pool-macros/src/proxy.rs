@@ -5,7 +5,7 @@
 use crate::expand::{Fragments, fragments, probe, select};
 use crate::managed::{ManagedFunction, ManagedImpl, Role};
 use crate::options::Located;
-use proc_macro2::TokenStream;
+use proc_macro2::{Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
 use syn::Type;
 use syn::ext::IdentExt as _;
@@ -28,30 +28,29 @@ pub fn expand(managed: &ManagedImpl) -> TokenStream {
     let (offered, entries): (Vec<_>, Vec<_>) = functions.iter().map(|function| parts.function(function)).unzip();
     let can_be_managed = quote_spanned!(of.span()=> #private::can_be_managed::<#of>(););
     let proxy_doc = format!(
-        "A proxy of a [`{plain_name}`] that lives in the server of a [`Manager`]({krate}::Manager).\n\nIt has the same \
-         methods, each of which returns a [`Result`]({krate}::Result): its error says why the call could not be made, or \
-         that the method panicked. A clone, and what another process gets, stand for the same object."
-    )
-    .replace(" :: ", "::");
+        "A proxy of a `{plain_name}` that lives in the server of a `Manager`.\n\nIt has the same methods, each of which \
+         returns a `pool_runtime::Result`: its error says why the call could not be made, or that the method panicked. A \
+         clone, and what another process gets, stand for the same object."
+    );
     let open_doc = format!(
-        "The `{plain_name}` that was [published]({krate}::Manager::publish) by this name.\n\n# Errors\n\nNothing of this \
-         type was published by this name, or the server is gone."
-    )
-    .replace(" :: ", "::");
+        "The `{plain_name}` that was published by this name.\n\n# Errors\n\nNothing of this type was published by this \
+         name, or the server is gone."
+    );
 
     quote! {
         #item
 
         #(#cfgs)*
         #[doc = #proxy_doc]
-        #[allow(private_interfaces, unreachable_pub)]
+        #[allow(dead_code, private_interfaces, unreachable_pub)]
         #[derive(::core::clone::Clone, ::core::cmp::PartialEq, ::core::cmp::Eq)]
         #vis struct #proxy {
             __object: #private::ObjectRef,
         }
 
         #(#cfgs)*
-        #[allow(deprecated, private_interfaces, unreachable_pub, clippy::all, clippy::pedantic, clippy::nursery)]
+        #[allow(dead_code, deprecated, private_interfaces, unreachable_pub)]
+        #[allow(clippy::all, clippy::pedantic, clippy::nursery)]
         const _: () = {
             use #private::{ByValue as _, Lend as _, rank0::Refused as _};
 
@@ -169,8 +168,8 @@ impl Parts<'_> {
                 };
             }
             Role::Constructor { error } => {
-                let kept = quote_spanned!(of.span()=> #private::Kept::<#of>::new(__made));
-                let made = quote!(::core::result::Result::Ok(::core::option::Option::Some(#kept)));
+                let kept = quote_spanned!(of.span()=> #private::Kept::<#of>::new);
+                let made = quote!(::core::result::Result::Ok(::core::option::Option::Some(#kept(__made))));
                 let finish = match error {
                     None => quote!(let __made: #of = __made; #made),
                     Some(error) => {
@@ -261,6 +260,8 @@ impl Parts<'_> {
     fn constructor(&self, function: &ManagedFunction, fragments: &Fragments<'_>, error: Option<&Type>) -> TokenStream {
         let Self { krate, private, proxy, .. } = self;
         let ManagedFunction { vis, name, attrs, .. } = function;
+        // The user's parameters may have this name.
+        let manager = format_ident!("manager", span = Span::mixed_site());
         let (attrs, info) = (select(attrs, KEPT), format_ident!("__INFO_{}", function.label()));
         let Fragments { parameters, encode, .. } = fragments;
         let (returned, refusal, made, refused);
@@ -286,9 +287,9 @@ impl Parts<'_> {
         }
         quote! {
             #(#attrs)*
-            #vis fn #name(manager: &#krate::Manager, #(#parameters),*) -> #krate::Result<#returned> {
+            #vis fn #name(#manager: &#krate::Manager, #(#parameters),*) -> #krate::Result<#returned> {
                 let __made = #private::ObjectRef::make(
-                    #krate::Manager::host(manager),
+                    #krate::Manager::host(#manager),
                     &#info,
                     |__writer| {
                         #(#encode)*

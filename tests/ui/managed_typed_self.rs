@@ -4,7 +4,7 @@ struct Counter;
 
 #[managed]
 impl Counter {
-    fn finish(sel_f: Box<Self>) -> u64 {
+    fn finish(self: Box<Self>) -> u64 {
         0
     }
 }

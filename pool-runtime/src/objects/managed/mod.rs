@@ -31,6 +31,8 @@ mod method;
 mod reference;
 mod server;
 mod shelf;
+#[cfg(all(test, not(loom)))]
+mod tests;
 mod value;
 mod wire;
 

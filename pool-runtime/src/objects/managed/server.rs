@@ -71,7 +71,7 @@ impl Server {
         }
     }
 
-    fn answer(&self, request: &[u8], page: &StatusPage) -> Vec<u8> {
+    pub(super) fn answer(&self, request: &[u8], page: &StatusPage) -> Vec<u8> {
         page.begin(Stage::Decoding as u32);
         let answered = panic::catch(|| self.obey(request, page));
         let stage = page.stage();

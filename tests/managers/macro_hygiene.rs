@@ -57,9 +57,10 @@ pub mod shadowed {
 }
 
 /// With functions of every visibility, of which most are never called here.
-#[derive(Debug, Default, Clone, Copy)]
+#[derive(Debug, Default)]
 pub struct Visible {
     n: u8,
+    text: String,
 }
 
 #[managed(name = "visible things")]
@@ -78,7 +79,7 @@ impl Visible {
     }
 
     pub(crate) fn crate_wide(&self, text: &str) -> usize {
-        text.len() + usize::from(self.n)
+        self.text.len() + text.len() + usize::from(self.n)
     }
 
     pub(super) fn outside(&self) -> Private {

@@ -43,7 +43,7 @@ use std::sync::Arc;
 /// ```
 pub struct Dict<K, V> {
     store: DictStoreProxy,
-    types: PhantomData<fn(K, V) -> (K, V)>,
+    types: PhantomData<fn((K, V)) -> K>,
 }
 
 /// What the server has: encoded keys and values, and in which order they came.

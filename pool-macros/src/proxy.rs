@@ -156,7 +156,7 @@ impl Parts<'_> {
                         __object: &#private::AnyObject,
                         __run: &mut #private::Run<'_>,
                     ) -> ::core::result::Result<(), #private::Fault> {
-                        let __kept = #private::Kept::<#of>::of(__object)?;
+                        let __kept = #private::ManagedObject::<#of>::of(__object)?;
                         #decoded
                         #private::Run::start(__run, &__arguments)?;
                         let __value: #output = {
@@ -168,7 +168,7 @@ impl Parts<'_> {
                 };
             }
             Role::Constructor { error } => {
-                let kept = quote_spanned!(of.span()=> #private::Kept::<#of>::new);
+                let kept = quote_spanned!(of.span()=> #private::ManagedObject::<#of>::new);
                 let made = quote!(::core::result::Result::Ok(::core::option::Option::Some(#kept(__made))));
                 let finish = match error {
                     None => quote!(let __made: #of = __made; #made),

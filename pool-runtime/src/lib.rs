@@ -115,7 +115,7 @@ pub mod __private {
     pub use crate::entry::{become_worker_if_marked, main};
     pub use crate::memory::ShortBytes;
     pub use crate::objects::managed::{
-        AnyObject, Kept, Made, MethodBody, MethodInfo, MethodRegistration, ObjectRef, can_be_managed,
+        AnyObject, Made, ManagedObject, MethodBody, MethodInfo, MethodRegistration, ObjectRef, can_be_managed,
     };
     pub use crate::policy::Wish;
     pub use crate::program::TestEntry;

@@ -7,7 +7,7 @@ use std::any::Any;
 use std::fmt;
 use std::sync::{LazyLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-/// An object in a server, whatever its type: a [`Kept`].
+/// An object in a server, whatever its type: a [`ManagedObject`].
 pub type AnyObject = dyn Any + Send + Sync;
 
 /// What a method or a constructor runs in the server.
@@ -101,12 +101,12 @@ impl<T: Send + Sync + 'static> Manageable for T {}
 ///
 /// After a panic it is used as it is: a client of Python's managers would expect the same.
 #[derive(Debug)]
-pub struct Kept<T>(RwLock<T>);
+pub struct ManagedObject<T>(RwLock<T>);
 
 /// Compiles if objects of the type can be managed.
 pub fn can_be_managed<T: Manageable>() {}
 
-impl<T: 'static> Kept<T> {
+impl<T: 'static> ManagedObject<T> {
     /// An object that was made.
     #[doc(hidden)]
     #[expect(clippy::new_ret_no_self, reason = "the server knows no types")]

@@ -42,7 +42,7 @@ pub use list::List;
 pub use manager::Manager;
 pub(crate) use manager::ServerProcess;
 pub(crate) use method::check;
-pub use method::{AnyObject, Kept, MethodBody, MethodInfo, MethodRegistration, can_be_managed};
+pub use method::{AnyObject, ManagedObject, MethodBody, MethodInfo, MethodRegistration, can_be_managed};
 pub use reference::{Made, ObjectRef, Proxy};
 pub(crate) use server::Server;
 pub(crate) use wire::{ManagerPlace, Wire, WireListener};

@@ -1,9 +1,10 @@
 //! How a server ends, and what its clients are told.
 
 use crate::clients::CounterProxy;
-use crate::support::{Running, Signals, directory, exists, is_alive, signal, until};
-use pool_runtime::{Dict, List, Manager, Ran, connection::Address, current_process};
+use crate::support::{Running, Signals, directory, exists, give, is_alive, run, signal, until};
+use pool_runtime::{Dict, List, Manager, Ran, connection::Address, current_process, managed};
 use std::os::unix::fs::FileTypeExt as _;
+use std::path::Path;
 use std::process::Command;
 
 #[test]
@@ -105,6 +106,63 @@ fn the_server_ends_with_the_program_that_was_killed() {
     running.kill();
     let _ = running.finish();
     until("it ends", || !is_alive(pid));
+}
+
+#[test]
+fn a_manager_that_was_forgotten_ends_with_main() {
+    let ended = run(Command::new(env!("CARGO_BIN_EXE_managing")).arg("forget"));
+    let pid = ended.printed().parse().unwrap();
+    until("the server has ended", || !is_alive(pid));
+}
+
+pub struct Closing(std::path::PathBuf);
+
+#[managed]
+impl Closing {
+    pub fn new(signal: &Path) -> Self {
+        Self(signal.to_owned())
+    }
+}
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        give(&self.0);
+    }
+}
+
+#[test]
+fn objects_are_dropped_at_an_orderly_end() {
+    let signals = Signals::new();
+    let manager = Manager::start().unwrap();
+    ClosingProxy::new(&manager, &signals.path("closed")).unwrap();
+    assert!(!signals.path("closed").exists());
+    manager.shutdown().unwrap();
+    signals.await_given("closed");
+}
+
+/// Whoever calls while it ends gets an error that says so, and nothing else.
+#[test]
+fn calls_while_it_ends_succeed_or_find_it_gone() {
+    for _ in 0..10 {
+        let manager = Manager::start().unwrap();
+        let counter = CounterProxy::new(&manager, 0).unwrap();
+        std::thread::scope(|scope| {
+            let callers = [(); 3].map(|()| {
+                scope.spawn(|| {
+                    loop {
+                        match counter.add(1) {
+                            Ok(_) => {}
+                            Err(error) if error.is_manager_lost() => return,
+                            Err(error) => panic!("{error}"),
+                        }
+                    }
+                })
+            });
+            until("they call", || counter.get().unwrap() > 20);
+            manager.shutdown().unwrap();
+            callers.into_iter().for_each(|caller| caller.join().unwrap());
+        });
+    }
 }
 
 #[test]

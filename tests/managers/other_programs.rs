@@ -71,8 +71,11 @@ fn what_is_not_published_or_not_for_clients_is_refused() {
     let (_running, address) = program();
     let manager = Manager::connect(&address, AuthKey::new(KEY)).unwrap();
     let refused = |error: pool_runtime::Error, why: &str| assert!(error.to_string().contains(why), "{error}");
-    refused(HitsProxy::open(&manager, "hidden").unwrap_err(), "nothing that is published as `hidden`");
-    refused(HitsProxy::open(&manager, "ages").unwrap_err(), "a `pool_runtime::Dict` that is published as `ages`");
+    refused(HitsProxy::open(&manager, "hidden").unwrap_err(), ": nothing is published as `hidden`");
+    refused(
+        HitsProxy::open(&manager, "ages").unwrap_err(),
+        "what is published as `ages` is a `pool_runtime::Dict`, not a `hits`",
+    );
     refused(Dict::<String, u32>::open(&manager, "hits").unwrap_err(), "not a `pool_runtime::Dict`");
     refused(
         Dict::<String, u64>::open(&manager, "ages").unwrap_err(),

@@ -1,5 +1,5 @@
 //! A program with a manager that others use: `serve` prints its address and the server's pid, and waits to be killed;
-//! `hit ADDRESS NAME` is another one, which uses it.
+//! `hit ADDRESS NAME` is another one, which uses it; `forget` returns without having ended its manager.
 
 use pool_runtime::{Dict, Manager, Result, connection::AuthKey, managed, pool_main};
 
@@ -47,6 +47,12 @@ fn run() -> Result<()> {
             loop {
                 std::thread::park();
             }
+        }
+        ["forget"] => {
+            let manager = Manager::start()?;
+            println!("{}", manager.pid().expect("it was started here"));
+            std::mem::forget(manager);
+            Ok(())
         }
         ["hit", address, name] => {
             let manager = Manager::connect(address, key)?;

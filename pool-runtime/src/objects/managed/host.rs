@@ -12,6 +12,7 @@ use crate::authkey::AuthKey;
 use crate::codec::{CodecError, Reader, Writer};
 use crate::dossier::{Ran, Stage};
 use crate::error::{Error, Kind, Result};
+use crate::foreign;
 use crate::identity::{self, MadeIn};
 use crate::locks::lock;
 use crate::panic;
@@ -119,6 +120,9 @@ impl Host {
         let request = request.begin().map_err(|why| Error::invalid(why.to_string()))?;
         let reply = self.ask(&request.into_bytes())?;
         match open(&reply) {
+            Ok((Reply::Failed { failure: Failure::Unfit(why), .. }, _)) => {
+                Err(Error::invalid(format!("{self:?}: {}", foreign::line(&why))))
+            }
             Ok((Reply::Failed { stage, failure }, _)) => Err(failed(stage, failure)),
             Ok((reply, _)) => Ok(reply),
             Err(why) => Err(self.garbled(&why)),

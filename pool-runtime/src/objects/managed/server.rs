@@ -16,6 +16,7 @@ use crate::panic::{self, Quiet};
 use crate::protocol::Failure;
 use crate::run::{Fault, Run};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// The stack of a thread that runs methods: as much as the first thread of a process usually has.
@@ -28,11 +29,12 @@ pub(crate) struct Server {
     /// Which server this is, of all that there ever were at its address.
     id: u64,
     shelf: Shelf,
+    has_ended: AtomicBool,
 }
 
 impl Server {
     pub(crate) fn new(id: u64) -> Self {
-        Self { id, shelf: Shelf::default() }
+        Self { id, shelf: Shelf::default(), has_ended: AtomicBool::new(false) }
     }
 
     /// Serves all who come, for ever.
@@ -54,8 +56,9 @@ impl Server {
         }
     }
 
-    /// Drops its objects.
+    /// Answers nobody any more, and drops its objects.
     pub(crate) fn end(&self) {
+        self.has_ended.store(true, Ordering::Release);
         self.shelf.clear();
     }
 
@@ -65,7 +68,9 @@ impl Server {
         // Without it, the client's next request has no answer, which tells it that there is no server.
         let Ok(page) = StatusPage::local() else { return };
         while let Ok(Some(request)) = wire.receive() {
-            if wire.send(&self.answer(&request, &page)).is_err() {
+            let reply = self.answer(&request, &page);
+            // An answer without the objects would be a wrong one.
+            if self.has_ended.load(Ordering::Acquire) || wire.send(&reply).is_err() {
                 return;
             }
         }
@@ -99,7 +104,7 @@ impl Server {
         let reply = match request {
             Request::Who => Reply::Server(self.id),
             Request::Publish { server, object, name } => {
-                self.find(server, object)?;
+                self.find("cannot publish", server, object)?;
                 self.shelf.publish(name, object);
                 Reply::Done
             }
@@ -107,7 +112,7 @@ impl Server {
             Request::Make { constructor, signature } => return self.make(known(constructor, signature)?, rest, page),
             Request::Call { server, object, method, signature } => {
                 let method = known(method, signature)?;
-                let stored = self.find(server, object)?;
+                let stored = self.find("is called on", server, object)?;
                 let MethodBody::Method(body) = method.body else {
                     return Err(Failure::Unfit("is a constructor, and was called as a method".into()));
                 };
@@ -118,25 +123,26 @@ impl Server {
         run(reply, rest, page, |_| Ok(())).map(|(reply, ())| reply)
     }
 
-    fn find(&self, server: u64, object: u64) -> Result<Stored, Failure> {
+    /// `what` is what is done to the object.
+    fn find(&self, what: &str, server: u64, object: u64) -> Result<Stored, Failure> {
         if server != self.id {
-            let why = "is called on an object of an earlier server at this address, which is gone: get a new proxy";
-            return Err(Failure::Unfit(why.into()));
+            let why = "an object of an earlier server at this address, which is gone: get a new proxy";
+            return Err(Failure::Unfit(format!("{what} {why}")));
         }
-        let missing =
-            || Failure::Unfit(format!("is called on object {object}, and this server has none of that number"));
+        let missing = || Failure::Unfit(format!("{what} object {object}, which this server does not have"));
         self.shelf.find(object).ok_or_else(missing)
     }
 
     fn open(&self, name: &str, kind: &str) -> Result<u64, Failure> {
         let Some((number, stored)) = self.shelf.published(name) else {
             let why = "call `publish` where the manager was started";
-            return Err(Failure::Unfit(format!("finds nothing that is published as `{name}`: {why}")));
+            return Err(Failure::Unfit(format!("nothing is published as `{name}`: {why}")));
         };
         match stored.kind == kind {
             true => Ok(number),
             false => {
-                Err(Failure::Unfit(format!("finds a `{}` that is published as `{name}`, not a `{kind}`", stored.kind)))
+                let why = format!("what is published as `{name}` is a `{}`, not a `{kind}`", stored.kind);
+                Err(Failure::Unfit(why))
             }
         }
     }

@@ -95,7 +95,7 @@ fn what_is_not_offered_is_refused() {
         (call(7, 1, "pool_runtime::List::secret"), "not to be called by clients"),
         (call(7, 1, "pool_runtime::List::new"), "is a constructor"),
         (call(7, 1, "pool_runtime::Dict::len"), "this object is another"),
-        (call(7, 2, "pool_runtime::List::len"), "none of that number"),
+        (call(7, 2, "pool_runtime::List::len"), "which this server does not have"),
         (call(6, 1, "pool_runtime::List::len"), "an earlier server"),
         (wrong_signature.begin().unwrap(), "another signature in the server: `fn len(&self) -> usize`"),
         (
@@ -104,8 +104,8 @@ fn what_is_not_offered_is_refused() {
                 .unwrap(),
             "was called as a constructor",
         ),
-        (Request::Publish { server: 7, object: 9, name: "it" }.begin().unwrap(), "none of that number"),
-        (Request::Open { name: "it", kind: LIST }.begin().unwrap(), "nothing that is published as `it`"),
+        (Request::Publish { server: 7, object: 9, name: "it" }.begin().unwrap(), "which this server does not have"),
+        (Request::Open { name: "it", kind: LIST }.begin().unwrap(), "nothing is published as `it`"),
         (Writer::new(), "does not understand"),
     ] {
         let told = refused(request);

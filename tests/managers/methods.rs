@@ -1,6 +1,6 @@
 //! What a proxy's methods do: arguments, results, errors and panics.
 
-use pool_runtime::{Manager, Proxy, Ran, managed};
+use pool_runtime::{Manager, Proxy, Queue, Ran, managed};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::path::Path;
@@ -70,6 +70,10 @@ impl Notebook {
 
     pub fn large(&self, length: usize) -> Vec<u8> {
         vec![7; length]
+    }
+
+    pub fn queue(&self) -> Queue<u8> {
+        Queue::unbounded().unwrap()
     }
 
     pub(crate) fn unit(&self) {}
@@ -177,4 +181,11 @@ fn what_cannot_travel_is_an_error_before_anything_is_sent() {
     let error = list.push(&shared).unwrap_err();
     assert!(error.is_encode() && error.ran() == Ran::No, "{error}");
     assert!(list.is_empty().unwrap());
+}
+
+#[test]
+fn a_result_that_cannot_travel_is_an_error() {
+    let manager = Manager::start().unwrap();
+    let error = NotebookProxy::new(&manager, 10).unwrap().queue().unwrap_err();
+    assert!(error.is_encode() && error.ran() == Ran::Yes, "{error}");
 }

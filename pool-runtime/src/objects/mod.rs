@@ -4,8 +4,8 @@
 mod array;
 mod atomic;
 mod committed;
-mod passed;
 pub(crate) mod managed;
+mod passed;
 mod queue;
 mod reference;
 mod shared;

@@ -118,6 +118,9 @@ pub(crate) enum Kind {
     Unfit(String),
     #[error("{0}")]
     Authentication(String),
+    /// The other side has left before both keys were proved.
+    #[error("{0}")]
+    Unproved(String),
     #[error("{0}")]
     Exhausted(String),
     #[error("{0}")]
@@ -360,7 +363,12 @@ impl Error {
     /// # Ok::<(), pool_runtime::Error>(())
     /// ```
     pub fn is_authentication(&self) -> bool {
-        matches!(self.0.kind, Kind::Authentication(_))
+        matches!(self.0.kind, Kind::Authentication(_) | Kind::Unproved(_))
+    }
+
+    /// Whether that was because the other side has left, for whatever reason.
+    pub(crate) fn is_unproved(&self) -> bool {
+        matches!(self.0.kind, Kind::Unproved(_))
     }
 
     /// Whether a [`Listener`](crate::connection::Listener) could not accept a connection, as the process or the system

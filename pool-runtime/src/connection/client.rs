@@ -228,7 +228,11 @@ fn share(now: Instant, deadline: Option<Instant>, tries: u32) -> Option<Instant>
 
 /// The error of a connection that did not come about.
 pub(super) fn refused(peer: &str, why: &AuthFailure) -> Error {
-    Error::new(Kind::Authentication(format!("cannot authenticate the connection with {peer}: {why}")))
+    let text = format!("cannot authenticate the connection with {peer}: {why}");
+    Error::new(match why {
+        AuthFailure::Left { .. } => Kind::Unproved(text),
+        _ => Kind::Authentication(text),
+    })
 }
 
 #[cfg(test)]

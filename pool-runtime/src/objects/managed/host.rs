@@ -200,7 +200,8 @@ impl Host {
         }
         let unreachable = |error: Error| self.unreachable(&error.to_string());
         let wire = self.place.dial(self.key.as_ref()).map_err(|error| match error {
-            error if error.is_authentication() => error,
+            // A server that ends leaves in the middle; one that knows another key says so.
+            error if error.is_authentication() && !error.is_unproved() => error,
             error => unreachable(error),
         })?;
         wire.send(request).map_err(unreachable)?;

@@ -23,9 +23,9 @@ const FLOORS: &[(&str, &[&str])] = &[
         &["run", "task/info", "registry", "error", "task", "options", "sandbox", "authkey", "identity", "program"],
     ),
     ("workers", &["worker", "peer"]),
-    ("results", &["objects", "job", "connection"]),
+    ("results", &["job", "connection", "objects"]),
     ("pools", &["pool/dispatcher", "pool"]),
-    ("surface", &["process", "wait", "replay", "entry", "guide", "lib"]),
+    ("surface", &["process", "wait", "manager", "replay", "entry", "guide", "lib"]),
 ];
 
 /// Files and folders that are only compiled for tests, which may import anything.

@@ -24,7 +24,7 @@ pub fn expand(task: &TaskFunction) -> TokenStream {
     let cfgs = select(&function.attrs, &["cfg"]);
     let type_attrs = select(&function.attrs, &["cfg", "deprecated"]);
     let (type_doc, call_doc) = docs(&plain_name, parameters);
-    let Fragments { call_parameters, lifetime, inline, encode, release, mut check, decode, state, passed } =
+    let Fragments { call_parameters, lifetime, inline, encode, release, mut check, decode, state, passed, .. } =
         fragments(parameters, private);
     let call_lifetime = if lifetime.is_some() { quote!('call) } else { quote!('static) };
     // A worker without this state must fail before the call counts as started, so the state is asked for twice.
@@ -145,24 +145,27 @@ pub fn expand(task: &TaskFunction) -> TokenStream {
 
 /// The parts of the expansion that depend on the parameters, in their order.
 #[derive(Default)]
-struct Fragments<'a> {
-    call_parameters: Vec<TokenStream>,
+pub struct Fragments<'a> {
+    /// Those of `call`, with the lifetime for which it borrows.
+    pub call_parameters: Vec<TokenStream>,
+    /// The same, for a function that is done with them when it returns.
+    pub parameters: Vec<TokenStream>,
     /// The generics of `call`, if it borrows.
     lifetime: Option<TokenStream>,
     /// Appends an argument to an encoding that needs no buffer, unless the argument is not a number.
     inline: Vec<TokenStream>,
-    encode: Vec<TokenStream>,
+    pub encode: Vec<TokenStream>,
     /// Drops an encoded argument, or keeps its memory for another one.
     release: Vec<TokenStream>,
     /// Fails to compile if the type cannot be sent.
-    check: Vec<TokenStream>,
-    decode: Vec<TokenStream>,
+    pub check: Vec<TokenStream>,
+    pub decode: Vec<TokenStream>,
     state: Option<&'a Type>,
     /// The function's arguments in the worker.
-    passed: Vec<TokenStream>,
+    pub passed: Vec<TokenStream>,
 }
 
-fn fragments<'a>(parameters: &'a [Parameter], private: &TokenStream) -> Fragments<'a> {
+pub fn fragments<'a>(parameters: &'a [Parameter], private: &TokenStream) -> Fragments<'a> {
     let mut fragments = Fragments::default();
     for (index, parameter) in parameters.iter().enumerate() {
         let (name, label) = (&parameter.name, parameter.label());
@@ -177,6 +180,7 @@ fn fragments<'a>(parameters: &'a [Parameter], private: &TokenStream) -> Fragment
             Passing::Borrow { and, of } => {
                 fragments.lifetime = Some(quote!(<'call>));
                 fragments.call_parameters.push(quote!(#name: #and 'call #of));
+                fragments.parameters.push(quote!(#name: #and #of));
                 fragments.passed.push(quote!(::core::borrow::Borrow::<#of>::borrow(&#decoded)));
                 // `lend` may return something else that borrows as this type, such as a slice of the message.
                 (of, quote!(#name), quote!(#decoded), quote!(lend))
@@ -184,6 +188,7 @@ fn fragments<'a>(parameters: &'a [Parameter], private: &TokenStream) -> Fragment
             Passing::Value(of) => {
                 let probe = probe(of, private);
                 fragments.call_parameters.push(quote!(#name: #of));
+                fragments.parameters.push(quote!(#name: #of));
                 fragments.release.push(quote!(#probe.done(#name);));
                 fragments.passed.push(quote!(#decoded));
                 (of, quote!(&#name), quote!(#decoded: #of), quote!(decode))
@@ -203,7 +208,7 @@ fn fragments<'a>(parameters: &'a [Parameter], private: &TokenStream) -> Fragment
 /// An expression whose methods resolve to the highest rank that the type has.
 ///
 /// Method look-up removes one reference for each rank, and one more is what a method takes of itself.
-fn probe(ty: &Type, private: &TokenStream) -> TokenStream {
+pub fn probe(ty: &Type, private: &TokenStream) -> TokenStream {
     quote_spanned!(ty.span()=> (&&&&&#private::Probe::<#ty>::new()))
 }
 
@@ -250,7 +255,7 @@ fn docs(name: &str, parameters: &[Parameter]) -> (String, String) {
 }
 
 /// The attributes of these names, also where `cfg_attr` adds them.
-fn select(attrs: &[Attribute], names: &[&str]) -> Vec<Attribute> {
+pub fn select(attrs: &[Attribute], names: &[&str]) -> Vec<Attribute> {
     let selected = attrs.iter().filter_map(|attr| Some((attr, select_meta(&attr.meta, names)?)));
     selected.map(|(attr, meta)| parse_quote_spanned!(attr.span()=> #[#meta])).collect()
 }

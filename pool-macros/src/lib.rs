@@ -1,24 +1,28 @@
-//! The attribute macro `#[task]` of `pool-runtime`, which re-exports it: use it from there.
+//! The attribute macros `#[task]` and `#[managed]` of `pool-runtime`, which re-exports them: use them from there.
 //!
 //! Except for `lib.rs`, a file imports only from files above it in this table.
 //!
 //! | file | purpose |
 //! |---|---|
-//! | `lib.rs` | the entry point and its documentation |
+//! | `lib.rs` | the entry points and their documentation |
 //! | `refusals.rs` | the mistakes found, each at the token that has to change |
 //! | `text.rs` | signatures as users read them |
 //! | `types.rs` | which types may stand in a signature |
 //! | `options.rs` | the options in the parentheses |
 //! | `parameter.rs` | one parameter, and how it is passed |
 //! | `signature.rs` | the function as a whole |
-//! | `expand.rs` | the expansion |
+//! | `expand.rs` | the expansion of a task |
+//! | `managed.rs` | an `impl` whose functions clients may call |
+//! | `proxy.rs` | its expansion |
 //!
-//! The macro must never change what the function does. It emits even a function that it refuses, so that one mistake
+//! A macro must never change what a function does. It emits even what it refuses, so that one mistake
 //! gives one message.
 
 mod expand;
+mod managed;
 mod options;
 mod parameter;
+mod proxy;
 mod refusals;
 mod signature;
 mod text;
@@ -146,6 +150,111 @@ use proc_macro::TokenStream;
 pub fn task(options: TokenStream, item: TokenStream) -> TokenStream {
     match signature::parse(options.into(), item.into()) {
         Ok(task) => expand::expand(&task),
+        Err(refused) => refused,
+    }
+    .into()
+}
+
+/// Makes the methods of a type callable by other processes, on an object that lives in the server of a `Manager`.
+///
+/// The `impl` does not change. The macro adds a *proxy*: a type with the name of this one and `Proxy` behind it, and with
+/// the same methods. Each takes `&self`, and returns what the method returns as a `pool_runtime::Result`.
+///
+/// ```
+/// use pool_runtime::{Manager, Pool, Result, enter, managed, task};
+///
+/// struct Counter { n: u64 }
+///
+/// #[managed]
+/// impl Counter {
+///     fn new(start: u64) -> Self {
+///         Self { n: start }
+///     }
+///
+///     /// Returns the new count.
+///     fn add(&mut self, n: u64) -> u64 {
+///         self.n += n;
+///         self.n
+///     }
+///
+///     fn get(&self) -> u64 {
+///         self.n
+///     }
+/// }
+///
+/// #[task]
+/// fn count_to(n: u64, counter: &CounterProxy) {
+///     (0..n).for_each(|_| drop(counter.add(1).unwrap()));
+/// }
+///
+/// fn main() -> Result<()> {
+///     enter();
+///     let manager = Manager::start()?;
+///     let counter = CounterProxy::new(&manager, 5)?;
+///     assert_eq!(counter.add(3)?, 8);
+///
+///     Pool::new(2)?.map(|n| count_to::call(n, &counter), [10, 20])?;
+///     assert_eq!(counter.get()?, 38);
+///     Ok(())
+/// }
+/// ```
+///
+/// # Which functions
+///
+/// | function of the `impl` | in the proxy |
+/// |---|---|
+/// | takes `&self` | the same; calls of several clients may run at once |
+/// | takes `&mut self` | the same, with `&self`; each call runs alone |
+/// | a constructor: without `self`, returns `Self` | takes the manager first, and returns a proxy of the new object |
+/// | a constructor that returns `Result<Self, E>` | the same, which returns a proxy, or that `E`, inside of the `Result` |
+/// | any other without `self`, or with `#[managed(skip)]` | none: clients cannot call it |
+///
+/// Besides, a proxy has `open`, which finds an object that was published by a name. It can be cloned, compared, sent to
+/// tasks as a value, and used by several threads at once. It is as visible as the most visible of its functions.
+///
+/// Parameters and results are those that [`#[task]`](macro@task) may have: a parameter may be a borrow (`&str`, `&[T]`,
+/// `&Struct`), and what a method returns is owned. A method that returns a `Result` does so inside of ours. The type has
+/// to be `Send` and `Sync`.
+///
+/// A method that panics is an error for its caller, and nothing else: the object stays as the method has left it, and
+/// goes on.
+///
+/// # Options
+///
+/// | option | meaning | default |
+/// |---|---|---|
+/// | `name = "…"` | the name by which the server finds the type | `module_path!()`, `::`, the type's name |
+/// | `crate = path` | where the runtime is, for a library that re-exports it | `::pool_runtime` |
+///
+/// Two programs that share an object have its `impl` from one library, or give it one name.
+///
+/// # What cannot be managed
+///
+/// - an `impl` that is generic, of a trait, or `unsafe`;
+/// - a second `impl` of the same type in the same module, as it would have the same proxy;
+/// - functions that are generic, declare lifetimes, or are `async`, `unsafe` or `extern`;
+/// - methods that take `self` by value;
+/// - parameters and results that no task may have, `Self` among them;
+/// - a function with the name `open`.
+///
+/// Each of the functions can be hidden by `#[managed(skip)]`.
+///
+/// ```compile_fail
+/// # use pool_runtime::managed;
+/// struct Words(Vec<String>);
+///
+/// #[managed]
+/// impl Words {
+///     fn first(&self) -> Option<&str> { // a result comes from another process, so it cannot borrow
+///         self.0.first().map(String::as_str)
+///     }
+/// }
+/// # fn main() {}
+/// ```
+#[proc_macro_attribute]
+pub fn managed(options: TokenStream, item: TokenStream) -> TokenStream {
+    match managed::parse(options.into(), item.into()) {
+        Ok(managed) => proxy::expand(&managed),
         Err(refused) => refused,
     }
     .into()

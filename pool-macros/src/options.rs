@@ -1,8 +1,8 @@
-//! The options in the parentheses of `#[task(…)]`.
+//! The options in the parentheses of `#[task(…)]` and `#[managed(…)]`.
 //!
 //! After a mistake, the rest of the options is still read, so that one build reports every mistake.
 
-use crate::refusals::Refusals;
+use crate::refusals::{Refusals, Subject};
 use bytesize::ByteSize;
 use proc_macro2::{Ident, Span, TokenStream, TokenTree};
 use quote::ToTokens as _;
@@ -33,25 +33,28 @@ pub struct Located<T> {
 impl Options {
     pub fn parse(tokens: TokenStream, refusals: &mut Refusals) -> Self {
         let mut options = Self::default();
-        let parsed = (|input: ParseStream<'_>| {
-            while !input.is_empty() {
-                let key = input.call(Ident::parse_any)?;
-                if let Err(error) = options.read(&key, input) {
-                    refusals.0.push(error);
-                    while !input.is_empty() && !input.peek(Token![,]) {
-                        input.parse::<TokenTree>()?;
-                    }
-                }
-                if !input.is_empty() {
-                    input.parse::<Token![,]>()?;
-                }
-            }
-            Ok(())
-        })
-        .parse2(tokens);
-        refusals.0.extend(parsed.err());
+        let read = |key: &Ident, input: ParseStream<'_>, subject| match subject {
+            Subject::Task => options.read(key, input),
+            Subject::Method => options.read_of_managed(key, input),
+        };
+        read_all(tokens, read, refusals);
         options.refuse_contradictions(refusals);
         options
+    }
+
+    fn read_of_managed(&mut self, key: &Ident, input: ParseStream<'_>) -> syn::Result<()> {
+        match key.to_string().as_str() {
+            "name" | "crate" => self.read(key, input),
+            "skip" => {
+                let reason = "`skip` goes to a function of the `impl` that clients are not to call: write \
+                              `#[managed(skip)]` there";
+                Err(Error::new(key.span(), reason))
+            }
+            unknown => {
+                let reason = format!("unknown option `{unknown}`: use `name = \"…\"` or `crate = path`");
+                Err(Error::new(key.span(), reason))
+            }
+        }
     }
 
     fn read(&mut self, key: &Ident, input: ParseStream<'_>) -> syn::Result<()> {
@@ -98,6 +101,30 @@ impl Options {
             }
         }
     }
+}
+
+fn read_all(
+    tokens: TokenStream,
+    mut read: impl FnMut(&Ident, ParseStream<'_>, Subject) -> syn::Result<()>,
+    refusals: &mut Refusals,
+) {
+    let parsed = (|input: ParseStream<'_>| {
+        while !input.is_empty() {
+            let key = input.call(Ident::parse_any)?;
+            if let Err(error) = read(&key, input, refusals.subject) {
+                refusals.errors.push(error);
+                while !input.is_empty() && !input.peek(Token![,]) {
+                    input.parse::<TokenTree>()?;
+                }
+            }
+            if !input.is_empty() {
+                input.parse::<Token![,]>()?;
+            }
+        }
+        Ok(())
+    })
+    .parse2(tokens);
+    refusals.errors.extend(parsed.err());
 }
 
 /// Reads an option that may be given once.

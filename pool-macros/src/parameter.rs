@@ -1,6 +1,6 @@
-//! One parameter of a task, and how the caller and the worker pass it.
+//! One parameter of a task or a method, and how its caller and who runs it pass it.
 
-use crate::refusals::Refusals;
+use crate::refusals::{Refusals, Subject};
 use crate::types::{self, Position, peel};
 use proc_macro2::Span;
 use quote::format_ident;
@@ -28,9 +28,17 @@ impl Parameter {
     pub fn parse(input: &mut PatType, index: usize, generics: &Generics, refusals: &mut Refusals) -> Option<Self> {
         let is_cfg = |attr: &&Attribute| attr.path().is_ident("cfg") || attr.path().is_ident("cfg_attr");
         if let Some(cfg) = input.attrs.iter().find(is_cfg) {
-            refusals.add(cfg.path(), "a task's parameters cannot depend on `cfg`: write one task for each case");
+            let reason = match refusals.subject {
+                Subject::Task => "a task's parameters cannot depend on `cfg`: write one task for each case",
+                Subject::Method => "a method's parameters cannot depend on `cfg`: write one method for each case",
+            };
+            refusals.add(cfg.path(), reason);
         }
         let state = take_state(&mut input.attrs, refusals);
+        if let (Some(at), Subject::Method) = (state, refusals.subject) {
+            refusals.add(at, "a managed object is its own state: use the fields of `self`");
+            return None;
+        }
         let name = match &*input.pat {
             Pat::Ident(pattern) => pattern.ident.clone(),
             // Mixed-site hygiene keeps it apart from a parameter that the user called `arg0`.
@@ -64,13 +72,16 @@ fn passing(ty: &Type, state: Option<Span>, generics: &Generics, refusals: &mut R
         return Some(Passing::Value(ty.clone()));
     };
     if let Some(lifetime) = borrow.lifetime.as_ref().filter(|lifetime| lifetime.ident == "static") {
-        refusals.add(lifetime, "a task borrows a parameter for one call only: remove `'static`");
+        let reason = format!("{} borrows a parameter for one call only: remove `'static`", refusals.subject.noun());
+        refusals.add(lifetime, reason);
     }
     let of = peel(&borrow.elem).clone();
     let Some(at) = state else {
         if let Some(token) = &borrow.mutability {
-            let reason = "the worker changes its own copy, which the caller never sees: take the value and return the \
-                          changed one";
+            let reason = format!(
+                "{} changes its own copy, which the caller never sees: take the value and return the changed one",
+                refusals.subject.runner()
+            );
             refusals.add(token, reason);
         }
         types::check(&of, Position::Argument, generics, refusals);

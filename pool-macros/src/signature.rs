@@ -5,7 +5,7 @@
 
 use crate::options::Options;
 use crate::parameter::{Parameter, Passing};
-use crate::refusals::Refusals;
+use crate::refusals::{Refusals, Subject};
 use crate::text::signature_text;
 use crate::types::{self, Position, peel};
 use proc_macro2::{Span, TokenStream};
@@ -24,9 +24,9 @@ pub struct TaskFunction {
 
 /// Reads the options and the function. If anything is refused, the error is what to emit instead of the expansion.
 pub fn parse(options: TokenStream, item: TokenStream) -> Result<TaskFunction, TokenStream> {
-    let mut refusals = Refusals::default();
+    let mut refusals = Refusals::of(Subject::Task);
     let mut function: ItemFn = syn::parse2(item.clone()).map_err(|error| {
-        refusals.0.push(not_a_function(&item).unwrap_or(error));
+        refusals.errors.push(not_a_function(&item).unwrap_or(error));
         refusals.after(&item)
     })?;
     let options = Options::parse(options, &mut refusals);
@@ -55,7 +55,7 @@ pub fn parse(options: TokenStream, item: TokenStream) -> Result<TaskFunction, To
     }
     let output = returned(output, position, generics, &mut refusals);
 
-    match refusals.0.is_empty() {
+    match refusals.errors.is_empty() {
         true => Ok(TaskFunction { function, options, parameters, output, text }),
         false => Err(refusals.after(function)),
     }
@@ -73,48 +73,60 @@ fn not_a_function(item: &TokenStream) -> Option<Error> {
 }
 
 /// Refuses what is wrong with the function whatever its types are.
-fn refuse_kind_of_function(signature: &Signature, refusals: &mut Refusals) {
-    const GENERIC: &str = "a task cannot be generic, because the worker finds it by its name: write one task for each \
-                           type";
+pub fn refuse_kind_of_function(signature: &Signature, refusals: &mut Refusals) {
+    let (noun, runner) = (refusals.subject.noun(), refusals.subject.runner());
+    let one_each = match refusals.subject {
+        Subject::Task => "task",
+        Subject::Method => "method",
+    };
+    let generic =
+        format!("{noun} cannot be generic, because {runner} finds it by its name: write one {one_each} for each type");
     if let Some(token) = &signature.asyncness {
-        refusals.add(token, "an `async fn` cannot be a task yet: block on the future in an ordinary function");
+        let reason = format!("an `async fn` cannot be {noun} yet: block on the future in an ordinary function");
+        refusals.add(token, reason);
     }
     if let Safety::Unsafe(token) = &signature.safety {
-        let reason = "an `unsafe fn` cannot be a task, because the worker does not know its contract: call it from a \
-                      safe function";
+        let reason = format!(
+            "an `unsafe fn` cannot be {noun}, because {runner} does not know its contract: call it from a safe function"
+        );
         refusals.add(token, reason);
     }
     if let Some(abi) = &signature.abi {
-        let reason = "an `extern` function cannot be a task, because the worker uses the Rust ABI: call it from an \
-                      ordinary function";
+        let reason = format!(
+            "an `extern` function cannot be {noun}, because {runner} uses the Rust ABI: call it from an ordinary function"
+        );
         refusals.add(abi.extern_token, reason);
     }
     for param in &signature.generics.params {
         match param {
-            GenericParam::Lifetime(param) => refusals.add(
-                &param.lifetime,
-                "a task borrows its parameters for one call only, so it declares no lifetimes: write `&T` without one",
-            ),
-            GenericParam::Type(param) => refusals.add(&param.ident, GENERIC),
-            GenericParam::Const(param) => refusals.add(&param.ident, GENERIC),
+            GenericParam::Lifetime(param) => {
+                let reason = format!(
+                    "{noun} borrows its parameters for one call only, so it declares no lifetimes: write `&T` without one"
+                );
+                refusals.add(&param.lifetime, reason);
+            }
+            GenericParam::Type(param) => refusals.add(&param.ident, &generic),
+            GenericParam::Const(param) => refusals.add(&param.ident, &generic),
         }
     }
-    if let Some(receiver) = signature.receiver() {
+    if let (Some(receiver), Subject::Task) = (signature.receiver(), refusals.subject) {
         let reason = "a method cannot be a task: write a free function that takes the value as a parameter";
         refusals.add(receiver.self_token, reason);
     }
     if let Some(variadic) = &signature.variadic {
-        refusals.add(variadic.dots, "a task has a fixed number of parameters: take a slice");
+        refusals.add(variadic.dots, format!("{noun} has a fixed number of parameters: take a slice"));
     }
 }
 
 /// The type that the function returns.
-fn returned(output: &ReturnType, position: Position, generics: &Generics, refusals: &mut Refusals) -> Type {
+pub fn returned(output: &ReturnType, position: Position, generics: &Generics, refusals: &mut Refusals) -> Type {
     let ReturnType::Type(_, ty) = output else {
         return parse_quote!(());
     };
     if let Type::Never(never) = peel(ty) {
-        refusals.add(never.bang_token, "a task must return, or its call never ends: write `()` if there is no result");
+        let noun = refusals.subject.noun();
+        let reason = format!("{noun} must return, or its call never ends: write `()` if there is no result");
+        refusals.add(never.bang_token, reason);
     } else {
         types::check(ty, position, generics, refusals);
     }

@@ -4,24 +4,36 @@
 
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 use quote::ToTokens;
-use syn::{FnArg, Pat, Signature};
+use syn::{FnArg, Pat, Receiver, ReceiverKind, Signature};
 
 /// The signature in one line: `fn scale(xs: &[f64], by: f64) -> Vec<f64>`.
 pub fn signature_text(signature: &Signature) -> String {
     let parameters: Vec<String> = signature
         .inputs
         .iter()
-        .filter_map(|input| {
-            let FnArg::Typed(input) = input else { return None };
+        .map(|input| {
+            let input = match input {
+                FnArg::Receiver(receiver) => return receiver_text(receiver).to_owned(),
+                FnArg::Typed(input) => input,
+            };
             let name = match &*input.pat {
                 Pat::Ident(pattern) => pattern.ident.to_string(),
                 other => readable(other),
             };
-            Some(format!("{name}: {}", readable(&input.ty)))
+            format!("{name}: {}", readable(&input.ty))
         })
         .collect();
     let text = format!("fn {}({}) {}", signature.ident, parameters.join(", "), readable(&signature.output));
     text.trim_end().to_owned()
+}
+
+fn receiver_text(receiver: &Receiver) -> &'static str {
+    match &receiver.kind {
+        ReceiverKind::Reference(_, _, Some(_)) => "&mut self",
+        ReceiverKind::Reference(_, _, None) => "&self",
+        // Others are refused.
+        _ => "self",
+    }
 }
 
 /// Tokens with the spaces that rustfmt would put between them in a type.

@@ -1,9 +1,9 @@
-//! Which types may stand in a task's signature.
+//! Which types may stand in the signature of a task or a method.
 //!
 //! A type is judged by its syntax alone. What a name stands for is unknown here, so a type that cannot be serialized
 //! is left to the bounds of the expansion.
 
-use crate::refusals::Refusals;
+use crate::refusals::{Refusals, Subject};
 use syn::spanned::Spanned as _;
 use syn::visit::{self, Visit};
 use syn::{Expr, Generics, Lifetime, Type, TypePath};
@@ -42,6 +42,10 @@ struct Check<'a> {
 impl Check<'_> {
     fn borrow_reason(&self) -> &'static str {
         match self.position {
+            Position::Argument if self.refusals.subject == Subject::Method => {
+                "a managed method can borrow a whole parameter, but not a part of one: use an owned type here, such as \
+                 `String` or `Vec<T>`"
+            }
             Position::Argument => {
                 "a task can borrow a whole parameter, but not a part of one: use an owned type here, such as `String` \
                  or `Vec<T>`"
@@ -95,7 +99,14 @@ impl<'ast> Visit<'ast> for Check<'_> {
 
     fn visit_type_path(&mut self, ty: &'ast TypePath) {
         if let Some(first) = ty.path.segments.first().filter(|first| first.ident == "Self") {
-            self.refusals.add(&first.ident, "a task is a free function, which has no `Self`: write the type's name");
+            let reason = match self.refusals.subject {
+                Subject::Task => "a task is a free function, which has no `Self`: write the type's name",
+                Subject::Method => {
+                    "in the proxy, `Self` would be the proxy: write the type's name, if the object itself is to travel, or \
+                     that of its proxy"
+                }
+            };
+            self.refusals.add(&first.ident, reason);
         }
         visit::visit_type_path(self, ty);
     }

@@ -46,6 +46,8 @@ pub struct Error(Box<ErrorInner>);
 #[derive(Clone)]
 struct ErrorInner {
     task: Option<Cow<'static, str>>,
+    /// What has that name: a task, or a method of a managed object.
+    noun: &'static str,
     ran: Ran,
     attempts: u32,
     kind: Kind,
@@ -118,6 +120,8 @@ pub(crate) enum Kind {
     Authentication(String),
     #[error("{0}")]
     Exhausted(String),
+    #[error("{0}")]
+    ManagerLost(String),
     #[error("cannot send a value to {peer}: {}", foreign::line(.why))]
     EncodeMessage { peer: String, why: String },
     #[error("cannot receive a value from {peer}: {}", foreign::line(.why))]
@@ -152,7 +156,7 @@ fn size(bytes: u64) -> String {
 
 impl Error {
     pub(crate) fn new(kind: Kind) -> Self {
-        Self(Box::new(ErrorInner { task: None, ran: Ran::No, attempts: 1, kind }))
+        Self(Box::new(ErrorInner { task: None, noun: "task", ran: Ran::No, attempts: 1, kind }))
     }
 
     pub(crate) fn invalid(text: impl Into<String>) -> Self {
@@ -189,6 +193,11 @@ impl Error {
                 CalledTask { name: task, place }
             });
         }
+        self
+    }
+
+    pub(crate) fn of_method(mut self, method: &'static str) -> Self {
+        (self.0.task, self.0.noun) = (Some(method.into()), "method");
         self
     }
 
@@ -249,7 +258,7 @@ impl Error {
         self.0.attempts
     }
 
-    /// The name of the task, if the error belongs to a call.
+    /// The name of the task, or of the method of a managed object, if the error belongs to a call.
     pub fn task_name(&self) -> Option<&str> {
         self.0.task.as_deref()
     }
@@ -376,6 +385,24 @@ impl Error {
         matches!(self.0.kind, Kind::Exhausted(_))
     }
 
+    /// Whether the server of a [`Manager`](crate::Manager) was not there for a call, or ended before it answered. The
+    /// objects that it had are gone. [`ran`](Self::ran) tells whether the method may have been called.
+    ///
+    /// ```
+    /// # use pool_runtime::{Dict, Manager, Ran, Result, enter};
+    /// fn main() -> Result<()> {
+    ///     enter();
+    ///     let manager = Manager::start()?;
+    ///     let dict = Dict::<u32, u32>::new(&manager)?;
+    ///     manager.shutdown()?;
+    ///     assert!(dict.len().unwrap_err().is_manager_lost());
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn is_manager_lost(&self) -> bool {
+        matches!(self.0.kind, Kind::ManagerLost(_))
+    }
+
     /// The message for which a buffer was too short: see
     /// [`recv_bytes_into`](crate::connection::Connection::recv_bytes_into). `None` for other failures.
     ///
@@ -487,7 +514,7 @@ impl From<NotReady> for Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(task) = &self.0.task {
-            write!(f, "task `{task}` ")?;
+            write!(f, "{} `{task}` ", self.0.noun)?;
         }
         self.0.kind.fmt(f)?;
         if self.0.attempts > 1 {

@@ -26,6 +26,7 @@ page!(
     "../guide/shared.md"
 );
 page!(queues, "Items that any processes put and any processes take.", "../guide/queues.md");
+page!(managers, "Objects that live in one process and are used by many.", "../guide/managers.md");
 page!(processes, "One call in a process of its own.", "../guide/processes.md");
 page!(connection, "Programs that find each other by an address, in Rust and in Python.", "../guide/connection.md");
 page!(tests, "Pools in tests, in debuggers, and with injected faults.", "../guide/tests.md");

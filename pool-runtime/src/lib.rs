@@ -36,6 +36,7 @@
 //! | [State](guide::state) of a worker | [`PoolBuilder::initializer`] |
 //! | [Shared memory](guide::shared) | [`Shared`], [`Array`], [`Atomic`], [`Value`], [`sync`], [`Plain`] |
 //! | [Queues and pipes](guide::queues) | [`Queue`], [`channel`], [`pipe`], [`wait`](wait()) |
+//! | [Managers](guide::managers) | [`Manager`], [`#[managed]`](macro@managed), [`Dict`], [`List`] |
 //! | [Processes](guide::processes) | [`Process`], [`RunningProcess`], [`current_process`], [`active_children`] |
 //! | [Connections](guide::connection) | [`Listener`](connection::Listener), [`Client`](connection::Client), [`Connection`](connection::Connection), [`AuthKey`](connection::AuthKey) |
 //! | [Tests](guide::tests) | [`Backend`] |
@@ -62,6 +63,7 @@ mod hash;
 mod identity;
 mod job;
 mod locks;
+mod manager;
 mod memory;
 mod objects;
 mod options;
@@ -90,16 +92,17 @@ pub use entry::enter;
 pub use error::{Error, Result};
 pub use identity::{ProcessInfo, cpu_count, cpu_count_physical, current_process, parent_process};
 pub use job::Job;
+pub use manager::ManagerBuilder;
 pub use objects::sync;
 pub use objects::{
-    Array, Atomic, AtomicInteger, Passed, Pipe, Plain, Queue, QueueItems, ReceivedItems, Receiver, SameEncoding,
-    Sender, Shared, Value, channel, pipe,
+    Array, Atomic, AtomicInteger, Dict, List, Manager, Passed, Pipe, Plain, Proxy, Queue, QueueItems, ReceivedItems,
+    Receiver, SameEncoding, Sender, Shared, Value, channel, pipe,
 };
 pub use options::{RestartPolicy, Stdio, WorkerOptions};
 pub use os::{OomKill, Scheduler};
 pub use panic::PanicInfo;
 pub use pool::{Backend, Imap, Pool, PoolBuilder, PoolStats, Transport, WorkerInfo, WorkerState};
-pub use pool_macros::task;
+pub use pool_macros::{managed, task};
 pub use process::{Process, RunningProcess, active_children};
 pub use registry::tasks;
 pub use run::current::{CurrentJob, current_job};
@@ -113,10 +116,14 @@ pub mod __private {
     pub use crate::codec::{ByValue, CodecError, Lend, Probe, Reader, Short, Unbounded, Writer, rank0};
     pub use crate::entry::{become_worker_if_marked, main};
     pub use crate::memory::ShortBytes;
+    pub use crate::objects::managed::{
+        AnyObject, Made, ManagedObject, MethodBody, MethodInfo, MethodRegistration, ObjectRef, can_be_managed,
+    };
     pub use crate::policy::Wish;
     pub use crate::program::TestEntry;
     pub use crate::registry::Registration;
     pub use crate::run::{Fault, Run, Series};
     pub use crate::task::{Body, Registered, StateType, ToState};
     pub use inventory;
+    pub use serde;
 }

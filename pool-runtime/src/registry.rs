@@ -10,7 +10,8 @@ pub struct Registration(pub &'static TaskInfo);
 
 inventory::collect!(Registration);
 
-/// All tasks of this program, sorted by name.
+/// All tasks of this program, sorted by name. Among them is one of this crate, `pool_runtime::manager::serve`: what the
+/// server of a [`Manager`](crate::Manager) runs.
 ///
 /// ```
 /// # use pool_runtime::{task, tasks};

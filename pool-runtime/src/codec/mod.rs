@@ -65,6 +65,12 @@ impl CodecError {
         Self(reason.into())
     }
 
+    /// For the expansion of a constructor that cannot fail.
+    #[doc(hidden)]
+    pub fn unexpected_refusal() -> Self {
+        Self::new("the server says that a constructor failed that cannot fail")
+    }
+
     fn truncated() -> Self {
         Self::new("the bytes end before the value does")
     }

@@ -36,9 +36,9 @@ impl<T: ?Sized> Probe<T> {
 
 /// What can be a parameter of a task: any type that is `Serialize` and `DeserializeOwned`, or a borrow of one.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot be an argument of a task",
+    message = "`{Self}` cannot be an argument of a task or a managed method",
     label = "this type cannot be sent to another process",
-    note = "arguments travel to the worker as bytes: derive `serde::Serialize` and `serde::Deserialize` for the type, \
+    note = "arguments travel to another process as bytes: derive `serde::Serialize` and `serde::Deserialize` for the type, \
             and for every type in it"
 )]
 pub trait Argument {}
@@ -48,7 +48,7 @@ impl<T: Serialize + DeserializeOwned> Argument for T {}
 
 /// What a task can return: any type that is `Serialize` and `DeserializeOwned`.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot be the result of a task",
+    message = "`{Self}` cannot be the result of a task or a managed method",
     label = "this type cannot be sent back from another process",
     note = "results travel back as bytes: derive `serde::Serialize` and `serde::Deserialize` for the type, and for \
             every type in it"

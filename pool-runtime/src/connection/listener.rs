@@ -17,11 +17,11 @@ use super::challenge::{Challenger, Side, Terms};
 use super::client::{Keying, refused};
 use super::session::{AuthFailure, Session};
 use super::{Address, Connection};
-use crate::authkey::AuthKey;
+use crate::authkey::{self, AuthKey};
 use crate::error::{Error, Kind, Result};
 use crate::identity::MadeIn;
 use crate::locks::{lock, sleep_on};
-use crate::os::{self, Socket, SocketFile};
+use crate::os::{self, Handle, Socket, SocketFile};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Condvar, Mutex};
@@ -71,6 +71,8 @@ pub struct Listener {
     address: Address,
     /// To be removed at the end.
     file: Option<(PathBuf, SocketFile)>,
+    /// The file that has no name any more: the address leads through this handle.
+    _hidden: Option<Handle>,
     made_in: MadeIn,
     terms: Option<Terms>,
     auth_timeout: Duration,
@@ -206,12 +208,43 @@ impl ListenerBuilder {
             socket,
             address,
             file,
+            _hidden: None,
             made_in: MadeIn::this_process(),
             terms,
             auth_timeout: self.auth_timeout,
             turn: Mutex::new(Some(Waiting { pending: Vec::new(), left_at: Instant::now(), rests_until: None })),
             turn_is_free: Condvar::new(),
         })
+    }
+}
+
+impl ListenerBuilder {
+    /// Listens where only processes of this user find it, by an address that no other listener has had, and of which
+    /// nothing is left in whatever way this process ends.
+    pub(crate) fn bind_hidden(&self) -> Result<Listener> {
+        let mut drawn = [0; 16];
+        authkey::fill_randomly(&mut drawn, "choose an address")?;
+        let name: String = drawn.iter().map(|byte| format!("{byte:02x}")).collect();
+        let directories = [std::env::temp_dir(), "/tmp".into(), "/dev/shm".into()];
+        let mut refused = None;
+        for directory in directories {
+            match self.bind(directory.join(format!(".pool-{name}"))) {
+                Ok(mut listener) => {
+                    let Some((path, _)) = listener.file.take() else { return Ok(listener) };
+                    let hidden = os::hide_socket_file(&path);
+                    let (file, address) = hidden.map_err(|error| {
+                        Error::os(
+                            "cannot listen without an address of its own (give it one, as in `127.0.0.1:0`)",
+                            error,
+                        )
+                    })?;
+                    (listener._hidden, listener.address) = (Some(file), Address::Path(address));
+                    return Ok(listener);
+                }
+                Err(error) => refused = refused.or(Some(error)),
+            }
+        }
+        Err(refused.unwrap_or_else(|| Error::invalid("there is no directory for temporary files")))
     }
 }
 
@@ -495,12 +528,19 @@ impl Turn<'_> {
     }
 }
 
-impl Drop for Listener {
-    fn drop(&mut self) {
+impl Listener {
+    /// Removes the file of its socket, as far as it is still that one.
+    pub(crate) fn remove_file(&self) {
         // A forked child has a copy.
         if let Some((path, file)) = self.file.as_ref().filter(|_| self.made_in.is_here()) {
             os::remove_socket_file(path, file);
         }
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.remove_file();
     }
 }
 

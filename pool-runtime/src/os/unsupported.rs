@@ -263,6 +263,7 @@ functions! {
     replace_stdin_by_nothing() -> io::Result<()> = unsupported();
     remove_socket_file(_: &Path, _: &SocketFile) = ();
     replace_stdout(_: Handle) -> io::Result<()> = unsupported();
+    hide_socket_file(_: &Path) -> io::Result<(Handle, PathBuf)> = unsupported();
 }
 
 pub(crate) fn monotonic() -> u64 {

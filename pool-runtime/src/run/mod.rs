@@ -92,6 +92,13 @@ impl<'r> Run<'r> {
         Ok(())
     }
 
+    /// As [`finish`](Self::finish), where no memory follows the bytes: a result that refers to some is refused.
+    #[doc(hidden)]
+    pub fn finish_plain(&mut self, write: impl FnOnce(&mut Writer) -> Result<(), CodecError>) -> Result<(), Fault> {
+        self.enter(Stage::Encoding);
+        write(self.result).map_err(|reason| Fault::Encode(reason.to_string()))
+    }
+
     #[doc(hidden)]
     #[inline]
     pub fn finish(&mut self, write: impl FnOnce(&mut Writer) -> Result<(), CodecError>) -> Result<(), Fault> {

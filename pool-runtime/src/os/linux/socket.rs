@@ -12,7 +12,7 @@ use super::poll::{timespec, wait_any};
 use super::step;
 use crate::os::{HandleRef, SocketFile, SocketPlace};
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, flock, lstat, open, unlinkat};
+use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, flock, fstat, lstat, open, stat, unlinkat};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::sockopt::{Timeout, set_socket_reuseaddr, set_socket_timeout, set_tcp_nodelay, socket_error};
 use rustix::net::{
@@ -21,8 +21,8 @@ use rustix::net::{
 };
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// How many connections the kernel keeps that are not accepted yet. It lowers this to its own limit (`somaxconn`).
@@ -297,6 +297,21 @@ fn is_left_over(path: &Path, address: &SocketAddrUnix) -> bool {
             .is_ok_and(|probe| retry_on_intr(|| connect(&probe, address)) == Err(Errno::CONNREFUSED))
 }
 
+/// Takes the name of a socket's file away: afterwards, the only way to it is the one that is returned, which leads through
+/// this process. So nothing is left when that ends, and only who may look into it can connect: this user.
+pub(crate) fn hide_socket_file(path: &Path) -> io::Result<(OwnedFd, PathBuf)> {
+    let file = open(path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
+    let _removed = unlinkat(CWD, path, AtFlags::empty());
+    let file = beyond_standard(file?)?;
+    let way = PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd()));
+    let (own, found) = (fstat(&file)?, stat(&way)?);
+    if (own.st_dev, own.st_ino) != (found.st_dev, found.st_ino) {
+        let why = "the `/proc` that is mounted here is that of other processes";
+        return Err(io::Error::new(io::ErrorKind::Unsupported, why));
+    }
+    Ok((file, way))
+}
+
 /// Removes the file of a socket that is open, if it is still that one: no other file has its number as long as it is
 /// open.
 pub(crate) fn remove_socket_file(path: &Path, file: &SocketFile) {
@@ -309,7 +324,6 @@ pub(crate) fn remove_socket_file(path: &Path, file: &SocketFile) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::fd::AsRawFd as _;
 
     fn accepted(listener: &Socket) -> Socket {
         assert!(listener.await_readable(None).unwrap());

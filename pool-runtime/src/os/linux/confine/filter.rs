@@ -218,7 +218,7 @@ const NO_ACCESS: u64 = 3;
 const MAKING: [sys::c_int; 2] = [sys::O_CREAT, sys::O_TMPFILE & !sys::O_DIRECTORY];
 
 #[derive(Default)]
-struct List(BTreeMap<i64, Vec<SeccompRule>>);
+struct DeniedCalls(BTreeMap<i64, Vec<SeccompRule>>);
 
 /// What an argument has to be: its index, and how it compares. All are 32 bits, as the kernel takes them.
 type Condition = (u8, Op, u64);
@@ -228,7 +228,7 @@ fn flag(index: u8, flag: sys::c_int) -> Condition {
     (index, Op::MaskedEq(flag), flag)
 }
 
-impl List {
+impl DeniedCalls {
     fn deny(&mut self, calls: &[sys::c_long]) {
         // No rules: whatever the arguments.
         self.0.extend(calls.iter().map(|call| (*call, Vec::new())));
@@ -515,7 +515,7 @@ fn requests(confinement: &Confinement, devices: Devices) -> Vec<BpfProgram> {
 /// Denies this process, all of its threads, and all that it starts, what `confinement` denies, for good.
 pub(super) fn apply(confinement: &Confinement, devices: Devices) -> io::Result<()> {
     let invalid = |error: BackendError| io::Error::other(error.to_string());
-    let list = List::of(confinement, std::process::id().into(), devices).map_err(invalid)?;
+    let list = DeniedCalls::of(confinement, std::process::id().into(), devices).map_err(invalid)?;
     let denied = SeccompAction::Errno(Errno::PERM.raw_os_error().cast_unsigned());
     let architecture = std::env::consts::ARCH.try_into().map_err(invalid)?;
     let filter = SeccompFilter::new(list.0, SeccompAction::Allow, denied, architecture).map_err(invalid)?;

@@ -1,0 +1,152 @@
+use super::message::{Reply, Request, open};
+use super::server::Server;
+use super::wire::Wire;
+use crate::codec::Writer;
+use crate::dossier::Stage;
+use crate::error::Result;
+use crate::fuzz::{Kind, Plan, run};
+use crate::memory::StatusPage;
+use crate::protocol::Failure;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+
+/// Another way to reach a server than sockets.
+struct InMemory(Sender<Vec<u8>>, Mutex<Receiver<Vec<u8>>>);
+
+impl InMemory {
+    fn pair() -> [Self; 2] {
+        let ((one, other_end), (other, one_end)) = (channel(), channel());
+        [Self(one, Mutex::new(one_end)), Self(other, Mutex::new(other_end))]
+    }
+
+    fn ask(&self, request: Writer) -> (Reply, Vec<u8>) {
+        self.send(&request.into_bytes()).unwrap();
+        let reply = self.receive().unwrap().expect("a reply");
+        let (reply_head, _) = open::<Reply>(&reply).unwrap();
+        (reply_head, reply)
+    }
+}
+
+impl Wire for InMemory {
+    fn send(&self, message: &[u8]) -> Result<()> {
+        // Nobody is there to read it: the next receive says so.
+        let _ = self.0.send(message.to_vec());
+        Ok(())
+    }
+
+    fn receive(&self) -> Result<Option<Vec<u8>>> {
+        Ok(self.1.lock().expect("no panic").recv().ok())
+    }
+}
+
+const LIST: &str = "pool_runtime::List";
+
+fn hash_of(method: &str) -> u64 {
+    super::method::find(method).expect("it is there").signature_hash()
+}
+
+/// A request for a new list, with its argument.
+fn make() -> Writer {
+    let (constructor, signature) = ("pool_runtime::List::new", hash_of("pool_runtime::List::new"));
+    let mut request = Request::Make { constructor, signature }.begin().unwrap();
+    request.text("List<u8>").unwrap();
+    request
+}
+
+fn call(server: u64, object: u64, method: &str) -> Writer {
+    let signature = super::method::find(method).map_or(0, |found| found.signature_hash());
+    Request::Call { server, object, method, signature }.begin().unwrap()
+}
+
+#[test]
+fn a_server_answers_over_any_wire_until_its_client_leaves() {
+    let [client, served] = InMemory::pair();
+    let server = Arc::new(Server::new(7));
+    let serving = std::thread::spawn(move || server.serve(&served));
+    assert!(matches!(client.ask(Request::Who.begin().unwrap()).0, Reply::Server(7)));
+    assert!(matches!(client.ask(make()).0, Reply::Object(1)));
+    let mut push = call(7, 1, "pool_runtime::List::push");
+    push.bulk(b"item").unwrap();
+    assert!(matches!(client.ask(push).0, Reply::Value));
+    let (reply, whole) = client.ask(call(7, 1, "pool_runtime::List::len"));
+    assert!(matches!(reply, Reply::Value));
+    assert_eq!(open::<Reply>(&whole).unwrap().1.value::<usize>().unwrap(), 1);
+    assert!(matches!(
+        client.ask(Request::Publish { server: 7, object: 1, name: "it" }.begin().unwrap()).0,
+        Reply::Done
+    ));
+    let opened = client.ask(Request::Open { name: "it", kind: LIST }.begin().unwrap()).0;
+    assert!(matches!(opened, Reply::Object(1)));
+    drop(client);
+    serving.join().unwrap();
+}
+
+#[test]
+fn what_is_not_offered_is_refused() {
+    let [client, served] = InMemory::pair();
+    std::thread::spawn(move || Server::new(7).serve(&served));
+    assert!(matches!(client.ask(make()).0, Reply::Object(1)));
+    let refused = |request: Writer| match client.ask(request).0 {
+        Reply::Failed { stage, failure: Failure::Unfit(why) } if stage == Stage::Decoding as u32 => why,
+        other => panic!("{other:?}"),
+    };
+    let wrong_signature = Request::Call { server: 7, object: 1, method: "pool_runtime::List::len", signature: 0 };
+    for (request, why) in [
+        (call(7, 1, "pool_runtime::List::secret"), "not to be called by clients"),
+        (call(7, 1, "pool_runtime::List::new"), "is a constructor"),
+        (call(7, 1, "pool_runtime::Dict::len"), "this object is another"),
+        (call(7, 2, "pool_runtime::List::len"), "which this server does not have"),
+        (call(6, 1, "pool_runtime::List::len"), "an earlier server"),
+        (wrong_signature.begin().unwrap(), "another signature in the server: `fn len(&self) -> usize`"),
+        (
+            Request::Make { constructor: "pool_runtime::List::len", signature: hash_of("pool_runtime::List::len") }
+                .begin()
+                .unwrap(),
+            "was called as a constructor",
+        ),
+        (Request::Publish { server: 7, object: 9, name: "it" }.begin().unwrap(), "which this server does not have"),
+        (Request::Open { name: "it", kind: LIST }.begin().unwrap(), "nothing is published as `it`"),
+        (Writer::new(), "does not understand"),
+    ] {
+        let told = refused(request);
+        assert!(told.contains(why), "{told}");
+    }
+}
+
+/// Whatever a client sends, it is answered.
+#[test]
+fn any_request_has_an_answer() {
+    let server = Server::new(7);
+    let page = StatusPage::local().unwrap();
+    let mut insert = call(7, 1, "pool_runtime::List::insert");
+    insert.value(&3_usize).unwrap();
+    insert.bulk(b"item").unwrap();
+    let mut extend = call(7, 1, "pool_runtime::List::extend");
+    extend.value(&vec![vec![1_u8, 2], vec![3]]).unwrap();
+    let requests = [
+        Request::Who.begin().unwrap(),
+        make(),
+        insert,
+        extend,
+        call(7, 1, "pool_runtime::List::pop"),
+        Request::Publish { server: 7, object: 1, name: "it" }.begin().unwrap(),
+        Request::Open { name: "it", kind: LIST }.begin().unwrap(),
+    ];
+    let corpus: Vec<Vec<u8>> = requests.into_iter().map(Writer::into_bytes).collect();
+    for request in &corpus {
+        let reply = server.answer(request, &page);
+        assert!(!matches!(open::<Reply>(&reply).unwrap().0, Reply::Failed { .. }), "{request:?}");
+    }
+    let (made, memory) = (make().into_bytes(), |length| (64 << 10) + 64 * length);
+    let tried = run(Plan { name: "requests to a manager", corpus, memory }, |request| {
+        let server = Server::new(7);
+        server.answer(&made, &page);
+        let reply = server.answer(request, &page);
+        match open::<Reply>(&reply).expect("a reply").0 {
+            Reply::Failed { failure: Failure::Panicked(panic), .. } => panic!("{panic}"),
+            Reply::Failed { stage, failure } => Kind::of((stage, Kind::of_text(&format!("{failure:?}")))),
+            other => Kind::of(std::mem::discriminant(&other)),
+        }
+    });
+    assert!(tried.kinds > 8, "{tried:?}");
+}

@@ -1,0 +1,190 @@
+//! How a server ends, and what its clients are told.
+
+use crate::clients::CounterProxy;
+use crate::support::{Running, Signals, directory, exists, give, is_alive, run, signal, until};
+use pool_runtime::{Dict, List, Manager, Ran, connection::Address, current_process, managed};
+use std::os::unix::fs::FileTypeExt as _;
+use std::path::Path;
+use std::process::Command;
+
+#[test]
+fn it_can_start_again_at_once_at_the_same_address() {
+    let directory = directory();
+    for address in [Address::from("127.0.0.1:0"), directory.path().join("socket").into()] {
+        let mut manager = Manager::builder().address(address).start().unwrap();
+        for _ in 0..5 {
+            let counter = CounterProxy::new(&manager, 1).unwrap();
+            counter.add(1).unwrap();
+            let pid = manager.pid().unwrap();
+            manager.shutdown().unwrap();
+            assert!(!exists(pid));
+            manager = Manager::builder().address(manager.address()).start().unwrap();
+            // An object of the new server has the same number.
+            let other = CounterProxy::new(&manager, 100).unwrap();
+            assert!(counter.get().is_err());
+            assert_eq!(other.get().unwrap(), 100);
+        }
+        drop(manager);
+    }
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn dropping_it_ends_it() {
+    let manager = Manager::start().unwrap();
+    let (pid, list) = (manager.pid().unwrap(), List::<u32>::new(&manager).unwrap());
+    drop(manager);
+    assert!(!exists(pid));
+    let error = list.push(&1).unwrap_err();
+    assert!(error.is_manager_lost() && error.ran() == Ran::No, "{error}");
+    let text = error.to_string();
+    assert!(text.contains("method `pool_runtime::List::push` cannot reach the manager at `/proc/"), "{text}");
+    assert!(text.contains("start another manager"), "{text}");
+}
+
+#[test]
+fn nothing_of_it_has_a_name() {
+    let sockets = || {
+        let temporary = std::fs::read_dir(std::env::temp_dir()).unwrap().flatten();
+        temporary.filter(|entry| entry.file_name().to_string_lossy().starts_with(".pool-")).count()
+    };
+    let manager = Manager::start().unwrap();
+    until("no socket is left", || sockets() == 0);
+    let Address::Path(path) = manager.address().clone() else { panic!("{manager:?}") };
+    assert!(std::fs::metadata(path).unwrap().file_type().is_socket());
+}
+
+#[test]
+fn a_call_that_is_under_way_fails_when_the_server_is_killed() {
+    let manager = Manager::start().unwrap();
+    let (counter, signals) = (CounterProxy::new(&manager, 0).unwrap(), Signals::new());
+    std::thread::scope(|scope| {
+        let call = scope.spawn(|| counter.meet(&signals.path("here"), &signals.path("never")));
+        signals.await_given("here");
+        signal(manager.pid().unwrap(), libc::SIGKILL);
+        let error = call.join().unwrap().unwrap_err();
+        assert!(error.is_manager_lost() && error.ran() == Ran::Maybe, "{error}");
+        assert!(error.to_string().contains("has lost the manager at"), "{error}");
+    });
+    until("later calls fail too", || counter.get().is_err_and(|error| error.is_manager_lost()));
+    let error = manager.shutdown().unwrap_err();
+    assert_eq!(error.signal(), Some(libc::SIGKILL), "{error}");
+}
+
+#[test]
+fn a_call_that_is_under_way_fails_when_it_is_shut_down() {
+    let manager = Manager::start().unwrap();
+    let (counter, signals) = (CounterProxy::new(&manager, 0).unwrap(), Signals::new());
+    std::thread::scope(|scope| {
+        let call = scope.spawn(|| counter.meet(&signals.path("here"), &signals.path("never")));
+        signals.await_given("here");
+        manager.shutdown().unwrap();
+        assert!(call.join().unwrap().unwrap_err().is_manager_lost());
+    });
+    manager.shutdown().unwrap();
+}
+
+#[test]
+fn ctrl_c_is_not_for_the_server() {
+    let manager = Manager::start().unwrap();
+    let counter = CounterProxy::new(&manager, 0).unwrap();
+    for number in [libc::SIGINT, libc::SIGINT, libc::SIGTERM] {
+        signal(manager.pid().unwrap(), number);
+        counter.add(1).unwrap();
+    }
+    assert_eq!(counter.get().unwrap(), 3);
+    manager.shutdown().unwrap();
+}
+
+#[test]
+fn the_server_ends_with_the_program_that_was_killed() {
+    let program = env!("CARGO_BIN_EXE_managing");
+    let mut running = Running::start(Command::new(program).arg("serve"));
+    let lines = running.lines(2);
+    let pid = lines[1].parse().unwrap();
+    assert!(is_alive(pid));
+    running.kill();
+    let _ = running.finish();
+    until("it ends", || !is_alive(pid));
+}
+
+#[test]
+fn a_manager_that_was_forgotten_ends_with_main() {
+    let ended = run(Command::new(env!("CARGO_BIN_EXE_managing")).arg("forget"));
+    let pid = ended.printed().parse().unwrap();
+    until("the server has ended", || !is_alive(pid));
+}
+
+pub struct Closing(std::path::PathBuf);
+
+#[managed]
+impl Closing {
+    pub fn new(signal: &Path) -> Self {
+        Self(signal.to_owned())
+    }
+}
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        give(&self.0);
+    }
+}
+
+#[test]
+fn objects_are_dropped_at_an_orderly_end() {
+    let signals = Signals::new();
+    let manager = Manager::start().unwrap();
+    ClosingProxy::new(&manager, &signals.path("closed")).unwrap();
+    assert!(!signals.path("closed").exists());
+    manager.shutdown().unwrap();
+    signals.await_given("closed");
+}
+
+/// Whoever calls while it ends gets an error that says so, and nothing else.
+#[test]
+fn calls_while_it_ends_succeed_or_find_it_gone() {
+    for _ in 0..10 {
+        let manager = Manager::start().unwrap();
+        let counter = CounterProxy::new(&manager, 0).unwrap();
+        std::thread::scope(|scope| {
+            let callers = [(); 3].map(|()| {
+                scope.spawn(|| {
+                    loop {
+                        match counter.add(1) {
+                            Ok(_) => {}
+                            Err(error) if error.is_manager_lost() => return,
+                            Err(error) => panic!("{error}"),
+                        }
+                    }
+                })
+            });
+            until("they call", || counter.get().unwrap() > 20);
+            manager.shutdown().unwrap();
+            callers.into_iter().for_each(|caller| caller.join().unwrap());
+        });
+    }
+}
+
+#[test]
+fn only_who_has_started_it_shuts_it_down() {
+    let manager = Manager::start().unwrap();
+    let other = Manager::connect(manager.address(), current_process().authkey().unwrap()).unwrap();
+    assert_eq!(other.pid(), None);
+    assert!(other.shutdown().unwrap_err().to_string().contains("only who has started a manager"));
+    drop(other);
+    Dict::<u32, u32>::new(&manager).unwrap().insert(&1, &1).unwrap();
+}
+
+#[test]
+fn an_address_that_cannot_be_had_is_told() {
+    for (address, why) in [
+        ("127.0.0.1:70000", "neither `host:port`"),
+        ("/nowhere/socket", "there is no such directory"),
+        ("192.0.2.1:0", "no address of this machine"),
+    ] {
+        let error = Manager::builder().address(address).start().unwrap_err();
+        assert!(error.to_string().contains(why), "{error}");
+    }
+    let error = Manager::connect("/nowhere/socket", current_process().authkey().unwrap()).unwrap_err();
+    assert!(error.is_manager_lost() && error.to_string().contains("no such file"), "{error}");
+}

@@ -1,0 +1,191 @@
+//! What a proxy's methods do: arguments, results, errors and panics.
+
+use pool_runtime::{Manager, Proxy, Queue, Ran, managed};
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::path::Path;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    pub text: String,
+    pub numbers: Vec<f64>,
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub struct TooLong(pub usize);
+
+pub struct Notebook {
+    entries: Vec<Entry>,
+    longest: usize,
+}
+
+#[managed]
+impl Notebook {
+    /// Has room for entries of that length.
+    pub fn new(longest: usize) -> Self {
+        Self { entries: Vec::new(), longest }
+    }
+
+    pub fn with_title(title: &str, longest: usize) -> Result<Self, TooLong> {
+        match title.len() <= longest {
+            true => Ok(Notebook { entries: vec![Entry { text: title.into(), numbers: Vec::new() }], longest }),
+            false => Err(TooLong(title.len())),
+        }
+    }
+
+    pub fn panicking() -> Self {
+        panic!("no notebook today")
+    }
+
+    pub fn write(&mut self, entry: &Entry) -> Result<usize, TooLong> {
+        if entry.text.len() > self.longest {
+            return Err(TooLong(entry.text.len()));
+        }
+        self.entries.push(entry.clone());
+        Ok(self.entries.len())
+    }
+
+    pub fn read(&self, index: usize) -> Option<Entry> {
+        self.entries.get(index).cloned()
+    }
+
+    pub fn sum(&self, numbers: &[f64], words: &str, bytes: &[u8], path: &Path, tuple: (u8, char)) -> String {
+        let sum: f64 = numbers.iter().sum();
+        format!("{sum} {words} {bytes:?} {} {tuple:?}", path.display())
+    }
+
+    pub fn patterns(&self, (a, b): (u32, u32), mut r#type: String, _: u8) -> String {
+        r#type.push_str(&format!("{}", a + b));
+        r#type
+    }
+
+    pub fn r#match(&self) -> HashMap<String, u32> {
+        HashMap::from([("one".into(), 1)])
+    }
+
+    pub fn tear(&mut self, at: usize) -> Entry {
+        self.entries.insert(0, Entry { text: "half done".into(), numbers: Vec::new() });
+        self.entries.remove(at + 1)
+    }
+
+    pub fn large(&self, length: usize) -> Vec<u8> {
+        vec![7; length]
+    }
+
+    pub fn queue(&self) -> Queue<u8> {
+        Queue::unbounded().unwrap()
+    }
+
+    pub(crate) fn unit(&self) {}
+
+    fn private(&self) -> usize {
+        Self::not_for_clients() + self.hidden()
+    }
+
+    #[managed(skip)]
+    pub fn hidden(&self) -> usize {
+        self.entries.len()
+    }
+
+    #[managed(skip)]
+    pub fn consume(self) -> impl Iterator<Item = Entry> {
+        self.entries.into_iter()
+    }
+
+    pub fn not_for_clients() -> usize {
+        1
+    }
+}
+
+fn entry(text: &str) -> Entry {
+    Entry { text: text.into(), numbers: vec![0.5, f64::MAX] }
+}
+
+#[test]
+fn arguments_and_results_arrive() {
+    let manager = Manager::start().unwrap();
+    let book = NotebookProxy::new(&manager, 10).unwrap();
+    assert_eq!(book.write(&entry("one")).unwrap(), Ok(1));
+    assert_eq!(book.write(&entry("two")).unwrap(), Ok(2));
+    assert_eq!(book.read(1).unwrap(), Some(entry("two")));
+    assert_eq!(book.read(2).unwrap(), None);
+    let text = book.sum(&[0.25, 1.0], "word", b"ab", Path::new("/a/b"), (1, 'é')).unwrap();
+    assert_eq!(text, "1.25 word [97, 98] /a/b (1, 'é')");
+    assert_eq!(book.patterns((1, 2), "n".into(), 0).unwrap(), "n3");
+    assert_eq!(book.r#match().unwrap()["one"], 1);
+    book.unit().unwrap();
+    assert_eq!(book.private().unwrap(), 3);
+    // What it was made of is used as it was.
+    assert_eq!(Notebook::new(3).consume().count(), 0);
+}
+
+#[test]
+fn large_values_arrive() {
+    let manager = Manager::start().unwrap();
+    let book = NotebookProxy::new(&manager, 10).unwrap();
+    let length = 5 << 20;
+    assert_eq!(book.large(length).unwrap(), vec![7; length]);
+    let numbers = vec![1.0; 1 << 18];
+    assert_eq!(book.sum(&numbers, "", b"", Path::new(""), (0, 'x')).unwrap(), "262144  []  (0, 'x')");
+}
+
+#[test]
+fn a_method_that_returns_a_result_returns_it_inside() {
+    let manager = Manager::start().unwrap();
+    let book = NotebookProxy::new(&manager, 3).unwrap();
+    assert_eq!(book.write(&entry("long")).unwrap(), Err(TooLong(4)));
+}
+
+#[test]
+fn a_constructor_can_fail() {
+    let manager = Manager::start().unwrap();
+    let book = NotebookProxy::with_title(&manager, "title", 5).unwrap().unwrap();
+    assert_eq!(book.read(0).unwrap().unwrap().text, "title");
+    assert_eq!(NotebookProxy::with_title(&manager, "title", 4).unwrap().unwrap_err(), TooLong(5));
+    let error = NotebookProxy::panicking(&manager).unwrap_err();
+    assert_eq!(error.panic().unwrap().message(), "no notebook today");
+    assert!(error.to_string().starts_with("method `managers::methods::Notebook::panicking` panicked at "), "{error}");
+}
+
+#[test]
+fn a_panic_is_an_error_of_that_call_alone() {
+    let manager = Manager::start().unwrap();
+    let book = NotebookProxy::new(&manager, 10).unwrap();
+    let error = book.tear(3).unwrap_err();
+    let panic = error.panic().expect("a panic");
+    assert!(panic.message().contains("(is 4)") && panic.file().unwrap().ends_with("methods.rs"), "{error}");
+    assert!(panic.line().is_some());
+    assert_eq!((error.ran(), error.task_name()), (Ran::Yes, Some("managers::methods::Notebook::tear")));
+    // It goes on as the method has left it.
+    assert_eq!(book.read(0).unwrap().unwrap().text, "half done");
+    assert_eq!(book.write(&entry("more")).unwrap(), Ok(2));
+}
+
+#[test]
+fn proxies_of_one_object_are_equal() {
+    let manager = Manager::start().unwrap();
+    let [book, other] = [(); 2].map(|()| NotebookProxy::new(&manager, 10).unwrap());
+    assert_eq!(book, book.clone());
+    assert_ne!(book, other);
+    let shown = format!("{book:?}");
+    assert!(shown.starts_with("NotebookProxy(object 1 of the manager at "), "{shown}");
+    fn is_proxy(_: &(impl Proxy + Clone + Send + Sync)) {}
+    is_proxy(&book);
+}
+
+#[test]
+fn what_cannot_travel_is_an_error_before_anything_is_sent() {
+    let manager = Manager::start().unwrap();
+    let shared = pool_runtime::Shared::new(&[1_u8, 2]).unwrap();
+    let list = pool_runtime::List::new(&manager).unwrap();
+    let error = list.push(&shared).unwrap_err();
+    assert!(error.is_encode() && error.ran() == Ran::No, "{error}");
+    assert!(list.is_empty().unwrap());
+}
+
+#[test]
+fn a_result_that_cannot_travel_is_an_error() {
+    let manager = Manager::start().unwrap();
+    let error = NotebookProxy::new(&manager, 10).unwrap().queue().unwrap_err();
+    assert!(error.is_encode() && error.ran() == Ran::Yes, "{error}");
+}

@@ -1,0 +1,12 @@
+use pool_runtime::managed;
+
+struct Counter;
+
+struct Step;
+
+#[managed]
+impl Counter {
+    fn add(&mut self, _step: Step) {}
+}
+
+fn main() {}

@@ -1,0 +1,12 @@
+use pool_runtime::managed;
+
+struct Counter;
+
+#[managed]
+impl Counter {
+    async fn get(&self) -> u64 {
+        0
+    }
+}
+
+fn main() {}

@@ -1,0 +1,12 @@
+use pool_runtime::managed;
+
+struct Counter(std::cell::Cell<u64>);
+
+#[managed]
+impl Counter {
+    fn get(&self) -> u64 {
+        self.0.get()
+    }
+}
+
+fn main() {}

@@ -1,0 +1,6 @@
+use pool_runtime::managed;
+
+#[managed]
+struct Counter;
+
+fn main() {}

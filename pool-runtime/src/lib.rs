@@ -35,7 +35,7 @@
 //! | [Limits](guide::limits): timeouts, retries, memory | [`current_job`], [`CurrentJob`] |
 //! | [State](guide::state) of a worker | [`PoolBuilder::initializer`] |
 //! | [Shared memory](guide::shared) | [`Shared`], [`Array`], [`Atomic`], [`Value`], [`sync`], [`Plain`] |
-//! | [Queues](guide::queues) and pipes | [`Queue`], [`channel`], [`pipe`], [`wait`](wait()) |
+//! | [Queues and pipes](guide::queues) | [`Queue`], [`channel`], [`pipe`], [`wait`](wait()) |
 //! | [Managers](guide::managers) | [`Manager`], [`#[managed]`](macro@managed), [`Dict`], [`List`] |
 //! | [Processes](guide::processes) | [`Process`], [`RunningProcess`], [`current_process`], [`active_children`] |
 //! | [Connections](guide::connection) | [`Listener`](connection::Listener), [`Client`](connection::Client), [`Connection`](connection::Connection), [`AuthKey`](connection::AuthKey) |

@@ -353,7 +353,8 @@ fn whoever_is_killed_anywhere_leaves_the_others_working_with_pipes() {
         while let Ok(Some(number)) = taken.try_recv() {
             all.push(number);
         }
-        feeds.iter().chain(&drains).for_each(|job| assert!(job.cancel() || job.is_ready()));
+        // One whose worker was killed may just be ending.
+        feeds.iter().chain(&drains).for_each(|job| until("it has ended", || job.cancel() || job.is_ready()));
         feeds.into_iter().chain(drains).for_each(|job| assert!(job.get().is_err()));
     }
     drop((sender, takes));

@@ -190,7 +190,7 @@ fn whoever_is_killed_while_it_returns_leaves_nothing() {
     let mut lost = 0;
     for _ in 0..15 {
         let jobs: Vec<_> = (0..40).map(|index| pool.apply_async(many::call(index % 20))).collect();
-        let kill_at = numbers.below(40) as usize;
+        let kill_at = numbers.below(40);
         let check = |index: usize, result: Result<Vec<Shared<[u32]>>>| match result {
             Ok(all) => {
                 assert_eq!(all.len(), index % 20);

@@ -279,7 +279,8 @@ fn whoever_is_killed_with_handles_leaves_the_others_working() {
         let pids = pids(&pool);
         signal(pids[0], 9);
         signal(pids[2], 9);
-        feeds.iter().chain(&drains).for_each(|job| assert!(job.cancel() || job.is_ready()));
+        // One whose worker was killed may just be ending.
+        feeds.iter().chain(&drains).for_each(|job| until("it has ended", || job.cancel() || job.is_ready()));
         feeds.into_iter().chain(drains).for_each(|job| assert!(job.get().is_err()));
         while let Ok(Some(number)) = taken.try_get() {
             all.push(number);

@@ -387,7 +387,8 @@ fn whoever_is_killed_anywhere_leaves_the_others_working() {
                 let _ = queue.try_put(&(0, Vec::new()));
             }
             kills += 4;
-            feeds.iter().chain(&drains).for_each(|job| assert!(job.cancel() || job.is_ready()));
+            // One whose worker was killed may just be ending.
+            feeds.iter().chain(&drains).for_each(|job| until("it has ended", || job.cancel() || job.is_ready()));
             feeds.into_iter().chain(drains).for_each(|job| assert!(job.get().is_err()));
         }
         // What is left is whole, and nothing came twice.

@@ -148,7 +148,7 @@ impl ChannelEnd {
         &self.socket
     }
 
-    #[cfg(test)]
+    #[cfg(all(test, not(loom)))]
     pub(super) fn log(&self) -> &MessageLog {
         &self.log
     }

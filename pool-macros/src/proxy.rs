@@ -163,7 +163,7 @@ impl Parts<'_> {
                             let #guard = __kept.#lock();
                             <#of>::#name(#reference *__guard, #(#passed),*)
                         };
-                        #private::Run::finish_plain(__run, |__writer| #result.encode_last(__value, __writer))
+                        #private::Run::finish_reply(__run, |__writer| #result.encode_last(__value, __writer))
                     }
                 };
             }
@@ -179,7 +179,7 @@ impl Parts<'_> {
                             match __made {
                                 ::core::result::Result::Ok(__made) => #made,
                                 ::core::result::Result::Err(__refusal) => {
-                                    #private::Run::finish_plain(__run, |__writer| #refusal.encode_last(__refusal, __writer))?;
+                                    #private::Run::finish_reply(__run, |__writer| #refusal.encode_last(__refusal, __writer))?;
                                     ::core::result::Result::Ok(::core::option::Option::None)
                                 }
                             }

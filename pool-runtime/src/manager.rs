@@ -18,7 +18,8 @@ use crate::connection::Address;
 use crate::error::{Error, Result};
 use crate::locks::lock;
 use crate::objects::Manager;
-use crate::objects::managed::{self, Host, ManagerPlace, Server, ServerProcess, Wire, WireListener};
+use crate::objects::Receiver;
+use crate::objects::managed::{self, Door, Host, ManagerPlace, PipeEnd, Server, ServerProcess, Wire, WireListener};
 use crate::os;
 use crate::process::{Process, RunningProcess};
 use pool_macros::task;
@@ -137,7 +138,9 @@ impl ManagerBuilder {
         key.check()?;
         let meeting = WireListener::bind(None, AuthKey::current()?)?;
         let name = self.name.unwrap_or_else(|| format!("Manager-{}", STARTED.fetch_add(1, Ordering::Relaxed)));
-        let process = Process::new(serve::call(meeting.place()?)).name(name).daemon(true).start()?;
+        let (door, visitors) = managed::door()?;
+        let target = serve::call(meeting.place()?, door.clone(), visitors);
+        let process = Process::new(target).name(name).daemon(true).start()?;
         let lifeline = loop {
             if let Some(wire) = meeting.accept_for(LOOK)? {
                 break wire;
@@ -146,7 +149,7 @@ impl ManagerBuilder {
                 return Err(early_end(&process));
             }
         };
-        let told = send(&*lifeline, &place).and_then(|()| lifeline.send(key.as_bytes()));
+        let told = send(&*lifeline, &place).and_then(|()| lifeline.send(key.as_bytes(), &[]));
         let answer: Option<Result<(ManagerPlace, u64), String>> = match told {
             Ok(()) => receive(&*lifeline)?,
             Err(_) => None,
@@ -154,7 +157,7 @@ impl ManagerBuilder {
         match answer {
             Some(Ok((place, id))) => {
                 let server = ServerChild { process, lifeline: Mutex::new(Some(lifeline)) };
-                Ok(Manager::of_server(Host::new(id, place, Some(key)), Some(Box::new(server))))
+                Ok(Manager::of_server(Host::new(id, place, Some(key), Some(door)), Some(Box::new(server))))
             }
             Some(Err(why)) => Err(Error::invalid(format!("cannot start a manager: {why}"))),
             None => Err(early_end(&process)),
@@ -234,7 +237,7 @@ impl ServerProcess for ServerChild {
 fn send<T: Serialize>(wire: &dyn Wire, value: &T) -> Result<()> {
     let mut writer = Writer::new();
     writer.value(value).map_err(|why| Error::invalid(format!("cannot start a manager: {why}")))?;
-    wire.send(&writer.into_bytes())
+    wire.send(&writer.into_bytes(), &[])
 }
 
 fn receive<T: DeserializeOwned>(wire: &dyn Wire) -> Result<Option<T>> {
@@ -243,16 +246,17 @@ fn receive<T: DeserializeOwned>(wire: &dyn Wire) -> Result<Option<T>> {
     value.map(Some).map_err(|why| Error::invalid(format!("cannot start a manager: its server said nonsense: {why}")))
 }
 
-/// What a server's process runs. `meeting` is where the one that has started it waits for it.
+/// What a server's process runs. `meeting` is where the one that has started it waits for it; `visitors` come through the
+/// `door`, which those have that are given a proxy.
 #[task(name = "pool_runtime::manager::serve")]
-fn serve(meeting: ManagerPlace) -> Result<(), String> {
+fn serve(meeting: ManagerPlace, door: Door, visitors: Receiver<PipeEnd>) -> Result<(), String> {
     // Ctrl-C reaches every process of the program, and clients are to be served until its end.
     os::outlive_requests_to_end();
     let told = |error: Error| error.to_string();
     let lifeline = meeting.dial(None).map_err(told)?;
     let Some(place) = receive::<Option<ManagerPlace>>(&*lifeline).map_err(told)? else { return Ok(()) };
     let Ok(Some(key)) = lifeline.receive() else { return Ok(()) };
-    let key = AuthKey::from(key);
+    let key = AuthKey::from(key.into_vec());
     let opened = open(place.as_ref(), &key);
     let answer = match &opened {
         Ok((_, place, id)) => Ok((place, id)),
@@ -261,14 +265,9 @@ fn serve(meeting: ManagerPlace) -> Result<(), String> {
     send(&*lifeline, &answer).map_err(told)?;
     let Ok((listener, place, id)) = opened else { return Ok(()) };
     // Proxies of its own objects, which are in others, find this server with its key.
-    Host::new(id, place, Some(key)).introduce();
-    let (server, listener) = (Arc::new(Server::new(id)), Arc::new(listener));
-    let (serving, listening) = (server.clone(), listener.clone());
-    let work = move || {
-        os::block_all_signals();
-        serving.listen(&listening);
-    };
-    os::spawn_thread("pool-manager", None, work).map_err(|error| error.to_string())?;
+    Host::new(id, place, Some(key), Some(door)).introduce();
+    let (server, listener) = (Arc::new(Server::new(id).map_err(told)?), Arc::new(listener));
+    server.open(listener.clone(), visitors).map_err(|error| error.to_string())?;
     while let Ok(Some(_)) = lifeline.receive() {}
     listener.remove();
     server.end();

@@ -2,7 +2,7 @@
 
 use crate::clients::CounterProxy;
 use crate::support::{Running, Signals, directory, exists, give, is_alive, run, signal, until};
-use pool_runtime::{Dict, List, Manager, Ran, connection::Address, current_process, managed};
+use pool_runtime::{Dict, List, Manager, Process, Queue, Ran, connection::Address, current_process, managed, task};
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 use std::process::Command;
@@ -134,10 +134,59 @@ impl Drop for Closing {
 fn objects_are_dropped_at_an_orderly_end() {
     let signals = Signals::new();
     let manager = Manager::start().unwrap();
-    ClosingProxy::new(&manager, &signals.path("closed")).unwrap();
-    assert!(!signals.path("closed").exists());
+    let proxy = ClosingProxy::new(&manager, &signals.path("closed")).unwrap();
     manager.shutdown().unwrap();
     signals.await_given("closed");
+    drop(proxy);
+}
+
+#[task]
+fn hold(proxy: ClosingProxy, holds: &Path) {
+    give(holds);
+    std::mem::forget(proxy);
+    loop {
+        std::thread::park();
+    }
+}
+
+#[test]
+fn an_object_goes_with_its_last_proxy_however_that_goes() {
+    let signals = Signals::new();
+    let manager = Manager::start().unwrap();
+    let closing = |name: &str| ClosingProxy::new(&manager, &signals.path(name)).unwrap();
+    let is_closed = |name: &str| signals.path(name).exists();
+    let first = closing("first");
+    let clone = first.clone();
+    drop(first);
+    drop(closing("second"));
+    signals.await_given("second");
+    assert!(!is_closed("first"));
+    drop(clone);
+    signals.await_given("first");
+    // In another process, which is killed; on a queue that nobody reads; in another object.
+    let process = Process::new(hold::call(closing("held"), &signals.path("holds"))).start().unwrap();
+    let queue = Queue::unbounded().unwrap();
+    queue.put(&closing("queued")).unwrap();
+    let list = List::new(&manager).unwrap();
+    list.push(&closing("kept")).unwrap();
+    manager.publish("published", &closing("published")).unwrap();
+    signals.await_given("holds");
+    drop(closing("last"));
+    signals.await_given("last");
+    assert!(["held", "queued", "kept", "published"].into_iter().all(|name| !is_closed(name)));
+    process.kill().unwrap();
+    drop(process);
+    signals.await_given("held");
+    drop(queue);
+    signals.await_given("queued");
+    let back: ClosingProxy = list.pop().unwrap().unwrap();
+    drop(closing("last again"));
+    signals.await_given("last again");
+    assert!(!is_closed("kept") && !is_closed("published"));
+    drop(back);
+    signals.await_given("kept");
+    manager.shutdown().unwrap();
+    signals.await_given("published");
 }
 
 /// Whoever calls while it ends gets an error that says so, and nothing else.

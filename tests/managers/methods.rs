@@ -1,6 +1,6 @@
 //! What a proxy's methods do: arguments, results, errors and panics.
 
-use pool_runtime::{Manager, Proxy, Queue, Ran, managed};
+use pool_runtime::{Dict, List, Manager, Proxy, Queue, Ran, Shared, current_process, managed};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::path::Path;
@@ -174,18 +174,26 @@ fn proxies_of_one_object_are_equal() {
 }
 
 #[test]
-fn what_cannot_travel_is_an_error_before_anything_is_sent() {
+fn handles_travel_both_ways_and_are_kept_by_containers() {
     let manager = Manager::start().unwrap();
-    let shared = pool_runtime::Shared::new(&[1_u8, 2]).unwrap();
-    let list = pool_runtime::List::new(&manager).unwrap();
-    let error = list.push(&shared).unwrap_err();
+    let queue = NotebookProxy::new(&manager, 10).unwrap().queue().unwrap();
+    queue.put(&3).unwrap();
+    assert_eq!(queue.clone().get().unwrap(), Some(3));
+    let slices = List::new(&manager).unwrap();
+    slices.extend((0..20).map(|n| Shared::new(&[n, 2 * n]).unwrap())).unwrap();
+    assert_eq!(slices.get(7).unwrap().as_deref(), Some(&[7, 14][..]));
+    assert_eq!(slices.to_vec().unwrap().iter().map(|slice| slice[0]).sum::<u32>(), 190);
+    let queues = Dict::new(&manager).unwrap();
+    queues.insert("one", &queue).unwrap();
+    queue.put(&4).unwrap();
+    assert_eq!(queues.get("one").unwrap().unwrap().get().unwrap(), Some(4));
+    let by_address = Manager::connect(manager.address(), current_process().authkey().unwrap()).unwrap();
+    manager.publish("slices", &slices).unwrap();
+    let slices = List::open(&by_address, "slices").unwrap();
+    // Elsewhere they would mean nothing.
+    let error = slices.push(&Shared::new(&[1_u32, 2]).unwrap()).unwrap_err();
     assert!(error.is_encode() && error.ran() == Ran::No, "{error}");
-    assert!(list.is_empty().unwrap());
-}
-
-#[test]
-fn a_result_that_cannot_travel_is_an_error() {
-    let manager = Manager::start().unwrap();
-    let error = NotebookProxy::new(&manager, 10).unwrap().queue().unwrap_err();
+    let error = slices.get(0).unwrap_err();
     assert!(error.is_encode() && error.ran() == Ran::Yes, "{error}");
+    assert_eq!(slices.len().unwrap(), 20);
 }

@@ -92,9 +92,12 @@ impl<'r> Run<'r> {
         Ok(())
     }
 
-    /// As [`finish`](Self::finish), where no memory follows the bytes: a result that refers to some is refused.
+    /// As [`finish`](Self::finish). Where nothing goes that the result refers to, one that refers to something is refused.
     #[doc(hidden)]
-    pub fn finish_plain(&mut self, write: impl FnOnce(&mut Writer) -> Result<(), CodecError>) -> Result<(), Fault> {
+    pub fn finish_reply(&mut self, write: impl FnOnce(&mut Writer) -> Result<(), CodecError>) -> Result<(), Fault> {
+        if self.attached.is_some() {
+            return self.finish(write);
+        }
         self.enter(Stage::Encoding);
         write(self.result).map_err(|reason| Fault::Encode(reason.to_string()))
     }

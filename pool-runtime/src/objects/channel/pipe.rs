@@ -1,10 +1,15 @@
 //! [`Pipe`]: a channel in each direction.
 
+use super::ends::ReceivedBytes;
 use super::{ReceivedItems, Receiver, Sender, channel};
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
+use crate::memory::Payload;
+use crate::memory::region::Region;
 use crate::objects::SameEncoding;
+use crate::objects::messages::Patience;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Two ends between which messages go both ways, as Python's `multiprocessing.Pipe`: a [`channel`] in each direction.
@@ -62,6 +67,20 @@ impl<S, R> Pipe<S, R> {
     /// ```
     pub fn split(self) -> (Sender<S>, Receiver<R>) {
         (self.sender, self.receiver)
+    }
+
+    /// Sends bytes, and what they refer to.
+    pub(in crate::objects) fn send_raw(&self, bytes: &[u8], handles: &[Arc<Region>]) -> Result<()> {
+        self.sender.end.send(bytes, handles, Patience::Endless)
+    }
+
+    /// Waits for bytes, and what they refer to. None: the other end is gone.
+    pub(in crate::objects) fn recv_raw(&self) -> Result<Option<Payload>> {
+        let Some(ReceivedBytes { bytes, handles }) = self.receiver.end.receive(Patience::Endless)? else {
+            return Ok(None);
+        };
+        let handles = handles.map_err(|why| Error::new(Kind::DecodeMessage { peer: "a pipe".into(), why }))?;
+        Ok(Some(Payload::attached(bytes, handles.into())))
     }
 
     /// Where it sends.

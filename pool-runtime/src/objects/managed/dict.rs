@@ -2,7 +2,7 @@
 
 use super::manager::Manager;
 use super::reference::{ObjectRef, Proxy};
-use super::value::{encoded, of_bytes};
+use super::value::{Enclosed, enclosed, encoded, of_bytes};
 use crate::error::{Error, Result};
 use crate::objects::SameEncoding;
 use pool_macros::managed;
@@ -50,11 +50,11 @@ pub struct Dict<K, V> {
 struct DictStore {
     types: String,
     places: HashMap<Arc<[u8]>, u64>,
-    entries: BTreeMap<u64, (Arc<[u8]>, Vec<u8>)>,
+    entries: BTreeMap<u64, (Arc<[u8]>, Enclosed)>,
     next: u64,
 }
 
-type Entries = Vec<(Vec<u8>, Vec<u8>)>;
+type Entries = Vec<(Vec<u8>, Enclosed)>;
 
 #[managed(name = "pool_runtime::Dict")]
 impl DictStore {
@@ -66,30 +66,30 @@ impl DictStore {
         self.types.clone()
     }
 
-    pub(crate) fn insert(&mut self, key: &[u8], value: &[u8]) -> Option<Vec<u8>> {
+    pub(crate) fn insert(&mut self, key: &[u8], value: Enclosed) -> Option<Enclosed> {
         if let Some(entry) = self.places.get(key).and_then(|place| self.entries.get_mut(place)) {
-            return Some(std::mem::replace(&mut entry.1, value.to_vec()));
+            return Some(std::mem::replace(&mut entry.1, value));
         }
         let key: Arc<[u8]> = key.into();
         self.places.insert(key.clone(), self.next);
-        self.entries.insert(self.next, (key, value.to_vec()));
+        self.entries.insert(self.next, (key, value));
         self.next += 1;
         None
     }
 
-    pub(crate) fn get(&self, key: &[u8]) -> Option<Vec<u8>> {
+    pub(crate) fn get(&self, key: &[u8]) -> Option<Enclosed> {
         self.find(key).cloned()
     }
 
-    pub(crate) fn get_or_insert(&mut self, key: &[u8], value: &[u8]) -> Vec<u8> {
+    pub(crate) fn get_or_insert(&mut self, key: &[u8], value: Enclosed) -> Enclosed {
         if let Some(found) = self.find(key) {
             return found.clone();
         }
-        self.insert(key, value);
-        value.to_vec()
+        self.insert(key, value.clone());
+        value
     }
 
-    pub(crate) fn remove(&mut self, key: &[u8]) -> Option<Vec<u8>> {
+    pub(crate) fn remove(&mut self, key: &[u8]) -> Option<Enclosed> {
         let place = self.places.remove(key)?;
         self.entries.remove(&place).map(|(_, value)| value)
     }
@@ -111,7 +111,7 @@ impl DictStore {
         self.entries.values().map(|(key, _)| key.to_vec()).collect()
     }
 
-    pub(crate) fn values(&self) -> Vec<Vec<u8>> {
+    pub(crate) fn values(&self) -> Vec<Enclosed> {
         self.entries.values().map(|(_, value)| value.clone()).collect()
     }
 
@@ -121,12 +121,12 @@ impl DictStore {
 
     pub(crate) fn update(&mut self, entries: Entries) {
         for (key, value) in entries {
-            self.insert(&key, &value);
+            self.insert(&key, value);
         }
     }
 
     #[managed(skip)]
-    fn find(&self, key: &[u8]) -> Option<&Vec<u8>> {
+    fn find(&self, key: &[u8]) -> Option<&Enclosed> {
         self.places.get(key).and_then(|place| self.entries.get(place)).map(|(_, value)| value)
     }
 }
@@ -274,8 +274,8 @@ impl<K: Serialize + DeserializeOwned, V: Serialize + DeserializeOwned> Dict<K, V
         Q: SameEncoding<K> + Serialize + ?Sized,
         W: SameEncoding<V> + Serialize + ?Sized,
     {
-        let before = self.store.insert(&encoded("key", key)?, &encoded("value", value)?)?;
-        before.map(|before| of_bytes("value", &before)).transpose()
+        let before = self.store.insert(&encoded("key", key)?, enclosed("value", value)?)?;
+        before.map(|before| before.open("value")).transpose()
     }
 
     /// The value of a key.
@@ -292,7 +292,7 @@ impl<K: Serialize + DeserializeOwned, V: Serialize + DeserializeOwned> Dict<K, V
     /// # }
     /// ```
     pub fn get<Q: SameEncoding<K> + Serialize + ?Sized>(&self, key: &Q) -> Result<Option<V>> {
-        self.store.get(&encoded("key", key)?)?.map(|value| of_bytes("value", &value)).transpose()
+        self.store.get(&encoded("key", key)?)?.map(|value| value.open("value")).transpose()
     }
 
     /// The value of a key; this one, which it then has, if it had none. Of several clients that do so at once, one
@@ -314,7 +314,7 @@ impl<K: Serialize + DeserializeOwned, V: Serialize + DeserializeOwned> Dict<K, V
         Q: SameEncoding<K> + Serialize + ?Sized,
         W: SameEncoding<V> + Serialize + ?Sized,
     {
-        of_bytes("value", &self.store.get_or_insert(&encoded("key", key)?, &encoded("value", value)?)?)
+        self.store.get_or_insert(&encoded("key", key)?, enclosed("value", value)?)?.open("value")
     }
 
     /// Removes an entry, and returns its value. Of several clients that remove the same one, one gets it.
@@ -331,7 +331,7 @@ impl<K: Serialize + DeserializeOwned, V: Serialize + DeserializeOwned> Dict<K, V
     /// # }
     /// ```
     pub fn remove<Q: SameEncoding<K> + Serialize + ?Sized>(&self, key: &Q) -> Result<Option<V>> {
-        self.store.remove(&encoded("key", key)?)?.map(|value| of_bytes("value", &value)).transpose()
+        self.store.remove(&encoded("key", key)?)?.map(|value| value.open("value")).transpose()
     }
 
     /// The keys, as they are at one moment.
@@ -365,7 +365,7 @@ impl<K: Serialize + DeserializeOwned, V: Serialize + DeserializeOwned> Dict<K, V
     /// # }
     /// ```
     pub fn values(&self) -> Result<Vec<V>> {
-        self.store.values()?.iter().map(|value| of_bytes("value", value)).collect()
+        self.store.values()?.iter().map(|value| value.open("value")).collect()
     }
 
     /// The entries, as they are at one moment.
@@ -383,7 +383,7 @@ impl<K: Serialize + DeserializeOwned, V: Serialize + DeserializeOwned> Dict<K, V
     /// ```
     pub fn items(&self) -> Result<Vec<(K, V)>> {
         let entries = self.store.items()?;
-        entries.iter().map(|(key, value)| Ok((of_bytes("key", key)?, of_bytes("value", value)?))).collect()
+        entries.iter().map(|(key, value)| Ok((of_bytes("key", key)?, value.open("value")?))).collect()
     }
 
     /// Iterates over the [items](Self::items), as they are at this moment: the map may change meanwhile.
@@ -420,7 +420,7 @@ impl<K: Serialize + DeserializeOwned, V: Serialize + DeserializeOwned> Dict<K, V
     /// # }
     /// ```
     pub fn update(&self, entries: impl IntoIterator<Item = (K, V)>) -> Result<()> {
-        let entries = entries.into_iter().map(|(key, value)| Ok((encoded("key", &key)?, encoded("value", &value)?)));
+        let entries = entries.into_iter().map(|(key, value)| Ok((encoded("key", &key)?, enclosed("value", &value)?)));
         self.store.update(entries.collect::<Result<_>>()?)
     }
 }

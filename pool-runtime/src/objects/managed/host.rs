@@ -7,7 +7,7 @@
 
 use super::message::{Reply, Request, open};
 use super::method::MethodInfo;
-use super::wire::{MOST, ManagerPlace, Wire};
+use super::wire::{Door, MOST, ManagerPlace, Wire, knock};
 use crate::authkey::AuthKey;
 use crate::codec::{CodecError, Reader, Writer};
 use crate::dossier::{Ran, Stage};
@@ -15,6 +15,8 @@ use crate::error::{Error, Kind, Result};
 use crate::foreign;
 use crate::identity::{self, MadeIn};
 use crate::locks::lock;
+use crate::memory::region::{Region, collect};
+use crate::memory::{Payload, Regions};
 use crate::panic;
 use crate::protocol::{Failed, Failure};
 use std::fmt;
@@ -35,6 +37,8 @@ pub struct Host {
     pub(super) place: ManagerPlace,
     /// None: that of this process.
     key: Option<AuthKey>,
+    /// Which those of its program have.
+    pub(super) door: Option<Door>,
     idle: Mutex<Idle>,
 }
 
@@ -51,22 +55,35 @@ impl fmt::Debug for Host {
 }
 
 impl Host {
-    pub(crate) fn new(id: u64, place: ManagerPlace, key: Option<AuthKey>) -> Arc<Self> {
+    pub(crate) fn new(id: u64, place: ManagerPlace, key: Option<AuthKey>, door: Option<Door>) -> Arc<Self> {
         let idle = Idle { made_in: MadeIn::this_process(), wires: Vec::new() };
-        Arc::new(Self { id, place, key, idle: Mutex::new(idle) })
+        Arc::new(Self { id, place, key, door, idle: Mutex::new(idle) })
     }
 
     /// The server of this number: with the address and key by which this process has met it first, if it has.
-    pub(super) fn find(id: u64, place: ManagerPlace) -> Arc<Self> {
+    pub(super) fn find(id: u64, place: ManagerPlace, door: Option<Door>) -> Arc<Self> {
         let mut hosts = lock(&HOSTS);
-        if let Some(known) = hosts.iter().find(|host| host.id == id) {
+        let known = hosts.iter().position(|host| host.id == id);
+        if let Some(known) = known.map(|known| &hosts[known])
+            && (known.door.is_some() || door.is_none())
+        {
             return known.clone();
         }
-        let host = Self::new(id, place, None);
+        // One that is known without its door is known with it from now on.
+        let known = known.map(|known| hosts.remove(known));
+        let host = match &known {
+            Some(known) => Self::new(id, known.place.clone(), known.key.clone(), door),
+            None => Self::new(id, place, None, door),
+        };
         let forgotten = remember(&mut hosts, host.clone());
         drop(hosts);
-        drop(forgotten);
+        drop((known, forgotten));
         host
+    }
+
+    /// Whether requests and replies may refer to handles.
+    fn has_handles(&self) -> bool {
+        self.door.is_some() && !identity::identity().confined
     }
 
     /// Proxies that are read from now on use this.
@@ -91,15 +108,16 @@ impl Host {
 
     /// Asks which server is at a place.
     pub(crate) fn meet(place: ManagerPlace, key: Option<AuthKey>) -> Result<Arc<Self>> {
-        let stranger = Self::new(0, place.clone(), key.clone());
+        let stranger = Self::new(0, place.clone(), key.clone(), None);
         let request = Request::Who.begin().map_err(|why| Error::invalid(why.to_string()))?;
-        let reply = stranger.ask(&request.into_bytes())?;
+        let reply = stranger.ask(&request.into_bytes(), &[])?;
         match open(&reply) {
             Ok((Reply::Server(id), _)) => {
                 let host = Self {
                     id,
                     place,
                     key,
+                    door: None,
                     idle: Mutex::new(Idle {
                         made_in: MadeIn::this_process(),
                         wires: std::mem::take(&mut lock(&stranger.idle).wires),
@@ -118,7 +136,7 @@ impl Host {
     /// A request without arguments, about an object or a name.
     pub(super) fn request(&self, request: &Request<'_>) -> Result<Reply> {
         let request = request.begin().map_err(|why| Error::invalid(why.to_string()))?;
-        let reply = self.ask(&request.into_bytes())?;
+        let reply = self.ask(&request.into_bytes(), &[])?;
         match open(&reply) {
             Ok((Reply::Failed { failure: Failure::Unfit(why), .. }, _)) => {
                 Err(Error::invalid(format!("{self:?}: {}", foreign::line(&why))))
@@ -146,18 +164,26 @@ impl Host {
         write: impl FnOnce(&mut Writer) -> Result<(), (&'static str, CodecError)>,
         read: impl FnOnce(Reply, &mut Reader<'_>) -> Result<R, CodecError>,
     ) -> Result<R> {
-        let encoded = panic::catch(|| {
+        let encode = || {
             let mut writer = request.begin().map_err(|why| ("self", why))?;
             write(&mut writer).map(|()| writer.into_bytes())
+        };
+        let encoded = panic::catch(|| match self.has_handles() {
+            true => {
+                let (encoded, handles) = collect(encode);
+                encoded.map(|bytes| (bytes, handles))
+            }
+            false => encode().map(|bytes| (bytes, Regions::default())),
         });
-        let request = match encoded {
+        let (request, handles) = match encoded {
             Ok(Ok(request)) => request,
             Ok(Err((argument, why))) => {
                 return Err(Error::new(Kind::EncodeArgument(format!("`{argument}` cannot be encoded: {why}"))));
             }
             Err(panic) => return Err(Error::new(Kind::PanickedEncoding { panic })),
         };
-        let reply = self.ask(&request)?;
+        // What the reply refers to is held until it is decoded.
+        let reply = self.ask(&request, &handles)?;
         let (reply, mut rest) = match open(&reply) {
             Ok((Reply::Failed { stage, failure }, _)) => return Err(failed(stage, failure)),
             Ok(opened) => opened,
@@ -172,14 +198,14 @@ impl Host {
     }
 
     /// Sends a request, and waits for the reply.
-    fn ask(&self, request: &[u8]) -> Result<Vec<u8>> {
+    fn ask(&self, request: &[u8], handles: &[Arc<Region>]) -> Result<Payload> {
         if request.len() > MOST {
             return Err(Error::invalid(format!(
                 "has arguments of {} bytes, and a message to a manager may have {MOST}: send them in parts",
                 request.len()
             )));
         }
-        let wire = self.send(request)?;
+        let wire = self.send(request, handles)?;
         match wire.receive() {
             Ok(Some(reply)) => {
                 self.put_back(wire);
@@ -191,20 +217,27 @@ impl Host {
     }
 
     /// Sends a request on a wire that is idle, or else on a new one. If it cannot be sent as a whole, nothing is called.
-    fn send(&self, request: &[u8]) -> Result<Box<dyn Wire>> {
+    fn send(&self, request: &[u8], handles: &[Arc<Region>]) -> Result<Box<dyn Wire>> {
         if let Some(wire) = self.take_wire() {
-            if wire.send(request).is_ok() {
+            if wire.send(request, handles).is_ok() {
                 return Ok(wire);
             }
             self.hang_up();
         }
         let unreachable = |error: Error| self.unreachable(&error.to_string());
+        if self.has_handles()
+            && let Some(door) = &self.door
+        {
+            let wire = knock(door).map_err(unreachable)?;
+            wire.send(request, handles).map_err(unreachable)?;
+            return Ok(wire);
+        }
         let wire = self.place.dial(self.key.as_ref()).map_err(|error| match error {
             // A server that ends leaves in the middle; one that knows another key says so.
             error if error.is_authentication() && !error.is_unproved() => error,
             error => unreachable(error),
         })?;
-        wire.send(request).map_err(unreachable)?;
+        wire.send(request, handles).map_err(unreachable)?;
         Ok(wire)
     }
 

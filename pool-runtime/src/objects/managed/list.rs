@@ -2,7 +2,7 @@
 
 use super::manager::Manager;
 use super::reference::{ObjectRef, Proxy};
-use super::value::{encoded, of_bytes};
+use super::value::{Enclosed, enclosed};
 use crate::error::{Error, Result};
 use crate::objects::SameEncoding;
 use pool_macros::managed;
@@ -40,7 +40,7 @@ pub struct List<T> {
 /// What the server has: encoded items.
 struct ListStore {
     types: String,
-    items: Vec<Vec<u8>>,
+    items: Vec<Enclosed>,
 }
 
 #[managed(name = "pool_runtime::List")]
@@ -53,27 +53,27 @@ impl ListStore {
         self.types.clone()
     }
 
-    pub(crate) fn push(&mut self, item: Vec<u8>) {
+    pub(crate) fn push(&mut self, item: Enclosed) {
         self.items.push(item);
     }
 
-    pub(crate) fn pop(&mut self) -> Option<Vec<u8>> {
+    pub(crate) fn pop(&mut self) -> Option<Enclosed> {
         self.items.pop()
     }
 
-    pub(crate) fn get(&self, index: usize) -> Option<Vec<u8>> {
+    pub(crate) fn get(&self, index: usize) -> Option<Enclosed> {
         self.items.get(index).cloned()
     }
 
-    pub(crate) fn set(&mut self, index: usize, item: Vec<u8>) -> Option<Vec<u8>> {
+    pub(crate) fn set(&mut self, index: usize, item: Enclosed) -> Option<Enclosed> {
         self.items.get_mut(index).map(|before| std::mem::replace(before, item))
     }
 
-    pub(crate) fn insert(&mut self, index: usize, item: Vec<u8>) {
+    pub(crate) fn insert(&mut self, index: usize, item: Enclosed) {
         self.items.insert(index.min(self.items.len()), item);
     }
 
-    pub(crate) fn remove(&mut self, index: usize) -> Option<Vec<u8>> {
+    pub(crate) fn remove(&mut self, index: usize) -> Option<Enclosed> {
         (index < self.items.len()).then(|| self.items.remove(index))
     }
 
@@ -85,11 +85,11 @@ impl ListStore {
         self.items.clear();
     }
 
-    pub(crate) fn to_vec(&self) -> Vec<Vec<u8>> {
+    pub(crate) fn to_vec(&self) -> Vec<Enclosed> {
         self.items.clone()
     }
 
-    pub(crate) fn extend(&mut self, items: Vec<Vec<u8>>) {
+    pub(crate) fn extend(&mut self, items: Vec<Enclosed>) {
         self.items.extend(items);
     }
 }
@@ -216,7 +216,7 @@ impl<T: Serialize + DeserializeOwned> List<T> {
     /// # }
     /// ```
     pub fn push<B: SameEncoding<T> + Serialize + ?Sized>(&self, item: &B) -> Result<()> {
-        self.store.push(encoded("item", item)?)
+        self.store.push(enclosed("item", item)?)
     }
 
     /// Removes the last item, and returns it.
@@ -233,7 +233,7 @@ impl<T: Serialize + DeserializeOwned> List<T> {
     /// # }
     /// ```
     pub fn pop(&self) -> Result<Option<T>> {
-        self.store.pop()?.map(|item| of_bytes("item", &item)).transpose()
+        self.store.pop()?.map(|item| item.open("item")).transpose()
     }
 
     /// The item at an index.
@@ -250,7 +250,7 @@ impl<T: Serialize + DeserializeOwned> List<T> {
     /// # }
     /// ```
     pub fn get(&self, index: usize) -> Result<Option<T>> {
-        self.store.get(index)?.map(|item| of_bytes("item", &item)).transpose()
+        self.store.get(index)?.map(|item| item.open("item")).transpose()
     }
 
     /// Replaces the item at an index, and returns the one that was there. `None`: there is no such index, and nothing has
@@ -269,7 +269,7 @@ impl<T: Serialize + DeserializeOwned> List<T> {
     /// # }
     /// ```
     pub fn set<B: SameEncoding<T> + Serialize + ?Sized>(&self, index: usize, item: &B) -> Result<Option<T>> {
-        self.store.set(index, encoded("item", item)?)?.map(|item| of_bytes("item", &item)).transpose()
+        self.store.set(index, enclosed("item", item)?)?.map(|item| item.open("item")).transpose()
     }
 
     /// Inserts an item before the one at an index; at the end, if there is none, as Python does.
@@ -288,7 +288,7 @@ impl<T: Serialize + DeserializeOwned> List<T> {
     /// # }
     /// ```
     pub fn insert<B: SameEncoding<T> + Serialize + ?Sized>(&self, index: usize, item: &B) -> Result<()> {
-        self.store.insert(index, encoded("item", item)?)
+        self.store.insert(index, enclosed("item", item)?)
     }
 
     /// Removes the item at an index, and returns it. `None`: there is no such index.
@@ -305,7 +305,7 @@ impl<T: Serialize + DeserializeOwned> List<T> {
     /// # }
     /// ```
     pub fn remove(&self, index: usize) -> Result<Option<T>> {
-        self.store.remove(index)?.map(|item| of_bytes("item", &item)).transpose()
+        self.store.remove(index)?.map(|item| item.open("item")).transpose()
     }
 
     /// All items, as they are at one moment.
@@ -322,7 +322,7 @@ impl<T: Serialize + DeserializeOwned> List<T> {
     /// # }
     /// ```
     pub fn to_vec(&self) -> Result<Vec<T>> {
-        self.store.to_vec()?.iter().map(|item| of_bytes("item", item)).collect()
+        self.store.to_vec()?.iter().map(|item| item.open("item")).collect()
     }
 
     /// Appends all of these, in one request: others see none of them or all, one after the other.
@@ -339,7 +339,7 @@ impl<T: Serialize + DeserializeOwned> List<T> {
     /// # }
     /// ```
     pub fn extend(&self, items: impl IntoIterator<Item = T>) -> Result<()> {
-        let items = items.into_iter().map(|item| encoded("item", &item));
+        let items = items.into_iter().map(|item| enclosed("item", &item));
         self.store.extend(items.collect::<Result<_>>()?)
     }
 

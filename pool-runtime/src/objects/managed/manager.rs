@@ -2,7 +2,7 @@
 //! `manager.rs`.
 
 use super::host::Host;
-use super::reference::Proxy;
+use super::reference::{Proxy, SentHost};
 use super::wire::ManagerPlace;
 use crate::authkey::AuthKey;
 use crate::connection::Address;
@@ -192,14 +192,13 @@ impl fmt::Debug for Manager {
 /// What arrives is connected to the same server, and does not end it.
 impl Serialize for Manager {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        (self.host.id, &self.host.place).serialize(serializer)
+        SentHost::of(&self.host).serialize(serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for Manager {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let (id, place) = Deserialize::deserialize(deserializer)?;
-        let host = Host::find(id, place);
+        let host = SentHost::deserialize(deserializer)?.find();
         Ok(Self { address: host.place.address(), host, server: None })
     }
 }

@@ -46,7 +46,11 @@ pub(super) enum Request<'r> {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Reply {
     Server(u64),
-    Object(u64),
+    /// An object, and the id of what it lives with, if that goes with the reply.
+    Object {
+        number: u64,
+        life: Option<u64>,
+    },
     Value,
     /// A constructor returned an error.
     Refused,

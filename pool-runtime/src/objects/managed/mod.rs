@@ -45,4 +45,4 @@ pub(crate) use method::check;
 pub use method::{AnyObject, ManagedObject, MethodBody, MethodInfo, MethodRegistration, can_be_managed};
 pub use reference::{Made, ObjectRef, Proxy};
 pub(crate) use server::Server;
-pub(crate) use wire::{ManagerPlace, Wire, WireListener};
+pub(crate) use wire::{Door, ManagerPlace, PipeEnd, Wire, WireListener, door};

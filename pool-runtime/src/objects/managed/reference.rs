@@ -3,20 +3,23 @@
 use super::host::Host;
 use super::message::{Reply, Request};
 use super::method::MethodInfo;
+use super::wire::Door;
 use super::wire::ManagerPlace;
 use crate::codec::{CodecError, Reader, Writer};
 use crate::error::{Error, Result};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use crate::memory::region::{Region, found, is_encoding, take_file};
+use crate::objects::reference::out_of_place;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::fmt;
 use std::sync::Arc;
 
 /// Refers to an object in a server. A clone refers to the same one.
-///
-/// For now it does not keep the object: see `shelf.rs`, which decides that.
 #[derive(Clone)]
 pub struct ObjectRef {
     host: Arc<Host>,
     number: u64,
+    /// As long as somebody has this, the object lives: see `shelf.rs`. None: it lives as long as its server.
+    life: Option<Arc<Region>>,
 }
 
 /// What a constructor has made of its arguments.
@@ -41,7 +44,7 @@ impl ObjectRef {
     ) -> Result<Made<E>> {
         let request = Request::Make { constructor: constructor.name, signature: constructor.signature_hash() };
         host.call(constructor, &request, write, |reply, rest| match reply {
-            Reply::Object(number) => Ok(Made::Object(Self { host: host.clone(), number })),
+            Reply::Object { number, life } => Ok(Made::Object(Self::received(host.clone(), number, life)?)),
             Reply::Refused => refusal(rest).map(Made::Refused),
             _ => Err(out_of_turn()),
         })
@@ -51,9 +54,14 @@ impl ObjectRef {
     #[doc(hidden)]
     pub fn open(host: &Arc<Host>, name: &str, kind: &str) -> Result<Self> {
         match host.request(&Request::Open { name, kind })? {
-            Reply::Object(number) => Ok(Self { host: host.clone(), number }),
+            Reply::Object { number, .. } => Ok(Self { host: host.clone(), number, life: None }),
             _ => Err(Error::invalid(out_of_turn().to_string())),
         }
+    }
+
+    fn received(host: Arc<Host>, number: u64, life: Option<u64>) -> Result<Self, CodecError> {
+        let life = life.map(take_file).transpose().map_err(CodecError::new)?;
+        Ok(Self { host, number, life })
     }
 
     pub(super) fn publish(&self, host: &Host, name: &str) -> Result<()> {
@@ -106,24 +114,39 @@ impl PartialEq for ObjectRef {
 
 impl Eq for ObjectRef {}
 
+/// A server, as it travels: with its door to other processes of the program.
 #[derive(Serialize, Deserialize)]
-struct SentObject {
+pub(super) struct SentHost {
     server: u64,
     place: ManagerPlace,
-    number: u64,
+    door: Option<Door>,
+}
+
+impl SentHost {
+    pub(super) fn of(host: &Host) -> Self {
+        let door = if is_encoding() { host.door.clone() } else { None };
+        Self { server: host.id, place: host.place.clone(), door }
+    }
+
+    pub(super) fn find(self) -> Arc<Host> {
+        Host::find(self.server, self.place, self.door)
+    }
 }
 
 impl Serialize for ObjectRef {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Host { id, place, .. } = &*self.host;
-        SentObject { server: *id, place: place.clone(), number: self.number }.serialize(serializer)
+        if self.life.as_ref().is_some_and(|life| !found(life)) {
+            return Err(out_of_place("proxy"));
+        }
+        let life = self.life.as_ref().map(|life| life.id());
+        (SentHost::of(&self.host), self.number, life).serialize(serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for ObjectRef {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let SentObject { server, place, number } = SentObject::deserialize(deserializer)?;
-        Ok(Self { host: Host::find(server, place), number })
+        let (host, number, life) = <(SentHost, u64, Option<u64>)>::deserialize(deserializer)?;
+        Self::received(host.find(), number, life).map_err(de::Error::custom)
     }
 }
 

@@ -1,12 +1,18 @@
 //! The objects of a server, by number, and the names under which some are published: the one place that decides how long
 //! an object lives.
 //!
-//! For now, that is until the server ends.
+//! An object that was made by a client of this program lives as long as somebody has a proxy of it. Each proxy holds one
+//! end of a pair of sockets, which travels with it, and the server the other one: the kernel tells when nobody is left,
+//! however the last one went. All others live until the server ends: those that were published, and those of clients that
+//! have reached the server by its address.
 
 use super::method::AnyObject;
 use crate::locks::lock;
+use crate::memory::region::{Region, register};
+use crate::os::{self, Handle, Memory, Outgoing, passing};
 use crate::panic;
 use std::collections::HashMap;
+use std::io;
 use std::sync::{Arc, Mutex};
 
 /// An object, and the name of its type.
@@ -14,10 +20,15 @@ use std::sync::{Arc, Mutex};
 pub(super) struct Stored {
     pub(super) kind: &'static str,
     pub(super) object: Arc<AnyObject>,
+    /// It is hung up when no proxy is left. None: it lives until the server ends.
+    life: Option<Arc<Handle>>,
 }
 
-#[derive(Default)]
-pub(super) struct Shelf(Mutex<Contents>);
+pub(super) struct Shelf {
+    contents: Mutex<Contents>,
+    /// What is sent into the one wakes who [tends](Shelf::tend) the objects, at the other.
+    changed: (Handle, Handle),
+}
 
 #[derive(Default)]
 struct Contents {
@@ -27,38 +38,83 @@ struct Contents {
 }
 
 impl Shelf {
-    /// Returns the number of the object, which no other one had or will have.
-    pub(super) fn put(&self, kind: &'static str, object: Box<AnyObject>) -> u64 {
-        let mut contents = lock(&self.0);
+    pub(super) fn new() -> io::Result<Self> {
+        Ok(Self { contents: Mutex::default(), changed: passing::pair()? })
+    }
+
+    /// Returns the number of the object, which no other one had or will have. If it is to live as long as its proxies,
+    /// what they hold too.
+    pub(super) fn put(
+        &self,
+        kind: &'static str,
+        object: Box<AnyObject>,
+        until_unused: bool,
+    ) -> io::Result<(u64, Option<Arc<Region>>)> {
+        let (life, theirs) = match until_unused {
+            true => {
+                let (here, there) = passing::pair()?;
+                (Some(Arc::new(here)), Some(register(Memory::file(there)?)))
+            }
+            false => (None, None),
+        };
+        let mut contents = lock(&self.contents);
         contents.latest += 1;
         let number = contents.latest;
-        contents.objects.insert(number, Stored { kind, object: object.into() });
-        number
+        contents.objects.insert(number, Stored { kind, object: object.into(), life });
+        drop(contents);
+        if until_unused {
+            // If there is no room, there are enough of them.
+            let _ = passing::send(&self.changed.0, &Outgoing::Nudge);
+        }
+        Ok((number, theirs))
+    }
+
+    /// Drops objects of which no proxy is left, for ever.
+    pub(super) fn tend(&self) {
+        loop {
+            let lives: Vec<_> = {
+                let contents = lock(&self.contents);
+                let life = |(number, stored): (&u64, &Stored)| Some((*number, stored.life.clone()?));
+                contents.objects.iter().filter_map(life).collect()
+            };
+            let handles = std::iter::once(&self.changed.1).chain(lives.iter().map(|(_, life)| &**life));
+            let Ok(ready) = os::wait_any(handles.map(os::borrow), None) else { return };
+            while let Ok(Some(_)) = passing::try_receive(&self.changed.1) {}
+            for ((number, life), _) in lives.into_iter().zip(ready.into_iter().skip(1)).filter(|(_, ready)| *ready) {
+                let mut contents = lock(&self.contents);
+                // It may have been published meanwhile.
+                let is_unused =
+                    |stored: &Stored| stored.life.as_ref().is_some_and(|current| Arc::ptr_eq(current, &life));
+                let unused = contents.objects.get(&number).is_some_and(is_unused);
+                let unused = if unused { contents.objects.remove(&number) } else { None };
+                drop(contents);
+                panic::drop_quietly(unused);
+            }
+        }
     }
 
     pub(super) fn find(&self, number: u64) -> Option<Stored> {
-        lock(&self.0).objects.get(&number).cloned()
+        lock(&self.contents).objects.get(&number).cloned()
     }
 
     /// Names an object; whatever had the name has it no more. False: there is no such object.
     pub(super) fn publish(&self, name: &str, number: u64) -> bool {
-        let mut contents = lock(&self.0);
-        let is_there = contents.objects.contains_key(&number);
-        if is_there {
-            contents.published.insert(name.to_owned(), number);
-        }
-        is_there
+        let mut contents = lock(&self.contents);
+        let Some(stored) = contents.objects.get_mut(&number) else { return false };
+        stored.life = None;
+        contents.published.insert(name.to_owned(), number);
+        true
     }
 
     pub(super) fn published(&self, name: &str) -> Option<(u64, Stored)> {
-        let contents = lock(&self.0);
+        let contents = lock(&self.contents);
         let number = *contents.published.get(name)?;
         Some((number, contents.objects.get(&number)?.clone()))
     }
 
     /// Drops all objects: what they close or write then belongs to an orderly end.
     pub(super) fn clear(&self) {
-        let objects = std::mem::take(&mut lock(&self.0).objects);
+        let objects = std::mem::take(&mut lock(&self.contents).objects);
         objects.into_values().for_each(panic::drop_quietly);
     }
 }

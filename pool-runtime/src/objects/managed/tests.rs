@@ -1,11 +1,12 @@
 use super::message::{Reply, Request, open};
-use super::server::Server;
+use super::server::{Server, Talk};
+use super::value::enclosed;
 use super::wire::Wire;
 use crate::codec::Writer;
 use crate::dossier::Stage;
 use crate::error::Result;
 use crate::fuzz::{Kind, Plan, run};
-use crate::memory::StatusPage;
+use crate::memory::{Payload, Region, StatusPage};
 use crate::protocol::Failure;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
@@ -20,22 +21,26 @@ impl InMemory {
     }
 
     fn ask(&self, request: Writer) -> (Reply, Vec<u8>) {
-        self.send(&request.into_bytes()).unwrap();
-        let reply = self.receive().unwrap().expect("a reply");
+        self.send(&request.into_bytes(), &[]).unwrap();
+        let reply = self.receive().unwrap().expect("a reply").into_vec();
         let (reply_head, _) = open::<Reply>(&reply).unwrap();
         (reply_head, reply)
     }
 }
 
 impl Wire for InMemory {
-    fn send(&self, message: &[u8]) -> Result<()> {
+    fn send(&self, message: &[u8], _: &[Arc<Region>]) -> Result<()> {
         // Nobody is there to read it: the next receive says so.
         let _ = self.0.send(message.to_vec());
         Ok(())
     }
 
-    fn receive(&self) -> Result<Option<Vec<u8>>> {
-        Ok(self.1.lock().expect("no panic").recv().ok())
+    fn receive(&self) -> Result<Option<Payload>> {
+        Ok(self.1.lock().expect("no panic").recv().ok().map(Payload::from))
+    }
+
+    fn has_handles(&self) -> bool {
+        false
     }
 }
 
@@ -61,12 +66,12 @@ fn call(server: u64, object: u64, method: &str) -> Writer {
 #[test]
 fn a_server_answers_over_any_wire_until_its_client_leaves() {
     let [client, served] = InMemory::pair();
-    let server = Arc::new(Server::new(7));
+    let server = Arc::new(Server::new(7).unwrap());
     let serving = std::thread::spawn(move || server.serve(&served));
     assert!(matches!(client.ask(Request::Who.begin().unwrap()).0, Reply::Server(7)));
-    assert!(matches!(client.ask(make()).0, Reply::Object(1)));
+    assert!(matches!(client.ask(make()).0, Reply::Object { number: 1, .. }));
     let mut push = call(7, 1, "pool_runtime::List::push");
-    push.bulk(b"item").unwrap();
+    push.value(&enclosed("item", "text").unwrap()).unwrap();
     assert!(matches!(client.ask(push).0, Reply::Value));
     let (reply, whole) = client.ask(call(7, 1, "pool_runtime::List::len"));
     assert!(matches!(reply, Reply::Value));
@@ -76,7 +81,7 @@ fn a_server_answers_over_any_wire_until_its_client_leaves() {
         Reply::Done
     ));
     let opened = client.ask(Request::Open { name: "it", kind: LIST }.begin().unwrap()).0;
-    assert!(matches!(opened, Reply::Object(1)));
+    assert!(matches!(opened, Reply::Object { number: 1, .. }));
     drop(client);
     serving.join().unwrap();
 }
@@ -84,8 +89,8 @@ fn a_server_answers_over_any_wire_until_its_client_leaves() {
 #[test]
 fn what_is_not_offered_is_refused() {
     let [client, served] = InMemory::pair();
-    std::thread::spawn(move || Server::new(7).serve(&served));
-    assert!(matches!(client.ask(make()).0, Reply::Object(1)));
+    std::thread::spawn(move || Server::new(7).unwrap().serve(&served));
+    assert!(matches!(client.ask(make()).0, Reply::Object { number: 1, .. }));
     let refused = |request: Writer| match client.ask(request).0 {
         Reply::Failed { stage, failure: Failure::Unfit(why) } if stage == Stage::Decoding as u32 => why,
         other => panic!("{other:?}"),
@@ -116,13 +121,14 @@ fn what_is_not_offered_is_refused() {
 /// Whatever a client sends, it is answered.
 #[test]
 fn any_request_has_an_answer() {
-    let server = Server::new(7);
+    let server = Server::new(7).unwrap();
     let page = StatusPage::local().unwrap();
+    let talk = Talk { page: &page, has_handles: true };
     let mut insert = call(7, 1, "pool_runtime::List::insert");
     insert.value(&3_usize).unwrap();
-    insert.bulk(b"item").unwrap();
+    insert.value(&enclosed("item", "text").unwrap()).unwrap();
     let mut extend = call(7, 1, "pool_runtime::List::extend");
-    extend.value(&vec![vec![1_u8, 2], vec![3]]).unwrap();
+    extend.value(&Vec::from([1_u8, 2].map(|item| enclosed("item", &item).unwrap()))).unwrap();
     let requests = [
         Request::Who.begin().unwrap(),
         make(),
@@ -134,14 +140,14 @@ fn any_request_has_an_answer() {
     ];
     let corpus: Vec<Vec<u8>> = requests.into_iter().map(Writer::into_bytes).collect();
     for request in &corpus {
-        let reply = server.answer(request, &page);
+        let (reply, _) = server.answer(request, talk);
         assert!(!matches!(open::<Reply>(&reply).unwrap().0, Reply::Failed { .. }), "{request:?}");
     }
     let (made, memory) = (make().into_bytes(), |length| (64 << 10) + 64 * length);
     let tried = run(Plan { name: "requests to a manager", corpus, memory }, |request| {
-        let server = Server::new(7);
-        server.answer(&made, &page);
-        let reply = server.answer(request, &page);
+        let server = Server::new(7).unwrap();
+        server.answer(&made, talk);
+        let (reply, _) = server.answer(request, talk);
         match open::<Reply>(&reply).expect("a reply").0 {
             Reply::Failed { failure: Failure::Panicked(panic), .. } => panic!("{panic}"),
             Reply::Failed { stage, failure } => Kind::of((stage, Kind::of_text(&format!("{failure:?}")))),

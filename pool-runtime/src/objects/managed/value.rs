@@ -3,20 +3,101 @@
 use crate::codec::{CodecError, Reader, Writer};
 use crate::dossier::Ran;
 use crate::error::{Error, Kind, Result};
+use crate::memory::Regions;
+use crate::memory::region::{collect, find_within, found};
+use crate::objects::reference::out_of_place;
 use crate::panic;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::de::{self, DeserializeOwned};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::fmt;
+use std::time::Duration;
 
 /// `what` is what the value is for: a key, an item.
+/// A value, and what it refers to: it holds that, and takes it along.
+#[derive(Clone)]
+pub(super) struct Enclosed {
+    bytes: Vec<u8>,
+    handles: Regions,
+}
+
+/// A key has no handles.
 pub(super) fn encoded<T: Serialize + ?Sized>(what: &str, value: &T) -> Result<Vec<u8>> {
-    let encoded = panic::catch(|| {
+    let encode = || {
         let mut writer = Writer::new();
         writer.value(value).map(|()| writer.into_bytes())
-    });
+    };
+    told(what, panic::catch(encode))
+}
+
+pub(super) fn enclosed<T: Serialize + ?Sized>(what: &str, value: &T) -> Result<Enclosed> {
+    let encode = || {
+        let mut writer = Writer::new();
+        let (encoded, handles) = collect(|| writer.value(value));
+        encoded.map(|()| Enclosed { bytes: writer.into_bytes(), handles })
+    };
+    told(what, panic::catch(encode))
+}
+
+fn told<R>(what: &str, encoded: Result<Result<R, CodecError>, panic::PanicInfo>) -> Result<R> {
     match encoded {
         Ok(Ok(bytes)) => Ok(bytes),
         Ok(Err(why)) => Err(Error::new(Kind::EncodeArgument(format!("`{what}` cannot be encoded: {why}")))),
         Err(panic) => Err(Error::new(Kind::PanickedEncoding { panic })),
+    }
+}
+
+impl Enclosed {
+    /// The value. What it refers to is held as long as this is.
+    pub(super) fn open<T: DeserializeOwned>(&self, what: &str) -> Result<T> {
+        of_bytes(what, &self.bytes)
+    }
+}
+
+/// Bytes, all at once.
+struct AllBytes<B>(B);
+
+impl<B: AsRef<[u8]>> Serialize for AllBytes<B> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(self.0.as_ref())
+    }
+}
+
+impl<'de> Deserialize<'de> for AllBytes<Vec<u8>> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Copied;
+
+        impl de::Visitor<'_> for Copied {
+            type Value = Vec<u8>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("bytes")
+            }
+
+            fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<Vec<u8>, E> {
+                Ok(bytes.to_vec())
+            }
+        }
+
+        deserializer.deserialize_bytes(Copied).map(Self)
+    }
+}
+
+impl Serialize for Enclosed {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if !self.handles.iter().all(found) {
+            return Err(out_of_place("value with handles"));
+        }
+        let ids: Vec<_> = self.handles.iter().map(|region| region.id()).collect();
+        (AllBytes(&self.bytes), ids).serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Enclosed {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let (AllBytes(bytes), ids) = <(AllBytes<Vec<u8>>, Vec<u64>)>::deserialize(deserializer)?;
+        // They have come with the message.
+        let handles = ids.into_iter().map(|id| find_within(id, Duration::ZERO)).collect::<Result<Vec<_>, _>>();
+        Ok(Self { bytes, handles: handles.map_err(de::Error::custom)?.into() })
     }
 }
 

@@ -1,34 +1,83 @@
-//! How a client of a manager reaches its server: the one place that knows that it is by sockets, and with which key.
+//! How a client of a manager reaches its server: the one place that knows that it is by pipes or sockets, and with which
+//! key.
 //!
-//! Another way, such as shared memory, is another implementation of [`Wire`], and another variant of [`ManagerPlace`].
+//! Who was given a [`Door`], which travels between the processes of one program, sends the other end of a pipe through it:
+//! what is said then passes through shared memory, and may have handles in it. All others, and those that are confined and
+//! may not make pipes, use the address and prove the key.
 
 use crate::authkey::AuthKey;
 use crate::connection::{Address, Client, Connection, Listener};
 use crate::error::{Error, Result};
+use crate::memory::Payload;
+use crate::memory::region::Region;
+use crate::objects::channel::{Pipe, Receiver, Sender, channel, pipe};
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// The longest message, in bytes. Longer ones are refused before they are sent.
 pub(crate) const MOST: usize = 1 << 30;
 
 /// One conversation: a client asks, and the server answers. Dropping it ends it for the other side.
 pub(crate) trait Wire: Send + Sync {
-    /// Sends a message of at most [`MOST`] bytes, as a whole.
-    fn send(&self, message: &[u8]) -> Result<()>;
+    /// Sends a message of at most [`MOST`] bytes, as a whole, and the handles to which it refers.
+    fn send(&self, message: &[u8], handles: &[Arc<Region>]) -> Result<()>;
 
     /// Waits for a message. None: the other side has ended the conversation, or is dead.
-    fn receive(&self) -> Result<Option<Vec<u8>>>;
+    fn receive(&self) -> Result<Option<Payload>>;
+
+    /// Whether messages may refer to handles.
+    fn has_handles(&self) -> bool;
 }
 
 impl Wire for Connection {
-    fn send(&self, message: &[u8]) -> Result<()> {
-        self.send_bytes(message)
+    fn send(&self, message: &[u8], handles: &[Arc<Region>]) -> Result<()> {
+        match handles {
+            [] => self.send_bytes(message),
+            _ => Err(Error::invalid("a message to an address cannot have handles of shared memory and open files")),
+        }
     }
 
-    fn receive(&self) -> Result<Option<Vec<u8>>> {
-        self.recv_bytes()
+    fn receive(&self) -> Result<Option<Payload>> {
+        Ok(self.recv_bytes()?.map(Payload::from))
     }
+
+    fn has_handles(&self) -> bool {
+        false
+    }
+}
+
+/// The end of a pipe through which raw messages go.
+pub(crate) type PipeEnd = Pipe<(), ()>;
+
+impl Wire for PipeEnd {
+    fn send(&self, message: &[u8], handles: &[Arc<Region>]) -> Result<()> {
+        self.send_raw(message, handles)
+    }
+
+    fn receive(&self) -> Result<Option<Payload>> {
+        self.recv_raw()
+    }
+
+    fn has_handles(&self) -> bool {
+        true
+    }
+}
+
+/// Where clients of the same program send the server's ends of their pipes.
+pub(crate) type Door = Sender<PipeEnd>;
+
+/// A door, and what the server has of it.
+pub(crate) fn door() -> Result<(Door, Receiver<PipeEnd>)> {
+    channel()
+}
+
+/// Begins a conversation through a door.
+pub(super) fn knock(door: &Door) -> Result<Box<dyn Wire>> {
+    let (here, there) = pipe()?;
+    door.send(&there)?;
+    Ok(Box::new(here))
 }
 
 /// Where a server is, as it travels.

@@ -77,7 +77,7 @@ impl Setting {
 
 type Measure = fn(&Setting) -> Result<Row>;
 
-const ROWS: [(&str, Measure); 22] = [
+const ROWS: [(&str, Measure); 24] = [
     ("round trip of a small call", latency::round_trip),
     ("round trip after 10 ms of rest", latency::round_trip_after_rest),
     ("burst of apply_async, all results", rate::burst),
@@ -98,8 +98,10 @@ const ROWS: [(&str, Measure); 22] = [
     ("pipe, there and back", talk::pipe_round_trip),
     ("pipe, messages of 16 MiB", talk::pipe_bandwidth),
     ("lock that nobody else wants", talk::lock),
+    ("lock that two processes want", talk::contended_lock),
     ("value, two processes add to it", talk::value),
     ("atomic, two processes add to it", talk::atomic),
+    ("entry of a manager's dict", talk::manager),
 ];
 
 fn main() -> Result<()> {

@@ -7,7 +7,7 @@ use crate::{
     peers::python::MULTIPROCESSING,
     table::{Bound, OURS, Row, absolute, at_least, at_most},
 };
-use pool_runtime::{Atomic, Pipe, Pool, Queue, Value, pipe, sync::Mutex, task};
+use pool_runtime::{Atomic, Dict, Manager, Pipe, Pool, Queue, Value, pipe, sync::Mutex, task};
 use std::{hint::black_box, sync::atomic::Ordering, time::Duration};
 
 /// Waits until all are there, so that nobody's start is measured.
@@ -177,6 +177,45 @@ pub fn lock(setting: &Setting) -> Result<Row> {
     add_python(&mut contest, &[MULTIPROCESSING], "lock", 0)?;
     let row = Row::of_contest("ns", &contest.run()?, None, |seconds| seconds * 1e9);
     Ok(row.target([absolute(Bound::AtMost, 30.0)]))
+}
+
+#[task]
+fn lock_often(lock: &Mutex<u64>, times: u64) {
+    (0..times).for_each(|_| *lock.lock().expect("a lock") += 1);
+}
+
+/// Two processes at once, the program being one of them.
+pub fn contended_lock(setting: &Setting) -> Result<Row> {
+    let (pool, lock) = (Pool::new(1)?, Mutex::new(0)?);
+    let mut contest = Contest::new(setting.pick(50, 200), setting.pick(1.0, 5.0));
+    contest.add(OURS, |times| {
+        timed(|| {
+            let job = pool.apply_async(lock_often::call(&lock, times / 2));
+            lock_often(&lock, times.div_ceil(2));
+            Ok(job.get()?)
+        })
+    });
+    add_python(&mut contest, &[MULTIPROCESSING], "contended_lock", 0)?;
+    let row = Row::of_contest("M/s", &contest.run()?, None, |seconds| 1e-6 / seconds);
+    Ok(row.target([at_least(1.0, MULTIPROCESSING)]))
+}
+
+/// A value is put into a dictionary in a process of its own.
+pub fn manager(setting: &Setting) -> Result<Row> {
+    let manager = Manager::start()?;
+    let dict = Dict::new(&manager)?;
+    let mut contest = Contest::new(setting.pick(20, 100), setting.pick(1.0, 5.0));
+    contest.add(OURS, |times| {
+        timed(|| {
+            for value in 0..times {
+                dict.insert(&7, &value)?;
+            }
+            Ok(())
+        })
+    });
+    add_python(&mut contest, &[MULTIPROCESSING], "manager", 0)?;
+    let row = Row::of_contest("µs", &contest.run()?, None, |seconds| seconds * 1e6);
+    Ok(row.target([at_most(0.3, MULTIPROCESSING)]))
 }
 
 #[task]

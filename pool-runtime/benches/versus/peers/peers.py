@@ -54,6 +54,14 @@ def drain(queue, ready):
         pass
 
 
+def lock_often(lock, ready, start, times):
+    ready.release()
+    start.wait()
+    for _ in range(times):
+        lock.acquire()
+        lock.release()
+
+
 def send_through(pipe):
     while (message := pipe.recv()) is not None:
         pipe.send(message)
@@ -364,6 +372,26 @@ class Peer:
         taken = time.perf_counter() - begun
         assert value.value == times
         return taken
+
+    def contended_lock(self, times, _):
+        """Two processes, this being one of them."""
+        lock, ready, start = multiprocessing.Lock(), multiprocessing.Semaphore(0), multiprocessing.Event()
+        process = multiprocessing.Process(target=lock_often, args=(lock, ready, start, times // 2))
+        process.start()
+        ready.acquire()
+        begun = time.perf_counter()
+        start.set()
+        lock_often(lock, ready, start, times - times // 2)
+        process.join()
+        return time.perf_counter() - begun
+
+    def manager(self, times, _):
+        entries = self.kept("server", multiprocessing.Manager).dict()
+        entries[7] = 0
+        begun = time.perf_counter()
+        for n in range(times):
+            entries[7] = n
+        return time.perf_counter() - begun
 
     def ready(self, _, __):
         self.pool

@@ -67,6 +67,12 @@ pub(crate) trait Futex<W> {
     fn wake(&self, word: &W, most: u32);
 }
 
+/// Whether somebody may sleep, as far as that is known without a fence.
+#[inline]
+pub(crate) fn has_sleepers<W: ParkingWord>(word: &W) -> bool {
+    word.load() & SLEEPERS != 0
+}
+
 /// Something has changed: wakes so many of those who wait for it.
 #[inline]
 pub(crate) fn wake<W: ParkingWord>(word: &W, most: u32, futex: &impl Futex<W>) {

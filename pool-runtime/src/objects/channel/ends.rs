@@ -27,15 +27,13 @@ use crate::memory::View;
 use crate::memory::parking::{self, Futex, Waiter};
 use crate::memory::region::Region;
 use crate::objects::messages::{
-    Boarding, CarriedHandles, Content, Landing, Limit, LogGuard, MessageLog, Patience, drop_strays,
+    Boarding, CarriedHandles, Content, Landing, Limit, LogGuard, MessageLog, Patience, PeerSide, drop_strays, watch,
 };
 use crate::os::{self, Handle, HandleRef, Outgoing, passing};
-use crate::transport::ring::Spin;
-use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Where things are in the head, in bytes.
 pub(super) const MESSAGES: usize = 512;
@@ -59,11 +57,6 @@ const HELD_UP: &str = "the channel is held up by a process that does not go on";
 
 /// How long to wait where nobody tells when to go on.
 const PAUSE: Duration = Duration::from_millis(5);
-
-thread_local! {
-    /// What this thread has learned about waiting without sleeping.
-    static SPIN: RefCell<Spin> = const { RefCell::new(Spin::new()) };
-}
 
 /// One end of a channel, as a process has it.
 pub(super) struct ChannelEnd {
@@ -228,19 +221,19 @@ impl ChannelEnd {
     /// Waits until `ready`, or the other end is gone: first without sleeping, if it pays, as long as there is no `hint` that
     /// it may be. Returns false if it is not ready at the deadline.
     fn wait(&self, waiter: &mut Waiter, word: usize, hint: impl Fn() -> bool, ready: impl Fn() -> bool) -> bool {
-        if SPIN.try_with(|spin| spin.borrow_mut().wait(hint)).unwrap_or(false) {
-            return true;
-        }
-        let began = Instant::now();
-        let at_socket = AtSocket { end: self, word, is_idle: || !ready() };
-        let is_ready = waiter.wait(self.log.word(word), &at_socket, || ready() || self.was_gone());
-        let _ = SPIN.try_with(|spin| spin.borrow_mut().slept(began.elapsed()));
-        is_ready
+        let other = if word == ROOM { PeerSide::Taker } else { PeerSide::Putter };
+        watch(&self.log, other, hint, || {
+            let at_socket = AtSocket { end: self, word, is_idle: || !ready() };
+            waiter.wait(self.log.word(word), &at_socket, || ready() || self.was_gone())
+        })
     }
 
     /// Wakes who waits at the other end.
     #[inline]
     fn tell(&self, word: usize) {
+        if parking::has_sleepers(self.log.word(word)) {
+            self.log.note_processor(if word == ROOM { PeerSide::Taker } else { PeerSide::Putter });
+        }
         parking::wake(self.log.word(word), u32::MAX, &AtSocket { end: self, word, is_idle: || true });
     }
 

@@ -5,8 +5,10 @@
 //!   drawn                                      see memory/presence.rs
 //!   put: lock, number of messages, position    who puts, with that lock
 //!   backed                                     the same
+//!   put's processor                            who puts, and wakes a taker
 //!   get: lock, number of messages, position    who takes, with that lock
 //!   freed                                      the same
+//!   get's processor                            who takes, and wakes a putter
 //!   the rest                                   queue/ends.rs, channel/ends.rs
 //!   behind the head: the messages              see storage.rs
 //! ```
@@ -21,6 +23,7 @@
 use super::handles::CarriedHandles;
 use super::patience::Limit;
 use super::storage::{MappedPart, NewItem, StoredItem, WINDOW, end_of};
+use super::vigil::PeerSide;
 use crate::error::{Error, Result};
 use crate::locks::try_lock;
 use crate::memory::region::Region;
@@ -35,11 +38,13 @@ use std::sync::{Arc, Mutex};
 pub(in crate::objects) mod layout {
     pub(in crate::objects) const PUT: usize = 128;
     pub(in crate::objects) const BACKED: usize = 192;
+    pub(in crate::objects) const PUT_CPU: usize = 224;
     pub(in crate::objects) const GET: usize = 384;
     pub(in crate::objects) const FREED: usize = 448;
+    pub(in crate::objects) const GET_CPU: usize = 480;
 }
 
-use layout::{BACKED, FREED, GET, PUT};
+use layout::{BACKED, FREED, GET, GET_CPU, PUT, PUT_CPU};
 
 const NO_ROOM: &str = "shared memory for messages has no head";
 
@@ -115,6 +120,24 @@ impl MessageLog {
 
     pub(in crate::objects) fn region(&self) -> &Arc<Region> {
         &self.region
+    }
+
+    fn processor_of(&self, side: PeerSide) -> &AtomicU32 {
+        self.word(match side {
+            PeerSide::Putter => PUT_CPU,
+            PeerSide::Taker => GET_CPU,
+        })
+    }
+
+    /// Notes where this side runs, as it is about to wake the other one.
+    #[cold]
+    pub(in crate::objects) fn note_processor(&self, side: PeerSide) {
+        self.processor_of(side).store(os::current_cpu().wrapping_add(1), Ordering::Relaxed);
+    }
+
+    /// Whether that side was on this processor when it last woke somebody.
+    pub(in crate::objects) fn is_beside(&self, side: PeerSide) -> bool {
+        self.processor_of(side).load(Ordering::Relaxed) == os::current_cpu().wrapping_add(1)
     }
 
     #[inline]

@@ -7,6 +7,7 @@
 //! | `encoding.rs` | a value as bytes, and the handles in it |
 //! | `handles.rs` | the handles that messages have, which travel through a socket |
 //! | `patience.rs` | how long somebody waits |
+//! | `vigil.rs` | how somebody waits |
 //!
 //! It must never know who waits for what, nor how many messages there may be.
 
@@ -15,11 +16,13 @@ mod handles;
 mod log;
 mod patience;
 mod storage;
+mod vigil;
 
 pub use encoding::SameEncoding;
 pub(super) use encoding::{decode, encode};
 pub(super) use handles::{Boarding, CarriedHandles, Landing, drop_strays, socket_pair};
 pub(super) use log::{Content, LogGuard, MessageLog, Peeled};
 pub(super) use patience::{Limit, Patience};
+pub(super) use vigil::{PeerSide, watch};
 #[cfg(all(test, not(loom)))]
 pub(super) use {log::HEAD, log::layout, storage::WINDOW};

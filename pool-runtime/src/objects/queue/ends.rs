@@ -23,15 +23,14 @@ use crate::error::{Error, Kind, Result};
 use crate::memory::parking::{self, Futex, Waiter};
 use crate::memory::region::Region;
 use crate::objects::messages::{
-    Boarding, CarriedHandles, Content, Landing, Limit, LogGuard, MessageLog, Patience, Peeled, drop_strays,
+    Boarding, CarriedHandles, Content, Landing, Limit, LogGuard, MessageLog, Patience, Peeled, PeerSide, drop_strays,
+    watch,
 };
 use crate::os::{Handle, HandleRef, Outgoing, passing};
-use crate::transport::ring::Spin;
-use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Where things are in the head, in bytes. What different threads write is apart.
 pub(super) const CAPACITY: usize = 64;
@@ -63,11 +62,6 @@ const FULL_OF_HANDLES: &str = "the queue has no room for more handles: others ha
 
 /// How long to wait where the system itself has no room for handles: nobody tells when that is over.
 const PAUSE: Duration = Duration::from_millis(5);
-
-thread_local! {
-    /// What this thread has learned about waiting without sleeping.
-    static SPIN: RefCell<Spin> = const { RefCell::new(Spin::new()) };
-}
 
 /// An item that was taken off.
 pub(super) struct TakenItem {
@@ -165,18 +159,16 @@ impl Ends {
     }
 
     /// Waits until `ready`: first without sleeping, if it pays. Returns false if it is not ready at the deadline.
-    fn wait(&self, waiter: &mut Waiter, word: usize, mut ready: impl FnMut() -> bool) -> bool {
-        if SPIN.try_with(|spin| spin.borrow_mut().wait(&mut ready)).unwrap_or(false) {
-            return true;
-        }
-        let began = Instant::now();
-        let is_ready = waiter.wait(self.word(word), &**self.region(), ready);
-        let _ = SPIN.try_with(|spin| spin.borrow_mut().slept(began.elapsed()));
-        is_ready
+    fn wait(&self, waiter: &mut Waiter, word: usize, ready: impl Fn() -> bool) -> bool {
+        let other = if word == ROOM { PeerSide::Taker } else { PeerSide::Putter };
+        watch(&self.log, other, &ready, || waiter.wait(self.word(word), &**self.region(), &ready))
     }
 
     /// Wakes one who waits on this word.
     fn pass_on(&self, word: usize) {
+        if parking::has_sleepers(self.word(word)) {
+            self.log.note_processor(if word == ROOM { PeerSide::Taker } else { PeerSide::Putter });
+        }
         parking::wake(self.word(word), 1, &**self.region());
     }
 

@@ -24,6 +24,7 @@ mod spin;
 mod worker;
 
 pub(crate) use positions::{Corrupt, LAZY};
+pub(crate) use processor::Talk;
 pub(crate) use spin::Spin;
 pub(crate) use worker::{CallReceiver, ReportSender, worker_ends};
 
@@ -31,7 +32,7 @@ use crate::memory::{ALIGN, Block};
 use crate::os::{Bell, GRANULE, Handle, Mapping, check_size, sealed_memory};
 use crate::transport::Append;
 use positions::{Apart, Positions, Reading, Writing};
-use processor::{Processor, Talk};
+use processor::Processor;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;

@@ -37,14 +37,18 @@ const LIVELY: u32 = 16;
 const PATIENCE: Duration = Duration::from_millis(20);
 
 #[derive(Debug, Default)]
-pub(super) struct Talk {
+pub(crate) struct Talk {
     short_sleeps: u32,
     moved: Option<Instant>,
 }
 
 impl Talk {
-    /// Whether the worker is to move away, after it has slept for so long and woken up `beside` its parent or not.
-    pub(super) fn is_to_move(&mut self, beside: bool, slept: Duration) -> bool {
+    pub(crate) const fn new() -> Self {
+        Self { short_sleeps: 0, moved: None }
+    }
+
+    /// Whether a thread is to move away, after it has slept for so long and woken up `beside` the other side or not.
+    pub(crate) fn is_to_move(&mut self, beside: bool, slept: Duration) -> bool {
         if !beside || slept > PAUSE {
             self.short_sleeps = 0;
             return false;

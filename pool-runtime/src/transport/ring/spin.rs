@@ -31,7 +31,12 @@ impl Spin {
     }
 
     /// Waits until `ready`; returns false when it is better to sleep.
-    pub(crate) fn wait(&mut self, mut ready: impl FnMut() -> bool) -> bool {
+    pub(crate) fn wait(&mut self, ready: impl FnMut() -> bool) -> bool {
+        self.wait_unless(|| false, ready)
+    }
+
+    /// As [`wait`](Self::wait), but for the first few looks only if this is `useless`.
+    pub(crate) fn wait_unless(&mut self, useless: impl FnOnce() -> bool, mut ready: impl FnMut() -> bool) -> bool {
         if ready() {
             return true;
         }
@@ -45,7 +50,7 @@ impl Spin {
             })
         };
         // Before the clock is read, which takes longer than what is about to come.
-        let found = looks() || self.wait_by_clock(looks);
+        let found = looks() || (!useless() && self.wait_by_clock(looks));
         if found {
             self.limit = LONGEST;
         }

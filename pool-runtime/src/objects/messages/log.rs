@@ -23,7 +23,6 @@
 use super::handles::CarriedHandles;
 use super::patience::Limit;
 use super::storage::{MappedPart, NewItem, StoredItem, WINDOW, end_of};
-use super::vigil::PeerSide;
 use crate::error::{Error, Result};
 use crate::locks::try_lock;
 use crate::memory::region::Region;
@@ -61,6 +60,14 @@ pub(in crate::objects) struct MessageLog {
     /// What this process has mapped at each end: for who has its lock.
     put_view: Mutex<MappedPart>,
     get_view: Mutex<MappedPart>,
+}
+
+/// Where messages come from, or go.
+#[derive(Clone, Copy)]
+pub(in crate::objects) enum PeerSide {
+    Putter,
+    /// It makes room.
+    Taker,
 }
 
 /// The lock of an end is held as long as this lives.

@@ -21,8 +21,8 @@ mod vigil;
 pub use encoding::SameEncoding;
 pub(super) use encoding::{decode, encode};
 pub(super) use handles::{Boarding, CarriedHandles, Landing, drop_strays, socket_pair};
-pub(super) use log::{Content, LogGuard, MessageLog, Peeled};
+pub(super) use log::{Content, LogGuard, MessageLog, Peeled, PeerSide};
 pub(super) use patience::{Limit, Patience};
-pub(super) use vigil::{PeerSide, watch};
+pub(super) use vigil::watch;
 #[cfg(all(test, not(loom)))]
 pub(super) use {log::HEAD, log::layout, storage::WINDOW};

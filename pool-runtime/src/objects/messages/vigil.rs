@@ -4,7 +4,7 @@
 //! the other side notes on which processor it does that. Where two that talk often stay on one processor, as the scheduler
 //! sees two that hardly run, one of them moves away.
 
-use super::log::MessageLog;
+use super::log::{MessageLog, PeerSide};
 use crate::os;
 use crate::transport::ring::{Spin, Talk};
 use std::cell::RefCell;
@@ -13,14 +13,6 @@ use std::time::Instant;
 thread_local! {
     /// What this thread has learned about waiting.
     static LEARNED: RefCell<(Spin, Talk)> = const { RefCell::new((Spin::new(), Talk::new())) };
-}
-
-/// Where messages come from, or go.
-#[derive(Clone, Copy)]
-pub(in crate::objects) enum PeerSide {
-    Putter,
-    /// It makes room.
-    Taker,
 }
 
 /// Waits until there is a `hint` that it may go on, or else sleeps: `sleep` returns whether it may.

@@ -25,8 +25,9 @@ pub(crate) trait ServerProcess: Send + Sync {
 /// are ready-made. Proxies are values: they can be arguments and results of tasks, parts of structs, and be inside of
 /// other objects.
 ///
-/// The server process ends with the `Manager` that has started it, or with the program, in whatever way that ends. Its
-/// objects live as long as it does. A `Manager` that is sent to a task, or is [connected](Self::connect) to, does not end
+/// The server process ends with the `Manager` that has started it, or with the program, in whatever way that ends. An
+/// object lives until its last proxy is gone; one that was [published](Self::publish), and one of a client that came by
+/// the address, lives until the server ends. A `Manager` that is sent to a task, or is [connected](Self::connect) to, does not end
 /// it.
 ///
 /// ```

@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::marker::PhantomData;
 use std::sync::Arc;
 
@@ -445,6 +446,12 @@ impl<K, V> PartialEq for Dict<K, V> {
 }
 
 impl<K, V> Eq for Dict<K, V> {}
+
+impl<K, V> Hash for Dict<K, V> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.store.hash(state);
+    }
+}
 
 impl<K, V> fmt::Debug for Dict<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

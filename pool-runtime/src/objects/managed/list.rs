@@ -9,6 +9,7 @@ use pool_macros::managed;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::marker::PhantomData;
 
 /// A vector in the server of a [`Manager`]: Python's `manager.list()`.
@@ -384,6 +385,12 @@ impl<T> PartialEq for List<T> {
 }
 
 impl<T> Eq for List<T> {}
+
+impl<T> Hash for List<T> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.store.hash(state);
+    }
+}
 
 impl<T> fmt::Debug for List<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

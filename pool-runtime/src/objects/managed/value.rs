@@ -46,6 +46,10 @@ fn told<R>(what: &str, encoded: Result<Result<R, CodecError>, panic::PanicInfo>)
 }
 
 impl Enclosed {
+    pub(super) fn is_encoded_as(&self, other: &Self) -> bool {
+        self.bytes == other.bytes
+    }
+
     /// The value. What it refers to is held as long as this is.
     pub(super) fn open<T: DeserializeOwned>(&self, what: &str) -> Result<T> {
         of_bytes(what, &self.bytes)

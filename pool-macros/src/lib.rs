@@ -209,6 +209,10 @@ pub fn task(options: TokenStream, item: TokenStream) -> TokenStream {
 /// | a constructor that returns `Result<Self, E>` | the same, which returns a proxy, or that `E`, inside of the `Result` |
 /// | any other without `self`, or with `#[managed(skip)]` | none: clients cannot call it |
 ///
+/// This has nothing to do with visibility: a private method is private in the proxy, but any client that has the key of
+/// the manager can call it, as another program may have a proxy in which it is public. Hide by `#[managed(skip)]` what
+/// clients are not to call.
+///
 /// Besides, a proxy has `open`, which finds an object that was published by a name. It can be cloned, compared, sent to
 /// tasks as a value, and used by several threads at once. It is as visible as the most visible of its functions.
 ///
@@ -230,7 +234,7 @@ pub fn task(options: TokenStream, item: TokenStream) -> TokenStream {
 ///
 /// # What cannot be managed
 ///
-/// - an `impl` that is generic, of a trait, or `unsafe`;
+/// - an `impl` that is generic, of a trait, or `unsafe`, or that has no constructor;
 /// - a second `impl` of the same type in the same module, as it would have the same proxy;
 /// - functions that are generic, declare lifetimes, or are `async`, `unsafe` or `extern`;
 /// - methods that take `self` by value;

@@ -8,7 +8,7 @@ use crate::refusals::{Refusals, Subject};
 use crate::signature::{refuse_kind_of_function, returned};
 use crate::text::signature_text;
 use crate::types::{self, Position, peel};
-use proc_macro2::{Ident, TokenStream};
+use proc_macro2::{Ident, TokenStream, TokenTree};
 use quote::ToTokens as _;
 use syn::ext::IdentExt as _;
 use syn::{
@@ -64,6 +64,12 @@ pub fn parse(options: TokenStream, item: TokenStream) -> Result<ManagedImpl, Tok
         }
         functions.extend(read(function, &parsed.self_ty, &mut refusals));
     }
+    let is_constructor = |function: &ManagedFunction| matches!(function.role, Role::Constructor { .. });
+    if refusals.errors.is_empty() && !functions.iter().any(is_constructor) {
+        let reason = "no function returns `Self` or `Result<Self, E>`, so clients could not make an object: add one to this \
+                      `impl`, such as `fn new() -> Self`";
+        refusals.add(&parsed.self_ty, reason);
+    }
     match name.filter(|_| refusals.errors.is_empty()) {
         Some(name) => {
             let vis = widest(&functions);
@@ -99,7 +105,19 @@ fn refuse_kind_of_impl(item: &ItemImpl, refusals: &mut Refusals) -> Option<Ident
 
 /// Removes `#[managed(skip)]`, and returns whether it was there.
 fn take_skip(attrs: &mut Vec<Attribute>, refusals: &mut Refusals) -> bool {
-    let taken: Vec<Attribute> = attrs.extract_if(.., |attr| attr.path().is_ident("managed")).collect();
+    let is_put_off = |attr: &Attribute| {
+        let holds = |token: TokenTree| matches!(token, TokenTree::Ident(name) if name == "managed");
+        attr.path().is_ident("cfg_attr")
+            && attr.meta.require_list().is_ok_and(|list| list.tokens.clone().into_iter().any(holds))
+    };
+    for attr in attrs.extract_if(.., |attr| is_put_off(attr)) {
+        let reason = "`#[managed(skip)]` cannot depend on a `cfg_attr`, which is obeyed later: write two functions, one of \
+                      them skipped, each with a `cfg`";
+        refusals.add(attr.path(), reason);
+    }
+    // It may be written with the path of its crate, or of one that re-exports it.
+    let is_own = |attr: &Attribute| attr.path().segments.last().is_some_and(|last| last.ident == "managed");
+    let taken: Vec<Attribute> = attrs.extract_if(.., |attr| is_own(attr)).collect();
     for attr in &taken {
         let is_skip = attr.parse_args::<Ident>().is_ok_and(|option| option == "skip");
         if !is_skip {
@@ -112,8 +130,9 @@ fn take_skip(attrs: &mut Vec<Attribute>, refusals: &mut Refusals) -> bool {
 /// Reads one function. None: it is none for clients, or nothing can be expanded from it.
 fn read(function: &mut ImplItemFn, of: &Type, refusals: &mut Refusals) -> Option<ManagedFunction> {
     let ImplItemFn { attrs, vis, sig, .. } = function;
-    let made = constructed(&sig.output, of, refusals);
     let receiver = sig.receiver().cloned();
+    // What a method returns is none of the server's objects.
+    let made = if receiver.is_none() { constructed(&sig.output, of, refusals) } else { None };
     if receiver.is_none() && made.is_none() {
         return None;
     }

@@ -43,7 +43,7 @@ pub fn expand(managed: &ManagedImpl) -> TokenStream {
         #(#cfgs)*
         #[doc = #proxy_doc]
         #[allow(dead_code, private_interfaces, unreachable_pub)]
-        #[derive(::core::clone::Clone, ::core::cmp::PartialEq, ::core::cmp::Eq)]
+        #[derive(::core::clone::Clone, ::core::cmp::PartialEq, ::core::cmp::Eq, ::core::hash::Hash)]
         #vis struct #proxy {
             __object: #private::ObjectRef,
         }
@@ -168,7 +168,7 @@ impl Parts<'_> {
                 };
             }
             Role::Constructor { error } => {
-                let kept = quote_spanned!(of.span()=> #private::ManagedObject::<#of>::new);
+                let kept = quote_spanned!(of.span()=> #private::can_be_managed::<#of>());
                 let made = quote!(::core::result::Result::Ok(::core::option::Option::Some(#kept(__made))));
                 let finish = match error {
                     None => quote!(let __made: #of = __made; #made),

@@ -6,11 +6,12 @@
 //!     place, key ────────────────────────────────▶ listens there
 //!                ◀──────────────────────────────── place, number, or why not
 //!     …                                             a thread for each client
-//!     hangs up   ────────────────────────────────▶ ends
+//!     stop       ────────────────────────────────▶ ends
 //! ```
 //!
-//! The connection between the two is the server's lifeline: it ends when the other side does. If that is killed, the
-//! kernel kills the server, too, as any process of this library.
+//! The connection between the two is the server's lifeline: it ends when the other side does. A forked child may have a
+//! copy of it, so the server is also told. If the other side is killed, the kernel kills the server, too, as any process of
+//! this library.
 
 use crate::authkey::{self, AuthKey};
 use crate::codec::{Reader, Writer};
@@ -32,7 +33,7 @@ use std::time::Duration;
 /// How often it is looked whether a server that does not come has ended.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// How long a server may take to end before it is killed.
+/// How long a server may take to end before it is killed. Half of it is for calls that are under way.
 const GRACE: Duration = Duration::from_secs(10);
 
 /// The options of a [`Manager`] that is started.
@@ -222,7 +223,10 @@ impl ServerProcess for ServerChild {
     }
 
     fn shut_down(&self) -> Result<()> {
-        drop(lock(&self.lifeline).take());
+        if let Some(lifeline) = lock(&self.lifeline).take() {
+            // If it has ended, the process tells.
+            let _ = lifeline.send(b"stop", &[]);
+        }
         let ended = match self.process.join_timeout(GRACE)? {
             Some(ended) => ended,
             None => {
@@ -265,12 +269,15 @@ fn serve(meeting: ManagerPlace, door: Door, visitors: Receiver<PipeEnd>) -> Resu
     send(&*lifeline, &answer).map_err(told)?;
     let Ok((listener, place, id)) = opened else { return Ok(()) };
     // Proxies of its own objects, which are in others, find this server with its key.
-    Host::new(id, place, Some(key), Some(door)).introduce();
+    let own = Host::new(id, place, Some(key), Some(door));
+    own.introduce();
     let (server, listener) = (Arc::new(Server::new(id).map_err(told)?), Arc::new(listener));
     server.open(listener.clone(), visitors).map_err(|error| error.to_string())?;
-    while let Ok(Some(_)) = lifeline.receive() {}
+    // Whether it is told to stop, or has nobody any more.
+    let _ = lifeline.receive();
     listener.remove();
-    server.end();
+    server.end(GRACE / 2);
+    drop(own);
     Ok(())
 }
 

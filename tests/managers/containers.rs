@@ -118,3 +118,45 @@ fn each_item_is_taken_once_and_each_key_has_one_value() {
     let owners = Dict::new(&manager).unwrap();
     assert_eq!(pool.map(|me| claim::call(&owners, me), 0..3).unwrap().into_iter().sum::<usize>(), 100);
 }
+
+#[task]
+fn count_up(dict: &Dict<String, u32>, times: u32) {
+    for _ in 0..times {
+        let mut current = dict.get("n").unwrap();
+        while let Err(found) = dict.compare_exchange("n", current.as_ref(), Some(&(current.unwrap_or(0) + 1))).unwrap()
+        {
+            current = found;
+        }
+    }
+}
+
+#[test]
+fn a_value_is_changed_by_what_it_was() {
+    let manager = Manager::start().unwrap();
+    let dict = Dict::new(&manager).unwrap();
+    Pool::new(3).unwrap().map(|times| count_up::call(&dict, times), [50, 60, 70]).unwrap();
+    assert_eq!(dict.get("n").unwrap(), Some(180));
+    assert_eq!(dict.compare_exchange("n", Some(&180), None).unwrap(), Ok(()));
+    assert_eq!(dict.compare_exchange("n", Some(&180), None).unwrap(), Err(None));
+    assert!(dict.insert_new("n", &1).unwrap() && !dict.insert_new("n", &2).unwrap());
+    assert_eq!(dict.pop_first().unwrap(), Some(("n".to_string(), 1)));
+    assert_eq!((dict.pop_first().unwrap(), dict.get("n").unwrap()), (None, None));
+}
+
+#[test]
+fn parts_of_a_list_are_as_those_of_a_vector() {
+    let manager = Manager::start().unwrap();
+    let (list, vec) = (List::new(&manager).unwrap(), ["a", "b", "c", "d"].map(String::from));
+    list.extend(vec.clone()).unwrap();
+    for (start, end) in (0..6).flat_map(|start| (0..6).map(move |end| (start, end))) {
+        let expected = vec.iter().take(end).skip(start);
+        assert!(list.range(start..end).unwrap().iter().eq(expected), "{start}..{end}");
+    }
+    assert_eq!(list.range(..=0).unwrap(), ["a"]);
+    assert_eq!(list.range(usize::MAX..).unwrap().len() + list.range(..=usize::MAX).unwrap().len(), 4);
+    assert_eq!((list.index_of("c").unwrap(), list.contains("x").unwrap()), (Some(2), false));
+    list.reverse().unwrap();
+    list.truncate(9).unwrap();
+    list.truncate(2).unwrap();
+    assert_eq!(list.to_vec().unwrap(), ["d", "c"]);
+}

@@ -237,3 +237,96 @@ fn an_address_that_cannot_be_had_is_told() {
     let error = Manager::connect("/nowhere/socket", current_process().authkey().unwrap()).unwrap_err();
     assert!(error.is_manager_lost() && error.to_string().contains("no such file"), "{error}");
 }
+
+/// It has a copy of everything that is open here.
+#[test]
+fn a_forked_child_does_not_keep_the_server() {
+    let manager = Manager::start().unwrap();
+    let counter = CounterProxy::new(&manager, 0).unwrap();
+    counter.add(1).unwrap();
+    // SAFETY: the child calls nothing but what may be called after a fork in a process of several threads.
+    let child = unsafe {
+        match libc::fork() {
+            0 => loop {
+                libc::pause();
+            },
+            child => child,
+        }
+    };
+    assert!(child > 0);
+    // It would be an error if the server had to be killed.
+    let ended = manager.shutdown();
+    // SAFETY: plain system calls, with a child that nobody else waits for.
+    unsafe {
+        libc::kill(child, libc::SIGKILL);
+        libc::waitpid(child, std::ptr::null_mut(), 0);
+    }
+    ended.unwrap();
+}
+
+#[test]
+fn a_clone_of_the_manager_keeps_the_server() {
+    let manager = Manager::start().unwrap();
+    let clone = manager.clone();
+    let pid = manager.pid().unwrap();
+    drop(manager);
+    assert!(exists(pid) && clone.pid() == Some(pid));
+    assert_eq!(CounterProxy::new(&clone, 1).unwrap().add(1).unwrap(), 2);
+    drop(clone);
+    assert!(!exists(pid));
+}
+
+/// The object's method goes on until the server ends, and then the object is dropped all the same.
+pub struct Busy {
+    closed: std::path::PathBuf,
+}
+
+#[managed]
+impl Busy {
+    pub fn new(closed: &Path) -> Self {
+        Self { closed: closed.to_owned() }
+    }
+
+    pub fn work(&self, begun: &Path, goes_on: &Path) {
+        give(begun);
+        crate::support::await_given(goes_on);
+    }
+}
+
+/// Lets a method of another object go on when it is dropped.
+impl Drop for Busy {
+    fn drop(&mut self) {
+        give(&self.closed);
+    }
+}
+
+#[test]
+fn an_object_in_use_is_dropped_when_its_method_has_returned() {
+    let (signals, manager) = (Signals::new(), Manager::start().unwrap());
+    let busy = BusyProxy::new(&manager, &signals.path("closed")).unwrap();
+    std::thread::scope(|scope| {
+        let call = scope.spawn(|| busy.work(&signals.path("begun"), &signals.path("go on")));
+        signals.await_given("begun");
+        let ending = scope.spawn(|| manager.shutdown().unwrap());
+        until("it answers nobody any more", || List::<u8>::new(&manager).is_err());
+        assert!(!signals.path("closed").exists());
+        signals.give("go on");
+        assert!(call.join().unwrap().unwrap_err().is_manager_lost());
+        ending.join().unwrap();
+    });
+    assert!(signals.path("closed").exists());
+}
+
+#[test]
+fn an_old_manager_makes_and_opens_nothing_in_another_server() {
+    let directory = directory();
+    let manager = Manager::builder().address(directory.path().join("socket")).start().unwrap();
+    let old = Manager::connect(manager.address(), current_process().authkey().unwrap()).unwrap();
+    let address = manager.address().clone();
+    manager.shutdown().unwrap();
+    let manager = Manager::builder().address(address).start().unwrap();
+    manager.publish("it", &CounterProxy::new(&manager, 5).unwrap()).unwrap();
+    for error in [CounterProxy::new(&old, 1).unwrap_err(), CounterProxy::open(&old, "it").unwrap_err()] {
+        assert!(error.to_string().contains("an earlier server at this address, which is gone"), "{error}");
+    }
+}

@@ -82,7 +82,7 @@ impl Notebook {
         Self::not_for_clients() + self.hidden()
     }
 
-    #[managed(skip)]
+    #[pool_runtime::managed(skip)]
     pub fn hidden(&self) -> usize {
         self.entries.len()
     }

@@ -7,6 +7,10 @@ struct Step;
 #[managed]
 impl Counter {
     fn add(&mut self, _step: Step) {}
+
+    fn new() -> Self {
+        Self
+    }
 }
 
 fn main() {}

@@ -7,6 +7,10 @@ impl Counter {
     fn get(&self) -> u64 {
         self.0.get()
     }
+
+    fn new() -> Self {
+        Self(std::cell::Cell::new(0))
+    }
 }
 
 fn main() {}

@@ -9,6 +9,10 @@ impl Counter {
     fn step(&self) -> Step {
         Step
     }
+
+    fn new() -> Self {
+        Self
+    }
 }
 
 fn main() {}

@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::marker::PhantomData;
 use std::sync::Arc;
 
@@ -87,6 +88,41 @@ impl DictStore {
         }
         self.insert(key, value.clone());
         value
+    }
+
+    pub(crate) fn insert_new(&mut self, key: &[u8], value: Enclosed) -> bool {
+        let is_new = !self.contains_key(key);
+        if is_new {
+            self.insert(key, value);
+        }
+        is_new
+    }
+
+    pub(crate) fn compare_exchange(
+        &mut self,
+        key: &[u8],
+        current: Option<Enclosed>,
+        new: Option<Enclosed>,
+    ) -> Result<(), Option<Enclosed>> {
+        let found = self.find(key);
+        let is_as_said = match (found, &current) {
+            (Some(found), Some(current)) => found.is_encoded_as(current),
+            (found, current) => found.is_none() && current.is_none(),
+        };
+        if !is_as_said {
+            return Err(found.cloned());
+        }
+        match new {
+            Some(new) => drop(self.insert(key, new)),
+            None => drop(self.remove(key)),
+        }
+        Ok(())
+    }
+
+    pub(crate) fn pop_first(&mut self) -> Option<(Vec<u8>, Enclosed)> {
+        let (_, (key, value)) = self.entries.pop_first()?;
+        self.places.remove(&key);
+        Some((key.to_vec(), value))
     }
 
     pub(crate) fn remove(&mut self, key: &[u8]) -> Option<Enclosed> {
@@ -317,6 +353,79 @@ impl<K: Serialize + DeserializeOwned, V: Serialize + DeserializeOwned> Dict<K, V
         self.store.get_or_insert(&encoded("key", key)?, enclosed("value", value)?)?.open("value")
     }
 
+    /// Inserts an entry, if there is none with this key. Returns whether it did: of several clients that do so at once,
+    /// one does.
+    ///
+    /// ```
+    /// # use pool_runtime::{Dict, Manager, Result, enter};
+    /// # fn main() -> Result<()> {
+    /// # enter();
+    /// # let manager = Manager::start()?;
+    /// # let dict = Dict::new(&manager)?;
+    /// assert!(dict.insert_new(&1, &10)? && !dict.insert_new(&1, &11)?);
+    /// assert_eq!(dict.get(&1)?, Some(10));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn insert_new<Q, W>(&self, key: &Q, value: &W) -> Result<bool>
+    where
+        Q: SameEncoding<K> + Serialize + ?Sized,
+        W: SameEncoding<V> + Serialize + ?Sized,
+    {
+        self.store.insert_new(&encoded("key", key)?, enclosed("value", value)?)
+    }
+
+    /// Sets the value of a key to `new`, if it is `current`, in one step; `None` stands for no entry. So a value can be
+    /// changed by what it was, without another client's change in between. Values are the same if their encodings are.
+    ///
+    /// The inner result is the value that was found, if it was another one.
+    ///
+    /// ```
+    /// # use pool_runtime::{Dict, Manager, Result, enter};
+    /// # fn main() -> Result<()> {
+    /// # enter();
+    /// # let manager = Manager::start()?;
+    /// # let dict = Dict::new(&manager)?;
+    /// dict.insert(&1, &10)?;
+    /// assert_eq!(dict.compare_exchange(&1, Some(&10), Some(&11))?, Ok(()));
+    /// assert_eq!(dict.compare_exchange(&1, Some(&10), None)?, Err(Some(11)));
+    /// assert_eq!(dict.compare_exchange(&2, None, Some(&20))?, Ok(()));
+    /// assert_eq!(dict.items()?, [(1, 11), (2, 20)]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn compare_exchange<Q: SameEncoding<K> + Serialize + ?Sized>(
+        &self,
+        key: &Q,
+        current: Option<&V>,
+        new: Option<&V>,
+    ) -> Result<Result<(), Option<V>>> {
+        let [current, new] = [current, new].map(|value| value.map(|value| enclosed("value", value)).transpose());
+        match self.store.compare_exchange(&encoded("key", key)?, current?, new?)? {
+            Ok(()) => Ok(Ok(())),
+            Err(found) => found.map(|value| value.open("value")).transpose().map(Err),
+        }
+    }
+
+    /// Removes the entry that came first, and returns it: Python's `popitem` takes the last one. Of several clients that
+    /// do so at once, each gets another.
+    ///
+    /// ```
+    /// # use pool_runtime::{Dict, Manager, Result, enter};
+    /// # fn main() -> Result<()> {
+    /// # enter();
+    /// # let manager = Manager::start()?;
+    /// # let dict = Dict::new(&manager)?;
+    /// dict.update([(2, 20), (1, 10)])?;
+    /// assert_eq!(dict.pop_first()?, Some((2, 20)));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn pop_first(&self) -> Result<Option<(K, V)>> {
+        let Some((key, value)) = self.store.pop_first()? else { return Ok(None) };
+        Ok(Some((of_bytes("key", &key)?, value.open("value")?)))
+    }
+
     /// Removes an entry, and returns its value. Of several clients that remove the same one, one gets it.
     ///
     /// ```
@@ -445,6 +554,12 @@ impl<K, V> PartialEq for Dict<K, V> {
 }
 
 impl<K, V> Eq for Dict<K, V> {}
+
+impl<K, V> Hash for Dict<K, V> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.store.hash(state);
+    }
+}
 
 impl<K, V> fmt::Debug for Dict<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

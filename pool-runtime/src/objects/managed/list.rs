@@ -9,12 +9,15 @@ use pool_macros::managed;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::marker::PhantomData;
+use std::ops::{Bound, RangeBounds};
 
 /// A vector in the server of a [`Manager`]: Python's `manager.list()`.
 ///
 /// Items are any values that can be sent to a task; the server has them encoded. Each method is one request, and does
-/// what it does at once. One request, or one reply, has at most 1 GiB.
+/// what it does at once. One request, or one reply, has at most 1 GiB: read a longer vector a [range](Self::range) at a
+/// time.
 ///
 /// ```
 /// # use pool_runtime::{List, Manager, Result, enter};
@@ -91,6 +94,23 @@ impl ListStore {
 
     pub(crate) fn extend(&mut self, items: Vec<Enclosed>) {
         self.items.extend(items);
+    }
+
+    pub(crate) fn range(&self, start: usize, end: usize) -> Vec<Enclosed> {
+        let end = end.min(self.items.len());
+        self.items[start.min(end)..end].to_vec()
+    }
+
+    pub(crate) fn index_of(&self, item: Enclosed) -> Option<usize> {
+        self.items.iter().position(|kept| kept.is_encoded_as(&item))
+    }
+
+    pub(crate) fn truncate(&mut self, len: usize) {
+        self.items.truncate(len);
+    }
+
+    pub(crate) fn reverse(&mut self) {
+        self.items.reverse();
     }
 }
 
@@ -197,6 +217,42 @@ impl<T> List<T> {
     /// ```
     pub fn clear(&self) -> Result<()> {
         self.store.clear()
+    }
+
+    /// Removes all items but the first ones, this many. A shorter vector stays as it is.
+    ///
+    /// ```
+    /// # use pool_runtime::{List, Manager, Result, enter};
+    /// # fn main() -> Result<()> {
+    /// # enter();
+    /// # let manager = Manager::start()?;
+    /// # let list = List::new(&manager)?;
+    /// list.extend(0..5)?;
+    /// list.truncate(2)?;
+    /// assert_eq!(list.to_vec()?, [0, 1]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn truncate(&self, len: usize) -> Result<()> {
+        self.store.truncate(len)
+    }
+
+    /// Reverses the order of the items.
+    ///
+    /// ```
+    /// # use pool_runtime::{List, Manager, Result, enter};
+    /// # fn main() -> Result<()> {
+    /// # enter();
+    /// # let manager = Manager::start()?;
+    /// # let list = List::new(&manager)?;
+    /// list.extend(0..3)?;
+    /// list.reverse()?;
+    /// assert_eq!(list.to_vec()?, [2, 1, 0]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn reverse(&self) -> Result<()> {
+        self.store.reverse()
     }
 }
 
@@ -325,6 +381,70 @@ impl<T: Serialize + DeserializeOwned> List<T> {
         self.store.to_vec()?.iter().map(|item| item.open("item")).collect()
     }
 
+    /// The items of a range of indices, as they are at one moment. What is beyond the end is left out, as Python does with
+    /// a slice.
+    ///
+    /// ```
+    /// # use pool_runtime::{List, Manager, Result, enter};
+    /// # fn main() -> Result<()> {
+    /// # enter();
+    /// # let manager = Manager::start()?;
+    /// # let list = List::new(&manager)?;
+    /// list.extend(0..5)?;
+    /// assert_eq!(list.range(1..3)?, [1, 2]);
+    /// assert_eq!(list.range(3..)?, [3, 4]);
+    /// assert!(list.range(7..9)?.is_empty());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn range(&self, range: impl RangeBounds<usize>) -> Result<Vec<T>> {
+        let start = match range.start_bound() {
+            Bound::Included(start) => *start,
+            Bound::Excluded(before) => before.saturating_add(1),
+            Bound::Unbounded => 0,
+        };
+        let end = match range.end_bound() {
+            Bound::Included(last) => last.saturating_add(1),
+            Bound::Excluded(end) => *end,
+            Bound::Unbounded => usize::MAX,
+        };
+        self.store.range(start, end)?.iter().map(|item| item.open("item")).collect()
+    }
+
+    /// The index of the first item that is encoded as this one is.
+    ///
+    /// ```
+    /// # use pool_runtime::{List, Manager, Result, enter};
+    /// # fn main() -> Result<()> {
+    /// # enter();
+    /// # let manager = Manager::start()?;
+    /// # let list = List::new(&manager)?;
+    /// list.extend([1, 2, 1])?;
+    /// assert_eq!((list.index_of(&1)?, list.index_of(&3)?), (Some(0), None));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn index_of<B: SameEncoding<T> + Serialize + ?Sized>(&self, item: &B) -> Result<Option<usize>> {
+        self.store.index_of(enclosed("item", item)?)
+    }
+
+    /// Whether there is an item that is encoded as this one is.
+    ///
+    /// ```
+    /// # use pool_runtime::{List, Manager, Result, enter};
+    /// # fn main() -> Result<()> {
+    /// # enter();
+    /// # let manager = Manager::start()?;
+    /// # let list = List::new(&manager)?;
+    /// list.push(&1)?;
+    /// assert!(list.contains(&1)? && !list.contains(&2)?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn contains<B: SameEncoding<T> + Serialize + ?Sized>(&self, item: &B) -> Result<bool> {
+        Ok(self.index_of(item)?.is_some())
+    }
+
     /// Appends all of these, in one request: others see none of them or all, one after the other.
     ///
     /// ```
@@ -384,6 +504,12 @@ impl<T> PartialEq for List<T> {
 }
 
 impl<T> Eq for List<T> {}
+
+impl<T> Hash for List<T> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.store.hash(state);
+    }
+}
 
 impl<T> fmt::Debug for List<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -25,8 +25,10 @@ pub(crate) trait ServerProcess: Send + Sync {
 /// are ready-made. Proxies are values: they can be arguments and results of tasks, parts of structs, and be inside of
 /// other objects.
 ///
-/// The server process ends with the `Manager` that has started it, or with the program, in whatever way that ends. Its
-/// objects live as long as it does. A `Manager` that is sent to a task, or is [connected](Self::connect) to, does not end
+/// The server process ends with the `Manager` that has started it, or with the program, in whatever way that ends. An
+/// object lives until its last proxy is gone; one that was [published](Self::publish), and one of a client that came by
+/// the address, lives until the server ends. A clone of the `Manager` counts as the same: the server ends with the last of
+/// them. A `Manager` that is sent to a task, or is [connected](Self::connect) to, does not end
 /// it.
 ///
 /// ```
@@ -50,15 +52,32 @@ pub(crate) trait ServerProcess: Send + Sync {
 ///     Ok(())
 /// }
 /// ```
+#[derive(Clone)]
 pub struct Manager {
     host: Arc<Host>,
     address: Address,
-    server: Option<Box<dyn ServerProcess>>,
+    server: Option<Arc<StartedServer>>,
+}
+
+/// The server, for who has started it. It ends with the last manager that has this.
+struct StartedServer {
+    process: Box<dyn ServerProcess>,
+    host: Arc<Host>,
+}
+
+impl Drop for StartedServer {
+    fn drop(&mut self) {
+        if let Err(error) = self.process.shut_down() {
+            tracing::debug!("a manager that is dropped had ended before: {error}");
+        }
+        self.host.forget();
+    }
 }
 
 impl Manager {
     pub(crate) fn of_server(host: Arc<Host>, server: Option<Box<dyn ServerProcess>>) -> Self {
         host.introduce();
+        let server = server.map(|process| Arc::new(StartedServer { process, host: host.clone() }));
         Self { address: host.place.address(), host, server }
     }
 
@@ -114,7 +133,7 @@ impl Manager {
     /// }
     /// ```
     pub fn pid(&self) -> Option<u32> {
-        self.server.as_ref().map(|server| server.pid())
+        self.server.as_ref().map(|server| server.process.pid())
     }
 
     /// Makes an object known by a name, by which others find it: `CounterProxy::open(&manager, name)`. An object that had
@@ -142,9 +161,13 @@ impl Manager {
     /// Ends the server, and waits until it has ended. Calls that are under way fail, as do later ones. Its address is free
     /// then. To drop the manager does the same.
     ///
+    /// Methods that run have five seconds to return; then the objects are dropped, in the order in which they were made,
+    /// but for those whose methods still run. A server that has not ended after ten seconds is killed. So this, and the drop
+    /// of a manager, may take ten seconds.
+    ///
     /// # Errors
     ///
-    /// The server had already ended in another way; or this has not started it.
+    /// The server had already ended in another way, or had to be killed; or this has not started it.
     ///
     /// ```
     /// # use pool_runtime::{Manager, Result, enter};
@@ -161,7 +184,7 @@ impl Manager {
             let why = "only who has started a manager can shut it down";
             return Err(Error::invalid(format!("cannot shut down {:?}: {why}", self.host)));
         };
-        let ended = server.shut_down();
+        let ended = server.process.shut_down();
         self.host.forget();
         ended
     }
@@ -169,17 +192,6 @@ impl Manager {
     #[doc(hidden)]
     pub fn host(&self) -> &Arc<Host> {
         &self.host
-    }
-}
-
-impl Drop for Manager {
-    fn drop(&mut self) {
-        if let Some(server) = &self.server {
-            if let Err(error) = server.shut_down() {
-                tracing::debug!("a manager that is dropped had ended before: {error}");
-            }
-            self.host.forget();
-        }
     }
 }
 

@@ -8,11 +8,12 @@
 //!     Publish                        ──────▶          ──────▶ Done
 //!     Open                           ──────▶          ──────▶ Object
 //!                                      any of them    ──────▶ Failed
+//!                                 with no thread for it ─────▶ Busy, and the end
 //! ```
 //!
 //! A message is a value of one of these types, and what stands behind it. Methods are named, with a hash of their
-//! signatures: client and server may be different programs. An object is named by its number, with that of its server,
-//! as another server may have the same address later.
+//! signatures: client and server may be different programs. Whatever is done names the server by its number, as another
+//! one may have the same address later.
 
 use crate::codec::{CodecError, Reader, Writer};
 use crate::protocol::Failure;
@@ -22,6 +23,7 @@ use serde::{Deserialize, Serialize};
 pub(super) enum Request<'r> {
     Who,
     Make {
+        server: u64,
         constructor: &'r str,
         signature: u64,
     },
@@ -38,6 +40,7 @@ pub(super) enum Request<'r> {
     },
     /// An object that was published by this name, of the type of that name.
     Open {
+        server: u64,
         name: &'r str,
         kind: &'r str,
     },
@@ -60,6 +63,8 @@ pub(super) enum Reply {
         stage: u32,
         failure: Failure,
     },
+    /// Nothing was run, and this conversation is over.
+    Busy(String),
 }
 
 impl Request<'_> {

@@ -103,20 +103,13 @@ impl<T: Send + Sync + 'static> Manageable for T {}
 #[derive(Debug)]
 pub struct ManagedObject<T>(RwLock<T>);
 
-/// Compiles if objects of the type can be managed.
-pub fn can_be_managed<T: Manageable>() {}
+/// Compiles if objects of the type can be managed, and returns what makes one. Whatever is expanded uses this alone, so
+/// that the compiler reports it once.
+pub fn can_be_managed<T: Manageable>() -> fn(T) -> Box<AnyObject> {
+    |value| Box::new(ManagedObject(RwLock::new(value)))
+}
 
 impl<T: 'static> ManagedObject<T> {
-    /// An object that was made.
-    #[doc(hidden)]
-    #[expect(clippy::new_ret_no_self, reason = "the server knows no types")]
-    pub fn new(value: T) -> Box<AnyObject>
-    where
-        T: Manageable,
-    {
-        Box::new(Self(RwLock::new(value)))
-    }
-
     /// The object of this type.
     #[doc(hidden)]
     pub fn of(object: &AnyObject) -> Result<&Self, Fault> {

@@ -6,11 +6,13 @@ use super::method::MethodInfo;
 use super::wire::Door;
 use super::wire::ManagerPlace;
 use crate::codec::{CodecError, Reader, Writer};
-use crate::error::{Error, Result};
+use crate::dossier::Ran;
+use crate::error::{Error, Kind, Result};
 use crate::memory::region::{Region, found, is_encoding, take_file};
 use crate::objects::reference::out_of_place;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 /// Refers to an object in a server. A clone refers to the same one.
@@ -42,7 +44,8 @@ impl ObjectRef {
         write: impl FnOnce(&mut Writer) -> Arguments,
         refusal: impl FnOnce(&mut Reader<'_>) -> Result<E, CodecError>,
     ) -> Result<Made<E>> {
-        let request = Request::Make { constructor: constructor.name, signature: constructor.signature_hash() };
+        let (server, signature) = (host.id, constructor.signature_hash());
+        let request = Request::Make { server, constructor: constructor.name, signature };
         host.call(constructor, &request, write, |reply, rest| match reply {
             Reply::Object { number, life } => Ok(Made::Object(Self::received(host.clone(), number, life)?)),
             Reply::Refused => refusal(rest).map(Made::Refused),
@@ -53,9 +56,9 @@ impl ObjectRef {
     /// Finds what was published by this name.
     #[doc(hidden)]
     pub fn open(host: &Arc<Host>, name: &str, kind: &str) -> Result<Self> {
-        match host.request(&Request::Open { name, kind })? {
+        match host.request(&Request::Open { server: host.id, name, kind })? {
             Reply::Object { number, .. } => Ok(Self { host: host.clone(), number, life: None }),
-            _ => Err(Error::invalid(out_of_turn().to_string())),
+            _ => Err(Error::new(Kind::DecodeResult(out_of_turn().to_string())).with_ran(Ran::Yes)),
         }
     }
 
@@ -74,7 +77,7 @@ impl ObjectRef {
         }
         match host.request(&Request::Publish { server: self.host.id, object: self.number, name })? {
             Reply::Done => Ok(()),
-            _ => Err(Error::invalid(out_of_turn().to_string())),
+            _ => Err(Error::new(Kind::DecodeResult(out_of_turn().to_string())).with_ran(Ran::Yes)),
         }
     }
 
@@ -92,6 +95,12 @@ impl ObjectRef {
             Reply::Value => read(rest),
             _ => Err(out_of_turn()),
         })
+    }
+}
+
+impl Drop for ObjectRef {
+    fn drop(&mut self) {
+        self.host.tidy();
     }
 }
 
@@ -114,6 +123,12 @@ impl PartialEq for ObjectRef {
 
 impl Eq for ObjectRef {}
 
+impl Hash for ObjectRef {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (self.host.id, self.number).hash(state);
+    }
+}
+
 /// A server, as it travels: with its door to other processes of the program.
 #[derive(Serialize, Deserialize)]
 pub(super) struct SentHost {
@@ -124,7 +139,7 @@ pub(super) struct SentHost {
 
 impl SentHost {
     pub(super) fn of(host: &Host) -> Self {
-        let door = if is_encoding() { host.door.clone() } else { None };
+        let door = if is_encoding() { host.door().cloned() } else { None };
         Self { server: host.id, place: host.place.clone(), door }
     }
 

@@ -10,6 +10,7 @@ use super::wire::{MOST, PipeEnd, Wire, WireListener};
 use crate::codec::{CodecError, Reader, Writer};
 use crate::dossier::Stage;
 use crate::error::{Error, Result};
+use crate::locks::{lock, sleep_on};
 use crate::memory::{Regions, StatusPage};
 use crate::objects::channel::Receiver;
 use crate::os;
@@ -17,9 +18,9 @@ use crate::panic::{self, Quiet};
 use crate::protocol::Failure;
 use crate::run::{Fault, Run};
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
 
 /// The stack of a thread that runs methods: as much as the first thread of a process usually has.
 const STACK: usize = 1 << 23;
@@ -31,13 +32,31 @@ pub(crate) struct Server {
     /// Which server this is, of all that there ever were at its address.
     id: u64,
     shelf: Shelf,
+    /// Whoever answers a request adds itself to `answering` before it looks at `has_ended`; who ends it does the reverse.
     has_ended: AtomicBool,
+    answering: AtomicUsize,
+    /// Notified when a request was answered after the end.
+    is_through: (Mutex<()>, Condvar),
+}
+
+/// A request is being answered.
+struct Answering<'s>(&'s Server);
+
+impl Drop for Answering<'_> {
+    fn drop(&mut self) {
+        self.0.answering.fetch_sub(1, Ordering::SeqCst);
+        if self.0.has_ended.load(Ordering::SeqCst) {
+            let _guard = lock(&self.0.is_through.0);
+            self.0.is_through.1.notify_all();
+        }
+    }
 }
 
 impl Server {
     pub(crate) fn new(id: u64) -> Result<Self> {
         let shelf = Shelf::new().map_err(|error| Error::os("cannot begin to serve", error))?;
-        Ok(Self { id, shelf, has_ended: AtomicBool::new(false) })
+        let (has_ended, answering) = (AtomicBool::new(false), AtomicUsize::new(0));
+        Ok(Self { id, shelf, has_ended, answering, is_through: Default::default() })
     }
 
     /// Serves all who come, for ever, and drops what nobody has a proxy of any more.
@@ -74,13 +93,18 @@ impl Server {
     /// Serves a client on a thread of its own.
     fn let_in(self: &Arc<Self>, client: Result<Box<dyn Wire>>) {
         let served = client.and_then(|wire| {
-            let server = self.clone();
+            let (server, wire) = (self.clone(), Arc::<dyn Wire>::from(wire));
+            let served = wire.clone();
             let work = move || {
                 os::block_all_signals();
-                server.serve(&*wire);
+                server.serve(&*served);
             };
             let spawned = os::spawn_thread("pool-client", Some(STACK), work);
-            spawned.map_err(|error| Error::os("cannot serve a client of a manager", error))
+            spawned.map_err(|error| {
+                // Whether or not it has sent its request. It reads this before it finds the end.
+                let _ = wire.send(&reply(&Reply::Busy(format!("cannot start a thread: {error}"))), &[]);
+                Error::os("cannot serve a client of a manager", error)
+            })
         });
         if let Err(error) = served {
             tracing::warn!("{error}");
@@ -88,23 +112,46 @@ impl Server {
         }
     }
 
-    /// Answers nobody any more, and drops its objects.
-    pub(crate) fn end(&self) {
-        self.has_ended.store(true, Ordering::Release);
+    /// Answers nobody any more, and drops its objects, once the calls that are under way are through. An object whose
+    /// method does not return in this time is not dropped.
+    pub(crate) fn end(&self, patience: Duration) {
+        self.has_ended.store(true, Ordering::SeqCst);
+        let deadline = Instant::now().checked_add(patience);
+        let mut guard = lock(&self.is_through.0);
+        while self.answering.load(Ordering::SeqCst) > 0 {
+            match sleep_on(&self.is_through.1, guard, deadline) {
+                Some(woken) => guard = woken,
+                None => break,
+            }
+        }
         self.shelf.clear();
+    }
+
+    /// None: it has ended.
+    fn begin(&self) -> Option<Answering<'_>> {
+        self.answering.fetch_add(1, Ordering::SeqCst);
+        let answering = Answering(self);
+        (!self.has_ended.load(Ordering::SeqCst)).then_some(answering)
     }
 
     /// Answers one client, until it leaves.
     pub(super) fn serve(&self, wire: &dyn Wire) {
         let _quiet = Quiet::new();
-        // Without it, the client's next request has no answer, which tells it that there is no server.
-        let Ok(page) = StatusPage::local() else { return };
+        let page = match StatusPage::local() {
+            Ok(page) => page,
+            Err(error) => {
+                let _ = wire.send(&reply(&Reply::Busy(format!("has no memory for another client: {error}"))), &[]);
+                return;
+            }
+        };
         let talk = Talk { page: &page, has_handles: wire.has_handles() };
         // What a request refers to is held while it is obeyed.
         while let Ok(Some(request)) = wire.receive() {
-            let (reply, handles) = self.answer(&request, talk);
             // An answer without the objects would be a wrong one.
-            if self.has_ended.load(Ordering::Acquire) {
+            let Some(answering) = self.begin() else { return };
+            let (reply, handles) = self.answer(&request, talk);
+            drop(answering);
+            if self.has_ended.load(Ordering::SeqCst) {
                 return;
             }
             if let Err(error) = wire.send(&reply, &handles) {
@@ -144,11 +191,20 @@ impl Server {
             Request::Who => Reply::Server(self.id),
             Request::Publish { server, object, name } => {
                 self.find("cannot publish", server, object)?;
-                self.shelf.publish(name, object);
+                // It may have gone since.
+                if !self.shelf.publish(name, object) {
+                    return Err(missing("cannot publish", object));
+                }
                 Reply::Done
             }
-            Request::Open { name, kind } => Reply::Object { number: self.open_published(name, kind)?, life: None },
-            Request::Make { constructor, signature } => return self.make(known(constructor, signature)?, rest, talk),
+            Request::Open { server, name, kind } => {
+                self.check("cannot open what was published by", server)?;
+                Reply::Object { number: self.open_published(name, kind)?, life: None }
+            }
+            Request::Make { server, constructor, signature } => {
+                self.check("is called at", server)?;
+                return self.make(known(constructor, signature)?, rest, talk);
+            }
             Request::Call { server, object, method, signature } => {
                 let method = known(method, signature)?;
                 let stored = self.find("is called on", server, object)?;
@@ -164,12 +220,18 @@ impl Server {
 
     /// `what` is what is done to the object.
     fn find(&self, what: &str, server: u64, object: u64) -> Result<Stored, Failure> {
-        if server != self.id {
-            let why = "an object of an earlier server at this address, which is gone: get a new proxy";
-            return Err(Failure::Unfit(format!("{what} {why}")));
+        self.check(&format!("{what} an object of"), server)?;
+        self.shelf.find(object).ok_or_else(|| missing(what, object))
+    }
+
+    /// Refuses what is meant for another server.
+    fn check(&self, what: &str, server: u64) -> Result<(), Failure> {
+        match server == self.id {
+            true => Ok(()),
+            false => Err(Failure::Unfit(format!(
+                "{what} an earlier server at this address, which is gone: get a new proxy, or connect again"
+            ))),
         }
-        let missing = || Failure::Unfit(format!("{what} object {object}, which this server does not have"));
-        self.shelf.find(object).ok_or_else(missing)
     }
 
     fn open_published(&self, name: &str, kind: &str) -> Result<u64, Failure> {
@@ -201,6 +263,10 @@ impl Server {
     }
 }
 
+fn missing(what: &str, object: u64) -> Failure {
+    Failure::Unfit(format!("{what} object {object}, which this server does not have"))
+}
+
 /// Finds what a client calls. It may be another program, or another build of this one.
 fn known(name: &str, signature: u64) -> Result<&'static MethodInfo, Failure> {
     let Some(method) = method::find(name) else {
@@ -228,9 +294,13 @@ pub(super) struct Talk<'t> {
 }
 
 fn failed(stage: u32, failure: Failure) -> Vec<u8> {
+    reply(&Reply::Failed { stage, failure })
+}
+
+fn reply(reply: &Reply) -> Vec<u8> {
     let mut writer = Writer::new();
     // The encoding refuses neither strings nor numbers, and there is nothing else in it.
-    let _ = Reply::Failed { stage, failure }.begin(&mut writer);
+    let _ = reply.begin(&mut writer);
     writer.into_bytes()
 }
 

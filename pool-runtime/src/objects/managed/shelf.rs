@@ -14,6 +14,10 @@ use crate::panic;
 use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// How long nobody is looked for after the system has refused to wait.
+const REST: Duration = Duration::from_millis(100);
 
 /// An object, and the name of its type.
 #[derive(Clone)]
@@ -78,7 +82,14 @@ impl Shelf {
                 contents.objects.iter().filter_map(life).collect()
             };
             let handles = std::iter::once(&self.changed.1).chain(lives.iter().map(|(_, life)| &**life));
-            let Ok(ready) = os::wait_any(handles.map(os::borrow), None) else { return };
+            let ready = match os::wait_any(handles.map(os::borrow), None) {
+                Ok(ready) => ready,
+                Err(error) => {
+                    tracing::warn!("a manager cannot find out which of its objects are unused: {error}");
+                    std::thread::sleep(REST);
+                    continue;
+                }
+            };
             while let Ok(Some(_)) = passing::try_receive(&self.changed.1) {}
             for ((number, life), _) in lives.into_iter().zip(ready.into_iter().skip(1)).filter(|(_, ready)| *ready) {
                 let mut contents = lock(&self.contents);
@@ -112,9 +123,13 @@ impl Shelf {
         Some((number, contents.objects.get(&number)?.clone()))
     }
 
-    /// Drops all objects: what they close or write then belongs to an orderly end.
+    /// Drops all objects, in the order in which they were made: what they close or write then belongs to an orderly end.
     pub(super) fn clear(&self) {
-        let objects = std::mem::take(&mut lock(&self.contents).objects);
-        objects.into_values().for_each(panic::drop_quietly);
+        let mut contents = lock(&self.contents);
+        contents.published.clear();
+        let mut objects: Vec<_> = std::mem::take(&mut contents.objects).into_iter().collect();
+        drop(contents);
+        objects.sort_unstable_by_key(|(number, _)| *number);
+        objects.into_iter().for_each(|(_, stored)| panic::drop_quietly(stored));
     }
 }

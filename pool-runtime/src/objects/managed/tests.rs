@@ -1,15 +1,21 @@
+use super::host::Host;
 use super::message::{Reply, Request, open};
+use super::reference::ObjectRef;
 use super::server::{Server, Talk};
 use super::value::enclosed;
-use super::wire::Wire;
-use crate::codec::Writer;
-use crate::dossier::Stage;
+use super::wire::{ManagerPlace, Wire};
+use crate::codec::{Reader, Writer};
+use crate::connection::Listener;
+use crate::dossier::{Ran, Stage};
 use crate::error::Result;
 use crate::fuzz::{Kind, Plan, run};
 use crate::memory::{Payload, Region, StatusPage};
 use crate::protocol::Failure;
+use serde::Serialize;
+use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// Another way to reach a server than sockets.
 struct InMemory(Sender<Vec<u8>>, Mutex<Receiver<Vec<u8>>>);
@@ -39,6 +45,10 @@ impl Wire for InMemory {
         Ok(self.1.lock().expect("no panic").recv().ok().map(Payload::from))
     }
 
+    fn poll(&self, _: Duration) -> Result<bool> {
+        unreachable!("nobody waits for this one")
+    }
+
     fn has_handles(&self) -> bool {
         false
     }
@@ -53,7 +63,7 @@ fn hash_of(method: &str) -> u64 {
 /// A request for a new list, with its argument.
 fn make() -> Writer {
     let (constructor, signature) = ("pool_runtime::List::new", hash_of("pool_runtime::List::new"));
-    let mut request = Request::Make { constructor, signature }.begin().unwrap();
+    let mut request = Request::Make { server: 7, constructor, signature }.begin().unwrap();
     request.text("List<u8>").unwrap();
     request
 }
@@ -80,7 +90,7 @@ fn a_server_answers_over_any_wire_until_its_client_leaves() {
         client.ask(Request::Publish { server: 7, object: 1, name: "it" }.begin().unwrap()).0,
         Reply::Done
     ));
-    let opened = client.ask(Request::Open { name: "it", kind: LIST }.begin().unwrap()).0;
+    let opened = client.ask(Request::Open { server: 7, name: "it", kind: LIST }.begin().unwrap()).0;
     assert!(matches!(opened, Reply::Object { number: 1, .. }));
     drop(client);
     serving.join().unwrap();
@@ -104,13 +114,22 @@ fn what_is_not_offered_is_refused() {
         (call(6, 1, "pool_runtime::List::len"), "an earlier server"),
         (wrong_signature.begin().unwrap(), "another signature in the server: `fn len(&self) -> usize`"),
         (
-            Request::Make { constructor: "pool_runtime::List::len", signature: hash_of("pool_runtime::List::len") }
-                .begin()
-                .unwrap(),
+            Request::Make {
+                server: 7,
+                constructor: "pool_runtime::List::len",
+                signature: hash_of("pool_runtime::List::len"),
+            }
+            .begin()
+            .unwrap(),
             "was called as a constructor",
         ),
         (Request::Publish { server: 7, object: 9, name: "it" }.begin().unwrap(), "which this server does not have"),
-        (Request::Open { name: "it", kind: LIST }.begin().unwrap(), "nothing is published as `it`"),
+        (
+            Request::Make { server: 6, constructor: "pool_runtime::List::new", signature: 0 }.begin().unwrap(),
+            "is called at an earlier server",
+        ),
+        (Request::Open { server: 6, name: "it", kind: LIST }.begin().unwrap(), "an earlier server"),
+        (Request::Open { server: 7, name: "it", kind: LIST }.begin().unwrap(), "nothing is published as `it`"),
         (Writer::new(), "does not understand"),
     ] {
         let told = refused(request);
@@ -136,7 +155,7 @@ fn any_request_has_an_answer() {
         extend,
         call(7, 1, "pool_runtime::List::pop"),
         Request::Publish { server: 7, object: 1, name: "it" }.begin().unwrap(),
-        Request::Open { name: "it", kind: LIST }.begin().unwrap(),
+        Request::Open { server: 7, name: "it", kind: LIST }.begin().unwrap(),
     ];
     let corpus: Vec<Vec<u8>> = requests.into_iter().map(Writer::into_bytes).collect();
     for request in &corpus {
@@ -155,4 +174,48 @@ fn any_request_has_an_answer() {
         }
     });
     assert!(tried.kinds > 8, "{tried:?}");
+}
+
+fn place_of(path: &Path) -> ManagerPlace {
+    ManagerPlace::of(&path.into()).unwrap()
+}
+
+/// What a worker has made up must not have this process prove its key there.
+#[test]
+fn nobody_calls_where_a_stranger_says_that_a_manager_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("socket");
+    let listener = Listener::bind(&path).unwrap();
+    /// As `SentHost` travels.
+    #[derive(Serialize)]
+    struct Forged {
+        server: u64,
+        place: ManagerPlace,
+        door: Option<u8>,
+    }
+    let mut writer = Writer::new();
+    writer.value(&(Forged { server: 77, place: place_of(&path), door: None }, 1_u64, None::<u64>)).unwrap();
+    let forged: ObjectRef = Reader::new(&writer.into_bytes()).value().unwrap();
+    let error = ObjectRef::publish(&forged, &forged_host(&path), "it").unwrap_err();
+    assert!(error.to_string().contains("connect to that manager first"), "{error}");
+    assert!(!error.is_manager_lost() && error.ran() == Ran::No);
+    assert!(listener.accept_timeout(Duration::ZERO).unwrap().is_none());
+}
+
+fn forged_host(path: &Path) -> Arc<Host> {
+    Host::find(77, place_of(path), None)
+}
+
+#[test]
+fn a_server_that_somebody_holds_is_known_whatever_comes() {
+    let of_number = |number, path: &str| Host::new(number, place_of(Path::new(path)), None, None);
+    let held = of_number(1001, "/held");
+    held.introduce();
+    (2000..2100).for_each(|number| of_number(number, "/others").introduce());
+    let strangers: Vec<_> = (3000..3100).map(|number| Host::find(number, place_of(Path::new("/x")), None)).collect();
+    assert!(Arc::ptr_eq(&held, &Host::find(1001, place_of(Path::new("/elsewhere")), None)));
+    // The last ones are known without anybody, and strangers do not take their place.
+    let last = Host::find(2099, place_of(Path::new("/elsewhere")), None);
+    assert_eq!((last.place.clone(), strangers.len()), (place_of(Path::new("/others")), 100));
+    drop(held);
 }

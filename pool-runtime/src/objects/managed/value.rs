@@ -12,7 +12,6 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::time::Duration;
 
-/// `what` is what the value is for: a key, an item.
 /// A value, and what it refers to: it holds that, and takes it along.
 #[derive(Clone)]
 pub(super) struct Enclosed {
@@ -20,7 +19,7 @@ pub(super) struct Enclosed {
     handles: Regions,
 }
 
-/// A key has no handles.
+/// `what` is what the value is for: a key, an item. A key has no handles.
 pub(super) fn encoded<T: Serialize + ?Sized>(what: &str, value: &T) -> Result<Vec<u8>> {
     let encode = || {
         let mut writer = Writer::new();
@@ -47,6 +46,10 @@ fn told<R>(what: &str, encoded: Result<Result<R, CodecError>, panic::PanicInfo>)
 }
 
 impl Enclosed {
+    pub(super) fn is_encoded_as(&self, other: &Self) -> bool {
+        self.bytes == other.bytes
+    }
+
     /// The value. What it refers to is held as long as this is.
     pub(super) fn open<T: DeserializeOwned>(&self, what: &str) -> Result<T> {
         of_bytes(what, &self.bytes)
@@ -109,7 +112,7 @@ pub(super) fn of_bytes<T: DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<
     let failed = |kind| Error::new(kind).with_ran(Ran::Yes);
     match decoded {
         Ok(Ok(value)) => Ok(value),
-        Ok(Err(why @ CodecError { .. })) => Err(failed(Kind::DecodeResult(format!("a {what}: {why}")))),
+        Ok(Err(why @ CodecError { .. })) => Err(failed(Kind::DecodeResult(format!("the {what}: {why}")))),
         Err(panic) => Err(failed(Kind::PanickedDecoding { panic })),
     }
 }

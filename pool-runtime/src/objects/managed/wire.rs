@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The longest message, in bytes. Longer ones are refused before they are sent.
 pub(crate) const MOST: usize = 1 << 30;
@@ -26,6 +27,9 @@ pub(crate) trait Wire: Send + Sync {
 
     /// Waits for a message. None: the other side has ended the conversation, or is dead.
     fn receive(&self) -> Result<Option<Payload>>;
+
+    /// Waits for at most so long. False: [`receive`](Self::receive) would still wait.
+    fn poll(&self, patience: Duration) -> Result<bool>;
 
     /// Whether messages may refer to handles.
     fn has_handles(&self) -> bool;
@@ -43,6 +47,10 @@ impl Wire for Connection {
         Ok(self.recv_bytes()?.map(Payload::from))
     }
 
+    fn poll(&self, patience: Duration) -> Result<bool> {
+        Connection::poll(self, patience)
+    }
+
     fn has_handles(&self) -> bool {
         false
     }
@@ -58,6 +66,10 @@ impl Wire for PipeEnd {
 
     fn receive(&self) -> Result<Option<Payload>> {
         self.recv_raw()
+    }
+
+    fn poll(&self, patience: Duration) -> Result<bool> {
+        Pipe::poll(self, patience)
     }
 
     fn has_handles(&self) -> bool {
@@ -145,14 +157,14 @@ impl WireListener {
     /// Waits for a client that has the key. Those that do not have it are passed over.
     pub(crate) fn accept(&self) -> Result<Box<dyn Wire>> {
         loop {
-            if let Some(wire) = self.accept_for(std::time::Duration::MAX)? {
+            if let Some(wire) = self.accept_for(Duration::MAX)? {
                 return Ok(wire);
             }
         }
     }
 
     /// As [`accept`](Self::accept), for at most so long.
-    pub(crate) fn accept_for(&self, patience: std::time::Duration) -> Result<Option<Box<dyn Wire>>> {
+    pub(crate) fn accept_for(&self, patience: Duration) -> Result<Option<Box<dyn Wire>>> {
         match self.0.accept_timeout(patience) {
             Ok(connection) => Ok(connection.map(|connection| Box::new(connection) as _)),
             Err(error) if error.is_authentication() || error.is_exhausted() => {

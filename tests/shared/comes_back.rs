@@ -5,6 +5,7 @@ over_every_transport! {
     what_was_given_and_what_was_made_come_back,
     it_comes_back_in_every_way_to_call,
     more_than_a_socket_holds_comes_back,
+    one_that_cannot_be_written_leaves_nothing_to_the_next,
     it_goes_on_to_others,
     a_sandbox_gives_back_what_it_was_given,
     a_worker_that_ends_leaves_what_it_has_returned,
@@ -108,6 +109,45 @@ fn more_than_a_socket_holds_comes_back() {
         assert_eq!(all.len(), 400);
         assert!(all.iter().enumerate().all(|(length, numbers)| is_range(numbers, length)));
     }
+}
+
+/// Refers to memory, and cannot be written.
+#[derive(Deserialize)]
+struct Halfway(Shared<[u32]>, bool);
+
+impl Serialize for Halfway {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.1 {
+            self.0.serialize(serializer)?;
+            return Err(serde::ser::Error::custom("only half of it"));
+        }
+        (&self.0, self.1).serialize(serializer)
+    }
+}
+
+#[task]
+fn halfway(numbers: Shared<[u32]>, fails: bool) -> Halfway {
+    Halfway(numbers, fails)
+}
+
+#[task]
+fn one_more(number: u32) -> u32 {
+    number + 1
+}
+
+fn one_that_cannot_be_written_leaves_nothing_to_the_next() {
+    let pool = builder().processes(1).build().unwrap();
+    let numbers = Shared::from_fn(10, |index| index as u32).unwrap();
+    let calls = pool.imap(|fails| halfway::call(numbers.clone(), fails), [true, false, true, true, false]).chunk_size(5);
+    let results: Vec<_> = calls.collect();
+    for (result, fails) in results.into_iter().zip([true, false, true, true, false]) {
+        match result {
+            Ok(Halfway(numbers, _)) => assert!(!fails && is_range(&numbers, 10)),
+            Err(error) => assert!(fails && error.to_string().contains("only half of it"), "{error}"),
+        }
+    }
+    assert!(pool.apply(halfway::call(numbers.clone(), true)).is_err());
+    assert_eq!(pool.apply(one_more::call(1)).unwrap(), 2);
 }
 
 #[task]

@@ -119,7 +119,9 @@ impl AttachState {
                 Parcel::Release(id) => passing::send(&self.socket, &Outgoing::Release { id: *id }),
             };
             match passed.map_err(|error| error.kind()) {
-                Err(io::ErrorKind::WouldBlock | io::ErrorKind::OutOfMemory) => return sent,
+                Err(io::ErrorKind::WouldBlock | io::ErrorKind::QuotaExceeded | io::ErrorKind::OutOfMemory) => {
+                    return sent;
+                }
                 // After any other error, the process is gone, or its calls time out waiting for the memory.
                 Ok(()) | Err(_) => {
                     self.backlog.pop_front();

@@ -21,13 +21,34 @@ use crate::os::{self, Delivery, Handle, passing};
 use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A result refers to no more regions.
 pub(crate) const MOST_ATTACHED: usize = 1 << 12;
 
 /// How long to wait where the system does not tell when there is room again.
 const NAP: Duration = Duration::from_millis(1);
+
+/// How long to wait there.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+const TOO_MANY_UNREAD: &str = "it holds shared memory, or open files, and the system takes no more: too many that this user \
+                               has sent, between any processes, were not received within ten seconds (see RLIMIT_NOFILE)";
+
+/// Why regions could not be sent.
+#[derive(Debug)]
+pub(crate) enum SendFault {
+    /// The system refuses them: this result is lost, and others may be sent.
+    Refused(String),
+    /// Nothing can be sent any more.
+    Broken(String),
+}
+
+impl From<String> for SendFault {
+    fn from(why: String) -> Self {
+        Self::Broken(why)
+    }
+}
 
 /// The regions of results of a worker that is a thread.
 pub(crate) type RegionList = Arc<Mutex<Vec<Arc<Region>>>>;
@@ -47,7 +68,7 @@ impl Upward {
         &self,
         regions: &[Arc<Region>],
         mut make_room: impl FnMut() -> Result<(), String>,
-    ) -> Result<(), String> {
+    ) -> Result<(), SendFault> {
         let socket = match self {
             Self::Socket(socket) => socket,
             Self::Here(list) => {
@@ -56,16 +77,31 @@ impl Upward {
             }
             Self::Given => return Ok(()),
         };
-        let failed = |error: io::Error| format!("cannot send shared memory to its parent: {error}");
+        let failed = |error: io::Error| format!("cannot send shared memory to its parent: {error}").into();
+        let mut deadline = None;
         for region in regions {
             while let Err(error) = region.send(socket, 0) {
-                if error.kind() != io::ErrorKind::WouldBlock {
-                    return Err(failed(error));
+                match error.kind() {
+                    io::ErrorKind::WouldBlock => {
+                        make_room()?;
+                        os::wait_writable(os::borrow(socket)).map_err(failed)?;
+                    }
+                    // There is room in the socket: what is unread may be in others.
+                    io::ErrorKind::QuotaExceeded => {
+                        let deadline = match deadline {
+                            Some(deadline) => deadline,
+                            None => {
+                                make_room()?;
+                                *deadline.insert(Instant::now() + PATIENCE)
+                            }
+                        };
+                        if Instant::now() >= deadline {
+                            return Err(SendFault::Refused(TOO_MANY_UNREAD.into()));
+                        }
+                        std::thread::sleep(NAP);
+                    }
+                    _ => return Err(failed(error)),
                 }
-                make_room()?;
-                os::wait_writable(os::borrow(socket)).map_err(failed)?;
-                // There may be room in the socket, and too many descriptors in all sockets of this user.
-                std::thread::sleep(NAP);
             }
         }
         Ok(())
@@ -124,13 +160,15 @@ impl Arrivals {
     /// That is more than a result may have.
     pub(crate) fn gather(&mut self) -> Result<(), String> {
         let Self::Socket(socket, gathered) = self else { return Ok(()) };
-        while let Some(delivery) = receive(socket) {
-            gathered.push_back(delivery);
-            if gathered.len() > MOST_ATTACHED {
-                return Err(format!("sent more than {MOST_ATTACHED} pieces of shared memory without a result"));
+        // Packets that are corrupt count, too: whoever sends them can do so faster than they are received.
+        for _ in gathered.len()..=MOST_ATTACHED {
+            match passing::try_receive(socket) {
+                Ok(Some(delivery)) => gathered.push_back(delivery),
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {}
+                Ok(None) | Err(_) => return Ok(()),
             }
         }
-        Ok(())
+        Err(format!("sent more than {MOST_ATTACHED} pieces of shared memory without a result"))
     }
 }
 

@@ -80,8 +80,14 @@ impl Sink for Heard<'_> {
                     Report { first: values.first(), count: values.count(), failed: None }
                 }
                 Ok(Some(Record::Gather { number })) => {
-                    let known = core.dispatcher.begins(seat, epoch, number).map(drop);
-                    match known.map_err(str::to_owned).and_then(|()| self.station.peer.gather_attached()) {
+                    if let Err(fault) = core.dispatcher.begins(seat, epoch, number) {
+                        break Err(fault.to_owned());
+                    }
+                    // There may be thousands, and nobody else is to wait for that.
+                    drop(core);
+                    let gathered = self.station.peer.gather_attached();
+                    core = lock(&self.inner.core);
+                    match gathered {
                         Ok(()) => continue,
                         Err(fault) => break Err(fault),
                     }

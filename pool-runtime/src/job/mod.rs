@@ -267,6 +267,22 @@ impl Slot {
         lock(&self.state).take()
     }
 
+    fn wake_at_end(&self, waker: &Waker) {
+        let mut state = lock(&self.state);
+        if state.is_pending() {
+            let waiting = &mut state.listeners.get_or_insert_default().waiting;
+            if !waiting.iter().any(|other| other.will_wake(waker)) {
+                waiting.push(waker.clone());
+            }
+        }
+    }
+
+    fn forget_waiting(&self, waker: &Waker) {
+        if let Some(listeners) = &mut lock(&self.state).listeners {
+            listeners.waiting.retain(|other| !other.will_wake(waker));
+        }
+    }
+
     /// Calls `callback` with the result, at once if it has arrived.
     fn then(&self, callback: Callback) {
         let mut state = lock(&self.state);
@@ -484,24 +500,14 @@ impl<R> Job<R> {
 
     /// Has this thread woken when the job ends, unless it has, or [no longer waits](Self::forget_waiting) for it.
     pub(crate) fn wake_at_end(&self, waker: &Waker) {
-        if self.would_return() {
-            return;
-        }
-        let mut state = lock(&self.slot.state);
-        if state.is_pending() {
-            let waiting = &mut state.listeners.get_or_insert_default().waiting;
-            if !waiting.iter().any(|other| other.will_wake(waker)) {
-                waiting.push(waker.clone());
-            }
+        if self.is_here() {
+            self.slot.wake_at_end(waker);
         }
     }
 
     pub(crate) fn forget_waiting(&self, waker: &Waker) {
-        if !self.is_here() {
-            return;
-        }
-        if let Some(listeners) = &mut lock(&self.slot.state).listeners {
-            listeners.waiting.retain(|other| !other.will_wake(waker));
+        if self.is_here() {
+            self.slot.forget_waiting(waker);
         }
     }
 
@@ -643,6 +649,29 @@ impl<R> fmt::Debug for Job<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::task::Wake;
+
+    struct Count(AtomicU32);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn all_who_wait_are_woken_once_and_those_who_do_no_longer_are_not() {
+        let (slot, counts) = (Slot::default(), [(); 3].map(|()| Arc::new(Count(AtomicU32::new(0)))));
+        let wakers = counts.each_ref().map(|count| Waker::from(count.clone()));
+        for _ in 0..3 {
+            wakers.iter().for_each(|waker| slot.wake_at_end(waker));
+        }
+        slot.forget_waiting(&wakers[1]);
+        slot.finish(Raw::One(Ok(Payload::default())));
+        slot.wake_at_end(&wakers[1]);
+        assert_eq!(counts.map(|count| count.0.load(Ordering::Relaxed)), [1, 0, 1]);
+    }
 
     #[test]
     fn a_slot_is_small() {

@@ -90,11 +90,6 @@ impl Attacher {
         (!state.is_confined).then(|| state.socket.clone())
     }
 
-    /// Something that was given to the process, and that somebody in this one still holds.
-    pub(super) fn given(&self, id: u64) -> Option<Arc<Region>> {
-        lock(&self.0).ledger.given(id)
-    }
-
     /// The process may have failed to map these regions: they are sent again before the next call that refers to them;
     /// at once, if such a call may be `under_way` already.
     pub(crate) fn doubt(self: &Arc<Self>, regions: &[Arc<Region>], under_way: bool) {

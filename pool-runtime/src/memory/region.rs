@@ -610,11 +610,6 @@ impl Ledger {
         self.given.insert(region.id, given).is_none_or(|before| before.is_doubtful) || region.memory.is_file()
     }
 
-    /// A region that was given and is held.
-    pub(crate) fn given(&self, id: u64) -> Option<Arc<Region>> {
-        self.given.get(&id)?.region.upgrade()
-    }
-
     /// The worker may not have got a region: it is to be sent again.
     pub(crate) fn doubt(&mut self, region: &Arc<Region>) {
         if let Some(given) = self.given.get_mut(&region.id) {

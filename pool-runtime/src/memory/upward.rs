@@ -11,8 +11,8 @@
 //! worker reports that, and the parent gathers them before it knows of the result. A worker that is a thread leaves its
 //! regions in a list.
 //!
-//! A worker that is confined sends none: from whoever runs untrusted code, no descriptor is taken. Its results may name
-//! what it was given, and nothing else.
+//! A worker that is confined sends none: from whoever runs untrusted code, no descriptor is taken. A result may name
+//! what its call was given, and nothing else.
 
 use crate::locks::lock;
 use crate::memory::attach::Attacher;
@@ -58,7 +58,7 @@ pub(crate) type RegionList = Arc<Mutex<Vec<Arc<Region>>>>;
 pub(crate) enum Upward {
     Socket(Arc<Handle>),
     Here(RegionList),
-    /// Its results name what the parent has given it.
+    /// Its results name what the parent has given their calls.
     Given,
 }
 
@@ -115,12 +115,12 @@ pub(crate) enum Arrivals {
     Socket(Arc<Handle>, VecDeque<Delivery>),
     Here(RegionList),
     /// The worker is confined.
-    Given(Arc<Attacher>),
+    Given,
 }
 
 impl From<&Arc<Attacher>> for Arrivals {
     fn from(attacher: &Arc<Attacher>) -> Self {
-        attacher.returns().map_or_else(|| Self::Given(attacher.clone()), |socket| Self::Socket(socket, VecDeque::new()))
+        attacher.returns().map_or(Self::Given, |socket| Self::Socket(socket, VecDeque::new()))
     }
 }
 
@@ -129,8 +129,12 @@ const NOT_GIVEN: &str = "it holds shared memory, or an open file, and a worker i
 const NOT_SENT: &str = "it refers to shared memory, or an open file, that did not come with it";
 
 impl Arrivals {
-    /// Takes the regions with these ids, which were sent in this order.
-    pub(crate) fn take(&mut self, ids: impl Iterator<Item = u64>) -> Result<Vec<Arc<Region>>, String> {
+    /// Takes the regions with these ids, which were sent in this order. The call was `given` others.
+    pub(crate) fn take(
+        &mut self,
+        ids: impl Iterator<Item = u64>,
+        given: &[Arc<Region>],
+    ) -> Result<Vec<Arc<Region>>, String> {
         match self {
             Self::Here(list) => {
                 let mut list = lock(list);
@@ -140,7 +144,10 @@ impl Arrivals {
                 };
                 ids.map(find).collect()
             }
-            Self::Given(attacher) => ids.map(|id| attacher.given(id).ok_or_else(|| NOT_GIVEN.into())).collect(),
+            Self::Given => {
+                let find = |id| given.iter().find(|region| region.id() == id).cloned();
+                ids.map(|id| find(id).ok_or_else(|| NOT_GIVEN.into())).collect()
+            }
             Self::Socket(socket, gathered) => {
                 let find = |id| {
                     let before = std::iter::from_fn(|| gathered.pop_front()).find(|before| before.id() == Some(id));

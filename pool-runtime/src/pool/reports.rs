@@ -210,7 +210,11 @@ impl Heard<'_> {
 
     /// Takes the regions to which a value refers, also if nobody waits for it any more.
     fn end_attached(&self, end: Option<Ended<dyn Submission>>, value: &AttachedValue<'_>) {
-        let payload = attached(value, |ids| self.station.peer.take_attached(ids));
+        let mut given = Vec::new();
+        if let Some(Ended { work, first, .. }) = &end {
+            work.with_regions(*first..*first + 1, &mut |regions| given.extend_from_slice(regions));
+        }
+        let payload = attached(value, |ids| self.station.peer.take_attached(ids, &given));
         match end {
             Some(Ended { work, first, how: How::Values { .. }, .. }) => {
                 let outcome = payload.map_err(|error| error.of_task(work.task()));

@@ -189,7 +189,8 @@ impl<T> Receiver<T> {
     ///
     /// # Errors
     ///
-    /// None as yet.
+    /// None at present. That of a [`Connection`](crate::connection::Connection::poll), which is used in the same way, has
+    /// some.
     pub fn poll(&self, timeout: Duration) -> Result<bool> {
         Ok(self.end.poll(if timeout.is_zero() { Patience::None } else { Patience::For(timeout) }))
     }

@@ -503,22 +503,28 @@ fn came_with_some<R>(regions: &[Arc<Region>], decode: impl FnOnce() -> R) -> R {
         }
     }
 
-    let before = CAME_WITH.with_borrow_mut(|came| {
+    let before = CAME_WITH.try_with(|came| {
+        let mut came = came.borrow_mut();
         let before = came.len();
         came.extend_from_slice(regions);
         // Of many results, there may be many.
         came[before..].sort_unstable_by_key(|region| region.id);
         before
     });
-    let _outer = Restore(DECODING.replace(Decoding::WithRegions(before)), before);
+    // On a thread that is about to end, they are found in the table.
+    let (decoding, before) =
+        before.map_or((Decoding::WithNothing, 0), |before| (Decoding::WithRegions(before), before));
+    let _outer = Restore(DECODING.replace(decoding), before);
     decode()
 }
 
 fn find_that_came(from: usize, id: u64) -> Option<Arc<Region>> {
-    CAME_WITH.with_borrow(|came| {
+    let find = |came: &RefCell<Vec<Arc<Region>>>| {
+        let came = came.borrow();
         let came = came.get(from..)?;
         came.binary_search_by_key(&id, |region| region.id).ok().map(|at| came[at].clone())
-    })
+    };
+    CAME_WITH.try_with(find).ok().flatten()
 }
 
 /// Makes memory with the contents and the number that it had in another process, until this process ends.

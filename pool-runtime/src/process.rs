@@ -11,9 +11,9 @@ use crate::codec::{Reader, Writer};
 use crate::dossier::Stage;
 use crate::error::{Error, Result};
 use crate::identity::{self, Kinship, MadeIn, ProcessInfo};
-use crate::job::{Decode, decode_value};
+use crate::job::{Decode, decode_payload, decode_value};
 use crate::locks::lock;
-use crate::memory::{Hold, Regions};
+use crate::memory::{Hold, Payload, Regions};
 use crate::options::{Stdio, WorkerOptions, surroundings};
 use crate::os::{self, Child, HandleRef};
 use crate::panic;
@@ -225,7 +225,10 @@ impl<R> Process<R> {
         let short = run.short;
         let failure = match returned {
             Ok(()) if let Some(short) = short => return decode_value(self.decode, call.task.name(), &short),
-            Ok(()) => return decode_value(self.decode, call.task.name(), &result.into_bytes()),
+            Ok(()) => {
+                let result = Payload::attached(result.into_bytes(), regions);
+                return decode_payload(self.decode, call.task.name(), &result);
+            }
             Err(fault) => fault.into(),
         };
         let stage = if matches!(failure, Failure::Encode(_)) { Stage::Encoding } else { Stage::Decoding };
@@ -394,7 +397,7 @@ impl<R> RunningProcess<R> {
         }
         let _joining = Joining::new();
         let returned = self.child.single.get()?.await_end(deadline)?;
-        Some(returned.and_then(|bytes| decode_value(self.decode, self.child.task, &bytes)))
+        Some(returned.and_then(|bytes| decode_payload(self.decode, self.child.task, &bytes)))
     }
 
     /// Calls `f` once with the result when the process has ended, before [`join`](Self::join) and the future return it.
@@ -426,7 +429,7 @@ impl<R> RunningProcess<R> {
     {
         let (decode, task) = (self.decode, self.child.task);
         let callback = move |returned: ReturnedBytes| {
-            let result = returned.and_then(|bytes| decode_value(decode, task, &bytes));
+            let result = returned.and_then(|bytes| decode_payload(decode, task, &bytes));
             if let Err(panic) = panic::catch(|| f(&result)) {
                 tracing::warn!("a callback of a process with task `{task}` panicked {panic}");
             }
@@ -529,7 +532,7 @@ impl<R> Future for RunningProcess<R> {
         match self.child.single.get().and_then(|single| single.poll_end(context.waker())) {
             None => Poll::Pending,
             Some(returned) => {
-                Poll::Ready(returned.and_then(|bytes| decode_value(self.decode, self.child.task, &bytes)))
+                Poll::Ready(returned.and_then(|bytes| decode_payload(self.decode, self.child.task, &bytes)))
             }
         }
     }

@@ -41,6 +41,8 @@ mod sealed {
     pub trait Polled {
         /// Whether it is ready, as far as its memory tells.
         fn seems_ready(&self) -> bool;
+        /// What was asked for is not needed any more.
+        fn no_longer_tell(&self, _: &Waker) {}
         /// Whether it is ready, when its handle is readable. If not, that is over.
         fn is_ready_when_told(&self) -> bool;
         /// None: the waker tells.
@@ -72,7 +74,7 @@ mod sealed {
 /// Others may be faster: what was ready may be taken by somebody else before you take it, so that taking it waits again.
 /// `try_get` and `try_recv` do not.
 ///
-/// A signal does not end the wait. Who waits for a [`Job`] must not await it as a future at the same time.
+/// A signal does not end the wait. Several threads may wait for the same thing, and each is told.
 ///
 /// # Errors
 ///
@@ -106,6 +108,7 @@ pub fn wait_slice(objects: &[&dyn Waitable], timeout: impl Into<Option<Duration>
     let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
     let bell = bell().map_err(|error| Error::os("cannot wait for several things", error))?;
     let waker = Waker::from(bell.clone());
+    let _asking = Asking { objects, waker: &waker };
     let mut nap = FIRST_NAP;
     loop {
         // Before they are looked at, so that what happens after that is told.
@@ -118,6 +121,18 @@ pub fn wait_slice(objects: &[&dyn Waitable], timeout: impl Into<Option<Duration>
             return Ok(ready);
         }
         nap = LONGEST_NAP.min(2 * nap);
+    }
+}
+
+/// A wait that is under way.
+struct Asking<'w> {
+    objects: &'w [&'w dyn Waitable],
+    waker: &'w Waker,
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        self.objects.iter().for_each(|object| object.no_longer_tell(self.waker));
     }
 }
 
@@ -149,7 +164,7 @@ impl Wake for WaitBell {
 }
 
 thread_local! {
-    /// That of this thread, once it has waited. Jobs may keep it for as long as they run.
+    /// That of this thread, once it has waited. Jobs keep it while it waits for them.
     static BELL: RefCell<Option<Arc<WaitBell>>> = const { RefCell::new(None) };
 }
 
@@ -244,6 +259,10 @@ impl<R> Polled for Job<R> {
 
     fn ask_to_be_told(&self, waker: &Waker) {
         self.wake_at_end(waker);
+    }
+
+    fn no_longer_tell(&self, waker: &Waker) {
+        self.forget_waiting(waker);
     }
 }
 

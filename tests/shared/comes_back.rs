@@ -5,6 +5,7 @@ over_every_transport! {
     what_was_given_and_what_was_made_come_back,
     it_comes_back_in_every_way_to_call,
     more_than_a_socket_holds_comes_back,
+    one_that_cannot_be_written_leaves_nothing_to_the_next,
     it_goes_on_to_others,
     a_sandbox_gives_back_what_it_was_given,
     a_worker_that_ends_leaves_what_it_has_returned,
@@ -22,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::mpsc;
+use std::sync::{OnceLock, mpsc};
 
 #[task]
 fn back(numbers: Shared<[u32]>) -> Shared<[u32]> {
@@ -110,6 +111,49 @@ fn more_than_a_socket_holds_comes_back() {
     }
 }
 
+/// Cannot be written if it is true.
+#[derive(Deserialize)]
+struct Fails(bool);
+
+impl Serialize for Fails {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.0 {
+            Err(serde::ser::Error::custom("only half of it"))
+        } else {
+            serializer.serialize_newtype_struct("Fails", &false)
+        }
+    }
+}
+
+#[derive(Deserialize, Serialize)]
+struct Halfway(Shared<[u32]>, Fails);
+
+#[task]
+fn halfway(numbers: Shared<[u32]>, fails: bool) -> Halfway {
+    Halfway(numbers, Fails(fails))
+}
+
+#[task]
+fn one_more(number: u32) -> u32 {
+    number + 1
+}
+
+fn one_that_cannot_be_written_leaves_nothing_to_the_next() {
+    let pool = builder().processes(1).build().unwrap();
+    let numbers = Shared::from_fn(10, |index| index as u32).unwrap();
+    let calls =
+        pool.imap(|fails| halfway::call(numbers.clone(), fails), [true, false, true, true, false]).chunk_size(5);
+    let results: Vec<_> = calls.collect();
+    for (result, fails) in results.into_iter().zip([true, false, true, true, false]) {
+        match result {
+            Ok(Halfway(numbers, _)) => assert!(!fails && is_range(&numbers, 10)),
+            Err(error) => assert!(fails && error.to_string().contains("only half of it"), "{error}"),
+        }
+    }
+    assert!(pool.apply(halfway::call(numbers.clone(), true)).is_err());
+    assert_eq!(pool.apply(one_more::call(1)).unwrap(), 2);
+}
+
 #[task]
 fn made_below(depth: u32) -> Shared<[u32]> {
     let inner = Pool::new(1).unwrap();
@@ -161,7 +205,20 @@ fn a_sandbox_gives_back_what_it_was_given() {
     // From a process that runs who knows what, no descriptor is taken.
     let error = pool.apply(made::call(3)).unwrap_err();
     assert!(error.is_decode() && error.to_string().contains("a worker in a sandbox can only give back"), "{error}");
+    // Nor what another call was given.
+    let pool = builder().processes(1).sandbox(Sandbox::strict()).build().unwrap();
+    assert!(pool.apply(back_from_before::call(Some(numbers.clone()))).is_ok());
+    let error = pool.apply(back_from_before::call(None)).unwrap_err();
+    assert!(error.is_decode() && error.to_string().contains("what it was given for this call"), "{error}");
     assert!(pool.apply(back::call(numbers)).is_ok(), "it goes on");
+}
+
+static BEFORE: OnceLock<Shared<[u32]>> = OnceLock::new();
+
+/// What this worker was given first.
+#[task]
+fn back_from_before(numbers: Option<Shared<[u32]>>) -> Shared<[u32]> {
+    BEFORE.get_or_init(|| numbers.unwrap()).clone()
 }
 
 #[task]

@@ -5,6 +5,8 @@ over_every_transport! {
     every_handle_can_be_an_item_and_a_message,
     files_are_passed_whatever_their_numbers,
     several_calls_at_once_get_the_same_file,
+    a_call_gets_the_same_file_twice,
+    a_message_takes_no_file_from_a_call,
     a_queue_is_an_item_of_its_own,
     there_is_room_for_some_handles_at_a_time,
     handles_that_are_cleared_or_not_decoded_are_gone,
@@ -138,6 +140,41 @@ fn files_are_passed_whatever_their_numbers() {
     drop((one.0, two.0, others));
     three.0 = std::io::pipe().unwrap().0;
     assert!(three.0.as_fd().as_raw_fd() > 2);
+}
+
+#[task]
+fn move_both(one: Passed<File>, same: Passed<File>, by: i64) -> u64 {
+    one.into_inner().unwrap().seek(SeekFrom::Current(by)).unwrap();
+    same.into_inner().unwrap().seek(SeekFrom::Current(by)).unwrap()
+}
+
+/// Once for each time that they refer to it, whatever other calls do.
+fn a_call_gets_the_same_file_twice() {
+    let pool = builder().processes(1).build().unwrap();
+    let file = Passed::new(tempfile::tempfile().unwrap()).unwrap();
+    let ends = pool.map(|_| move_both::call(file.clone(), file.clone(), 1), 0..20).unwrap();
+    assert!(ends.into_iter().eq((1..=20).map(|index| 2 * index)));
+    assert_eq!(pool.apply(move_both::call(file.clone(), file.clone(), 1)).unwrap(), 42);
+}
+
+#[task]
+fn read_all(items: &Queue<Passed<File>>, go_on: &Event) -> usize {
+    go_on.wait();
+    items.iter().map(|file| file.unwrap().into_inner().unwrap()).count()
+}
+
+/// The calls with it wait in the worker while another takes it off a queue.
+fn a_message_takes_no_file_from_a_call() {
+    let pool = builder().processes(1).build().unwrap();
+    let (items, go_on) = (Queue::unbounded().unwrap(), Event::new().unwrap());
+    let file = Passed::new(tempfile::tempfile().unwrap()).unwrap();
+    (0..3).for_each(|_| items.put(&file).unwrap());
+    items.close();
+    let count = pool.apply_async(read_all::call(&items, &go_on));
+    let jobs: Vec<_> = (0..3).map(|_| pool.apply_async(position_of::call(file.clone(), 1))).collect();
+    go_on.set();
+    assert_eq!(count.get().unwrap(), 3);
+    assert!(jobs.into_iter().map(|job| job.get().unwrap()).eq(1..4));
 }
 
 #[task]

@@ -3,12 +3,18 @@
 use crate::codec::{CodecError, Reader};
 use crate::dossier::Ran;
 use crate::error::{Error, Kind, Result};
+use crate::memory::{Payload, region::came_with};
 use crate::panic::{self, PanicInfo};
 
 pub(crate) type Decode<R> = fn(&mut Reader<'_>) -> Result<R, CodecError>;
 
 pub(crate) fn decode_value<R>(decode: Decode<R>, task: &'static str, bytes: &[u8]) -> Result<R> {
     decode_all(decode, task, Reader::new(bytes))
+}
+
+/// As [`decode_value`], of what may refer to regions: they have come with it.
+pub(crate) fn decode_payload<R>(decode: Decode<R>, task: &'static str, payload: &Payload) -> Result<R> {
+    came_with(payload.regions().map_or(&[], |regions| regions), || decode_value(decode, task, payload))
 }
 
 pub(super) fn decode_all<'b, R>(

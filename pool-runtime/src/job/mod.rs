@@ -14,7 +14,7 @@ mod decode;
 mod results;
 
 pub(crate) use callbacks::Callbacks;
-pub(crate) use decode::{Decode, decode_value};
+pub(crate) use decode::{Decode, decode_payload, decode_value};
 pub(crate) use results::Results;
 
 use crate::codec::Reader;
@@ -22,7 +22,7 @@ use crate::dossier::Ran;
 use crate::error::{Error, Kind, Result};
 use crate::job::decode::decode_all;
 use crate::locks::{lock, sleep_on};
-use crate::memory::region::{Region, Regions};
+use crate::memory::region::{Region, Regions, came_with};
 use crate::memory::{Split, joined, payload::Payload};
 use crate::panic;
 use crate::policy::SharedPolicy;
@@ -176,7 +176,10 @@ struct SlotInner {
 
 #[derive(Default)]
 struct SlotListeners {
+    /// Of the future.
     waker: Option<Waker>,
+    /// Of threads that wait for several things at once.
+    waiting: Vec<Waker>,
     callback: Option<Callback>,
 }
 
@@ -257,13 +260,27 @@ impl Slot {
         if sleepers > 0 {
             self.finished.notify_all();
         }
-        if let Some(waker) = listeners.waker {
-            wake(waker);
-        }
+        listeners.waker.into_iter().chain(listeners.waiting).for_each(wake);
     }
 
     pub(crate) fn take(&self) -> Option<Raw> {
         lock(&self.state).take()
+    }
+
+    fn wake_at_end(&self, waker: &Waker) {
+        let mut state = lock(&self.state);
+        if state.is_pending() {
+            let waiting = &mut state.listeners.get_or_insert_default().waiting;
+            if !waiting.iter().any(|other| other.will_wake(waker)) {
+                waiting.push(waker.clone());
+            }
+        }
+    }
+
+    fn forget_waiting(&self, waker: &Waker) {
+        if let Some(listeners) = &mut lock(&self.state).listeners {
+            listeners.waiting.retain(|other| !other.will_wake(waker));
+        }
     }
 
     /// Calls `callback` with the result, at once if it has arrived.
@@ -370,11 +387,11 @@ type DecodeRaw<R> = fn(Raw, &'static str) -> Result<R>;
 
 pub(crate) fn decode_one<T: crate::Task>(raw: Raw, task: &'static str) -> Result<T::Output> {
     match raw {
-        Raw::One(result) => decode_value(T::decode, task, &result?),
+        Raw::One(result) => decode_payload(T::decode, task, &result?),
         Raw::Split(split) => {
             let Split { before, data } = *split;
             let tail = RefCell::new(Some(data));
-            decode_all(T::decode, task, Reader::of_split(&before, &tail))
+            came_with(&[], || decode_all(T::decode, task, Reader::of_split(&before, &tail)))
         }
         _ => Err(mismatch(task)),
     }
@@ -481,17 +498,16 @@ impl<R> Job<R> {
         !self.is_here() || self.slot.is_done()
     }
 
-    /// Has this one woken when the job ends, unless it has. The latest counts.
+    /// Has this thread woken when the job ends, unless it has, or [no longer waits](Self::forget_waiting) for it.
     pub(crate) fn wake_at_end(&self, waker: &Waker) {
-        if self.would_return() {
-            return;
+        if self.is_here() {
+            self.slot.wake_at_end(waker);
         }
-        let waker = waker.clone();
-        let mut state = lock(&self.slot.state);
-        if state.is_pending() {
-            let before = state.listeners.get_or_insert_default().waker.replace(waker);
-            drop(state);
-            drop(before);
+    }
+
+    pub(crate) fn forget_waiting(&self, waker: &Waker) {
+        if self.is_here() {
+            self.slot.forget_waiting(waker);
         }
     }
 
@@ -633,6 +649,29 @@ impl<R> fmt::Debug for Job<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::task::Wake;
+
+    struct Count(AtomicU32);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn all_who_wait_are_woken_once_and_those_who_do_no_longer_are_not() {
+        let (slot, counts) = (Slot::default(), [(); 3].map(|()| Arc::new(Count(AtomicU32::new(0)))));
+        let wakers = counts.each_ref().map(|count| Waker::from(count.clone()));
+        for _ in 0..3 {
+            wakers.iter().for_each(|waker| slot.wake_at_end(waker));
+        }
+        slot.forget_waiting(&wakers[1]);
+        slot.finish(Raw::One(Ok(Payload::default())));
+        slot.wake_at_end(&wakers[1]);
+        assert_eq!(counts.map(|count| count.0.load(Ordering::Relaxed)), [1, 0, 1]);
+    }
 
     #[test]
     fn a_slot_is_small() {

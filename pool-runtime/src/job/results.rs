@@ -3,7 +3,7 @@
 use crate::codec::{CodecError, Reader};
 use crate::error::{Error, Kind, Result};
 use crate::job::decode::decoding;
-use crate::memory::{Payload, Regions};
+use crate::memory::{Payload, Regions, region::came_with};
 use crate::panic;
 use crate::protocol::{StoredValues, Values};
 
@@ -103,6 +103,7 @@ impl Results {
     ) -> Result<()> {
         let failure = self.failures.into_iter().min_by_key(|(index, _)| *index);
         self.runs.sort_unstable_by_key(|(first, _)| *first);
+        let regions: Vec<_> = self.regions.iter().flat_map(|regions| regions.iter().cloned()).collect();
         let mut index = 0;
         for (first, stored) in self.runs {
             if failure.as_ref().is_some_and(|(failed, _)| *failed < first) || first != index {
@@ -110,14 +111,15 @@ impl Results {
             }
             values.reserve(stored.count() as usize);
             // One `catch_unwind` for all: setting it up costs as much as decoding a number.
-            let decoded = panic::catch(|| {
+            let mut decode_all = || {
                 for payload in stored.values().payloads() {
                     let mut reader = Reader::new(payload);
                     values.push(decode(&mut reader)?);
                     reader.finish()?;
                 }
                 Ok(())
-            });
+            };
+            let decoded = panic::catch(|| came_with(&regions, &mut decode_all));
             decoding(decoded, task)?;
             index += stored.count();
         }

@@ -90,11 +90,6 @@ impl Attacher {
         (!state.is_confined).then(|| state.socket.clone())
     }
 
-    /// Something that was given to the process, and that somebody in this one still holds.
-    pub(super) fn given(&self, id: u64) -> Option<Arc<Region>> {
-        lock(&self.0).ledger.given(id)
-    }
-
     /// The process may have failed to map these regions: they are sent again before the next call that refers to them;
     /// at once, if such a call may be `under_way` already.
     pub(crate) fn doubt(self: &Arc<Self>, regions: &[Arc<Region>], under_way: bool) {
@@ -119,7 +114,9 @@ impl AttachState {
                 Parcel::Release(id) => passing::send(&self.socket, &Outgoing::Release { id: *id }),
             };
             match passed.map_err(|error| error.kind()) {
-                Err(io::ErrorKind::WouldBlock | io::ErrorKind::OutOfMemory) => return sent,
+                Err(io::ErrorKind::WouldBlock | io::ErrorKind::QuotaExceeded | io::ErrorKind::OutOfMemory) => {
+                    return sent;
+                }
                 // After any other error, the process is gone, or its calls time out waiting for the memory.
                 Ok(()) | Err(_) => {
                     self.backlog.pop_front();

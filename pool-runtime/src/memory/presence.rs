@@ -70,13 +70,22 @@ fn noted(number: u32) -> u64 {
     u64::from(os::current_pid()) << 32 | u64::from(number)
 }
 
+/// Where a process may not take locks, it has those that came with its arguments.
+fn denied(error: io::Error) -> io::Error {
+    if error.kind() != io::ErrorKind::PermissionDenied {
+        return error;
+    }
+    let why = "a worker in a sandbox gets locks, queues and channels as arguments only";
+    io::Error::new(io::ErrorKind::PermissionDenied, format!("{error} ({why})"))
+}
+
 /// Draws a number that nobody has.
 pub(super) fn draw(memory: &Memory) -> io::Result<(u32, Enrolment)> {
     let word = memory.words::<AtomicU32>().get(DRAWN).ok_or(io::ErrorKind::UnexpectedEof)?;
-    let enrolment = Enrolment::new(memory)?;
+    let enrolment = Enrolment::new(memory).map_err(denied)?;
     for _ in 0..TRIES {
         let number = word.fetch_add(1, Ordering::Relaxed) % LAST_NUMBER + 1;
-        if enrolment.take(number)? {
+        if enrolment.take(number).map_err(denied)? {
             return Ok((number, enrolment));
         }
     }

@@ -12,13 +12,14 @@
 //! An id belongs to one region, whichever process made it, so a worker can pass on what it was sent.
 //!
 //! What comes with a result or with an item is held by its bytes (`Regions`) in every process. A file is sent with each
-//! call that refers to it, and whoever finds it in the table takes it out, so that it is closed with its last holder.
+//! call that refers to it, and whoever decodes that call takes it out of the table, so that it is closed with its last
+//! holder. Whoever decodes a result or an item looks among what came with it first.
 //!
 //! No region may be dropped while the table is locked: its `drop` locks it.
 
 use crate::locks::{lock, sleep_on};
 use crate::memory::presence::{self, Presence};
-use crate::os::{Delivery, Enrolment, Handle, Memory, Outgoing, passing};
+use crate::os::{self, Delivery, Enrolment, Handle, Memory, Outgoing, passing};
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::collections::hash_map::RandomState;
@@ -247,8 +248,8 @@ pub(crate) fn found(region: &Arc<Region>) -> bool {
     }
     let noted = FOUND.try_with(|found| {
         let mut found = found.borrow_mut();
-        // Many times the same one in a row is one; other duplicates do no harm.
-        if count == 0 || !found.last().is_some_and(|last| Arc::ptr_eq(last, region)) {
+        // Many times the same one in a row is one; other duplicates do no harm. A file is sent, and taken, once for each.
+        if region.memory.is_file() || count == 0 || !found.last().is_some_and(|last| Arc::ptr_eq(last, region)) {
             found.push(region.clone());
             ENCODING.set(count + 1);
         }
@@ -288,12 +289,18 @@ static ARRIVED: Condvar = Condvar::new();
 /// How long a call waits for memory that was sent before it, on another socket.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Finds a region, and waits for one that may still arrive.
+/// Finds a region, and waits for one that may still arrive: as long as arguments are decoded.
 pub(crate) fn find(id: u64) -> Result<Arc<Region>, String> {
     find_within(id, PATIENCE)
 }
 
 pub(crate) fn find_within(id: u64, patience: Duration) -> Result<Arc<Region>, String> {
+    let decoding = DECODING.get();
+    if let Decoding::WithRegions(from) = decoding
+        && let Some(region) = find_that_came(from, id)
+    {
+        return Ok(region);
+    }
     let deadline = Instant::now() + patience;
     let mut table = lock(&TABLE);
     loop {
@@ -311,6 +318,9 @@ pub(crate) fn find_within(id: u64, patience: Duration) -> Result<Arc<Region>, St
                         that were sent it as an argument"
                 .into());
         }
+        if decoding != Decoding::Arguments {
+            return Err("its shared memory, or open file, did not come with it".into());
+        }
         table = sleep_on(&ARRIVED, table, Some(deadline))
             .ok_or_else(|| format!("its shared memory has not arrived within {patience:?}"))?;
     }
@@ -319,30 +329,44 @@ pub(crate) fn find_within(id: u64, patience: Duration) -> Result<Arc<Region>, St
 /// Adds memory that was passed to this process, until its [`release`]. If that fails, [`find`] says why.
 ///
 /// With the memory, this process may be given the number that it has among those that have it; or 0.
+///
+/// Who passes it to this process is believed: what another has sent under the same number is forgotten.
 pub(crate) fn offer(id: u64, number: u32, handle: io::Result<Handle>) {
-    let mut known = match handle.and_then(Memory::open) {
-        Ok(memory) => Known::Received(Arc::new(Region::received(id, memory, number))),
-        Err(error) => Known::Refused(not_taken(&error)),
-    };
-    let mut table = lock(&TABLE);
     // A region has one mapping, however often it is passed.
-    let before = table.known.get(&id).and_then(Known::region);
-    let unused = before.map(|before| {
-        let again = std::mem::replace(&mut known, Known::Received(before.clone()));
-        // The first time, there may have been no descriptor for it.
-        if number != 0
-            && !before.presence.is_drawn()
-            && let Some(again) = again.region()
-        {
-            before.presence.adopt(number);
-            let _ = before.enrolled_by.set(again);
-        }
-        (before, again)
+    let before = known_region(id).filter(|before| match &handle {
+        Ok(handle) => is_same(before, handle),
+        Err(_) => true,
     });
-    let replaced = table.known.insert(id, known);
-    drop(table);
+    let known = match (before, handle) {
+        (Some(before), Ok(handle)) => {
+            // The first time, there may have been no descriptor for it.
+            if number != 0
+                && !before.presence.is_drawn()
+                && let Ok(memory) = Memory::open(handle)
+            {
+                before.presence.adopt(number);
+                let _ = before.enrolled_by.set(Arc::new(Region::received(id, memory, number)));
+            }
+            Known::Received(before)
+        }
+        (Some(before), Err(_)) => Known::Received(before),
+        (None, handle) => match handle.and_then(Memory::open) {
+            Ok(memory) => Known::Received(Arc::new(Region::received(id, memory, number))),
+            Err(error) => Known::Refused(not_taken(&error)),
+        },
+    };
+    let replaced = lock(&TABLE).known.insert(id, known);
     ARRIVED.notify_all();
-    drop((unused, replaced));
+    drop(replaced);
+}
+
+fn known_region(id: u64) -> Option<Arc<Region>> {
+    lock(&TABLE).known.get(&id).and_then(Known::region)
+}
+
+/// Whether a region is what this is a handle of. Anybody can send something under any number.
+fn is_same(region: &Region, handle: &Handle) -> bool {
+    os::is_same(region.memory.handle(), os::borrow(handle))
 }
 
 fn not_taken(error: &io::Error) -> String {
@@ -354,11 +378,15 @@ fn not_taken(error: &io::Error) -> String {
 fn offer_file(id: u64, handle: io::Result<Handle>) {
     let opened = handle.and_then(Memory::file).map(|file| Arc::new(Region::received(id, file, 0)));
     let mut table = lock(&TABLE);
+    let before = table.known.get(&id).and_then(Known::region);
+    // Another has sent something else under the same number.
+    let is_other = matches!((&before, &opened), (Some(before), Ok(file)) if !is_same(before, file.memory.open_file()));
+    let other = before.as_ref().filter(|_| is_other).cloned();
+    let before = before.filter(|_| !is_other);
     let passed_before = match table.known.get(&id) {
-        Some(Known::Passed(_, times)) => *times,
+        Some(Known::Passed(_, times)) if before.is_some() => *times,
         _ => 0,
     };
-    let before = table.known.get(&id).and_then(Known::region);
     let known = match (&before, &opened) {
         (Some(file), _) | (None, Ok(file)) => Known::Passed(file.clone(), passed_before + 1),
         (None, Err(error)) => Known::Refused(not_taken(error)),
@@ -366,26 +394,36 @@ fn offer_file(id: u64, handle: io::Result<Handle>) {
     let replaced = table.known.insert(id, known);
     drop(table);
     ARRIVED.notify_all();
-    drop((replaced, before, opened));
+    drop((replaced, before, other, opened));
 }
 
 /// Takes what came with a result or an item: who asks holds it. What this process has already is taken from the table.
 ///
 /// # Errors
 ///
-/// It could not be received or mapped; or it is no region.
+/// It could not be received or mapped; it is no region; or it has the number of another one that this process has.
 pub(crate) fn accept(delivery: Delivery) -> Result<Arc<Region>, String> {
-    let (id, number, opened) = match delivery {
-        Delivery::Take { id, number, handle } => (id, number, handle.and_then(Memory::open)),
-        Delivery::File { id, handle } => (id, 0, handle.and_then(Memory::file)),
+    let (id, number, handle, is_file) = match delivery {
+        Delivery::Take { id, number, handle } => (id, number, handle, false),
+        Delivery::File { id, handle } => (id, 0, handle, true),
         Delivery::Release { .. } | Delivery::Nudge => return Err("a packet without a descriptor".into()),
     };
+    let handle = handle.map_err(|error| not_taken(&error))?;
+    let as_before = |before: Arc<Region>, handle: &Handle| match is_same(&before, handle) {
+        true => Ok(before),
+        false => Err("its shared memory, or open file, was sent under a number that another one has".to_owned()),
+    };
+    // What this process has already is not there twice; a call that was sent it may still look for it.
+    if let Some(before) = known_region(id) {
+        return as_before(before, &handle);
+    }
+    let opened = if is_file { Memory::file(handle) } else { Memory::open(handle) };
     let region = Arc::new(Region::received(id, opened.map_err(|error| not_taken(&error))?, number));
     let mut table = lock(&TABLE);
-    // What this process has already is not there twice; a call that was sent it may still look for it.
+    // It may have come another way meanwhile.
     if let Some(before) = table.known.get(&id).and_then(Known::region) {
         drop(table);
-        return Ok(before);
+        return as_before(before, region.memory.open_file());
     }
     let replaced = table.known.insert(id, Known::Here(Arc::downgrade(&region)));
     drop(table);
@@ -393,11 +431,14 @@ pub(crate) fn accept(delivery: Delivery) -> Result<Arc<Region>, String> {
     Ok(region)
 }
 
-/// Finds a file, and takes it out of the table: it is closed when its last holder drops it.
+/// Finds a file. That of a call's arguments is taken out of the table: it is closed when its last holder drops it.
 pub(crate) fn take_file(id: u64) -> Result<Arc<Region>, String> {
     let region = find(id)?;
     if !region.memory.is_file() {
         return Err("it is not an open file, or its process has ended".into());
+    }
+    if DECODING.get() != Decoding::Arguments {
+        return Ok(region);
     }
     let mut table = lock(&TABLE);
     match table.known.get_mut(&id) {
@@ -410,6 +451,80 @@ pub(crate) fn take_file(id: u64) -> Result<Arc<Region>, String> {
         None => {}
     }
     Ok(region)
+}
+
+/// What this thread decodes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Decoding {
+    /// What they refer to was sent on another socket, or will be.
+    Arguments,
+    /// A message or a result: what it refers to has come with it.
+    WithNothing,
+    /// In the list, from this one on.
+    WithRegions(usize),
+}
+
+thread_local! {
+    static DECODING: Cell<Decoding> = const { Cell::new(Decoding::Arguments) };
+    static CAME_WITH: RefCell<Vec<Arc<Region>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Decodes a message or a result, which came with these regions: they are found first, and nothing is waited for. Nor is
+/// anything taken away from a call whose arguments refer to the same.
+#[inline]
+pub(crate) fn came_with<R>(regions: &[Arc<Region>], decode: impl FnOnce() -> R) -> R {
+    /// Also after a panic.
+    struct Restore(Decoding);
+
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            DECODING.set(self.0);
+        }
+    }
+
+    if !regions.is_empty() {
+        return came_with_some(regions, decode);
+    }
+    let _outer = Restore(DECODING.replace(Decoding::WithNothing));
+    decode()
+}
+
+#[cold]
+fn came_with_some<R>(regions: &[Arc<Region>], decode: impl FnOnce() -> R) -> R {
+    /// Messages may be decoded inside of one another: the innermost one's come last.
+    struct Restore(Decoding, usize);
+
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            DECODING.set(self.0);
+            // A region's `drop` may decode nothing, but it is not dropped while the list is borrowed.
+            let ours = CAME_WITH.try_with(|came| came.borrow_mut().split_off(self.1));
+            drop(ours);
+        }
+    }
+
+    let before = CAME_WITH.try_with(|came| {
+        let mut came = came.borrow_mut();
+        let before = came.len();
+        came.extend_from_slice(regions);
+        // Of many results, there may be many.
+        came[before..].sort_unstable_by_key(|region| region.id);
+        before
+    });
+    // On a thread that is about to end, they are found in the table.
+    let (decoding, before) =
+        before.map_or((Decoding::WithNothing, 0), |before| (Decoding::WithRegions(before), before));
+    let _outer = Restore(DECODING.replace(decoding), before);
+    decode()
+}
+
+fn find_that_came(from: usize, id: u64) -> Option<Arc<Region>> {
+    let find = |came: &RefCell<Vec<Arc<Region>>>| {
+        let came = came.borrow();
+        let came = came.get(from..)?;
+        came.binary_search_by_key(&id, |region| region.id).ok().map(|at| came[at].clone())
+    };
+    CAME_WITH.try_with(find).ok().flatten()
 }
 
 /// Makes memory with the contents and the number that it had in another process, until this process ends.
@@ -499,11 +614,6 @@ impl Ledger {
     pub(crate) fn give(&mut self, region: &Arc<Region>) -> bool {
         let given = GivenRegion { region: Arc::downgrade(region), is_doubtful: false };
         self.given.insert(region.id, given).is_none_or(|before| before.is_doubtful) || region.memory.is_file()
-    }
-
-    /// A region that was given and is held.
-    pub(crate) fn given(&self, id: u64) -> Option<Arc<Region>> {
-        self.given.get(&id)?.region.upgrade()
     }
 
     /// The worker may not have got a region: it is to be sent again.

@@ -11,8 +11,8 @@
 //! worker reports that, and the parent gathers them before it knows of the result. A worker that is a thread leaves its
 //! regions in a list.
 //!
-//! A worker that is confined sends none: from whoever runs untrusted code, no descriptor is taken. Its results may name
-//! what it was given, and nothing else.
+//! A worker that is confined sends none: from whoever runs untrusted code, no descriptor is taken. A result may name
+//! what its call was given, and nothing else.
 
 use crate::locks::lock;
 use crate::memory::attach::Attacher;
@@ -21,13 +21,34 @@ use crate::os::{self, Delivery, Handle, passing};
 use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A result refers to no more regions.
 pub(crate) const MOST_ATTACHED: usize = 1 << 12;
 
 /// How long to wait where the system does not tell when there is room again.
 const NAP: Duration = Duration::from_millis(1);
+
+/// How long to wait there.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+const TOO_MANY_UNREAD: &str = "it holds shared memory, or open files, and the system takes no more: too many that this user \
+                               has sent, between any processes, were not received within ten seconds (see RLIMIT_NOFILE)";
+
+/// Why regions could not be sent.
+#[derive(Debug)]
+pub(crate) enum SendFault {
+    /// The system refuses them: this result is lost, and others may be sent.
+    Refused(String),
+    /// Nothing can be sent any more.
+    Broken(String),
+}
+
+impl From<String> for SendFault {
+    fn from(why: String) -> Self {
+        Self::Broken(why)
+    }
+}
 
 /// The regions of results of a worker that is a thread.
 pub(crate) type RegionList = Arc<Mutex<Vec<Arc<Region>>>>;
@@ -37,7 +58,7 @@ pub(crate) type RegionList = Arc<Mutex<Vec<Arc<Region>>>>;
 pub(crate) enum Upward {
     Socket(Arc<Handle>),
     Here(RegionList),
-    /// Its results name what the parent has given it.
+    /// Its results name what the parent has given their calls.
     Given,
 }
 
@@ -47,7 +68,7 @@ impl Upward {
         &self,
         regions: &[Arc<Region>],
         mut make_room: impl FnMut() -> Result<(), String>,
-    ) -> Result<(), String> {
+    ) -> Result<(), SendFault> {
         let socket = match self {
             Self::Socket(socket) => socket,
             Self::Here(list) => {
@@ -56,16 +77,31 @@ impl Upward {
             }
             Self::Given => return Ok(()),
         };
-        let failed = |error: io::Error| format!("cannot send shared memory to its parent: {error}");
+        let failed = |error: io::Error| format!("cannot send shared memory to its parent: {error}").into();
+        let mut deadline = None;
         for region in regions {
             while let Err(error) = region.send(socket, 0) {
-                if error.kind() != io::ErrorKind::WouldBlock {
-                    return Err(failed(error));
+                match error.kind() {
+                    io::ErrorKind::WouldBlock => {
+                        make_room()?;
+                        os::wait_writable(os::borrow(socket)).map_err(failed)?;
+                    }
+                    // There is room in the socket: what is unread may be in others.
+                    io::ErrorKind::QuotaExceeded => {
+                        let deadline = match deadline {
+                            Some(deadline) => deadline,
+                            None => {
+                                make_room()?;
+                                *deadline.insert(Instant::now() + PATIENCE)
+                            }
+                        };
+                        if Instant::now() >= deadline {
+                            return Err(SendFault::Refused(TOO_MANY_UNREAD.into()));
+                        }
+                        std::thread::sleep(NAP);
+                    }
+                    _ => return Err(failed(error)),
                 }
-                make_room()?;
-                os::wait_writable(os::borrow(socket)).map_err(failed)?;
-                // There may be room in the socket, and too many descriptors in all sockets of this user.
-                std::thread::sleep(NAP);
             }
         }
         Ok(())
@@ -79,12 +115,12 @@ pub(crate) enum Arrivals {
     Socket(Arc<Handle>, VecDeque<Delivery>),
     Here(RegionList),
     /// The worker is confined.
-    Given(Arc<Attacher>),
+    Given,
 }
 
 impl From<&Arc<Attacher>> for Arrivals {
     fn from(attacher: &Arc<Attacher>) -> Self {
-        attacher.returns().map_or_else(|| Self::Given(attacher.clone()), |socket| Self::Socket(socket, VecDeque::new()))
+        attacher.returns().map_or(Self::Given, |socket| Self::Socket(socket, VecDeque::new()))
     }
 }
 
@@ -93,8 +129,12 @@ const NOT_GIVEN: &str = "it holds shared memory, or an open file, and a worker i
 const NOT_SENT: &str = "it refers to shared memory, or an open file, that did not come with it";
 
 impl Arrivals {
-    /// Takes the regions with these ids, which were sent in this order.
-    pub(crate) fn take(&mut self, ids: impl Iterator<Item = u64>) -> Result<Vec<Arc<Region>>, String> {
+    /// Takes the regions with these ids, which were sent in this order. The call was `given` others.
+    pub(crate) fn take(
+        &mut self,
+        ids: impl Iterator<Item = u64>,
+        given: &[Arc<Region>],
+    ) -> Result<Vec<Arc<Region>>, String> {
         match self {
             Self::Here(list) => {
                 let mut list = lock(list);
@@ -104,7 +144,10 @@ impl Arrivals {
                 };
                 ids.map(find).collect()
             }
-            Self::Given(attacher) => ids.map(|id| attacher.given(id).ok_or_else(|| NOT_GIVEN.into())).collect(),
+            Self::Given => {
+                let find = |id| given.iter().find(|region| region.id() == id).cloned();
+                ids.map(|id| find(id).ok_or_else(|| NOT_GIVEN.into())).collect()
+            }
             Self::Socket(socket, gathered) => {
                 let find = |id| {
                     let before = std::iter::from_fn(|| gathered.pop_front()).find(|before| before.id() == Some(id));
@@ -124,13 +167,15 @@ impl Arrivals {
     /// That is more than a result may have.
     pub(crate) fn gather(&mut self) -> Result<(), String> {
         let Self::Socket(socket, gathered) = self else { return Ok(()) };
-        while let Some(delivery) = receive(socket) {
-            gathered.push_back(delivery);
-            if gathered.len() > MOST_ATTACHED {
-                return Err(format!("sent more than {MOST_ATTACHED} pieces of shared memory without a result"));
+        // Packets that are corrupt count, too: whoever sends them can do so faster than they are received.
+        for _ in gathered.len()..=MOST_ATTACHED {
+            match passing::try_receive(socket) {
+                Ok(Some(delivery)) => gathered.push_back(delivery),
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {}
+                Ok(None) | Err(_) => return Ok(()),
             }
         }
-        Ok(())
+        Err(format!("sent more than {MOST_ATTACHED} pieces of shared memory without a result"))
     }
 }
 

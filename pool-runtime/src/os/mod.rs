@@ -51,11 +51,12 @@ pub(crate) use system::{
     at_high_numbers, await_parent, block_all_signals, check_memory_is_seen, check_parents_capabilities, check_size,
     close_inherited, copy_to_stderr, copy_to_stdout, count_cores, current_cpu, current_pid, die_with_parent,
     exceeded_limit, excess_of_rights, exit_now, fault, file_id, forget_stack, forget_variables, has_more_rights,
-    has_stderr, has_stdout, hide_socket_file, is_root, leave_cpu, lists_processes, monotonic, name_thread, no_channel,
-    open_judged, outlive_requests_to_end, own_command, parent_handle, parent_pid, passing, pipe, prefer_huge_pages,
-    program_path, remote_barrier, remove_socket_file, replace_stdin_by_nothing, replace_stdout, sealed_memory,
-    set_cpus, set_nice, set_scheduler, signal_name, sleep_while, spawn_thread, stack, stack_pointer, thread_builder,
-    usable_cpus, wait_any, wait_hung_up, wait_readable, wait_writable, wake_sleepers, with_room, write_stderr,
+    has_stderr, has_stdout, hide_socket_file, is_root, is_same, leave_cpu, lists_processes, monotonic, name_thread,
+    no_channel, open_judged, outlive_requests_to_end, own_command, parent_handle, parent_pid, passing, pipe,
+    prefer_huge_pages, program_path, remote_barrier, remove_socket_file, replace_stdin_by_nothing, replace_stdout,
+    sealed_memory, set_cpus, set_nice, set_scheduler, signal_name, sleep_while, spawn_thread, stack, stack_pointer,
+    thread_builder, usable_cpus, wait_any, wait_hung_up, wait_readable, wait_writable, wake_sleepers, with_room,
+    write_stderr,
 };
 
 pub(crate) use nouns::{

@@ -82,7 +82,6 @@ pub(crate) fn borrow(handle: &Handle) -> HandleRef<'_> {
     return std::os::windows::io::AsHandle::as_handle(handle);
 }
 
-/// The processors that this process may use: the smaller of its affinity and its control group's quota.
 /// Why a directory is not this user's alone to write.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -101,6 +100,7 @@ impl From<NotPrivate> for io::Error {
     }
 }
 
+/// The processors that this process may use: the smaller of its affinity and its control group's quota.
 pub(crate) fn cpu_count() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }

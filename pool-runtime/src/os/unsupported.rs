@@ -236,6 +236,7 @@ functions! {
     exit_now(code: i32) -> ! = std::process::exit(code);
     has_more_rights() -> bool = false;
     is_root() -> bool = false;
+    is_same(_: HandleRef<'_>, _: HandleRef<'_>) -> bool = false;
     check_parents_capabilities(_: Option<&Handle>) -> Result<(), String> = Ok(());
     excess_of_rights() -> Option<&'static str> = None;
     parent_pid() -> u32 = 0;

@@ -228,11 +228,16 @@ impl Peer {
         }
     }
 
-    /// Takes the regions with these ids, to which a result refers that the worker has reported.
-    pub(crate) fn take_attached(&self, ids: impl Iterator<Item = u64>) -> Result<Vec<Arc<Region>>, String> {
+    /// Takes the regions with these ids, to which a result refers that the worker has reported. Its call was `given`
+    /// others.
+    pub(crate) fn take_attached(
+        &self,
+        ids: impl Iterator<Item = u64>,
+        given: &[Arc<Region>],
+    ) -> Result<Vec<Arc<Region>>, String> {
         match self {
-            Self::Ring(process, _) | Self::Channel(process, _) => lock(&process.arrivals).take(ids),
-            Self::Thread(thread) => Arrivals::Here(thread.lifeline.returned.clone()).take(ids),
+            Self::Ring(process, _) | Self::Channel(process, _) => lock(&process.arrivals).take(ids, given),
+            Self::Thread(thread) => Arrivals::Here(thread.lifeline.returned.clone()).take(ids, given),
         }
     }
 

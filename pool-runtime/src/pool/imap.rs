@@ -2,7 +2,7 @@
 
 use crate::dossier::Ran;
 use crate::error::{Error, Kind, Result};
-use crate::job::{Awaited, Home, decode_value, sleep_until};
+use crate::job::{Awaited, Home, decode_payload, sleep_until};
 use crate::locks::lock;
 use crate::memory::{Payload, joined};
 use crate::panic;
@@ -358,7 +358,7 @@ impl<I: Iterator, F: FnMut(I::Item) -> C, C: TaskCall> Imap<'_, I, F, C> {
         let Some(result) = self.results.take(self.gatherer.inner, deadline) else { return Some(None) };
         self.taken += 1;
         let task = self.gatherer.task.name();
-        Some(Some(result.and_then(|bytes| decode_value(<C::Task as Task>::decode, task, &bytes))))
+        Some(Some(result.and_then(|bytes| decode_payload(<C::Task as Task>::decode, task, &bytes))))
     }
 }
 

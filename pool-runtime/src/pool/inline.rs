@@ -55,7 +55,7 @@ impl Inner {
 fn value((records, mut arrivals): (Vec<u8>, Arrivals)) -> Result<Payload> {
     let range = match RecordReader::new(&records).next() {
         Ok(Some(Record::Values(values))) => values.payload_range(),
-        Ok(Some(Record::Attached(value))) => return attached(&value, |ids| arrivals.take(ids)),
+        Ok(Some(Record::Attached(value))) => return attached(&value, |ids| arrivals.take(ids, &[])),
         Ok(Some(Record::Failed { failed, .. })) => return Err(failed.into()),
         _ => return Err(Error::invalid("was not reported: this is a mistake in pool-runtime")),
     };

@@ -27,9 +27,11 @@ impl RegionsOfCalls {
     }
 
     /// Notes that this call, which is the latest, refers to the region. It is looked for among the latest, as many as a batch
-    /// has; one call may bring more.
+    /// has; one call may bring more. A file is sent once for each time that a call refers to it, as each takes it out of
+    /// what was sent.
     pub(super) fn add(&mut self, call: u32, region: &Arc<Region>) {
-        let held = self.regions.iter().zip(&mut self.users).rev().take(BATCH_REGIONS);
+        let latest = if region.memory().is_file() { 0 } else { BATCH_REGIONS };
+        let held = self.regions.iter().zip(&mut self.users).rev().take(latest);
         let found = held.into_iter().find(|(held, _)| Arc::ptr_eq(held, region));
         match found.map(|(_, users)| (users.last().map_or(0, |latest| latest.end), users)) {
             None => {
@@ -96,5 +98,20 @@ mod tests {
         assert_eq!(of(0..u32::MAX), ["all", "even", "twice", "last"]);
         assert_eq!(of(10..20), [""; 0]);
         assert_eq!((regions.len(), regions.all().len()), (4, 4));
+    }
+
+    #[test]
+    fn a_file_is_sent_once_for_each_use() {
+        let file = region::register(Memory::file(std::io::pipe().unwrap().0.into()).unwrap());
+        let mut regions = RegionsOfCalls::default();
+        for call in [0, 0, 1, 3] {
+            regions.add(call, &file);
+        }
+        let count = |calls: Range<u32>| {
+            let mut count = 0;
+            regions.with_those_of(calls, &mut |regions| count = regions.len());
+            count
+        };
+        assert_eq!([0..1, 1..2, 2..3, 3..4, 0..4].map(count), [2, 1, 0, 1, 4]);
     }
 }

@@ -80,8 +80,14 @@ impl Sink for Heard<'_> {
                     Report { first: values.first(), count: values.count(), failed: None }
                 }
                 Ok(Some(Record::Gather { number })) => {
-                    let known = core.dispatcher.begins(seat, epoch, number).map(drop);
-                    match known.map_err(str::to_owned).and_then(|()| self.station.peer.gather_attached()) {
+                    if let Err(fault) = core.dispatcher.begins(seat, epoch, number) {
+                        break Err(fault.to_owned());
+                    }
+                    // There may be thousands, and nobody else is to wait for that.
+                    drop(core);
+                    let gathered = self.station.peer.gather_attached();
+                    core = lock(&self.inner.core);
+                    match gathered {
                         Ok(()) => continue,
                         Err(fault) => break Err(fault),
                     }
@@ -204,7 +210,11 @@ impl Heard<'_> {
 
     /// Takes the regions to which a value refers, also if nobody waits for it any more.
     fn end_attached(&self, end: Option<Ended<dyn Submission>>, value: &AttachedValue<'_>) {
-        let payload = attached(value, |ids| self.station.peer.take_attached(ids));
+        let mut given = Vec::new();
+        if let Some(Ended { work, first, .. }) = &end {
+            work.with_regions(*first..*first + 1, &mut |regions| given.extend_from_slice(regions));
+        }
+        let payload = attached(value, |ids| self.station.peer.take_attached(ids, &given));
         match end {
             Some(Ended { work, first, how: How::Values { .. }, .. }) => {
                 let outcome = payload.map_err(|error| error.of_task(work.task()));

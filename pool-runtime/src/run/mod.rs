@@ -107,7 +107,9 @@ impl<'r> Run<'r> {
     pub fn finish(&mut self, write: impl FnOnce(&mut Writer) -> Result<(), CodecError>) -> Result<(), Fault> {
         self.enter(Stage::Encoding);
         let (written, regions) = region::collect(|| write(self.result));
-        if !regions.is_empty()
+        // What a result that could not be written refers to is not the next one's.
+        if written.is_ok()
+            && !regions.is_empty()
             && let Some(attached) = &mut self.attached
         {
             **attached = regions;

@@ -6,7 +6,7 @@
 
 use crate::codec::{Reader, Writer};
 use crate::dossier::Stage;
-use crate::memory::upward::MOST_ATTACHED;
+use crate::memory::upward::{MOST_ATTACHED, SendFault};
 use crate::memory::{CallId, Hold, Regions, StatusPage, Upward, packed::Slices};
 use crate::panic::{self, PanicInfo};
 use crate::protocol::{Failed, Failure, RecordHead};
@@ -68,6 +68,10 @@ impl Series<'_> {
                 return;
             }
             self.result.clear();
+            if !self.attached.is_empty() {
+                // Those of a call that has panicked, or failed, after its result was written.
+                self.attached = Regions::default();
+            }
             let hold = Hold::default();
             let mut run = Run::new(Reader::of_arguments(arguments, &hold), self.result);
             (run.state, run.page) = (self.state.as_deref_mut(), Some(self.page));
@@ -124,10 +128,15 @@ impl Series<'_> {
             return self.failed(Failure::Encode(format!("it holds {} {what} {MOST_ATTACHED}", regions.len())), false);
         }
         let number = self.next.number();
-        self.upward.send(&regions, || {
+        let sent = self.upward.send(&regions, || {
             self.reporter.push(RecordHead::gather(number), &[])?;
             self.reporter.flush(true)
-        })?;
+        });
+        match sent {
+            Ok(()) => {}
+            Err(SendFault::Refused(why)) => return self.failed(Failure::Encode(why), false),
+            Err(SendFault::Broken(fault)) => return Err(fault),
+        }
         let ids: Vec<_> = regions.iter().map(|region| region.id()).collect();
         self.reporter.push_attached(number, &ids, parts)?;
         self.result.clear();

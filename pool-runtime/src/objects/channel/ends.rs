@@ -108,12 +108,18 @@ impl<I: Fn() -> bool> Futex<AtomicU32> for AtSocket<'_, I> {
     fn sleep(&self, _: &AtomicU32, _: u32, nap: Duration) -> bool {
         let (end, socket) = (self.end, self.end.handle());
         // Something may be there from before, and whoever finds it looks again.
-        if passing::peek(end.socket()).is_ok_and(|foremost| foremost.is_some()) {
-            if !end.settle(self.word, &self.is_idle, nap) {
-                thread::sleep(nap.min(PAUSE));
+        let is_settled = match passing::peek(end.socket()) {
+            Ok(Some(_)) => end.settle(self.word, &self.is_idle, nap),
+            Ok(None) => {
+                if passing::sleep_on(socket, nap) {
+                    end.is_gone.store(true, Ordering::Release);
+                }
+                true
             }
-        } else if passing::sleep_on(socket, nap) {
-            end.is_gone.store(true, Ordering::Release);
+            Err(_) => false,
+        };
+        if !is_settled {
+            thread::sleep(nap.min(PAUSE));
         }
         true
     }
@@ -292,7 +298,8 @@ impl ChannelEnd {
 
     fn write(&self, lock: &LogGuard<'_>, message: &[u8], carried: Option<&CarriedHandles>) -> Result<()> {
         let words = carried.map(CarriedHandles::words).unwrap_or_default();
-        let written = self.log.write(lock, Content { bytes: message, handles: &words });
+        let checked = self.log.check_taken(lock, self.taken.load(Ordering::Relaxed));
+        let written = checked.and_then(|()| self.log.write(lock, Content { bytes: message, handles: &words }));
         self.log.word(SENT).store(self.log.puts() as u32, Ordering::Release);
         written.map_err(|error| Error::os(format!("cannot send a message of {} bytes", message.len()), error))
     }

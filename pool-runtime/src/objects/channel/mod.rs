@@ -10,7 +10,7 @@ pub use pipe::{Pipe, pipe};
 
 use crate::error::{Error, Kind, Result};
 use crate::memory::cache;
-use crate::memory::region::register;
+use crate::memory::region::{came_with, register};
 use crate::objects::messages::{Patience, SameEncoding, decode, encode, socket_pair};
 use crate::objects::reference::{self, WithFiles};
 use crate::os::{HandleRef, Memory};
@@ -58,8 +58,8 @@ use std::time::Duration;
 /// # Memory
 ///
 /// It lies in shared memory: while nobody has to wait, a message costs no system call, but for one every 20 µs by which a
-/// sender looks whether there are receivers. More than one MiB that was not yet received makes senders wait; a message of any length is sent
-/// if no more than that is unread before it. Each process that has an end has three open files for it.
+/// sender looks whether there are receivers. More than one MiB that was not yet received makes senders wait; a message of
+/// any length is sent if no more than that is unread before it. Each process that has an end has three open files for it.
 ///
 /// # Errors
 ///
@@ -171,8 +171,8 @@ impl<T: DeserializeOwned + 'static> Receiver<T> {
         let Some(ReceivedBytes { bytes, handles }) = self.end.receive(patience)? else { return Ok(None) };
         let lost = |why: String| Error::new(Kind::DecodeMessage { peer: "a channel".into(), why });
         // Held until all is decoded.
-        let _handles = handles.map_err(lost)?;
-        let (message, bytes) = decode(bytes).map_err(|error| lost(error.to_string()))?;
+        let handles = handles.map_err(lost)?;
+        let (message, bytes) = came_with(&handles, || decode(bytes)).map_err(|error| lost(error.to_string()))?;
         cache::recycle(bytes);
         Ok(Some(message))
     }
@@ -189,7 +189,8 @@ impl<T> Receiver<T> {
     ///
     /// # Errors
     ///
-    /// None as yet.
+    /// None at present. That of a [`Connection`](crate::connection::Connection::poll), which is used in the same way, has
+    /// some.
     pub fn poll(&self, timeout: Duration) -> Result<bool> {
         Ok(self.end.poll(if timeout.is_zero() { Patience::None } else { Patience::For(timeout) }))
     }

@@ -8,6 +8,27 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Instant;
 
+/// As one sends them that means harm: they wake nobody again and again, and are not taken for the end.
+#[test]
+fn empty_packets_are_dropped() {
+    let (sender, receiver) = channel::<Value<u64>>().unwrap();
+    let socket = sender.end.socket_region().memory().open_file();
+    for message in 0..5 {
+        (0..3).for_each(|_| passing::send_nothing(socket));
+        assert!(receiver.recv_timeout(Duration::from_millis(10)).unwrap_err().is_timeout());
+        assert!(passing::peek(receiver.end.socket_region().memory().open_file()).unwrap().is_none());
+        passing::send_nothing(socket);
+        assert!(receiver.try_recv().unwrap_err().is_would_block());
+        sender.send(&Value::new(message).unwrap()).unwrap();
+        assert_eq!(receiver.recv().unwrap().unwrap().get(), message);
+    }
+    passing::send_nothing(socket);
+    sender.send(&Value::new(5).unwrap()).unwrap();
+    drop(sender);
+    assert_eq!(receiver.recv().unwrap().unwrap().get(), 5);
+    assert!(receiver.recv().unwrap().is_none());
+}
+
 /// Whatever others write into the memory: an error, or some message, and never a crash, a hang or much memory.
 #[test]
 fn nonsense_in_the_memory_is_an_error() {
@@ -31,6 +52,18 @@ fn nonsense_in_the_memory_is_an_error() {
                 assert!(sender.end.region().memory().resident() < 64 << 20);
             }
         }
+    }
+}
+
+#[test]
+fn a_made_up_position_makes_no_room() {
+    for taken in [1 << 40, 1 << 60] {
+        let (sender, _receiver) = channel::<Vec<u8>>().unwrap();
+        while sender.try_send(&vec![7; 1 << 18]).is_ok() {}
+        for copy in [GET + 16, GET + 24] {
+            sender.end.log().long(copy).store(taken, Ordering::Relaxed);
+        }
+        assert!(sender.try_send(&vec![7; 1 << 18]).unwrap_err().to_string().contains("is corrupt"));
     }
 }
 

@@ -48,6 +48,9 @@ pub(in crate::objects) enum Landing {
     Unsettled,
 }
 
+/// No message has more: who receives it would have as many files open.
+const MOST_CARRIED: usize = 1 << 12;
+
 const LOST: &str = "its shared memory, or open files, were taken by a process that has ended";
 
 impl CarriedHandles {
@@ -60,6 +63,9 @@ impl CarriedHandles {
     pub(in crate::objects) fn of(words: Vec<u64>) -> Option<Self> {
         let (_, rest) = words.split_first()?;
         let (tag, regions) = rest.split_first()?;
+        if regions.len() > MOST_CARRIED {
+            return None;
+        }
         Some(Self { tag: *tag, regions: regions.to_vec() })
     }
 
@@ -80,7 +86,7 @@ impl CarriedHandles {
     pub(in crate::objects) fn send(&self, handles: &[Arc<Region>], socket: &Handle) -> io::Result<Boarding> {
         let (room, most) = passing::room(socket)?;
         match self.regions.len() {
-            handles if handles > most => return Ok(Boarding::TooMany),
+            handles if handles > most.min(MOST_CARRIED) => return Ok(Boarding::TooMany),
             handles if handles > room => return Ok(Boarding::Full),
             _ => {}
         }
@@ -91,7 +97,9 @@ impl CarriedHandles {
                 false => Outgoing::Take { id, number: 0, handle },
             };
             match passing::send(socket, &packet) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Boarding::Refused),
+                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::QuotaExceeded) => {
+                    return Ok(Boarding::Refused);
+                }
                 sent => sent?,
             }
         }
@@ -106,7 +114,7 @@ impl CarriedHandles {
             let foremost = loop {
                 match passing::peek(socket) {
                     Ok(Some(Foremost::Nudge)) => {
-                        let _ = next_packet(socket);
+                        let _ = passing::try_receive(socket);
                         nudged();
                     }
                     Ok(Some(Foremost::Handle { id })) => break Some(id),
@@ -137,23 +145,18 @@ impl CarriedHandles {
         while let Ok(Some(Foremost::Handle { id })) = passing::peek(socket)
             && self.has(id)
         {
-            let _ = next_packet(socket);
+            let _ = passing::try_receive(socket);
         }
     }
 }
 
 fn receive_as(id: u64, socket: &Handle) -> Result<Arc<Region>, String> {
-    match next_packet(socket) {
+    match passing::try_receive(socket) {
         Ok(Some(Delivery::Take { handle, .. })) => region::accept(Delivery::Take { id, number: 0, handle }),
         Ok(Some(Delivery::File { handle, .. })) => region::accept(Delivery::File { id, handle }),
         Ok(_) => Err(LOST.into()),
         Err(error) => Err(error.to_string()),
     }
-}
-
-/// The foremost packet. That the other end was closed with packets unread is told once, and before what it sent.
-fn next_packet(socket: &Handle) -> io::Result<Option<Delivery>> {
-    passing::try_receive(socket)?.map_or_else(|| passing::try_receive(socket), |packet| Ok(Some(packet)))
 }
 
 /// Drops all packets before the first one of these messages, which are all there are: for who has both locks. `nudged`
@@ -164,7 +167,7 @@ pub(in crate::objects) fn drop_strays(socket: &Handle, messages: &[CarriedHandle
         match passing::peek(socket) {
             Ok(Some(Foremost::Handle { id })) if messages.iter().any(|message| message.has(id)) => return,
             Ok(Some(foremost)) => {
-                let _ = next_packet(socket);
+                let _ = passing::try_receive(socket);
                 if foremost == Foremost::Nudge {
                     nudged();
                 }

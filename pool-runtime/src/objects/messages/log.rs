@@ -237,6 +237,17 @@ impl MessageLog {
         Ok(())
     }
 
+    /// For who has the lock of the put end: messages were taken up to this position at most. If more was taken than was
+    /// put, nobody who puts would ever wait for room.
+    pub(in crate::objects) fn check_taken(&self, lock: &LogGuard<'_>, taken: u64) -> io::Result<()> {
+        if taken <= lock.position() { Ok(()) } else { Err(self.corrupt()) }
+    }
+
+    /// The same of the number of messages.
+    pub(in crate::objects) fn check_gets(&self, _: &LogGuard<'_>) -> io::Result<()> {
+        if self.gets() <= self.puts() { Ok(()) } else { Err(self.corrupt()) }
+    }
+
     /// The first message, for who has the lock of the get end.
     pub(in crate::objects) fn read(&self, lock: &LogGuard<'_>) -> io::Result<Peeled> {
         let last = self.put.snapshot().ok_or_else(|| self.corrupt())?;
@@ -258,7 +269,7 @@ impl MessageLog {
             return Ok(None);
         }
         let words = view.handles(&self.region, item)?.ok_or_else(|| self.corrupt())?;
-        Ok(CarriedHandles::of(words))
+        CarriedHandles::of(words).map(Some).ok_or_else(|| self.corrupt())
     }
 
     /// Takes off the first message, which was read, and gives back memory that is behind it.

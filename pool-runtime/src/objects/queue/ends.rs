@@ -27,6 +27,7 @@ use crate::objects::messages::{
     watch,
 };
 use crate::os::{Handle, HandleRef, Outgoing, passing};
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::thread;
@@ -180,7 +181,7 @@ impl Ends {
 
     pub(super) fn put(&self, item: &[u8], handles: &[Arc<Region>], patience: Patience) -> Result<()> {
         let (mut limit, mut waiter) = (Limit::from(patience), None::<Waiter>);
-        let mut boarding = Boarding::Done;
+        let (mut boarding, mut passed_on_at) = (Boarding::Done, 0);
         loop {
             if self.is_closed() {
                 return Err(Error::new(Kind::QueueClosed));
@@ -191,7 +192,8 @@ impl Ends {
                     continue;
                 }
                 let carried = if handles.is_empty() { None } else { Some(CarriedHandles::new(handles)) };
-                boarding = carried.as_ref().map_or(Ok(Boarding::Done), |carried| self.board(carried, handles))?;
+                boarding =
+                    carried.as_ref().map_or(Ok(Boarding::Done), |carried| self.board(carried, handles, &mut limit))?;
                 if boarding == Boarding::Done {
                     let written = self.write(&lock, item, carried.as_ref());
                     drop(lock);
@@ -210,11 +212,25 @@ impl Ends {
             if limit.is_none() {
                 return Err(limit.over(full));
             }
-            if boarding == Boarding::Refused {
-                thread::sleep(limit.pause(PAUSE).ok_or_else(|| limit.over(full))?);
+            if boarding != Boarding::Done {
+                // Of an empty queue, nobody takes anything that would make room.
+                let has_nobody = boarding == Boarding::Refused || self.length() == 0;
+                let pause = if has_nobody { PAUSE } else { Duration::ZERO };
+                if waiter.is_some() {
+                    // It was woken for room that it cannot use, and another may.
+                    self.pass_on(ROOM);
+                }
+                thread::sleep(limit.pause(pause).ok_or_else(|| limit.over(full))?);
             }
             let waiter = waiter.get_or_insert_with(|| Waiter::new(limit.deadline()));
-            let may_board = || boarding == Boarding::Done || self.may_board(handles.len());
+            let mut may_board = || {
+                let may_board = boarding == Boarding::Done || self.may_board(handles.len());
+                // Another may have room enough: it is woken in place of this one, once for what was taken.
+                if !may_board && std::mem::replace(&mut passed_on_at, self.log.gets()) != self.log.gets() {
+                    self.pass_on(ROOM);
+                }
+                may_board
+            };
             if !self.wait(waiter, ROOM, || self.has_room() && may_board() || self.is_closed()) {
                 return Err(limit.over(full));
             }
@@ -228,12 +244,13 @@ impl Ends {
 
     /// Sends the handles of an item, for who has the lock of the put end.
     #[cold]
-    fn board(&self, carried: &CarriedHandles, handles: &[Arc<Region>]) -> Result<Boarding> {
+    fn board(&self, carried: &CarriedHandles, handles: &[Arc<Region>], limit: &mut Limit) -> Result<Boarding> {
         let fail = |error| Error::os("cannot put handles on a queue", error);
         let mut boarding = carried.send(handles, self.socket(0)).map_err(fail)?;
-        if boarding == Boarding::Full && self.length() == 0 {
-            // All that is in the socket was left by processes that have ended; or an item was just taken.
-            let _gets = self.log.lock_get(&mut Patience::None.into())?;
+        if matches!(boarding, Boarding::Full | Boarding::Refused) && self.length() == 0 {
+            // All that is in the socket was left by processes that have ended, or by this one when it was refused halfway;
+            // or an item was just taken.
+            let _gets = self.log.lock_get(limit)?;
             if self.length() == 0 {
                 drop_strays(self.socket(1), &[], &mut || {});
             }
@@ -247,7 +264,9 @@ impl Ends {
 
     fn write(&self, lock: &LogGuard<'_>, item: &[u8], carried: Option<&CarriedHandles>) -> Result<()> {
         let words = carried.map(CarriedHandles::words).unwrap_or_default();
-        let written = self.log.write(lock, Content { bytes: item, handles: &words });
+        // What a queue without limit does not need is not looked at.
+        let checked = if self.capacity() == 0 { Ok(()) } else { self.log.check_gets(lock) };
+        let written = checked.and_then(|()| self.log.write(lock, Content { bytes: item, handles: &words }));
         written.map_err(|error| Error::os(format!("cannot put an item of {} bytes on a queue", item.len()), error))
     }
 
@@ -356,8 +375,16 @@ impl Ends {
     pub(super) fn was_told(&self) {
         // As many nudges as a socket has room for: others may send meanwhile.
         for _ in 0..1 << 12 {
-            if passing::try_receive(self.socket(0)).is_err() {
-                break;
+            match passing::try_receive(self.socket(0)) {
+                // A corrupt packet is gone, and there may be others.
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {}
+                Ok(Some(_)) => {}
+                // Somebody has shut the socket down, and it tells of that for ever.
+                Ok(None) => {
+                    thread::sleep(PAUSE);
+                    break;
+                }
+                Err(_) => break,
             }
         }
         // Others may still sleep, and what they were to be told of may have come in between.
@@ -367,9 +394,9 @@ impl Ends {
         }
     }
 
-    pub(super) fn done(&self) -> Result<()> {
+    pub(super) fn done(&self, patience: Patience) -> Result<()> {
         let hands = self.hands()?;
-        let lock = self.log.lock_get(&mut Patience::Endless.into())?;
+        let lock = self.log.lock_get(&mut patience.into())?;
         if !hands.are_full() {
             return Err(Error::invalid("`task_done` was called more often than items were taken off the queue"));
         }

@@ -6,11 +6,10 @@
 mod ends;
 mod hands;
 
-use crate::codec::Reader;
 use crate::error::{Error, Kind, Result};
 use crate::memory::cache;
-use crate::memory::region::register;
-use crate::objects::messages::{Patience, SameEncoding, encode, socket_pair};
+use crate::memory::region::{came_with, register};
+use crate::objects::messages::{Patience, SameEncoding, decode, encode, socket_pair};
 use crate::objects::reference::{self, WithFiles};
 use crate::os::{HandleRef, Memory};
 use ends::{Ends, TakenItem};
@@ -170,7 +169,7 @@ impl<T> Queue<T> {
     ///
     /// All items that were taken are done already.
     pub fn task_done(&self) -> Result<()> {
-        self.ends.done()
+        self.ends.done(Patience::Endless)
     }
 
     /// Waits until all items that were put are [done](Self::task_done).
@@ -239,7 +238,7 @@ impl<T> Queue<T> {
     }
 }
 
-impl<T: DeserializeOwned> Queue<T> {
+impl<T: DeserializeOwned + 'static> Queue<T> {
     /// Takes the first item, and waits for one if there is none. `None`: the queue is closed, and all items were taken.
     ///
     /// # Errors
@@ -270,13 +269,11 @@ impl<T: DeserializeOwned> Queue<T> {
 
     fn get_within(&self, patience: Patience) -> Result<Option<T>> {
         let Some(TakenItem { bytes, handles }) = self.ends.get(patience)? else { return Ok(None) };
-        let unread = Unread(&self.ends);
+        let unread = Unread { ends: &self.ends, patience };
         let lost = |why: String| Error::new(Kind::DecodeItem(why));
         // Held until all is decoded.
-        let _handles = handles.map_err(lost)?;
-        let mut reader = Reader::new(&bytes);
-        let item = reader.value().and_then(|item| reader.finish().map(|()| item));
-        let item = item.map_err(|error| lost(error.to_string()))?;
+        let handles = handles.map_err(lost)?;
+        let (item, bytes) = came_with(&handles, || decode(bytes)).map_err(|error| lost(error.to_string()))?;
         std::mem::forget(unread);
         cache::recycle(bytes);
         Ok(Some(item))
@@ -289,11 +286,19 @@ impl<T: DeserializeOwned> Queue<T> {
 }
 
 /// An item that was taken. If it cannot be decoded, or that panics, nobody has it, and nobody can say that it is done.
-struct Unread<'q>(&'q Ends);
+struct Unread<'q> {
+    ends: &'q Ends,
+    patience: Patience,
+}
 
 impl Drop for Unread<'_> {
     fn drop(&mut self) {
-        let _ = self.0.done();
+        // Who takes items has to wait for a moment, unless it was stopped. Of who has a limit, it is over perhaps.
+        let patience = match self.patience {
+            Patience::Endless => Patience::Endless,
+            Patience::None | Patience::For(_) => Patience::None,
+        };
+        let _ = self.ends.done(patience);
     }
 }
 
@@ -301,7 +306,7 @@ impl Drop for Unread<'_> {
 #[derive(Debug)]
 pub struct QueueItems<'q, T>(&'q Queue<T>);
 
-impl<T: DeserializeOwned> Iterator for QueueItems<'_, T> {
+impl<T: DeserializeOwned + 'static> Iterator for QueueItems<'_, T> {
     type Item = Result<T>;
 
     fn next(&mut self) -> Option<Result<T>> {
@@ -309,7 +314,7 @@ impl<T: DeserializeOwned> Iterator for QueueItems<'_, T> {
     }
 }
 
-impl<'q, T: DeserializeOwned> IntoIterator for &'q Queue<T> {
+impl<'q, T: DeserializeOwned + 'static> IntoIterator for &'q Queue<T> {
     type Item = Result<T>;
     type IntoIter = QueueItems<'q, T>;
 

@@ -43,6 +43,16 @@ fn nonsense_in_the_memory_is_an_error() {
 }
 
 #[test]
+fn a_made_up_number_of_items_makes_no_room() {
+    let queue = Queue::bounded(3).unwrap();
+    (0..3).for_each(|item| queue.put(&item).unwrap());
+    for taken in [4, 1 << 40, u64::MAX] {
+        queue.ends.long(GET + 8).store(taken, Ordering::Relaxed);
+        assert!(queue.try_put(&3).unwrap_err().to_string().contains("is corrupt"));
+    }
+}
+
+#[test]
 fn a_made_up_length_takes_no_memory() {
     for length in [7, 1 << 20, 1 << 35, u64::MAX] {
         let queue = filled();
@@ -74,7 +84,7 @@ fn the_dead_leave_room_for_others() {
     for (entry, number) in hands.entries.iter().zip(1 << 20..) {
         queue.put(&vec![1]).unwrap();
         assert!(queue.get().unwrap().is_some());
-        queue.ends.done().unwrap();
+        queue.ends.done(Patience::Endless).unwrap();
         queue.ends.long(DONE).fetch_sub(1, Ordering::Relaxed);
         entry.store(number << 40 | 1, Ordering::Relaxed);
     }
@@ -126,6 +136,28 @@ fn strays_are_dropped_and_what_is_behind_them_is_found() {
     assert_gets(&queue, 4);
     queue.put(&(5, Value::new(5).unwrap())).unwrap();
     assert_gets(&queue, 5);
+}
+
+/// As one sends them that means harm.
+#[test]
+fn empty_packets_are_dropped() {
+    let queue = with_handles();
+    let socket = queue.ends.sockets()[0].memory().open_file();
+    passing::send_nothing(socket);
+    (0..3).for_each(|item| assert_gets(&queue, item));
+    queue.put(&(3, Value::new(3).unwrap())).unwrap();
+    assert_gets(&queue, 3);
+    // There is room for nothing else.
+    while passing::room(socket).unwrap().0 > 0 {
+        passing::send_nothing(socket);
+    }
+    queue.put_timeout(&(4, Value::new(4).unwrap()), Duration::from_secs(60)).unwrap();
+    assert_gets(&queue, 4);
+    // The other way, where the nudges go.
+    let (there, count) = (queue.ends.sockets()[1].memory().open_file(), 20);
+    (0..count).for_each(|_| passing::send_nothing(there));
+    queue.was_told();
+    assert!(passing::peek(socket).unwrap().is_none());
 }
 
 #[test]

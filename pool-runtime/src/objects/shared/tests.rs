@@ -1,9 +1,9 @@
 use crate::codec::{CodecError, Reader, Writer};
 use crate::memory::region::{
-    Inbox, Ledger, Region, Regions, collect, deaths, find_within, fresh_id, is_known, offer, release,
+    Inbox, Ledger, Region, Regions, accept, came_with, collect, deaths, find_within, fresh_id, is_known, offer, release,
 };
 use crate::objects::shared::*;
-use crate::os::{Handle, Outgoing, passing};
+use crate::os::{Delivery, Handle, Outgoing, passing};
 use std::panic;
 use std::sync::Arc;
 use std::time::Duration;
@@ -240,6 +240,43 @@ fn what_is_received_again_is_the_same() {
     assert!(find_within(1002, Duration::ZERO).is_ok());
     release(1002);
     assert!(!is_known(1002));
+}
+
+/// Of one number, whoever passes arguments is believed, and nobody else.
+#[test]
+fn another_region_of_the_same_number_is_told_apart() {
+    let [made, forged] = [1.0, 2.0].map(|value| Shared::new(&[value]).unwrap());
+    let take = |shared| Delivery::Take { id: 1004, number: 0, handle: fd(shared) };
+    let false_one = accept(take(&forged)).unwrap();
+    // It is there first, and gives way.
+    offer(1004, 0, fd(&made));
+    let real: Shared<[f64]> = decoded(&foreign(1004, &made)).unwrap();
+    assert_eq!(real, made);
+    // It comes later, and is refused.
+    assert!(accept(take(&forged)).unwrap_err().contains("under a number that another one has"));
+    assert!(Arc::ptr_eq(&accept(take(&made)).unwrap(), real.view.holder()));
+    drop(false_one);
+    assert!(is_known(1004));
+    release(1004);
+    drop(real);
+    assert!(!is_known(1004));
+}
+
+#[test]
+fn what_a_message_refers_to_has_come_with_it() {
+    let (_here, there) = passing::pair().unwrap();
+    let _inbox = Inbox::open(there.into());
+    let made = Shared::new(&[1.0]).unwrap();
+    // Nothing is waited for, and no call's arguments are waiting here.
+    let error = came_with(&[], || find(1005)).unwrap_err();
+    assert!(error.contains("did not come with it"), "{error}");
+    let region = accept(Delivery::Take { id: 1005, number: 0, handle: fd(&made) }).unwrap();
+    release(1005);
+    let found = came_with(&[made.view.holder().clone(), region.clone()], || {
+        assert!(came_with(&[], || find(made.view.holder().id())).is_ok(), "it is known here");
+        find(1005).unwrap()
+    });
+    assert!(Arc::ptr_eq(&found, &region));
 }
 
 #[test]

@@ -92,8 +92,13 @@ impl Memory {
             seals if seals.contains(FIXED) => MemoryKind::Writable,
             _ => return Err(io::Error::new(io::ErrorKind::InvalidData, "the memory is not sealed: it could change")),
         };
-        let length = match fstat(&fd)?.st_size {
+        let stat = fstat(&fd)?;
+        let length = match stat.st_size {
             size if kind == MemoryKind::Writable && size.cast_unsigned() >= LEAST_SPARSE => SPARSE_HEAD,
+            // Its maker has filled it, or taken all of its pages. A hole takes none, and as much room where it is mapped.
+            size if size.cast_unsigned() > stat.st_blocks.cast_unsigned() * 512 => {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "parts of the memory are not there"));
+            }
             size => usize::try_from(size).map_err(|_| Errno::OVERFLOW)?,
         };
         // Before Linux 6.7, sealed memory can only be mapped private; pages that nobody can write are never copied.
@@ -160,6 +165,12 @@ impl Memory {
     pub(crate) fn handle(&self) -> HandleRef<'_> {
         self.fd.as_fd()
     }
+}
+
+/// Whether two handles are of the same file, or memory, or socket: of what has an identity.
+pub(crate) fn is_same(one: HandleRef<'_>, other: HandleRef<'_>) -> bool {
+    let identity = |handle| fstat(handle).map(|stat| (stat.st_dev, stat.st_ino));
+    matches!((identity(one), identity(other)), (Ok(one), Ok(other)) if one == other)
 }
 
 /// Memory that is still being written, by its maker alone.
@@ -311,6 +322,20 @@ mod tests {
         assert_eq!(Memory::open(file.into()).unwrap_err().kind(), io::ErrorKind::InvalidData);
         let (pipe, _writer) = io::pipe().unwrap();
         assert_eq!(Memory::open(pipe.into()).unwrap_err().kind(), io::ErrorKind::InvalidData);
+    }
+
+    #[test]
+    fn memory_that_is_not_there_is_refused() {
+        for seals in [NEEDED, FIXED, FIXED | SealFlags::FUTURE_WRITE] {
+            for length in [1, 1 << 40] {
+                let fd = memfd_create("pool-shared", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
+                ftruncate(&fd, length).unwrap();
+                fcntl_add_seals(&fd, seals).unwrap();
+                assert_eq!(Memory::open(fd).unwrap_err().kind(), io::ErrorKind::InvalidData);
+            }
+        }
+        let zeros = Memory::copy(&vec![0; 1 << 20]).unwrap();
+        assert!(Memory::open(zeros.handle().try_clone_to_owned().unwrap()).is_ok());
     }
 
     #[test]

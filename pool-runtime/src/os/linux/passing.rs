@@ -22,6 +22,7 @@ use rustix::net::{
 };
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
+use std::os::fd::AsFd as _;
 use std::time::Duration;
 
 const PACKET: usize = 16;
@@ -40,7 +41,8 @@ pub(crate) fn pair() -> io::Result<(Handle, Handle)> {
     Ok((beyond_standard(one)?, beyond_standard(other)?))
 }
 
-/// Sends, without waiting. `WouldBlock`: too much of what was sent is still unread. `BrokenPipe` or `ConnectionReset`:
+/// Sends, without waiting. `WouldBlock`: too much of what was sent is still unread. `QuotaExceeded`: too many descriptors
+/// that this user has sent, by any socket, are still unread. `BrokenPipe` or `ConnectionReset`:
 /// nobody will read it.
 pub(crate) fn send(socket: &Handle, passed: &Outgoing<'_>) -> io::Result<()> {
     let (kind, id, fds) = match passed {
@@ -62,10 +64,16 @@ pub(crate) fn send(socket: &Handle, passed: &Outgoing<'_>) -> io::Result<()> {
     match sent {
         Ok(PACKET) => Ok(()),
         Ok(_) => Err(io::ErrorKind::WriteZero.into()),
-        // The second: too many descriptors that this user has sent are still unread.
-        Err(Errno::AGAIN | Errno::TOOMANYREFS) => Err(io::ErrorKind::WouldBlock.into()),
+        Err(Errno::AGAIN) => Err(io::ErrorKind::WouldBlock.into()),
+        Err(Errno::TOOMANYREFS) => Err(io::ErrorKind::QuotaExceeded.into()),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Sends what no process of ours sends.
+#[cfg(test)]
+pub(crate) fn send_nothing(socket: &Handle) {
+    rustix::net::send(socket, &[], SendFlags::empty()).unwrap();
 }
 
 /// Waits for the next packet. None: the other end is closed, and all that it sent was received. `InvalidData`: the
@@ -95,12 +103,18 @@ pub(crate) fn peek(socket: &Handle) -> io::Result<Option<Foremost>> {
             let [kind, id] = packet.map(u64::from_le_bytes);
             Ok(Some(if kind == NUDGE { Foremost::Nudge } else { Foremost::Handle { id } }))
         }
-        // The other end is closed.
-        Ok((_, 0)) | Err(Errno::AGAIN) => Ok(None),
-        // No packet of ours: it is dropped as a nudge is.
+        Err(Errno::AGAIN) => Ok(None),
+        Ok((_, 0)) if is_at_end(socket) => Ok(None),
+        // No packet of ours, though it may be empty: it is dropped as a nudge is.
         Ok(_) => Ok(Some(Foremost::Nudge)),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Whether nothing was read because there is nothing, and never will be: an empty packet reads the same.
+fn is_at_end(socket: &Handle) -> bool {
+    // Nobody sends any more, and behind an empty packet there may be others.
+    is_hung_up(socket.as_fd()) && rustix::io::ioctl_fionread(socket).map_or(true, |unread| unread == 0)
 }
 
 /// How much a packet takes of a socket, at most.
@@ -119,17 +133,20 @@ pub(crate) fn room(socket: &Handle) -> io::Result<(usize, usize)> {
 /// `SIOCOUTQ`: how many bytes of memory what was sent and not yet received takes.
 const OUTQ: rustix::ioctl::Opcode = 0x5411;
 
-/// Whether the other end of a pair is gone: nobody holds it.
+/// The other end of a pair is gone; or somebody who holds it has shut it down, as nobody of ours does.
+const GONE: PollFlags = PollFlags::HUP.union(PollFlags::RDHUP);
+
+/// Whether the other end of a pair is gone: nobody holds it, or nothing more can come from there.
 pub(crate) fn is_hung_up(socket: HandleRef<'_>) -> bool {
-    let mut polled = [PollFd::from_borrowed_fd(socket, PollFlags::empty())];
+    let mut polled = [PollFd::from_borrowed_fd(socket, PollFlags::RDHUP)];
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-    poll(&mut polled, Some(&now)).is_ok() && polled[0].revents().contains(PollFlags::HUP)
+    poll(&mut polled, Some(&now)).is_ok() && polled[0].revents().intersects(GONE)
 }
 
 /// Sleeps until a packet has arrived, or the other end of the pair is gone; at most for `nap`. Returns whether it is gone.
 pub(crate) fn sleep_on(socket: HandleRef<'_>, nap: Duration) -> bool {
-    let mut polled = [PollFd::from_borrowed_fd(socket, PollFlags::IN)];
-    poll(&mut polled, timespec(Some(nap)).as_ref()).is_ok() && polled[0].revents().contains(PollFlags::HUP)
+    let mut polled = [PollFd::from_borrowed_fd(socket, PollFlags::IN | PollFlags::RDHUP)];
+    poll(&mut polled, timespec(Some(nap)).as_ref()).is_ok() && polled[0].revents().intersects(GONE)
 }
 
 fn receive_with(socket: &Handle, flags: RecvFlags) -> io::Result<Option<Delivery>> {
@@ -137,12 +154,18 @@ fn receive_with(socket: &Handle, flags: RecvFlags) -> io::Result<Option<Delivery
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
     // Closes what is not taken out of it.
     let mut control = RecvAncillaryBuffer::new(&mut space);
-    let received = retry_on_intr(|| {
-        let packet = &mut [IoSliceMut::new(packet.as_flattened_mut())];
-        recvmsg(socket, packet, &mut control, RecvFlags::CMSG_CLOEXEC | flags)
-    });
+    let mut receive = || {
+        retry_on_intr(|| {
+            let packet = &mut [IoSliceMut::new(packet.as_flattened_mut())];
+            recvmsg(socket, packet, &mut control, RecvFlags::CMSG_CLOEXEC | flags)
+        })
+    };
+    let received = match receive() {
+        // It closed its end before it had read all that it was sent, which is told once. What it sent is still there.
+        Err(Errno::CONNRESET) => receive(),
+        received => received,
+    };
     let received = match received {
-        // It closed its end before it had read all that it was sent.
         Err(Errno::CONNRESET) => return Ok(None),
         received => received?,
     };
@@ -153,7 +176,7 @@ fn receive_with(socket: &Handle, flags: RecvFlags) -> io::Result<Option<Delivery
         }
     }
     let truncated = received.flags.contains(ReturnFlags::CTRUNC);
-    if received.bytes == 0 && fds.is_empty() && !truncated {
+    if received.bytes == 0 && fds.is_empty() && !truncated && is_at_end(socket) {
         return Ok(None);
     }
     let corrupt = |how| Err(io::Error::new(io::ErrorKind::InvalidData, format!("a packet with descriptors {how}")));
@@ -275,6 +298,34 @@ mod tests {
     }
 
     #[test]
+    fn an_empty_packet_is_not_the_end() {
+        let (here, there) = pair().unwrap();
+        raw(&here, 0, 0, &[]);
+        assert!(matches!(peek(&there), Ok(Some(Foremost::Nudge))));
+        assert_eq!(try_receive(&there).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        assert!(peek(&there).unwrap().is_none());
+        raw(&here, 0, 0, &[]);
+        send(&here, &Outgoing::Release { id: 5 }).unwrap();
+        raw(&here, 0, 0, &[]);
+        drop(here);
+        assert!(matches!(peek(&there), Ok(Some(Foremost::Nudge))));
+        assert_eq!(receive(&there).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        assert!(matches!(peek(&there), Ok(Some(Foremost::Handle { id: 5 }))));
+        assert!(matches!(receive(&there), Ok(Some(Delivery::Release { id: 5 }))));
+        assert!(peek(&there).unwrap().is_none() && receive(&there).unwrap().is_none());
+    }
+
+    #[test]
+    fn what_was_sent_is_there_though_its_sender_left_with_packets_unread() {
+        let (here, there) = pair().unwrap();
+        send(&there, &Outgoing::Nudge).unwrap();
+        send(&here, &Outgoing::Release { id: 5 }).unwrap();
+        drop(here);
+        assert!(matches!(try_receive(&there), Ok(Some(Delivery::Release { id: 5 }))));
+        assert!(try_receive(&there).unwrap().is_none());
+    }
+
+    #[test]
     fn what_nobody_receives_is_closed() {
         let (here, there) = pair().unwrap();
         let (reads, writes) = io::pipe().unwrap();
@@ -349,8 +400,9 @@ mod tests {
     #[test]
     fn an_end_that_is_gone_is_no_signal() {
         let (here, there) = pair().unwrap();
+        assert!(!is_hung_up(here.as_fd()));
         shutdown(&there, Shutdown::Write).unwrap();
-        assert!(receive(&here).unwrap().is_none());
+        assert!(receive(&here).unwrap().is_none() && is_hung_up(here.as_fd()));
         send(&here, &Outgoing::Release { id: 1 }).unwrap();
         drop(there);
         let error = send(&here, &Outgoing::Release { id: 2 }).unwrap_err();

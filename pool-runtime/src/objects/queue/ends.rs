@@ -27,6 +27,7 @@ use crate::objects::messages::{
     watch,
 };
 use crate::os::{Handle, HandleRef, Outgoing, passing};
+use std::cell::RefCell;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -160,9 +161,11 @@ impl Ends {
     }
 
     /// Waits until `ready`: first without sleeping, if it pays. Returns false if it is not ready at the deadline.
-    fn wait(&self, waiter: &mut Waiter, word: usize, ready: impl Fn() -> bool) -> bool {
+    fn wait(&self, waiter: &mut Waiter, word: usize, ready: impl FnMut() -> bool) -> bool {
         let other = if word == ROOM { PeerSide::Taker } else { PeerSide::Putter };
-        watch(&self.log, other, &ready, || waiter.wait(self.word(word), &**self.region(), &ready))
+        let ready = RefCell::new(ready);
+        let look = || ready.borrow_mut()();
+        watch(&self.log, other, look, || waiter.wait(self.word(word), &**self.region(), look))
     }
 
     /// Wakes one who waits on this word.

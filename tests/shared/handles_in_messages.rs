@@ -160,7 +160,8 @@ fn a_call_gets_the_same_file_twice() {
 #[task]
 fn read_all(items: &Queue<Passed<File>>, go_on: &Event) -> usize {
     go_on.wait();
-    items.iter().map(|file| file.unwrap().into_inner().unwrap()).count()
+    let files: Vec<_> = items.iter().map(|file| file.unwrap().into_inner().unwrap()).collect();
+    files.len()
 }
 
 /// The calls with it wait in the worker while another takes it off a queue.

@@ -473,49 +473,37 @@ thread_local! {
 /// anything taken away from a call whose arguments refer to the same.
 #[inline]
 pub(crate) fn came_with<R>(regions: &[Arc<Region>], decode: impl FnOnce() -> R) -> R {
-    /// Also after a panic.
-    struct Restore(Decoding);
-
-    impl Drop for Restore {
-        fn drop(&mut self) {
-            DECODING.set(self.0);
-        }
-    }
-
-    if !regions.is_empty() {
-        return came_with_some(regions, decode);
-    }
-    let _outer = Restore(DECODING.replace(Decoding::WithNothing));
+    let decoding = if regions.is_empty() { Decoding::WithNothing } else { enlist(regions) };
+    let _outer = DecodingBefore(DECODING.replace(decoding));
     decode()
 }
 
-#[cold]
-fn came_with_some<R>(regions: &[Arc<Region>], decode: impl FnOnce() -> R) -> R {
-    /// Messages may be decoded inside of one another: the innermost one's come last.
-    struct Restore(Decoding, usize);
+/// Restores what the thread was decoding, also after a panic.
+struct DecodingBefore(Decoding);
 
-    impl Drop for Restore {
-        fn drop(&mut self) {
-            DECODING.set(self.0);
-            // A region's `drop` may decode nothing, but it is not dropped while the list is borrowed.
-            let ours = CAME_WITH.try_with(|came| came.borrow_mut().split_off(self.1));
-            drop(ours);
+impl Drop for DecodingBefore {
+    #[inline]
+    fn drop(&mut self) {
+        if let Decoding::WithRegions(from) = DECODING.replace(self.0) {
+            // They are dropped when the list is not borrowed any more.
+            drop(CAME_WITH.try_with(|came| came.borrow_mut().split_off(from)));
         }
     }
+}
 
-    let before = CAME_WITH.try_with(|came| {
+/// Messages may be decoded inside of one another: the innermost one's regions come last.
+#[cold]
+fn enlist(regions: &[Arc<Region>]) -> Decoding {
+    let from = CAME_WITH.try_with(|came| {
         let mut came = came.borrow_mut();
-        let before = came.len();
+        let from = came.len();
         came.extend_from_slice(regions);
         // Of many results, there may be many.
-        came[before..].sort_unstable_by_key(|region| region.id);
-        before
+        came[from..].sort_unstable_by_key(|region| region.id);
+        from
     });
     // On a thread that is about to end, they are found in the table.
-    let (decoding, before) =
-        before.map_or((Decoding::WithNothing, 0), |before| (Decoding::WithRegions(before), before));
-    let _outer = Restore(DECODING.replace(decoding), before);
-    decode()
+    from.map_or(Decoding::WithNothing, Decoding::WithRegions)
 }
 
 fn find_that_came(from: usize, id: u64) -> Option<Arc<Region>> {

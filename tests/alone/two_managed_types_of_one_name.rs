@@ -8,6 +8,10 @@ struct First;
 
 #[managed(name = "shared name")]
 impl First {
+    fn new() -> Self {
+        Self
+    }
+
     fn get(&self) -> u8 {
         1
     }
@@ -18,6 +22,10 @@ struct Second;
 
 #[managed(name = "shared name")]
 impl Second {
+    fn new() -> Self {
+        Self
+    }
+
     fn get(&self) -> u8 {
         2
     }
@@ -31,5 +39,5 @@ fn a_manager_names_both_places() {
     for line in [FIRST, SECOND] {
         assert!(text.contains(&format!("two_managed_types_of_one_name.rs:{line}")), "{text}");
     }
-    assert_eq!((First.get(), Second.get()), (1, 2));
+    assert_eq!((First::new().get(), Second::new().get()), (1, 2));
 }

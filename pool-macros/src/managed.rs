@@ -66,8 +66,8 @@ pub fn parse(options: TokenStream, item: TokenStream) -> Result<ManagedImpl, Tok
     }
     let is_constructor = |function: &ManagedFunction| matches!(function.role, Role::Constructor { .. });
     if refusals.errors.is_empty() && !functions.iter().any(is_constructor) {
-        let reason = "no function returns `Self` or `Result<Self, E>`, so clients could not make an object: add one to this \
-                      `impl`, such as `fn new() -> Self`";
+        let reason = "no function returns `Self` or `Result<Self, E>`, so clients could not make an object: add one \
+                      to this `impl`, such as `fn new() -> Self`";
         refusals.add(&parsed.self_ty, reason);
     }
     match name.filter(|_| refusals.errors.is_empty()) {
@@ -111,8 +111,8 @@ fn take_skip(attrs: &mut Vec<Attribute>, refusals: &mut Refusals) -> bool {
             && attr.meta.require_list().is_ok_and(|list| list.tokens.clone().into_iter().any(holds))
     };
     for attr in attrs.extract_if(.., |attr| is_put_off(attr)) {
-        let reason = "`#[managed(skip)]` cannot depend on a `cfg_attr`, which is obeyed later: write two functions, one of \
-                      them skipped, each with a `cfg`";
+        let reason = "`#[managed(skip)]` cannot depend on a `cfg_attr`, which is obeyed later: write two functions, one \
+                      of them skipped, each with a `cfg`";
         refusals.add(attr.path(), reason);
     }
     // It may be written with the path of its crate, or of one that re-exports it.

@@ -10,8 +10,8 @@
 //! ```
 //!
 //! The connection between the two is the server's lifeline: it ends when the other side does. A forked child may have a
-//! copy of it, so the server is also told. If the other side is killed, the kernel kills the server, too, as any process of
-//! this library.
+//! copy of it, so the server is also told. If the other side is killed, the kernel kills the server, too, as any
+//! process of this library.
 
 use crate::authkey::{self, AuthKey};
 use crate::codec::{Reader, Writer};

@@ -330,3 +330,69 @@ fn an_old_manager_makes_and_opens_nothing_in_another_server() {
         assert!(error.to_string().contains("an earlier server at this address, which is gone"), "{error}");
     }
 }
+
+fn limit_of(resource: libc::__rlimit_resource_t) -> libc::rlimit {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: it writes there, and that is a limit.
+    assert_eq!(unsafe { libc::getrlimit(resource, &mut limit) }, 0);
+    limit
+}
+
+fn set_limit(resource: libc::__rlimit_resource_t, current: libc::rlim_t) {
+    let limit = libc::rlimit { rlim_cur: current, ..limit_of(resource) };
+    // SAFETY: it reads a limit that is there.
+    assert_eq!(unsafe { libc::setrlimit(resource, &limit) }, 0);
+}
+
+#[task]
+fn call_without_descriptors(counter: CounterProxy) -> (bool, String, u64) {
+    let before = limit_of(libc::RLIMIT_NOFILE).rlim_cur;
+    set_limit(libc::RLIMIT_NOFILE, 0);
+    let error = counter.get().unwrap_err();
+    set_limit(libc::RLIMIT_NOFILE, before);
+    (error.is_manager_lost(), error.to_string(), counter.get().unwrap())
+}
+
+#[test]
+fn what_a_client_has_no_resources_for_is_not_said_of_the_server() {
+    let manager = Manager::start().unwrap();
+    let counter = CounterProxy::new(&manager, 5).unwrap();
+    let process = Process::new(call_without_descriptors::call(counter)).start().unwrap();
+    let (is_lost, text, n) = process.join().unwrap();
+    assert!(!is_lost && text.to_lowercase().contains("too many open files"), "{text}");
+    assert_eq!(n, 5);
+}
+
+/// Decides how much memory its server may have.
+pub struct Room;
+
+#[managed]
+impl Room {
+    pub fn new() -> Self {
+        Self
+    }
+
+    /// There is none for the stack of a thread.
+    pub fn narrow(&self) {
+        let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+        let pages: u64 = statm.split_whitespace().next().unwrap().parse().unwrap();
+        set_limit(libc::RLIMIT_AS, pages * 4096 + (2 << 20));
+    }
+
+    pub fn widen(&self) {
+        set_limit(libc::RLIMIT_AS, limit_of(libc::RLIMIT_AS).rlim_max);
+    }
+}
+
+#[test]
+fn a_server_without_a_thread_for_a_client_says_so() {
+    let manager = Manager::start().unwrap();
+    let room = RoomProxy::new(&manager).unwrap();
+    room.narrow().unwrap();
+    let key = current_process().authkey().unwrap();
+    let error = Manager::connect(manager.address(), key.clone()).unwrap_err();
+    assert!(!error.is_manager_lost() && error.ran() == Ran::No, "{error}");
+    assert!(error.to_string().contains("cannot start a thread"), "{error}");
+    room.widen().unwrap();
+    Manager::connect(manager.address(), key).unwrap();
+}

@@ -407,8 +407,8 @@ impl<K: Serialize + DeserializeOwned, V: Serialize + DeserializeOwned> Dict<K, V
         }
     }
 
-    /// Removes the entry that came first, and returns it: Python's `popitem` takes the last one. Of several clients that
-    /// do so at once, each gets another.
+    /// Removes the entry that came first, and returns it: Python's `popitem` takes the last one. Of several clients
+    /// that do so at once, each gets another.
     ///
     /// ```
     /// # use pool_runtime::{Dict, Manager, Result, enter};

@@ -108,9 +108,10 @@ impl Host {
 
     /// The server of this number: with the address and key by which this process has met it first, if it has.
     ///
-    /// In a process that a program has started, what it reads comes from its parent. In a first process, proxies come from
-    /// workers, which may be in a sandbox, and from other programs: then an unknown server is one at whose place nobody
-    /// calls. A door can be used, as a worker can pass on no other than it was given, and through it no key is proved.
+    /// In a process that a program has started, what it reads comes from its parent. In a first process, proxies come
+    /// from workers, which may be in a sandbox, and from other programs: then an unknown server is one at whose place
+    /// nobody calls. A door can be used, as a worker can pass on no other than it was given, and through it no key is
+    /// proved.
     pub(super) fn find(id: u64, place: ManagerPlace, door: Option<Door>) -> Arc<Self> {
         let is_inherited = identity::parent_process().is_some();
         let mut hosts = lock(&HOSTS);
@@ -291,8 +292,7 @@ impl Host {
         match wire.receive() {
             Ok(Some(reply)) => {
                 if let Ok((Reply::Busy(why), _)) = open(&reply) {
-                    let why = foreign::line(&why);
-                    return Err(Error::invalid(format!("could not be called, as {self:?} {why}")));
+                    return Err(self.busy(&why));
                 }
                 self.put_back(wire);
                 Ok(reply)
@@ -315,16 +315,31 @@ impl Host {
             && let Some(door) = self.door()
         {
             let wire = knock(door).map_err(|error| self.unreachable(error))?;
-            wire.send(request, handles).map_err(|error| self.unreachable(error))?;
+            wire.send(request, handles).map_err(|error| self.undelivered(&*wire, error))?;
             return Ok(wire);
         }
         let wire = self.dial()?;
-        wire.send(request, handles).map_err(|error| self.unreachable(error))?;
+        wire.send(request, handles).map_err(|error| self.undelivered(&*wire, error))?;
         Ok(wire)
     }
 
-    /// Begins a conversation by the address. A server that ends, and one that has no descriptors left, leaves in the middle
-    /// of the proof of the key: the first is not there the next time, the second may be better then.
+    /// The error of a request that could not be sent: the server may have said before why it serves nobody.
+    fn undelivered(&self, wire: &dyn Wire, error: Error) -> Error {
+        if self.is_gone(&error)
+            && let Ok(Some(reply)) = wire.receive()
+            && let Ok((Reply::Busy(why), _)) = open(&reply)
+        {
+            return self.busy(&why);
+        }
+        self.unreachable(error)
+    }
+
+    fn busy(&self, why: &str) -> Error {
+        Error::invalid(format!("could not be called, as {self:?} {}", foreign::line(why)))
+    }
+
+    /// Begins a conversation by the address. A server that ends, and one that has no descriptors left, leaves in the
+    /// middle of the proof of the key: the first is not there the next time, the second may be better then.
     fn dial(&self) -> Result<Box<dyn Wire>> {
         let (begun, mut pause) = (Instant::now(), Duration::from_millis(5));
         loop {

@@ -381,8 +381,8 @@ impl<T: Serialize + DeserializeOwned> List<T> {
         self.store.to_vec()?.iter().map(|item| item.open("item")).collect()
     }
 
-    /// The items of a range of indices, as they are at one moment. What is beyond the end is left out, as Python does with
-    /// a slice.
+    /// The items of a range of indices, as they are at one moment. What is beyond the end is left out, as Python does
+    /// with a slice.
     ///
     /// ```
     /// # use pool_runtime::{List, Manager, Result, enter};

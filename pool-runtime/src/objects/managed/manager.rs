@@ -27,8 +27,8 @@ pub(crate) trait ServerProcess: Send + Sync {
 ///
 /// The server process ends with the `Manager` that has started it, or with the program, in whatever way that ends. An
 /// object lives until its last proxy is gone; one that was [published](Self::publish), and one of a client that came by
-/// the address, lives until the server ends. A clone of the `Manager` counts as the same: the server ends with the last of
-/// them. A `Manager` that is sent to a task, or is [connected](Self::connect) to, does not end
+/// the address, lives until the server ends. A clone of the `Manager` counts as the same: the server ends with the last
+/// of them. A `Manager` that is sent to a task, or is [connected](Self::connect) to, does not end
 /// it.
 ///
 /// ```
@@ -161,9 +161,9 @@ impl Manager {
     /// Ends the server, and waits until it has ended. Calls that are under way fail, as do later ones. Its address is free
     /// then. To drop the manager does the same.
     ///
-    /// Methods that run have five seconds to return; then the objects are dropped, in the order in which they were made,
-    /// but for those whose methods still run. A server that has not ended after ten seconds is killed. So this, and the drop
-    /// of a manager, may take ten seconds.
+    /// Methods that run have five seconds to return; then the objects are dropped, in the order in which they were
+    /// made, but for those whose methods still run. A server that has not ended after ten seconds is killed. So this,
+    /// and the drop of a manager, may take ten seconds.
     ///
     /// # Errors
     ///

@@ -32,7 +32,8 @@ pub(crate) struct Server {
     /// Which server this is, of all that there ever were at its address.
     id: u64,
     shelf: Shelf,
-    /// Whoever answers a request adds itself to `answering` before it looks at `has_ended`; who ends it does the reverse.
+    /// Whoever answers a request adds itself to `answering` before it looks at `has_ended`; who ends it does the
+    /// reverse.
     has_ended: AtomicBool,
     answering: AtomicUsize,
     /// Notified when a request was answered after the end.
@@ -144,7 +145,7 @@ impl Server {
                 return;
             }
         };
-        let talk = Talk { page: &page, has_handles: wire.has_handles() };
+        let talk = Conversation { page: &page, has_handles: wire.has_handles() };
         // What a request refers to is held while it is obeyed.
         while let Ok(Some(request)) = wire.receive() {
             // An answer without the objects would be a wrong one.
@@ -164,7 +165,7 @@ impl Server {
         }
     }
 
-    pub(super) fn answer(&self, request: &[u8], talk: Talk<'_>) -> Answer {
+    pub(super) fn answer(&self, request: &[u8], talk: Conversation<'_>) -> ServedReply {
         let page = talk.page;
         page.begin(Stage::Decoding as u32);
         let answered = panic::catch(|| self.obey(request, talk));
@@ -184,7 +185,7 @@ impl Server {
         (failed(stage, failure), Regions::default())
     }
 
-    fn obey(&self, request: &[u8], talk: Talk<'_>) -> Result<Answer, Failure> {
+    fn obey(&self, request: &[u8], talk: Conversation<'_>) -> Result<ServedReply, Failure> {
         let unread = |why: CodecError| Failure::Unfit(format!("sends what this server does not understand: {why}"));
         let (request, rest) = open::<Request<'_>>(request).map_err(unread)?;
         let reply = match request {
@@ -248,7 +249,7 @@ impl Server {
         }
     }
 
-    fn make(&self, constructor: &MethodInfo, rest: Reader<'_>, talk: Talk<'_>) -> Result<Answer, Failure> {
+    fn make(&self, constructor: &MethodInfo, rest: Reader<'_>, talk: Conversation<'_>) -> Result<ServedReply, Failure> {
         let MethodBody::Constructor(body) = constructor.body else {
             return Err(Failure::Unfit("is a method, and was called as a constructor".into()));
         };
@@ -283,11 +284,11 @@ fn known(name: &str, signature: u64) -> Result<&'static MethodInfo, Failure> {
 }
 
 /// A reply, and what it refers to.
-type Answer = (Vec<u8>, Regions);
+type ServedReply = (Vec<u8>, Regions);
 
 /// What is the same for all requests of one client.
 #[derive(Clone, Copy)]
-pub(super) struct Talk<'t> {
+pub(super) struct Conversation<'t> {
     pub(super) page: &'t StatusPage,
     /// Replies may refer to handles.
     pub(super) has_handles: bool,
@@ -308,9 +309,9 @@ fn reply(reply: &Reply) -> Vec<u8> {
 fn run<R>(
     reply: Reply,
     arguments: Reader<'_>,
-    talk: Talk<'_>,
+    talk: Conversation<'_>,
     body: impl FnOnce(&mut Run<'_>) -> Result<R, Fault>,
-) -> Result<(Answer, R), Failure> {
+) -> Result<(ServedReply, R), Failure> {
     let (mut writer, mut handles) = (Writer::new(), Regions::default());
     reply.begin(&mut writer).map_err(|why| Failure::Encode(why.to_string()))?;
     let attached = talk.has_handles.then_some(&mut handles);

@@ -123,7 +123,8 @@ impl Shelf {
         Some((number, contents.objects.get(&number)?.clone()))
     }
 
-    /// Drops all objects, in the order in which they were made: what they close or write then belongs to an orderly end.
+    /// Drops all objects, in the order in which they were made: what they close or write then belongs to an orderly
+    /// end.
     pub(super) fn clear(&self) {
         let mut contents = lock(&self.contents);
         contents.published.clear();

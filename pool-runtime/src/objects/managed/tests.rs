@@ -1,7 +1,7 @@
 use super::host::Host;
 use super::message::{Reply, Request, open};
 use super::reference::ObjectRef;
-use super::server::{Server, Talk};
+use super::server::{Conversation, Server};
 use super::value::enclosed;
 use super::wire::{ManagerPlace, Wire};
 use crate::codec::{Reader, Writer};
@@ -142,7 +142,7 @@ fn what_is_not_offered_is_refused() {
 fn any_request_has_an_answer() {
     let server = Server::new(7).unwrap();
     let page = StatusPage::local().unwrap();
-    let talk = Talk { page: &page, has_handles: true };
+    let talk = Conversation { page: &page, has_handles: true };
     let mut insert = call(7, 1, "pool_runtime::List::insert");
     insert.value(&3_usize).unwrap();
     insert.value(&enclosed("item", "text").unwrap()).unwrap();

@@ -34,7 +34,7 @@
 //! | [Errors](guide::errors) | [`Error`], [`PanicInfo`], [`Ran`] |
 //! | [Limits](guide::limits): timeouts, retries, memory | [`current_job`], [`CurrentJob`] |
 //! | [State](guide::state) of a worker | [`PoolBuilder::initializer`] |
-//! | [Shared memory](guide::shared) | [`Shared`], [`Array`], [`Atomic`], [`Value`], [`sync`], [`Plain`] |
+//! | [Shared memory](guide::shared) | [`Shared`], [`Array`], [`Atomic`], [`Value`], [`sync`], [`Passed`], [`Plain`] |
 //! | [Queues and pipes](guide::queues) | [`Queue`], [`channel`], [`pipe`], [`wait`](wait()) |
 //! | [Managers](guide::managers) | [`Manager`], [`#[managed]`](macro@managed), [`Dict`], [`List`] |
 //! | [Processes](guide::processes) | [`Process`], [`RunningProcess`], [`current_process`], [`active_children`] |

@@ -252,6 +252,7 @@ fn receive<T: DeserializeOwned>(wire: &dyn Wire) -> Result<Option<T>> {
 
 /// What a server's process runs. `meeting` is where the one that has started it waits for it; `visitors` come through the
 /// `door`, which those have that are given a proxy.
+// The name is `registry::SERVE`.
 #[task(name = "pool_runtime::manager::serve")]
 fn serve(meeting: ManagerPlace, door: Door, visitors: Receiver<PipeEnd>) -> Result<(), String> {
     // Ctrl-C reaches every process of the program, and clients are to be served until its end.

@@ -10,8 +10,10 @@ pub struct Registration(pub &'static TaskInfo);
 
 inventory::collect!(Registration);
 
-/// All tasks of this program, sorted by name. Among them is one of this crate, `pool_runtime::manager::serve`: what the
-/// server of a [`Manager`](crate::Manager) runs.
+/// The name of the one task of this crate: what the server of a [`Manager`](crate::Manager) runs.
+pub(crate) const SERVE: &str = "pool_runtime::manager::serve";
+
+/// All tasks of this program, sorted by name.
 ///
 /// ```
 /// # use pool_runtime::{task, tasks};
@@ -26,7 +28,7 @@ inventory::collect!(Registration);
 /// # }
 /// ```
 pub fn tasks() -> impl Iterator<Item = &'static TaskInfo> {
-    TABLE.in_order.iter().copied()
+    TABLE.in_order.iter().copied().filter(|task| task.name() != SERVE)
 }
 
 struct TaskTable {

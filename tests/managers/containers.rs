@@ -1,6 +1,6 @@
 //! `Dict` and `List`: what the server has as bytes.
 
-use pool_runtime::{Dict, List, Manager, Pool, task};
+use pool_runtime::{Dict, List, Manager, Pool, Queue, task};
 use std::collections::BTreeMap;
 
 #[test]
@@ -159,4 +159,27 @@ fn parts_of_a_list_are_as_those_of_a_vector() {
     list.truncate(9).unwrap();
     list.truncate(2).unwrap();
     assert_eq!(list.to_vec().unwrap(), ["d", "c"]);
+}
+
+/// Takes the queue out of the dictionary, or uses the one that it is given.
+#[task]
+fn use_queue(queues: &Dict<String, Queue<u32>>, queue: Option<Queue<u32>>) -> Result<(), String> {
+    let told = |error: pool_runtime::Error| error.to_string();
+    match queue {
+        None => queues.get("one").map(drop).map_err(told),
+        Some(queue) => queue.put(&1).map_err(told),
+    }
+}
+
+#[test]
+fn what_comes_out_of_one_is_not_taken_from_a_call_that_was_given_it() {
+    let manager = Manager::start().unwrap();
+    let (queues, queue) = (Dict::new(&manager).unwrap(), Queue::unbounded().unwrap());
+    queues.insert("one", &queue).unwrap();
+    let pool = Pool::new(1).unwrap();
+    // Several of them are sent together.
+    let given = |index: u32| (index % 2 == 1).then(|| queue.clone());
+    let all = pool.map(|index| use_queue::call(&queues, given(index)), 0..40).unwrap();
+    assert_eq!(all, vec![Ok(()); 40]);
+    assert_eq!(queue.len(), 20);
 }

@@ -14,7 +14,7 @@ pub(crate) fn decode_value<R>(decode: Decode<R>, task: &'static str, bytes: &[u8
 
 /// As [`decode_value`], of what may refer to regions: they have come with it.
 pub(crate) fn decode_payload<R>(decode: Decode<R>, task: &'static str, payload: &Payload) -> Result<R> {
-    came_with(payload.regions().map_or(&[], |regions| regions), || decode_value(decode, task, payload))
+    came_with(payload.regions(), || decode_value(decode, task, payload))
 }
 
 pub(super) fn decode_all<'b, R>(

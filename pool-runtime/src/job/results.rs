@@ -3,9 +3,10 @@
 use crate::codec::{CodecError, Reader};
 use crate::error::{Error, Kind, Result};
 use crate::job::decode::decoding;
-use crate::memory::{Payload, Regions, region::came_with};
+use crate::memory::{Payload, Region, region::came_with};
 use crate::panic;
 use crate::protocol::{StoredValues, Values};
+use std::sync::Arc;
 
 /// No more bytes are reserved before they arrive.
 const MOST_RESERVED: usize = 1 << 17;
@@ -19,7 +20,7 @@ pub(crate) struct Results {
     runs: Vec<(u32, StoredValues)>,
     failures: Vec<(u32, Error)>,
     /// What values refer to, held until they are decoded.
-    regions: Vec<Regions>,
+    regions: Vec<Arc<Region>>,
 }
 
 impl Results {
@@ -81,7 +82,7 @@ impl Results {
 
     /// Adds one value, with what it refers to.
     pub(crate) fn payload(&mut self, index: u32, payload: &Payload) {
-        self.regions.extend(payload.regions().cloned());
+        self.regions.extend_from_slice(payload.regions());
         self.value(index, &[payload]);
     }
 
@@ -103,7 +104,6 @@ impl Results {
     ) -> Result<()> {
         let failure = self.failures.into_iter().min_by_key(|(index, _)| *index);
         self.runs.sort_unstable_by_key(|(first, _)| *first);
-        let regions: Vec<_> = self.regions.iter().flat_map(|regions| regions.iter().cloned()).collect();
         let mut index = 0;
         for (first, stored) in self.runs {
             if failure.as_ref().is_some_and(|(failed, _)| *failed < first) || first != index {
@@ -119,7 +119,7 @@ impl Results {
                 }
                 Ok(())
             };
-            let decoded = panic::catch(|| came_with(&regions, &mut decode_all));
+            let decoded = panic::catch(|| came_with(&self.regions, &mut decode_all));
             decoding(decoded, task)?;
             index += stored.count();
         }

@@ -1,7 +1,8 @@
 //! The bytes of one call's arguments or of its result. A small one needs no allocation.
 
-use crate::memory::{Block, Regions, ShortBytes, cache};
+use crate::memory::{Block, Region, Regions, ShortBytes, cache};
 use std::ops::{Deref, Range};
+use std::sync::Arc;
 
 pub(crate) enum Payload {
     Short(ShortBytes),
@@ -53,8 +54,8 @@ impl Payload {
     }
 
     /// The regions to which the bytes refer.
-    pub(crate) fn regions(&self) -> Option<&Regions> {
-        if let Self::Attached(attached) = self { Some(&attached.regions) } else { None }
+    pub(crate) fn regions(&self) -> &[Arc<Region>] {
+        if let Self::Attached(attached) = self { &attached.regions } else { &[] }
     }
 
     pub(crate) fn into_vec(self) -> Vec<u8> {

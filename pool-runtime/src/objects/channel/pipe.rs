@@ -80,7 +80,8 @@ impl<S, R> Pipe<S, R> {
             return Ok(None);
         };
         let handles = handles.map_err(|why| Error::new(Kind::DecodeMessage { peer: "a pipe".into(), why }))?;
-        Ok(Some(Payload::attached(bytes, handles.into())))
+        let payload = if handles.is_empty() { Payload::Heap(bytes) } else { Payload::attached(bytes, handles.into()) };
+        Ok(Some(payload))
     }
 
     /// Where it sends.

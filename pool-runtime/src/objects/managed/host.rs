@@ -18,7 +18,7 @@ use crate::error::{Error, Kind, Result};
 use crate::foreign;
 use crate::identity::{self, MadeIn};
 use crate::locks::lock;
-use crate::memory::region::{Region, collect};
+use crate::memory::region::{Region, came_with, collect};
 use crate::memory::{Payload, Regions};
 use crate::panic;
 use crate::protocol::{Failed, Failure};
@@ -250,14 +250,15 @@ impl Host {
             }
             Err(panic) => return Err(Error::new(Kind::PanickedEncoding { panic })),
         };
-        // What the reply refers to is held until it is decoded.
         let reply = self.ask(&request, &handles)?;
+        let regions = reply.regions();
         let (reply, mut rest) = match open(&reply) {
             Ok((Reply::Failed { stage, failure }, _)) => return Err(failed(stage, failure)),
             Ok(opened) => opened,
             Err(why) => return Err(self.garbled(&why)),
         };
-        let decoded = panic::catch(|| read(reply, &mut rest).and_then(|value| rest.finish().map(|()| value)));
+        let decode = || read(reply, &mut rest).and_then(|value| rest.finish().map(|()| value));
+        let decoded = panic::catch(|| came_with(regions, decode));
         match decoded {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(why)) => Err(Error::new(Kind::DecodeResult(why.to_string())).with_ran(Ran::Yes)),

@@ -11,6 +11,7 @@ use crate::codec::{CodecError, Reader, Writer};
 use crate::dossier::Stage;
 use crate::error::{Error, Result};
 use crate::locks::{lock, sleep_on};
+use crate::memory::region::came_with;
 use crate::memory::{Regions, StatusPage};
 use crate::objects::channel::Receiver;
 use crate::os;
@@ -150,7 +151,7 @@ impl Server {
         while let Ok(Some(request)) = wire.receive() {
             // An answer without the objects would be a wrong one.
             let Some(answering) = self.begin() else { return };
-            let (reply, handles) = self.answer(&request, talk);
+            let (reply, handles) = came_with(request.regions(), || self.answer(&request, talk));
             drop(answering);
             if self.has_ended.load(Ordering::SeqCst) {
                 return;

@@ -4,13 +4,12 @@ use crate::codec::{CodecError, Reader, Writer};
 use crate::dossier::Ran;
 use crate::error::{Error, Kind, Result};
 use crate::memory::Regions;
-use crate::memory::region::{collect, find_within, found};
+use crate::memory::region::{came_with, collect, find, found};
 use crate::objects::reference::out_of_place;
 use crate::panic;
 use serde::de::{self, DeserializeOwned};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
-use std::time::Duration;
 
 /// A value, and what it refers to: it holds that, and takes it along.
 #[derive(Clone)]
@@ -52,7 +51,7 @@ impl Enclosed {
 
     /// The value. What it refers to is held as long as this is.
     pub(super) fn open<T: DeserializeOwned>(&self, what: &str) -> Result<T> {
-        of_bytes(what, &self.bytes)
+        came_with(&self.handles, || of_bytes(what, &self.bytes))
     }
 }
 
@@ -98,8 +97,7 @@ impl Serialize for Enclosed {
 impl<'de> Deserialize<'de> for Enclosed {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let (AllBytes(bytes), ids) = <(AllBytes<Vec<u8>>, Vec<u64>)>::deserialize(deserializer)?;
-        // They have come with the message.
-        let handles = ids.into_iter().map(|id| find_within(id, Duration::ZERO)).collect::<Result<Vec<_>, _>>();
+        let handles = ids.into_iter().map(find).collect::<Result<Vec<_>, _>>();
         Ok(Self { bytes, handles: handles.map_err(de::Error::custom)?.into() })
     }
 }

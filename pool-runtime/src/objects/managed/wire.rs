@@ -44,7 +44,8 @@ impl Wire for Connection {
     }
 
     fn receive(&self) -> Result<Option<Payload>> {
-        Ok(self.recv_bytes()?.map(Payload::from))
+        // As they are: of a key, no copy is to be left.
+        Ok(self.recv_bytes()?.map(Payload::Heap))
     }
 
     fn poll(&self, patience: Duration) -> Result<bool> {

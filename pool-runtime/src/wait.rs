@@ -11,6 +11,7 @@
 use crate::connection::Connection;
 use crate::error::{Error, Result};
 use crate::job::Job;
+use crate::memory::parking::{FIRST_NAP, LONGEST_NAP};
 use crate::objects::{Passed, Pipe, Queue, Receiver};
 use crate::os::{HandleRef, Poller};
 use crate::process::RunningProcess;
@@ -135,9 +136,6 @@ impl Drop for Asking<'_> {
         self.objects.iter().for_each(|object| object.no_longer_tell(self.waker));
     }
 }
-
-const FIRST_NAP: Duration = Duration::from_millis(5);
-const LONGEST_NAP: Duration = Duration::from_millis(320);
 
 /// Sleeps until one of them may be ready, at most so long. Returns which are.
 fn look(objects: &[&dyn Waitable], poller: &Poller, sleep: Duration) -> Result<Vec<usize>> {

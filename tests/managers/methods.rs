@@ -197,3 +197,27 @@ fn handles_travel_both_ways_and_are_kept_by_containers() {
     assert!(error.is_encode() && error.ran() == Ran::Yes, "{error}");
     assert_eq!(slices.len().unwrap(), 20);
 }
+
+pub struct Lengths;
+
+#[managed]
+impl Lengths {
+    pub fn new(_seed: Vec<u64>) -> Self {
+        Self
+    }
+
+    pub fn of(&self, bytes: &[u8], text: &str, numbers: Vec<u64>) -> [usize; 3] {
+        [bytes.len(), text.len(), numbers.len()]
+    }
+}
+
+#[test]
+fn large_arguments_arrive_also_from_where_there_are_pools() {
+    let pool = pool_runtime::Pool::new(1).unwrap();
+    let manager = Manager::start().unwrap();
+    let large = vec![7_u64; 1 << 16];
+    let lengths = LengthsProxy::new(&manager, large.clone()).unwrap();
+    let (bytes, text) = (vec![1; 1 << 19], "a".repeat(1 << 20));
+    assert_eq!(lengths.of(&bytes, &text, large).unwrap(), [1 << 19, 1 << 20, 1 << 16]);
+    drop(pool);
+}

@@ -13,6 +13,7 @@ over_every_transport! {
     it_is_freed_with_its_last_holder,
     a_lack_of_descriptors_is_one_calls_error,
     a_file_comes_back,
+    what_is_large_comes_back_from_a_worker_that_has_a_pool,
 }
 
 use crate::support::regions::{held, held_here};
@@ -339,4 +340,19 @@ fn a_file_comes_back() {
     let mut text = String::new();
     file.read_to_string(&mut text).unwrap();
     assert_eq!(text, "one two three");
+}
+
+#[task]
+fn large() -> [u8; 300_000] {
+    static POOL: OnceLock<Pool> = OnceLock::new();
+    POOL.get_or_init(|| Pool::new(1).unwrap());
+    [7; 300_000]
+}
+
+fn what_is_large_comes_back_from_a_worker_that_has_a_pool() {
+    let pool = builder().processes(1).build().unwrap();
+    let all_are_right = move || (0..3).all(|_| pool.apply(large::call()).unwrap().iter().all(|byte| *byte == 7));
+    // Such an array is copied on the stack several times.
+    let thread = std::thread::Builder::new().stack_size(1 << 26).spawn(all_are_right).unwrap();
+    assert!(thread.join().unwrap());
 }

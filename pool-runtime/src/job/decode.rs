@@ -3,7 +3,7 @@
 use crate::codec::{CodecError, Reader};
 use crate::dossier::Ran;
 use crate::error::{Error, Kind, Result};
-use crate::memory::{Payload, region::came_with};
+use crate::memory::{Payload, referred::came_with};
 use crate::panic::{self, PanicInfo};
 
 pub(crate) type Decode<R> = fn(&mut Reader<'_>) -> Result<R, CodecError>;

@@ -3,7 +3,7 @@
 use crate::codec::{CodecError, Reader};
 use crate::error::{Error, Kind, Result};
 use crate::job::decode::decoding;
-use crate::memory::{Payload, Region, region::came_with};
+use crate::memory::{Payload, Region, referred::came_with};
 use crate::panic;
 use crate::protocol::{StoredValues, Values};
 use std::sync::Arc;

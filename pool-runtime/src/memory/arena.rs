@@ -11,6 +11,7 @@
 
 use crate::locks::lock;
 use crate::memory::janitor::{Kept, has_pools};
+use crate::memory::referred;
 use crate::memory::region::{self, Deposit, Region};
 use crate::os::Memory;
 use std::cell::RefCell;
@@ -28,7 +29,7 @@ pub(super) static ARENA: Mutex<Kept<Arc<Region>>> =
 /// Copies bytes into a segment, for the call that this thread encodes, whose number will be `at` this place of its bytes.
 /// None if there is no such call, or no room.
 pub(crate) fn deposit(bytes: &[u8], at: usize) -> Option<Arc<Region>> {
-    if !has_pools() || !region::is_encoding() {
+    if !has_pools() || !referred::is_encoding_call() {
         return None;
     }
     let segment = take(bytes.len())?;
@@ -36,7 +37,7 @@ pub(crate) fn deposit(bytes: &[u8], at: usize) -> Option<Arc<Region>> {
     // that still runs a call that has ended may read it, but the result of that call is discarded.
     unsafe { segment.memory().overwrite(bytes) };
     segment.set_deposit(Deposit { length: bytes.len(), at });
-    region::found(&segment).then_some(segment)
+    referred::found(&segment).then_some(segment)
 }
 
 /// The smallest free segment that is large enough, or a new one.
@@ -67,7 +68,7 @@ pub(crate) struct Hold(RefCell<Vec<Arc<Region>>>);
 impl Hold {
     /// The first bytes of a segment that was passed to this process.
     pub(crate) fn find(&self, id: u64, length: usize) -> Result<&[u8], String> {
-        let region = region::find(id)?;
+        let region = referred::find(id)?;
         if region.memory().is_writable() {
             return Err("it is memory that others may write".into());
         }

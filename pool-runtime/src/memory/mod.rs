@@ -5,6 +5,7 @@
 //! | [`short`] | up to fifteen bytes, in two registers |
 //! | [`payload`] | the bytes of one call's arguments, or of its result |
 //! | [`packed`] | the arguments of many calls in one buffer |
+//! | [`referred`] | what bytes refer to, while a thread encodes or decodes them |
 //! | [`region`] | shared memory that every process knows by a number |
 //! | [`attach`] | brings regions to a worker and has them released |
 //! | [`arena`] | regions for large arguments, which are reused |
@@ -31,6 +32,7 @@ mod page;
 pub(crate) mod parking;
 pub(crate) mod payload;
 pub(crate) mod presence;
+pub(crate) mod referred;
 pub(crate) mod region;
 pub(crate) mod robust;
 mod short;

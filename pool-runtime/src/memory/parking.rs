@@ -23,8 +23,8 @@ use std::time::{Duration, Instant};
 
 const SLEEPERS: u32 = 1;
 
-const FIRST_NAP: Duration = Duration::from_millis(5);
-const LONGEST_NAP: Duration = Duration::from_millis(320);
+pub(crate) const FIRST_NAP: Duration = Duration::from_millis(5);
+pub(crate) const LONGEST_NAP: Duration = Duration::from_millis(320);
 
 /// What waiting needs of a word. Loom has its own.
 pub(crate) trait ParkingWord {

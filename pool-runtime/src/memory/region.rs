@@ -13,7 +13,7 @@
 //!
 //! What comes with a result or with an item is held by its bytes (`Regions`) in every process. A file is sent with each
 //! call that refers to it, and whoever decodes that call takes it out of the table, so that it is closed with its last
-//! holder. Whoever decodes a result or an item looks among what came with it first.
+//! holder. How bytes refer to regions is in `referred.rs`.
 //!
 //! No region may be dropped while the table is locked: its `drop` locks it.
 
@@ -21,7 +21,6 @@ use crate::locks::{lock, sleep_on};
 use crate::memory::presence::{self, Presence};
 use crate::os::{self, Delivery, Enrolment, Handle, Memory, Outgoing, passing};
 use std::borrow::Cow;
-use std::cell::{Cell, RefCell};
 use std::collections::hash_map::RandomState;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::BuildHasher;
@@ -198,65 +197,6 @@ pub(crate) fn fresh_id() -> u64 {
     KEY.hash_one((std::process::id(), DRAWN.fetch_add(1, Ordering::Relaxed)))
 }
 
-thread_local! {
-    /// How many regions the call has that this thread is encoding, or [`NO_CALL`].
-    static ENCODING: Cell<usize> = const { Cell::new(NO_CALL) };
-    /// Those regions. Calls may be encoded inside of one another: the innermost one's come last.
-    static FOUND: RefCell<Vec<Arc<Region>>> = const { RefCell::new(Vec::new()) };
-}
-
-const NO_CALL: usize = usize::MAX;
-
-/// Encodes a call, and returns the regions that its bytes refer to. They must be held as long as the call may run.
-///
-/// For a call without any, this reads a thread-local variable and allocates nothing.
-#[inline]
-pub(crate) fn collect<R>(encode: impl FnOnce() -> R) -> (R, Regions) {
-    /// If `encode` panics, nothing of this call is left to the one around it, or to the next one.
-    struct Restore(usize);
-
-    impl Drop for Restore {
-        fn drop(&mut self) {
-            drop(take_found());
-            ENCODING.set(self.0);
-        }
-    }
-
-    let outer = Restore(ENCODING.replace(0));
-    let encoded = encode();
-    let regions = if ENCODING.get() == 0 { Vec::new() } else { take_found() };
-    ENCODING.set(outer.0);
-    std::mem::forget(outer);
-    (encoded, regions.into())
-}
-
-#[cold]
-fn take_found() -> Vec<Arc<Region>> {
-    let count = ENCODING.replace(0);
-    FOUND.with_borrow_mut(|found| found.split_off(found.len() - count))
-}
-
-pub(crate) fn is_encoding() -> bool {
-    ENCODING.get() != NO_CALL
-}
-
-/// Adds a region to the call that is being encoded. Returns false if there is none.
-pub(crate) fn found(region: &Arc<Region>) -> bool {
-    let count = ENCODING.get();
-    if count == NO_CALL {
-        return false;
-    }
-    let noted = FOUND.try_with(|found| {
-        let mut found = found.borrow_mut();
-        // Many times the same one in a row is one; other duplicates do no harm. A file is sent, and taken, once for each.
-        if region.memory.is_file() || count == 0 || !found.last().is_some_and(|last| Arc::ptr_eq(last, region)) {
-            found.push(region.clone());
-            ENCODING.set(count + 1);
-        }
-    });
-    noted.is_ok()
-}
-
 struct RegionTable {
     known: BTreeMap<u64, Known>,
     inboxes: usize,
@@ -286,22 +226,9 @@ impl Known {
 static TABLE: Mutex<RegionTable> = Mutex::new(RegionTable { known: BTreeMap::new(), inboxes: 0 });
 static ARRIVED: Condvar = Condvar::new();
 
-/// How long a call waits for memory that was sent before it, on another socket.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Finds a region, and waits for one that may still arrive: as long as arguments are decoded.
-pub(crate) fn find(id: u64) -> Result<Arc<Region>, String> {
-    find_within(id, PATIENCE)
-}
-
-pub(crate) fn find_within(id: u64, patience: Duration) -> Result<Arc<Region>, String> {
-    let decoding = DECODING.get();
-    if let Decoding::WithRegions(from) = decoding
-        && let Some(region) = find_that_came(from, id)
-    {
-        return Ok(region);
-    }
-    let deadline = Instant::now() + patience;
+/// The region with this number. If it may still arrive, it is waited for, unless there is no `patience`.
+pub(super) fn known(id: u64, patience: Option<Duration>) -> Result<Arc<Region>, String> {
+    let mut deadline = None;
     let mut table = lock(&TABLE);
     loop {
         if let Some(region) = table.known.get(&id).and_then(Known::region) {
@@ -318,15 +245,16 @@ pub(crate) fn find_within(id: u64, patience: Duration) -> Result<Arc<Region>, St
                         that were sent it as an argument"
                 .into());
         }
-        if decoding != Decoding::Arguments {
+        let Some(patience) = patience else {
             return Err("its shared memory, or open file, did not come with it".into());
-        }
+        };
+        let deadline = *deadline.get_or_insert_with(|| Instant::now() + patience);
         table = sleep_on(&ARRIVED, table, Some(deadline))
             .ok_or_else(|| format!("its shared memory has not arrived within {patience:?}"))?;
     }
 }
 
-/// Adds memory that was passed to this process, until its [`release`]. If that fails, [`find`] says why.
+/// Adds memory that was passed to this process, until its [`release`]. If that fails, who looks for it is told why.
 ///
 /// With the memory, this process may be given the number that it has among those that have it; or 0.
 ///
@@ -431,88 +359,18 @@ pub(crate) fn accept(delivery: Delivery) -> Result<Arc<Region>, String> {
     Ok(region)
 }
 
-/// Finds a file. That of a call's arguments is taken out of the table: it is closed when its last holder drops it.
-pub(crate) fn take_file(id: u64) -> Result<Arc<Region>, String> {
-    let region = find(id)?;
-    if !region.memory.is_file() {
-        return Err("it is not an open file, or its process has ended".into());
-    }
-    if DECODING.get() != Decoding::Arguments {
-        return Ok(region);
-    }
+/// Takes a file that was passed out of the table, once: it is closed when its last holder drops it.
+pub(super) fn take_out(file: &Arc<Region>) {
     let mut table = lock(&TABLE);
-    match table.known.get_mut(&id) {
+    match table.known.get_mut(&file.id) {
         Some(Known::Passed(_, times)) if *times > 1 => *times -= 1,
         Some(known) => {
-            let held = std::mem::replace(known, Known::Here(Arc::downgrade(&region)));
+            let held = std::mem::replace(known, Known::Here(Arc::downgrade(file)));
             drop(table);
             drop(held);
         }
         None => {}
     }
-    Ok(region)
-}
-
-/// What this thread decodes.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Decoding {
-    /// What they refer to was sent on another socket, or will be.
-    Arguments,
-    /// A message or a result: what it refers to has come with it.
-    WithNothing,
-    /// In the list, from this one on.
-    WithRegions(usize),
-}
-
-thread_local! {
-    static DECODING: Cell<Decoding> = const { Cell::new(Decoding::Arguments) };
-    static CAME_WITH: RefCell<Vec<Arc<Region>>> = const { RefCell::new(Vec::new()) };
-}
-
-/// Decodes a message or a result, which came with these regions: they are found first, and nothing is waited for. Nor is
-/// anything taken away from a call whose arguments refer to the same.
-#[inline]
-pub(crate) fn came_with<R>(regions: &[Arc<Region>], decode: impl FnOnce() -> R) -> R {
-    let decoding = if regions.is_empty() { Decoding::WithNothing } else { enlist(regions) };
-    let _outer = DecodingBefore(DECODING.replace(decoding));
-    decode()
-}
-
-/// Restores what the thread was decoding, also after a panic.
-struct DecodingBefore(Decoding);
-
-impl Drop for DecodingBefore {
-    #[inline]
-    fn drop(&mut self) {
-        if let Decoding::WithRegions(from) = DECODING.replace(self.0) {
-            // They are dropped when the list is not borrowed any more.
-            drop(CAME_WITH.try_with(|came| came.borrow_mut().split_off(from)));
-        }
-    }
-}
-
-/// Messages may be decoded inside of one another: the innermost one's regions come last.
-#[cold]
-fn enlist(regions: &[Arc<Region>]) -> Decoding {
-    let from = CAME_WITH.try_with(|came| {
-        let mut came = came.borrow_mut();
-        let from = came.len();
-        came.extend_from_slice(regions);
-        // Of many results, there may be many.
-        came[from..].sort_unstable_by_key(|region| region.id);
-        from
-    });
-    // On a thread that is about to end, they are found in the table.
-    from.map_or(Decoding::WithNothing, Decoding::WithRegions)
-}
-
-fn find_that_came(from: usize, id: u64) -> Option<Arc<Region>> {
-    let find = |came: &RefCell<Vec<Arc<Region>>>| {
-        let came = came.borrow();
-        let came = came.get(from..)?;
-        came.binary_search_by_key(&id, |region| region.id).ok().map(|at| came[at].clone())
-    };
-    CAME_WITH.try_with(find).ok().flatten()
 }
 
 /// Makes memory with the contents and the number that it had in another process, until this process ends.
@@ -522,12 +380,6 @@ pub(crate) fn restore(id: u64, bytes: &[u8], writable: bool) -> io::Result<()> {
     let replaced = lock(&TABLE).known.insert(id, Known::Received(region));
     drop(replaced);
     Ok(())
-}
-
-/// As [`find`], of memory that everybody who has it may write.
-pub(crate) fn find_writable(id: u64) -> Result<Arc<Region>, String> {
-    let region = find(id)?;
-    if region.memory.is_writable() { Ok(region) } else { Err("the shared memory is read-only".into()) }
 }
 
 /// Stops holding memory that was passed to this process. It stays as long as somebody else holds it.

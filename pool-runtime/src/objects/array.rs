@@ -256,14 +256,14 @@ impl<'de, T> Deserialize<'de> for Whole<T> {
     }
 }
 
-/// For the arguments of a call only: writes which memory it is, not the values.
+/// Only where handles travel: writes which memory it is, not the values.
 impl<T: Plain> Serialize for Array<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         (Whole(self.all.clone()), self.start as u64, self.length as u64).serialize(serializer)
     }
 }
 
-/// For the arguments of a call only: finds the memory that was passed to this process.
+/// Only where handles travel: finds the memory that was passed to this process.
 impl<'de, T: Plain> Deserialize<'de> for Array<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let (Whole(all), start, length) = <(Whole<T>, u64, u64)>::deserialize(deserializer)?;

@@ -114,14 +114,14 @@ impl<T: AtomicInteger> fmt::Debug for Atomic<T> {
 
 const NO_ROOM: &str = "the memory of an `Atomic` has no room for an integer";
 
-/// For the arguments of a call only: writes which memory it is, not the value.
+/// Only where handles travel: writes which memory it is, not the value.
 impl<T: AtomicInteger> Serialize for Atomic<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.memory.send("Atomic", serializer)
     }
 }
 
-/// For the arguments of a call only: finds the memory that was passed to this process.
+/// Only where handles travel: finds the memory that was passed to this process.
 impl<'de, T: AtomicInteger> Deserialize<'de> for Atomic<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Written::receive("Atomic", deserializer).and_then(|memory| Self::of(memory).map_err(de::Error::custom))

@@ -1,7 +1,8 @@
 //! [`Passed`]: open files, sockets and pipes, which other processes get as their own.
 
 use crate::error::{Error, Result};
-use crate::memory::region::{Region, found, register, take_file};
+use crate::memory::referred::{found, take_file};
+use crate::memory::region::{Region, register};
 use crate::objects::reference::out_of_place;
 use crate::os::{Handle, HandleRef, Memory};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};

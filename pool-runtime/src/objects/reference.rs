@@ -1,6 +1,7 @@
 //! How a handle of writable memory is sent: which memory it is, and never what is in it.
 
-use crate::memory::region::{Region, find_writable, found, take_file};
+use crate::memory::referred::{find_writable, found, take_file};
+use crate::memory::region::Region;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 use std::sync::Arc;
 

@@ -3,7 +3,8 @@
 
 use crate::error::{Error, Result};
 use crate::memory::View;
-use crate::memory::region::{Region, find, found, register};
+use crate::memory::referred::{find, found};
+use crate::memory::region::{Region, register};
 use crate::objects::reference::out_of_place;
 use crate::os::{self, Draft, Memory};
 use bytemuck::{AnyBitPattern, NoUninit};
@@ -235,7 +236,7 @@ impl<T: Plain> TryFrom<Vec<T>> for Shared<[T]> {
     }
 }
 
-/// For the arguments of a call only: writes which memory it is, not the values.
+/// Only where handles travel: writes which memory it is, not the values.
 impl<T: Plain> Serialize for Shared<[T]> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let region = self.view.holder();
@@ -246,7 +247,7 @@ impl<T: Plain> Serialize for Shared<[T]> {
     }
 }
 
-/// For the arguments of a call only: finds the memory that was passed to this process.
+/// Only where handles travel: finds the memory that was passed to this process.
 impl<'de, T: Plain> Deserialize<'de> for Shared<[T]> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let (id, length, element) = <(u64, u64, u64)>::deserialize(deserializer)?;

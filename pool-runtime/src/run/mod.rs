@@ -11,7 +11,7 @@ pub(crate) use series::{Pace, SeriesEnd};
 
 use crate::codec::{CodecError, Reader, Writer};
 use crate::dossier::Stage;
-use crate::memory::{Regions, ShortBytes, StatusPage, region};
+use crate::memory::{Regions, ShortBytes, StatusPage, referred};
 use crate::protocol::Failure;
 use std::any::Any;
 
@@ -106,7 +106,7 @@ impl<'r> Run<'r> {
     #[inline]
     pub fn finish(&mut self, write: impl FnOnce(&mut Writer) -> Result<(), CodecError>) -> Result<(), Fault> {
         self.enter(Stage::Encoding);
-        let (written, regions) = region::collect(|| write(self.result));
+        let (written, regions) = referred::collect(|| write(self.result));
         // What a result that could not be written refers to is not the next one's.
         if written.is_ok()
             && !regions.is_empty()

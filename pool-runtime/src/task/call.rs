@@ -2,7 +2,8 @@
 
 use crate::codec::{CodecError, Reader, Writer};
 use crate::error::{Error, Kind};
-use crate::memory::region::{self, Deposit, Regions};
+use crate::memory::referred::collect_of_call;
+use crate::memory::region::{Deposit, Regions};
 use crate::memory::{ShortBytes, payload::Payload};
 use crate::panic;
 use crate::policy::Wish;
@@ -69,7 +70,7 @@ impl<T: Registered> Call<'_, T> {
     pub fn encode(write: impl FnOnce(&mut Writer) -> Result<(), (&'static str, CodecError)>) -> Self {
         let encoded = panic::catch(|| {
             let mut writer = Writer::recycled();
-            let (written, regions) = region::collect(|| write(&mut writer));
+            let (written, regions) = collect_of_call(|| write(&mut writer));
             written.map(|()| Encoded { bytes: writer.into_bytes().into(), regions })
         });
         let arguments = match encoded {

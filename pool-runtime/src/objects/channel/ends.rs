@@ -96,6 +96,11 @@ pub(super) struct ReceivedBytes {
     pub(super) handles: Result<Vec<Arc<Region>>, String>,
 }
 
+/// Who brings about what is waited for at this word.
+fn who_brings(word: usize) -> PeerSide {
+    if word == ROOM { PeerSide::Taker } else { PeerSide::Putter }
+}
+
 /// How one who waits at an end sleeps, and is woken from the other one.
 struct AtSocket<'e, I> {
     end: &'e ChannelEnd,
@@ -227,8 +232,7 @@ impl ChannelEnd {
     /// Waits until `ready`, or the other end is gone: first without sleeping, if it pays, as long as there is no `hint` that
     /// it may be. Returns false if it is not ready at the deadline.
     fn wait(&self, waiter: &mut Waiter, word: usize, hint: impl Fn() -> bool, ready: impl Fn() -> bool) -> bool {
-        let other = if word == ROOM { PeerSide::Taker } else { PeerSide::Putter };
-        watch(&self.log, other, hint, || {
+        watch(&self.log, who_brings(word), hint, || {
             let at_socket = AtSocket { end: self, word, is_idle: || !ready() };
             waiter.wait(self.log.word(word), &at_socket, || ready() || self.was_gone())
         })
@@ -238,7 +242,7 @@ impl ChannelEnd {
     #[inline]
     fn tell(&self, word: usize) {
         if parking::has_sleepers(self.log.word(word)) {
-            self.log.note_processor(if word == ROOM { PeerSide::Taker } else { PeerSide::Putter });
+            self.log.note_processor(who_brings(word));
         }
         parking::wake(self.log.word(word), u32::MAX, &AtSocket { end: self, word, is_idle: || true });
     }

@@ -11,7 +11,7 @@ use crate::codec::{CodecError, Reader, Writer};
 use crate::dossier::Stage;
 use crate::error::{Error, Result};
 use crate::locks::{lock, sleep_on};
-use crate::memory::region::came_with;
+use crate::memory::referred::came_with;
 use crate::memory::{Regions, StatusPage};
 use crate::objects::channel::Receiver;
 use crate::os;

@@ -4,7 +4,7 @@ use crate::codec::{CodecError, Reader, Writer};
 use crate::dossier::Ran;
 use crate::error::{Error, Kind, Result};
 use crate::memory::Regions;
-use crate::memory::region::{came_with, collect, find, found};
+use crate::memory::referred::{came_with, collect, find, found};
 use crate::objects::reference::out_of_place;
 use crate::panic;
 use serde::de::{self, DeserializeOwned};

@@ -2,7 +2,7 @@
 
 use crate::codec::{CodecError, Reader, Writer};
 use crate::memory::Regions;
-use crate::memory::region::collect;
+use crate::memory::referred::collect;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::any::{Any, TypeId};

@@ -86,6 +86,11 @@ impl Futex<AtomicU32> for Nudging<'_> {
     }
 }
 
+/// Who brings about what is waited for at this word.
+fn who_brings(word: usize) -> PeerSide {
+    if word == ROOM { PeerSide::Taker } else { PeerSide::Putter }
+}
+
 impl Ends {
     pub(super) fn of(region: Arc<Region>, sockets: [Arc<Region>; 2]) -> Result<Self, String> {
         Ok(Self { log: MessageLog::of(region, "queue", HELD_UP)?, sockets })
@@ -162,16 +167,15 @@ impl Ends {
 
     /// Waits until `ready`: first without sleeping, if it pays. Returns false if it is not ready at the deadline.
     fn wait(&self, waiter: &mut Waiter, word: usize, ready: impl FnMut() -> bool) -> bool {
-        let other = if word == ROOM { PeerSide::Taker } else { PeerSide::Putter };
         let ready = RefCell::new(ready);
         let look = || ready.borrow_mut()();
-        watch(&self.log, other, look, || waiter.wait(self.word(word), &**self.region(), look))
+        watch(&self.log, who_brings(word), look, || waiter.wait(self.word(word), &**self.region(), look))
     }
 
     /// Wakes one who waits on this word.
     fn pass_on(&self, word: usize) {
         if parking::has_sleepers(self.word(word)) {
-            self.log.note_processor(if word == ROOM { PeerSide::Taker } else { PeerSide::Putter });
+            self.log.note_processor(who_brings(word));
         }
         parking::wake(self.word(word), 1, &**self.region());
     }

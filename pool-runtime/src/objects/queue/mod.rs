@@ -8,7 +8,8 @@ mod hands;
 
 use crate::error::{Error, Kind, Result};
 use crate::memory::cache;
-use crate::memory::region::{came_with, register};
+use crate::memory::referred::came_with;
+use crate::memory::region::register;
 use crate::objects::messages::{Patience, SameEncoding, decode, encode, socket_pair};
 use crate::objects::reference::{self, WithFiles};
 use crate::os::{HandleRef, Memory};

@@ -1,7 +1,6 @@
 use crate::codec::{CodecError, Reader, Writer};
-use crate::memory::region::{
-    Inbox, Ledger, Region, Regions, accept, came_with, collect, deaths, find_within, fresh_id, is_known, offer, release,
-};
+use crate::memory::referred::{came_with, collect, find_within};
+use crate::memory::region::{Inbox, Ledger, Region, Regions, accept, deaths, fresh_id, is_known, offer, release};
 use crate::objects::shared::*;
 use crate::os::{Delivery, Handle, Outgoing, passing};
 use std::panic;

@@ -356,14 +356,14 @@ impl fmt::Debug for Barrier {
     }
 }
 
-/// For the arguments of a call only: writes which memory it is.
+/// Only where handles travel: writes which memory it is.
 impl Serialize for Barrier {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         reference::send::<BarrierState, S>("Barrier", self.signalled.region(), serializer)
     }
 }
 
-/// For the arguments of a call only: finds the memory that was passed to this process.
+/// Only where handles travel: finds the memory that was passed to this process.
 impl<'de> Deserialize<'de> for Barrier {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let region = reference::receive::<BarrierState, D>("Barrier", deserializer)?;

@@ -283,14 +283,14 @@ impl fmt::Debug for Condvar {
     }
 }
 
-/// For the arguments of a call only: writes which memory it is.
+/// Only where handles travel: writes which memory it is.
 impl Serialize for Condvar {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         reference::send::<CondvarState, S>("Condvar", self.signalled.region(), serializer)
     }
 }
 
-/// For the arguments of a call only: finds the memory that was passed to this process.
+/// Only where handles travel: finds the memory that was passed to this process.
 impl<'de> Deserialize<'de> for Condvar {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let region = reference::receive::<CondvarState, D>("Condvar", deserializer)?;

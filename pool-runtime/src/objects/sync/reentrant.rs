@@ -279,14 +279,14 @@ impl<T> fmt::Debug for ReentrantMutex<T> {
     }
 }
 
-/// For the arguments of a call only: writes which memory it is, not the value.
+/// Only where handles travel: writes which memory it is, not the value.
 impl<T: Plain> Serialize for ReentrantMutex<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         reference::send::<T, S>("ReentrantMutex", self.committed.region(), serializer)
     }
 }
 
-/// For the arguments of a call only: finds the memory that was passed to this process.
+/// Only where handles travel: finds the memory that was passed to this process.
 impl<'de, T: Plain> Deserialize<'de> for ReentrantMutex<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let region = reference::receive::<T, D>("ReentrantMutex", deserializer)?;

@@ -3,8 +3,7 @@
 use super::host::Host;
 use super::message::{Reply, Request};
 use super::method::MethodInfo;
-use super::wire::Door;
-use super::wire::ManagerPlace;
+use super::wire::{Door, ManagerPlace};
 use crate::codec::{CodecError, Reader, Writer};
 use crate::dossier::Ran;
 use crate::error::{Error, Kind, Result};

@@ -117,8 +117,8 @@ impl Ends {
     }
 
     pub(super) fn close(&self) {
-        // With the lock, so that what is being put is there before it is closed. A process that was stopped in the middle
-        // of that does not keep anybody from closing.
+        // With the lock, so that what is being put is there before it is closed, as a rule. A process that was stopped in the
+        // middle of that does not keep anybody from closing.
         let _puts = self.log.lock_put(&mut Patience::None.into());
         self.word(CLOSED).store(1, Ordering::Release);
         for waits in [ITEMS, ROOM] {
@@ -277,13 +277,21 @@ impl Ends {
         written.map_err(|error| Error::os(format!("cannot put an item of {} bytes on a queue", item.len()), error))
     }
 
+    /// Puts an item, and does something while it has the lock, before the item is there.
+    #[cfg(test)]
+    pub(super) fn put_around(&self, item: &[u8], middle: impl FnOnce()) {
+        let lock = self.log.lock_put(&mut Patience::Endless.into()).unwrap();
+        middle();
+        self.write(&lock, item, None).unwrap();
+        drop(lock);
+        self.tell_of_item();
+    }
+
     /// The first item. None: the queue is closed and empty.
     pub(super) fn get(&self, patience: Patience) -> Result<Option<TakenItem>> {
         let (mut limit, mut waiter) = (Limit::from(patience), None::<Waiter>);
-        let mut is_unsettled = false;
+        let (mut is_unsettled, mut is_complete) = (false, false);
         loop {
-            // Read first: what is put before it is closed is there when it is closed.
-            let is_closed = self.is_closed();
             if self.length() > 0 {
                 let puts = if is_unsettled { Some(self.log.lock_put(&mut limit)?) } else { None };
                 let lock = self.log.lock_get(&mut limit)?;
@@ -304,8 +312,14 @@ impl Ends {
                 }
                 return Ok(Some(taken));
             }
-            if is_closed {
+            if is_complete {
                 return Ok(None);
+            }
+            if self.is_closed() {
+                // It may have been closed while an item was put, which had begun before. None is after that.
+                drop(self.log.lock_put(&mut limit)?);
+                is_complete = true;
+                continue;
             }
             if limit.is_none() {
                 return Err(limit.over(EMPTY));
@@ -394,11 +408,7 @@ impl Ends {
                 Err(_) => break,
             }
         }
-        // Others may still sleep, and what they were to be told of may have come in between.
-        parking::announce(self.word(POLLS));
-        if self.is_ready() {
-            parking::wake(self.word(POLLS), u32::MAX, &Nudging(self.socket(1)));
-        }
+        parking::announce_again(self.word(POLLS), || self.is_ready(), &Nudging(self.socket(1)));
     }
 
     pub(super) fn done(&self, patience: Patience) -> Result<()> {

@@ -205,3 +205,21 @@ fn nonsense_for_handles_is_an_error() {
         }
     }
 }
+
+/// Whoever puts may be kept from going on for longer than who closes waits.
+#[test]
+fn an_item_whose_put_had_begun_is_taken_after_the_queue_was_closed() {
+    let queue = Queue::<u32>::unbounded().unwrap();
+    let bytes = encode(&7_u32).unwrap().0;
+    std::thread::scope(|scope| {
+        let mut taker = None;
+        queue.ends.put_around(&bytes, || {
+            queue.close();
+            assert!(queue.try_get().unwrap_err().to_string().contains("is held up"));
+            taker = Some(scope.spawn(|| (queue.get().unwrap(), queue.get().unwrap())));
+        });
+        assert_eq!(taker.unwrap().join().unwrap(), (Some(7), None));
+    });
+    assert!(queue.try_put(&8).unwrap_err().is_closed());
+    assert_eq!((queue.try_get().unwrap(), queue.get().unwrap()), (None, None));
+}

@@ -6,6 +6,7 @@ mod support;
 mod clients;
 mod containers;
 mod ends;
+mod killed;
 pub mod macro_hygiene;
 mod methods;
 mod other_programs;

@@ -107,6 +107,15 @@ pub(crate) fn announce<W: ParkingWord>(word: &W) {
     W::fence();
 }
 
+/// Asks again, after what had told that there may be something was taken off, and there was nothing. All who wait are
+/// told of what has come in between: what told them of it may be what was taken off.
+pub(crate) fn announce_again<W: ParkingWord>(word: &W, is_ready: impl FnOnce() -> bool, futex: &impl Futex<W>) {
+    announce(word);
+    if is_ready() {
+        wake(word, u32::MAX, futex);
+    }
+}
+
 /// One who waits for something.
 #[derive(Debug)]
 pub(crate) struct Waiter {
@@ -220,6 +229,89 @@ mod loom_tests {
             (0..takers).for_each(|_| items.put());
             threads.into_iter().for_each(|thread| thread.join().unwrap());
         });
+    }
+
+    /// Items that nobody takes, and a socket beside the memory, whose packets tell of them until somebody takes them off.
+    #[derive(Default)]
+    struct Polled {
+        items: Items,
+        polls: Word,
+        packets: Mutex<u32>,
+        sent: Condvar,
+    }
+
+    impl Futex<Word> for Polled {
+        fn sleep(&self, _: &Word, _: u32, _: Duration) -> bool {
+            let mut packets = self.packets.lock().unwrap();
+            while *packets == 0 {
+                packets = self.sent.wait(packets).unwrap();
+            }
+            true
+        }
+
+        fn wake(&self, _: &Word, _: u32) {
+            *self.packets.lock().unwrap() += 1;
+            self.sent.notify_all();
+        }
+    }
+
+    impl Polled {
+        fn has_items(&self) -> bool {
+            Word::load(&self.items.count, Ordering::Relaxed) > 0
+        }
+
+        fn put(&self) {
+            self.items.put();
+            wake_others(&self.polls, u32::MAX, self);
+        }
+
+        /// As `wait` does: with what it is told by left for others, unless there is nothing.
+        fn poll(&self) {
+            loop {
+                announce(&self.polls);
+                if self.has_items() {
+                    return;
+                }
+                self.sleep(&self.polls, 0, FIRST_NAP);
+                if self.has_items() {
+                    return;
+                }
+                *self.packets.lock().unwrap() = 0;
+                announce_again(&self.polls, || self.has_items(), self);
+            }
+        }
+    }
+
+    fn put_and_poll(pollers: usize, packets_before: u32) {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(3);
+        model.check(move || {
+            let polled = Arc::new(Polled { packets: Mutex::new(packets_before), ..Polled::default() });
+            let threads: Vec<_> = (0..pollers)
+                .map(|_| {
+                    let polled = polled.clone();
+                    thread::spawn(move || polled.poll())
+                })
+                .collect();
+            polled.put();
+            threads.into_iter().for_each(|thread| thread.join().unwrap());
+        });
+    }
+
+    #[test]
+    fn loom_who_polls_is_told() {
+        put_and_poll(1, 0);
+    }
+
+    #[test]
+    fn loom_all_who_poll_are_told() {
+        put_and_poll(2, 0);
+    }
+
+    #[test]
+    fn loom_who_takes_off_an_old_packet_is_told_of_what_comes() {
+        put_and_poll(1, 1);
+        put_and_poll(2, 1);
     }
 
     #[test]

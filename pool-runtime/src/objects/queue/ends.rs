@@ -278,7 +278,7 @@ impl Ends {
     }
 
     /// Puts an item, and does something while it has the lock, before the item is there.
-    #[cfg(test)]
+    #[cfg(all(test, not(loom)))]
     pub(super) fn put_around(&self, item: &[u8], middle: impl FnOnce()) {
         let lock = self.log.lock_put(&mut Patience::Endless.into()).unwrap();
         middle();

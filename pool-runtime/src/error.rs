@@ -1,10 +1,8 @@
 //! The error of the library: opaque, with methods that tell failures apart.
 //!
-//! The private [`Kind`] has a variant for each failure that differs in more than its text. The text says what happened
-//! and, where possible, what to do.
+//! The private [`Kind`] says which failure it is; [`travelling`] is how it goes to another process.
 
-use crate::dossier::{CalledTask, Dossier, Loss, Ran, Stage};
-use crate::foreign;
+use crate::dossier::{CalledTask, Dossier, Loss, Ran};
 use crate::os::{self, End, OomKill};
 use crate::panic::PanicInfo;
 use crate::protocol::{Failed, Failure, NotReady};
@@ -12,12 +10,12 @@ use crate::registry;
 use crate::report::Report;
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::time::Duration;
 use std::{fmt, io};
 
+mod kind;
 mod travelling;
 
-use travelling::{Question, TravelledError};
+pub(crate) use kind::{Kind, Question, TravelledError, over_memory};
 
 /// The result of most functions of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -61,116 +59,6 @@ struct ErrorInner {
     ran: Ran,
     attempts: u32,
     kind: Kind,
-}
-
-#[derive(Clone, Debug, thiserror::Error)]
-pub(crate) enum Kind {
-    #[error("panicked {panic}{}", if *.stage == Stage::Running { String::new() } else { format!(" ({})", .stage.text()) })]
-    Panicked { panic: PanicInfo, stage: Stage },
-    #[error("panicked {panic} while encoding its arguments")]
-    PanickedEncoding { panic: PanicInfo },
-    #[error("panicked {panic} while decoding its result")]
-    PanickedDecoding { panic: PanicInfo },
-    #[error("lost its worker: {}", .0.loss.sentence())]
-    Lost(Dossier),
-    #[error("took longer than {limit:?}, and its worker was killed")]
-    TimedOut { limit: Duration, dossier: Dossier },
-    #[error("{}: its worker was killed", over_memory(*.limit, *.used))]
-    OverMemory { limit: u64, used: u64, dossier: Dossier },
-    #[error("has no result yet: waited {0:?}; it goes on, and can be waited for again")]
-    NotYet(Duration),
-    #[error("was cancelled")]
-    Cancelled,
-    #[error("was not finished when its pool was terminated")]
-    Terminated,
-    #[error("cannot be submitted: the pool is {0}")]
-    Closed(&'static str),
-    #[error("argument {}", foreign::line(.0))]
-    EncodeArgument(String),
-    #[error("has a result that cannot be sent back: {}", foreign::line(.0))]
-    EncodeResult(String),
-    #[error(
-        "returned a result of {}, and its limit is {}: return less, or raise `max_result`",
-        size(*.length), size(*.most)
-    )]
-    ResultTooLarge { length: u64, most: u64 },
-    #[error("cannot read its arguments: {}", foreign::line(.0))]
-    DecodeArgument(String),
-    #[error("has a result that cannot be read: {}", foreign::line(.0))]
-    DecodeResult(String),
-    #[error("cannot put an item on a queue: {}", foreign::line(.0))]
-    EncodeItem(String),
-    #[error("cannot take an item off a queue: {}", foreign::line(.0))]
-    DecodeItem(String),
-    #[error("cannot put an item on a queue: it is closed")]
-    QueueClosed,
-    #[error("cannot send a message: no receiver is left")]
-    Disconnected,
-    #[error("{what}")]
-    Blocked { what: &'static str },
-    #[error("{what} (waited {time:?})")]
-    Waited { what: &'static str, time: Duration },
-    #[error(
-        "{0} items of the queue were taken by processes that ended and had not said that they are done (`task_done`)"
-    )]
-    ItemsLost(u64),
-    #[error("the initializer failed: {}", foreign::block(.0))]
-    Initializer(String),
-    #[error("the initializer panicked {0}")]
-    InitializerPanicked(PanicInfo),
-    #[error("{text}")]
-    DiedStarting { text: String, killed: bool, dossier: Option<Dossier> },
-    #[error("the workers cannot start: {reason}")]
-    PoolFailed { reason: String, cause: Box<Error> },
-    #[error("the worker refuses to work: {}", foreign::line(.0))]
-    Refused(String),
-    #[error("{}", foreign::line(.0))]
-    Unfit(String),
-    #[error("{0}")]
-    Authentication(String),
-    /// The other side has left before both keys were proved.
-    #[error("{0}")]
-    Unproved(String),
-    #[error("{0}")]
-    Exhausted(String),
-    #[error("{0}")]
-    ManagerLost(String),
-    #[error("cannot send a value to {peer}: {}", foreign::line(.why))]
-    EncodeMessage { peer: String, why: String },
-    #[error("cannot receive a value from {peer}: {}", foreign::line(.why))]
-    DecodeMessage { peer: String, why: String },
-    #[error(
-        "cannot receive a message of {} bytes into a buffer of {room}: make it longer, or take the message out of this \
-         error (`into_message`)",
-        message.len()
-    )]
-    BufferTooShort { room: usize, message: Vec<u8> },
-    #[error("{0}")]
-    Invalid(String),
-    #[error("{action}: {source}")]
-    Os { action: Cow<'static, str>, source: Arc<io::Error> },
-    /// What a task returned: the pool did what it should.
-    #[error("{0}")]
-    Reported(Report),
-    /// An error of another process.
-    #[error("{}", foreign::block(&.0.text))]
-    Travelled(Box<TravelledError>),
-}
-
-pub(crate) fn over_memory(limit: u64, used: u64) -> String {
-    let limit = mebibytes(limit);
-    match used {
-        os::UNSEEN => format!("may use {limit} of memory, and how much it uses cannot be seen any more"),
-        used => format!("used {} of memory, and its limit is {limit}", mebibytes(used)),
-    }
-}
-
-fn mebibytes(bytes: u64) -> String {
-    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
-}
-
-fn size(bytes: u64) -> String {
-    if bytes < 1 << 20 { format!("{bytes} bytes") } else { mebibytes(bytes) }
 }
 
 impl Error {
@@ -474,19 +362,25 @@ impl Error {
 
     /// Whether an argument, the result or a message could not be encoded.
     pub fn is_encode(&self) -> bool {
-        use Kind::{EncodeArgument, EncodeItem, EncodeMessage, EncodeResult, PanickedEncoding};
         matches!(
             self.0.kind,
-            EncodeArgument(_) | EncodeResult(_) | EncodeItem(_) | EncodeMessage { .. } | PanickedEncoding { .. }
+            Kind::EncodeArgument(_)
+                | Kind::EncodeResult(_)
+                | Kind::EncodeItem(_)
+                | Kind::EncodeMessage { .. }
+                | Kind::PanickedEncoding { .. }
         ) || self.was(Question::Encode)
     }
 
     /// Whether an argument, the result or a message could not be decoded.
     pub fn is_decode(&self) -> bool {
-        use Kind::{DecodeArgument, DecodeItem, DecodeMessage, DecodeResult, PanickedDecoding};
         matches!(
             self.0.kind,
-            DecodeArgument(_) | DecodeResult(_) | DecodeItem(_) | DecodeMessage { .. } | PanickedDecoding { .. }
+            Kind::DecodeArgument(_)
+                | Kind::DecodeResult(_)
+                | Kind::DecodeItem(_)
+                | Kind::DecodeMessage { .. }
+                | Kind::PanickedDecoding { .. }
         ) || self.was(Question::Decode)
     }
 

@@ -84,10 +84,10 @@ const LONGEST_BACKTRACE: usize = 1 << 18;
 ///
 /// `Report` is not `Unpin`, which is how `?` can tell it from the errors that it converts. A future that has one in hand
 /// has to be pinned, as most have anyway; `Report::new` converts errors that are not `Unpin` either.
-pub struct Report(Box<Contents>);
+pub struct Report(Box<ReportContents>);
 
 #[derive(Clone)]
-struct Contents {
+struct ReportContents {
     error: Cause,
     type_name: Option<Cow<'static, str>>,
     /// File, line and column.
@@ -112,13 +112,13 @@ struct TravellingReport<'r> {
 }
 
 /// What is never implemented.
-trait Never {}
+trait NeverImplemented {}
 
 /// Hides from the compiler that a bound never holds, as it depends on a lifetime.
 struct WithLifetime<'a>(PhantomData<&'a ()>);
 
 // Without this, the compiler would make it `Unpin`: see the head of this file.
-impl<'a> Unpin for Report where WithLifetime<'a>: Never {}
+impl<'a> Unpin for Report where WithLifetime<'a>: NeverImplemented {}
 
 impl<E: Error + Send + Sync + Unpin + 'static> From<E> for Report {
     #[track_caller]
@@ -146,7 +146,7 @@ impl Report {
     #[track_caller]
     fn raised(error: &(dyn Error + 'static), type_name: &'static str) -> Self {
         let place = Location::caller();
-        Self::of(error, || Contents {
+        Self::of(error, || ReportContents {
             error: Cause::of(error),
             type_name: Some(type_name.into()),
             place: Some((place.file().into(), place.line(), place.column())),
@@ -155,13 +155,18 @@ impl Report {
     }
 
     /// The report that this error is, or else a new one.
-    fn of(error: &(dyn Error + 'static), make: impl FnOnce() -> Contents) -> Self {
+    fn of(error: &(dyn Error + 'static), make: impl FnOnce() -> ReportContents) -> Self {
         error.downcast_ref().map_or_else(|| Self(Box::new(make())), Self::clone)
     }
 
     /// A report of an error about which no more is known than what it says.
     pub(crate) fn of_said(error: &(dyn Error + 'static), backtrace: impl FnOnce() -> Option<String>) -> Self {
-        Self::of(error, || Contents { error: Cause::of(error), type_name: None, place: None, backtrace: backtrace() })
+        Self::of(error, || ReportContents {
+            error: Cause::of(error),
+            type_name: None,
+            place: None,
+            backtrace: backtrace(),
+        })
     }
 
     /// The messages of the error and of its causes, the outermost first. As the task wrote them, which may include what a
@@ -248,9 +253,9 @@ fn kept(text: Cow<'_, str>, most: usize) -> String {
 
 /// What an error says, as far as it is kept. It is not asked for more, which it may have without end.
 fn said(error: &dyn Error) -> String {
-    struct Bounded(String);
+    struct KeptText(String);
 
-    impl fmt::Write for Bounded {
+    impl fmt::Write for KeptText {
         fn write_str(&mut self, text: &str) -> fmt::Result {
             let room = LONGEST_MESSAGE - self.0.len();
             if text.len() <= room {
@@ -262,7 +267,7 @@ fn said(error: &dyn Error) -> String {
         }
     }
 
-    let mut text = Bounded(String::new());
+    let mut text = KeptText(String::new());
     if write!(text, "{error}").is_err() {
         text.0.push_str(" [… more]");
     }
@@ -323,7 +328,7 @@ impl Clone for Report {
 
 impl Serialize for Report {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Contents { type_name, place, backtrace, .. } = &*self.0;
+        let ReportContents { type_name, place, backtrace, .. } = &*self.0;
         let travelling = TravellingReport {
             messages: self.messages().map(Cow::from).collect(),
             type_name: type_name.as_deref().map(Cow::from),
@@ -337,7 +342,7 @@ impl Serialize for Report {
 impl<'de> Deserialize<'de> for Report {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let TravellingReport { messages, type_name, place, backtrace } = Deserialize::deserialize(deserializer)?;
-        Ok(Self(Box::new(Contents {
+        Ok(Self(Box::new(ReportContents {
             error: Cause::from_messages(messages.into_iter().map(Cow::into_owned).collect()),
             type_name: type_name.map(|name| kept(name, LONGEST_MESSAGE).into()),
             place: place.map(|(file, line, column)| (kept(file, LONGEST_MESSAGE).into(), line, column)),
@@ -354,7 +359,7 @@ impl fmt::Display for Report {
 
 impl fmt::Debug for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Contents { error, type_name, place, backtrace } = &*self.0;
+        let ReportContents { error, type_name, place, backtrace } = &*self.0;
         write!(f, "{error}")?;
         let causes: Vec<_> = error.chain().skip(1).collect();
         if !causes.is_empty() {
@@ -409,122 +414,4 @@ impl Error for Cause {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// An error with as many causes as it says.
-    #[derive(Debug)]
-    struct Nested(u32, Option<Box<Nested>>);
-
-    impl Nested {
-        fn new(depth: u32) -> Self {
-            (1..depth).fold(Self(0, None), |inner, level| Self(level, Some(Box::new(inner))))
-        }
-    }
-
-    impl fmt::Display for Nested {
-        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            write!(f, "level {}", self.0)
-        }
-    }
-
-    impl Error for Nested {
-        fn source(&self) -> Option<&(dyn Error + 'static)> {
-            self.1.as_deref().map(|inner| inner as _)
-        }
-    }
-
-    /// An error that is its own cause, and says something without end.
-    #[derive(Debug)]
-    struct Endless;
-
-    impl fmt::Display for Endless {
-        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            loop {
-                f.write_str("é and ")?;
-            }
-        }
-    }
-
-    impl Error for Endless {
-        fn source(&self) -> Option<&(dyn Error + 'static)> {
-            Some(self)
-        }
-    }
-
-    fn travelled(report: &Report) -> Report {
-        let mut writer = Writer::new();
-        writer.value(report).unwrap();
-        Reader::new(&writer.into_bytes()).value().unwrap()
-    }
-
-    #[test]
-    fn each_format_says_what_it_promises() {
-        let report = Report::from(Nested::new(3));
-        let place = format!("{}:{}:{}", file!(), line!() - 1, report.column().unwrap());
-        for report in [&report, &travelled(&report)] {
-            assert_eq!(report.to_string(), "level 2");
-            assert_eq!(format!("{report:#}"), "level 2: level 1: level 0");
-            let printed = format!("{report:?}");
-            let name = type_name::<Nested>();
-            let start =
-                format!("level 2\n\nCaused by:\n    0: level 1\n    1: level 0\n\nLocation:\n    {place} ({name})");
-            assert!(printed.starts_with(&start), "{printed}");
-            let first = report.source().unwrap();
-            assert_eq!((first.to_string(), first.source().unwrap().to_string()), ("level 1".into(), "level 0".into()));
-        }
-    }
-
-    #[test]
-    fn what_is_without_end_is_cut_off() {
-        let report = Report::from(Endless);
-        let travelled = travelled(&report);
-        assert!(report.messages().eq(travelled.messages()), "nothing more is cut off on the way");
-        let messages: Vec<_> = report.messages().collect();
-        assert_eq!((messages.len(), messages[MOST_MESSAGES - 1]), (MOST_MESSAGES, "[… more causes]"));
-        assert!(messages[0].len() <= LONGEST_MESSAGE + 16 && messages[0].ends_with(" [… more]"));
-
-        let whole = Report::from(Nested::new(64));
-        assert_eq!(whole.messages().last(), Some("level 0"));
-        assert_eq!(Report::from(Nested::new(65)).messages().last(), Some("[… more causes]"));
-    }
-
-    #[test]
-    fn what_another_process_sends_is_cut_off_too() {
-        let long = "x".repeat(LONGEST_MESSAGE * 2);
-        let sent = TravellingReport {
-            messages: vec![Cow::from(&long); 1000],
-            type_name: Some(Cow::from(&long)),
-            place: Some((Cow::from(&long), 1, 1)),
-            backtrace: Some("x".repeat(LONGEST_BACKTRACE * 2).into()),
-        };
-        let mut writer = Writer::new();
-        writer.value(&sent).unwrap();
-        let report: Report = Reader::new(&writer.into_bytes()).value().unwrap();
-        assert_eq!(report.messages().count(), MOST_MESSAGES);
-        let texts = report.messages().chain(report.type_name()).chain(report.file());
-        assert!(texts.map(str::len).max() < Some(LONGEST_MESSAGE + 64));
-        assert!(report.backtrace().unwrap().len() < LONGEST_BACKTRACE + 64);
-    }
-
-    #[test]
-    fn a_report_stays_what_it_is() {
-        fn again(report: Report) -> Result<(), Report> {
-            Err(report)?
-        }
-        let report = Report::from(Nested::new(2));
-        let line = report.line();
-        let again = again(report).unwrap_err();
-        assert_eq!((again.line(), again.type_name()), (line, Some(type_name::<Nested>())));
-        let boxed: Box<dyn Error + Send + Sync> = again.into();
-        assert_eq!(Report::new(boxed).line(), line, "also in a box");
-    }
-
-    #[test]
-    fn nothing_that_a_terminal_obeys_is_printed() {
-        let report = Report::new("\x1b[2J\u{202e}two\nlines");
-        assert_eq!(report.to_string(), "\\x1b[2J\\u{202e}two\nlines");
-        assert!(!format!("{report:?}{report:#}").contains(['\x1b', '\u{202e}']));
-        assert_eq!(report.messages().next(), Some("\x1b[2J\u{202e}two\nlines"));
-    }
-}
+mod tests;

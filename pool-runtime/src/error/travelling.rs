@@ -3,34 +3,14 @@
 //! Its kind stays here, with what only this process can use: dossiers, messages. What travels is the text, the answers to
 //! all questions, and the few values that methods return.
 
-use super::{Error, ErrorInner, Kind};
+use super::{Error, ErrorInner, Kind, Question, TravelledError};
 use crate::dossier::Ran;
+use crate::foreign;
 use crate::panic::PanicInfo;
 use crate::report::{Cause, TravellingIo};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::error::Error as _;
-use std::io;
 use std::sync::Arc;
-
-/// What users ask an error.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Question {
-    WorkerLost,
-    WouldBlock,
-    Disconnected,
-    Timeout,
-    Pending,
-    OutOfMemory,
-    StackOverflow,
-    Cancelled,
-    Closed,
-    Authentication,
-    Exhausted,
-    ManagerLost,
-    Encode,
-    Decode,
-    ResultTooLarge,
-}
 
 /// A question, and who answers it.
 type Asked = (Question, fn(&Error) -> bool);
@@ -52,39 +32,6 @@ const QUESTIONS: [Asked; 15] = [
     (Question::Decode, Error::is_decode),
     (Question::ResultTooLarge, Error::is_result_too_large),
 ];
-
-impl Question {
-    fn bit(self) -> u32 {
-        1 << self as u32
-    }
-
-    /// Whether a pool that cannot start because of such an error answers it alike.
-    pub(super) fn is_of_the_worker(self) -> bool {
-        matches!(self, Self::WorkerLost | Self::StackOverflow | Self::OutOfMemory)
-    }
-}
-
-/// What is known here of an error of another process.
-#[derive(Clone, Debug)]
-pub(crate) struct TravelledError {
-    /// Without the task's name and the number of attempts.
-    pub(super) text: String,
-    /// A bit for each question whose answer was yes.
-    answers: u32,
-    pub(super) exit_code: Option<i32>,
-    pub(super) signal: Option<i32>,
-    pub(super) panic: Option<PanicInfo>,
-    pub(super) raw_text: Option<String>,
-    pub(super) lost_items: Option<u64>,
-    pub(super) io_error: Option<Arc<io::Error>>,
-    pub(super) cause: Option<Cause>,
-}
-
-impl TravelledError {
-    pub(super) fn answers(&self, question: Question) -> bool {
-        self.answers & question.bit() != 0
-    }
-}
 
 /// An error as it is sent.
 #[derive(Serialize, Deserialize)]
@@ -160,7 +107,7 @@ impl<'de> Deserialize<'de> for Error {
             cause: (!causes.is_empty()).then(|| Cause::from_messages(causes)),
         };
         Ok(Self(Box::new(ErrorInner {
-            task: task.map(|task| crate::foreign::line(&task).to_string().into()),
+            task: task.map(|task| foreign::line(&task).to_string().into()),
             noun: if is_of_method { METHOD } else { TASK },
             ran,
             attempts,
@@ -174,6 +121,7 @@ mod tests {
     use super::*;
     use crate::codec::{Reader, Writer};
     use crate::report::Report;
+    use std::io;
     use std::time::Duration;
 
     fn travelled(error: &Error) -> Error {

@@ -32,11 +32,7 @@ struct Args {
 
 /// Fetches pages until there are no more. It is run again if a page has killed its process.
 #[task(retries = 100)]
-fn crawl(site: &str, urls: &Queue<String>, seen: &SeenProxy, pages: &Queue<Page>) -> Result<u32, String> {
-    crawl_all(site, urls, seen, pages).map_err(|error| error.to_string())
-}
-
-fn crawl_all(site: &str, urls: &Queue<String>, seen: &SeenProxy, pages: &Queue<Page>) -> pool_runtime::Result<u32> {
+fn crawl(site: &str, urls: &Queue<String>, seen: &SeenProxy, pages: &Queue<Page>) -> Result<u32> {
     let mut count = 0;
     for url in urls {
         let url = url?;
@@ -55,17 +51,16 @@ fn crawl_all(site: &str, urls: &Queue<String>, seen: &SeenProxy, pages: &Queue<P
 
 /// Writes what was found, as it comes. Returns the number of pages, and of those that are missing.
 #[task]
-fn write(pages: &Queue<Page>, file: Passed<File>) -> Result<(u32, u32), String> {
-    let file = file.into_inner().map_err(|error| error.to_string())?;
-    let mut rows = csv::Writer::from_writer(file);
+fn write(pages: &Queue<Page>, file: Passed<File>) -> Result<(u32, u32)> {
+    let mut rows = csv::Writer::from_writer(file.into_inner()?);
     let (mut count, mut missing) = (0, 0);
     for page in pages {
-        let page = page.map_err(|error| error.to_string())?;
+        let page = page?;
         count += 1;
         missing += u32::from(page.status != 200);
-        rows.serialize(page.row()).map_err(|error| error.to_string())?;
+        rows.serialize(page.row())?;
     }
-    rows.flush().map_err(|error| error.to_string())?;
+    rows.flush()?;
     Ok((count, missing))
 }
 
@@ -94,10 +89,10 @@ fn run() -> Result<()> {
     }
     urls.close();
     for job in jobs {
-        println!("one call has fetched {} pages", job.get()?.map_err(anyhow::Error::msg)?);
+        println!("one call has fetched {} pages", job.get()??);
     }
     pages.close();
-    let (count, missing) = writer.join()?.map_err(anyhow::Error::msg)?;
+    let (count, missing) = writer.join()??;
     println!("{count} pages are in {}, of which {missing} do not exist", args.output.display());
     ensure!(count - missing == args.pages, "the site has {} pages", args.pages);
     Ok(())

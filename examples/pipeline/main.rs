@@ -27,9 +27,9 @@ type Factored = (u64, Vec<u64>);
 
 /// The first stage: odd numbers that have large factors.
 #[task]
-fn make(count: u64, numbers: &Queue<u64>) -> Result<(), String> {
+fn make(count: u64, numbers: &Queue<u64>) -> pool_runtime::Result<()> {
     let mut all = (1..=count).map(|number| 1_000_000_000 + 2 * number + 1);
-    all.try_for_each(|number| numbers.put(&number)).map_err(|error| error.to_string())?;
+    all.try_for_each(|number| numbers.put(&number))?;
     // Whoever takes from it comes to an end after the last one.
     numbers.close();
     Ok(())
@@ -37,11 +37,11 @@ fn make(count: u64, numbers: &Queue<u64>) -> Result<(), String> {
 
 /// The second stage, of several processes at once.
 #[task]
-fn factor(numbers: &Queue<u64>, factored: &Queue<Factored>) -> Result<u64, String> {
+fn factor(numbers: &Queue<u64>, factored: &Queue<Factored>) -> pool_runtime::Result<u64> {
     let mut count = 0;
     for number in numbers {
-        let number = number.map_err(|error| error.to_string())?;
-        factored.put(&(number, factors(number))).map_err(|error| error.to_string())?;
+        let number = number?;
+        factored.put(&(number, factors(number)))?;
         count += 1;
     }
     Ok(count)
@@ -49,10 +49,10 @@ fn factor(numbers: &Queue<u64>, factored: &Queue<Factored>) -> Result<u64, Strin
 
 /// The last stage: how many numbers came, and the greatest of those that are prime.
 #[task]
-fn collect(factored: &Queue<Factored>) -> Result<(u64, u64), String> {
+fn collect(factored: &Queue<Factored>) -> pool_runtime::Result<(u64, u64)> {
     let (mut count, mut greatest) = (0, 0);
     for item in factored {
-        let (number, factors) = item.map_err(|error| error.to_string())?;
+        let (number, factors) = item?;
         assert_eq!(factors.iter().product::<u64>(), number);
         count += 1;
         greatest = if factors.len() == 1 { number.max(greatest) } else { greatest };
@@ -92,11 +92,11 @@ fn run() -> Result<()> {
         }
         collector.join_timeout(Duration::from_millis(50)).ok();
     }
-    maker.join()?.map_err(anyhow::Error::msg)?;
+    maker.join()??;
     for worker in workers {
-        println!("one process factored {} numbers", worker.join()?.map_err(anyhow::Error::msg)?);
+        println!("one process factored {} numbers", worker.join()??);
     }
-    let (count, greatest) = collector.join()?.map_err(anyhow::Error::msg)?;
+    let (count, greatest) = collector.join()??;
     println!("{count} numbers, the greatest prime is {greatest}");
     ensure!(count == args.numbers, "{} numbers were lost", args.numbers - count);
     Ok(())

@@ -27,15 +27,12 @@ struct Args {
 
 /// The paths are no `&Path`: serde refuses those that are not UTF-8.
 #[task]
-fn thumbnail(from: &OsStr, to: &OsStr, size: u32) -> Result<(), String> {
-    let make = || -> Result<()> {
-        // The decoder refuses images that would take more than 512 MiB.
-        let image = image::ImageReader::open(from)?.with_guessed_format()?.decode()?;
-        let small = if image.width().max(image.height()) > size { image.thumbnail(size, size) } else { image };
-        Path::new(to).parent().map_or(Ok(()), fs::create_dir_all)?;
-        Ok(small.into_rgba8().save_with_format(to, image::ImageFormat::Png)?)
-    };
-    make().map_err(|error| error.to_string().trim().to_owned())
+fn thumbnail(from: &OsStr, to: &OsStr, size: u32) -> Result<()> {
+    // The decoder refuses images that would take more than 512 MiB.
+    let image = image::ImageReader::open(from)?.with_guessed_format()?.decode()?;
+    let small = if image.width().max(image.height()) > size { image.thumbnail(size, size) } else { image };
+    Path::new(to).parent().map_or(Ok(()), fs::create_dir_all)?;
+    Ok(small.into_rgba8().save_with_format(to, image::ImageFormat::Png)?)
 }
 
 pool_main!(run);
@@ -70,8 +67,8 @@ fn make_thumbnails(pool: &Pool, input: &Path, output: &Path, size: u32) -> Resul
     let mut broken = 0;
     for ((from, _), made) in images.iter().zip(pool.imap(|(from, to)| thumbnail::call(from, to, size), &images)) {
         // The task's own error, or that of the pool, if the decoder panicked or crashed.
-        if let Err(reason) = made.unwrap_or_else(|error| Err(error.to_string())) {
-            println!("{}: {reason}", Path::new(from).display());
+        if let Err(reason) = made.unwrap_or_else(|error| Err(error.into())) {
+            println!("{}: {}", Path::new(from).display(), reason.to_string().trim());
             broken += 1;
         }
     }

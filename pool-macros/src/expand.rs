@@ -89,7 +89,8 @@ pub fn expand(task: &TaskFunction) -> TokenStream {
         #(#cfgs)*
         #[allow(deprecated, clippy::all, clippy::pedantic, clippy::nursery)]
         const _: () = {
-            use #private::{ByValue as _, Lend as _, Short as _, ToState as _, Unbounded as _, rank0::Refused as _};
+            use #private::rank0::{Refused as _, RefusedError as _};
+            use #private::{ByValue as _, Lend as _, Short as _, ToState as _, Unbounded as _};
 
             impl #name {
                 #[doc = #call_doc]

@@ -58,7 +58,8 @@ use proc_macro::TokenStream;
 ///
 /// A parameter has a type that is `Serialize` and `DeserializeOwned`, or is a borrow of one: `&str`, `&[T]`, `&Path`,
 /// `&Struct`. The result has an owned type that is `Serialize` and `DeserializeOwned`. It can be a `Result`, whose error
-/// is then separate from the pool's errors.
+/// is then separate from the pool's errors. That error may also be boxed (`anyhow::Error`, `Box<dyn Error>`), an
+/// `io::Error`, or a `pool_runtime::Report`, into which `?` converts any error.
 ///
 /// A slice, vector or array of numbers that is a whole parameter or result (`&[f64]`, `Vec<u8>`, `[u32; 9]`) is copied
 /// in bulk, not element by element. The same holds for elements of a type that derives `bytemuck`'s `NoUninit` and

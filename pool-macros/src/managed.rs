@@ -154,7 +154,7 @@ fn read(function: &mut ImplItemFn, of: &Type, refusals: &mut Refusals) -> Option
     let role = match receiver {
         None => {
             let error = made?.map(|error| {
-                types::check(&error, Position::Result, generics, refusals);
+                types::check_error(&error, generics, refusals);
                 Box::new(error)
             });
             Role::Constructor { error }

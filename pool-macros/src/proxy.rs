@@ -7,9 +7,9 @@ use crate::managed::{ManagedFunction, ManagedImpl, Role};
 use crate::options::Located;
 use proc_macro2::{Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
-use syn::Type;
 use syn::ext::IdentExt as _;
 use syn::spanned::Spanned as _;
+use syn::{Type, parse_quote_spanned};
 
 /// The items that replace the annotated impl.
 pub fn expand(managed: &ManagedImpl) -> TokenStream {
@@ -52,7 +52,8 @@ pub fn expand(managed: &ManagedImpl) -> TokenStream {
         #[allow(dead_code, deprecated, private_interfaces, unreachable_pub)]
         #[allow(clippy::all, clippy::pedantic, clippy::nursery)]
         const _: () = {
-            use #private::{ByValue as _, Lend as _, rank0::Refused as _};
+            use #private::rank0::{Refused as _, RefusedError as _};
+            use #private::{ByValue as _, Lend as _};
 
             const __KIND: &::core::primitive::str = #kind;
 
@@ -173,12 +174,13 @@ impl Parts<'_> {
                 let finish = match error {
                     None => quote!(let __made: #of = __made; #made),
                     Some(error) => {
-                        let refusal = probe(error, private);
+                        let refusal = probe(&refused(error), private);
                         quote! {
                             let __made: ::core::result::Result<#of, #error> = __made;
                             match __made {
                                 ::core::result::Result::Ok(__made) => #made,
                                 ::core::result::Result::Err(__refusal) => {
+                                    let __refusal = ::core::result::Result::Err(__refusal);
                                     #private::Run::finish_reply(__run, |__writer| #refusal.encode_last(__refusal, __writer))?;
                                     ::core::result::Result::Ok(::core::option::Option::None)
                                 }
@@ -189,7 +191,7 @@ impl Parts<'_> {
                 offered = self.constructor(function, &fragments, error.as_deref());
                 body = quote!(Constructor(#invoke));
                 returned = error.as_ref().map(|error| {
-                    let refusal = probe(error, private);
+                    let refusal = probe(&refused(error), private);
                     quote_spanned!(error.span()=> #refusal.check_returned();)
                 });
                 invoked = quote! {
@@ -264,7 +266,7 @@ impl Parts<'_> {
         let manager = format_ident!("manager", span = Span::mixed_site());
         let (attrs, info) = (select(attrs, KEPT), format_ident!("__INFO_{}", function.label()));
         let Fragments { parameters, encode, .. } = fragments;
-        let (returned, refusal, made, refused);
+        let (returned, refusal, made, refuse);
         match error {
             None => {
                 returned = quote!(Self);
@@ -275,14 +277,23 @@ impl Parts<'_> {
                     )
                 };
                 made = quote!(#proxy { __object });
-                refused = quote!(match __refusal {});
+                refuse = quote!(match __refusal {});
             }
             Some(error) => {
-                let decode = probe(error, private);
+                let decode = probe(&refused(error), private);
                 returned = quote!(::core::result::Result<Self, #error>);
-                refusal = quote!(|__reader| -> ::core::result::Result<#error, #private::CodecError> { #decode.decode(__reader) });
+                refusal = quote! {
+                    |__reader| -> ::core::result::Result<#error, #private::CodecError> {
+                        match #decode.decode(__reader)? {
+                            ::core::result::Result::Err(__refusal) => ::core::result::Result::Ok(__refusal),
+                            ::core::result::Result::Ok(()) => {
+                                ::core::result::Result::Err(#private::CodecError::unexpected_refusal())
+                            }
+                        }
+                    }
+                };
                 made = quote!(::core::result::Result::Ok(#proxy { __object }));
-                refused = quote!(::core::result::Result::Err(__refusal));
+                refuse = quote!(::core::result::Result::Err(__refusal));
             }
         }
         quote! {
@@ -299,11 +310,16 @@ impl Parts<'_> {
                 )?;
                 ::core::result::Result::Ok(match __made {
                     #private::Made::Object(__object) => #made,
-                    #private::Made::Refused(__refusal) => #refused,
+                    #private::Made::Refused(__refusal) => #refuse,
                 })
             }
         }
     }
+}
+
+/// What a constructor that fails sends: a result, as errors that cannot travel by themselves do in one.
+fn refused(error: &Type) -> Type {
+    parse_quote_spanned!(error.span()=> ::core::result::Result<(), #error>)
 }
 
 /// What the proxy's functions have of the attributes.

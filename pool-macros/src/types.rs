@@ -6,7 +6,7 @@
 use crate::refusals::{Refusals, Subject};
 use syn::spanned::Spanned as _;
 use syn::visit::{self, Visit};
-use syn::{Expr, Generics, Lifetime, Type, TypePath};
+use syn::{Expr, GenericArgument, Generics, Lifetime, PathArguments, Type, TypePath, TypeTraitObject};
 
 /// Where a type stands in a signature.
 #[derive(Clone, Copy, PartialEq)]
@@ -19,7 +19,43 @@ pub enum Position {
 
 /// Refuses every part of the type that cannot stand in that position.
 pub fn check(ty: &Type, position: Position, generics: &Generics, refusals: &mut Refusals) {
-    Check { position, generics, refusals }.visit_type(ty);
+    let boxed = match position {
+        Position::Result => error_of(ty).and_then(boxed),
+        Position::Argument | Position::State => None,
+    };
+    Check { position, generics, refusals, boxed }.visit_type(ty);
+}
+
+/// The same for the error of a result.
+pub fn check_error(error: &Type, generics: &Generics, refusals: &mut Refusals) {
+    Check { position: Position::Result, generics, refusals, boxed: boxed(error) }.visit_type(error);
+}
+
+/// The second argument of a type that has two, such as `Result<T, E>`.
+fn error_of(ty: &Type) -> Option<&Type> {
+    match *arguments(ty)? {
+        [_, error] => Some(error),
+        _ => None,
+    }
+}
+
+/// The `dyn …` in a `Box<dyn …>`, as an error. Whether it is one, which travels, the compiler finds out.
+fn boxed(error: &Type) -> Option<&TypeTraitObject> {
+    match *arguments(error)? {
+        [Type::TraitObject(object)] => Some(object),
+        _ => None,
+    }
+}
+
+/// The arguments of a type that has a path, if all of them are types.
+fn arguments(ty: &Type) -> Option<Vec<&Type>> {
+    let Type::Path(TypePath { path, .. }) = peel(ty) else { return None };
+    let PathArguments::AngleBracketed(arguments) = &path.segments.last()?.arguments else { return None };
+    let types = arguments.args.iter().map(|argument| match argument {
+        GenericArgument::Type(ty) => Some(peel(ty)),
+        _ => None,
+    });
+    types.collect()
 }
 
 /// The type without parentheses, and without the invisible groups that a `macro_rules!` puts around it.
@@ -37,6 +73,8 @@ struct Check<'a> {
     position: Position,
     generics: &'a Generics,
     refusals: &'a mut Refusals,
+    /// What is left to the compiler.
+    boxed: Option<&'a TypeTraitObject>,
 }
 
 impl Check<'_> {
@@ -71,6 +109,9 @@ impl<'ast> Visit<'ast> for Check<'_> {
             Type::Reference(borrow) => (borrow.and_token.span(), self.borrow_reason()),
             // The types that these mention are not part of the state.
             Type::FnPtr(_) | Type::TraitObject(_) if !sent => return,
+            Type::TraitObject(object) if self.boxed.is_some_and(|boxed| std::ptr::eq(boxed, object)) => {
+                return visit::visit_type(self, ty);
+            }
             Type::Ptr(pointer) if sent => (
                 pointer.star_token.span(),
                 "a pointer is meaningless in another process: pass the value that it points to",

@@ -1,18 +1,21 @@
 //! The error of the library: opaque, with methods that tell failures apart.
 //!
-//! The private [`Kind`] has a variant for each failure that differs in more than its text. The text says what happened
-//! and, where possible, what to do.
+//! The private [`Kind`] says which failure it is; [`travelling`] is how it goes to another process.
 
-use crate::dossier::{CalledTask, Dossier, Loss, Ran, Stage};
-use crate::foreign;
+use crate::dossier::{CalledTask, Dossier, Loss, Ran};
 use crate::os::{self, End, OomKill};
 use crate::panic::PanicInfo;
 use crate::protocol::{Failed, Failure, NotReady};
 use crate::registry;
+use crate::report::Report;
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::time::Duration;
 use std::{fmt, io};
+
+mod kind;
+mod travelling;
+
+pub(crate) use kind::{Kind, Question, TravelledError, over_memory};
 
 /// The result of most functions of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -22,6 +25,11 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// It prints as a sentence fragment that names the task, in a form that is safe for terminals and logs whatever the
 /// worker said (see [`raw_text`](Self::raw_text)). Methods such as [`is_panic`](Self::is_panic) and
 /// [`is_worker_lost`](Self::is_worker_lost) tell failures apart. Before making a call again, check [`ran`](Self::ran).
+///
+/// An `Error` can be an argument, and a task may return it: a task that uses pools and queues itself returns
+/// [`pool_runtime::Result`](crate::Result). What has come from another process prints as it did there, and all methods
+/// answer as they did there, but for [`dossier`](Self::dossier) and [`into_message`](Self::into_message): a dossier and a
+/// message stay where they are.
 ///
 /// ```
 /// # use pool_runtime::{Pool, Ran, Result, enter, task};
@@ -53,113 +61,9 @@ struct ErrorInner {
     kind: Kind,
 }
 
-#[derive(Clone, Debug, thiserror::Error)]
-pub(crate) enum Kind {
-    #[error("panicked {panic}{}", if *.stage == Stage::Running { String::new() } else { format!(" ({})", .stage.text()) })]
-    Panicked { panic: PanicInfo, stage: Stage },
-    #[error("panicked {panic} while encoding its arguments")]
-    PanickedEncoding { panic: PanicInfo },
-    #[error("panicked {panic} while decoding its result")]
-    PanickedDecoding { panic: PanicInfo },
-    #[error("lost its worker: {}", .0.loss.sentence())]
-    Lost(Dossier),
-    #[error("took longer than {limit:?}, and its worker was killed")]
-    TimedOut { limit: Duration, dossier: Dossier },
-    #[error("{}: its worker was killed", over_memory(*.limit, *.used))]
-    OverMemory { limit: u64, used: u64, dossier: Dossier },
-    #[error("has no result yet: waited {0:?}; it goes on, and can be waited for again")]
-    NotYet(Duration),
-    #[error("was cancelled")]
-    Cancelled,
-    #[error("was not finished when its pool was terminated")]
-    Terminated,
-    #[error("cannot be submitted: the pool is {0}")]
-    Closed(&'static str),
-    #[error("argument {}", foreign::line(.0))]
-    EncodeArgument(String),
-    #[error("has a result that cannot be sent back: {}", foreign::line(.0))]
-    EncodeResult(String),
-    #[error(
-        "returned a result of {}, and its limit is {}: return less, or raise `max_result`",
-        size(*.length), size(*.most)
-    )]
-    ResultTooLarge { length: u64, most: u64 },
-    #[error("cannot read its arguments: {}", foreign::line(.0))]
-    DecodeArgument(String),
-    #[error("has a result that cannot be read: {}", foreign::line(.0))]
-    DecodeResult(String),
-    #[error("cannot put an item on a queue: {}", foreign::line(.0))]
-    EncodeItem(String),
-    #[error("cannot take an item off a queue: {}", foreign::line(.0))]
-    DecodeItem(String),
-    #[error("cannot put an item on a queue: it is closed")]
-    QueueClosed,
-    #[error("cannot send a message: no receiver is left")]
-    Disconnected,
-    #[error("{what}")]
-    Blocked { what: &'static str },
-    #[error("{what} (waited {time:?})")]
-    Waited { what: &'static str, time: Duration },
-    #[error(
-        "{0} items of the queue were taken by processes that ended and had not said that they are done (`task_done`)"
-    )]
-    ItemsLost(u64),
-    #[error("the initializer failed: {}", foreign::block(.0))]
-    Initializer(String),
-    #[error("the initializer panicked {0}")]
-    InitializerPanicked(PanicInfo),
-    #[error("{text}")]
-    DiedStarting { text: String, killed: bool, dossier: Option<Dossier> },
-    #[error("the workers cannot start: {reason}")]
-    PoolFailed { reason: String, cause: Box<Error> },
-    #[error("the worker refuses to work: {}", foreign::line(.0))]
-    Refused(String),
-    #[error("{}", foreign::line(.0))]
-    Unfit(String),
-    #[error("{0}")]
-    Authentication(String),
-    /// The other side has left before both keys were proved.
-    #[error("{0}")]
-    Unproved(String),
-    #[error("{0}")]
-    Exhausted(String),
-    #[error("{0}")]
-    ManagerLost(String),
-    #[error("cannot send a value to {peer}: {}", foreign::line(.why))]
-    EncodeMessage { peer: String, why: String },
-    #[error("cannot receive a value from {peer}: {}", foreign::line(.why))]
-    DecodeMessage { peer: String, why: String },
-    #[error(
-        "cannot receive a message of {} bytes into a buffer of {room}: make it longer, or take the message out of this \
-         error (`into_message`)",
-        message.len()
-    )]
-    BufferTooShort { room: usize, message: Vec<u8> },
-    #[error("{0}")]
-    Invalid(String),
-    #[error("{action}: {source}")]
-    Os { action: Cow<'static, str>, source: Arc<io::Error> },
-}
-
-pub(crate) fn over_memory(limit: u64, used: u64) -> String {
-    let limit = mebibytes(limit);
-    match used {
-        os::UNSEEN => format!("may use {limit} of memory, and how much it uses cannot be seen any more"),
-        used => format!("used {} of memory, and its limit is {limit}", mebibytes(used)),
-    }
-}
-
-fn mebibytes(bytes: u64) -> String {
-    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
-}
-
-fn size(bytes: u64) -> String {
-    if bytes < 1 << 20 { format!("{bytes} bytes") } else { mebibytes(bytes) }
-}
-
 impl Error {
     pub(crate) fn new(kind: Kind) -> Self {
-        Self(Box::new(ErrorInner { task: None, noun: "task", ran: Ran::No, attempts: 1, kind }))
+        Self(Box::new(ErrorInner { task: None, noun: travelling::TASK, ran: Ran::No, attempts: 1, kind }))
     }
 
     pub(crate) fn invalid(text: impl Into<String>) -> Self {
@@ -200,7 +104,7 @@ impl Error {
     }
 
     pub(crate) fn of_method(mut self, method: &'static str) -> Self {
-        (self.0.task, self.0.noun) = (Some(method.into()), "method");
+        (self.0.task, self.0.noun) = (Some(method.into()), travelling::METHOD);
         self
     }
 
@@ -231,6 +135,23 @@ impl Error {
     pub(crate) fn dossier_mut(&mut self) -> Option<&mut Dossier> {
         match &mut self.0.kind {
             Kind::Lost(dossier) | Kind::TimedOut { dossier, .. } | Kind::OverMemory { dossier, .. } => Some(dossier),
+            _ => None,
+        }
+    }
+
+    /// Whether this is an error of another process that answered this question with yes.
+    fn was(&self, question: Question) -> bool {
+        match &self.0.kind {
+            Kind::Travelled(error) => error.answers(question),
+            Kind::PoolFailed { cause, .. } if question.is_of_the_worker() => cause.was(question),
+            _ => false,
+        }
+    }
+
+    fn travelled(&self) -> Option<&TravelledError> {
+        match &self.0.kind {
+            Kind::Travelled(error) => Some(error),
+            Kind::PoolFailed { cause, .. } => cause.travelled(),
             _ => None,
         }
     }
@@ -279,40 +200,48 @@ impl Error {
             | Kind::PanickedEncoding { panic }
             | Kind::PanickedDecoding { panic } => Some(panic),
             Kind::PoolFailed { cause, .. } => cause.panic(),
+            Kind::Travelled(error) => error.panic.as_ref(),
             _ => self.loss()?.panic.as_ref(),
         }
     }
 
     /// Whether the worker ended before the task did.
     pub fn is_worker_lost(&self) -> bool {
-        self.loss().is_some()
+        self.loss().is_some() || self.was(Question::WorkerLost)
     }
 
     /// The exit code of the lost worker, if it exited.
     pub fn exit_code(&self) -> Option<i32> {
-        self.loss()?.status?.code()
+        match self.travelled() {
+            Some(error) => error.exit_code,
+            None => self.loss()?.status?.code(),
+        }
     }
 
     /// The number of the signal that killed the lost worker, if one did.
     pub fn signal(&self) -> Option<i32> {
-        self.loss()?.status?.signal()
+        match self.travelled() {
+            Some(error) => error.signal,
+            None => self.loss()?.status?.signal(),
+        }
     }
 
     /// Whether something had to be waited for, and was not: a queue has no room, or no item; a
     /// channel has no message; a lock is held.
     pub fn is_would_block(&self) -> bool {
-        matches!(self.0.kind, Kind::Blocked { .. })
+        matches!(self.0.kind, Kind::Blocked { .. }) || self.was(Question::WouldBlock)
     }
 
     /// Whether a message cannot be sent, as no [receiver](crate::Receiver) is left.
     pub fn is_disconnected(&self) -> bool {
-        matches!(self.0.kind, Kind::Disconnected)
+        matches!(self.0.kind, Kind::Disconnected) || self.was(Question::Disconnected)
     }
 
     /// How many items of a queue were lost, if [`Queue::join`](crate::Queue::join) has found that out.
     pub fn lost_items(&self) -> Option<u64> {
-        match self.0.kind {
-            Kind::ItemsLost(lost) => Some(lost),
+        match &self.0.kind {
+            Kind::ItemsLost(lost) => Some(*lost),
+            Kind::Travelled(error) => error.lost_items,
             _ => None,
         }
     }
@@ -320,11 +249,12 @@ impl Error {
     /// Whether the wait or the task took too long. [`is_pending`](Self::is_pending) tells which.
     pub fn is_timeout(&self) -> bool {
         matches!(self.0.kind, Kind::NotYet(_) | Kind::TimedOut { .. } | Kind::Waited { .. })
+            || self.was(Question::Timeout)
     }
 
     /// Whether only the wait ended. The job goes on, and can be waited for again.
     pub fn is_pending(&self) -> bool {
-        matches!(self.0.kind, Kind::NotYet(_))
+        matches!(self.0.kind, Kind::NotYet(_)) || self.was(Question::Pending)
     }
 
     /// Whether the worker was killed because the call exceeded its memory limit, or by the kernel's OOM killer. False if
@@ -332,21 +262,22 @@ impl Error {
     pub fn is_out_of_memory(&self) -> bool {
         matches!(self.0.kind, Kind::OverMemory { used, .. } if used != os::UNSEEN)
             || self.loss().is_some_and(|loss| loss.oom == Some(OomKill::Certain))
+            || self.was(Question::OutOfMemory)
     }
 
     /// Whether the worker ended because the task, or a thread that it had started, overflowed its stack.
     pub fn is_stack_overflow(&self) -> bool {
-        self.loss().is_some_and(Loss::is_stack_overflow)
+        self.loss().is_some_and(Loss::is_stack_overflow) || self.was(Question::StackOverflow)
     }
 
     /// Whether the job was cancelled, or its pool terminated.
     pub fn is_cancelled(&self) -> bool {
-        matches!(self.0.kind, Kind::Cancelled | Kind::Terminated)
+        matches!(self.0.kind, Kind::Cancelled | Kind::Terminated) || self.was(Question::Cancelled)
     }
 
     /// Whether the pool was closed before the job was submitted, or terminated before it ended; or the queue was closed.
     pub fn is_closed(&self) -> bool {
-        matches!(self.0.kind, Kind::Closed(_) | Kind::QueueClosed | Kind::Terminated)
+        matches!(self.0.kind, Kind::Closed(_) | Kind::QueueClosed | Kind::Terminated) || self.was(Question::Closed)
     }
 
     /// Whether one side of a [connection](crate::connection) did not prove to the other that it has the same key, or
@@ -363,7 +294,7 @@ impl Error {
     /// # Ok::<(), pool_runtime::Error>(())
     /// ```
     pub fn is_authentication(&self) -> bool {
-        matches!(self.0.kind, Kind::Authentication(_) | Kind::Unproved(_))
+        matches!(self.0.kind, Kind::Authentication(_) | Kind::Unproved(_)) || self.was(Question::Authentication)
     }
 
     /// Whether that was because the other side has left, for whatever reason.
@@ -390,7 +321,7 @@ impl Error {
     /// # Ok::<(), pool_runtime::Error>(())
     /// ```
     pub fn is_exhausted(&self) -> bool {
-        matches!(self.0.kind, Kind::Exhausted(_))
+        matches!(self.0.kind, Kind::Exhausted(_)) || self.was(Question::Exhausted)
     }
 
     /// Whether the server of a [`Manager`](crate::Manager) was not there for a call, or ended before it answered. The
@@ -408,7 +339,7 @@ impl Error {
     /// }
     /// ```
     pub fn is_manager_lost(&self) -> bool {
-        matches!(self.0.kind, Kind::ManagerLost(_))
+        matches!(self.0.kind, Kind::ManagerLost(_)) || self.was(Question::ManagerLost)
     }
 
     /// The message for which a buffer was too short: see
@@ -431,20 +362,26 @@ impl Error {
 
     /// Whether an argument, the result or a message could not be encoded.
     pub fn is_encode(&self) -> bool {
-        use Kind::{EncodeArgument, EncodeItem, EncodeMessage, EncodeResult, PanickedEncoding};
         matches!(
             self.0.kind,
-            EncodeArgument(_) | EncodeResult(_) | EncodeItem(_) | EncodeMessage { .. } | PanickedEncoding { .. }
-        )
+            Kind::EncodeArgument(_)
+                | Kind::EncodeResult(_)
+                | Kind::EncodeItem(_)
+                | Kind::EncodeMessage { .. }
+                | Kind::PanickedEncoding { .. }
+        ) || self.was(Question::Encode)
     }
 
     /// Whether an argument, the result or a message could not be decoded.
     pub fn is_decode(&self) -> bool {
-        use Kind::{DecodeArgument, DecodeItem, DecodeMessage, DecodeResult, PanickedDecoding};
         matches!(
             self.0.kind,
-            DecodeArgument(_) | DecodeResult(_) | DecodeItem(_) | DecodeMessage { .. } | PanickedDecoding { .. }
-        )
+            Kind::DecodeArgument(_)
+                | Kind::DecodeResult(_)
+                | Kind::DecodeItem(_)
+                | Kind::DecodeMessage { .. }
+                | Kind::PanickedDecoding { .. }
+        ) || self.was(Question::Decode)
     }
 
     /// What the worker, or the code that encodes and decodes values, said of the failure, as it was written: a panic's
@@ -480,6 +417,8 @@ impl Error {
             | Kind::Refused(text)
             | Kind::Unfit(text) => Some(text),
             Kind::PoolFailed { cause, .. } => cause.raw_text(),
+            Kind::Reported(report) => report.messages().next(),
+            Kind::Travelled(error) => error.raw_text.as_deref(),
             _ => self.panic().map(PanicInfo::message),
         }
     }
@@ -487,12 +426,49 @@ impl Error {
     /// Whether the result has more bytes than it may have: see
     /// [`PoolBuilder::max_result`](crate::PoolBuilder::max_result). The task has run to its end.
     pub fn is_result_too_large(&self) -> bool {
-        matches!(self.0.kind, Kind::ResultTooLarge { .. })
+        matches!(self.0.kind, Kind::ResultTooLarge { .. }) || self.was(Question::ResultTooLarge)
+    }
+
+    /// The error of the operating system, if it was one. Its text is part of this error's, so it is none of its sources.
+    ///
+    /// ```
+    /// # use pool_runtime::connection::Listener;
+    /// let error = Listener::bind("/no/such/directory/socket").unwrap_err();
+    /// assert_eq!(error.io_error().map(std::io::Error::kind), Some(std::io::ErrorKind::NotFound));
+    /// ```
+    pub fn io_error(&self) -> Option<&io::Error> {
+        match &self.0.kind {
+            Kind::Os { source, .. } => Some(source),
+            Kind::PoolFailed { cause, .. } => cause.io_error(),
+            Kind::Travelled(error) => error.io_error.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// The error that a task returned, if it was converted to this one.
+    ///
+    /// ```
+    /// # use pool_runtime::{Error, Report};
+    /// let error = Error::from(Report::new("no room"));
+    /// assert_eq!(error.report().unwrap().messages().next(), Some("no room"));
+    /// ```
+    pub fn report(&self) -> Option<&Report> {
+        match &self.0.kind {
+            Kind::Reported(report) => Some(report),
+            _ => None,
+        }
     }
 
     /// Whether the task started. If it did not, the call can safely be made again.
     pub fn ran(&self) -> Ran {
         self.0.ran
+    }
+}
+
+/// An error that a task returned, as the caller's own: `pool.apply(call)??`. It has [run](Self::ran).
+impl From<Report> for Error {
+    fn from(report: Report) -> Self {
+        Self::new(Kind::Reported(report)).with_ran(Ran::Yes)
     }
 }
 
@@ -535,7 +511,7 @@ impl fmt::Display for Error {
     }
 }
 
-/// As `Display`, followed by the causes: a `main` that returns the error prints this.
+/// As `Display`, followed by the causes that it does not name: a `main` that returns the error prints this.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)?;
@@ -548,11 +524,13 @@ impl fmt::Debug for Error {
     }
 }
 
+/// A source is what `Display` has not said. Where the text of another error is a part of it, that error's sources are.
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match &self.0.kind {
-            Kind::Os { source, .. } => Some(&**source),
-            Kind::PoolFailed { cause, .. } => Some(&**cause),
+            Kind::PoolFailed { cause, .. } => cause.source(),
+            Kind::Reported(report) => report.source(),
+            Kind::Travelled(error) => error.cause.as_ref().map(|cause| cause as _),
             _ => None,
         }
     }

@@ -31,7 +31,7 @@
 //! |---|---|
 //! | [Pools](guide::pools) | [`Pool`], [`PoolBuilder`], [`Call`], [`Imap`], [`tasks`], [`enter`] |
 //! | [Jobs](guide::jobs) | [`Job`] |
-//! | [Errors](guide::errors) | [`Error`], [`PanicInfo`], [`Ran`] |
+//! | [Errors](guide::errors) | [`Error`], [`Report`], [`PanicInfo`], [`Ran`] |
 //! | [Limits](guide::limits): timeouts, retries, memory | [`current_job`], [`CurrentJob`] |
 //! | [State](guide::state) of a worker | [`PoolBuilder::initializer`] |
 //! | [Shared memory](guide::shared) | [`Shared`], [`Array`], [`Atomic`], [`Value`], [`sync`], [`Passed`], [`Plain`] |
@@ -77,6 +77,7 @@ mod program;
 mod protocol;
 mod registry;
 mod replay;
+mod report;
 mod run;
 mod sandbox;
 mod secret;
@@ -105,6 +106,7 @@ pub use pool::{Backend, Imap, Pool, PoolBuilder, PoolStats, Transport, WorkerInf
 pub use pool_macros::{managed, task};
 pub use process::{Process, RunningProcess, active_children};
 pub use registry::tasks;
+pub use report::Report;
 pub use run::current::{CurrentJob, current_job};
 pub use sandbox::Sandbox;
 pub use task::{Call, Initializer, Task, TaskCall, TaskInfo};

@@ -85,7 +85,7 @@ fn build_fails_and_says_why() {
     assert_eq!(error.to_string(), "the workers cannot start: the initializer failed: invalid digit found in string");
     assert!(!error.is_panic() && !error.is_worker_lost() && !error.is_timeout());
     assert_eq!(error.ran(), Ran::No);
-    assert!(std::error::Error::source(&error).unwrap().to_string().contains("the initializer failed"));
+    assert!(std::error::Error::source(&error).is_none(), "its text has said all");
     assert!(signals.counted("failed") <= 3, "it fails for good at the first try of each");
     assert_eq!(children(), []);
 

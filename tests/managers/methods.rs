@@ -33,6 +33,18 @@ impl Notebook {
         }
     }
 
+    pub fn from_file(file: &Path) -> Result<Self, anyhow::Error> {
+        Ok(Self { entries: Vec::new(), longest: std::fs::read_to_string(file)?.trim().parse()? })
+    }
+
+    pub fn from_text(text: &str) -> Result<Self, Box<dyn std::error::Error>> {
+        Ok(Self { entries: Vec::new(), longest: text.parse()? })
+    }
+
+    pub fn save(&self, file: &Path) -> std::io::Result<()> {
+        std::fs::write(file, self.longest.to_string())
+    }
+
     pub fn panicking() -> Self {
         panic!("no notebook today")
     }
@@ -145,6 +157,17 @@ fn a_constructor_can_fail() {
     let error = NotebookProxy::panicking(&manager).unwrap_err();
     assert_eq!(error.panic().unwrap().message(), "no notebook today");
     assert!(error.to_string().starts_with("method `managers::methods::Notebook::panicking` panicked at "), "{error}");
+}
+
+#[test]
+fn errors_of_any_type_arrive_from_constructors_and_methods() {
+    let manager = Manager::start().unwrap();
+    let error = NotebookProxy::from_file(&manager, Path::new("/no/such/file")).unwrap().unwrap_err();
+    assert_eq!(error.to_string(), "No such file or directory (os error 2)");
+    let error = NotebookProxy::from_text(&manager, "ten").unwrap().unwrap_err();
+    assert_eq!(error.to_string(), "invalid digit found in string");
+    let book = NotebookProxy::from_text(&manager, "10").unwrap().unwrap();
+    assert_eq!(book.save(Path::new("/no/such/file")).unwrap().unwrap_err().kind(), std::io::ErrorKind::NotFound);
 }
 
 #[test]

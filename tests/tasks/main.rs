@@ -5,6 +5,7 @@ mod support;
 
 mod arguments_and_results_arrive;
 mod bytes_inside_of_values;
+mod errors_that_tasks_return;
 pub mod macro_hygiene;
 mod serde_attributes_that_cannot_travel;
 mod task_parameters;

@@ -55,7 +55,7 @@ const LARGE: usize = 256;
 #[error("{0}")]
 pub struct CodecError(String);
 
-type Coded<T> = Result<T, CodecError>;
+pub(crate) type Coded<T> = Result<T, CodecError>;
 type Name = &'static str;
 type Names = &'static [Name];
 
@@ -65,10 +65,10 @@ impl CodecError {
         Self(reason.into())
     }
 
-    /// For the expansion of a constructor that cannot fail.
+    /// For the expansion of a constructor: it cannot fail, or there is no error.
     #[doc(hidden)]
     pub fn unexpected_refusal() -> Self {
-        Self::new("the server says that a constructor failed that cannot fail")
+        Self::new("the server says that a constructor failed, and not why")
     }
 
     fn truncated() -> Self {

@@ -7,9 +7,12 @@
 //! | rank | types | encoding |
 //! |---|---|---|
 //! | 4 | slices, vectors and arrays of plain data; `String` | bulk copy |
+//! | 4 | results whose error is `io::Error` | serde, see `report/io.rs` |
 //! | 3 | `str` | as `String`, borrowed from the payload |
+//! | 3 | results whose error is boxed, such as `anyhow::Error` | serde, see `report.rs` |
 //! | 2 | anything `Serialize + DeserializeOwned`, and slices of those | serde |
 //! | 1 | unsized types with such an owned form (`Path`) | serde, borrowed from the owned form |
+//! | 1 | results whose error is any other type | refused, by the bound of `check_returned` |
 //! | 0 | anything else | refused, by the bound of `check` |
 
 use crate::codec::{CodecError, Coded, Reader, Writer};
@@ -51,11 +54,25 @@ impl<T: Serialize + DeserializeOwned> Argument for T {}
     message = "`{Self}` cannot be the result of a task or a managed method",
     label = "this type cannot be sent back from another process",
     note = "results travel back as bytes: derive `serde::Serialize` and `serde::Deserialize` for the type, and for \
-            every type in it"
+            every type in it",
+    note = "for an error of another crate, return a `pool_runtime::Report`, into which `?` converts any error"
 )]
 pub trait Returned {}
 #[diagnostic::do_not_recommend]
 impl<T: Serialize + DeserializeOwned> Returned for T {}
+
+/// What can be the error in a result of a task, where the value can travel.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be the error of a task or a managed method",
+    label = "the error of this result cannot be sent back from another process",
+    note = "return `Result<_, pool_runtime::Report>`: `?` converts any error into a `Report`, which has its messages, its \
+            causes and the place",
+    note = "an error of your own can travel as it is: derive `serde::Serialize` and `serde::Deserialize` for it, and for \
+            every type in it"
+)]
+pub trait ReturnedError {}
+#[diagnostic::do_not_recommend]
+impl<E: Serialize + DeserializeOwned> ReturnedError for E {}
 
 /// Which values are encoded [inline](ShortBytes): numbers, and what is encoded as one.
 pub trait Short<T: ?Sized> {
@@ -277,9 +294,39 @@ impl<T: ?Sized + Serialize + ToOwned<Owned: DeserializeOwned>> Lend<T> for &Prob
     }
 }
 
-/// Rank 0.
+/// The ranks that refuse a type.
 pub mod rank0 {
     use super::*;
+
+    /// As [`Refused`], of rank 1: the error of a result is to blame.
+    #[expect(missing_docs, reason = "the checks do not compile, and the rest is never called")]
+    pub trait RefusedError<T, E> {
+        fn check(&self)
+        where
+            Result<T, E>: Argument,
+        {
+        }
+        fn check_returned(&self)
+        where
+            E: ReturnedError,
+        {
+        }
+        fn encode(&self, _: &Result<T, E>, _: &mut Writer) -> Coded<()> {
+            Err(CodecError::new("the type cannot travel"))
+        }
+        fn encode_last(&self, _: Result<T, E>, _: &mut Writer) -> Coded<()> {
+            Err(CodecError::new("the type cannot travel"))
+        }
+        fn done(&self, _: Result<T, E>) {}
+        fn decode(&self, _: &mut Reader<'_>) -> Coded<Result<T, E>> {
+            Err(CodecError::new("the type cannot travel"))
+        }
+        fn lend(&self, _: &mut Reader<'_>) -> Coded<Result<T, E>> {
+            Err(CodecError::new("the type cannot travel"))
+        }
+    }
+
+    impl<T: Serialize + DeserializeOwned, E> RefusedError<T, E> for &Probe<Result<T, E>> {}
 
     /// The end of the look-up: the bounds of the checks refuse the type.
     #[expect(missing_docs, reason = "the checks do not compile, and the rest is never called")]

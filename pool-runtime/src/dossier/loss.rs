@@ -4,10 +4,11 @@ use crate::dossier::backtrace::Trace;
 use crate::foreign;
 use crate::os::{Crash, End, OomKill, Usage, exceeded_limit, signal_name};
 use crate::panic::PanicInfo;
+use serde::{Deserialize, Serialize};
 use std::sync::OnceLock;
 
 /// Whether the task of a failed call had started.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Ran {
     /// It never started: it is safe to make the call again.
     No,

@@ -5,7 +5,7 @@ use crate::error::{Error, Kind};
 use crate::locks::lock;
 use crate::memory::{Payload, Region, Split, joined};
 use crate::peer::Sink;
-use crate::pool::dispatcher::{Ended, Flight, How, Report};
+use crate::pool::dispatcher::{Ended, Flight, How, Reported};
 use crate::pool::effects::{Todo, tell_ends};
 use crate::pool::{Core, Inner, Outcome, Station, Submission};
 use crate::protocol::{
@@ -77,7 +77,7 @@ impl Sink for Heard<'_> {
                     }
                     begin = at;
                     runs.push(values);
-                    Report { first: values.first(), count: values.count(), failed: None }
+                    Reported { first: values.first(), count: values.count(), failed: None }
                 }
                 Ok(Some(Record::Gather { number })) => {
                     if let Err(fault) = core.dispatcher.begins(seat, epoch, number) {
@@ -96,7 +96,7 @@ impl Sink for Heard<'_> {
                     if let Err(fault) = self.admit_attached(&core, &value) {
                         break Err(fault);
                     }
-                    let report = Report { first: value.number, count: 1, failed: None };
+                    let report = Reported { first: value.number, count: 1, failed: None };
                     let mut one = Vec::new();
                     if let Err(fault) = core.dispatcher.reported(seat, epoch, report, &mut one) {
                         break Err(fault.to_owned());
@@ -111,7 +111,7 @@ impl Sink for Heard<'_> {
                     if let Err(fault) = self.admit_failure(&core, number, reader.position() - at) {
                         break Err(fault);
                     }
-                    Report { first: number, count: 1, failed: Some(failed) }
+                    Reported { first: number, count: 1, failed: Some(failed) }
                 }
                 Ok(Some(Record::Time { calls, nanos })) => match core.dispatcher.timed(seat, epoch, calls, nanos) {
                     Ok(()) => continue,
@@ -179,7 +179,7 @@ impl Sink for Heard<'_> {
     fn split(&mut self, number: u32, split: Split) -> Result<(), String> {
         let mut ended = Vec::new();
         let mut core = lock(&self.inner.core);
-        let report = Report { first: number, count: 1, failed: None };
+        let report = Reported { first: number, count: 1, failed: None };
         let told = core.dispatcher.reported(self.station.seat, self.station.epoch, report, &mut ended);
         let todo = self.settle(core);
         match ended.pop() {

@@ -25,7 +25,7 @@ use crate::panic;
 use crate::protocol::{Failed, Failure};
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
-use std::io::{self, ErrorKind};
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::{Arc, LazyLock, Mutex, OnceLock, Weak};
 use std::time::{Duration, Instant};
@@ -381,9 +381,8 @@ impl Host {
 
     /// Whether an error says that nobody is there any more. All others are those of this process, or of the way there.
     fn is_gone(&self, error: &Error) -> bool {
-        let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<io::Error>());
         error.is_disconnected()
-            || source.is_some_and(|source| match source.kind() {
+            || error.io_error().is_some_and(|error| match error.kind() {
                 ErrorKind::ConnectionRefused
                 | ErrorKind::ConnectionReset
                 | ErrorKind::ConnectionAborted

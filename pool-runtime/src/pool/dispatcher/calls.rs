@@ -3,7 +3,7 @@
 use crate::dossier::Ran;
 use crate::pool::dispatcher::machine::Withdrawn;
 use crate::pool::dispatcher::{
-    Dispatcher, Ended, How, Phase, Reach, Refusal, Report, Seat, Ticket, Time, Unreported, Why, Work, is_after,
+    Dispatcher, Ended, How, Phase, Reach, Refusal, Reported, Seat, Ticket, Time, Unreported, Why, Work, is_after,
 };
 use std::sync::Arc;
 
@@ -127,8 +127,8 @@ impl<W: ?Sized + Work> Dispatcher<W> {
 
     /// A worker reports how calls have ended; their ends are appended to `ended`. After the last report that is
     /// available, [`progressed`](Self::progressed) must be called.
-    pub(crate) fn reported(&mut self, seat: usize, epoch: u32, report: Report, ended: &mut Vec<Ended<W>>) -> Checked {
-        let Report { first: mut number, mut count, mut failed } = report;
+    pub(crate) fn reported(&mut self, seat: usize, epoch: u32, report: Reported, ended: &mut Vec<Ended<W>>) -> Checked {
+        let Reported { first: mut number, mut count, mut failed } = report;
         while count > 0 {
             let state = &mut self.seats[seat];
             let known = state.works(epoch);

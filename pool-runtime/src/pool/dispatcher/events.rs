@@ -51,7 +51,7 @@ pub(crate) enum Reach {
 
 /// A worker's report on consecutive calls: all have a value, or the only one failed.
 #[derive(Clone, Debug)]
-pub(crate) struct Report {
+pub(crate) struct Reported {
     pub(crate) first: u32,
     pub(crate) count: u32,
     pub(crate) failed: Option<Failed>,

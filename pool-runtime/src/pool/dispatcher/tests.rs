@@ -73,7 +73,7 @@ impl Simple {
         failed: Option<Failed>,
     ) -> Result<(), &'static str> {
         let mut ended = Vec::new();
-        let told = self.reported(seat, epoch, Report { first, count, failed }, &mut ended);
+        let told = self.reported(seat, epoch, Reported { first, count, failed }, &mut ended);
         self.effects.extend(ended.into_iter().map(Effect::Ended));
         told
     }

@@ -41,6 +41,7 @@
 //! | [Connections](guide::connection) | [`Listener`](connection::Listener), [`Client`](connection::Client), [`Connection`](connection::Connection), [`AuthKey`](connection::AuthKey) |
 //! | [Tests](guide::tests) | [`Backend`] |
 //! | [Deaths](guide::deaths): dossiers and replay | [`Dossier`], [`OomKill`] |
+//! | [What is logged](guide::logging) | [`PoolStats`] |
 //! | [Sandbox](guide::sandbox) | [`Sandbox`] |
 //! | [Reference](guide::reference): names, versions, environment variables, serde, threads, descriptors, costs | |
 //!
@@ -80,6 +81,7 @@ mod replay;
 mod run;
 mod sandbox;
 mod secret;
+mod targets;
 mod task;
 mod transport;
 mod wait;

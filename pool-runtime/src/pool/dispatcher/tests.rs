@@ -167,7 +167,7 @@ fn calls_of_unknown_duration_are_sent_one_to_each_worker() {
     pool.add(work(0, 10), 0).unwrap();
     let sent = sent(&mut pool);
     assert_eq!(sent.iter().map(|(_, calls)| calls.len()).collect::<Vec<_>>(), [1, 1, 1]);
-    assert_eq!(pool.counts(), PoolStats { waiting: 7, running: 3, done: 0, failed: 0 });
+    assert_eq!(pool.counts(), PoolStats { waiting: 7, running: 3, ..PoolStats::default() });
 }
 
 #[test]

@@ -82,8 +82,9 @@ fn a_pool_and_its_workers() {
     let built = await_logged("built", 1, |event| event.is(Level::DEBUG, POOL));
     assert_eq!((built[0].field("pool"), built[0].field("workers")), ("crawler", "2"));
     assert_eq!(built[0].field("backend"), "processes");
-    let started = await_logged("started", 2, |event| event.is(Level::DEBUG, WORKER));
-    for (event, worker) in started.iter().zip(["1", "2"]).filter(|(event, worker)| event.field("worker") == *worker) {
+    let mut started = await_logged("started", 2, |event| event.is(Level::DEBUG, WORKER));
+    started.sort_by_key(|event| event.field("worker").to_owned());
+    for (event, worker) in started.iter().zip(["1", "2"]) {
         assert_eq!((event.field("pool"), event.field("epoch"), event.field("worker")), ("crawler", "1", worker));
     }
     let mut told: Vec<u32> = started.iter().map(|event| event.field("pid").parse().unwrap()).collect();

@@ -7,7 +7,7 @@
 use crate::dossier::Loss;
 use crate::error::{self, Error};
 use crate::locks::lock;
-use crate::pool::dispatcher::{AfterStarts, Departure, Excess, PoolStats, Retirement};
+use crate::pool::dispatcher::{AfterStarts, Excess, Parting, PoolStats, Retirement};
 use crate::pool::{Inner, Station, Submission};
 use crate::protocol::CallHeader;
 use crate::targets::{JOB, POOL, PROCESS, WORKER};
@@ -118,13 +118,13 @@ impl Inner {
         );
     }
 
-    pub(super) fn log_departed(&self, seat: usize, epoch: u32, how: Departure, loss: &Loss) {
+    pub(super) fn log_departed(&self, seat: usize, epoch: u32, how: Parting, loss: &Loss) {
         let (pool, worker, pid, reason) = (&*self.name, seat + 1, loss.pid, loss.sentence());
         if self.single {
             return tracing::debug!(target: PROCESS, pid, reason, "a process has ended: {reason}");
         }
         match how {
-            Departure::Lost => tracing::warn!(
+            Parting::Lost => tracing::warn!(
                 target: WORKER,
                 pool,
                 worker,
@@ -133,7 +133,7 @@ impl Inner {
                 reason,
                 "worker {worker} of pool `{pool}` was lost: {reason}"
             ),
-            Departure::Killed | Departure::Left => tracing::debug!(
+            Parting::Killed | Parting::Left => tracing::debug!(
                 target: WORKER,
                 pool,
                 worker,

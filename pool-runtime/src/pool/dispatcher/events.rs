@@ -163,7 +163,7 @@ pub(crate) enum Effect<W: ?Sized> {
     /// For the log: the worker gets no more calls, and another one takes its place.
     Retired { seat: usize, epoch: u32, why: Retirement },
     /// For the log: the worker has ended.
-    Departed { seat: usize, epoch: u32, how: Departure, loss: Arc<Loss> },
+    Departed { seat: usize, epoch: u32, how: Parting, loss: Arc<Loss> },
 }
 
 /// Why a worker is replaced that does as it was told.
@@ -179,7 +179,7 @@ pub(crate) enum Retirement {
 
 /// How a worker has ended, as the pool sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Departure {
+pub(crate) enum Parting {
     /// It was to leave.
     Left,
     /// The pool has killed it.

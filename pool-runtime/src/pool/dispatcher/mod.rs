@@ -40,8 +40,8 @@ mod workers;
 
 pub use events::PoolStats;
 pub(crate) use events::{
-    AfterStarts, CallFailure, Departure, Effect, Ended, Excess, FailedStart, How, MILLISECOND, NEVER, Observation,
-    Reach, Refusal, Report, Retirement, Start, Ticket, Time, Why, Work, nanos,
+    AfterStarts, CallFailure, Effect, Ended, Excess, FailedStart, How, MILLISECOND, NEVER, Observation, Parting, Reach,
+    Refusal, Report, Retirement, Start, Ticket, Time, Why, Work, nanos,
 };
 pub(crate) use limits::Limits;
 pub(crate) use machine::Dispatcher;

@@ -3,8 +3,8 @@
 use crate::dossier::{Loss, Ran};
 use crate::os::End;
 use crate::pool::dispatcher::{
-    AfterStarts, Condemned, Departure, Dispatcher, Effect, Excess, FailedStart, Flight, MILLISECOND, NEVER, Phase,
-    Reach, Refusal, Seat, SeatWorker, Start, Time, Unreported, Why, Work, is_after, nanos,
+    AfterStarts, Condemned, Dispatcher, Effect, Excess, FailedStart, Flight, MILLISECOND, NEVER, Parting, Phase, Reach,
+    Refusal, Seat, SeatWorker, Start, Time, Unreported, Why, Work, is_after, nanos,
 };
 use crate::protocol::CallHeader;
 use std::ops::Range;
@@ -80,13 +80,13 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         let leaves = state.phase() == Phase::Leaving;
         let expected = leaves || state.phase() == Phase::Killed;
         let how = match state.phase() {
-            Phase::Leaving => Departure::Left,
+            Phase::Leaving => Parting::Left,
             // Why it was is told with the call for which it was, but not that it goes on.
-            Phase::Killed if !loss.lives => Departure::Killed,
-            _ => Departure::Lost,
+            Phase::Killed if !loss.lives => Parting::Killed,
+            _ => Parting::Lost,
         };
         self.effects.push_back(Effect::Departed { seat, epoch, how, loss: loss.clone() });
-        self.seats[seat].was_lost |= how != Departure::Left;
+        self.seats[seat].was_lost |= how != Parting::Left;
         let state = &self.seats[seat];
         let useless = state.worker.finished == 0 && now.saturating_sub(state.worker.ready_at) < YOUNG;
         let (condemned, convicted) = (state.worker.condemned, state.worker.is_convicted);

@@ -14,7 +14,7 @@ use syn::visit::Visit;
 /// imports from the floors below, and on its own floor from the rooms that stand before it. The longest name counts:
 /// `pool/dispatcher` is no part of `pool`.
 const FLOORS: &[(&str, &[&str])] = &[
-    ("ground", &["locks", "hash", "foreign", "secret", "os"]),
+    ("ground", &["locks", "hash", "foreign", "secret", "targets", "os"]),
     ("memory", &["memory"]),
     ("bytes", &["codec", "transport"]),
     ("messages", &["panic", "policy", "dossier", "protocol"]),

@@ -257,11 +257,13 @@ impl Error {
         matches!(self.0.kind, Kind::NotYet(_)) || self.was(Question::Pending)
     }
 
-    /// Whether the worker was killed because the call exceeded its memory limit, or by the kernel's OOM killer. False if
-    /// the latter is only probable, as the kernel's log cannot be read: see [`Dossier::oom_killer`].
+    /// Whether the worker was killed because the call exceeded its memory limit, or by the kernel's OOM killer; or has
+    /// aborted because it could not allocate memory, as with [`Sandbox::memory`](crate::Sandbox::memory). False if the OOM
+    /// killer is only probable, as the kernel's log cannot be read: see [`Dossier::oom_killer`]; and for an abort if
+    /// [standard error was not captured](crate::PoolBuilder::capture_stderr), as nothing else tells why.
     pub fn is_out_of_memory(&self) -> bool {
         matches!(self.0.kind, Kind::OverMemory { used, .. } if used != os::UNSEEN)
-            || self.loss().is_some_and(|loss| loss.oom == Some(OomKill::Certain))
+            || self.loss().is_some_and(|loss| loss.oom == Some(OomKill::Certain) || loss.failed_allocation().is_some())
             || self.was(Question::OutOfMemory)
     }
 

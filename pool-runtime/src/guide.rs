@@ -31,6 +31,11 @@ page!(processes, "One call in a process of its own.", "../guide/processes.md");
 page!(connection, "Programs that find each other by an address, in Rust and in Python.", "../guide/connection.md");
 page!(tests, "Pools in tests, in debuggers, and with injected faults.", "../guide/tests.md");
 page!(deaths, "Why a worker died, and how to run the same call again.", "../guide/deaths.md");
+page!(
+    logging,
+    "What the library says through `tracing` and `log`, with targets, levels and fields.",
+    "../guide/logging.md"
+);
 page!(sandbox, "Workers without access to files, network or other processes.", "../guide/sandbox.md");
 page!(trust, "Who trusts whom, what is promised, and which tests hold it.", "../guide/trust.md");
 page!(

@@ -41,6 +41,7 @@
 //! | [Connections](guide::connection) | [`Listener`](connection::Listener), [`Client`](connection::Client), [`Connection`](connection::Connection), [`AuthKey`](connection::AuthKey) |
 //! | [Tests](guide::tests) | [`Backend`] |
 //! | [Deaths](guide::deaths): dossiers and replay | [`Dossier`], [`OomKill`] |
+//! | [What is logged](guide::logging) | [`PoolStats`] |
 //! | [Sandbox](guide::sandbox) | [`Sandbox`] |
 //! | [Reference](guide::reference): names, versions, environment variables, serde, threads, descriptors, costs | |
 //!
@@ -81,6 +82,7 @@ mod report;
 mod run;
 mod sandbox;
 mod secret;
+mod targets;
 mod task;
 mod transport;
 mod wait;

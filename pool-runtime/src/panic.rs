@@ -113,6 +113,34 @@ impl PanicInfo {
         encoded(&Self { message: self.message[..end].to_owned(), backtrace: None, ..self.clone() })
     }
 
+    /// What is told of this panic if the process does not survive it, called by the hook for each panic of a thread. One
+    /// that comes of others has only a text of the standard library's: theirs are told.
+    pub(crate) fn with_those_before(&self) -> Self {
+        let newest = Self { backtrace: None, ..self.clone() };
+        let before = BEFORE.try_with(|before| {
+            let mut before = before.try_borrow_mut().ok()?;
+            let [first, latest] = std::mem::take(&mut *before);
+            *before = [latest.clone(), Some(newest)];
+            Some((first, latest?))
+        });
+        let Some((first, latest)) = before.ok().flatten() else { return self.clone() };
+        match (&*self.message, first) {
+            (IN_CLEANUP, Some(first)) => {
+                let message = format!(
+                    "{}; while that unwound, a destructor panicked {}",
+                    cut(&first.message, MOST_OF_FIRST),
+                    OwnPanic(&latest)
+                );
+                Self { message, backtrace: self.backtrace.clone(), ..first }
+            }
+            (NO_UNWIND, _) => {
+                let message = format!("{}; that was in a function that cannot unwind", latest.message);
+                Self { message, backtrace: self.backtrace.clone(), ..latest }
+            }
+            _ => self.clone(),
+        }
+    }
+
     /// The panic of which a process died: one that cannot be caught ends in an abort.
     pub(crate) fn from_last_words(words: &[u8], end: Option<End>) -> Option<Self> {
         (end == Some(End::ABORTED) && !words.is_empty()).then(|| Reader::new(words).value().ok())?
@@ -145,7 +173,17 @@ fn payload_text(payload: &(dyn Any + Send)) -> &str {
     text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("Box<dyn Any>")
 }
 
+/// How the standard library ends a process in which a destructor panics while a panic unwinds, and one in which a panic
+/// would leave a function that cannot unwind, such as `extern "C"`. It panics once more, with these texts.
+const IN_CLEANUP: &str = "panic in a destructor during cleanup";
+const NO_UNWIND: &str = "panic in a function that cannot unwind";
+
+/// So much of the first message leaves room for the second.
+const MOST_OF_FIRST: usize = 512;
+
 thread_local! {
+    /// The panics before the present one on this thread, the latest last, until one is caught.
+    static BEFORE: RefCell<[Option<PanicInfo>; 2]> = const { RefCell::new([None, None]) };
     static LATEST: RefCell<Option<PanicInfo>> = const { RefCell::new(None) };
     /// How many [`Quiet`] exist on this thread.
     static QUIET: Cell<u32> = const { Cell::new(0) };
@@ -259,6 +297,7 @@ pub(crate) fn catch<R>(run: impl FnOnce() -> R) -> Result<R, PanicInfo> {
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).map_err(|payload| {
         let message = payload_text(&*payload).to_owned();
         let told = LATEST.try_with(RefCell::take).ok().flatten().filter(|info| info.message == message);
+        let _ = BEFORE.try_with(RefCell::take);
         drop_quietly(payload);
         set_homeless();
         told.unwrap_or_else(|| PanicInfo::from_message(message))

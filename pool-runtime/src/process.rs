@@ -25,6 +25,7 @@ use crate::pool::{ReturnedBytes, Single};
 use crate::protocol::{Failed, Failure};
 use crate::run::Run;
 use crate::sandbox::Sandbox;
+use crate::targets::PROCESS;
 use crate::task::{Body, RawCall, TaskCall};
 use crate::worker::Joining;
 use std::fmt;
@@ -431,7 +432,7 @@ impl<R> RunningProcess<R> {
         let callback = move |returned: ReturnedBytes| {
             let result = returned.and_then(|bytes| decode_payload(decode, task, &bytes));
             if let Err(panic) = panic::catch(|| f(&result)) {
-                tracing::warn!("a callback of a process with task `{task}` panicked {panic}");
+                tracing::warn!(target: PROCESS, "a callback of a process with task `{task}` panicked {panic}");
             }
         };
         match (self.child.made_in.check("process"), self.child.single.get()) {

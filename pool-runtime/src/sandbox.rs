@@ -5,6 +5,7 @@
 
 use crate::error::{Error, Result};
 use crate::os::{self, Abilities, Allowed, Confinement, Files, ResourceLimits};
+use crate::targets::SANDBOX;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -499,7 +500,7 @@ impl Sandbox {
         if confinement.best_effort {
             // Once, and in the parent, where a subscriber may listen.
             for missing in confinement.missing(Abilities::here()) {
-                tracing::warn!("the kernel lacks what a sandbox asks for, and less is done: {missing}");
+                tracing::warn!(target: SANDBOX, "the kernel lacks what a sandbox asks for, and less is done: {missing}");
             }
         }
         Ok(confinement)

@@ -8,6 +8,7 @@ over_every_transport! {
     a_strange_panic_is_one_error_and_no_more,
     what_a_task_drops_behind_its_back_is_its_own_panic,
     a_panic_while_panicking_costs_the_worker_and_is_told,
+    a_panic_that_cannot_unwind_is_told,
 }
 
 struct PanicsWhenDropped;
@@ -66,10 +67,22 @@ fn gives() -> Grudge {
     Grudge
 }
 
+const FIRST_LINE: u32 = line!() + 7;
+
 #[task]
 fn while_panicking() {
+    // A panic that was caught is none of them.
+    let _ = std::panic::catch_unwind(|| panic!("nobody's business"));
     let _guard = PanicsWhenDropped;
     panic!("the first panic");
+}
+
+#[task]
+fn where_none_may_be() {
+    extern "C" fn never() {
+        panic!("over the edge");
+    }
+    never();
 }
 
 #[task]
@@ -109,8 +122,18 @@ fn a_panic_while_panicking_costs_the_worker_and_is_told() {
     let pool = pool(1);
     let error = pool.apply(while_panicking::call()).unwrap_err();
     assert_eq!((error.is_worker_lost(), error.signal(), error.ran()), (true, Some(6), Ran::Yes));
-    assert!(error.panic().unwrap().message().contains("panic"), "{error}");
+    let panic = error.panic().unwrap();
+    assert!(panic.message().starts_with("the first panic; "), "{error}");
+    assert!(panic.message().contains("a destructor panicked at"), "{error}");
+    assert!(panic.message().ends_with(": a panic in a destructor"), "{error}");
+    assert_eq!((panic.file(), panic.line()), (Some(file!()), Some(FIRST_LINE)), "{error}");
     assert_eq!(pool.apply(caught_by_itself::call()).unwrap(), 7);
+}
+
+fn a_panic_that_cannot_unwind_is_told() {
+    let error = pool(1).apply(where_none_may_be::call()).unwrap_err();
+    assert_eq!((error.is_worker_lost(), error.signal()), (true, Some(6)), "{error}");
+    assert_eq!(error.panic().unwrap().message(), "over the edge; that was in a function that cannot unwind");
 }
 
 #[test]

@@ -2,7 +2,8 @@
 
 use crate::support::{Signals, await_given, copy_program, directory, script};
 use pool_runtime::{
-    Process, Sandbox, Stdio, active_children, cpu_count, cpu_count_physical, current_process, parent_process, task,
+    Pool, Process, Sandbox, Stdio, active_children, cpu_count, cpu_count_physical, current_process, parent_process,
+    task,
 };
 use std::{collections::BTreeMap, io::Read, path::Path, time::Duration};
 
@@ -80,7 +81,18 @@ fn environment_and_directory() {
 fn a_directory_that_does_not_exist() {
     let process = Process::new(introduce::call("", 0)).name("lost").current_dir("/nonexistent/directory");
     let error = process.start().expect_err("there is no such directory");
-    assert!(error.to_string().contains("cannot start a process"), "{error}");
+    let text = error.to_string();
+    assert!(text.contains("cannot start a process") && text.contains("\"/nonexistent/directory\""), "{text}");
+    assert!(!text.contains(std::env::current_exe().unwrap().to_str().unwrap()), "{text}");
+}
+
+#[test]
+fn a_program_that_does_not_exist() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let made = Pool::builder().processes(1).executable("/nonexistent/program").current_dir(directory.path()).build();
+    let text = made.expect_err("there is no such program").to_string();
+    assert!(text.contains("\"/nonexistent/program\""), "{text}");
+    assert!(!text.contains(directory.path().to_str().unwrap()), "{text}");
 }
 
 #[test]

@@ -38,12 +38,21 @@ fn fill(bytes: usize) -> usize {
     kept.iter().map(Vec::len).sum()
 }
 
+#[task]
+fn aborts() {
+    eprintln!("a memory allocation of 16 bytes failed");
+    std::process::abort();
+}
+
 fn memory_has_an_end() {
     for sandbox in [Sandbox::none(), Sandbox::strict()] {
         let pool = inside(sandbox.memory(128 << 20));
         assert_eq!(pool.apply(fill::call(32 * MIB)).unwrap(), 32 * MIB);
         let error = pool.apply(fill::call(512 * MIB)).unwrap_err();
         assert_eq!((error.signal(), error.ran()), (Some(libc::SIGABRT), Ran::Yes), "{error}");
+        assert!(error.is_out_of_memory() && error.to_string().contains("could not allocate 1048576 bytes"), "{error}");
+        // An abort for another reason is none.
+        assert!(!pool.apply(aborts::call()).unwrap_err().is_out_of_memory());
         assert_eq!(pool.apply(add::call(1, 2)).unwrap(), 3);
     }
 }

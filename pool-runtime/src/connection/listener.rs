@@ -22,6 +22,7 @@ use crate::error::{Error, Kind, Result};
 use crate::identity::MadeIn;
 use crate::locks::{lock, sleep_on};
 use crate::os::{self, Handle, Socket, SocketFile};
+use crate::targets::CONNECTION;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Condvar, Mutex};
@@ -459,7 +460,7 @@ impl Turn<'_> {
         match outcome {
             Ok(_) => Some(Ok(Connection::new(session.socket, name, from))),
             Err(AuthFailure::Left { has_spoken: false, .. }) => {
-                tracing::debug!("{name} left before it sent anything");
+                tracing::debug!(target: CONNECTION, "{name} left before it sent anything");
                 None
             }
             Err(why) => Some(Err(refused(&name, &why))),
@@ -475,7 +476,7 @@ impl Turn<'_> {
     fn drop_a_stranger(&mut self, why: &str) -> bool {
         let Some(at) = self.oldest_stranger() else { return false };
         let dropped = self.pending.remove(at);
-        tracing::debug!("{} was dropped before it had proved its key, as {why}", self.listener.name_of(dropped.from));
+        tracing::debug!(target: CONNECTION, "{} was dropped before it had proved its key, as {why}", self.listener.name_of(dropped.from));
         true
     }
 
@@ -520,7 +521,9 @@ impl Turn<'_> {
                     }
                     self.pending.push(Pending { session, from, deadline });
                 }
-                Err(AuthFailure::Left { .. }) => tracing::debug!("{} has left already", listener.name_of(from)),
+                Err(AuthFailure::Left { .. }) => {
+                    tracing::debug!(target: CONNECTION, "{} has left already", listener.name_of(from))
+                }
                 Err(why) => return Err(refused(&listener.name_of(from), &why)),
             }
         }

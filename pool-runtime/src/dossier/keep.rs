@@ -5,6 +5,7 @@
 use crate::dossier::{Dossier, file::LostCall};
 use crate::locks::lock;
 use crate::os::{self, NotPrivate, PrivateDir};
+use crate::targets::DOSSIER;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -57,6 +58,7 @@ impl DossierKeeper {
             Room::WithoutArguments => call.leave_out(),
             Room::None { kept } => {
                 tracing::warn!(
+                    target: DOSSIER,
                     "pool `{pool}` keeps no more dossiers of its worker {}, after {kept}: it keeps no more than {} in \
                      all, and no worker may use what is meant for the others",
                     seat + 1,
@@ -77,7 +79,7 @@ impl DossierKeeper {
             writer.spawn_scoped(scope, write)?.join().unwrap_or_else(|_| Err(io::Error::other("it panicked")))
         });
         if let Err(why) = written {
-            tracing::warn!("cannot keep a dossier in {:?}: {why}", self.dir.display());
+            tracing::warn!(target: DOSSIER, "cannot keep a dossier in {:?}: {why}", self.dir.display());
         }
     }
 

@@ -107,6 +107,18 @@ impl Loss {
         self.crash.as_ref().is_some_and(|crash| crash.overflow)
     }
 
+    /// How many bytes the process had asked for and did not get, if it aborted for that. Only the standard library's text
+    /// on standard error tells, so nothing is known where that is not captured.
+    pub(crate) fn failed_allocation(&self) -> Option<u64> {
+        let aborted = self.status == Some(End::ABORTED) && self.panic.is_none();
+        let stderr = self.stderr.as_ref().filter(|_| aborted)?;
+        let asked_for = |line: &[u8]| {
+            let bytes = line.strip_prefix(b"memory allocation of ")?.strip_suffix(b" bytes failed")?;
+            str::from_utf8(bytes).ok()?.parse().ok()
+        };
+        stderr.split(|byte| *byte == b'\n').rev().find_map(asked_for)
+    }
+
     /// How the process ended, and at which stage.
     pub(crate) fn sentence(&self) -> String {
         let pid = self.pid;
@@ -131,6 +143,8 @@ impl Loss {
         let limit = self.status.and_then(End::signal).and_then(exceeded_limit);
         let limit = limit.map_or(String::new(), |limit| format!(": {limit}"));
         let panicked = self.panic.as_ref().map_or(String::new(), |panic| format!("; it panicked {panic}"));
-        format!("{how} {}{limit}{panicked}", self.stage.text())
+        let short = self.failed_allocation();
+        let short = short.map_or(String::new(), |bytes| format!(": it could not allocate {bytes} bytes"));
+        format!("{how} {}{limit}{short}{panicked}", self.stage.text())
     }
 }

@@ -27,11 +27,13 @@ use crate::memory::region::{Region, Regions};
 use crate::memory::{Split, joined, payload::Payload};
 use crate::panic;
 use crate::policy::SharedPolicy;
+use crate::targets::JOB;
 use crate::task::{Encoded, TaskInfo};
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
@@ -54,6 +56,15 @@ impl Raw {
             Self::Many(batches) => batches.iter().all(Results::are_values),
             Self::Split(_) => true,
             Self::Decoded(_, value) => *value,
+        }
+    }
+
+    /// The first failure that nobody has asked for, in the order of the calls; none of a result that a callback has seen.
+    fn failure(&self) -> Option<&Error> {
+        match self {
+            Self::One(result) => result.as_ref().err().filter(|error| !error.is_cancelled()),
+            Self::Many(batches) => batches.iter().find_map(Results::failure),
+            Self::Split(_) | Self::Decoded(..) => None,
         }
     }
 
@@ -163,7 +174,7 @@ pub(crate) struct Slot {
     shares: bool,
     pub(crate) policy: SharedPolicy,
     pub(crate) job: u64,
-    /// None if no worker runs it, as it gathers other results.
+    /// None if a callback has seen the result before.
     pub(crate) task: Option<&'static TaskInfo>,
 }
 
@@ -171,6 +182,8 @@ pub(crate) struct Slot {
 struct SlotInner {
     progress: SlotState,
     sleepers: u32,
+    /// Nobody will read the result.
+    abandoned: bool,
     /// Most jobs have none, so they are behind a pointer.
     listeners: Option<Box<SlotListeners>>,
 }
@@ -222,6 +235,11 @@ impl Slot {
         Self { state: state.into(), finished: Condvar::new(), size, shares, policy, job, task: Some(task) }
     }
 
+    /// Of a job that gathers the results of several calls.
+    pub(crate) fn of_calls(task: &'static TaskInfo, job: u64) -> Self {
+        Self { job, task: Some(task), ..Self::default() }
+    }
+
     /// Shows the arguments; none of a call that has ended.
     pub(crate) fn with_arguments<R>(&self, see: impl FnOnce(&[u8]) -> R) -> R {
         match &lock(&self.state).progress {
@@ -256,12 +274,40 @@ impl Slot {
         }
         let arguments = std::mem::replace(&mut state.progress, SlotState::Ended(Some(raw), is_value));
         let sleepers = state.sleepers;
+        let unread = if state.abandoned { state.take() } else { None };
         drop(state);
         drop(arguments);
+        if let Some(unread) = unread {
+            self.say_unread(&unread);
+        }
         if sleepers > 0 {
             self.finished.notify_all();
         }
         listeners.waker.into_iter().chain(listeners.waiting).for_each(wake);
+    }
+
+    /// Nobody will read the result: a failure is said, now or when it comes.
+    fn abandon(&self) {
+        let mut state = lock(&self.state);
+        state.abandoned = true;
+        let unread = state.take();
+        drop(state);
+        if let Some(unread) = unread {
+            self.say_unread(&unread);
+        }
+    }
+
+    /// Says that a job has failed of which nobody reads the result.
+    fn say_unread(&self, raw: &Raw) {
+        let Some(reason) = raw.failure() else { return };
+        let (job, task) = (self.job, self.task.map_or("", TaskInfo::name));
+        tracing::warn!(
+            target: JOB,
+            task,
+            job,
+            %reason,
+            "job {job} has failed, and its handle was dropped, so nobody reads why: {reason}"
+        );
     }
 
     pub(crate) fn take(&self) -> Option<Raw> {
@@ -350,7 +396,7 @@ impl Tickets {
 
 /// A call that was submitted to a [`Pool`](crate::Pool): wait for its result, poll it, or await it.
 ///
-/// A job goes on if its handle is dropped. It ends exactly once, with a value or an error, whatever dies. In a child that
+/// A job goes on if its handle is dropped; if it fails then, that is [logged](crate::guide::logging) once, as a warning. It ends exactly once, with a value or an error, whatever dies. In a child that
 /// was forked from the pool's process it is of no use: it never becomes ready there, and waiting for it is an error.
 ///
 /// ```
@@ -375,6 +421,7 @@ impl Tickets {
 ///     Ok(())
 /// }
 /// ```
+#[must_use = "dropping a job does not cancel it, and nobody gets its result: keep it, or write `let _ =` to let it run"]
 pub struct Job<R> {
     slot: Arc<Slot>,
     decode: DecodeRaw<R>,
@@ -382,6 +429,8 @@ pub struct Job<R> {
     origin: Origin,
     /// A callback gets its result first.
     called_back: bool,
+    /// The user knows how it ended, or a callback will.
+    is_known: AtomicBool,
 }
 
 type DecodeRaw<R> = fn(Raw, &'static str) -> Result<R>;
@@ -430,12 +479,13 @@ fn mismatch(task: &'static str) -> Error {
 impl<R> Job<R> {
     /// `decode` is [`decode_one`] or [`decode_many`] of its task.
     pub(crate) fn new(slot: Arc<Slot>, decode: DecodeRaw<R>, home: Arc<dyn Home>, origin: Origin) -> Self {
-        Self { slot, decode, home, origin, called_back: false }
+        Self { slot, decode, home, origin, called_back: false, is_known: AtomicBool::new(false) }
     }
 
     fn take(&self, mut state: MutexGuard<'_, SlotInner>) -> Result<R> {
         let raw = state.take();
         drop(state);
+        self.is_known.store(true, Ordering::Relaxed);
         raw.map_or_else(|| Err(already_taken().of_task(self.task_name())), |raw| (self.decode)(raw, self.task_name()))
     }
 
@@ -523,7 +573,10 @@ impl<R> Job<R> {
         }
         match &lock(&self.slot.state).progress {
             SlotState::Pending(..) => None,
-            SlotState::Ended(_, is_value) => Some(*is_value),
+            SlotState::Ended(_, is_value) => {
+                self.is_known.fetch_or(!is_value, Ordering::Relaxed);
+                Some(*is_value)
+            }
         }
     }
 
@@ -586,7 +639,7 @@ impl<R> Job<R> {
     ///
     /// Callbacks run one after the other on a thread of the pool of their own, in the order in which jobs end. They may
     /// use the pool, and even terminate it. One that panics harms nothing else; one that blocks delays those after it.
-    pub fn on_done(self, f: impl FnOnce(&Result<R>) + Send + 'static) -> Self
+    pub fn on_done(mut self, f: impl FnOnce(&Result<R>) + Send + 'static) -> Self
     where
         R: Send + 'static,
     {
@@ -600,13 +653,25 @@ impl<R> Job<R> {
             callbacks.run(Box::new(move || {
                 let result = decode(raw, task);
                 if let Err(panic) = panic::catch(|| f(&result)) {
-                    tracing::warn!("a callback of task `{task}` panicked {panic}");
+                    tracing::warn!(target: JOB, "a callback of task `{task}` panicked {panic}");
                 }
                 let is_value = result.is_ok();
                 slot.finish(Raw::Decoded(Box::new(result), is_value));
             }));
         }));
-        Self { called_back: true, ..Self::new(next, decode_seen::<R>, self.home, self.origin) }
+        self.is_known = AtomicBool::new(true);
+        let Origin { id, task, ref mut tickets } = self.origin;
+        let origin = Origin { id, task, tickets: std::mem::replace(tickets, Tickets::none()) };
+        let home = self.home.clone();
+        Self { slot: next, decode: decode_seen::<R>, home, origin, called_back: true, is_known: AtomicBool::new(true) }
+    }
+}
+
+impl<R> Drop for Job<R> {
+    fn drop(&mut self) {
+        if !*self.is_known.get_mut() && self.is_here() {
+            self.slot.abandon();
+        }
     }
 }
 

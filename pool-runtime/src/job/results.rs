@@ -45,6 +45,12 @@ impl Results {
         self.failures.is_empty()
     }
 
+    /// The first failure that nobody has asked for, in the order of the calls.
+    pub(crate) fn failure(&self) -> Option<&Error> {
+        let failures = self.failures.iter().filter(|(_, error)| !error.is_cancelled());
+        failures.min_by_key(|(index, _)| *index).map(|(_, error)| error)
+    }
+
     /// Adds the values of the calls from index `first` on.
     pub(crate) fn values(&mut self, first: u32, values: Values<'_>) {
         self.missing -= values.count();

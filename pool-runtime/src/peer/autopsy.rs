@@ -6,6 +6,7 @@ use crate::os::{self, End, OomWatch};
 use crate::panic::PanicInfo;
 use crate::peer::Launched;
 use crate::peer::relay::Relay;
+use crate::targets::WORKER;
 use std::time::Duration;
 
 /// How long a process may live on after its channel has closed.
@@ -45,7 +46,7 @@ impl Launched {
             && self.unkilled.set(error.to_string()).is_ok()
         {
             let pid = self.child.pid();
-            tracing::warn!("process {pid} cannot be killed, so its connection is closed: {error}");
+            tracing::warn!(target: WORKER, "process {pid} cannot be killed, so its connection is closed: {error}");
         }
         self.socket.shut_down();
         self.way_out.shut_down();

@@ -62,6 +62,15 @@ impl Source {
         }
     }
 
+    /// What its workers are.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Processes(_) => "processes",
+            Self::Threads { .. } => "threads",
+            Self::Inline(_) => "the threads that submit",
+        }
+    }
+
     pub(crate) fn has_processes(&self) -> bool {
         matches!(self, Self::Processes(_))
     }

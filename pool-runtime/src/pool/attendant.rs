@@ -46,13 +46,14 @@ pub(super) fn spawn(
 }
 
 fn attend(inner: &Inner, seat: usize, mut begun: Option<Begun>) {
+    let mut replaces = false;
     while let Some(epoch) = next_epoch(inner, seat) {
         let mut started = start(inner, seat);
         if let Some(begun) = begun.take() {
             begun(started.as_mut().map_err(|error| &*error));
         }
         match started {
-            Ok(peer) => accompany(inner, &Station::new(seat, epoch, peer)),
+            Ok(peer) => accompany(inner, &Station::new(seat, epoch, peer), &mut replaces),
             Err(error) => start_failed(inner, seat, epoch, error, false),
         }
     }
@@ -73,8 +74,8 @@ fn start_failed(inner: &Inner, seat: usize, epoch: u32, error: Error, for_good: 
     });
 }
 
-/// From the greeting of a worker to its end.
-fn accompany(inner: &Inner, station: &Arc<Station>) {
+/// From the greeting of a worker to its end. `replaces`: the worker before it was lost, and then this one.
+fn accompany(inner: &Inner, station: &Arc<Station>, replaces: &mut bool) {
     let (seat, epoch, peer) = (station.seat, station.epoch, &station.peer);
     inner.seat(seat, Some(station.clone()));
     // Terminating the pool killed only the workers that existed then.
@@ -87,6 +88,7 @@ fn accompany(inner: &Inner, station: &Arc<Station>) {
         start_failed(inner, seat, epoch, error, for_good);
         return keep_until_dead(station);
     }
+    inner.log_started(station, *replaces);
     inner.tell(|dispatcher, now| {
         dispatcher.ready(seat, epoch, now);
         if inner.single {
@@ -114,6 +116,7 @@ fn accompany(inner: &Inner, station: &Arc<Station>) {
         Arc::new(Loss { seat, ..peer.bury(fault, leaving, generation, &mut heard) })
     };
     let claimed = peer.reached();
+    *replaces = !leaving;
     if !loss.lives {
         inner.seat(seat, None);
     }
@@ -159,8 +162,13 @@ fn next_epoch(inner: &Inner, seat: usize) -> Option<u32> {
                 core = sleep_on(&inner.changed, core, until).unwrap_or_else(|| lock(&inner.core));
             }
             Start::Never => {
-                if core.dispatcher.is_finished() {
+                let is_finished = core.dispatcher.is_finished();
+                if is_finished {
                     inner.notify();
+                }
+                drop(core);
+                if is_finished {
+                    inner.log_ended();
                 }
                 return None;
             }

@@ -142,6 +142,7 @@ impl PoolBuilder {
         if seats > 0 {
             pool.inner.await_phase(None, |dispatcher| dispatcher.ever_ready || dispatcher.is_over())?;
         }
+        pool.inner.log_built();
         Ok(pool)
     }
 
@@ -257,6 +258,7 @@ impl Inner {
             keeper: None,
             exit_grace: Duration::MAX,
             max_result,
+            is_told: AtomicBool::new(false),
             confined,
             itself: Weak::new(),
         }

@@ -2,7 +2,7 @@
 //! a failed call.
 
 use crate::dossier::Dossier;
-use crate::error::{self, Error, Kind};
+use crate::error::{Error, Kind};
 use crate::locks::lock;
 use crate::peer::{Answer, Glance, Peer, Sent};
 use crate::pool::dispatcher::{
@@ -22,6 +22,14 @@ pub(super) struct Todo {
     effects: VecDeque<Effect<dyn Submission>>,
     /// Their peers have frames to send.
     unflushed: VecDeque<Arc<Station>>,
+    /// What is to be logged of starts that failed.
+    starts_failed: Vec<FailedStarts>,
+}
+
+struct FailedStarts {
+    tries: u32,
+    then: AfterStarts,
+    reason: Error,
 }
 
 impl Inner {
@@ -53,7 +61,10 @@ impl Inner {
         while let Some(effect) = core.dispatcher.effect() {
             match effect {
                 Effect::Send { .. } | Effect::Stop { .. } => self.send(&mut core, &effect, &mut todo),
-                Effect::StartsFailed { tries, then } => self.starts_failed(&mut core, tries, then),
+                Effect::StartsFailed { tries, then } => {
+                    let reason = self.starts_failed(&mut core, tries, then);
+                    todo.starts_failed.push(FailedStarts { tries, then, reason });
+                }
                 other => todo.effects.push_back(other),
             }
         }
@@ -97,24 +108,24 @@ impl Inner {
         }
     }
 
-    fn starts_failed(&self, core: &mut Core, tries: u32, then: AfterStarts) {
+    /// Notes why the pool has failed, if it has. Returns why the latest start did.
+    fn starts_failed(&self, core: &mut Core, tries: u32, then: AfterStarts) -> Error {
         let error = core.trouble.clone().unwrap_or_else(|| Error::invalid("it ended"));
         match then {
-            AfterStarts::TryOn => {
-                tracing::warn!("a worker could not be started {tries} times, and is tried again: {error}");
-            }
-            AfterStarts::GiveUpSeat => {
-                tracing::warn!("a worker is given up after {tries} starts that failed, the last one so: {error}");
-            }
-            AfterStarts::GiveUpPool if self.single => core.failure = Some(error),
-            AfterStarts::GiveUpPool => core.failure = Some(Error::pool_failed(tries, error)),
+            AfterStarts::TryOn | AfterStarts::GiveUpSeat => {}
+            AfterStarts::GiveUpPool if self.single => core.failure = Some(error.clone()),
+            AfterStarts::GiveUpPool => core.failure = Some(Error::pool_failed(tries, error.clone())),
         }
+        error
     }
 
     pub(super) fn carry_out(&self, mut todo: Todo) {
         // Told last, as that wakes threads and may run code of an async runtime, for which no worker must wait.
         let mut ended = Vec::new();
         loop {
+            for FailedStarts { tries, then, reason } in todo.starts_failed.drain(..) {
+                self.log_starts_failed(tries, then, &reason);
+            }
             while let Some(effect) = todo.effects.pop_front() {
                 match effect {
                     Effect::Ended(end) => ended.push(end),
@@ -148,38 +159,21 @@ impl Inner {
                         }
                     }
                     Effect::Overstayed { seat, epoch } => {
-                        if let Some(station) = self.station(seat, epoch).filter(|_| self.single) {
-                            tracing::warn!(
-                                "process {} has done its work and has not ended in {:?}, so it is killed: what runs at \
-                                 its end, such as `atexit` handlers, takes longer; `Process::exit_grace` gives it more \
-                                 time",
-                                station.peer.pid(),
-                                self.exit_grace
-                            );
-                        } else if let Some(station) = self.station(seat, epoch) {
-                            tracing::warn!(
-                                "worker {} of pool `{}` (process {}) was told to leave and has not in {:?}, so it is \
-                                 killed: what runs at its end, such as the `drop` of its state or `atexit` handlers, \
-                                 takes longer; `exit_grace` gives it more time",
-                                seat + 1,
-                                self.name,
-                                station.peer.pid(),
-                                self.exit_grace
-                            );
+                        if let Some(station) = self.station(seat, epoch) {
+                            self.log_overstayed(&station);
                         }
                     }
                     Effect::Outgrown { seat, epoch, limit, used } => {
                         if let Some(station) = self.station(seat, epoch) {
-                            tracing::warn!(
-                                "worker {} of pool `{}` (process {}) {}, though it says that it runs no call, so it is \
-                                 killed: what earlier calls and the initializer have left there counts",
-                                seat + 1,
-                                self.name,
-                                station.peer.pid(),
-                                error::over_memory(limit, used)
-                            );
+                            self.log_outgrown(&station, limit, used);
                         }
                     }
+                    Effect::Exceeded { work, call, seat, excess } => self.log_exceeded(&*work, call, seat, excess),
+                    Effect::Retried { work, first, count, attempt, seat, loss } => {
+                        self.log_retried(&*work, first..first + count, attempt, seat, &loss);
+                    }
+                    Effect::Retired { seat, epoch, why } => self.log_retired(seat, epoch, why),
+                    Effect::Departed { seat, epoch, how, loss } => self.log_departed(seat, epoch, how, &loss),
                     Effect::Hold { seat, epoch, work } => {
                         let mut held = Vec::new();
                         work.with_regions(ALL_CALLS, &mut |regions| held.extend_from_slice(regions));
@@ -189,7 +183,7 @@ impl Inner {
                             station.hold(&held);
                         }
                     }
-                    // Done while the core was locked.
+                    // Done while the core was locked, or logged above.
                     Effect::Send { .. } | Effect::Stop { .. } | Effect::StartsFailed { .. } => {}
                 }
             }
@@ -203,7 +197,7 @@ impl Inner {
         }
     }
 
-    fn station(&self, seat: usize, epoch: u32) -> Option<Arc<Station>> {
+    pub(super) fn station(&self, seat: usize, epoch: u32) -> Option<Arc<Station>> {
         lock(&self.core).station(seat, epoch).cloned()
     }
 
@@ -221,6 +215,7 @@ impl Inner {
                 let ((), more) = self.decide(|core, now| tell(core, glance, now));
                 todo.effects.extend(more.effects);
                 todo.unflushed.extend(more.unflushed);
+                todo.starts_failed.extend(more.starts_failed);
             }
             // The dispatcher is told when it comes.
             Answer::Later => {}
@@ -237,7 +232,14 @@ impl Inner {
 
     /// Tells a submission that one of its calls has failed.
     pub(super) fn fail(&self, work: &Arc<dyn Submission>, index: u32, failure: CallFailure) {
+        // A call that no worker has started has had no time.
+        let given_up =
+            matches!(failure.why, Why::Lost { time, .. } if time.is_none() || failure.attempts > 1) && !self.single;
+        let attempts = failure.attempts;
         let mut error = self.error_of(failure).of_task(work.task());
+        if given_up {
+            self.log_given_up(&**work, index, attempts, &error);
+        }
         if let Some(keeper) = &self.keeper {
             dossiers::keep(keeper, self, &**work, index, &mut error);
         }

@@ -121,9 +121,10 @@ impl Pool {
                 (slot.job, slot, Tickets::One(ticket))
             }
             Err(error) => {
-                let slot = Arc::new(Slot::default());
+                let id = self.inner.jobs.fetch_add(1, Ordering::Relaxed);
+                let slot = Arc::new(Slot::of_calls(task, id));
                 slot.finish(Raw::One(Err(error.of_task(task.name()))));
-                (self.inner.jobs.fetch_add(1, Ordering::Relaxed), slot, Tickets::none())
+                (id, slot, Tickets::none())
             }
         };
         Job::new(slot, decode_one::<C::Task>, self.inner.clone(), Origin { id, task, tickets })
@@ -199,6 +200,7 @@ impl Pool {
             return joined.map(|_| false);
         }
         self.inner.source.leave();
+        self.inner.log_ended();
         let called_back = self.inner.callbacks.wait_idle(deadline);
         joined.map(|_| called_back)
     }
@@ -301,13 +303,11 @@ impl Drop for Pool {
         }
         let abandoned = self.inner.tell(|dispatcher, _| dispatcher.terminate());
         if abandoned > 0 {
-            tracing::warn!(
-                "pool `{}` was dropped with {abandoned} calls that had not ended: close and join it to let them finish",
-                self.inner.name
-            );
+            self.inner.log_abandoned(abandoned);
         }
         self.join_threads(None);
         self.inner.source.leave();
+        self.inner.log_ended();
     }
 }
 

@@ -56,6 +56,8 @@ pub(crate) struct Inner {
     pub(super) exit_grace: Duration,
     /// How many bytes a result may have, if nothing else says.
     pub(super) max_result: u64,
+    /// Users were told that the pool was built, and not yet that it has ended.
+    pub(super) is_told: AtomicBool,
     /// The workers are in a sandbox.
     pub(super) confined: bool,
     pub(super) itself: Weak<Self>,

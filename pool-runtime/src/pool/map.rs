@@ -5,7 +5,7 @@ use crate::job::{Awaited, Home, Job, Origin, Raw, Results, Slot, Tickets, decode
 use crate::locks::lock;
 use crate::os;
 use crate::pool::{Gatherer, Inner, Outcome, Pool};
-use crate::task::{RawCall, Task, TaskCall};
+use crate::task::{RawCall, Registered, Task, TaskCall};
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex};
@@ -200,8 +200,9 @@ impl Pool {
         mut f: F,
         inputs: I,
     ) -> Job<Vec<C::Output>> {
-        let (inner, slot) = (&self.inner, Arc::new(Slot::default()));
+        let inner = &self.inner;
         let id = inner.jobs.fetch_add(1, Ordering::Relaxed);
+        let slot = Arc::new(Slot::of_calls(<C::Task as Registered>::info(), id));
         let inputs = inputs.into_iter();
         let mut mapper = Mapper::new::<C>(inner, Some(slot.clone()), inputs.size_hint().0);
         let task = mapper.gatherer.task;

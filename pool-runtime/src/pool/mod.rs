@@ -20,6 +20,7 @@
 //! | [`listener`] | reads from all workers: a caller that waits, or the collector's thread |
 //! | [`attendant`] | the thread of each seat: starts its worker, waits for its end, replaces it |
 //! | [`submission`], [`batch`], [`regions`] | calls that were submitted together; the memory that each refers to |
+//! | [`logged`] | what is said through `tracing` |
 //! | [`clock`], [`inline`], [`station`], [`dossiers`] | time; calls that run at once; the worker at a seat; lost calls |
 
 mod attendant;
@@ -36,6 +37,7 @@ mod imap;
 mod inline;
 mod inner;
 mod listener;
+mod logged;
 mod map;
 mod regions;
 mod reports;

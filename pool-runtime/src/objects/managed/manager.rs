@@ -7,6 +7,7 @@ use super::wire::ManagerPlace;
 use crate::authkey::AuthKey;
 use crate::connection::Address;
 use crate::error::{Error, Result};
+use crate::targets::MANAGER;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::sync::Arc;
@@ -68,7 +69,7 @@ struct StartedServer {
 impl Drop for StartedServer {
     fn drop(&mut self) {
         if let Err(error) = self.process.shut_down() {
-            tracing::debug!("a manager that is dropped had ended before: {error}");
+            tracing::debug!(target: MANAGER, "a manager that is dropped had ended before: {error}");
         }
         self.host.forget();
     }

@@ -18,6 +18,7 @@ use crate::os;
 use crate::panic::{self, Quiet};
 use crate::protocol::Failure;
 use crate::run::{Fault, Run};
+use crate::targets::MANAGER;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
@@ -109,7 +110,7 @@ impl Server {
             })
         });
         if let Err(error) = served {
-            tracing::warn!("{error}");
+            tracing::warn!(target: MANAGER, "{error}");
             std::thread::sleep(REST);
         }
     }

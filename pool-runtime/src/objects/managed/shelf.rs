@@ -11,6 +11,7 @@ use crate::locks::lock;
 use crate::memory::region::{Region, register};
 use crate::os::{self, Handle, Memory, Outgoing, passing};
 use crate::panic;
+use crate::targets::MANAGER;
 use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -85,7 +86,7 @@ impl Shelf {
             let ready = match os::wait_any(handles.map(os::borrow), None) {
                 Ok(ready) => ready,
                 Err(error) => {
-                    tracing::warn!("a manager cannot find out which of its objects are unused: {error}");
+                    tracing::warn!(target: MANAGER, "a manager cannot find out which of its objects are unused: {error}");
                     std::thread::sleep(REST);
                     continue;
                 }

@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::memory::Payload;
 use crate::memory::region::Region;
 use crate::objects::channel::{Pipe, Receiver, Sender, channel, pipe};
+use crate::targets::MANAGER;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -169,7 +170,7 @@ impl WireListener {
         match self.0.accept_timeout(patience) {
             Ok(connection) => Ok(connection.map(|connection| Box::new(connection) as _)),
             Err(error) if error.is_authentication() || error.is_exhausted() => {
-                tracing::warn!("a manager could not let in a client: {error}");
+                tracing::warn!(target: MANAGER, "a manager could not let in a client: {error}");
                 Ok(None)
             }
             Err(error) => Err(error),

@@ -3,7 +3,8 @@
 use crate::dossier::Ran;
 use crate::pool::dispatcher::machine::Withdrawn;
 use crate::pool::dispatcher::{
-    Dispatcher, Ended, How, Phase, Reach, Refusal, Reported, Seat, Ticket, Time, Unreported, Why, Work, is_after,
+    Dispatcher, Effect, Ended, How, Phase, Reach, Refusal, Reported, Retirement, Seat, Ticket, Time, Unreported, Why,
+    Work, is_after,
 };
 use std::sync::Arc;
 
@@ -154,8 +155,8 @@ impl<W: ?Sized + Work> Dispatcher<W> {
             self.in_flight_calls -= through as usize;
             let calls = range.calls;
             if let Some(failed) = failed.take() {
-                if failed.leaving {
-                    let _ = self.transit(seat, Phase::Leaving);
+                if failed.leaving && self.transit(seat, Phase::Leaving) {
+                    self.effects.push_back(Effect::Retired { seat, epoch, why: Retirement::Panic });
                 }
                 let ran = failed.stage.ran();
                 let why = if cancelled { Why::Cancelled } else { Why::Reported(failed) };

@@ -2,7 +2,7 @@
 
 use crate::dossier::{Loss, Ran};
 use crate::policy::Policy;
-use crate::protocol::Failed;
+use crate::protocol::{CallHeader, Failed};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -118,6 +118,15 @@ pub struct PoolStats {
     pub done: u64,
     /// Calls that ended with an error.
     pub failed: u64,
+    /// Attempts at calls that were made again, as their worker was lost or they took too long: a call that succeeds at
+    /// its third attempt counts twice here, and once in `done`.
+    pub retries: u64,
+    /// Workers that were started in place of one that had died or was killed. Those that were replaced as planned, after
+    /// [`max_tasks_per_child`](crate::PoolBuilder::max_tasks_per_child) calls for example, and those that ended after a
+    /// panic, do not count.
+    pub restarts: u64,
+    /// Attempts at calls that were ended as they took longer than their timeout, also those that were made again.
+    pub timeouts: u64,
 }
 
 // ---- effects ----
@@ -147,6 +156,36 @@ pub(crate) enum Effect<W: ?Sized> {
     Ended(Ended<W>),
     /// Starts failed so often at a seat that a decision was made.
     StartsFailed { tries: u32, then: AfterStarts },
+    /// For the log: an attempt at a call has exceeded a limit. Whether it is made again is told next.
+    Exceeded { work: Arc<W>, call: CallHeader, seat: usize, excess: Excess },
+    /// For the log: these calls, from index `first` on, were lost with the worker of this seat, and are tried again.
+    Retried { work: Arc<W>, first: u32, count: u32, attempt: u32, seat: usize, loss: Arc<Loss> },
+    /// For the log: the worker gets no more calls, and another one takes its place.
+    Retired { seat: usize, epoch: u32, why: Retirement },
+    /// For the log: the worker has ended.
+    Departed { seat: usize, epoch: u32, how: Parting, loss: Arc<Loss> },
+}
+
+/// Why a worker is replaced that does as it was told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Retirement {
+    /// It was given as many calls as it may run.
+    Calls,
+    Age,
+    Memory,
+    /// Its call panicked.
+    Panic,
+}
+
+/// How a worker has ended, as the pool sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Parting {
+    /// It was to leave.
+    Left,
+    /// The pool has killed it.
+    Killed,
+    /// Nobody had asked it to end.
+    Lost,
 }
 
 /// What becomes of a seat where starts fail.

@@ -5,8 +5,8 @@ use crate::options::RestartPolicy;
 use crate::pool::dispatcher::durations::Durations;
 use crate::pool::dispatcher::queue::CallQueue;
 use crate::pool::dispatcher::{
-    AfterStarts, CallFailure, CallRange, Effect, Ended, Flight, How, Limits, NEVER, Phase, Refusal, Seat, Ticket, Time,
-    Unreported, Why, Work,
+    AfterStarts, CallFailure, CallRange, Effect, Ended, Flight, How, Limits, NEVER, Phase, Refusal, Retirement, Seat,
+    Ticket, Time, Unreported, Why, Work,
 };
 use std::collections::VecDeque;
 
@@ -43,6 +43,9 @@ pub(crate) struct Dispatcher<W: ?Sized> {
     pub(super) futile_since: Time,
     pub(super) done: u64,
     pub(super) failed: u64,
+    pub(super) retries: u64,
+    pub(super) restarted: u64,
+    pub(super) timeouts: u64,
     /// When to look again for a worker that shows no progress.
     pub(super) look_again: Time,
     /// When to look at a worker, or earlier: see [`watch`](super::watch).
@@ -70,6 +73,9 @@ impl<W: ?Sized + Work> Dispatcher<W> {
             futile_since: 0,
             done: 0,
             failed: 0,
+            retries: 0,
+            restarted: 0,
+            timeouts: 0,
             look_again: NEVER,
             watch_at: NEVER,
             effects: VecDeque::new(),
@@ -143,9 +149,24 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         let state = &self.seats[seat];
         let retiring = state.worker.given >= self.limits.tasks_per_child || state.worker.retiring;
         if state.is_idle() && (retiring || self.is_running_out()) && self.transit(seat, Phase::Leaving) {
+            if retiring {
+                self.note_retirement(seat, now);
+            }
             self.effects.push_back(Effect::Stop { seat, epoch: self.seats[seat].epoch() });
             self.see_off(seat, now);
         }
+    }
+
+    /// Says why a worker is replaced.
+    fn note_retirement(&mut self, seat: usize, now: Time) {
+        let state = &self.seats[seat];
+        let (epoch, given) = (state.epoch(), state.worker.given);
+        let why = match () {
+            () if given >= self.limits.tasks_per_child => Retirement::Calls,
+            () if self.is_old(seat, now) => Retirement::Age,
+            () => Retirement::Memory,
+        };
+        self.effects.push_back(Effect::Retired { seat, epoch, why });
     }
 
     /// Stops all idle workers once none can get more work.

@@ -40,8 +40,8 @@ mod workers;
 
 pub use events::PoolStats;
 pub(crate) use events::{
-    AfterStarts, CallFailure, Effect, Ended, Excess, FailedStart, How, MILLISECOND, NEVER, Observation, Reach, Refusal,
-    Reported, Start, Ticket, Time, Why, Work, nanos,
+    AfterStarts, CallFailure, Effect, Ended, Excess, FailedStart, How, MILLISECOND, NEVER, Observation, Parting, Reach,
+    Refusal, Reported, Retirement, Start, Ticket, Time, Why, Work, nanos,
 };
 pub(crate) use limits::Limits;
 pub(crate) use machine::Dispatcher;

@@ -31,6 +31,9 @@ impl<W: ?Sized + Work> Dispatcher<W> {
             running: self.in_flight_calls + self.inline_calls,
             done: self.done,
             failed: self.failed,
+            retries: self.retries,
+            restarts: self.restarted,
+            timeouts: self.timeouts,
         }
     }
 

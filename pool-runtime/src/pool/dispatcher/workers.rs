@@ -3,8 +3,8 @@
 use crate::dossier::{Loss, Ran};
 use crate::os::End;
 use crate::pool::dispatcher::{
-    AfterStarts, Dispatcher, Effect, Excess, FailedStart, MILLISECOND, NEVER, Phase, Reach, Refusal, Seat, SeatWorker,
-    Start, Time, Unreported, Why, Work, is_after, nanos,
+    AfterStarts, Condemned, Dispatcher, Effect, Excess, FailedStart, Flight, MILLISECOND, NEVER, Parting, Phase, Reach,
+    Refusal, Seat, SeatWorker, Start, Time, Unreported, Why, Work, is_after, nanos,
 };
 use crate::protocol::CallHeader;
 use std::ops::Range;
@@ -49,6 +49,9 @@ impl<W: ?Sized + Work> Dispatcher<W> {
             gone_by: NEVER,
             ..SeatWorker::default()
         };
+        if std::mem::take(&mut self.seats[seat].was_lost) {
+            self.restarted += 1;
+        }
         self.watch_at = self.watch_at.min(now.saturating_add(self.limits.age_per_child));
         if !self.goes_on() {
             return self.kill(seat);
@@ -76,6 +79,15 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         }
         let leaves = state.phase() == Phase::Leaving;
         let expected = leaves || state.phase() == Phase::Killed;
+        let how = match state.phase() {
+            Phase::Leaving => Parting::Left,
+            // Why it was is told with the call for which it was, but not that it goes on.
+            Phase::Killed if !loss.lives => Parting::Killed,
+            _ => Parting::Lost,
+        };
+        self.effects.push_back(Effect::Departed { seat, epoch, how, loss: loss.clone() });
+        self.seats[seat].was_lost |= how != Parting::Left;
+        let state = &self.seats[seat];
         let useless = state.worker.finished == 0 && now.saturating_sub(state.worker.ready_at) < YOUNG;
         let (condemned, convicted) = (state.worker.condemned, state.worker.is_convicted);
         let reached = state.reached(claimed);
@@ -141,7 +153,16 @@ impl<W: ?Sized + Work> Dispatcher<W> {
                 let ran = if runs && known { loss.stage.ran() } else { Ran::Maybe };
                 // No second attempt starts before the process of the first one is dead.
                 let never = loss.lives || runs && over_memory;
-                let Some(flight) = self.retry(flight, never, ran, now) else { continue };
+                if let Some(condemned) = condemned.filter(|condemned| flight.has(condemned.number)) {
+                    self.note_excess(seat, &flight, condemned);
+                }
+                let (work, first, count) = (flight.calls.work.clone(), flight.calls.next, flight.len());
+                let attempt = flight.calls.attempt;
+                let Some(flight) = self.retry(flight, never, ran, now) else {
+                    self.retries += u64::from(count);
+                    self.effects.push_back(Effect::Retried { work, first, count, attempt, seat, loss: loss.clone() });
+                    continue;
+                };
                 if loss.lives {
                     self.effects.push_back(Effect::Hold { seat, epoch, work: flight.calls.work.clone() });
                 }
@@ -175,6 +196,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
             return;
         }
         for last in self.take_behind(seat, condemned.number.wrapping_sub(1)) {
+            self.note_excess(seat, &last, condemned);
             self.effects.push_back(Effect::Hold { seat, epoch, work: last.calls.work.clone() });
             self.fail(&last.calls, last.calls.attempt, |index| {
                 let (loss, CallHeader { job, attempt, .. }) = (loss.clone(), last.header_of(index));
@@ -183,6 +205,19 @@ impl<W: ?Sized + Work> Dispatcher<W> {
                 (Ran::Maybe, if last.is_given_up() { Why::Cancelled } else { lost })
             });
         }
+    }
+
+    /// An attempt at a call has ended as it exceeded a limit, unless it was cancelled meanwhile.
+    fn note_excess(&mut self, seat: usize, flight: &Flight<W>, condemned: Condemned) {
+        if flight.is_given_up() {
+            return;
+        }
+        if let Excess::Time { .. } = condemned.excess {
+            self.timeouts += 1;
+        }
+        let index = flight.calls.next + condemned.number.wrapping_sub(flight.number);
+        let (work, call) = (flight.calls.work.clone(), flight.header_of(index));
+        self.effects.push_back(Effect::Exceeded { work, call, seat, excess: condemned.excess });
     }
 
     /// These seats have no attendants any more: all their calls fail.

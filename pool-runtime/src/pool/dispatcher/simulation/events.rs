@@ -18,6 +18,9 @@ impl World {
                     }
                 }
                 Effect::Hold { .. } | Effect::StartsFailed { .. } => {}
+                // These only say what has happened.
+                Effect::Exceeded { .. } | Effect::Retried { .. } | Effect::Retired { .. } | Effect::Departed { .. } => {
+                }
                 Effect::Send { seat, epoch, generation, first, last } => {
                     assert!(!self.pool.seats[seat].worker.retiring, "a worker that is worn is given more");
                     let calls = headers(self.pool.flights(seat, first, last));

@@ -1,0 +1,296 @@
+//! Each event that the guide's page on the log lists is seen by a subscriber, with its fields; and nothing is logged for
+//! a call that succeeds.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+use pool_runtime::{Backend, Pool, PoolStats, pool_main, task};
+use std::time::Duration;
+use support::{await_logged, builder, kill_this_process, log_anew, logged, over_every_transport, pids, until};
+use tracing::Level;
+
+pool_main!();
+
+over_every_transport! {
+    in_turn:
+    a_pool_and_its_workers,
+    a_worker_that_is_lost_and_the_next_one,
+    workers_that_are_replaced_as_planned,
+    timeouts_retries_and_giving_up,
+    a_limit_of_memory,
+    a_pool_that_cannot_start,
+    a_pool_that_is_dropped_with_work,
+    a_failure_that_nobody_reads_is_told_once,
+    a_loss_that_nobody_reads_is_told,
+    what_was_read_or_cancelled_is_not_told,
+    a_map_that_nobody_reads_is_told_once,
+}
+
+const POOL: &str = "pool_runtime::pool";
+const WORKER: &str = "pool_runtime::worker";
+const JOB: &str = "pool_runtime::job";
+
+#[task]
+fn add_one(n: u32) -> u32 {
+    n + 1
+}
+
+#[task]
+fn dies() {
+    kill_this_process();
+}
+
+#[task]
+fn panics(text: &str) {
+    panic!("{text}");
+}
+
+#[task(timeout = "20ms")]
+fn hangs() {
+    support::hang();
+}
+
+#[task(memory = "64MiB")]
+fn fills() -> usize {
+    let all: Vec<_> = (0..4096)
+        .map(|_| {
+            std::thread::sleep(Duration::from_micros(300));
+            vec![1u8; 1 << 20]
+        })
+        .collect();
+    all.len()
+}
+
+#[task(initializer)]
+fn cannot_begin() -> Result<(), String> {
+    Err("no model".into())
+}
+
+#[task(initializer)]
+fn begins() -> u32 {
+    1
+}
+
+#[task]
+fn panics_with_state(#[state] state: &u32) {
+    panic!("{state}");
+}
+
+fn a_pool_and_its_workers() {
+    log_anew();
+    let pool = builder().processes(2).name("crawler").build().unwrap();
+    let built = await_logged("built", 1, |event| event.is(Level::DEBUG, POOL));
+    assert_eq!((built[0].field("pool"), built[0].field("workers")), ("crawler", "2"));
+    assert_eq!(built[0].field("backend"), "processes");
+    let mut started = await_logged("started", 2, |event| event.is(Level::DEBUG, WORKER));
+    started.sort_by_key(|event| event.field("worker").to_owned());
+    for (event, worker) in started.iter().zip(["1", "2"]) {
+        assert_eq!((event.field("pool"), event.field("epoch"), event.field("worker")), ("crawler", "1", worker));
+    }
+    let mut told: Vec<u32> = started.iter().map(|event| event.field("pid").parse().unwrap()).collect();
+    told.sort_unstable();
+    let mut are = pids(&pool);
+    are.sort_unstable();
+    assert_eq!(told, are);
+
+    let before = logged().len();
+    assert_eq!(pool.map(add_one::call, 0..1000).unwrap().len(), 1000);
+    assert_eq!(pool.apply(add_one::call(1)).unwrap(), 2);
+    assert_eq!(logged().len(), before, "calls that succeed are logged");
+
+    pool.close();
+    pool.join().unwrap();
+    let ended = await_logged("ended", 2, |event| event.is(Level::DEBUG, POOL));
+    assert_eq!((ended[1].field("done"), ended[1].field("failed")), ("1001", "0"));
+    let left = await_logged("workers ended", 4, |event| event.is(Level::DEBUG, WORKER));
+    assert!(left[2..].iter().all(|event| event.field("reason").contains("exited with code 0")), "{left:?}");
+    drop(pool);
+    assert_eq!(logged().iter().filter(|event| event.is(Level::DEBUG, POOL)).count(), 2, "it ends once");
+}
+
+fn a_worker_that_is_lost_and_the_next_one() {
+    log_anew();
+    let pool = builder().processes(1).name("lossy").build().unwrap();
+    let pid = pids(&pool)[0].to_string();
+    assert!(pool.apply(dies::call()).unwrap_err().is_worker_lost());
+    let lost = await_logged("lost", 1, |event| event.is(Level::WARN, WORKER));
+    assert_eq!((lost[0].field("pool"), lost[0].field("worker"), lost[0].field("epoch")), ("lossy", "1", "1"));
+    assert_eq!(lost[0].field("pid"), pid);
+    assert!(lost[0].field("reason").contains("signal 9"), "{lost:?}");
+    let next = await_logged("replaced", 1, |event| event.is(Level::INFO, WORKER));
+    assert_eq!((next[0].field("pool"), next[0].field("worker"), next[0].field("epoch")), ("lossy", "1", "2"));
+    assert_ne!(next[0].field("pid"), pid);
+    until("it counts as a restart", || pool.stats().restarts == 1);
+    assert_eq!(lost.len(), 1);
+}
+
+fn workers_that_are_replaced_as_planned() {
+    log_anew();
+    let pool = builder().processes(1).name("worn").max_tasks_per_child(3).build().unwrap();
+    for n in 0..3 {
+        assert_eq!(pool.apply(add_one::call(n)).unwrap(), n + 1);
+    }
+    let retired = await_logged("recycled", 1, |event| event.field("message").contains("is replaced"));
+    assert!(retired[0].is(Level::DEBUG, WORKER) && retired[0].field("reason").contains("max_tasks_per_child"));
+    assert_eq!((retired[0].field("pool"), retired[0].field("worker"), retired[0].field("epoch")), ("worn", "1", "1"));
+    assert_eq!(pool.apply(add_one::call(1)).unwrap(), 2);
+    assert_eq!(pool.stats().restarts, 0, "as planned");
+
+    // State that a panic may have broken is made anew.
+    let pool = builder().processes(1).name("stateful").initializer(begins::call()).build().unwrap();
+    assert!(pool.apply(panics_with_state::call()).unwrap_err().is_panic());
+    let retired = await_logged("replaced after a panic", 1, |event| event.field("reason").contains("panicked"));
+    assert_eq!((retired[0].field("pool"), retired[0].field("worker")), ("stateful", "1"));
+    assert_eq!(pool.apply(add_one::call(1)).unwrap(), 2);
+    assert_eq!(pool.stats().restarts, 0, "as planned");
+    assert!(!logged().iter().any(|event| event.level <= Level::INFO), "{:?}", logged());
+}
+
+fn timeouts_retries_and_giving_up() {
+    log_anew();
+    let pool = builder().processes(1).name("slow").retry_delay(Duration::ZERO).build().unwrap();
+    let error = pool.apply(hangs::call().retries(1)).unwrap_err();
+    assert!(error.is_timeout() && error.attempts() == 2, "{error}");
+    let late = await_logged("timed out", 2, |event| event.is(Level::WARN, JOB) && !event.field("limit").is_empty());
+    for (event, attempt) in late.iter().zip(["1", "2"]) {
+        assert_eq!((event.field("pool"), event.field("worker"), event.field("attempt")), ("slow", "1", attempt));
+        assert!(event.field("task").ends_with("hangs") && event.field("job") == "1", "{event:?}");
+        assert_eq!(event.field("limit"), "20ms");
+    }
+    let again = await_logged("tried again", 1, |event| event.is(Level::INFO, JOB));
+    assert_eq!((again[0].field("pool"), again[0].field("job"), again[0].field("attempt")), ("slow", "1", "1"));
+    assert!(again[0].field("task").ends_with("hangs") && again[0].field("reason").contains("signal 9"), "{again:?}");
+    let ends = await_logged("given up", 1, |event| event.is(Level::WARN, JOB) && !event.field("attempts").is_empty());
+    assert_eq!((ends[0].field("pool"), ends[0].field("job"), ends[0].field("attempts")), ("slow", "1", "2"));
+    assert!(ends[0].field("task").ends_with("hangs") && ends[0].field("reason").contains("20ms"), "{ends:?}");
+    until("both workers were replaced", || pool.stats().restarts == 2);
+    let PoolStats { failed, retries, timeouts, .. } = pool.stats();
+    assert_eq!((failed, retries, timeouts), (1, 1, 2));
+    assert!(!logged().iter().any(|event| event.is(Level::WARN, WORKER)), "the pool has killed them: {:?}", logged());
+}
+
+fn a_limit_of_memory() {
+    log_anew();
+    let pool = builder().processes(1).name("large").build().unwrap();
+    assert!(pool.apply(fills::call()).unwrap_err().is_out_of_memory());
+    let told = await_logged("too large", 1, |event| event.is(Level::WARN, JOB));
+    assert_eq!((told[0].field("pool"), told[0].field("worker"), told[0].field("job")), ("large", "1", "1"));
+    assert!(told[0].field("task").ends_with("fills") && told[0].field("attempt") == "1", "{told:?}");
+    assert_eq!(told[0].field("limit"), (64 << 20).to_string());
+    assert!(told[0].field("used").parse::<u64>().unwrap() > 64 << 20, "{told:?}");
+    assert_eq!((pool.stats().timeouts, pool.stats().retries), (0, 0));
+}
+
+fn a_pool_that_cannot_start() {
+    log_anew();
+    builder().processes(1).name("stillborn").initializer(cannot_begin::call()).build().unwrap_err();
+    let failed = await_logged("failed", 1, |event| event.is(Level::ERROR, POOL));
+    assert_eq!(failed[0].field("pool"), "stillborn");
+    assert!(failed[0].field("reason").contains("no model"), "{failed:?}");
+    assert!(!logged().iter().any(|event| event.is(Level::DEBUG, POOL)), "it was never built: {:?}", logged());
+}
+
+fn a_pool_that_is_dropped_with_work() {
+    log_anew();
+    let pool = builder().processes(1).name("left").build().unwrap();
+    let job = pool.apply_async(hangs::call().timeout(Duration::from_secs(3600)));
+    drop(pool);
+    let left = await_logged("dropped", 1, |event| event.is(Level::WARN, POOL));
+    assert_eq!((left[0].field("pool"), left[0].field("abandoned")), ("left", "1"));
+    drop(job);
+    assert!(!logged().iter().any(|event| event.target == JOB), "it was terminated: {:?}", logged());
+}
+
+fn unread() -> Vec<support::Logged> {
+    logged().into_iter().filter(|event| event.field("message").contains("nobody reads why")).collect()
+}
+
+fn a_failure_that_nobody_reads_is_told_once() {
+    for backend in support::BACKENDS {
+        log_anew();
+        let pool = match backend {
+            Backend::Processes => builder().processes(1).build().unwrap(),
+            _ => support::pool_on(backend, 1),
+        };
+        // Dropped before it fails, where calls do not run at once; and after.
+        let id = {
+            let job = pool.apply_async(panics::call("unseen"));
+            job.id().to_string()
+        };
+        await_logged("told", 1, |event| event.field("message").contains("nobody reads why"));
+        let later = pool.apply_async(panics::call("unseen"));
+        assert!(later.wait(support::PATIENCE));
+        assert_eq!(unread().len(), 1, "it may yet be read");
+        let later_id = later.id().to_string();
+        drop(later);
+        pool.close();
+        pool.join().unwrap();
+        let told = unread();
+        assert_eq!(told.iter().map(|event| event.field("job")).collect::<Vec<_>>(), [&*id, &*later_id], "{backend:?}");
+        for event in told {
+            assert!(event.is(Level::WARN, JOB) && event.field("task").ends_with("panics"), "{event:?}");
+            assert!(event.field("reason").contains("unseen"), "{event:?}");
+        }
+    }
+}
+
+fn a_loss_that_nobody_reads_is_told() {
+    log_anew();
+    let pool: Pool = builder().processes(1).build().unwrap();
+    let _ = pool.apply_async(dies::call());
+    let told = await_logged("told", 1, |event| event.field("message").contains("nobody reads why"));
+    assert!(told[0].field("reason").contains("signal 9") && told[0].field("task").ends_with("dies"), "{told:?}");
+    pool.close();
+    let _ = pool.apply_async(add_one::call(1));
+    assert_eq!(unread().len(), 2, "it was refused");
+}
+
+fn what_was_read_or_cancelled_is_not_told() {
+    for backend in support::BACKENDS {
+        log_anew();
+        let pool = match backend {
+            Backend::Processes => builder().processes(1).build().unwrap(),
+            _ => support::pool_on(backend, 1),
+        };
+        assert!(pool.apply(panics::call("seen")).unwrap_err().is_panic());
+        assert!(pool.apply_async(panics::call("seen")).get().unwrap_err().is_panic());
+        let mut waited = pool.apply_async(panics::call("seen"));
+        assert!(waited.get_timeout(support::PATIENCE).unwrap_err().is_panic());
+        drop(waited);
+        let asked = pool.apply_async(panics::call("seen"));
+        assert!(asked.wait(support::PATIENCE) && asked.is_successful() == Some(false));
+        drop(asked);
+        assert!(support::block_on(pool.apply_async(panics::call("seen"))).unwrap_err().is_panic());
+        let (seen, sees) = std::sync::mpsc::channel();
+        drop(pool.apply_async(panics::call("seen")).on_done(move |result| seen.send(result.is_err()).unwrap()));
+        assert!(sees.recv().unwrap());
+        let _ = pool.apply_async(add_one::call(1));
+        if backend == Backend::Processes {
+            let job = pool.apply_async(hangs::call().timeout(Duration::from_secs(3600)));
+            assert!(job.cancel());
+            drop(job);
+        }
+        pool.close();
+        pool.join().unwrap();
+        assert!(unread().is_empty(), "{backend:?}: {:?}", unread());
+    }
+}
+
+fn a_map_that_nobody_reads_is_told_once() {
+    for backend in support::BACKENDS {
+        log_anew();
+        let pool = match backend {
+            Backend::Processes => builder().processes(1).build().unwrap(),
+            _ => support::pool_on(backend, 1),
+        };
+        let id = {
+            let job = pool.map_async(panics::call, ["first", "second", "third"]);
+            job.id().to_string()
+        };
+        pool.close();
+        pool.join().unwrap();
+        let told = unread();
+        assert_eq!(told.len(), 1, "{backend:?}: {told:?}");
+        assert!(told[0].field("reason").contains("first") && told[0].field("job") == id, "{told:?}");
+    }
+}

@@ -50,7 +50,7 @@
 //!
 //! `connection`, `managers`, `dossiers` and `sandbox` are on by default, and `json` is not. The
 //! [reference](guide::reference) says what is missing without each. `default-features = false` makes a program build in
-//! about half the time.
+//! less than two thirds of the time.
 //!
 //! Linux 5.4 or newer with glibc; Rust 1.95 or newer.
 

@@ -65,9 +65,9 @@ mod without_an_executor {
     }
 
     #[library::runtime::main(crate = library::runtime)]
-    #[cfg(all())]
+    #[cfg(unix)]
     #[inline(never)]
-    #[must_use]
+    #[must_use = "the system is told"]
     pub fn main() -> std::result::Result<ExitCode, Box<dyn std::error::Error>> {
         assert_eq!(Process::new(double::call(4)).start()?.join()?, 8);
         Ok(Pool::new(1)?.apply(double::call(3))?.into())

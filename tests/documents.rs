@@ -71,7 +71,14 @@ fn each_promise_is_held_by_a_test() {
 #[test]
 fn links_lead_to_files() {
     let guide = fs::read_dir(root("pool-runtime/guide")).unwrap().map(|page| page.unwrap().path());
-    let others = ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "pool-runtime/README.md", "pool-macros/README.md"];
+    let others = [
+        "README.md",
+        "ARCHITECTURE.md",
+        "CHANGELOG.md",
+        "CONTRIBUTING.md",
+        "pool-runtime/README.md",
+        "pool-macros/README.md",
+    ];
     let mut links = 0;
     for document in guide.chain(others.map(root)) {
         let text = read(&document);

@@ -1,4 +1,4 @@
-//! The attribute macros `#[task]` and `#[managed]` of `pool-runtime`, which re-exports them: use them from there.
+//! The attribute macros `#[task]`, `#[managed]` and `#[main]` of `pool-runtime`, which re-exports them: use them from there.
 //!
 //! Except for `lib.rs`, a file imports only from files above it in this table.
 //!
@@ -14,10 +14,12 @@
 //! | `expand.rs` | the expansion of a task |
 //! | `managed.rs` | an `impl` whose functions clients may call |
 //! | `proxy.rs` | its expansion |
+//! | `entry.rs` | a `main` around the user's |
 //!
 //! A macro must never change what a function does. It emits even what it refuses, so that one mistake
 //! gives one message.
 
+mod entry;
 mod expand;
 mod managed;
 mod options;
@@ -263,4 +265,52 @@ pub fn managed(options: TokenStream, item: TokenStream) -> TokenStream {
         Err(refused) => refused,
     }
     .into()
+}
+
+/// Makes this `main` the way in for workers: an attribute in place of `pool_main!`.
+///
+/// In a worker process, `main` is the worker's loop and never reaches the function's body. When that returns, daemonic
+/// processes are terminated and the others joined. What the function returns, its attributes and its visibility stay.
+/// Write it with its path, as it has the name of other crates' macros:
+///
+/// ```
+/// use pool_runtime::{Pool, Result, task};
+///
+/// #[task]
+/// fn double(n: u32) -> u32 {
+///     2 * n
+/// }
+///
+/// #[pool_runtime::main]
+/// fn main() -> Result<()> {
+///     assert_eq!(Pool::new(1)?.apply(double::call(21))?, 42);
+///     Ok(())
+/// }
+/// ```
+///
+/// The attribute of an executor may stand below it or above it. A worker never starts the executor.
+///
+/// ```ignore
+/// #[pool_runtime::main]
+/// #[tokio::main]
+/// async fn main() -> Result<()> {
+///     let doubled = Pool::new(1)?.apply_async(double::call(21)).await?;
+///     Ok(())
+/// }
+/// ```
+///
+/// The option `crate = path` says where the runtime is, for a library that re-exports it.
+///
+/// # What it refuses
+///
+/// A function with another name, with parameters or with generics; and an `async fn` without the attribute of an
+/// executor.
+///
+/// ```compile_fail
+/// #[pool_runtime::main]
+/// async fn main() {} // an `async fn main` needs an executor
+/// ```
+#[proc_macro_attribute]
+pub fn main(options: TokenStream, item: TokenStream) -> TokenStream {
+    entry::expand(options.into(), item.into()).into()
 }

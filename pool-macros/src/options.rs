@@ -1,4 +1,4 @@
-//! The options in the parentheses of `#[task(…)]` and `#[managed(…)]`.
+//! The options in the parentheses of `#[task(…)]`, `#[managed(…)]` and `#[main(…)]`.
 //!
 //! After a mistake, the rest of the options is still read, so that one build reports every mistake.
 
@@ -42,6 +42,12 @@ impl Options {
         options
     }
 
+    pub fn parse_of_main(tokens: TokenStream, refusals: &mut Refusals) -> Self {
+        let mut options = Self::default();
+        read_all(tokens, |key, input, _| options.read_of_main(key, input), refusals);
+        options
+    }
+
     fn read_of_managed(&mut self, key: &Ident, input: ParseStream<'_>) -> syn::Result<()> {
         match key.to_string().as_str() {
             "name" | "crate" => self.read(key, input),
@@ -52,6 +58,18 @@ impl Options {
             }
             unknown => {
                 let reason = format!("unknown option `{unknown}`: use `name = \"…\"` or `crate = path`");
+                Err(Error::new(key.span(), reason))
+            }
+        }
+    }
+
+    fn read_of_main(&mut self, key: &Ident, input: ParseStream<'_>) -> syn::Result<()> {
+        match key.to_string().as_str() {
+            "crate" => self.read(key, input),
+            unknown => {
+                let reason = format!(
+                    "unknown option `{unknown}`: use `crate = path`; what an executor is told goes to its own attribute"
+                );
                 Err(Error::new(key.span(), reason))
             }
         }

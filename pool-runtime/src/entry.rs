@@ -47,9 +47,22 @@ pub fn become_worker_if_marked() {
     std::process::exit(code);
 }
 
-/// What `pool_main!` makes `main` do.
+/// What `main` may return, under a name of its own, so that the compiler's message says what to do.
 #[doc(hidden)]
-pub fn main<T: Termination>(run: impl FnOnce() -> T) -> ExitCode {
+#[diagnostic::on_unimplemented(
+    message = "`main` cannot return `{Self}`",
+    label = "it must return what `main` may: `()`, an `ExitCode`, or a `Result` of those with an error that is `Debug`",
+    note = "an `async fn` needs an executor: write `#[pool_runtime::main]` and `#[tokio::main]` above \
+            `async fn main`, or block on the future in an ordinary function"
+)]
+pub trait ReturnedByMain: Termination {}
+
+#[diagnostic::do_not_recommend]
+impl<T: Termination> ReturnedByMain for T {}
+
+/// What `pool_main!` and `#[main]` make `main` do.
+#[doc(hidden)]
+pub fn main<T: ReturnedByMain>(run: impl FnOnce() -> T) -> ExitCode {
     // Also when `run` panics.
     struct Finish;
     impl Drop for Finish {
@@ -66,6 +79,7 @@ pub fn main<T: Termination>(run: impl FnOnce() -> T) -> ExitCode {
 ///
 /// - `pool_main!(run);` makes a `main` that calls `run`, a function without parameters that returns what `main` may.
 /// - `pool_main! { fn main() -> … { … } }` wraps a `main`, which may have attributes such as `#[tokio::main]`.
+///   [`#[pool_runtime::main]`](macro@crate::main) on a `main` is the same.
 /// - `pool_main!();` at the top of a test file, or in a module of unit tests, makes pools and processes work under
 ///   `cargo test` and nextest.
 ///
@@ -103,6 +117,17 @@ macro_rules! pool_main {
         const _: () = {
             $crate::__private::inventory::submit! { $crate::__private::TestEntry(::core::module_path!()) }
         };
+    };
+    ($first:ident $(:: $next:ident)* ( $($argument:tt)* ) $(;)?) => {
+        fn main() {
+            let _ = $first $(:: $next)*;
+        }
+        ::core::compile_error!(::core::concat!(
+            "`pool_main!` takes the function, not a call of it: write `pool_main!(",
+            ::core::stringify!($first),
+            $("::", ::core::stringify!($next),)*
+            ");`"
+        ));
     };
     ($run:path $(;)?) => {
         fn main() -> ::std::process::ExitCode {

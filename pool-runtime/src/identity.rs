@@ -1,6 +1,8 @@
 //! What this process is: its name and place in the tree of processes, and the file and build of its program.
 
-use crate::authkey::{self, AuthKey};
+use crate::authkey;
+#[cfg(feature = "connection")]
+use crate::authkey::AuthKey;
 use crate::error::{Error, Result};
 use crate::hash::Fnv;
 use crate::locks::lock;
@@ -115,6 +117,7 @@ impl ProcessInfo {
     ///     Ok(())
     /// }
     /// ```
+    #[cfg(feature = "connection")]
     pub fn authkey(&self) -> Result<AuthKey> {
         match self.kinship {
             Kinship::Itself => AuthKey::current(),

@@ -136,6 +136,7 @@ impl<R> Process<R> {
     ///     Ok(())
     /// }
     /// ```
+    #[cfg(feature = "sandbox")]
     pub fn sandbox(mut self, sandbox: Sandbox) -> Self {
         self.sandbox = Some(sandbox);
         self

@@ -13,7 +13,7 @@ use crate::memory::{Hold, region};
 use crate::os::{self, Abilities, Confinement};
 use crate::program::{self, ReplayOrder, WayIn};
 use crate::run::{Fault, Run};
-use crate::sandbox::Sandbox;
+use crate::sandbox;
 use crate::task::{Body, TaskInfo};
 use crate::{identity, panic, registry};
 use std::any::Any;
@@ -163,7 +163,7 @@ fn leave_behind() -> io::Result<()> {
 fn confine(record: &LostCall<'_>, order: &ReplayOrder, is_strict: bool) -> Result<(), String> {
     let its_own = its_own(record, order);
     if is_strict {
-        let strict = Sandbox::strict().resolve().map_err(|error| error.to_string())?;
+        let strict = sandbox::strict().map_err(|error| error.to_string())?;
         // It allows no file, so what both allow is this, with the lower limits.
         let limits = its_own.map_or(strict.limits, |own| own.limits.and(strict.limits));
         apply(&Confinement { limits, ..strict })

@@ -32,6 +32,11 @@ pub(crate) fn default_max_result(confinement: Option<&Confinement>) -> u64 {
     confinement.map_or(u64::MAX, |confinement| confinement.limits.memory.unwrap_or(MOST_RESULT))
 }
 
+/// What a strict sandbox denies.
+pub(crate) fn strict() -> Result<Confinement> {
+    Sandbox::strict().resolve()
+}
+
 /// What the processes of a [`Pool`](crate::Pool), or a [`Process`](crate::Process), may do.
 ///
 /// Start from [`strict`](Self::strict), which denies files, network and processes, and allow what is needed; or from

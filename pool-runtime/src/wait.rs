@@ -8,6 +8,7 @@
 //!
 //! Nobody sleeps for longer than a nap without looking: who was to tell may have ended before it did.
 
+#[cfg(feature = "connection")]
 use crate::connection::Connection;
 use crate::error::{Error, Result};
 use crate::job::Job;
@@ -289,6 +290,7 @@ macro_rules! implement_by_handle {
 }
 
 implement_by_handle!([R] RunningProcess<R>, |process| process.sentinel());
+#[cfg(feature = "connection")]
 implement_by_handle!([] Connection, |connection| connection.poll_handle());
 implement_by_handle!([T] Passed<T>, |passed| passed.poll_handle());
 implement_by_handle!([] HandleRef<'_>, |handle| *handle);

@@ -7,6 +7,7 @@ mod another_program_is_refused;
 mod denied_system_calls;
 mod descriptors_by_number;
 mod directories_do_not_matter;
+mod entries;
 mod forks;
 mod limit_of_memory_is_kept_or_refused;
 mod main_joins_or_ends_processes;

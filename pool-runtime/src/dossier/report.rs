@@ -179,6 +179,7 @@ impl Dossier {
     ///
     /// A task is compiled into the loop that runs it, so that in a build without debug information its own function has
     /// no frame: the last line then has the task's name, and the address in the program's file, for `addr2line`.
+    #[cfg(feature = "dossiers")]
     pub fn backtrace(&self) -> Option<&str> {
         let trace = || {
             let found = self.loss.trace.get_or_init(|| self.loss.crash.as_ref().map(backtrace::resolve)).as_ref()?;
@@ -230,8 +231,13 @@ impl fmt::Display for Dossier {
         if let Some(text) = self.stderr().map(str::trim_end).filter(|text| !text.trim().is_empty()) {
             indented(f, "stderr", text.trim_start_matches('\n'))?;
         }
+        #[cfg(feature = "dossiers")]
         if let Some(text) = self.backtrace() {
             indented(f, "backtrace", text.trim_end())?;
+        }
+        #[cfg(not(feature = "dossiers"))]
+        if loss.crash.is_some() {
+            indented(f, "backtrace", "none, as this program is built without the feature `dossiers` of pool-runtime")?;
         }
         if let Some((file, replay)) = &self.saved {
             write!(f, "\n  saved      {}\n  run again  {replay}", file.display())?;

@@ -5,6 +5,7 @@ mod array;
 mod atomic;
 mod channel;
 mod committed;
+#[cfg(feature = "managers")]
 pub(crate) mod managed;
 mod messages;
 mod passed;
@@ -18,6 +19,7 @@ mod written;
 pub use array::Array;
 pub use atomic::{Atomic, AtomicInteger};
 pub use channel::{Pipe, ReceivedItems, Receiver, Sender, channel, pipe};
+#[cfg(feature = "managers")]
 pub use managed::{Dict, List, Manager, Proxy};
 pub use messages::SameEncoding;
 pub use passed::Passed;

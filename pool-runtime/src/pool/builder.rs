@@ -390,6 +390,7 @@ setters! {
     ///     Ok(())
     /// }
     /// ```
+    #[cfg(feature = "sandbox")]
     pub fn sandbox(sandbox: Sandbox) => sandbox = Some(sandbox);
 
     /// How calls and results travel.

@@ -73,9 +73,12 @@ pub(crate) fn install(sink: Arc<dyn CrashSink>) {
         return;
     }
     let _ = take_stack(page_size);
+    #[cfg(feature = "dossiers")]
     // The unwinder prepares itself when it is first used.
     // SAFETY: nobody else traces in this process yet.
-    unsafe { backtrace::trace_unsynchronized(|_| false) };
+    unsafe {
+        backtrace::trace_unsynchronized(|_| false)
+    };
     let action = action_of(on_fault as *const () as usize, libc::SA_SIGINFO | libc::SA_ONSTACK, &SIGNALS);
     for (signal, before) in SIGNALS.into_iter().zip(&before) {
         if signal != libc::SIGABRT || before.sa_sigaction != libc::SIG_IGN {
@@ -263,6 +266,13 @@ fn note_frames(sink: &dyn CrashSink, next: usize, stack: usize, lost: bool) {
         }
         return;
     }
+    #[cfg(feature = "dossiers")]
+    follow_frames(next, note);
+}
+
+/// Notes the frames around `next`, from the inside out.
+#[cfg(feature = "dossiers")]
+fn follow_frames(next: usize, note: impl Fn(usize) -> bool) {
     let mut found = false;
     // SAFETY: the frames of this thread are its own; nothing is locked or allocated to follow them.
     unsafe {

@@ -3,6 +3,7 @@
 mod barrier;
 mod bell;
 mod child;
+#[cfg_attr(not(feature = "sandbox"), path = "confine/absent.rs")]
 mod confine;
 pub(crate) mod fault;
 mod file;

@@ -1,0 +1,4 @@
+#[pool_runtime::main]
+struct Program;
+
+fn main() {}

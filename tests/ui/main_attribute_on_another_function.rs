@@ -1,0 +1,4 @@
+#[pool_runtime::main]
+fn start() {}
+
+fn main() {}

@@ -1,0 +1,5 @@
+mod program {
+    pub fn run() {}
+}
+
+pool_runtime::pool_main!(program::run());

@@ -1,0 +1,3 @@
+async fn run() {}
+
+pool_runtime::pool_main!(run);

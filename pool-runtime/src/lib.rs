@@ -101,7 +101,7 @@ pub use objects::{
 pub use options::{RestartPolicy, Stdio, WorkerOptions};
 pub use os::{OomKill, Scheduler};
 pub use panic::PanicInfo;
-pub use pool::{Backend, Imap, Pool, PoolBuilder, PoolStats, Transport, WorkerInfo, WorkerState};
+pub use pool::{Backend, Imap, IndexedImap, Pool, PoolBuilder, PoolStats, Transport, WorkerInfo, WorkerState};
 pub use pool_macros::{managed, task};
 pub use process::{Process, RunningProcess, active_children};
 pub use registry::tasks;

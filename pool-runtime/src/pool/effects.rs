@@ -237,7 +237,8 @@ impl Inner {
 
     /// Tells a submission that one of its calls has failed.
     pub(super) fn fail(&self, work: &Arc<dyn Submission>, index: u32, failure: CallFailure) {
-        let mut error = self.error_of(failure).of_task(work.task());
+        let job = work.first_job() + u64::from(index);
+        let mut error = self.error_of(failure).of_task(work.task()).of_job(job);
         if let Some(keeper) = &self.keeper {
             dossiers::keep(keeper, self, &**work, index, &mut error);
         }

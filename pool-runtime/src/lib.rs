@@ -96,7 +96,7 @@ pub use manager::ManagerBuilder;
 pub use objects::sync;
 pub use objects::{
     Array, Atomic, AtomicInteger, Dict, List, Manager, Passed, Pipe, Plain, Proxy, Queue, QueueItems, ReceivedItems,
-    Receiver, SameEncoding, Sender, Shared, Value, channel, pipe,
+    Receiver, SameEncoding, Sender, Shareable, Shared, ToShared, Value, channel, pipe,
 };
 pub use options::{RestartPolicy, Stdio, WorkerOptions};
 pub use os::{OomKill, Scheduler};

@@ -24,9 +24,8 @@ pub fn expand(task: &TaskFunction) -> TokenStream {
     let cfgs = select(&function.attrs, &["cfg"]);
     let type_attrs = select(&function.attrs, &["cfg", "deprecated"]);
     let (type_doc, call_doc) = docs(&plain_name, parameters);
-    let Fragments { call_parameters, lifetime, inline, encode, release, mut check, decode, state, passed, .. } =
+    let Fragments { parameters: call_parameters, inline, encode, release, mut check, decode, state, passed } =
         fragments(parameters, private);
-    let call_lifetime = if lifetime.is_some() { quote!('call) } else { quote!('static) };
     // A worker without this state must fail before the call counts as started, so the state is asked for twice.
     let state_exists = state.map(|of| quote!(#private::Run::state::<#of>(__run)?;));
 
@@ -95,7 +94,7 @@ pub fn expand(task: &TaskFunction) -> TokenStream {
             impl #name {
                 #[doc = #call_doc]
                 #[inline]
-                #vis fn #call #lifetime (#(#call_parameters),*) -> #krate::Call<#call_lifetime, #name> {
+                #vis fn #call(#(#call_parameters),*) -> #krate::Call<'static, #name> {
                     let __inline = ::core::option::Option::Some(#private::ShortBytes::NONE) #(#inline)*;
                     if let ::core::option::Option::Some(__inline) = __inline {
                         return #krate::Call::short(__inline);
@@ -147,12 +146,8 @@ pub fn expand(task: &TaskFunction) -> TokenStream {
 /// The parts of the expansion that depend on the parameters, in their order.
 #[derive(Default)]
 pub struct Fragments<'a> {
-    /// Those of `call`, with the lifetime for which it borrows.
-    pub call_parameters: Vec<TokenStream>,
-    /// The same, for a function that is done with them when it returns.
+    /// Those of a function that encodes them, and is done with what they borrow when it returns.
     pub parameters: Vec<TokenStream>,
-    /// The generics of `call`, if it borrows.
-    lifetime: Option<TokenStream>,
     /// Appends an argument to an encoding that needs no buffer, unless the argument is not a number.
     inline: Vec<TokenStream>,
     pub encode: Vec<TokenStream>,
@@ -179,8 +174,6 @@ pub fn fragments<'a>(parameters: &'a [Parameter], private: &TokenStream) -> Frag
                 continue;
             }
             Passing::Borrow { and, of } => {
-                fragments.lifetime = Some(quote!(<'call>));
-                fragments.call_parameters.push(quote!(#name: #and 'call #of));
                 fragments.parameters.push(quote!(#name: #and #of));
                 fragments.passed.push(quote!(::core::borrow::Borrow::<#of>::borrow(&#decoded)));
                 // `lend` may return something else that borrows as this type, such as a slice of the message.
@@ -188,7 +181,6 @@ pub fn fragments<'a>(parameters: &'a [Parameter], private: &TokenStream) -> Frag
             }
             Passing::Value(of) => {
                 let probe = probe(of, private);
-                fragments.call_parameters.push(quote!(#name: #of));
                 fragments.parameters.push(quote!(#name: #of));
                 fragments.release.push(quote!(#probe.done(#name);));
                 fragments.passed.push(quote!(#decoded));

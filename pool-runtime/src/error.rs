@@ -56,6 +56,9 @@ struct ErrorInner {
     task: Option<Cow<'static, str>>,
     /// What has that name: a task, or a method of a managed object.
     noun: &'static str,
+    /// The position of the call's input.
+    index: Option<usize>,
+    job: Option<u64>,
     ran: Ran,
     attempts: u32,
     kind: Kind,
@@ -63,7 +66,15 @@ struct ErrorInner {
 
 impl Error {
     pub(crate) fn new(kind: Kind) -> Self {
-        Self(Box::new(ErrorInner { task: None, noun: travelling::TASK, ran: Ran::No, attempts: 1, kind }))
+        Self(Box::new(ErrorInner {
+            task: None,
+            noun: travelling::TASK,
+            index: None,
+            job: None,
+            ran: Ran::No,
+            attempts: 1,
+            kind,
+        }))
     }
 
     pub(crate) fn invalid(text: impl Into<String>) -> Self {
@@ -105,6 +116,18 @@ impl Error {
 
     pub(crate) fn of_method(mut self, method: &'static str) -> Self {
         (self.0.task, self.0.noun) = (Some(method.into()), travelling::METHOD);
+        self
+    }
+
+    /// The error of the call that was made of this input.
+    #[cold]
+    pub(crate) fn at_input(mut self, index: usize) -> Self {
+        self.0.index = Some(index);
+        self
+    }
+
+    pub(crate) fn of_job(mut self, job: u64) -> Self {
+        self.0.job = Some(job);
         self
     }
 
@@ -185,6 +208,56 @@ impl Error {
     /// The name of the task, or of the method of a managed object, if the error belongs to a call.
     pub fn task_name(&self) -> Option<&str> {
         self.0.task.as_deref()
+    }
+
+    /// Which input failed, if the error is that of one of the calls of [`map`](crate::Pool::map),
+    /// [`map_async`](crate::Pool::map_async), [`try_map`](crate::Pool::try_map), [`imap`](crate::Pool::imap) or
+    /// [`imap_unordered`](crate::Pool::imap_unordered): its position among the inputs, from 0.
+    ///
+    /// `None` for a single call, and where the failure is not that of one input: the pool was closed, for example.
+    ///
+    /// ```
+    /// # use pool_runtime::{Pool, Result, enter, task};
+    /// #[task]
+    /// fn invert(n: i32) -> i32 {
+    ///     100 / n
+    /// }
+    ///
+    /// fn main() -> Result<()> {
+    ///     enter();
+    ///     let inputs = [5, 2, 0, 1];
+    ///     let error = Pool::new(2)?.map(invert::call, inputs).unwrap_err();
+    ///     assert_eq!(error.index(), Some(2));
+    ///     assert!(error.to_string().contains("invert` (input 2) panicked at "));
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn index(&self) -> Option<usize> {
+        self.0.index
+    }
+
+    /// The number of the job that failed, as [`Job::id`](crate::Job::id) returns it and the task's
+    /// [`current_job`](crate::current_job) knows it. `None` for a call that was never submitted, and for failures that
+    /// are found when the result is decoded.
+    ///
+    /// ```
+    /// # use pool_runtime::{Pool, Result, enter, task};
+    /// #[task]
+    /// fn fail() {
+    ///     panic!("always");
+    /// }
+    ///
+    /// fn main() -> Result<()> {
+    ///     enter();
+    ///     let pool = Pool::new(1)?;
+    ///     let job = pool.apply_async(fail::call());
+    ///     let id = job.id();
+    ///     assert_eq!(job.get().unwrap_err().job(), Some(id));
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn job(&self) -> Option<u64> {
+        self.0.job
     }
 
     /// Whether the task panicked.
@@ -501,6 +574,9 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(task) = &self.0.task {
             write!(f, "{} `{task}` ", self.0.noun)?;
+        }
+        if let Some(index) = self.0.index {
+            write!(f, "(input {index}) ")?;
         }
         self.0.kind.fmt(f)?;
         if self.0.attempts > 1 {

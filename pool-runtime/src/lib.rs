@@ -117,14 +117,14 @@ pub use manager::ManagerBuilder;
 pub use objects::sync;
 pub use objects::{
     Array, Atomic, AtomicInteger, Passed, Pipe, Plain, Queue, QueueItems, ReceivedItems, Receiver, SameEncoding,
-    Sender, Shared, Value, channel, pipe,
+    Sender, Shareable, Shared, ToShared, Value, channel, pipe,
 };
 #[cfg(feature = "managers")]
 pub use objects::{Dict, List, Manager, Proxy};
 pub use options::{RestartPolicy, Stdio, WorkerOptions};
 pub use os::{OomKill, Scheduler};
 pub use panic::PanicInfo;
-pub use pool::{Backend, Imap, Pool, PoolBuilder, PoolStats, Transport, WorkerInfo, WorkerState};
+pub use pool::{Backend, Imap, IndexedImap, Pool, PoolBuilder, PoolStats, Transport, WorkerInfo, WorkerState};
 #[cfg(feature = "managers")]
 pub use pool_macros::managed;
 pub use pool_macros::{main, task};

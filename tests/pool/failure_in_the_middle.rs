@@ -31,7 +31,8 @@ fn fail(length: usize) -> Result<(), String> {
     Err("y".repeat(length))
 }
 
-fn check(error: &Error, n: u32) {
+/// `index` is that of the input, where there are several.
+fn check(error: &Error, n: u32, index: Option<usize>) {
     assert!(error.is_panic() && !error.is_worker_lost() && !error.is_timeout() && !error.is_cancelled());
     assert_eq!(error.ran(), Ran::Yes);
     let panic = error.panic().unwrap();
@@ -40,7 +41,10 @@ fn check(error: &Error, n: u32) {
     assert_eq!(error.task_name(), Some("pool::failure_in_the_middle::odd_only"));
     let text = error.to_string();
     let place = format!("{}:{}:{}", panic.file().unwrap(), panic.line().unwrap(), panic.column().unwrap());
-    assert_eq!(text, format!("task `pool::failure_in_the_middle::odd_only` panicked at {place}: {n} is even"));
+    assert_eq!(error.index(), index);
+    let input = index.map_or_else(String::new, |index| format!(" (input {index})"));
+    let whole = format!("task `pool::failure_in_the_middle::odd_only`{input} panicked at {place}: {n} is even");
+    assert_eq!(text, whole);
 }
 
 fn only_the_call_that_panics_fails() {
@@ -49,15 +53,19 @@ fn only_the_call_that_panics_fails() {
     let pids: Vec<u32> = pool.workers().iter().map(|worker| worker.pid).collect();
     let jobs: Vec<_> = (0..100).map(|n| pool.apply_async(odd_only::call(n))).collect();
     for (n, job) in (0..).zip(jobs) {
+        let id = job.id();
         match job.get() {
             Ok(value) => assert_eq!((value, n % 2), (n, 1)),
-            Err(error) => check(&error, n),
+            Err(error) => {
+                check(&error, n, None);
+                assert_eq!(error.job(), Some(id));
+            }
         }
     }
     let results = pool.imap(odd_only::call, 0..100);
     for (n, result) in (0..).zip(results) {
         assert_eq!(result.is_ok(), n % 2 == 1);
-        result.map_or_else(|error| check(&error, n), |value| assert_eq!(value, n));
+        result.map_or_else(|error| check(&error, n, Some(n as usize)), |value| assert_eq!(value, n));
     }
     let (good, bad): (Vec<_>, Vec<_>) = pool.imap_unordered(odd_only::call, 0..100).partition(|result| result.is_ok());
     assert_eq!((good.len(), bad.len()), (50, 50));
@@ -68,7 +76,7 @@ fn only_the_call_that_panics_fails() {
 
 fn map_fails_with_its_first_failure_and_runs_the_others() {
     let pool = pool(2);
-    check(&pool.map(odd_only::call, 1..100).unwrap_err(), 2);
+    check(&pool.map(odd_only::call, 1..100).unwrap_err(), 2, Some(1));
     assert_eq!((pool.stats().done, pool.stats().failed), (50, 49), "after the failure all others have run");
     for at in [0, 499, 999] {
         let error = pool.map(|n| one_panic::call(n, at), 0..1000).unwrap_err();

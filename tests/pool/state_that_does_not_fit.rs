@@ -63,9 +63,11 @@ fn refused(pool: &Pool, made: &str) {
     assert_eq!(error.ran(), Ran::No);
     assert!(!error.is_panic() && !error.is_closed() && !error.is_worker_lost() && !error.is_decode());
     assert_eq!(pool.map(predict::call, 0..10).unwrap_err().to_string(), expected);
-    assert_eq!(pool.imap(predict::call, 0..).next().unwrap().unwrap_err().to_string(), expected);
+    // Of an iterator, it is the result of each input.
+    let of_input = |index| expected.replacen(" asks", &format!(" (input {index}) asks"), 1);
+    assert_eq!(pool.imap(predict::call, 0..).next().unwrap().unwrap_err().to_string(), of_input(0));
     let unordered = pool.imap_unordered(predict::call, 0..3).map(|result| result.unwrap_err().to_string());
-    assert_eq!(unordered.collect::<Vec<_>>(), [expected.as_str(); 3]);
+    assert_eq!(unordered.collect::<Vec<_>>(), [0, 1, 2].map(of_input));
     assert_eq!((pool.stats().done, pool.stats().failed), (0, 0), "none was submitted");
     assert_eq!(pool.apply(stateless::call()).unwrap(), 7);
 }

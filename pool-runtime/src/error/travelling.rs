@@ -38,6 +38,8 @@ const QUESTIONS: [Asked; 15] = [
 struct TravellingError {
     task: Option<String>,
     is_of_method: bool,
+    index: Option<usize>,
+    job: Option<u64>,
     ran: Ran,
     attempts: u32,
     text: String,
@@ -58,6 +60,8 @@ impl Serialize for Error {
         let travelling = TravellingError {
             task: self.task_name().map(str::to_owned),
             is_of_method: self.0.noun == METHOD,
+            index: self.index(),
+            job: self.job(),
             ran: self.ran(),
             attempts: self.attempts(),
             text: self.0.kind.to_string(),
@@ -83,6 +87,8 @@ impl<'de> Deserialize<'de> for Error {
         let TravellingError {
             task,
             is_of_method,
+            index,
+            job,
             ran,
             attempts,
             text,
@@ -109,6 +115,8 @@ impl<'de> Deserialize<'de> for Error {
         Ok(Self(Box::new(ErrorInner {
             task: task.map(|task| foreign::line(&task).to_string().into()),
             noun: if is_of_method { METHOD } else { TASK },
+            index,
+            job,
             ran,
             attempts,
             kind: Kind::Travelled(Box::new(travelled)),
@@ -134,7 +142,7 @@ mod tests {
     fn an_error_says_and_answers_elsewhere_what_it_does_here() {
         let panic = PanicInfo::from_message("\x1b[2J".to_owned());
         let errors = [
-            Error::new(Kind::NotYet(Duration::from_secs(1))).of_task("named"),
+            Error::new(Kind::NotYet(Duration::from_secs(1))).of_task("named").at_input(3).of_job(9),
             Error::new(Kind::Terminated).with_ran(Ran::Maybe).with_attempts(3),
             Error::new(Kind::QueueClosed),
             Error::new(Kind::Disconnected).of_method("get"),
@@ -155,6 +163,7 @@ mod tests {
                 assert_eq!(ask(&there), ask(&error), "{question:?} of {error}");
             }
             assert_eq!((there.ran(), there.attempts()), (error.ran(), error.attempts()));
+            assert_eq!((there.index(), there.job()), (error.index(), error.job()));
             assert_eq!((there.task_name(), there.raw_text()), (error.task_name(), error.raw_text()));
             assert_eq!((there.panic(), there.lost_items()), (error.panic(), error.lost_items()));
             let [here, there] = [&error, &there].map(|error| error.io_error().map(|io| (io.kind(), io.raw_os_error())));

@@ -2,7 +2,7 @@
 
 use crate::codec::{CodecError, Reader};
 use crate::error::{Error, Kind, Result};
-use crate::job::decode::decoding;
+use crate::job::decode::{Decode, decode_value, decoding};
 use crate::memory::{Payload, Region, referred::came_with};
 use crate::panic;
 use crate::protocol::{StoredValues, Values};
@@ -14,6 +14,8 @@ const MOST_RESERVED: usize = 1 << 17;
 /// The results of a batch that have arrived.
 #[derive(Debug, Default)]
 pub(crate) struct Results {
+    /// The position of the first call's input among all inputs; none if the failure is not that of one input.
+    first_input: Option<usize>,
     length: u32,
     missing: u32,
     /// Values that arrived together, with the index of the first.
@@ -24,12 +26,17 @@ pub(crate) struct Results {
 }
 
 impl Results {
-    pub(crate) fn new(length: u32) -> Self {
-        Self { length, missing: length, ..Self::default() }
+    pub(crate) fn new(first_input: usize, length: u32) -> Self {
+        Self { first_input: Some(first_input), length, missing: length, ..Self::default() }
     }
 
-    /// The failure of a call that was never submitted.
-    pub(crate) fn failed(error: Error) -> Self {
+    /// The failure of the call of this input, which was never submitted.
+    pub(crate) fn failed(input: usize, error: Error) -> Self {
+        Self { first_input: Some(input), ..Self::refused(error) }
+    }
+
+    /// The pool takes no more calls.
+    pub(crate) fn refused(error: Error) -> Self {
         Self { length: 1, failures: vec![(0, error)], ..Self::default() }
     }
 
@@ -108,6 +115,11 @@ impl Results {
         task: &'static str,
         values: &mut Vec<R>,
     ) -> Result<()> {
+        let first_input = self.first_input;
+        let at_input = |error: Error, index: u32| match first_input {
+            Some(first) => error.at_input(first + index as usize),
+            None => error,
+        };
         let failure = self.failures.into_iter().min_by_key(|(index, _)| *index);
         self.runs.sort_unstable_by_key(|(first, _)| *first);
         let mut index = 0;
@@ -116,23 +128,64 @@ impl Results {
                 break;
             }
             values.reserve(stored.count() as usize);
+            let decoded_before = values.len();
+            let mut has_more = 0;
             // One `catch_unwind` for all: setting it up costs as much as decoding a number.
             let mut decode_all = || {
                 for payload in stored.values().payloads() {
                     let mut reader = Reader::new(payload);
                     values.push(decode(&mut reader)?);
-                    reader.finish()?;
+                    // The value that was pushed is not a whole result.
+                    reader.finish().inspect_err(|_| has_more = 1)?;
                 }
                 Ok(())
             };
             let decoded = panic::catch(|| came_with(&self.regions, &mut decode_all));
-            decoding(decoded, task)?;
+            if let Err(error) = decoding(decoded, task) {
+                let whole = values.len() - decoded_before - has_more;
+                return Err(at_input(error, first + whole as u32));
+            }
             index += stored.count();
         }
         match failure {
-            Some((_, error)) => Err(error),
-            None if index < self.length => Err(Error::new(Kind::Cancelled).of_task(task)),
+            Some((index, error)) => Err(at_input(error, index)),
+            None if index < self.length => Err(at_input(Error::new(Kind::Cancelled).of_task(task), index)),
             None => Ok(()),
         }
+    }
+
+    /// Decodes each value by itself, in the order of the calls: a failure is the result of its own call.
+    ///
+    /// # Errors
+    ///
+    /// The pool takes no more calls.
+    pub(crate) fn decode_each<R>(
+        self,
+        decode: Decode<R>,
+        task: &'static str,
+        results: &mut Vec<Result<R>>,
+    ) -> Result<()> {
+        let Some(first_input) = self.first_input else {
+            return self.failures.into_iter().next().map_or(Ok(()), |(_, error)| Err(error));
+        };
+        let mut all: Vec<Option<Result<R>>> = std::iter::repeat_with(|| None).take(self.length as usize).collect();
+        let mut put = |index: u32, result| {
+            if let Some(place) = all.get_mut(index as usize) {
+                *place = Some(result);
+            }
+        };
+        for (first, stored) in &self.runs {
+            for (index, payload) in (*first..).zip(stored.values().payloads()) {
+                put(index, came_with(&self.regions, || decode_value(decode, task, payload)));
+            }
+        }
+        for (index, error) in self.failures {
+            put(index, Err(error.of_task(task)));
+        }
+        results.extend((first_input..).zip(all).map(|(input, result)| {
+            let result = result.unwrap_or_else(|| Err(Error::new(Kind::Cancelled).of_task(task)));
+            result.map_err(|error| error.at_input(input))
+        }));
+        Ok(())
     }
 }

@@ -24,5 +24,5 @@ pub use managed::{Dict, List, Manager, Proxy};
 pub use messages::SameEncoding;
 pub use passed::Passed;
 pub use queue::{Queue, QueueItems};
-pub use shared::{Plain, Shared};
+pub use shared::{Plain, Shareable, Shared, ToShared};
 pub use value::Value;

@@ -13,6 +13,8 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::{fmt, io};
 
+pub use content::{Shareable, ToShared};
+
 /// Types that can be in shared memory: plain data, whose bytes mean the same in every process.
 ///
 /// Implemented for numbers, arrays of numbers, and every type that derives `bytemuck`'s `NoUninit` and `AnyBitPattern`.
@@ -44,10 +46,11 @@ pub trait Plain: NoUninit + AnyBitPattern {}
 #[diagnostic::do_not_recommend]
 impl<T: NoUninit + AnyBitPattern> Plain for T {}
 
-/// An immutable slice in shared memory: made once, and passed to any number of calls without a copy.
+/// An immutable slice or string in shared memory: made once, and passed to any number of calls without a copy.
 ///
 /// Use it as any other argument, by itself or inside of one; in the task it is a slice. Whatever its length, a call with
-/// it costs no more than one with a few numbers. A clone refers to the same memory.
+/// it costs no more than one with a few numbers. A clone refers to the same memory. (A `Shared<str>` is read once by
+/// each process that receives it, for each call, to see that it is UTF-8.)
 ///
 /// The memory is freed when no clone of it is left, no call that was submitted with it, and no task that has kept it. It
 /// has no name, so it is freed even if processes are killed. Until then it is an open file in each process that has it.
@@ -55,34 +58,47 @@ impl<T: NoUninit + AnyBitPattern> Plain for T {}
 /// ```
 /// use pool_runtime::Shared;
 ///
-/// let primes = Shared::new(&[2_u32, 3, 5, 7])?;
+/// let primes: Shared<[u32]> = Shared::new(vec![2, 3, 5, 7])?;
 /// assert_eq!(primes.len(), 4);
 /// assert_eq!(primes.iter().sum::<u32>(), 17);
 ///
 /// let squares = Shared::from_fn(1000, |index| (index * index) as f64)?;
 /// assert_eq!(squares[3], 9.0);
+///
+/// let text: Shared<str> = Shared::new("to be or not to be")?;
+/// assert_eq!(text.split(' ').count(), 6);
 /// # Ok::<(), pool_runtime::Error>(())
 /// ```
 ///
 /// A task may return one: who gets it maps the same memory. From a worker in a sandbox come only those that it was given. It
 /// is an error to serialize one for anything but another process of this program.
-pub struct Shared<T: ?Sized> {
+pub struct Shared<T: Shareable + ?Sized> {
     view: View<T, Region>,
 }
 
-impl<T> Shared<[T]> {
-    /// Copies values into new shared memory. It takes as long as a clone of a `Vec` of them.
+impl<T: Shareable + ?Sized> Shared<T> {
+    /// Copies values into new shared memory: those of a slice, a vector, an array or a boxed slice, or the bytes of a
+    /// string. It takes as long as a clone of them.
+    ///
+    /// ```
+    /// # use pool_runtime::Shared;
+    /// let rows = vec![1.0, 2.0, 3.0];
+    /// assert_eq!(Shared::new(&rows[1..])?.len(), 2);
+    /// assert_eq!(Shared::new(&rows)?.len(), 3);
+    /// assert_eq!(Shared::new(rows)?.len(), 3);
+    /// assert_eq!(Shared::new(String::from("text"))?.len(), 4);
+    /// # Ok::<(), pool_runtime::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
     /// There is not enough memory, or the process has too many open files: each `Shared` is one.
-    pub fn new(values: &[T]) -> Result<Self>
-    where
-        T: Plain,
-    {
-        Self::make(values.len(), |_| Memory::copy(bytemuck::cast_slice(values)))
+    pub fn new(values: impl ToShared<Content = T>) -> Result<Self> {
+        values.to_shared()
     }
+}
 
+impl<T> Shared<[T]> {
     /// Makes `length` values in new shared memory: `make` returns the one of each index.
     ///
     /// ```
@@ -151,9 +167,7 @@ impl<T: Plain> Shared<[T]> {
     /// `memory` is called with the size of `length` values.
     fn make(length: usize, memory: impl FnOnce(usize) -> io::Result<Memory>) -> Result<Self> {
         let size = bytes_of::<T>(length)?;
-        let memory =
-            memory(size).map_err(|error| Error::os(format!("cannot make {size} bytes of shared memory"), error))?;
-        Self::of(register(memory)).map_err(Error::invalid)
+        Self::of(register(made(size, memory(size))?)).map_err(Error::invalid)
     }
 
     fn of(region: Arc<Region>) -> Result<Self, String> {
@@ -161,6 +175,10 @@ impl<T: Plain> Shared<[T]> {
         let fail = |error| format!("shared memory does not hold values of `{}`: {error}", std::any::type_name::<T>());
         Ok(Self { view: view.map_err(fail)? })
     }
+}
+
+fn made(size: usize, memory: io::Result<Memory>) -> Result<Memory> {
+    memory.map_err(|error| Error::os(format!("cannot make {size} bytes of shared memory"), error))
 }
 
 /// The size of so many values, if they can be in shared memory.
@@ -176,7 +194,7 @@ pub(super) fn bytes_of<T>(length: usize) -> Result<usize> {
     length.checked_mul(size_of::<T>()).ok_or_else(too_much)
 }
 
-impl<T: ?Sized> Deref for Shared<T> {
+impl<T: Shareable + ?Sized> Deref for Shared<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
@@ -184,13 +202,13 @@ impl<T: ?Sized> Deref for Shared<T> {
     }
 }
 
-impl<T: ?Sized> AsRef<T> for Shared<T> {
+impl<T: Shareable + ?Sized> AsRef<T> for Shared<T> {
     fn as_ref(&self) -> &T {
         self
     }
 }
 
-impl<T: ?Sized> Clone for Shared<T> {
+impl<T: Shareable + ?Sized> Clone for Shared<T> {
     fn clone(&self) -> Self {
         Self { view: self.view.clone() }
     }
@@ -203,13 +221,13 @@ impl<T> fmt::Debug for Shared<[T]> {
     }
 }
 
-impl<T: ?Sized + PartialEq> PartialEq for Shared<T> {
+impl<T: Shareable + ?Sized + PartialEq> PartialEq for Shared<T> {
     fn eq(&self, other: &Self) -> bool {
         **self == **other
     }
 }
 
-impl<T: ?Sized + Eq> Eq for Shared<T> {}
+impl<T: Shareable + ?Sized + Eq> Eq for Shared<T> {}
 
 impl<'s, T> IntoIterator for &'s Shared<[T]> {
     type Item = &'s T;
@@ -232,42 +250,52 @@ impl<T: Plain> TryFrom<Vec<T>> for Shared<[T]> {
     type Error = Error;
 
     fn try_from(values: Vec<T>) -> Result<Self> {
-        Self::new(&values)
+        Self::new(values)
     }
 }
 
 /// Only where handles travel: writes which memory it is, not the values.
 impl<T: Plain> Serialize for Shared<[T]> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let region = self.view.holder();
-        if !found(region) {
-            return Err(out_of_place("Shared"));
-        }
-        (region.id(), region.memory().as_bytes().len() as u64, size_of::<T>() as u64).serialize(serializer)
+        send(self.view.holder(), size_of::<T>(), serializer)
     }
+}
+
+fn send<S: Serializer>(region: &Arc<Region>, element: usize, serializer: S) -> Result<S::Ok, S::Error> {
+    if !found(region) {
+        return Err(out_of_place("Shared"));
+    }
+    (region.id(), region.memory().as_bytes().len() as u64, element as u64).serialize(serializer)
 }
 
 /// Only where handles travel: finds the memory that was passed to this process.
 impl<'de, T: Plain> Deserialize<'de> for Shared<[T]> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let (id, length, element) = <(u64, u64, u64)>::deserialize(deserializer)?;
-        let (size, name) = (size_of::<T>(), std::any::type_name::<T>());
-        if element != size as u64 {
-            let why = format!("a `Shared` of elements of {element} bytes is read as one of `{name}`, which has {size}");
-            return Err(de::Error::custom(why));
-        }
-        let region = find(id).map_err(de::Error::custom)?;
-        if !region.memory().is_sealed() {
-            return Err(de::Error::custom("the memory of a `Shared` is not sealed: it could change"));
-        }
-        let found = region.memory().as_bytes().len() as u64;
-        if found != length {
-            let why = format!("the memory of a `Shared` has {found} bytes, and {length} were written");
-            return Err(de::Error::custom(why));
-        }
-        Self::of(region).map_err(de::Error::custom)
+        Self::of(receive::<T, D>(deserializer)?).map_err(de::Error::custom)
     }
 }
 
+/// The memory of elements of type `T`.
+fn receive<'de, T, D: Deserializer<'de>>(deserializer: D) -> Result<Arc<Region>, D::Error> {
+    let (id, length, element) = <(u64, u64, u64)>::deserialize(deserializer)?;
+    let (size, name) = (size_of::<T>(), std::any::type_name::<T>());
+    if element != size as u64 {
+        let why = format!("a `Shared` of elements of {element} bytes is read as one of `{name}`, which has {size}");
+        return Err(de::Error::custom(why));
+    }
+    let region = find(id).map_err(de::Error::custom)?;
+    if !region.memory().is_sealed() {
+        return Err(de::Error::custom("the memory of a `Shared` is not sealed: it could change"));
+    }
+    let found = region.memory().as_bytes().len() as u64;
+    if found != length {
+        let why = format!("the memory of a `Shared` has {found} bytes, and {length} were written");
+        return Err(de::Error::custom(why));
+    }
+    Ok(region)
+}
+
+mod content;
 #[cfg(test)]
 mod tests;
+mod text;

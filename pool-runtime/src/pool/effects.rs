@@ -236,7 +236,8 @@ impl Inner {
         let given_up =
             matches!(failure.why, Why::Lost { time, .. } if time.is_none() || failure.attempts > 1) && !self.single;
         let attempts = failure.attempts;
-        let mut error = self.error_of(failure).of_task(work.task());
+        let job = work.first_job() + u64::from(index);
+        let mut error = self.error_of(failure).of_task(work.task()).of_job(job);
         if given_up {
             self.log_given_up(&**work, index, attempts, &error);
         }

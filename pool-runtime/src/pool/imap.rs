@@ -26,8 +26,9 @@ struct ImapResults {
 
 #[derive(Default)]
 struct Arrived {
-    /// Ordered: the results of the inputs from `first` on, with gaps. Unordered: what has arrived.
-    results: VecDeque<Option<Result<Payload>>>,
+    /// Ordered: the results of the inputs from `first` on, with gaps. Unordered: what has arrived. Each with the
+    /// position of its input.
+    results: VecDeque<Option<(u64, Result<Payload>)>>,
     first: u64,
     sleepers: u32,
 }
@@ -58,7 +59,7 @@ impl ImapResults {
         let mut arrived = lock(&self.arrived);
         for (index, result) in (index..).zip(results) {
             if !self.ordered {
-                arrived.results.push_back(Some(result));
+                arrived.results.push_back(Some((index, result)));
                 continue;
             }
             let Some(position) = index.checked_sub(arrived.first) else { continue };
@@ -66,7 +67,7 @@ impl ImapResults {
             if arrived.results.len() <= position {
                 arrived.results.resize_with(position + 1, || None);
             }
-            arrived.results[position] = Some(result);
+            arrived.results[position] = Some((index, result));
         }
         let sleepers = arrived.sleepers;
         drop(arrived);
@@ -76,7 +77,7 @@ impl ImapResults {
     }
 
     /// Waits for the next result, at most until `deadline`.
-    fn take(&self, inner: &Inner, deadline: Option<Instant>) -> Option<Result<Payload>> {
+    fn take(&self, inner: &Inner, deadline: Option<Instant>) -> Option<(u64, Result<Payload>)> {
         loop {
             let mut arrived = lock(&self.arrived);
             if let Some(result) = arrived.results.pop_front_if(|result| result.is_some()).flatten() {
@@ -143,7 +144,9 @@ pub struct Imap<'p, I, F, C: TaskCall> {
 
 impl Pool {
     /// An iterator over the results, in the order of the inputs. It reads `inputs` a little ahead of the results that
-    /// are taken, so they may be infinite.
+    /// are taken, so they may be infinite. `f` is as for [`map`](Self::map).
+    ///
+    /// An [`Error::index`] says which input has failed.
     ///
     /// A panic of `inputs` or `f` is resumed after all results before it. Once the pool is closed or terminated, no more
     /// inputs are read: the results of the calls before that are followed by one error that
@@ -159,7 +162,8 @@ impl Pool {
         Imap::new(&self.inner, f, inputs.into_iter(), true)
     }
 
-    /// As [`imap`](Self::imap), but results come in the order in which they arrive.
+    /// As [`imap`](Self::imap), but results come in the order in which they arrive. [`indexed`](Imap::indexed) says
+    /// which input each belongs to; an error knows that itself ([`Error::index`]).
     pub fn imap_unordered<I: IntoIterator, F: FnMut(I::Item) -> C, C: TaskCall>(
         &self,
         f: F,
@@ -197,6 +201,49 @@ impl<'p, I, F, C: TaskCall> Imap<'p, I, F, C> {
     pub fn look_ahead(mut self, inputs: usize) -> Self {
         self.look_ahead = inputs.max(1);
         self
+    }
+
+    /// Gives each result with the position of its input, from 0: so the results of
+    /// [`imap_unordered`](Pool::imap_unordered) can be told apart.
+    ///
+    /// (`enumerate` counts the results as they arrive.) If the pool takes no more calls, the one error that says so comes
+    /// with the position of the first input whose call it did not take.
+    ///
+    /// ```
+    /// # use pool_runtime::{Pool, Result, enter, task};
+    /// #[task]
+    /// fn length(word: &str) -> usize {
+    ///     word.len()
+    /// }
+    ///
+    /// fn main() -> Result<()> {
+    ///     enter();
+    ///     let words = ["to", "be", "or", "not"];
+    ///     let pool = Pool::new(2)?;
+    ///     for (index, result) in pool.imap_unordered(length::call, words).indexed() {
+    ///         assert_eq!(result?, words[index].len());
+    ///     }
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn indexed(self) -> IndexedImap<'p, I, F, C> {
+        IndexedImap(self)
+    }
+}
+
+/// The results of an [`Imap`] with the positions of their inputs: see [`Imap::indexed`].
+#[must_use = "nothing is submitted until results are taken"]
+pub struct IndexedImap<'p, I, F, C: TaskCall>(Imap<'p, I, F, C>);
+
+impl<I: Iterator, F: FnMut(I::Item) -> C, C: TaskCall> Iterator for IndexedImap<'_, I, F, C> {
+    type Item = (usize, Result<C::Output>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.0.next_indexed()
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.0.size_hint()
     }
 }
 
@@ -279,8 +326,7 @@ impl<I: Iterator, F: FnMut(I::Item) -> C, C: TaskCall> Iterator for Imap<'_, I, 
     type Item = Result<C::Output>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.next_until(None)
-            .map(|next| next.unwrap_or_else(|| Err(Error::invalid("the wait for a result ended early"))))
+        Some(self.next_indexed()?.1)
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -322,43 +368,53 @@ impl<I: Iterator, F: FnMut(I::Item) -> C, C: TaskCall> Imap<'_, I, F, C> {
     pub fn next_timeout(&mut self, patience: Duration) -> Option<Result<C::Output>> {
         let task = self.gatherer.task.name();
         let late = || Error::new(Kind::NotYet(patience)).with_ran(Ran::Maybe).of_task(task);
-        self.next_until(Instant::now().checked_add(patience)).map(|next| next.unwrap_or_else(|| Err(late())))
+        Some(self.next_until(Instant::now().checked_add(patience))?.map_or_else(|| Err(late()), |(_, result)| result))
     }
 
     /// In a child that was forked from the pool's process, no result comes: one error says so, and nothing follows.
     #[cold]
-    fn end_in_fork(&mut self) -> Option<Option<Result<C::Output>>> {
+    fn end_in_fork(&mut self) -> Option<Option<(usize, Result<C::Output>)>> {
         if self.inputs.is_none() && self.taken == self.submitted {
             return None;
         }
         panic::drop_quietly(self.inputs.take());
         (self.read, self.taken) = (self.submitted, self.submitted);
         let error = self.gatherer.inner.made_in.check("pool").err()?;
-        Some(Some(Err(error.of_task(self.gatherer.task.name()))))
+        Some(Some((self.read as usize, Err(error.of_task(self.gatherer.task.name())))))
     }
 
-    /// The next result; `Some(None)` if there is none until `deadline`.
+    /// The next result, and the position of its input.
     #[inline]
-    fn next_until(&mut self, deadline: Option<Instant>) -> Option<Option<Result<C::Output>>> {
+    fn next_indexed(&mut self) -> Option<(usize, Result<C::Output>)> {
+        let next = self.next_until(None)?;
+        let early = || (self.taken as usize, Err(Error::invalid("the wait for a result ended early")));
+        Some(next.unwrap_or_else(early))
+    }
+
+    /// The next result, and the position of its input; `Some(None)` if there is none until `deadline`.
+    #[inline]
+    fn next_until(&mut self, deadline: Option<Instant>) -> Option<Option<(usize, Result<C::Output>)>> {
         if !self.gatherer.inner.made_in.is_here() {
             return self.end_in_fork();
         }
         self.read_ahead();
         if self.taken == self.submitted {
             if let Some(error) = self.refused.take() {
+                let index = self.submitted as usize;
                 self.submitted += 1;
                 self.taken += 1;
-                return Some(Some(Err(error)));
+                return Some(Some((index, Err(error))));
             }
             if let Some(payload) = self.panicked.take() {
                 resume_unwind(payload);
             }
             return None;
         }
-        let Some(result) = self.results.take(self.gatherer.inner, deadline) else { return Some(None) };
+        let Some((index, result)) = self.results.take(self.gatherer.inner, deadline) else { return Some(None) };
         self.taken += 1;
-        let task = self.gatherer.task.name();
-        Some(Some(result.and_then(|bytes| decode_payload(<C::Task as Task>::decode, task, &bytes))))
+        let (task, index) = (self.gatherer.task.name(), index as usize);
+        let result = result.and_then(|bytes| decode_payload(<C::Task as Task>::decode, task, &bytes));
+        Some(Some((index, result.map_err(|error| error.at_input(index)))))
     }
 }
 
@@ -369,5 +425,11 @@ impl<I, F, C: TaskCall> fmt::Debug for Imap<'_, I, F, C> {
             .field("read", &self.read)
             .field("taken", &self.taken)
             .finish_non_exhaustive()
+    }
+}
+
+impl<I, F, C: TaskCall> fmt::Debug for IndexedImap<'_, I, F, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("IndexedImap").field(&self.0).finish()
     }
 }

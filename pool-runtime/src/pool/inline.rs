@@ -31,7 +31,8 @@ impl Inner {
                 Ok(_) if !counts => Err(Error::new(Kind::Terminated).with_ran(Ran::Maybe)),
                 result => result,
             };
-            work.end(index, Outcome::One(result.map_err(|error| error.of_task(work.task()))));
+            let of_call = |error: Error| error.of_task(work.task()).of_job(work.first_job() + u64::from(index));
+            work.end(index, Outcome::One(result.map_err(of_call)));
         }
         if self.tell(|dispatcher, _| dispatcher.is_over()) {
             self.changed.notify_all();

@@ -1,4 +1,5 @@
-//! `map` and `map_async`: make calls of many inputs, on the caller's thread, and gather their results into a vector.
+//! `map`, `try_map` and `map_async`: make calls of many inputs, on the caller's thread, and gather their results into a
+//! vector.
 
 use crate::error::{Error, Result};
 use crate::job::{Awaited, Home, Job, Origin, Raw, Results, Slot, Tickets, decode_many, sleep_until};
@@ -33,6 +34,8 @@ struct Mapper<'p> {
     /// How many calls make a batch.
     expected: u32,
     read: usize,
+    /// How many inputs are in the batches before the next one.
+    begun: usize,
     /// The pool takes no more calls, so no more inputs are read.
     refused: bool,
 }
@@ -41,7 +44,7 @@ impl<'p> Mapper<'p> {
     fn new<C: TaskCall>(inner: &'p Arc<Inner>, slot: Option<Arc<Slot>>, inputs: usize) -> Self {
         let gatherer = Gatherer::of::<C>(inner);
         let gathering = Arc::new(Gathering { state: Mutex::default(), changed: Condvar::new(), slot });
-        Self { gatherer, gathering, expected: batch_size(inner, inputs), read: 0, refused: false }
+        Self { gatherer, gathering, expected: batch_size(inner, inputs), read: 0, begun: 0, refused: false }
     }
 
     /// Takes a call. Returns whether a batch was submitted.
@@ -63,8 +66,18 @@ impl<'p> Mapper<'p> {
     #[cold]
     fn fail(&mut self, error: Error) -> bool {
         self.submit();
-        lock(&self.gathering.state).batches.push_back(Results::failed(error));
+        lock(&self.gathering.state).batches.push_back(Results::failed(self.begun, error));
+        self.begun += 1;
         true
+    }
+
+    /// The pool takes no calls.
+    #[cold]
+    fn end_refused(&mut self, error: Error) {
+        self.submit();
+        if !std::mem::replace(&mut self.refused, true) {
+            lock(&self.gathering.state).batches.push_back(Results::refused(error));
+        }
     }
 
     /// Whether to stop reading, as the pool takes no more calls. Then the map has failed.
@@ -76,10 +89,7 @@ impl<'p> Mapper<'p> {
     #[cold]
     fn refuse(&mut self) -> bool {
         let Some(error) = self.gatherer.inner.accepts(self.gatherer.task).err() else { return false };
-        self.submit();
-        if !std::mem::replace(&mut self.refused, true) {
-            lock(&self.gathering.state).batches.push_back(Results::failed(error));
-        }
+        self.end_refused(error);
         true
     }
 
@@ -92,14 +102,14 @@ impl<'p> Mapper<'p> {
     }
 
     fn submit(&mut self) {
-        let gathering = &self.gathering;
+        let (gathering, begun) = (&self.gathering, self.begun);
         let (mut calls, mut weight) = (0, 0);
         let submitted = self.gatherer.submit(|arguments, regions| {
             calls = arguments.len() as usize;
             weight = arguments.size() + regions.len() * REGION_BYTES;
             let mut state = lock(&gathering.state);
             let position = state.taken + state.batches.len();
-            state.batches.push_back(Results::new(arguments.len()));
+            state.batches.push_back(Results::new(begun, arguments.len()));
             state.missing += calls;
             state.missing_bytes += weight;
             let (gathering, weight) = (gathering.clone(), weight);
@@ -112,8 +122,9 @@ impl<'p> Mapper<'p> {
             state.batches.pop_back();
             state.missing -= calls;
             state.missing_bytes -= weight;
-            state.batches.push_back(Results::failed(error));
+            state.batches.push_back(Results::refused(error));
         }
+        self.begun += calls;
     }
 }
 
@@ -126,21 +137,97 @@ impl Pool {
     /// Makes a call of each input with `f`, on this thread, runs them all, and returns their results in the order of the
     /// inputs.
     ///
-    /// `f` is `name::call` for a task with one parameter, or a closure that returns a call.
+    /// `f` is `name::call` for a task with one parameter, or a closure that returns a call. Inputs and parameter have to
+    /// be of the same type for `name::call` itself; a closure borrows, copies and converts:
+    ///
+    /// ```
+    /// # use pool_runtime::{Pool, Result, enter, task};
+    /// use std::path::{Path, PathBuf};
+    ///
+    /// #[task]
+    /// fn depth(path: &Path) -> usize {
+    ///     path.components().count()
+    /// }
+    ///
+    /// #[task]
+    /// fn square(n: u64) -> u64 {
+    ///     n * n
+    /// }
+    ///
+    /// fn main() -> Result<()> {
+    ///     enter();
+    ///     let pool = Pool::new(2)?;
+    ///     let (paths, numbers) = (vec![PathBuf::from("a/b"), PathBuf::from("c")], vec![1, 2]);
+    ///     assert_eq!(pool.map(|path| depth::call(path), &paths)?, [2, 1]);
+    ///     assert_eq!(pool.map(|path| depth::call(&path), paths)?, [2, 1]);
+    ///     assert_eq!(pool.map(|&n| square::call(n), &numbers)?, [1, 4]);
+    ///     assert_eq!(pool.map(square::call, numbers)?, [1, 4]);
+    ///     Ok(())
+    /// }
+    /// ```
     ///
     /// # Errors
     ///
-    /// The first failure in the order of the inputs. The other calls run in any case. Once the pool is closed or
-    /// terminated, no more inputs are read, and the error is that of the pool: at once if it was before.
+    /// The first failure in the order of the inputs; [`Error::index`] says which input that is. The other calls run in
+    /// any case. Once the pool is closed or terminated, no more inputs are read, and the error is that of the pool: at
+    /// once if it was before.
     ///
     /// # Panics
     ///
     /// If `inputs` or `f` panics. Calls that have not started are then cancelled.
-    pub fn map<I: IntoIterator, F: FnMut(I::Item) -> C, C: TaskCall>(
+    pub fn map<I: IntoIterator, F: FnMut(I::Item) -> C, C: TaskCall>(&self, f: F, inputs: I) -> Result<Vec<C::Output>> {
+        self.map_with::<_, _, C, _>(f, inputs, |results, task, values| {
+            results.decode_into(<C::Task as Task>::decode, task, values)
+        })
+    }
+
+    /// As [`map`](Self::map), but one failure does not hide the other results: returns a result for each input, in the
+    /// order of the inputs.
+    ///
+    /// ```
+    /// # use pool_runtime::{Pool, Result, enter, task};
+    /// #[task]
+    /// fn invert(n: i32) -> i32 {
+    ///     100 / n
+    /// }
+    ///
+    /// fn main() -> Result<()> {
+    ///     enter();
+    ///     let results = Pool::new(2)?.try_map(invert::call, [5, 0, 1])?;
+    ///     assert_eq!(results[0].as_ref().ok(), Some(&20));
+    ///     assert!(results[1].as_ref().is_err_and(|error| error.is_panic()));
+    ///     assert_eq!(results[2].as_ref().ok(), Some(&100));
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Only what is not the failure of one input: the pool takes no more calls, as it is closed, terminated, or cannot
+    /// start workers, before all inputs are read. The results of calls before that are then lost;
+    /// [`imap`](Self::imap) gives them.
+    ///
+    /// # Panics
+    ///
+    /// As [`map`](Self::map).
+    pub fn try_map<I: IntoIterator, F: FnMut(I::Item) -> C, C: TaskCall>(
+        &self,
+        f: F,
+        inputs: I,
+    ) -> Result<Vec<Result<C::Output>>> {
+        self.map_with::<_, _, C, _>(f, inputs, |results, task, values| {
+            results.decode_each(<C::Task as Task>::decode, task, values)
+        })
+    }
+
+    /// `decode` appends the results of a batch.
+    #[inline]
+    fn map_with<I: IntoIterator, F: FnMut(I::Item) -> C, C: TaskCall, V>(
         &self,
         mut f: F,
         inputs: I,
-    ) -> Result<Vec<C::Output>> {
+        decode: impl Fn(Results, &'static str, &mut Vec<V>) -> Result<()>,
+    ) -> Result<Vec<V>> {
         // Reads inputs no faster than results arrive, and decodes those meanwhile: neither takes more memory than the
         // window.
         let inputs = inputs.into_iter();
@@ -151,13 +238,13 @@ impl Pool {
         let (task, gathering) = (mapper.gatherer.task.name(), mapper.gathering.clone());
         // Some iterators promise more than there is memory for.
         let mut values = Vec::new();
-        let _ = values.try_reserve(expected.min(MOST_RESERVED / size_of::<C::Output>().max(1)));
+        let _ = values.try_reserve(expected.min(MOST_RESERVED / size_of::<V>().max(1)));
         os::prefer_huge_pages(values.spare_capacity_mut());
         let mut outcome = Ok(());
-        let mut decode = |whole: Vec<Results>| {
+        let mut decode_all = |whole: Vec<Results>| {
             for results in whole {
                 if outcome.is_ok() {
-                    outcome = results.decode_into(<C::Task as Task>::decode, task, &mut values);
+                    outcome = decode(results, task, &mut values);
                 }
             }
         };
@@ -175,11 +262,11 @@ impl Pool {
                 // Half of the window, so that it does not wait for each batch.
                 inner.wait(&progress(WINDOW_CALLS / 2 * seats, WINDOW_BYTES / 2), None);
             }
-            decode(gathering.take_whole());
+            decode_all(gathering.take_whole());
         }
         mapper.submit();
         loop {
-            decode(gathering.take_whole());
+            decode_all(gathering.take_whole());
             let missing = match &*lock(&gathering.state) {
                 state if state.batches.is_empty() => break,
                 state => state.missing,
@@ -218,7 +305,7 @@ impl Pool {
                 }
                 mapper.submit();
             }
-            Err(error) => _ = mapper.fail(error),
+            Err(error) => mapper.end_refused(error),
         }
         mapper.gathering.update(|gathered| gathered.all_submitted = true);
         let tickets = Tickets::Many(mapper.gatherer.submitted.drain(..).map(|(ticket, _)| ticket).collect());

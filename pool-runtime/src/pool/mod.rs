@@ -49,7 +49,7 @@ pub use backend::Backend;
 pub use builder::{PoolBuilder, Transport};
 pub use dispatcher::PoolStats;
 pub use handle::{Pool, WorkerInfo, WorkerState};
-pub use imap::Imap;
+pub use imap::{Imap, IndexedImap};
 pub(crate) use single::{ReturnedBytes, Single};
 
 // For the files of this folder.

@@ -217,7 +217,8 @@ impl Heard<'_> {
         let payload = attached(value, |ids| self.station.peer.take_attached(ids, &given));
         match end {
             Some(Ended { work, first, how: How::Values { .. }, .. }) => {
-                let outcome = payload.map_err(|error| error.of_task(work.task()));
+                let outcome =
+                    payload.map_err(|error| error.of_task(work.task()).of_job(work.first_job() + u64::from(first)));
                 work.end(first, Outcome::One(outcome));
             }
             Some(Ended { work, first, how: How::Failed(failure), .. }) => self.inner.fail(&work, first, failure),

@@ -39,6 +39,9 @@ pub trait Initializer: Registered {}
 /// `name::call(arguments…)` makes one; a [`Pool`](crate::Pool) or a [`Process`](crate::Process) runs it. Its own limits
 /// take precedence over those of the task and of the pool.
 ///
+/// `name::call` encodes the arguments at once and returns a `Call<'static, name>`: what they borrow may change or go before
+/// the call runs.
+///
 /// ```
 /// # use pool_runtime::{Pool, Result, enter, task};
 /// # use std::time::Duration;

@@ -73,6 +73,42 @@ fn all_ways_make_the_same_values() {
 }
 
 #[test]
+fn whatever_keeps_values_can_be_copied_from() {
+    let values = vec![1_u32, 2, 3];
+    let made: Shared<[u32]> = Shared::new(&values).unwrap();
+    let others = [
+        Shared::new(&values[..]),
+        Shared::new([1, 2, 3]),
+        Shared::new(&[1, 2, 3]),
+        Shared::new(values.clone().into_boxed_slice()),
+        Shared::new(Arc::<[u32]>::from(&values[..])),
+        Shared::new(std::borrow::Cow::Borrowed(&values[..])),
+        Shared::new(values),
+    ];
+    assert!(others.into_iter().all(|other| other.unwrap() == made));
+}
+
+#[test]
+fn a_string_can_be_shared() {
+    let text = String::from("zwölf Boxkämpfer");
+    let shared: Shared<str> = Shared::new(&text).unwrap();
+    assert_eq!((&*shared, shared.to_string()), (&*text, text.clone()));
+    assert_eq!(format!("{shared:?}"), "Shared<str>(18 bytes)");
+    assert!(shared == Shared::new("zwölf Boxkämpfer").unwrap() && shared == Shared::new(text).unwrap());
+    assert!(Shared::new("").unwrap().is_empty());
+    let (bytes, _regions) = encoded(&shared);
+    let back: Shared<str> = decoded(&bytes).unwrap();
+    assert!(Arc::ptr_eq(back.view.holder(), shared.view.holder()));
+    assert_eq!(*decoded::<Shared<[u8]>>(&bytes).unwrap(), *shared.as_bytes());
+    // Bytes are not believed to be a string, and nor are other elements.
+    let (bytes, _regions) = encoded(&Shared::new([b'a', 0xFF]).unwrap());
+    let error = decoded::<Shared<str>>(&bytes).unwrap_err();
+    assert!(error.to_string().contains("does not hold a string: invalid utf-8"), "{error}");
+    let (bytes, _regions) = encoded(&Shared::new([0_u16; 2]).unwrap());
+    assert!(decoded::<Shared<str>>(&bytes).is_err());
+}
+
+#[test]
 fn what_cannot_be_shared_is_an_error() {
     let error = Shared::<[f64]>::filled(usize::MAX, |_| unreachable!()).unwrap_err();
     assert!(error.to_string().starts_with("cannot make shared memory of 18446744073709551615 `f64`"), "{error}");

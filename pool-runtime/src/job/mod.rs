@@ -396,8 +396,9 @@ impl Tickets {
 
 /// A call that was submitted to a [`Pool`](crate::Pool): wait for its result, poll it, or await it.
 ///
-/// A job goes on if its handle is dropped; if it fails then, that is [logged](crate::guide::logging) once, as a warning. It ends exactly once, with a value or an error, whatever dies. In a child that
-/// was forked from the pool's process it is of no use: it never becomes ready there, and waiting for it is an error.
+/// A job goes on if its handle is dropped; if it fails then, that is [logged](crate::guide::logging) once, as a warning. It
+/// ends exactly once, with a value or an error, whatever dies. In a child that was forked from the pool's process it is of
+/// no use: it never becomes ready there, and waiting for it is an error.
 ///
 /// ```
 /// # use pool_runtime::{Pool, Result, enter, task};

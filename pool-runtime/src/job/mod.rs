@@ -422,7 +422,7 @@ impl Tickets {
 ///     Ok(())
 /// }
 /// ```
-#[must_use = "dropping a job does not cancel it, and nobody gets its result: keep it, or write `let _ =` to let it run"]
+#[must_use = "dropping a job does not cancel it, and nobody gets its result: keep it, or `drop` it to let it run"]
 pub struct Job<R> {
     slot: Arc<Slot>,
     decode: DecodeRaw<R>,

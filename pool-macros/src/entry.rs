@@ -37,12 +37,13 @@ const NOT_MAIN: &str = "only `fn main` can be the program's `main`: put the attr
 /// What `#[pool_runtime::main(options)]` on this item becomes.
 pub fn expand(options: TokenStream, item: TokenStream) -> TokenStream {
     let mut refusals = Refusals::of(Subject::Task);
-    let function: ItemFn = match syn::parse2(item.clone()) {
+    let mut function: ItemFn = match syn::parse2(item.clone()) {
         Ok(function) => function,
         Err(error) => {
             match syn::parse2::<Item>(item.clone()) {
+                // A function without a body, for example, is no item that has a name.
+                Ok(Item::Verbatim(_)) | Err(_) => refusals.errors.push(error),
                 Ok(_) => refusals.add(&item, NOT_MAIN),
-                Err(_) => refusals.errors.push(error),
             }
             return refusals.after(item);
         }
@@ -54,10 +55,10 @@ pub fn expand(options: TokenStream, item: TokenStream) -> TokenStream {
     }
     refuse_kind_of_main(&function, &mut refusals);
 
-    let ItemFn { attrs, vis, sig, .. } = &function;
-    let name = &sig.ident;
+    let (name, vis) = (function.sig.ident.clone(), function.vis.clone());
     if !refusals.errors.is_empty() {
-        // A `main` that the compiler accepts, so that it has nothing to add.
+        // A `main` that the compiler accepts, so that it has nothing to add. An executor's attribute might have.
+        function.attrs.retain(|attribute| !may_be_an_executor(attribute));
         return refusals.after(quote! {
             #vis fn #name() {
                 #[allow(dead_code, unused)]
@@ -65,7 +66,7 @@ pub fn expand(options: TokenStream, item: TokenStream) -> TokenStream {
             }
         });
     }
-    let outer = select(attrs, &["cfg", "doc"]);
+    let outer = select(&function.attrs, &["cfg", "doc"]);
     let krate = options.krate.as_ref().map_or_else(|| quote!(::pool_runtime), |path| quote!(#path));
     quote! {
         #(#outer)*

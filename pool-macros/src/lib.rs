@@ -288,7 +288,7 @@ pub fn managed(options: TokenStream, item: TokenStream) -> TokenStream {
 /// }
 /// ```
 ///
-/// The attribute of an executor may stand below it or above it. A worker never starts the executor.
+/// The attribute of an executor stands below it; that of tokio may stand above it, too. A worker never starts the executor.
 ///
 /// ```ignore
 /// #[pool_runtime::main]

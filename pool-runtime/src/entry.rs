@@ -52,8 +52,8 @@ pub fn become_worker_if_marked() {
 #[diagnostic::on_unimplemented(
     message = "`main` cannot return `{Self}`",
     label = "it must return what `main` may: `()`, an `ExitCode`, or a `Result` of those with an error that is `Debug`",
-    note = "an `async fn` needs an executor: write `#[pool_runtime::main]` and `#[tokio::main]` above \
-            `async fn main`, or block on the future in an ordinary function"
+    note = "if it is an `async fn`, it needs an executor: write the attribute of one, such as `#[tokio::main]`, between \
+            `#[pool_runtime::main]` and `async fn main`, or block on the future in an ordinary function"
 )]
 pub trait ReturnedByMain: Termination {}
 

@@ -163,7 +163,12 @@ fn leave_behind() -> io::Result<()> {
 fn confine(record: &LostCall<'_>, order: &ReplayOrder, is_strict: bool) -> Result<(), String> {
     let its_own = its_own(record, order);
     if is_strict {
-        let strict = sandbox::strict().map_err(|error| error.to_string())?;
+        let strict = sandbox::strict().map_err(|error| {
+            format!(
+                "it was to run in a strict sandbox, and {error} (or copy the file to where only you can write, if you \
+                 trust it)"
+            )
+        })?;
         // It allows no file, so what both allow is this, with the lower limits.
         let limits = its_own.map_or(strict.limits, |own| own.limits.and(strict.limits));
         apply(&Confinement { limits, ..strict })

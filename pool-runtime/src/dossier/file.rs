@@ -161,7 +161,16 @@ fn line(bytes: &[u8]) -> Option<(&str, &[u8])> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Sandbox;
+
+    #[cfg(feature = "sandbox")]
+    fn confinement() -> Option<Confinement> {
+        Some(crate::Sandbox::strict().read("/").resolve().unwrap())
+    }
+
+    #[cfg(not(feature = "sandbox"))]
+    fn confinement() -> Option<Confinement> {
+        None
+    }
 
     fn lost_call() -> LostCall<'static> {
         LostCall {
@@ -173,7 +182,7 @@ mod tests {
             initializer: Some(Recorded { task: "a::init", signature: 6, arguments: b"more of them" }),
             regions: vec![(7, &[8; 100]), (9, b"")],
             writable: vec![9],
-            confinement: Some(Sandbox::strict().read("/").resolve().unwrap()),
+            confinement: confinement(),
             left_out: false,
         }
     }

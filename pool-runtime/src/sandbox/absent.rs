@@ -34,5 +34,15 @@ pub(crate) fn default_max_result(_: Option<&Confinement>) -> u64 {
 
 /// A strict sandbox is refused, so that nothing runs without it that was to run in one.
 pub(crate) fn strict() -> Result<Confinement> {
-    Err(Error::invalid("this program is built without the feature `sandbox` of pool-runtime"))
+    Err(Error::invalid(
+        "this program is built without the feature `sandbox` of pool-runtime: build it with that feature",
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn an_absent_sandbox_is_refused() {
+        assert!(super::strict().unwrap_err().to_string().contains("the feature `sandbox`"));
+    }
 }

@@ -14,3 +14,18 @@ impl Confinement {
         Err("this program is built without the feature `sandbox` of pool-runtime".into())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::os::ResourceLimits;
+
+    #[test]
+    fn what_an_absent_sandbox_would_deny_is_an_error() {
+        // Even if it denies nothing, and if less were enough.
+        let (files, limits) = (None, ResourceLimits::default());
+        let nothing =
+            Confinement { files, network: true, processes: true, limits, best_effort: true, inherits_env: true };
+        assert!(nothing.apply(Abilities::here(), false).unwrap_err().contains("the feature `sandbox`"));
+    }
+}

@@ -237,11 +237,11 @@ fn a_failure_that_nobody_reads_is_told_once() {
 fn a_loss_that_nobody_reads_is_told() {
     log_anew();
     let pool: Pool = builder().processes(1).build().unwrap();
-    let _ = pool.apply_async(dies::call());
+    drop(pool.apply_async(dies::call()));
     let told = await_logged("told", 1, |event| event.field("message").contains("nobody reads why"));
     assert!(told[0].field("reason").contains("signal 9") && told[0].field("task").ends_with("dies"), "{told:?}");
     pool.close();
-    let _ = pool.apply_async(add_one::call(1));
+    drop(pool.apply_async(add_one::call(1)));
     assert_eq!(unread().len(), 2, "it was refused");
 }
 
@@ -264,7 +264,7 @@ fn what_was_read_or_cancelled_is_not_told() {
         let (seen, sees) = std::sync::mpsc::channel();
         drop(pool.apply_async(panics::call("seen")).on_done(move |result| seen.send(result.is_err()).unwrap()));
         assert!(sees.recv().unwrap());
-        let _ = pool.apply_async(add_one::call(1));
+        drop(pool.apply_async(add_one::call(1)));
         if backend == Backend::Processes {
             let job = pool.apply_async(hangs::call().timeout(Duration::from_secs(3600)));
             assert!(job.cancel());

@@ -1,5 +1,5 @@
 //! The README stays short, shows the program whose copy in `pool-runtime` is a doc-test, and no document links to a file
-//! that is not there.
+//! or a heading that is not there.
 
 use std::{
     fs,
@@ -68,6 +68,14 @@ fn each_promise_is_held_by_a_test() {
     assert!(names > 40, "only {names} tests were found");
 }
 
+/// Whether a document has the heading to which a link within it leads.
+fn has_heading(text: &str, link: &str) -> bool {
+    let kept = |heading: &str| {
+        heading.to_lowercase().replace(' ', "-").replace(|c: char| c.is_ascii_punctuation() && c != '-', "")
+    };
+    text.lines().filter(|line| line.starts_with('#')).any(|line| kept(line.trim_start_matches(['#', ' '])) == link)
+}
+
 #[test]
 fn links_lead_to_files() {
     let guide = fs::read_dir(root("pool-runtime/guide")).unwrap().map(|page| page.unwrap().path());
@@ -87,6 +95,11 @@ fn links_lead_to_files() {
         for target in inline.chain(definitions.map(|(_, target)| target)) {
             // What names an item of the crate, `cargo doc` checks.
             if target.starts_with("https://") || target.starts_with("crate::") {
+                continue;
+            }
+            if let Some(link) = target.strip_prefix('#') {
+                assert!(has_heading(&text, link), "{} links to #{link}, which is no heading of it", document.display());
+                links += 1;
                 continue;
             }
             let file = document.parent().unwrap().join(target);

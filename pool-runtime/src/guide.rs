@@ -15,6 +15,7 @@ macro_rules! page {
     };
 }
 
+page!(which_method, "What you have, what you want, and what to call.", "../guide/which-method.md");
 page!(pools, "Tasks, calls, and running them on a fixed number of worker processes.", "../guide/pools.md");
 page!(jobs, "Calls that run while the program does something else.", "../guide/jobs.md");
 page!(errors, "What an error says, and whether it is safe to call again.", "../guide/errors.md");
@@ -38,9 +39,20 @@ page!(
 );
 page!(sandbox, "Workers without access to files, network or other processes.", "../guide/sandbox.md");
 page!(trust, "Who trusts whom, what is promised, and which tests hold it.", "../guide/trust.md");
+page!(recipes, "Short programs for what comes up often.", "../guide/recipes.md");
+page!(
+    programs,
+    "A program as a whole: its pool, its crates, its end, where it runs, and benchmarks.",
+    "../guide/programs.md"
+);
+page!(
+    coming_from,
+    "The names of rayon, of Python's `multiprocessing` and `concurrent.futures`, and of procspawn.",
+    "../guide/coming-from.md"
+);
 page!(
     reference,
-    "Names, versions, environment variables, serde, threads, descriptors and costs.",
+    "Terms, versions, environment variables, serde, threads, descriptors and costs.",
     "../guide/reference.md"
 );
 

@@ -30,6 +30,7 @@
 //!
 //! | page | main types and functions |
 //! |---|---|
+//! | [Which method](guide::which_method) to call | [`Pool`], [`Process`], [`Job`] |
 //! | [Pools](guide::pools) | [`Pool`], [`PoolBuilder`], [`Call`], [`Imap`], [`tasks`], [`#[main]`](macro@main), [`pool_main!`], [`enter`] |
 //! | [Jobs](guide::jobs) | [`Job`] |
 //! | [Errors](guide::errors) | [`Error`], [`Report`], [`PanicInfo`], [`Ran`] |
@@ -45,7 +46,10 @@
 //! | [What is logged](guide::logging) | [`PoolStats`] |
 //! | [Sandbox](guide::sandbox) | [`Sandbox`] |
 //! | [Trust](guide::trust): who trusts whom | |
-//! | [Reference](guide::reference): names, features, versions, environment variables, serde, threads, descriptors, costs | |
+//! | [Recipes](guide::recipes): anyhow, inputs, seeds, backlogs, async, logs, C libraries | |
+//! | [Programs](guide::programs): static pools, libraries, a graceful end, containers, benchmarks | |
+//! | [Coming from](guide::coming_from) rayon, Python or procspawn | |
+//! | [Reference](guide::reference): terms, features, versions, environment variables, serde, threads, descriptors, costs | |
 //!
 //! # Features
 //!

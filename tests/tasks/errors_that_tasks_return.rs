@@ -196,7 +196,7 @@ fn a_caller_converts_a_report_by_a_question_mark() {
         Ok(POOL.apply(chained::call(2))??)
     }
     fn to_a_report() -> Result<(), Report> {
-        Ok(POOL.apply(chained::call(2))??)
+        POOL.apply(chained::call(2))?
     }
     assert_eq!(format!("{:#}", to_anyhow().unwrap_err()), "1: 0");
     assert_eq!(to_box().unwrap_err().source().unwrap().to_string(), "0");

@@ -95,7 +95,7 @@ pub(super) struct Core {
     pub(super) failure: Option<Error>,
     /// Why no more workers are started at a seat, though the pool goes on.
     pub(super) given_up: Option<Error>,
-    /// How many threads wait until there is room for their calls: see [`bound`](super::bound).
+    /// How many threads wait until there is room for their calls: see [`room`](super::room).
     pub(super) blocked: usize,
 }
 

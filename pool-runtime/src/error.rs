@@ -166,7 +166,9 @@ impl Error {
     fn was(&self, question: Question) -> bool {
         match &self.0.kind {
             Kind::Travelled(error) => error.answers(question),
-            Kind::PoolFailed { cause, .. } if question.is_of_the_worker() => cause.was(question),
+            Kind::PoolFailed { cause, .. } | Kind::SeatFailed { cause, .. } if question.is_of_the_worker() => {
+                cause.was(question)
+            }
             _ => false,
         }
     }
@@ -174,7 +176,7 @@ impl Error {
     fn travelled(&self) -> Option<&TravelledError> {
         match &self.0.kind {
             Kind::Travelled(error) => Some(error),
-            Kind::PoolFailed { cause, .. } => cause.travelled(),
+            Kind::PoolFailed { cause, .. } | Kind::SeatFailed { cause, .. } => cause.travelled(),
             _ => None,
         }
     }
@@ -182,7 +184,7 @@ impl Error {
     fn loss(&self) -> Option<&Loss> {
         match &self.0.kind {
             Kind::Lost(dossier) | Kind::DiedStarting { dossier: Some(dossier), .. } => Some(&dossier.loss),
-            Kind::PoolFailed { cause, .. } => cause.loss(),
+            Kind::PoolFailed { cause, .. } | Kind::SeatFailed { cause, .. } => cause.loss(),
             _ => None,
         }
     }
@@ -195,7 +197,7 @@ impl Error {
             | Kind::TimedOut { dossier, .. }
             | Kind::OverMemory { dossier, .. }
             | Kind::DiedStarting { dossier: Some(dossier), .. } => Some(dossier),
-            Kind::PoolFailed { cause, .. } => cause.dossier(),
+            Kind::PoolFailed { cause, .. } | Kind::SeatFailed { cause, .. } => cause.dossier(),
             _ => None,
         }
     }
@@ -272,7 +274,7 @@ impl Error {
             | Kind::InitializerPanicked(panic)
             | Kind::PanickedEncoding { panic }
             | Kind::PanickedDecoding { panic } => Some(panic),
-            Kind::PoolFailed { cause, .. } => cause.panic(),
+            Kind::PoolFailed { cause, .. } | Kind::SeatFailed { cause, .. } => cause.panic(),
             Kind::Travelled(error) => error.panic.as_ref(),
             _ => self.loss()?.panic.as_ref(),
         }
@@ -299,10 +301,10 @@ impl Error {
         }
     }
 
-    /// Whether something had to be waited for, and was not: a queue has no room, or no item; a
-    /// channel has no message; a lock is held.
+    /// Whether something had to be waited for, and was not: a queue has no room, or no item; a channel has no message; a
+    /// lock is held; as many calls of a pool wait as [may](crate::PoolBuilder::max_waiting).
     pub fn is_would_block(&self) -> bool {
-        matches!(self.0.kind, Kind::Blocked { .. }) || self.was(Question::WouldBlock)
+        matches!(self.0.kind, Kind::Blocked { .. } | Kind::BacklogFull(_)) || self.was(Question::WouldBlock)
     }
 
     /// Whether a message cannot be sent, as no [receiver](crate::Receiver) is left.
@@ -352,7 +354,8 @@ impl Error {
 
     /// Whether the pool was closed before the job was submitted, or terminated before it ended; or the queue was closed.
     pub fn is_closed(&self) -> bool {
-        matches!(self.0.kind, Kind::Closed(_) | Kind::QueueClosed | Kind::Terminated) || self.was(Question::Closed)
+        matches!(self.0.kind, Kind::Closed(_) | Kind::StartsEnded(_) | Kind::QueueClosed | Kind::Terminated)
+            || self.was(Question::Closed)
     }
 
     /// Whether one side of a [connection](crate::connection) did not prove to the other that it has the same key, or
@@ -491,7 +494,7 @@ impl Error {
             | Kind::DecodeMessage { why: text, .. }
             | Kind::Refused(text)
             | Kind::Unfit(text) => Some(text),
-            Kind::PoolFailed { cause, .. } => cause.raw_text(),
+            Kind::PoolFailed { cause, .. } | Kind::SeatFailed { cause, .. } => cause.raw_text(),
             Kind::Reported(report) => report.messages().next(),
             Kind::Travelled(error) => error.raw_text.as_deref(),
             _ => self.panic().map(PanicInfo::message),
@@ -514,7 +517,7 @@ impl Error {
     pub fn io_error(&self) -> Option<&io::Error> {
         match &self.0.kind {
             Kind::Os { source, .. } => Some(source),
-            Kind::PoolFailed { cause, .. } => cause.io_error(),
+            Kind::PoolFailed { cause, .. } | Kind::SeatFailed { cause, .. } => cause.io_error(),
             Kind::Travelled(error) => error.io_error.as_deref(),
             _ => None,
         }
@@ -606,7 +609,7 @@ impl fmt::Debug for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match &self.0.kind {
-            Kind::PoolFailed { cause, .. } => cause.source(),
+            Kind::PoolFailed { cause, .. } | Kind::SeatFailed { cause, .. } => cause.source(),
             Kind::Reported(report) => report.source(),
             Kind::Travelled(error) => error.cause.as_ref().map(|cause| cause as _),
             _ => None,

@@ -35,6 +35,12 @@ pub(crate) enum Kind {
     Terminated,
     #[error("cannot be submitted: the pool is {0}")]
     Closed(&'static str),
+    #[error("{0}")]
+    BacklogFull(String),
+    #[error("the workers of the pool will not all be ready: the pool is {0}")]
+    StartsEnded(&'static str),
+    #[error("a worker of the pool cannot start, and the others go on without it: {reason}")]
+    SeatFailed { reason: String, cause: Box<Error> },
     #[error("argument {}", foreign::line(.0))]
     EncodeArgument(String),
     #[error("has a result that cannot be sent back: {}", foreign::line(.0))]

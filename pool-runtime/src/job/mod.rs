@@ -120,6 +120,8 @@ thread_local! {
     /// The number of [`Deferral`]s on this thread, and what is woken when there are none.
     static DEFERRALS: Cell<usize> = const { Cell::new(0) };
     static DEFERRED: RefCell<Vec<Waker>> = const { RefCell::new(Vec::new()) };
+    /// A `Waker` is being woken on this thread.
+    static IS_WAKING: Cell<bool> = const { Cell::new(false) };
 }
 
 /// While one exists on a thread, its `Waker`s are woken later: an async runtime may poll the next call at once, which may
@@ -159,8 +161,16 @@ fn wake(waker: Waker) {
         with_deferred(|wakers| wakers.extend(waker.take()));
     }
     if let Some(waker) = waker {
+        let before = IS_WAKING.replace(true);
         let _ = panic::catch(|| waker.wake());
+        IS_WAKING.set(before);
     }
+}
+
+/// Whether this thread wakes a `Waker`: what that calls must not wait for another call, as the thread may be the one that
+/// reads reports.
+pub(crate) fn is_waking() -> bool {
+    IS_WAKING.try_with(Cell::get).unwrap_or(false)
 }
 
 /// The place of a job's arguments, and then of its result.

@@ -8,13 +8,13 @@ use crate::memory::{Packed, PackedSlice, Payload, Region, cache};
 use crate::policy::{Policy, SharedPolicy, Wish};
 use crate::pool::dispatcher::{Reach, Ticket, Work};
 use crate::pool::regions::BATCH_REGIONS;
-use crate::pool::{Inner, Outcome, RegionsOfCalls, Submission};
+use crate::pool::{Inner, Load, Outcome, RegionsOfCalls, Submission};
 use crate::task::{Encoded, Registered, TaskCall, TaskInfo};
 use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
-/// A batch is full when its arguments have so many bytes.
+/// A batch is full when its arguments have so many bytes, if not earlier.
 const BATCH_BYTES: usize = 1 << 15;
 
 /// Gathers calls into batches, and submits those. Dropping it cancels what has not started, also in a worker,
@@ -26,6 +26,8 @@ pub(super) struct Gatherer<'p> {
     wish: Option<Box<Wish>>,
     arguments: Packed,
     regions: RegionsOfCalls,
+    /// A batch is full when its arguments have so many bytes.
+    full_at: usize,
     /// What was submitted, until it is forgotten.
     pub(super) submitted: Vec<(Ticket, Weak<dyn Submission>)>,
 }
@@ -39,6 +41,7 @@ impl<'p> Gatherer<'p> {
             wish: None,
             arguments: Packed::default(),
             regions: RegionsOfCalls::default(),
+            full_at: inner.bound.as_ref().map_or(BATCH_BYTES, |bound| bound.most_together().bytes.min(BATCH_BYTES)),
             submitted: Vec::new(),
         }
     }
@@ -49,6 +52,11 @@ impl<'p> Gatherer<'p> {
     pub(super) fn ends_before(&self, arguments: &Encoded, wish: Option<&Wish>) -> bool {
         let large = matches!(&arguments.bytes, Payload::Heap(bytes) if bytes.len() >= BATCH_BYTES);
         (large || self.wish.as_deref() != wish) && !self.arguments.is_empty()
+    }
+
+    /// What was gathered.
+    pub(super) fn load(&self) -> Load {
+        Load { calls: self.arguments.len() as usize, bytes: self.arguments.size() }
     }
 
     /// Adds a call. Returns whether the batch is full, at `calls` at the latest.
@@ -66,7 +74,7 @@ impl<'p> Gatherer<'p> {
             }
             _ => self.push_any(arguments),
         }
-        self.arguments.len() >= calls || self.arguments.size() >= BATCH_BYTES || self.regions.len() >= BATCH_REGIONS
+        self.arguments.len() >= calls || self.arguments.size() >= self.full_at || self.regions.len() >= BATCH_REGIONS
     }
 
     #[inline(never)]

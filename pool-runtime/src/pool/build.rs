@@ -13,7 +13,7 @@ use crate::policy::Wish;
 use crate::pool::builder::EachWorker;
 use crate::pool::dispatcher::{Dispatcher, Limits};
 use crate::pool::{
-    Backend, Core, Inner, Pool, PoolBuilder, PoolListener, Prelude, Submission, Transport, attendant, listener,
+    Backend, Bound, Core, Inner, Pool, PoolBuilder, PoolListener, Prelude, Submission, Transport, attendant, listener,
 };
 use crate::protocol::{Hello, NamedCall};
 use crate::sandbox;
@@ -102,8 +102,10 @@ impl PoolBuilder {
         let seats = if bells.is_some() { processes } else { 0 };
         // What the transport and the sandbox limit; the rest is the user's choice.
         let Limits { unhindered, frame, frames, calls, shortest, memory, .. } = limits;
+        let counts_bytes = self.max_waiting_bytes.is_some();
         let weigh_every = WEIGH_EVERY.max(WEIGH_ONE * processes as u64);
-        let limits = Limits { weigh_every, unhindered, frame, frames, calls, shortest, memory, ..self.limits };
+        let limits =
+            Limits { weigh_every, unhindered, frame, frames, calls, shortest, memory, counts_bytes, ..self.limits };
         let keep_in = |dir: PathBuf| {
             let files = source.confinement().and_then(|confinement| confinement.files);
             if let Some(above) = files.as_ref().and_then(|files| files.writable_above(&dir)) {
@@ -131,6 +133,7 @@ impl PoolBuilder {
             initializer,
             listener: bells.map(|bells| PoolListener::new(Arc::new(bells), processes)),
             wish: self.wish,
+            bound: Bound::new(self.max_waiting, self.max_waiting_bytes),
             keeper,
             exit_grace: Duration::from_nanos(limits.exit_grace),
             itself: itself.clone(),
@@ -156,6 +159,11 @@ impl PoolBuilder {
         }
         if self.limits.tasks_per_child == 0 {
             let why = "a worker that is replaced after 0 calls never runs any: max_tasks_per_child is at least 1";
+            return refuse(why.into());
+        }
+        if self.max_waiting == Some(0) || self.max_waiting_bytes == Some(0) {
+            let why = "a pool in which no call may wait takes none while its workers are busy: max_waiting and \
+                       max_waiting_bytes are at least 1";
             return refuse(why.into());
         }
         if let Wish { timeout: Some(timeout), soft_timeout: Some(soft), .. } = self.wish
@@ -251,6 +259,7 @@ impl Inner {
             clock: Condvar::new(),
             listener: None,
             jobs: AtomicU64::new(1),
+            bound: None,
             over: AtomicBool::new(false),
             callbacks: Arc::new(Callbacks::default()),
             began: os::monotonic(),

@@ -42,6 +42,7 @@ impl fmt::Debug for EachWorker {
 /// | [`exit_grace`](Self::exit_grace), [`terminate_grace`](Self::terminate_grace) | 5 s; none |
 /// | [`timeout`](Self::timeout), [`soft_timeout`](Self::soft_timeout), [`memory`](Self::memory) | no limit |
 /// | [`max_result`](Self::max_result) | no limit; in a sandbox, its memory or 1 GiB |
+/// | [`max_waiting`](Self::max_waiting), [`max_waiting_bytes`](Self::max_waiting_bytes) | no limit |
 /// | [`retries`](Self::retries), [`retry_delay`](Self::retry_delay) | none; 100 ms before the first |
 /// | [`initializer`](Self::initializer) | none |
 /// | [`env`](Self::env), [`current_dir`](Self::current_dir), [`nice`](Self::nice), [`cpus`](Self::cpus), [`scheduler`](Self::scheduler); [`each_worker`](Self::each_worker) | those of this process; in a sandbox, see [`inherit_env`](Sandbox::inherit_env) |
@@ -71,6 +72,8 @@ pub struct PoolBuilder {
     pub(super) capture_stderr: bool,
     pub(super) dossiers: Option<PathBuf>,
     pub(super) restarts: RestartPolicy,
+    pub(super) max_waiting: Option<usize>,
+    pub(super) max_waiting_bytes: Option<u64>,
 }
 
 /// Methods that set one option each.
@@ -106,6 +109,8 @@ impl PoolBuilder {
             capture_stderr: true,
             dossiers: None,
             restarts: RestartPolicy::default(),
+            max_waiting: None,
+            max_waiting_bytes: None,
         }
     }
 }
@@ -256,6 +261,74 @@ setters! {
     /// An idle worker that has more than any of the calls that it was given may use is killed and replaced too, with a
     /// warning in the log.
     pub fn memory(bytes: u64) => wish.memory = Some(bytes);
+
+    /// How many calls may wait for a worker; at least 1. While there are so many, whoever submits another one waits until
+    /// there is room: a program that submits calls faster than its workers run them does not fill its memory.
+    ///
+    /// A call waits until a worker runs it, also if it was sent to a busy worker ahead of time, and while it is to be
+    /// [retried](Self::retries). One that runs does not count, so a pool of 4 workers with `max_waiting(10)` has up to 14
+    /// calls that have not ended. (A worker that is about to be replaced counts as none: its last call waits too.)
+    ///
+    /// - [`apply`](crate::Pool::apply), [`apply_async`](crate::Pool::apply_async), [`map`](crate::Pool::map) and their like
+    ///   wait for room, and read their inputs no faster. [`imap`](crate::Pool::imap) gives the results that it has before it
+    ///   waits. If the pool is closed, terminated or has failed meanwhile, the call fails with the error for that.
+    /// - [`try_apply_async`](crate::Pool::try_apply_async) refuses the call instead, with an error that
+    ///   [`is_would_block`](crate::Error::is_would_block).
+    /// - A callback ([`on_done`](crate::Job::on_done)) waits too, and those after it with it; the workers go on.
+    /// - Nobody waits where room might come only from the thread that waits: a task that runs on a thread of the pool
+    ///   ([`Backend::Threads`]), and what a `Waker` runs at once. Their calls are taken although there is no room.
+    /// - With [`Backend::Inline`], no call ever waits.
+    ///
+    /// ```
+    /// # use pool_runtime::{Pool, Result, enter, task};
+    /// #[task]
+    /// fn square(n: u64) -> u64 {
+    ///     n * n
+    /// }
+    ///
+    /// fn main() -> Result<()> {
+    ///     enter();
+    ///     let pool = Pool::builder().processes(2).max_waiting(100).build()?;
+    ///     let (results, arrived) = std::sync::mpsc::channel();
+    ///     for n in 0..1000 {
+    ///         let results = results.clone();
+    ///         // Waits while 100 calls wait.
+    ///         drop(pool.apply_async(square::call(n)).on_done(move |result| {
+    ///             let _ = results.send(result.as_ref().is_ok_and(|square| *square == n * n));
+    ///         }));
+    ///         assert!(pool.stats().waiting <= 100);
+    ///     }
+    ///     drop(results);
+    ///     assert_eq!(arrived.iter().filter(|right| *right).count(), 1000);
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn max_waiting(calls: usize) => max_waiting = Some(calls);
+
+    /// How many bytes the encoded arguments of the pool's calls may have while any call waits; at least 1. Beyond that,
+    /// whoever submits a call waits for room, as with [`max_waiting`](Self::max_waiting), which can be combined with this.
+    ///
+    /// Arguments are kept until their call has ended, so those of calls that run count too. A call is always taken
+    /// while none waits, however large it is: the workers have work, and no call is too large for the pool. Arguments in
+    /// the memory of [`Shared`](crate::Shared) slices do not count.
+    ///
+    /// ```
+    /// # use pool_runtime::{Pool, Result, enter, task};
+    /// #[task]
+    /// fn length(bytes: &[u8]) -> usize {
+    ///     bytes.len()
+    /// }
+    ///
+    /// fn main() -> Result<()> {
+    ///     enter();
+    ///     let pool = Pool::builder().processes(2).max_waiting_bytes(1 << 20).build()?;
+    ///     let block = vec![0; 1 << 18];
+    ///     let lengths = pool.map(|_| length::call(&block), 0..20)?;
+    ///     assert_eq!(lengths.iter().sum::<usize>(), 20 << 18);
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn max_waiting_bytes(bytes: u64) => max_waiting_bytes = Some(bytes);
 
     /// How many bytes the encoded result of a call may have. A task that returns more has run, and its job fails with an
     /// error that [`is_result_too_large`](crate::Error::is_result_too_large); the worker goes on. `u64::MAX` is no limit.

@@ -49,7 +49,16 @@ impl Inner {
     /// order in which the dispatcher numbered the calls.
     #[inline]
     pub(super) fn decide<R>(&self, event: impl FnOnce(&mut Core, Time) -> R) -> (R, Todo) {
-        let mut core = lock(&self.core);
+        self.decide_in(lock(&self.core), event)
+    }
+
+    /// The same with the core already locked.
+    #[inline]
+    pub(super) fn decide_in<R>(
+        &self,
+        mut core: MutexGuard<'_, Core>,
+        event: impl FnOnce(&mut Core, Time) -> R,
+    ) -> (R, Todo) {
         let now = self.now();
         let told = event(&mut core, now);
         (told, self.settle(core, now))
@@ -75,6 +84,7 @@ impl Inner {
             self.over.store(is_over, Ordering::Relaxed);
             self.notify();
         }
+        self.wake_blocked(&core);
         self.set_clock(&mut core, now);
         if let Some(listener) = &self.listener {
             listener.adapt(core.dispatcher.busy_seats(), &core.stations);
@@ -112,7 +122,12 @@ impl Inner {
     fn starts_failed(&self, core: &mut Core, tries: u32, then: AfterStarts) -> Error {
         let error = core.trouble.clone().unwrap_or_else(|| Error::invalid("it ended"));
         match then {
-            AfterStarts::TryOn | AfterStarts::GiveUpSeat => {}
+            AfterStarts::TryOn => {}
+            AfterStarts::GiveUpSeat => {
+                core.given_up = Some(error.clone());
+                // Threads may wait for all workers.
+                self.changed.notify_all();
+            }
             AfterStarts::GiveUpPool if self.single => core.failure = Some(error.clone()),
             AfterStarts::GiveUpPool => core.failure = Some(Error::pool_failed(tries, error.clone())),
         }

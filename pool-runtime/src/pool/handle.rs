@@ -108,7 +108,8 @@ impl Pool {
         Job::new(slot, decode_one::<C::Task>, self.inner.clone(), origin).get()
     }
 
-    /// Submits a call, and returns at once. If it cannot be submitted, the job has failed.
+    /// Submits a call, and returns at once; or, with [`max_waiting`](PoolBuilder::max_waiting), once there is room for it.
+    /// If it cannot be submitted, the job has failed.
     pub fn apply_async<C: TaskCall>(&self, call: C) -> Job<C::Output> {
         let call = call.into_raw();
         let task = call.task;
@@ -128,6 +129,84 @@ impl Pool {
             }
         };
         Job::new(slot, decode_one::<C::Task>, self.inner.clone(), Origin { id, task, tickets })
+    }
+
+    /// As [`apply_async`](Self::apply_async), but never waits for room: if as many calls wait as
+    /// [`max_waiting`](PoolBuilder::max_waiting) or [`max_waiting_bytes`](PoolBuilder::max_waiting_bytes) allow, the call is
+    /// refused. It has encoded its arguments, so to try again, make it again.
+    ///
+    /// With [`Backend::Inline`](crate::Backend::Inline), it runs the call.
+    ///
+    /// ```
+    /// # use pool_runtime::{Pool, Result, enter, task};
+    /// # use std::time::Duration;
+    /// #[task]
+    /// fn sleep(seconds: u64) {
+    ///     std::thread::sleep(Duration::from_secs(seconds));
+    /// }
+    ///
+    /// fn main() -> Result<()> {
+    ///     enter();
+    ///     let pool = Pool::builder().processes(1).max_waiting(2).build()?;
+    ///     // One runs, and two wait.
+    ///     let jobs = (0..3).map(|_| pool.try_apply_async(sleep::call(600))).collect::<Result<Vec<_>>>()?;
+    ///     let error = pool.try_apply_async(sleep::call(600)).unwrap_err();
+    ///     assert!(error.is_would_block());
+    ///     assert!(error.to_string().contains("2 calls wait, and the pool's limit is 2"));
+    ///     assert!(jobs[2].cancel());
+    ///     assert!(pool.try_apply_async(sleep::call(600)).is_ok());
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// There is no room: the error [`is_would_block`](Error::is_would_block). The pool takes no more calls, or the call
+    /// cannot be submitted for another reason, for which the job of `apply_async` would have failed.
+    pub fn try_apply_async<C: TaskCall>(&self, call: C) -> Result<Job<C::Output>> {
+        let call = call.into_raw();
+        let task = call.task;
+        let slot = self.inner.slot(call).map_err(|error| error.of_task(task.name()))?;
+        let ticket = self.inner.try_submit(slot.clone())?;
+        if slot.job.is_multiple_of(HELP_EVERY) {
+            self.inner.help();
+        }
+        let origin = Origin { id: slot.job, task, tickets: Tickets::One(ticket) };
+        Ok(Job::new(slot, decode_one::<C::Task>, self.inner.clone(), origin))
+    }
+
+    /// Waits until all workers take calls, at most for `timeout`; `None` is no limit. [`build`](PoolBuilder::build) waits
+    /// only for the first of them, so a service calls this if it is to start with all its workers warm.
+    ///
+    /// A worker takes calls when its [initializer](PoolBuilder::initializer) has returned. Without workers
+    /// ([`Backend::Inline`](crate::Backend::Inline)) there is nothing to wait for.
+    ///
+    /// ```
+    /// # use pool_runtime::{Pool, Result, WorkerState, enter, task};
+    /// # use std::time::Duration;
+    /// #[task]
+    /// fn square(n: u64) -> u64 {
+    ///     n * n
+    /// }
+    ///
+    /// fn main() -> Result<()> {
+    ///     enter();
+    ///     let pool = Pool::new(3)?;
+    ///     pool.wait_ready(Duration::from_secs(60))?;
+    ///     assert_eq!(pool.workers().len(), 3);
+    ///     assert!(pool.workers().iter().all(|worker| worker.state == WorkerState::Idle));
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Not all of them take calls in time: the error [`is_timeout`](Error::is_timeout), and they go on starting. The pool
+    /// is closed or terminated, or has failed. A worker cannot start for good: the error says why, and the pool goes on
+    /// with the others.
+    pub fn wait_ready(&self, timeout: impl Into<Option<Duration>>) -> Result<()> {
+        self.inner.made_in.check("pool")?;
+        self.inner.await_all_ready(timeout.into().and_then(|timeout| Instant::now().checked_add(timeout)))
     }
 
     /// Takes no more calls. Submitted ones still run; then the workers exit.

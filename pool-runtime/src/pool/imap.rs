@@ -6,7 +6,7 @@ use crate::job::{Awaited, Home, decode_payload, sleep_until};
 use crate::locks::lock;
 use crate::memory::{Payload, joined};
 use crate::panic;
-use crate::pool::{Gatherer, Inner, Outcome, Pool};
+use crate::pool::{Gatherer, Inner, Load, Outcome, Pool};
 use crate::task::{Task, TaskCall};
 use std::any::Any;
 use std::collections::VecDeque;
@@ -249,12 +249,15 @@ impl<I: Iterator, F: FnMut(I::Item) -> C, C: TaskCall> Iterator for IndexedImap<
 
 impl<I: Iterator, F: FnMut(I::Item) -> C, C: TaskCall> Imap<'_, I, F, C> {
     /// Reads inputs up to the look-ahead.
-    fn read_ahead(&mut self) {
-        if self.read - self.taken >= self.look_ahead as u64 {
+    fn read_ahead(&mut self, deadline: Option<Instant>) {
+        if self.read - self.taken >= self.look_ahead as u64 && self.gatherer.load().calls == 0 {
             return;
         }
         let fit = self.gatherer.inner.check(self.gatherer.task);
         while self.read - self.taken < self.look_ahead as u64 {
+            if !self.may_read(deadline) {
+                break;
+            }
             let Some(inputs) = &mut self.inputs else { break };
             let f = &mut self.f;
             // A panic of the user's code is resumed when the results before it were taken.
@@ -281,7 +284,7 @@ impl<I: Iterator, F: FnMut(I::Item) -> C, C: TaskCall> Imap<'_, I, F, C> {
                     }
                     // A pool that is over refuses it now.
                     let full = self.gatherer.push(arguments, wish, self.chunk_size);
-                    if (full || self.gatherer.inner.over.load(Ordering::Relaxed)) && !self.submit() {
+                    if (full || self.gatherer.inner.over.load(Ordering::Relaxed)) && !self.submit_with_room(deadline) {
                         break;
                     }
                 }
@@ -296,8 +299,34 @@ impl<I: Iterator, F: FnMut(I::Item) -> C, C: TaskCall> Imap<'_, I, F, C> {
         }
         // An incomplete chunk is submitted if no other input follows, or no call is in flight.
         if self.inputs.is_none() || self.submitted == self.taken {
-            self.submit();
+            self.submit_with_room(deadline);
         }
+    }
+
+    /// Whether the pool has room for these calls, as far as it has a bound. Waits for that only if there is no result to
+    /// wait for.
+    #[inline]
+    fn await_room(&self, load: Load, deadline: Option<Instant>) -> bool {
+        let inner = self.gatherer.inner;
+        inner.bound.is_none()
+            || inner.has_room(load)
+            || self.submitted == self.taken && inner.await_room(load, deadline)
+    }
+
+    /// Whether another input is read: there is room for its call behind those that were gathered, or behind none.
+    #[inline]
+    fn may_read(&mut self, deadline: Option<Instant>) -> bool {
+        let another = |Load { calls, bytes }| Load { calls: calls + 1, bytes };
+        self.gatherer.inner.bound.as_ref().is_none()
+            || self.gatherer.inner.has_room(another(self.gatherer.load()))
+            || self.submit_with_room(deadline) && self.await_room(another(self.gatherer.load()), deadline)
+    }
+
+    /// As [`submit`](Self::submit), if there [is room](Self::await_room). If not, what was gathered stays. Returns whether
+    /// to go on.
+    fn submit_with_room(&mut self, deadline: Option<Instant>) -> bool {
+        let load = self.gatherer.load();
+        load.calls == 0 || self.await_room(load, deadline) && self.submit()
     }
 
     /// Returns false if the pool takes no more calls. Then those that were not submitted are given up for one error, and
@@ -397,7 +426,7 @@ impl<I: Iterator, F: FnMut(I::Item) -> C, C: TaskCall> Imap<'_, I, F, C> {
         if !self.gatherer.inner.made_in.is_here() {
             return self.end_in_fork();
         }
-        self.read_ahead();
+        self.read_ahead(deadline);
         if self.taken == self.submitted {
             if let Some(error) = self.refused.take() {
                 let index = self.submitted as usize;
@@ -405,10 +434,14 @@ impl<I: Iterator, F: FnMut(I::Item) -> C, C: TaskCall> Imap<'_, I, F, C> {
                 self.taken += 1;
                 return Some(Some((index, Err(error))));
             }
+            if self.gatherer.load().calls > 0 {
+                return Some(None);
+            }
             if let Some(payload) = self.panicked.take() {
                 resume_unwind(payload);
             }
-            return None;
+            // Inputs are left, and there was no room for their calls in time.
+            return self.inputs.is_some().then_some(None);
         }
         let Some((index, result)) = self.results.take(self.gatherer.inner, deadline) else { return Some(None) };
         self.taken += 1;

@@ -12,13 +12,13 @@ use crate::memory::Regions;
 use crate::options::WorkerOptions;
 use crate::peer::Source;
 use crate::policy::{Policy, SharedPolicy, Wish};
-use crate::pool::dispatcher::{Dispatcher, Reach, Refusal, Ticket, Time, is_after};
-use crate::pool::{Listening, PoolListener, Station, Submission};
+use crate::pool::dispatcher::{Dispatcher, Reach, Refusal, Ticket, Time, Work, is_after};
+use crate::pool::{Bound, Listening, PoolListener, Station, Submission};
 use crate::protocol::{Hello, NamedCall};
 use crate::task::{Encoded, RawCall, StateType, TaskInfo};
 use crate::{os, panic};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -44,6 +44,8 @@ pub(crate) struct Inner {
     /// None for the seat of a [`Process`](crate::Process), whose attendant listens, and where there are no workers.
     pub(super) listener: Option<PoolListener>,
     pub(super) jobs: AtomicU64,
+    /// None if any number of calls may wait.
+    pub(super) bound: Option<Bound>,
     /// Whether the pool takes no more calls, without the core's lock: set when a change of its phase is carried out.
     pub(super) over: AtomicBool,
     pub(super) callbacks: Arc<Callbacks>,
@@ -91,6 +93,10 @@ pub(super) struct Core {
     pub(super) trouble: Option<Error>,
     /// Why the pool has failed.
     pub(super) failure: Option<Error>,
+    /// Why no more workers are started at a seat, though the pool goes on.
+    pub(super) given_up: Option<Error>,
+    /// How many threads wait until there is room for their calls: see [`room`](super::room).
+    pub(super) blocked: usize,
 }
 
 impl Core {
@@ -106,6 +112,8 @@ impl Core {
             phase: (false, seats),
             trouble: None,
             failure: None,
+            given_up: None,
+            blocked: 0,
         }
     }
 
@@ -237,18 +245,45 @@ impl Inner {
         os::check_memory_is_seen().map_err(Error::memory_unseen)
     }
 
-    /// Submits calls. All but those of [`run`](Self::run) enter through this.
+    /// Submits calls, once there is room for them. All but those of [`run`](Self::run) and
+    /// [`try_submit`](Self::try_submit) enter through this.
     pub(super) fn submit_all(&self, work: Arc<dyn Submission>, calls: u32) -> Result<Ticket> {
+        if let Some(ended) = self.before_submitting(&work, calls)? {
+            return Ok(ended);
+        }
+        let core = self.core_with_room(&*work, calls);
+        self.submit_in(core, work, calls)
+    }
+
+    /// Submits a call, if there is room for it.
+    pub(super) fn try_submit(&self, slot: Arc<Slot>) -> Result<Ticket> {
+        let (task, work) = (Work::task(&*slot), slot as Arc<dyn Submission>);
+        if let Some(ended) = self.before_submitting(&work, 1)? {
+            return Ok(ended);
+        }
+        let core = self.core_if_room(&*work).map_err(|error| error.of_task(task))?;
+        self.submit_in(core, work, 1)
+    }
+
+    /// Where calls run on the thread that submits them, this runs them.
+    #[inline]
+    fn before_submitting(&self, work: &Arc<dyn Submission>, calls: u32) -> Result<Option<Ticket>> {
         let task = work.task();
         self.made_in.check("pool").map_err(|error| error.of_task(task))?;
         self.check_limits(work.policy()).map_err(|error| error.of_task(task))?;
-        if let Source::Inline(inline) = &self.source {
-            // The calls have ended: the ticket is none that could be cancelled.
-            return self.run_inline(inline, &work, calls).map(|()| Ticket::MAX);
-        }
-        self.tell_core(|core, now| {
+        let Source::Inline(inline) = &self.source else { return Ok(None) };
+        // The calls have ended: the ticket is none that could be cancelled.
+        self.run_inline(inline, work, calls).map(|()| Some(Ticket::MAX))
+    }
+
+    #[inline]
+    fn submit_in(&self, core: MutexGuard<'_, Core>, work: Arc<dyn Submission>, calls: u32) -> Result<Ticket> {
+        let task = work.task();
+        let (submitted, todo) = self.decide_in(core, |core, now| {
             core.dispatcher.submit(work, calls, now).map_err(|refusal| core.refusal(refusal).of_task(task))
-        })
+        });
+        self.carry_out(todo);
+        submitted
     }
 
     /// Runs a call. The calling thread leads if no other does.
@@ -261,7 +296,8 @@ impl Inner {
         // Wakers run when this thread does not lead any more.
         let deferral = Deferral::new();
         // Leads before the call is sent, so that its report rings no bell.
-        let (lead, todo) = self.decide(|core, now| {
+        let core = self.core_with_room(&**slot, 1);
+        let (lead, todo) = self.decide_in(core, |core, now| {
             let submitted = core.dispatcher.submit(slot.clone(), 1, now);
             submitted.map_err(|refusal| core.refusal(refusal)).map(|_| self.lead(core))
         });
@@ -288,6 +324,33 @@ impl Inner {
         }
         // One that was terminated after it had failed ends as it was told to.
         if core.dispatcher.accepts() == Err(Refusal::Failed) { Err(core.failed()) } else { Ok(true) }
+    }
+
+    /// Waits until every worker takes calls, or one never will, or the pool is over.
+    pub(super) fn await_all_ready(&self, deadline: Option<Instant>) -> Result<()> {
+        const STARTING: &str = "the workers of the pool have not all started yet: they go on starting, and can be waited \
+                                for again (`wait_ready`)";
+        let began = Instant::now();
+        let mut core = lock(&self.core);
+        loop {
+            match core.dispatcher.accepts() {
+                Ok(()) => {}
+                Err(Refusal::Failed) => return Err(core.failed()),
+                Err(Refusal::Closed) => return Err(Error::new(Kind::StartsEnded("closed"))),
+                Err(Refusal::Terminated) => return Err(Error::new(Kind::StartsEnded("terminated"))),
+            }
+            if core.dispatcher.are_all_ready() {
+                return Ok(());
+            }
+            if core.dispatcher.open_seats() < self.seats {
+                let why = core.given_up.clone().or(core.failure.clone());
+                let why = why.unwrap_or_else(|| Error::invalid("the thread of a worker has ended"));
+                return Err(Error::new(Kind::SeatFailed { reason: why.to_string(), cause: Box::new(why) }));
+            }
+            let what = STARTING;
+            core = sleep_on(&self.changed, core, deadline)
+                .ok_or_else(|| Error::new(Kind::Waited { what, time: began.elapsed() }))?;
+        }
     }
 }
 

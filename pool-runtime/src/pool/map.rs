@@ -130,7 +130,8 @@ impl<'p> Mapper<'p> {
 
 /// How many calls make a batch: every worker gets several, and there are not too many.
 fn batch_size(inner: &Inner, inputs: usize) -> u32 {
-    (inputs / (16 * inner.seats)).clamp(1, BATCH_CALLS) as u32
+    let most = inner.bound.as_ref().map_or(BATCH_CALLS, |bound| bound.most_together().calls.min(BATCH_CALLS));
+    (inputs / (16 * inner.seats)).clamp(1, most) as u32
 }
 
 impl Pool {

@@ -19,6 +19,7 @@
 //! | [`reports`] | brings reports to the dispatcher and to submissions |
 //! | [`listener`] | reads from all workers: a caller that waits, or the collector's thread |
 //! | [`attendant`] | the thread of each seat: starts its worker, waits for its end, replaces it |
+//! | [`bound`], [`room`] | how many calls may wait, and who waits until there is room |
 //! | [`submission`], [`batch`], [`regions`] | calls that were submitted together; the memory that each refers to |
 //! | [`logged`] | what is said through `tracing` |
 //! | [`clock`], [`inline`], [`station`], [`dossiers`] | time; calls that run at once; the worker at a seat; lost calls |
@@ -26,6 +27,7 @@
 mod attendant;
 mod backend;
 mod batch;
+mod bound;
 mod build;
 mod builder;
 mod clock;
@@ -41,6 +43,7 @@ mod logged;
 mod map;
 mod regions;
 mod reports;
+mod room;
 mod single;
 mod station;
 mod submission;
@@ -54,6 +57,7 @@ pub(crate) use single::{ReturnedBytes, Single};
 
 // For the files of this folder.
 use batch::Gatherer;
+use bound::{Bound, Load};
 use inner::{Core, Inner, Prelude};
 use listener::state::{Listening, PoolListener};
 use regions::RegionsOfCalls;

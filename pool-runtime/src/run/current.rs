@@ -91,6 +91,11 @@ pub(crate) fn thread_runs(clock: Option<Arc<JobClock>>) -> Option<Arc<JobClock>>
     THREAD.try_with(|thread| thread.replace(clock)).ok().flatten()
 }
 
+/// Whether this thread runs calls, in a process that is no worker.
+pub(crate) fn is_thread_of_calls() -> bool {
+    THREAD.try_with(|thread| thread.try_borrow().is_ok_and(|clock| clock.is_some())).unwrap_or(false)
+}
+
 /// The job that is running, as its task sees it: see [`current_job`].
 #[derive(Clone)]
 pub struct CurrentJob {

@@ -21,6 +21,9 @@ impl<W: ?Sized + Work> Dispatcher<W> {
 
     pub(crate) fn submit(&mut self, work: Arc<W>, calls: u32, now: Time) -> Result<Ticket, Refusal> {
         self.accepts()?;
+        if self.limits.counts_bytes {
+            self.unended_bytes += work.size(0..calls);
+        }
         let ticket = self.queue.push(work, calls);
         if !self.idle.is_empty() && !self.append(now) {
             self.feed_idle(now);
@@ -166,6 +169,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
                 ended.extend((calls.next..calls.end).map(cancelled));
             } else {
                 self.done += u64::from(through);
+                self.count_ended(&calls.work, calls.next..calls.end);
                 ended.push(Ended { work: calls.work, first: calls.next, count: through, how: How::Values { number } });
             }
             number = number.wrapping_add(through);

@@ -34,6 +34,8 @@ pub(crate) struct Limits {
     pub(crate) shortest: Time,
     /// How much longer than its timeout a call may stay at the front of a seat, whatever its worker claims.
     pub(crate) grace: Time,
+    /// Whether it is counted how many bytes the arguments of calls have.
+    pub(crate) counts_bytes: bool,
 }
 
 impl Limits {
@@ -62,5 +64,6 @@ impl Limits {
         calls: usize::MAX,
         shortest: 0,
         grace: 2_000_000_000,
+        counts_bytes: false,
     };
 }

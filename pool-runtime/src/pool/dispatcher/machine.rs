@@ -9,6 +9,8 @@ use crate::pool::dispatcher::{
     Ticket, Time, Unreported, Why, Work,
 };
 use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
 
 /// Whether calls of these submissions were cancelled before they started.
 #[derive(Debug)]
@@ -32,6 +34,8 @@ pub(crate) struct Dispatcher<W: ?Sized> {
     pub(super) latest: usize,
     pub(super) queue: CallQueue<W>,
     pub(super) in_flight_calls: usize,
+    /// Of the arguments of calls that have not ended, if the limits say that they are counted.
+    pub(super) unended_bytes: usize,
     /// Calls that run on the threads that submitted them.
     pub(super) inline_calls: usize,
     /// Submissions of which calls were cancelled before they started, while somebody [asks](Self::ask_withdrawn).
@@ -65,6 +69,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
             latest: 0,
             queue: CallQueue::new(),
             in_flight_calls: 0,
+            unended_bytes: 0,
             inline_calls: 0,
             withdrawn: Vec::new(),
             durations: Durations::default(),
@@ -232,8 +237,19 @@ impl<W: ?Sized + Work> Dispatcher<W> {
     /// The failure of one call after so many `attempts`. `ran` is about the present one.
     pub(super) fn failure(&mut self, calls: &CallRange<W>, index: u32, attempts: u32, ran: Ran, why: Why) -> Ended<W> {
         self.failed += 1;
+        self.count_ended(&calls.work, index..index + 1);
         let how = How::Failed(CallFailure { why, ran: ran.or_before(calls.ran), attempts });
         Ended { work: calls.work.clone(), first: index, count: 1, how }
+    }
+
+    /// Calls have ended, and their arguments are kept no longer.
+    #[inline]
+    pub(super) fn count_ended(&mut self, work: &Arc<W>, calls: Range<u32>) {
+        if self.limits.counts_bytes {
+            let bytes = work.size(calls);
+            debug_assert!(bytes <= self.unended_bytes, "a call ends once");
+            self.unended_bytes = self.unended_bytes.saturating_sub(bytes);
+        }
     }
 
     /// Fails all calls of a range; `how` tells of each index whether it ran, and why it fails.

@@ -37,6 +37,21 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         }
     }
 
+    /// How many calls no worker runs yet: all but one for each worker that has calls.
+    pub(crate) fn backlog(&self) -> usize {
+        (self.queue.len() + self.in_flight_calls).saturating_sub(self.busy_seats())
+    }
+
+    /// How many bytes the arguments of all calls have that have not ended, if that [is counted](super::Limits).
+    pub(crate) fn unended_bytes(&self) -> usize {
+        self.unended_bytes
+    }
+
+    /// Has every seat a worker that takes calls?
+    pub(crate) fn are_all_ready(&self) -> bool {
+        self.ready_seats == self.seats.len()
+    }
+
     /// The calls in flight at a seat with these numbers.
     pub(crate) fn flights(&self, seat: usize, first: u32, last: u32) -> impl Iterator<Item = &Flight<W>> {
         let flights = &self.seats[seat].in_flight;

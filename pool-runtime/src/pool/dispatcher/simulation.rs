@@ -260,7 +260,7 @@ impl World {
             ..LIMITS
         };
         let tasks_per_child = if limits.tasks_per_child == 1 { 1 + random.next() % 20 } else { u64::MAX };
-        let limits = Limits { tasks_per_child, ..limits };
+        let limits = Limits { tasks_per_child, counts_bytes: true, ..limits };
         let policies = (0..4).map(|index| match index {
             0 => Policy::NONE,
             _ => Policy {
@@ -340,6 +340,7 @@ impl World {
         }
         assert!(self.pool.is_finished(), "the pool does not end: {:?}", self.pool.counts());
         assert_eq!(self.ended, self.jobs.len() as u64);
+        assert_eq!((self.pool.backlog(), self.pool.unended_bytes()), (0, 0));
         self.check_all();
         self.ask();
         assert!(self.questions.is_empty(), "a user waits in vain");

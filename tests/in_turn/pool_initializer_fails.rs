@@ -140,8 +140,8 @@ fn build_fails_and_says_why() {
     assert_eq!(error.to_string(), chained);
     let error = failure(|| builder().processes(1).initializer(load_with_anyhow::call()).build());
     assert_eq!(error.to_string(), chained);
-    let error = failure(|| builder().processes(1).initializer(fail_at_length::call(1 << 20)).build());
-    assert!(error.to_string().ends_with("long [… more]") && error.to_string().len() < 1 << 15, "{error}");
+    let error = failure(|| builder().processes(1).initializer(fail_at_length::call(1 << 20)).build()).to_string();
+    assert!(error.ends_with("long [… more]"), "it is cut off once: {}", &error[error.len() - 60..]);
 
     let tried = signals.path("panicked");
     let error = failure(move || builder().processes(3).initializer(panic_inside::call(&tried)).build());

@@ -2,7 +2,7 @@
 
 use crate::codec::Probe;
 use crate::error::{DynError, messages, printed};
-use crate::panic::cut;
+use crate::panic::kept;
 use crate::report::LONGEST_MESSAGE;
 use crate::run::Fault;
 use crate::task::StateType;
@@ -78,5 +78,5 @@ fn boxed<S: 'static>(state: S) -> Box<dyn Any> {
 /// What the error says, and its causes.
 #[cold]
 fn with_causes(error: &(dyn Error + 'static)) -> Fault {
-    Fault::Initializer(cut(&messages(error).join(": "), LONGEST_MESSAGE))
+    Fault::Initializer(kept(messages(error).join(": ").into(), LONGEST_MESSAGE))
 }

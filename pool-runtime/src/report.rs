@@ -121,10 +121,6 @@ struct TravellingReport<'r> {
 }
 
 /// What is never implemented.
-#[diagnostic::on_unimplemented(
-    message = "`pool_runtime::Report` is not `Unpin`, and neither is what has one in a field",
-    note = "`?` converts errors that are `Unpin`: use `.map_err(pool_runtime::Report::new)`, or put the `Report` in a `Box`"
-)]
 trait NeverImplemented {}
 
 /// Hides from the compiler that a bound never holds, as it depends on a lifetime.

@@ -30,7 +30,7 @@ pub fn expand(task: &TaskFunction) -> TokenStream {
     let state_exists = state.map(|of| quote!(#private::Run::state::<#of>(__run)?;));
 
     let returned = probe(output, private);
-    let state_probe = quote!((&&&#private::Probe::<#output>::new()));
+    let state_probe = quote!((&&&&&#private::Probe::<#output>::new()));
     let (body, result, finish, role, state_type, bound);
     if options.initializer.is_some() {
         body = quote!(Initializer(__invoke));

@@ -61,7 +61,8 @@ use proc_macro::TokenStream;
 /// A parameter has a type that is `Serialize` and `DeserializeOwned`, or is a borrow of one: `&str`, `&[T]`, `&Path`,
 /// `&Struct`. The result has an owned type that is `Serialize` and `DeserializeOwned`. It can be a `Result`, whose error
 /// is then separate from the pool's errors. That error may also be boxed (`anyhow::Error`, `Box<dyn Error>`), an
-/// `io::Error`, or a `pool_runtime::Report`, into which `?` converts any error.
+/// `io::Error`, or a `pool_runtime::Report`: `?` converts any error type; for `anyhow::Error`, boxed errors and texts use
+/// `.map_err(Report::new)`.
 ///
 /// A slice, vector or array of numbers that is a whole parameter or result (`&[f64]`, `Vec<u8>`, `[u32; 9]`) is copied
 /// in bulk, not element by element. The same holds for elements of a type that derives `bytemuck`'s `NoUninit` and
@@ -97,7 +98,8 @@ use proc_macro::TokenStream;
 /// # }
 /// ```
 ///
-/// If an initializer returns `Result<T, E>`, the state is the `T`; on an error, the worker fails with the text of `E`.
+/// If an initializer returns `Result<T, E>`, the state is the `T`; on an error, the worker fails with the texts of `E` and
+/// of its causes.
 /// A value of any other type is the state itself, and `()` means that there is none. A task must name exactly the type
 /// of the state: `&Model` or `&mut Model` in this example.
 ///
@@ -129,7 +131,7 @@ use proc_macro::TokenStream;
 /// - is not `unsafe`, not `extern` and not (yet) `async`;
 /// - takes `&mut` only for its state;
 /// - borrows only whole parameters (`&T`), and returns nothing that borrows;
-/// - neither takes nor returns pointers, `impl Trait` or `dyn Trait`.
+/// - neither takes nor returns pointers, `impl Trait` or `dyn Trait` (except a boxed error in its `Result`).
 ///
 /// Each of these is a compile error at the token that has to change.
 ///
@@ -209,7 +211,7 @@ pub fn task(options: TokenStream, item: TokenStream) -> TokenStream {
 /// | takes `&self` | the same; calls of several clients may run at once |
 /// | takes `&mut self` | the same, with `&self`; each call runs alone |
 /// | a constructor: without `self`, returns `Self` | takes the manager first, and returns a proxy of the new object |
-/// | a constructor that returns `Result<Self, E>` | the same, which returns a proxy, or that `E`, inside of the `Result` |
+/// | a constructor that returns `Result<Self, E>`, or `io::Result<Self>` and the like | the same, which returns a proxy, or that `E`, inside of the `Result` |
 /// | any other without `self`, or with `#[managed(skip)]` | none: clients cannot call it |
 ///
 /// This has nothing to do with visibility: a private method is private in the proxy, but any client that has the key of

@@ -43,7 +43,15 @@ pub enum Role {
     /// `&self` or `&mut self`, and what it returns.
     Method { mutable: bool, output: Box<Type> },
     /// Returns `Self`, or a `Result` with this error.
-    Constructor { error: Option<Box<Type>> },
+    Constructor { error: Option<ConstructorError> },
+}
+
+/// The error with which a constructor refuses to make an object.
+pub enum ConstructorError {
+    /// It is written: `Result<Self, E>`.
+    Written(Box<Type>),
+    /// That of an alias, such as `io::Result<Self>`, which is here with the type's name in place of `Self`.
+    OfAlias(Box<Type>),
 }
 
 /// Reads the options and the impl. If anything is refused, the error is what to emit instead of the expansion.
@@ -132,7 +140,7 @@ fn read(function: &mut ImplItemFn, of: &Type, refusals: &mut Refusals) -> Option
     let ImplItemFn { attrs, vis, sig, .. } = function;
     let receiver = sig.receiver().cloned();
     // What a method returns is none of the server's objects.
-    let made = if receiver.is_none() { constructed(&sig.output, of, refusals) } else { None };
+    let made = if receiver.is_none() { constructed(&sig.output, of) } else { None };
     if receiver.is_none() && made.is_none() {
         return None;
     }
@@ -153,10 +161,10 @@ fn read(function: &mut ImplItemFn, of: &Type, refusals: &mut Refusals) -> Option
     }
     let role = match receiver {
         None => {
-            let error = made?.map(|error| {
-                types::check_error(&error, generics, refusals);
-                Box::new(error)
-            });
+            let error = made?;
+            if let Some(ConstructorError::Written(error)) = &error {
+                types::check_error(error, generics, refusals);
+            }
             Role::Constructor { error }
         }
         Some(receiver) => {
@@ -182,8 +190,8 @@ fn read(function: &mut ImplItemFn, of: &Type, refusals: &mut Refusals) -> Option
     Some(ManagedFunction { attrs: attrs.clone(), vis: vis.clone(), name: ident.clone(), role, parameters, text })
 }
 
-/// Whether this is what a constructor returns: `Some(None)` for the type, `Some(Some(E))` for `Result<Self, E>`.
-fn constructed(output: &ReturnType, of: &Type, refusals: &mut Refusals) -> Option<Option<Type>> {
+/// Whether this is what a constructor returns: `Some(None)` for the type, `Some(Some(…))` for a `Result` of it.
+fn constructed(output: &ReturnType, of: &Type) -> Option<Option<ConstructorError>> {
     let ReturnType::Type(_, ty) = output else { return None };
     let is_itself = |ty: &Type| {
         let ty = peel(ty);
@@ -200,12 +208,17 @@ fn constructed(output: &ReturnType, of: &Type, refusals: &mut Refusals) -> Optio
     if !is_itself(value) {
         return None;
     }
-    let Some(GenericArgument::Type(error)) = error else {
-        let reason = "the error of a constructor travels to the client: write `Result<Self, E>` with an `E` that can";
-        refusals.add(&last.ident, reason);
-        return None;
-    };
-    Some(Some(error.clone()))
+    if let Some(GenericArgument::Type(error)) = error {
+        return Some(Some(ConstructorError::Written(Box::new(error.clone()))));
+    }
+    let mut alias = path.clone();
+    if let Some(PathArguments::AngleBracketed(arguments)) =
+        alias.path.segments.last_mut().map(|last| &mut last.arguments)
+        && let Some(GenericArgument::Type(value)) = arguments.args.first_mut()
+    {
+        *value = of.clone();
+    }
+    Some(Some(ConstructorError::OfAlias(Box::new(Type::Path(alias)))))
 }
 
 fn tokens_of(ty: &Type) -> String {

@@ -3,7 +3,7 @@
 //! The expansion keeps to the rules that `expand.rs` names.
 
 use crate::expand::{Fragments, fragments, probe, select};
-use crate::managed::{ManagedFunction, ManagedImpl, Role};
+use crate::managed::{ConstructorError, ManagedFunction, ManagedImpl, Role};
 use crate::options::Located;
 use proc_macro2::{Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
@@ -171,6 +171,7 @@ impl Parts<'_> {
             Role::Constructor { error } => {
                 let kept = quote_spanned!(of.span()=> #private::can_be_managed::<#of>());
                 let made = quote!(::core::result::Result::Ok(::core::option::Option::Some(#kept(__made))));
+                let error = &error.as_ref().map(|error| error_type(error, private));
                 let finish = match error {
                     None => quote!(let __made: #of = __made; #made),
                     Some(error) => {
@@ -188,7 +189,7 @@ impl Parts<'_> {
                         }
                     }
                 };
-                offered = self.constructor(function, &fragments, error.as_deref());
+                offered = self.constructor(function, &fragments, error.as_ref());
                 body = quote!(Constructor(#invoke));
                 returned = error.as_ref().map(|error| {
                     let refusal = probe(&refused(error), private);
@@ -313,6 +314,16 @@ impl Parts<'_> {
                     #private::Made::Refused(__refusal) => #refuse,
                 })
             }
+        }
+    }
+}
+
+/// The error's type. What that of an alias is, the compiler knows.
+fn error_type(error: &ConstructorError, private: &TokenStream) -> Type {
+    match error {
+        ConstructorError::Written(error) => (**error).clone(),
+        ConstructorError::OfAlias(result) => {
+            parse_quote_spanned!(result.span()=> <#result as #private::ResultParts>::Error)
         }
     }
 }

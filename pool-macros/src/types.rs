@@ -39,7 +39,7 @@ fn error_of(ty: &Type) -> Option<&Type> {
     }
 }
 
-/// The `dyn …` in a `Box<dyn …>`, as an error. Whether it is one, which travels, the compiler finds out.
+/// The `dyn …` in a `Box<dyn …>`, as an error. The compiler checks that the trait is `Error`.
 fn boxed(error: &Type) -> Option<&TypeTraitObject> {
     match *arguments(error)? {
         [Type::TraitObject(object)] => Some(object),

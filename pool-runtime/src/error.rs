@@ -1,8 +1,10 @@
 //! The error of the library: opaque, with methods that tell failures apart.
 //!
-//! The private [`Kind`] says which failure it is; [`travelling`] is how it goes to another process.
+//! The private [`Kind`] says which failure it is; [`travelling`] is how it goes to another process. What a task returns of
+//! an error of another type becomes a [`Report`] in [`raised`], or goes as [`io_error`] has it.
 
 use crate::dossier::{CalledTask, Dossier, Loss, Ran};
+use crate::foreign;
 use crate::os::{self, End, OomKill};
 use crate::panic::PanicInfo;
 use crate::protocol::{Failed, Failure, NotReady};
@@ -12,10 +14,13 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::{fmt, io};
 
+mod io_error;
 mod kind;
+mod raised;
 mod travelling;
 
 pub(crate) use kind::{Kind, Question, TravelledError, over_memory};
+pub(crate) use raised::{DynError, messages, printed};
 
 /// The result of most functions of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -23,13 +28,13 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// What went wrong with a call, a process or a pool.
 ///
 /// It prints as a sentence fragment that names the task, in a form that is safe for terminals and logs whatever the
-/// worker said (see [`raw_text`](Self::raw_text)). Methods such as [`is_panic`](Self::is_panic) and
+/// worker said (see [`raw_text`](Self::raw_text)). `{:#}` adds the causes that a task's error has. Methods such as [`is_panic`](Self::is_panic) and
 /// [`is_worker_lost`](Self::is_worker_lost) tell failures apart. Before making a call again, check [`ran`](Self::ran).
 ///
 /// An `Error` can be an argument, and a task may return it: a task that uses pools and queues itself returns
 /// [`pool_runtime::Result`](crate::Result). What has come from another process prints as it did there, and all methods
 /// answer as they did there, but for [`dossier`](Self::dossier) and [`into_message`](Self::into_message): a dossier and a
-/// message stay where they are.
+/// message stay where they are. Texts of more than 256 KiB are cut off on the way.
 ///
 /// ```
 /// # use pool_runtime::{Pool, Ran, Result, enter, task};
@@ -200,6 +205,19 @@ impl Error {
             Kind::PoolFailed { cause, .. } | Kind::SeatFailed { cause, .. } => cause.dossier(),
             _ => None,
         }
+    }
+
+    /// Where its dossier was saved, as it prints: in this process, or in the one that it has come from.
+    fn dossier_file(&self) -> Option<Cow<'_, str>> {
+        match &self.0.kind {
+            Kind::Travelled(error) => error.dossier_file.as_deref().map(Cow::from),
+            _ => Some(self.dossier()?.saved()?.to_string_lossy()),
+        }
+    }
+
+    /// Its sources, the outermost first.
+    fn causes(&self) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
+        std::iter::successors(std::error::Error::source(self), |cause| cause.source())
     }
 
     /// The number of attempts at the call: more than one only with [retries](crate::PoolBuilder::retries).
@@ -509,6 +527,9 @@ impl Error {
 
     /// The error of the operating system, if it was one. Its text is part of this error's, so it is none of its sources.
     ///
+    /// Its [`kind`](std::io::Error::kind) is always known. Its [`raw_os_error`](std::io::Error::raw_os_error) may be
+    /// `None`, as where this crate has added to its text which step the system refused, and what to change.
+    ///
     /// ```
     /// # use pool_runtime::connection::Listener;
     /// let error = Listener::bind("/no/such/directory/socket").unwrap_err();
@@ -585,9 +606,12 @@ impl fmt::Display for Error {
         if self.0.attempts > 1 {
             write!(f, " ({} attempts)", self.0.attempts)?;
         }
-        match self.dossier().and_then(Dossier::saved) {
-            Some(file) => write!(f, "; its dossier is in {}", file.display()),
-            None => Ok(()),
+        if let Some(file) = self.dossier_file() {
+            write!(f, "; its dossier is in {}", foreign::line(&*file))?;
+        }
+        match f.alternate() {
+            true => self.causes().try_for_each(|cause| write!(f, ": {cause}")),
+            false => Ok(()),
         }
     }
 }
@@ -595,13 +619,8 @@ impl fmt::Display for Error {
 /// As `Display`, followed by the causes that it does not name: a `main` that returns the error prints this.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)?;
-        let mut cause = std::error::Error::source(self);
-        while let Some(error) = cause {
-            write!(f, "\n  caused by: {error}")?;
-            cause = error.source();
-        }
-        Ok(())
+        write!(f, "{self}")?;
+        self.causes().try_for_each(|cause| write!(f, "\n  caused by: {cause}"))
     }
 }
 
@@ -610,6 +629,7 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match &self.0.kind {
             Kind::PoolFailed { cause, .. } | Kind::SeatFailed { cause, .. } => cause.source(),
+            Kind::Os { source, .. } => (**source).source(),
             Kind::Reported(report) => report.source(),
             Kind::Travelled(error) => error.cause.as_ref().map(|cause| cause as _),
             _ => None,

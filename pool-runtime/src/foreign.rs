@@ -7,7 +7,7 @@
 use std::fmt::{self, Write};
 
 /// The longest text that is shown, in bytes. The rest is left out, and counted.
-const LONGEST: usize = 1 << 14;
+pub(crate) const LONGEST: usize = 1 << 14;
 
 /// A text of another process. It prints without what a terminal would obey, and cut off if it is long.
 pub(crate) struct ForeignText<'t> {

@@ -144,7 +144,7 @@ pub use wait::{Waitable, wait, wait_slice};
 /// What the macros' expansions use. Not for users: it changes without notice.
 #[doc(hidden)]
 pub mod __private {
-    pub use crate::codec::{ByValue, CodecError, Lend, Probe, Reader, Short, Unbounded, Writer, rank0};
+    pub use crate::codec::{ByValue, CodecError, Lend, Probe, Reader, ResultParts, Short, Unbounded, Writer, rank0};
     pub use crate::entry::{become_worker_if_marked, main};
     pub use crate::memory::ShortBytes;
     #[cfg(feature = "managers")]

@@ -6,6 +6,7 @@ use crate::locks::lock;
 use crate::os::End;
 use serde::{Deserialize, Serialize};
 use std::any::Any;
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::marker::PhantomData;
@@ -47,6 +48,14 @@ pub struct PanicInfo {
 pub(crate) fn cut(text: &str, most: usize) -> String {
     let end = text.floor_char_boundary(most);
     if end == text.len() { text.to_owned() } else { format!("{} [… {} bytes more]", &text[..end], text.len() - end) }
+}
+
+/// Room for what [`cut`] says of the rest, and whatever else marks that a text was cut off.
+pub(crate) const MARK: usize = 64;
+
+/// A text of another process, which may have cut it off and left a mark: that is not cut off a second time.
+pub(crate) fn kept(text: Cow<'_, str>, most: usize) -> String {
+    if text.len() <= most + MARK { text.into_owned() } else { cut(&text, most) }
 }
 
 impl PanicInfo {
@@ -96,6 +105,15 @@ impl PanicInfo {
             message: cut(&self.message, most),
             location: self.location.as_ref().map(|(file, line, column)| (cut(file, most), *line, *column)),
             backtrace: self.backtrace.as_ref().map(|backtrace| cut(backtrace, most)),
+        }
+    }
+
+    /// One of another process, with texts of at most `most` bytes and a mark.
+    pub(crate) fn kept(self, most: usize) -> Self {
+        Self {
+            message: kept(self.message.into(), most),
+            location: self.location.map(|(file, line, column)| (kept(file.into(), most), line, column)),
+            backtrace: self.backtrace.map(|backtrace| kept(backtrace.into(), most)),
         }
     }
 

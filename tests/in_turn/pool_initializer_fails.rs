@@ -3,6 +3,8 @@
 
 use crate::support::{END_AT_SIGNALS, Signals, builder, children, count, over_every_transport, returns};
 use pool_runtime::{Error, Ran, Result, task};
+use std::fmt;
+use std::io::{self, ErrorKind};
 use std::path::Path;
 
 over_every_transport! { in_turn: build_fails_and_says_why }
@@ -57,6 +59,47 @@ fn unreadable(#[allow(unused)] value: Untagged) -> Connection {
     Connection
 }
 
+/// Does not say what caused it.
+#[derive(Debug)]
+struct Loading {
+    message: String,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl fmt::Display for Loading {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Loading {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.as_deref().map(|source| source as _)
+    }
+}
+
+impl Loading {
+    fn model() -> Self {
+        let file = Self { message: "no file".into(), source: Some(Box::new(io::Error::from(ErrorKind::NotFound))) };
+        Self { message: "cannot load the model".into(), source: Some(Box::new(file)) }
+    }
+}
+
+#[task(initializer)]
+fn load() -> std::result::Result<Connection, Loading> {
+    Err(Loading::model())
+}
+
+#[task(initializer)]
+fn load_with_anyhow() -> anyhow::Result<Connection> {
+    Err(Loading::model().into())
+}
+
+#[task(initializer)]
+fn fail_at_length(length: usize) -> std::result::Result<Connection, Loading> {
+    Err(Loading { message: "long".repeat(length / 4), source: None })
+}
+
 /// Can be encoded, and not decoded.
 #[derive(serde::Serialize)]
 struct Untagged(u32);
@@ -91,6 +134,14 @@ fn build_fails_and_says_why() {
 
     let error = failure(|| builder().processes(1).initializer(fail_plainly::call()).build());
     assert_eq!(error.to_string(), "the workers cannot start: the initializer failed: Plain(9)");
+
+    let chained = "the workers cannot start: the initializer failed: cannot load the model: no file: entity not found";
+    let error = failure(|| builder().processes(1).initializer(load::call()).build());
+    assert_eq!(error.to_string(), chained);
+    let error = failure(|| builder().processes(1).initializer(load_with_anyhow::call()).build());
+    assert_eq!(error.to_string(), chained);
+    let error = failure(|| builder().processes(1).initializer(fail_at_length::call(1 << 20)).build()).to_string();
+    assert!(error.ends_with("long [… more]"), "it is cut off once: {}", &error[error.len() - 60..]);
 
     let tried = signals.path("panicked");
     let error = failure(move || builder().processes(3).initializer(panic_inside::call(&tried)).build());

@@ -41,6 +41,19 @@ impl Notebook {
         Ok(Self { entries: Vec::new(), longest: text.parse()? })
     }
 
+    pub fn from_bytes(bytes: &[u8]) -> anyhow::Result<Self> {
+        Self::from_utf8(std::str::from_utf8(bytes)?).map_err(Into::into)
+    }
+
+    pub fn from_utf8(text: &str) -> std::io::Result<Self> {
+        let longest = text.parse().map_err(|error| std::io::Error::new(std::io::ErrorKind::InvalidData, error))?;
+        Ok(Notebook { entries: Vec::new(), longest })
+    }
+
+    pub fn from_queue(lengths: Queue<usize>) -> pool_runtime::Result<Notebook> {
+        Ok(Self::new(lengths.try_get()?.unwrap_or(0)))
+    }
+
     pub fn save(&self, file: &Path) -> std::io::Result<()> {
         std::fs::write(file, self.longest.to_string())
     }
@@ -167,7 +180,29 @@ fn errors_of_any_type_arrive_from_constructors_and_methods() {
     let error = NotebookProxy::from_text(&manager, "ten").unwrap().unwrap_err();
     assert_eq!(error.to_string(), "invalid digit found in string");
     let book = NotebookProxy::from_text(&manager, "10").unwrap().unwrap();
+    assert_eq!(book.write(&entry("short")).unwrap(), Ok(1));
     assert_eq!(book.save(Path::new("/no/such/file")).unwrap().unwrap_err().kind(), std::io::ErrorKind::NotFound);
+}
+
+#[test]
+fn a_constructor_returns_an_alias_of_a_result() {
+    let manager = Manager::start().unwrap();
+    let error: anyhow::Error = NotebookProxy::from_bytes(&manager, b"ten").unwrap().unwrap_err();
+    assert_eq!(error.to_string(), "invalid digit found in string");
+    let error: std::io::Error = NotebookProxy::from_utf8(&manager, "ten").unwrap().unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::InvalidData);
+    let lengths = Queue::unbounded().unwrap();
+    let error: pool_runtime::Error = NotebookProxy::from_queue(&manager, lengths.clone()).unwrap().unwrap_err();
+    assert!(error.is_would_block(), "{error}");
+    lengths.put(&5).unwrap();
+    for book in [
+        NotebookProxy::from_queue(&manager, lengths).unwrap().unwrap(),
+        NotebookProxy::from_utf8(&manager, "5").unwrap().unwrap(),
+        NotebookProxy::from_bytes(&manager, b"5").unwrap().unwrap(),
+    ] {
+        assert_eq!(book.write(&entry("too long")).unwrap(), Err(TooLong(8)));
+        assert_eq!(book.write(&entry("short")).unwrap(), Ok(1));
+    }
 }
 
 #[test]

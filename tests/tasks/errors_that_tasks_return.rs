@@ -12,15 +12,17 @@ use std::{
 over_every_transport! {
     an_error_of_anyhow_is_one_for_the_caller_too,
     an_io_error_keeps_its_kind_and_number,
-    boxed_errors_of_each_kind_arrive,
+    boxed_errors_arrive,
     an_alias_of_a_result_may_have_any_name,
     question_marks_make_reports_of_all_errors,
     a_report_knows_its_chain_place_and_type,
     a_caller_converts_a_report_by_a_question_mark,
     a_pool_s_error_answers_the_caller_of_the_task,
+    a_pool_s_error_brings_the_report_it_was_made_of,
     a_huge_chain_is_cut_off,
     escape_sequences_are_not_printed,
     a_report_goes_through_several_pools,
+    a_report_with_a_context_keeps_its_place,
     backtraces_arrive_when_asked_for,
     large_values_arrive_beside_errors,
 }
@@ -90,7 +92,7 @@ fn boxed_for_ever(text: &str) -> std::result::Result<u32, Box<dyn std::error::Er
     text.parse().map_err(|error: std::num::ParseIntError| Box::new(error) as _)
 }
 
-fn boxed_errors_of_each_kind_arrive() {
+fn boxed_errors_arrive() {
     const INVALID: &str = "invalid digit found in string";
     assert_eq!(POOL.apply(boxed::call("1")).unwrap().unwrap(), 1);
     assert_eq!(POOL.apply(boxed::call("")).unwrap().unwrap_err().to_string(), "no text");
@@ -202,7 +204,7 @@ fn a_caller_converts_a_report_by_a_question_mark() {
     assert_eq!(to_box().unwrap_err().source().unwrap().to_string(), "0");
     let error = to_the_library_s().unwrap_err();
     assert_eq!((error.to_string(), error.ran()), ("1".to_owned(), pool_runtime::Ran::Yes));
-    assert_eq!(format!("{error:?}"), "1\n  caused by: 0");
+    assert_eq!(format!("{error:?} {error:#}"), "1\n  caused by: 0 1: 0");
     assert_eq!(error.report().unwrap().messages().count(), 2);
     assert!(to_a_report().unwrap_err().type_name().unwrap().ends_with("Chained"), "it stays what it is");
 }
@@ -250,6 +252,20 @@ fn a_pool_s_error_answers_the_caller_of_the_task() {
     assert_eq!((report.to_string(), report.type_name()), (closed.to_string(), Some("pool_runtime::error::Error")));
 }
 
+#[task]
+fn as_the_library_s(depth: u32) -> pool_runtime::Result<()> {
+    Ok(chained(depth)?)
+}
+
+fn a_pool_s_error_brings_the_report_it_was_made_of() {
+    let error = POOL.apply(as_the_library_s::call(2)).unwrap().unwrap_err();
+    let report = error.report().expect("what the task has converted");
+    assert_eq!(report.messages().collect::<Vec<_>>(), ["1", "0"]);
+    assert_eq!(report.type_name(), Some("tasks::errors_that_tasks_return::Chained"));
+    assert!(report.file().unwrap().ends_with("errors_that_tasks_return.rs"), "{report:?}");
+    assert_eq!(format!("{error:#}"), "1: 0");
+}
+
 fn a_huge_chain_is_cut_off() {
     let report = POOL.apply(chained::call(10_000)).unwrap().unwrap_err();
     assert_eq!((report.messages().count(), report.messages().last()), (64, Some("[… more causes]")));
@@ -288,11 +304,50 @@ fn a_report_goes_through_several_pools() {
     assert!(report.type_name().unwrap().ends_with("Chained") && report.line().is_some());
 }
 
+#[task]
+fn with_a_context(which: u32) -> anyhow::Result<()> {
+    use anyhow::Context as _;
+    match which {
+        0 => chained(2).context("first").context("second"),
+        1 => as_the_library_s(2).context("of the library"),
+        _ => chained(2).map_err(io::Error::other).context("of the system"),
+    }
+}
+
+#[task]
+fn again_a_report(which: u32) -> Result<(), Report> {
+    match which {
+        0..3 => with_a_context(which).map_err(Report::new),
+        _ => Ok(as_the_library_s(2)?),
+    }
+}
+
+fn a_report_with_a_context_keeps_its_place() {
+    let (place, said) = {
+        let report = chained(2).unwrap_err();
+        (report.line(), format!("{report:#}"))
+    };
+    for (which, context) in ["second: first: ", "of the library: ", "of the system: ", ""].into_iter().enumerate() {
+        let report = POOL.apply(again_a_report::call(which as u32)).unwrap().unwrap_err();
+        assert_eq!(format!("{report:#}"), format!("{context}{said}"));
+        assert_eq!(report.line(), place, "{report:?}");
+        assert_eq!(report.type_name(), Some("tasks::errors_that_tasks_return::Chained"));
+        if which < 3 {
+            let error = POOL.apply(with_a_context::call(which as u32)).unwrap().unwrap_err();
+            let inner: &Report = error.downcast_ref().unwrap();
+            assert_eq!((inner.to_string(), inner.line()), (report.to_string(), place));
+        }
+    }
+}
+
 fn backtraces_arrive_when_asked_for() {
     assert_eq!(POOL.apply(chained::call(1)).unwrap().unwrap_err().backtrace(), None, "unless it is asked for");
     let pool = builder().processes(1).env("RUST_LIB_BACKTRACE", "1").build().unwrap();
     let report = pool.apply(chained::call(1)).unwrap().unwrap_err();
     assert!(report.backtrace().unwrap().contains("chained"), "{report:?}");
+    let with_context = pool.apply(with_a_context::call(0)).unwrap().unwrap_err();
+    let inner: &Report = with_context.downcast_ref().unwrap();
+    assert!(inner.backtrace().unwrap().contains("chained"), "{inner:?}");
     assert!(format!("{report:?}").contains("\n\nStack backtrace:\n"));
     let error = pool.apply(with_anyhow::call(Path::new(NO_FILE))).unwrap().unwrap_err();
     let report: &Report = error.downcast_ref().unwrap();

@@ -68,7 +68,7 @@ impl CodecError {
     /// For the expansion of a constructor: it cannot fail, or there is no error.
     #[doc(hidden)]
     pub fn unexpected_refusal() -> Self {
-        Self::new("the server says that a constructor failed, and not why")
+        Self::new("the server says that a constructor failed, but sent no reason")
     }
 
     fn truncated() -> Self {

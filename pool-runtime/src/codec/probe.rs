@@ -7,9 +7,9 @@
 //! | rank | types | encoding |
 //! |---|---|---|
 //! | 4 | slices, vectors and arrays of plain data; `String` | bulk copy |
-//! | 4 | results whose error is `io::Error` | serde, see `report/io.rs` |
+//! | 4 | results whose error is `io::Error` | serde, see `error/io_error.rs` |
 //! | 3 | `str` | as `String`, borrowed from the payload |
-//! | 3 | results whose error is boxed, such as `anyhow::Error` | serde, see `report.rs` |
+//! | 3 | results whose error is boxed, such as `anyhow::Error` | serde, see `error/raised.rs` |
 //! | 2 | anything `Serialize + DeserializeOwned`, and slices of those | serde |
 //! | 1 | unsized types with such an owned form (`Path`) | serde, borrowed from the owned form |
 //! | 1 | results whose error is any other type | refused, by the bound of `check_returned` |
@@ -55,7 +55,8 @@ impl<T: Serialize + DeserializeOwned> Argument for T {}
     label = "this type cannot be sent back from another process",
     note = "results travel back as bytes: derive `serde::Serialize` and `serde::Deserialize` for the type, and for \
             every type in it",
-    note = "for an error of another crate, return a `pool_runtime::Report`, into which `?` converts any error"
+    note = "for an error of another crate, return a `pool_runtime::Report`: `?` converts any error type; for \
+            `anyhow::Error`, boxed errors and texts use `.map_err(Report::new)`"
 )]
 pub trait Returned {}
 #[diagnostic::do_not_recommend]
@@ -65,14 +66,25 @@ impl<T: Serialize + DeserializeOwned> Returned for T {}
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be the error of a task or a managed method",
     label = "the error of this result cannot be sent back from another process",
-    note = "return `Result<_, pool_runtime::Report>`: `?` converts any error into a `Report`, which has its messages, its \
-            causes and the place",
+    note = "return `Result<_, pool_runtime::Report>`, which has the error's messages, its causes and the place: `?` converts \
+            any error type; for `anyhow::Error`, boxed errors and texts use `.map_err(Report::new)`",
     note = "an error of your own can travel as it is: derive `serde::Serialize` and `serde::Deserialize` for it, and for \
             every type in it"
 )]
 pub trait ReturnedError {}
 #[diagnostic::do_not_recommend]
 impl<E: Serialize + DeserializeOwned> ReturnedError for E {}
+
+/// What a `Result` is made of, whatever its name: the expansion of a constructor that returns an alias of one asks for its
+/// error.
+pub trait ResultParts {
+    /// The type of the error.
+    type Error;
+}
+
+impl<T, E> ResultParts for Result<T, E> {
+    type Error = E;
+}
 
 /// Which values are encoded [inline](ShortBytes): numbers, and what is encoded as one.
 pub trait Short<T: ?Sized> {

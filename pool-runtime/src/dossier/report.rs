@@ -66,6 +66,12 @@ impl Dossier {
         Self { call: Some((job, attempt)), time, ..Self::of_process(loss.clone()) }
     }
 
+    /// The same, kept in a file.
+    #[cfg(test)]
+    pub(crate) fn saved_in(self, file: &str) -> Self {
+        Self { saved: Some((file.into(), String::new())), ..self }
+    }
+
     /// The process id of the process that died.
     pub fn pid(&self) -> u32 {
         self.loss.pid

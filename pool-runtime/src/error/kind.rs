@@ -109,7 +109,7 @@ pub(crate) enum Kind {
     #[error("{0}")]
     Reported(Report),
     /// An error of another process.
-    #[error("{}", foreign::block(&.0.text))]
+    #[error("{}", foreign::stream(.0.text.as_bytes()))]
     Travelled(Box<TravelledError>),
 }
 
@@ -132,7 +132,7 @@ fn size(bytes: u64) -> String {
 /// What is known here of an error of another process.
 #[derive(Clone, Debug)]
 pub(crate) struct TravelledError {
-    /// Without the task's name and the number of attempts.
+    /// Without the task's name and the number of attempts. It was cut off when it came, if at all.
     pub(super) text: String,
     /// A bit for each question whose answer was yes.
     pub(super) answers: u32,
@@ -143,6 +143,8 @@ pub(crate) struct TravelledError {
     pub(super) lost_items: Option<u64>,
     pub(super) io_error: Option<Arc<io::Error>>,
     pub(super) cause: Option<Cause>,
+    /// Where the other process has saved its dossier.
+    pub(super) dossier_file: Option<String>,
 }
 
 impl TravelledError {
@@ -151,7 +153,7 @@ impl TravelledError {
     }
 }
 
-/// What users ask an error.
+/// A yes-or-no question about an error.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Question {
     WorkerLost,

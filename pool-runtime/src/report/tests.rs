@@ -1,4 +1,7 @@
 use super::*;
+use crate::codec::{Reader, Writer};
+use std::any::type_name;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 
 /// An error with as many causes as it says.
 #[derive(Debug)]
@@ -70,6 +73,10 @@ fn what_is_without_end_is_cut_off() {
     let messages: Vec<_> = report.messages().collect();
     assert_eq!((messages.len(), messages[MOST_MESSAGES - 1]), (MOST_MESSAGES, "[… more causes]"));
     assert!(messages[0].len() <= LONGEST_MESSAGE + 16 && messages[0].ends_with(" [… more]"));
+    for report in [&report, &travelled] {
+        let shown = report.to_string();
+        assert!(shown.ends_with("[… more]"), "{}", &shown[shown.len() - 40..]);
+    }
 
     let whole = Report::from(Nested::new(64));
     assert_eq!(whole.messages().last(), Some("level 0"));
@@ -92,6 +99,46 @@ fn what_another_process_sends_is_cut_off_too() {
     let texts = report.messages().chain(report.type_name()).chain(report.file());
     assert!(texts.map(str::len).max() < Some(LONGEST_MESSAGE + 64));
     assert!(report.backtrace().unwrap().len() < LONGEST_BACKTRACE + 64);
+    let (shown, left) = (report.to_string(), LONGEST_MESSAGE);
+    assert!(shown.ends_with(&format!("x [… {left} bytes more]")), "{}", &shown[shown.len() - 60..]);
+}
+
+#[test]
+fn a_report_of_a_text_or_of_a_box_has_a_place_and_no_type() {
+    for report in [Report::new("a text"), Report::new(Box::<dyn Error + Send + Sync>::from(Nested::new(1)))] {
+        assert_eq!((report.type_name(), report.file()), (None, Some(file!())));
+    }
+    assert_eq!(Report::from(Nested::new(1)).type_name(), Some(type_name::<Nested>()));
+}
+
+#[test]
+fn the_texts_of_a_report_among_the_causes_stay_as_they_were_written() {
+    #[derive(Debug, thiserror::Error)]
+    #[error("around")]
+    struct Around(#[source] Report);
+
+    let report = Report::new(Around(Report::new("\x1b[2J")));
+    assert_eq!(report.messages().collect::<Vec<_>>(), ["around", "\x1b[2J"]);
+}
+
+#[test]
+fn a_backtrace_is_captured_at_once_and_printed_later() {
+    let backtrace = ReportBacktrace { captured: Some(Backtrace::force_capture()), text: OnceLock::new() };
+    let report = Report::from_contents(ReportContents {
+        backtrace: Some(Arc::new(backtrace)),
+        ..Report::new("late").contents().clone()
+    });
+    let text = |report: &Report| report.contents().backtrace.as_ref().unwrap().text.get().cloned();
+    assert_eq!((report.to_string(), text(&report)), ("late".to_owned(), None));
+    let there = travelled(&report.clone());
+    assert!(report.backtrace().unwrap().contains("a_backtrace_is_captured_at_once_and_printed_later"));
+    assert_eq!((there.backtrace(), text(&report).as_deref()), (report.backtrace(), report.backtrace()));
+}
+
+#[test]
+fn a_report_may_be_caught_with_a_panic() {
+    fn is_unwind_safe<T: UnwindSafe + RefUnwindSafe + Send + Sync>() {}
+    is_unwind_safe::<Report>();
 }
 
 #[test]

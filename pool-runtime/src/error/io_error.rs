@@ -9,7 +9,7 @@ use std::io::{self, ErrorKind};
 /// An `io::Error` as it is sent.
 #[derive(Serialize, Deserialize)]
 pub(crate) enum TravellingIo {
-    /// The system's number.
+    /// The OS error number.
     System(i32),
     /// A kind, and nothing else: its place in [`KINDS`].
     Kind(u8),

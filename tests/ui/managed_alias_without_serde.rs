@@ -2,9 +2,13 @@ use pool_runtime::managed;
 
 struct Counter;
 
+struct TooLarge;
+
+type Result<T> = std::result::Result<T, TooLarge>;
+
 #[managed]
 impl Counter {
-    fn new() -> std::io::Result<Self> {
+    fn new() -> Result<Self> {
         Ok(Self)
     }
 }

@@ -47,6 +47,7 @@ impl ImapResults {
                 self.put(index, values.payloads().map(copy));
             }
             Outcome::One(result) => self.put(index, once(result)),
+            Outcome::WithPool(error) => self.put(index, once(Err(error))),
             Outcome::Split(split) => {
                 let parts = [&split.before, split.data.bytes()];
                 let whole = joined(&parts).map(Payload::from);

@@ -17,7 +17,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("ground", &["locks", "hash", "foreign", "secret", "targets", "os"]),
     ("memory", &["memory"]),
     ("bytes", &["codec", "transport"]),
-    ("messages", &["panic", "policy", "dossier", "protocol"]),
+    ("messages", &["panic", "logging", "policy", "dossier", "protocol"]),
     (
         "vocabulary",
         &[

@@ -83,6 +83,7 @@ mod hash;
 mod identity;
 mod job;
 mod locks;
+mod logging;
 #[cfg(feature = "managers")]
 mod manager;
 mod memory;

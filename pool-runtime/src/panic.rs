@@ -133,12 +133,15 @@ impl PanicInfo {
 
     /// What is told of this panic if the process does not survive it, called by the hook for each panic of a thread. One
     /// that comes of others has only a text of the standard library's: theirs are told.
-    pub(crate) fn with_those_before(&self) -> Self {
+    ///
+    /// Those of another `call` do not count: a task may have caught them itself.
+    pub(crate) fn with_those_before(&self, call: u32) -> Self {
         let newest = Self { backtrace: None, ..self.clone() };
         let before = BEFORE.try_with(|before| {
             let mut before = before.try_borrow_mut().ok()?;
-            let [first, latest] = std::mem::take(&mut *before);
-            *before = [latest.clone(), Some(newest)];
+            let (of, [first, latest]) = std::mem::take(&mut *before);
+            let (first, latest) = if of == call { (first, latest) } else { (None, None) };
+            *before = (call, [latest.clone(), Some(newest)]);
             Some((first, latest?))
         });
         let Some((first, latest)) = before.ok().flatten() else { return self.clone() };
@@ -200,8 +203,9 @@ const NO_UNWIND: &str = "panic in a function that cannot unwind";
 const MOST_OF_FIRST: usize = 512;
 
 thread_local! {
-    /// The panics before the present one on this thread, the latest last, until one is caught.
-    static BEFORE: RefCell<[Option<PanicInfo>; 2]> = const { RefCell::new([None, None]) };
+    /// The call in which the thread has panicked, and its panics before the present one, the latest last, until one is
+    /// caught here.
+    static BEFORE: RefCell<(u32, [Option<PanicInfo>; 2])> = const { RefCell::new((0, [None, None])) };
     static LATEST: RefCell<Option<PanicInfo>> = const { RefCell::new(None) };
     /// How many [`Quiet`] exist on this thread.
     static QUIET: Cell<u32> = const { Cell::new(0) };
@@ -327,5 +331,25 @@ pub(crate) fn drop_quietly<T>(value: T) {
     if let Err(payload) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(value))) {
         // Its destructor is user code, which may panic again, and so on without end.
         std::mem::forget(payload);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_told_with_those_of_its_own_call_before_it() {
+        let panic = |text: &str| PanicInfo::from_message(text.to_owned());
+        let told = |text: &str, call| panic(text).with_those_before(call).message;
+        assert_eq!(told("caught by the task", 1), "caught by the task");
+        // `resume_unwind` calls no hook, so the destructor's panic is the first one that is known.
+        assert_eq!(told("of a destructor", 2), "of a destructor");
+        assert_eq!(told(IN_CLEANUP, 2), IN_CLEANUP);
+        assert_eq!(told("first", 3), "first");
+        assert_eq!(told("second", 3), "second");
+        let both = told(IN_CLEANUP, 3);
+        assert!(both.starts_with("first; ") && both.ends_with("second"), "{both}");
+        assert_eq!(told(NO_UNWIND, 4), NO_UNWIND);
     }
 }

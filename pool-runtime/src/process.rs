@@ -10,9 +10,11 @@
 use crate::codec::{Reader, Writer};
 use crate::dossier::Stage;
 use crate::error::{Error, Result};
+use crate::foreign;
 use crate::identity::{self, Kinship, MadeIn, ProcessInfo};
 use crate::job::{Decode, decode_payload, decode_value};
 use crate::locks::lock;
+use crate::logging::LogSubscriber;
 use crate::memory::{Hold, Payload, Regions};
 use crate::options::{Stdio, WorkerOptions, surroundings};
 use crate::os::{self, Child, HandleRef};
@@ -35,6 +37,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
+use tracing::Level;
 
 /// A call that will run in a process of its own.
 ///
@@ -429,11 +432,16 @@ impl<R> RunningProcess<R> {
     where
         R: 'static,
     {
-        let (decode, task) = (self.decode, self.child.task);
+        let (decode, task, subscriber) = (self.decode, self.child.task, LogSubscriber::of_this_thread());
         let callback = move |returned: ReturnedBytes| {
             let result = returned.and_then(|bytes| decode_payload(decode, task, &bytes));
             if let Err(panic) = panic::catch(|| f(&result)) {
-                tracing::warn!(target: PROCESS, "a callback of a process with task `{task}` panicked {panic}");
+                subscriber.log(Level::WARN, || {
+                    move || {
+                        let reason = foreign::line(&panic.to_string()).to_string();
+                        tracing::warn!(target: PROCESS, task, %reason, "a callback of a process has panicked");
+                    }
+                });
             }
         };
         match (self.child.made_in.check("process"), self.child.single.get()) {

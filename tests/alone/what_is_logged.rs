@@ -6,7 +6,10 @@ mod support;
 
 use pool_runtime::{Backend, Pool, PoolStats, pool_main, task};
 use std::time::Duration;
-use support::{await_logged, builder, kill_this_process, log_anew, logged, over_every_transport, pids, until};
+use support::{
+    Logged, Misbehaves, Misbehaving, await_logged, builder, kill_this_process, log_anew, logged, over_every_transport,
+    pids, until,
+};
 use tracing::Level;
 
 pool_main!();
@@ -24,6 +27,13 @@ over_every_transport! {
     a_loss_that_nobody_reads_is_told,
     what_was_read_or_cancelled_is_not_told,
     a_map_that_nobody_reads_is_told_once,
+    calls_of_a_pool_that_has_failed_are_not_told_one_by_one,
+    a_start_that_fails_is_told,
+    texts_of_workers_stay_on_one_line,
+    workers_that_are_threads,
+    a_subscriber_that_panics_loses_no_result,
+    a_subscriber_that_blocks_keeps_no_call_from_ending,
+    the_subscriber_of_the_thread_that_built_the_pool_is_told,
 }
 
 const POOL: &str = "pool_runtime::pool";
@@ -187,6 +197,8 @@ fn a_pool_that_cannot_start() {
     let failed = await_logged("failed", 1, |event| event.is(Level::ERROR, POOL));
     assert_eq!(failed[0].field("pool"), "stillborn");
     assert!(failed[0].field("reason").contains("no model"), "{failed:?}");
+    let start = logged().into_iter().find(|event| event.target == WORKER).expect("a start that failed");
+    assert!(start.is(Level::INFO, WORKER) && start.field("reason").contains("no model"), "{start:?}");
     assert!(!logged().iter().any(|event| event.is(Level::DEBUG, POOL)), "it was never built: {:?}", logged());
 }
 
@@ -291,6 +303,146 @@ fn a_map_that_nobody_reads_is_told_once() {
         pool.join().unwrap();
         let told = unread();
         assert_eq!(told.len(), 1, "{backend:?}: {told:?}");
-        assert!(told[0].field("reason").contains("first") && told[0].field("job") == id, "{told:?}");
+        let reason = told[0].field("reason");
+        assert!(reason.contains("first") && reason.contains("input 0"), "{told:?}");
+        assert_eq!(told[0].field("job"), id);
     }
+}
+
+/// Has the first worker begin, and no other.
+#[task(initializer)]
+fn begins_once(flag: &str) -> Result<(), String> {
+    std::fs::File::create_new(flag).map(drop).map_err(|error| format!("no second time: {error}"))
+}
+
+/// A pool of one worker, which no other replaces.
+fn without_successor(dir: &std::path::Path) -> Pool {
+    let flag = dir.join("begun");
+    builder().processes(1).name("once").initializer(begins_once::call(flag.to_str().unwrap())).build().unwrap()
+}
+
+fn calls_of_a_pool_that_has_failed_are_not_told_one_by_one() {
+    log_anew();
+    let dir = tempfile::tempdir().unwrap();
+    let pool = without_successor(dir.path());
+    drop(pool.apply_async(dies::call()));
+    for _ in 0..100 {
+        drop(pool.apply_async(add_one::call(1)));
+    }
+    await_logged("failed", 1, |event| event.is(Level::ERROR, POOL));
+    assert!(pool.join().is_err());
+    drop(pool.apply_async(add_one::call(1)));
+    let told = unread();
+    assert!(told.len() == 1 && told[0].field("job") == "1", "{told:?}");
+}
+
+fn a_start_that_fails_is_told() {
+    log_anew();
+    let dir = tempfile::tempdir().unwrap();
+    let pool = without_successor(dir.path());
+    let jobs: Vec<_> = (0..10).map(|_| pool.apply_async(dies::call())).collect();
+    let told = await_logged("could not start", 1, |event| event.field("message").contains("could not be started"));
+    assert!(told[0].is(Level::WARN, WORKER) && told[0].field("reason").contains("no second time"), "{told:?}");
+    assert_eq!((told[0].field("pool"), told[0].field("worker"), told[0].field("epoch")), ("once", "1", "2"));
+    assert!(jobs.into_iter().all(|job| job.get().is_err()));
+}
+
+fn texts_of_workers_stay_on_one_line() {
+    log_anew();
+    let pool = builder().processes(1).build().unwrap();
+    drop(pool.apply_async(panics::call("one\nWARN pool_runtime::pool: two\x1b[2J")));
+    let told = await_logged("told", 1, |event| event.field("message").contains("nobody reads why"));
+    let reason = told[0].field("reason");
+    assert!(reason.contains("one\\nWARN") && reason.contains("\\x1b[2J"), "{reason}");
+    assert!(logged().iter().all(|event| !event.fields.values().any(|text| text.contains('\n'))), "{:?}", logged());
+    assert!(!told[0].field("message").contains("one"), "the reason is told twice: {told:?}");
+}
+
+fn workers_that_are_threads() {
+    log_anew();
+    NAPS.store(true, std::sync::atomic::Ordering::Release);
+    let pool = support::pool_on(Backend::Threads, 1);
+    assert!(pool.apply(naps::call().timeout(Duration::from_millis(1))).unwrap_err().is_timeout());
+    let told = await_logged("ended", 1, |event| event.is(Level::DEBUG, WORKER) && !event.field("reason").is_empty());
+    assert_eq!(told[0].field("reason"), "the thread was given up while running");
+    let late = await_logged("late", 1, |event| event.is(Level::WARN, JOB));
+    assert!(late[0].field("message").ends_with("its worker was given up"), "{late:?}");
+    let texts = |event: &Logged| format!("{} {}", event.field("message"), event.field("reason"));
+    await_logged("the next", 1, |event| event.is(Level::INFO, WORKER));
+    assert!(!logged().iter().filter(|event| event.target == WORKER).any(|event| texts(event).contains("process")));
+    NAPS.store(false, std::sync::atomic::Ordering::Release);
+}
+
+static NAPS: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
+
+/// Until the test is over, so that the thread ends with it.
+#[task]
+fn naps() {
+    while NAPS.load(std::sync::atomic::Ordering::Acquire) {
+        std::thread::yield_now();
+    }
+}
+
+fn a_subscriber_that_panics_loses_no_result() {
+    for backend in support::BACKENDS {
+        log_anew();
+        let misbehaving = Misbehaving::so(Misbehaves::Panics);
+        let pool = match backend {
+            Backend::Processes => builder().processes(1).build().unwrap(),
+            _ => support::pool_on(backend, 1),
+        };
+        if backend == Backend::Processes {
+            assert!(pool.apply(dies::call().retries(1)).unwrap_err().is_worker_lost());
+            assert!(pool.apply(hangs::call()).unwrap_err().is_timeout());
+        }
+        assert_eq!(pool.apply(add_one::call(1)).unwrap(), 2);
+        drop(pool.apply_async(panics::call("unseen")));
+        let job = pool.apply_async(add_one::call(2)).on_done(|_| panic!("a callback"));
+        assert_eq!(job.get().unwrap(), 3);
+        let later = pool.apply_async(panics::call("unseen"));
+        assert!(later.wait(support::PATIENCE));
+        drop(later);
+        assert_eq!(pool.map(add_one::call, 0..100).unwrap().len(), 100);
+        pool.close();
+        pool.join().unwrap();
+        drop(misbehaving);
+        assert_eq!(unread().len(), 2, "{backend:?}: {:?}", logged());
+        let callback = |event: &&Logged| event.field("message").contains("callback");
+        assert!(logged().iter().find(callback).unwrap().field("reason").contains("a callback"));
+    }
+}
+
+fn a_subscriber_that_blocks_keeps_no_call_from_ending() {
+    log_anew();
+    let misbehaving = Misbehaving::so(Misbehaves::Blocks);
+    let pool = builder().processes(1).name("blocked").retry_delay(Duration::ZERO).build().unwrap();
+    assert!(pool.apply(dies::call().retries(1)).unwrap_err().is_worker_lost());
+    assert!(pool.apply(hangs::call()).unwrap_err().is_timeout());
+    assert_eq!(pool.apply(add_one::call(1)).unwrap(), 2);
+    drop(pool.apply_async(dies::call()));
+    assert_eq!(pool.map(add_one::call, 0..100).unwrap().len(), 100);
+    pool.close();
+    pool.join().unwrap();
+    assert_eq!(logged().len(), 1, "{:?}", logged());
+    drop(misbehaving);
+    await_logged("lost, tried again, late, unread", 1, |event| event.field("message").contains("nobody reads why"));
+    await_logged("all of it", 1, |event| event.field("message").contains("has ended") && event.target == POOL);
+    assert_eq!(logged().iter().filter(|event| event.is(Level::WARN, WORKER)).count(), 3, "{:?}", logged());
+    assert!(logged().iter().any(|event| event.is(Level::INFO, JOB)), "{:?}", logged());
+}
+
+fn the_subscriber_of_the_thread_that_built_the_pool_is_told() {
+    log_anew();
+    let (others, told) = std::sync::mpsc::channel();
+    let build = || builder().processes(1).name("own").build().unwrap();
+    let pool = tracing::subscriber::with_default(support::Forwarder(others), build);
+    drop(pool.apply_async(dies::call()));
+    pool.close();
+    pool.join().unwrap();
+    drop(pool);
+    let told: Vec<_> = told.try_iter().collect();
+    for text in ["was built", "was lost", "nobody reads why", "has ended"] {
+        assert!(told.iter().any(|event| event.field("message").contains(text)), "{text}: {told:?}");
+    }
+    assert!(logged().is_empty(), "{:?}", logged());
 }

@@ -15,6 +15,7 @@ over_every_transport! {
     a_wait_is_as_long_as_was_asked_for,
     a_wait_ends_with_the_job,
     a_short_wait_leaves_an_imap_alone,
+    a_short_wait_leaves_an_indexed_imap_alone,
 }
 
 #[task]
@@ -135,4 +136,15 @@ fn a_short_wait_leaves_an_imap_alone() {
         assert_eq!(results.next().unwrap().unwrap(), 2);
         assert!(results.next_timeout(Duration::ZERO).is_none() && results.next().is_none());
     }
+}
+
+fn a_short_wait_leaves_an_indexed_imap_alone() {
+    let (pool, signals) = (pool(1), Signals::new());
+    let release = signals.path("release");
+    let mut results = pool.imap_unordered(|n| wait_for_odd::call(n, &release), 1..).indexed().look_ahead(2);
+    let error = results.next_timeout(Duration::from_millis(20)).unwrap().unwrap_err();
+    assert!(error.is_pending() && error.index().is_none(), "{error}");
+    signals.give("release");
+    let (index, result) = results.next_timeout(PATIENCE).unwrap().unwrap();
+    assert_eq!((index, result.unwrap()), (0, 1));
 }

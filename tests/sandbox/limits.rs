@@ -40,8 +40,16 @@ fn fill(bytes: usize) -> usize {
 
 #[task]
 fn aborts() {
-    eprintln!("a memory allocation of 16 bytes failed");
+    eprintln!("memory allocation of some bytes failed");
     std::process::abort();
+}
+
+/// Has caught a panic before, and stops in the middle of a line.
+#[task]
+fn fills_later(bytes: usize) -> usize {
+    let caught = std::panic::catch_unwind(|| panic!("caught"));
+    eprint!("loading… ");
+    caught.is_err() as usize + vec![1_u8; bytes].len()
 }
 
 fn memory_has_an_end() {
@@ -51,6 +59,8 @@ fn memory_has_an_end() {
         let error = pool.apply(fill::call(512 * MIB)).unwrap_err();
         assert_eq!((error.signal(), error.ran()), (Some(libc::SIGABRT), Ran::Yes), "{error}");
         assert!(error.is_out_of_memory() && error.to_string().contains("could not allocate 1048576 bytes"), "{error}");
+        let error = pool.apply(fills_later::call(512 * MIB)).unwrap_err();
+        assert!(error.is_out_of_memory() && !error.is_panic() && !error.to_string().contains("caught"), "{error}");
         // An abort for another reason is none.
         assert!(!pool.apply(aborts::call()).unwrap_err().is_out_of_memory());
         assert_eq!(pool.apply(add::call(1, 2)).unwrap(), 3);

@@ -4,7 +4,7 @@ use super::PATIENCE;
 use std::{
     collections::BTreeMap,
     fmt,
-    sync::{Condvar, Mutex, MutexGuard, Once, PoisonError},
+    sync::{Condvar, Mutex, MutexGuard, Once, PoisonError, mpsc::Sender},
     time::Instant,
 };
 use tracing::{
@@ -34,6 +34,44 @@ impl Logged {
 }
 
 static LOG: (Mutex<Vec<Logged>>, Condvar) = (Mutex::new(Vec::new()), Condvar::new());
+
+/// How the subscriber misbehaves.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Misbehaves {
+    /// It panics at each event.
+    Panics,
+    /// It does not return from an event.
+    Blocks,
+}
+
+static MISBEHAVES: (Mutex<Option<Misbehaves>>, Condvar) = (Mutex::new(None), Condvar::new());
+
+/// While it exists, the subscriber misbehaves.
+pub struct Misbehaving(());
+
+impl Misbehaving {
+    pub fn so(how: Misbehaves) -> Self {
+        *MISBEHAVES.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(how);
+        Self(())
+    }
+}
+
+impl Drop for Misbehaving {
+    fn drop(&mut self) {
+        *MISBEHAVES.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        MISBEHAVES.1.notify_all();
+    }
+}
+
+fn misbehave() {
+    let mut how = MISBEHAVES.0.lock().unwrap_or_else(PoisonError::into_inner);
+    while *how == Some(Misbehaves::Blocks) {
+        how = MISBEHAVES.1.wait(how).unwrap_or_else(PoisonError::into_inner);
+    }
+    let panics = *how == Some(Misbehaves::Panics);
+    drop(how);
+    assert!(!panics, "the subscriber panics");
+}
 
 fn log() -> MutexGuard<'static, Vec<Logged>> {
     LOG.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -67,6 +105,7 @@ pub fn await_logged(what: &str, count: usize, is: impl Fn(&Logged) -> bool) -> V
     }
 }
 
+/// Keeps what is logged.
 struct Recorder;
 
 #[derive(Default)]
@@ -82,28 +121,51 @@ impl Visit for Fields {
     }
 }
 
-impl Subscriber for Recorder {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target().starts_with("pool_runtime::")
-    }
-
-    fn event(&self, event: &Event<'_>) {
+impl Logged {
+    fn of(event: &Event<'_>) -> Self {
         let mut fields = Fields::default();
         event.record(&mut fields);
         let (level, target) = (*event.metadata().level(), event.metadata().target());
-        log().push(Logged { level, target, fields: fields.0 });
-        LOG.1.notify_all();
+        Self { level, target, fields: fields.0 }
     }
-
-    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
-        span::Id::from_u64(1)
-    }
-
-    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
-
-    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
-
-    fn enter(&self, _: &span::Id) {}
-
-    fn exit(&self, _: &span::Id) {}
 }
+
+/// Passes on what is logged.
+pub struct Forwarder(pub Sender<Logged>);
+
+macro_rules! subscribes {
+    ($subscriber:ty, |$itself:ident, $event:ident| $keep:block) => {
+        impl Subscriber for $subscriber {
+            fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+                metadata.target().starts_with("pool_runtime::")
+            }
+
+            fn event(&self, event: &Event<'_>) {
+                let ($itself, $event) = (self, Logged::of(event));
+                $keep
+            }
+
+            fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+                span::Id::from_u64(1)
+            }
+
+            fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+            fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+            fn enter(&self, _: &span::Id) {}
+
+            fn exit(&self, _: &span::Id) {}
+        }
+    };
+}
+
+subscribes!(Recorder, |_itself, event| {
+    log().push(event);
+    LOG.1.notify_all();
+    misbehave();
+});
+
+subscribes!(Forwarder, |itself, event| {
+    let _ = itself.0.send(event);
+});

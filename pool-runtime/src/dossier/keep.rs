@@ -4,12 +4,14 @@
 
 use crate::dossier::{Dossier, file::LostCall};
 use crate::locks::lock;
+use crate::logging::LogSubscriber;
 use crate::os::{self, NotPrivate, PrivateDir};
 use crate::targets::DOSSIER;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use tracing::Level;
 
 /// A program whose every call crashes must not fill the disk. Files beyond the second limit have the report alone,
 /// without arguments.
@@ -50,21 +52,31 @@ impl DossierKeeper {
     }
 
     /// Writes a call of this pool to a file, which its dossier then names.
-    pub(crate) fn keep(&self, pool: &str, mut call: LostCall<'_>, dossier: &mut Dossier) {
+    pub(crate) fn keep(
+        &self,
+        (pool, subscriber): (&str, &LogSubscriber),
+        mut call: LostCall<'_>,
+        dossier: &mut Dossier,
+    ) {
         let seat = dossier.loss.seat;
         let room = lock(&self.budget).take(seat, call.size());
         match room {
             Room::Whole => {}
             Room::WithoutArguments => call.leave_out(),
             Room::None { kept } => {
-                tracing::warn!(
-                    target: DOSSIER,
-                    "pool `{pool}` keeps no more dossiers of its worker {}, after {kept}: it keeps no more than {} in \
-                     all, and no worker may use what is meant for the others",
-                    seat + 1,
-                    MOST.files
-                );
-                return;
+                return subscriber.log(Level::WARN, || {
+                    let (pool, worker, most) = (pool.to_owned(), seat + 1, MOST.files);
+                    move || {
+                        tracing::warn!(
+                            target: DOSSIER,
+                            pool,
+                            worker,
+                            kept,
+                            "pool `{pool}` keeps no more dossiers of its worker {worker}, after {kept}: it keeps no more \
+                             than {most} in all, and no worker may use what is meant for the others"
+                        );
+                    }
+                });
             }
         }
         let mut writing = lock(&self.writing);
@@ -79,7 +91,13 @@ impl DossierKeeper {
             writer.spawn_scoped(scope, write)?.join().unwrap_or_else(|_| Err(io::Error::other("it panicked")))
         });
         if let Err(why) = written {
-            tracing::warn!(target: DOSSIER, "cannot keep a dossier in {:?}: {why}", self.dir.display());
+            subscriber.log(Level::WARN, || {
+                let (pool, dir) = (pool.to_owned(), self.dir.clone());
+                move || {
+                    let reason = why.to_string();
+                    tracing::warn!(target: DOSSIER, pool, ?dir, %reason, "cannot keep a dossier in {dir:?}");
+                }
+            });
         }
     }
 

@@ -108,15 +108,19 @@ impl Loss {
     }
 
     /// How many bytes the process had asked for and did not get, if it aborted for that. Only the standard library's text
-    /// on standard error tells, so nothing is known where that is not captured.
+    /// on standard error tells, so nothing is known where that is not captured. It may stand behind what the task has
+    /// written without the end of a line.
+    ///
+    /// A panic that the process has left is none that ended it then, but one that the task has caught itself.
     pub(crate) fn failed_allocation(&self) -> Option<u64> {
-        let aborted = self.status == Some(End::ABORTED) && self.panic.is_none();
-        let stderr = self.stderr.as_ref().filter(|_| aborted)?;
-        let asked_for = |line: &[u8]| {
-            let bytes = line.strip_prefix(b"memory allocation of ")?.strip_suffix(b" bytes failed")?;
-            str::from_utf8(bytes).ok()?.parse().ok()
-        };
-        stderr.split(|byte| *byte == b'\n').rev().find_map(asked_for)
+        const BEFORE: &[u8] = b"memory allocation of ";
+        const BEHIND: &[u8] = b" bytes failed";
+        let stderr = self.stderr.as_ref().filter(|_| self.status == Some(End::ABORTED))?;
+        let starts = stderr.windows(BEFORE.len()).enumerate().rev().filter(|(_, text)| *text == BEFORE);
+        starts.map(|(at, _)| &stderr[at + BEFORE.len()..]).find_map(|rest| {
+            let (bytes, behind) = rest.split_at(rest.iter().take_while(|byte| byte.is_ascii_digit()).count());
+            str::from_utf8(bytes).ok().filter(|_| behind.starts_with(BEHIND))?.parse().ok()
+        })
     }
 
     /// How the process ended, and at which stage.
@@ -142,9 +146,48 @@ impl Loss {
         };
         let limit = self.status.and_then(End::signal).and_then(exceeded_limit);
         let limit = limit.map_or(String::new(), |limit| format!(": {limit}"));
-        let panicked = self.panic.as_ref().map_or(String::new(), |panic| format!("; it panicked {panic}"));
         let short = self.failed_allocation();
+        let panic = self.panic.as_ref().filter(|_| short.is_none());
+        let panicked = panic.map_or(String::new(), |panic| format!("; it panicked {panic}"));
         let short = short.map_or(String::new(), |bytes| format!(": it could not allocate {bytes} bytes"));
         format!("{how} {}{limit}{short}{panicked}", self.stage.text())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn aborted(stderr: &str) -> Loss {
+        Loss { status: Some(End::ABORTED), stderr: Some(stderr.into()), ..Loss::of(1) }
+    }
+
+    #[test]
+    fn a_failed_allocation_is_found_wherever_its_text_begins() {
+        for (stderr, bytes) in [
+            ("memory allocation of 16 bytes failed\n", Some(16)),
+            ("loading... memory allocation of 16 bytes failed", Some(16)),
+            ("memory allocation of 1 bytes failed\nmemory allocation of 2 bytes failed\nnote: more\n", Some(2)),
+            ("memory allocation of 3 bytes failed; memory allocation of all bytes failed\n", Some(3)),
+            ("memory allocation of  bytes failed", None),
+            ("memory allocation of 16 bytes", None),
+            ("memory allocation of 99999999999999999999 bytes failed", None),
+            ("memory allocation of ", None),
+            ("", None),
+        ] {
+            assert_eq!(aborted(stderr).failed_allocation(), bytes, "{stderr}");
+        }
+        let exited = Loss { status: Some(End::Exited(1)), ..aborted("memory allocation of 16 bytes failed\n") };
+        assert_eq!(exited.failed_allocation(), None);
+    }
+
+    #[test]
+    fn a_failed_allocation_counts_more_than_a_panic_that_was_caught() {
+        let caught = Some(PanicInfo::from_message("caught".into()));
+        let loss = Loss { panic: caught.clone(), ..aborted("memory allocation of 16 bytes failed\n") };
+        let text = loss.sentence();
+        assert!(text.contains("could not allocate 16 bytes") && !text.contains("caught"), "{text}");
+        let loss = Loss { panic: caught, ..aborted("") };
+        assert!(loss.sentence().contains("it panicked caught"));
     }
 }

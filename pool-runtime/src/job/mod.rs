@@ -20,8 +20,10 @@ pub(crate) use results::Results;
 use crate::codec::Reader;
 use crate::dossier::Ran;
 use crate::error::{Error, Kind, Result};
+use crate::foreign;
 use crate::job::decode::decode_all;
 use crate::locks::{lock, sleep_on};
+use crate::logging::{self, LogSubscriber};
 use crate::memory::referred::came_with;
 use crate::memory::region::{Region, Regions};
 use crate::memory::{Split, joined, payload::Payload};
@@ -37,6 +39,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
+use tracing::Level;
 
 /// A result that is not decoded yet.
 pub(crate) enum Raw {
@@ -60,9 +63,9 @@ impl Raw {
     }
 
     /// The first failure that nobody has asked for, in the order of the calls; none of a result that a callback has seen.
-    fn failure(&self) -> Option<&Error> {
+    fn failure(&self) -> Option<Error> {
         match self {
-            Self::One(result) => result.as_ref().err().filter(|error| !error.is_cancelled()),
+            Self::One(result) => result.as_ref().err().filter(|error| !error.is_cancelled()).cloned(),
             Self::Many(batches) => batches.iter().find_map(Results::failure),
             Self::Split(_) | Self::Decoded(..) => None,
         }
@@ -194,6 +197,8 @@ struct SlotInner {
     sleepers: u32,
     /// Nobody will read the result.
     abandoned: bool,
+    /// The job has failed as its pool has, which was logged.
+    failed_with_pool: bool,
     /// Most jobs have none, so they are behind a pointer.
     listeners: Option<Box<SlotListeners>>,
 }
@@ -205,6 +210,8 @@ struct SlotListeners {
     /// Of threads that wait for several things at once.
     waiting: Vec<Waker>,
     callback: Option<Callback>,
+    /// Where it is logged if the job fails and nobody will read why.
+    unread: LogSubscriber,
 }
 
 enum SlotState {
@@ -224,6 +231,13 @@ impl SlotInner {
             SlotState::Pending(..) => None,
             SlotState::Ended(raw, _) => raw.take(),
         }
+    }
+
+    /// Takes a result that nobody will read. Returns its failure, if that was not logged.
+    fn take_unread(&mut self) -> (Option<Raw>, Option<Error>) {
+        let raw = self.take();
+        let failure = raw.as_ref().filter(|_| !self.failed_with_pool).and_then(Raw::failure);
+        (raw, failure)
     }
 }
 
@@ -284,11 +298,11 @@ impl Slot {
         }
         let arguments = std::mem::replace(&mut state.progress, SlotState::Ended(Some(raw), is_value));
         let sleepers = state.sleepers;
-        let unread = if state.abandoned { state.take() } else { None };
+        let (unread, failure) = if state.abandoned { state.take_unread() } else { (None, None) };
         drop(state);
-        drop(arguments);
-        if let Some(unread) = unread {
-            self.say_unread(&unread);
+        drop((arguments, unread));
+        if let Some(failure) = failure {
+            listeners.unread.log(Level::WARN, || self.unread(failure));
         }
         if sleepers > 0 {
             self.finished.notify_all();
@@ -296,28 +310,41 @@ impl Slot {
         listeners.waker.into_iter().chain(listeners.waiting).for_each(wake);
     }
 
-    /// Nobody will read the result: a failure is said, now or when it comes.
-    fn abandon(&self) {
+    /// Stores the failure of the whole pool, which is logged once, and not for each job.
+    pub(crate) fn fail_with_pool(&self, error: Error) {
+        lock(&self.state).failed_with_pool = true;
+        self.finish(Raw::One(Err(error)));
+    }
+
+    /// Nobody will read the result: a failure is logged, now or when it comes.
+    fn abandon(&self, subscriber: &LogSubscriber) {
         let mut state = lock(&self.state);
         state.abandoned = true;
-        let unread = state.take();
+        if state.is_pending() && subscriber.is_any() {
+            state.listeners.get_or_insert_default().unread = subscriber.clone();
+        }
+        let (unread, failure) = state.take_unread();
         drop(state);
-        if let Some(unread) = unread {
-            self.say_unread(&unread);
+        drop(unread);
+        if let Some(failure) = failure {
+            // On the thread of the user who drops the job.
+            logging::log_here(Level::WARN, self.unread(failure));
         }
     }
 
-    /// Says that a job has failed of which nobody reads the result.
-    fn say_unread(&self, raw: &Raw) {
-        let Some(reason) = raw.failure() else { return };
+    /// Logs that the job has failed and nobody reads why.
+    fn unread(&self, reason: Error) -> impl FnOnce() + Send + 'static {
         let (job, task) = (self.job, self.task.map_or("", TaskInfo::name));
-        tracing::warn!(
-            target: JOB,
-            task,
-            job,
-            %reason,
-            "job {job} has failed, and its handle was dropped, so nobody reads why: {reason}"
-        );
+        move || {
+            let reason = foreign::line(&reason.to_string()).to_string();
+            tracing::warn!(
+                target: JOB,
+                task,
+                job,
+                %reason,
+                "job {job} has failed, and its handle was dropped, so nobody reads why"
+            );
+        }
     }
 
     pub(crate) fn take(&self) -> Option<Raw> {
@@ -376,6 +403,7 @@ pub(crate) trait Home: Send + Sync {
     /// Waits until `what` is done, at most until `deadline`.
     fn wait(&self, what: &dyn Awaited, deadline: Option<Instant>);
     fn callbacks(&self) -> &Arc<Callbacks>;
+    fn subscriber(&self) -> &LogSubscriber;
 }
 
 /// What was submitted for a job.
@@ -659,12 +687,17 @@ impl<R> Job<R> {
         }
         let next = Arc::new(Slot::default());
         let (slot, decode, task) = (next.clone(), self.decode, self.task_name());
-        let callbacks = self.home.callbacks().clone();
+        let (callbacks, subscriber) = (self.home.callbacks().clone(), self.home.subscriber().clone());
         self.slot.then(Box::new(move |raw| {
             callbacks.run(Box::new(move || {
                 let result = decode(raw, task);
                 if let Err(panic) = panic::catch(|| f(&result)) {
-                    tracing::warn!(target: JOB, "a callback of task `{task}` panicked {panic}");
+                    subscriber.log(Level::WARN, || {
+                        move || {
+                            let reason = foreign::line(&panic.to_string()).to_string();
+                            tracing::warn!(target: JOB, task, %reason, "a callback of a job has panicked");
+                        }
+                    });
                 }
                 let is_value = result.is_ok();
                 slot.finish(Raw::Decoded(Box::new(result), is_value));
@@ -681,7 +714,7 @@ impl<R> Job<R> {
 impl<R> Drop for Job<R> {
     fn drop(&mut self) {
         if !*self.is_known.get_mut() && self.is_here() {
-            self.slot.abandon();
+            self.slot.abandon(self.home.subscriber());
         }
     }
 }

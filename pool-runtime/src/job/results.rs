@@ -52,10 +52,14 @@ impl Results {
         self.failures.is_empty()
     }
 
-    /// The first failure that nobody has asked for, in the order of the calls.
-    pub(crate) fn failure(&self) -> Option<&Error> {
+    /// The first failure that nobody has asked for, in the order of the calls, with the position of its input.
+    pub(crate) fn failure(&self) -> Option<Error> {
         let failures = self.failures.iter().filter(|(_, error)| !error.is_cancelled());
-        failures.min_by_key(|(index, _)| *index).map(|(_, error)| error)
+        let (index, error) = failures.min_by_key(|(index, _)| *index)?;
+        Some(match self.first_input {
+            Some(first) => error.clone().at_input(first + *index as usize),
+            None => error.clone(),
+        })
     }
 
     /// Adds the values of the calls from index `first` on.

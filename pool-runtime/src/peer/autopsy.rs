@@ -2,12 +2,14 @@
 
 use crate::dossier::{Loss, Stage};
 use crate::locks::lock;
+use crate::logging::LogSubscriber;
 use crate::os::{self, End, OomWatch};
 use crate::panic::PanicInfo;
 use crate::peer::Launched;
 use crate::peer::relay::Relay;
 use crate::targets::WORKER;
 use std::time::Duration;
+use tracing::Level;
 
 /// How long a process may live on after its channel has closed.
 pub(crate) const TIME_TO_EXIT: Duration = Duration::from_secs(2);
@@ -46,7 +48,12 @@ impl Launched {
             && self.unkilled.set(error.to_string()).is_ok()
         {
             let pid = self.child.pid();
-            tracing::warn!(target: WORKER, "process {pid} cannot be killed, so its connection is closed: {error}");
+            LogSubscriber::default().log(Level::WARN, || {
+                move || {
+                    let reason = error.to_string();
+                    tracing::warn!(target: WORKER, pid, %reason, "a process cannot be killed, so its connection is closed");
+                }
+            });
         }
         self.socket.shut_down();
         self.way_out.shut_down();

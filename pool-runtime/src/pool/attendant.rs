@@ -46,14 +46,13 @@ pub(super) fn spawn(
 }
 
 fn attend(inner: &Inner, seat: usize, mut begun: Option<Begun>) {
-    let mut replaces = false;
     while let Some(epoch) = next_epoch(inner, seat) {
         let mut started = start(inner, seat);
         if let Some(begun) = begun.take() {
             begun(started.as_mut().map_err(|error| &*error));
         }
         match started {
-            Ok(peer) => accompany(inner, &Station::new(seat, epoch, peer), &mut replaces),
+            Ok(peer) => accompany(inner, &Station::new(seat, epoch, peer)),
             Err(error) => start_failed(inner, seat, epoch, error, false),
         }
     }
@@ -69,13 +68,17 @@ fn start(inner: &Inner, seat: usize) -> Result<Peer, Error> {
 fn start_failed(inner: &Inner, seat: usize, epoch: u32, error: Error, for_good: bool) {
     let failed = FailedStart { for_good, may_pass: error.may_pass() };
     inner.tell_core(|core, now| {
+        // One that was killed meanwhile was not to start.
+        if core.dispatcher.seat(seat).phase() == Phase::Starting {
+            inner.log_start_failed(seat, epoch, core.dispatcher.counts().waiting > 0, &error);
+        }
         core.trouble = Some(error);
         core.dispatcher.start_failed(seat, epoch, failed, now);
     });
 }
 
-/// From the greeting of a worker to its end. `replaces`: the worker before it was lost, and then this one.
-fn accompany(inner: &Inner, station: &Arc<Station>, replaces: &mut bool) {
+/// From the greeting of a worker to its end.
+fn accompany(inner: &Inner, station: &Arc<Station>) {
     let (seat, epoch, peer) = (station.seat, station.epoch, &station.peer);
     inner.seat(seat, Some(station.clone()));
     // Terminating the pool killed only the workers that existed then.
@@ -88,9 +91,13 @@ fn accompany(inner: &Inner, station: &Arc<Station>, replaces: &mut bool) {
         start_failed(inner, seat, epoch, error, for_good);
         return keep_until_dead(station);
     }
-    inner.log_started(station, *replaces);
-    inner.tell(|dispatcher, now| {
+    inner.tell_core(|core, now| {
+        let dispatcher = &mut core.dispatcher;
+        let replaces = dispatcher.seat(seat).was_lost;
         dispatcher.ready(seat, epoch, now);
+        if dispatcher.seat(seat).phase() == Phase::Ready {
+            inner.log_started(station, replaces);
+        }
         if inner.single {
             dispatcher.close(now);
         }
@@ -116,7 +123,6 @@ fn accompany(inner: &Inner, station: &Arc<Station>, replaces: &mut bool) {
         Arc::new(Loss { seat, ..peer.bury(fault, leaving, generation, &mut heard) })
     };
     let claimed = peer.reached();
-    *replaces = !leaving;
     if !loss.lives {
         inner.seat(seat, None);
     }

@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::identity::{self, MadeIn};
 use crate::job::Callbacks;
 use crate::locks::lock;
+use crate::logging::LogSubscriber;
 use crate::options::WorkerOptions;
 use crate::peer::faults::Plan;
 use crate::peer::spawn::Launch;
@@ -268,6 +269,7 @@ impl Inner {
             exit_grace: Duration::MAX,
             max_result,
             is_told: AtomicBool::new(false),
+            subscriber: LogSubscriber::of_this_thread(),
             confined,
             itself: Weak::new(),
         }

@@ -59,7 +59,7 @@ pub(super) fn keep(keeper: &DossierKeeper, inner: &Inner, work: &dyn Submission,
     if is_left_out {
         call.leave_out();
     }
-    keeper.keep(&inner.name, call, dossier);
+    keeper.keep((&inner.name, &inner.subscriber), call, dossier);
 }
 
 fn recorded<'r>(info: &'static TaskInfo, arguments: &'r [u8]) -> Recorded<'r> {

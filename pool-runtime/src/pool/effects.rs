@@ -22,14 +22,6 @@ pub(super) struct Todo {
     effects: VecDeque<Effect<dyn Submission>>,
     /// Their peers have frames to send.
     unflushed: VecDeque<Arc<Station>>,
-    /// What is to be logged of starts that failed.
-    starts_failed: Vec<FailedStarts>,
-}
-
-struct FailedStarts {
-    tries: u32,
-    then: AfterStarts,
-    reason: Error,
 }
 
 impl Inner {
@@ -72,7 +64,18 @@ impl Inner {
                 Effect::Send { .. } | Effect::Stop { .. } => self.send(&mut core, &effect, &mut todo),
                 Effect::StartsFailed { tries, then } => {
                     let reason = self.starts_failed(&mut core, tries, then);
-                    todo.starts_failed.push(FailedStarts { tries, then, reason });
+                    self.log_starts_failed(tries, then, &reason);
+                }
+                Effect::Departed { seat, epoch, how, loss } => self.log_departed(seat, epoch, how, &loss),
+                // While the core is locked, the worker is still there.
+                Effect::Retired { seat, epoch, why } => {
+                    core.station(seat, epoch).inspect(|station| self.log_retired(station, why));
+                }
+                Effect::Overstayed { seat, epoch } => {
+                    core.station(seat, epoch).inspect(|station| self.log_overstayed(station));
+                }
+                Effect::Outgrown { seat, epoch, limit, used } => {
+                    core.station(seat, epoch).inspect(|station| self.log_outgrown(station, limit, used));
                 }
                 other => todo.effects.push_back(other),
             }
@@ -138,9 +141,6 @@ impl Inner {
         // Told last, as that wakes threads and may run code of an async runtime, for which no worker must wait.
         let mut ended = Vec::new();
         loop {
-            for FailedStarts { tries, then, reason } in todo.starts_failed.drain(..) {
-                self.log_starts_failed(tries, then, &reason);
-            }
             while let Some(effect) = todo.effects.pop_front() {
                 match effect {
                     Effect::Ended(end) => ended.push(end),
@@ -173,22 +173,10 @@ impl Inner {
                             None => {}
                         }
                     }
-                    Effect::Overstayed { seat, epoch } => {
-                        if let Some(station) = self.station(seat, epoch) {
-                            self.log_overstayed(&station);
-                        }
-                    }
-                    Effect::Outgrown { seat, epoch, limit, used } => {
-                        if let Some(station) = self.station(seat, epoch) {
-                            self.log_outgrown(&station, limit, used);
-                        }
-                    }
                     Effect::Exceeded { work, call, seat, excess } => self.log_exceeded(&*work, call, seat, excess),
                     Effect::Retried { work, first, count, attempt, seat, loss } => {
                         self.log_retried(&*work, first..first + count, attempt, seat, &loss);
                     }
-                    Effect::Retired { seat, epoch, why } => self.log_retired(seat, epoch, why),
-                    Effect::Departed { seat, epoch, how, loss } => self.log_departed(seat, epoch, how, &loss),
                     Effect::Hold { seat, epoch, work } => {
                         let mut held = Vec::new();
                         work.with_regions(ALL_CALLS, &mut |regions| held.extend_from_slice(regions));
@@ -198,8 +186,14 @@ impl Inner {
                             station.hold(&held);
                         }
                     }
-                    // Done while the core was locked, or logged above.
-                    Effect::Send { .. } | Effect::Stop { .. } | Effect::StartsFailed { .. } => {}
+                    // Done while the core was locked.
+                    Effect::Send { .. }
+                    | Effect::Stop { .. }
+                    | Effect::StartsFailed { .. }
+                    | Effect::Departed { .. }
+                    | Effect::Retired { .. }
+                    | Effect::Overstayed { .. }
+                    | Effect::Outgrown { .. } => {}
                 }
             }
             let Some(station) = todo.unflushed.pop_front() else { break };
@@ -230,7 +224,6 @@ impl Inner {
                 let ((), more) = self.decide(|core, now| tell(core, glance, now));
                 todo.effects.extend(more.effects);
                 todo.unflushed.extend(more.unflushed);
-                todo.starts_failed.extend(more.starts_failed);
             }
             // The dispatcher is told when it comes.
             Answer::Later => {}
@@ -250,7 +243,7 @@ impl Inner {
         // A call that no worker has started has had no time.
         let given_up =
             matches!(failure.why, Why::Lost { time, .. } if time.is_none() || failure.attempts > 1) && !self.single;
-        let attempts = failure.attempts;
+        let (attempts, with_pool) = (failure.attempts, matches!(failure.why, Why::PoolFailed));
         let job = work.first_job() + u64::from(index);
         let mut error = self.error_of(failure).of_task(work.task()).of_job(job);
         if given_up {
@@ -259,7 +252,7 @@ impl Inner {
         if let Some(keeper) = &self.keeper {
             dossiers::keep(keeper, self, &**work, index, &mut error);
         }
-        work.end(index, Outcome::One(Err(error)));
+        work.end(index, if with_pool { Outcome::WithPool(error) } else { Outcome::One(Err(error)) });
     }
 
     fn error_of(&self, failure: CallFailure) -> Error {

@@ -3,7 +3,8 @@
 use crate::error::{Error, Result};
 use crate::job::{Job, Origin, Raw, Slot, Tickets, decode_one};
 use crate::locks::{lock, try_lock};
-use crate::pool::dispatcher::{Dispatcher, Phase, PoolStats};
+use crate::logging;
+use crate::pool::dispatcher::{Dispatcher, Phase, PoolStats, Refusal};
 use crate::pool::{Inner, PoolBuilder, Station};
 use crate::task::TaskCall;
 use crate::worker::Joining;
@@ -124,7 +125,11 @@ impl Pool {
             Err(error) => {
                 let id = self.inner.jobs.fetch_add(1, Ordering::Relaxed);
                 let slot = Arc::new(Slot::of_calls(task, id));
-                slot.finish(Raw::One(Err(error.of_task(task.name()))));
+                let (error, inner) = (error.of_task(task.name()), &self.inner);
+                match inner.made_in.is_here() && lock(&inner.core).dispatcher.accepts() == Err(Refusal::Failed) {
+                    true => slot.fail_with_pool(error),
+                    false => slot.finish(Raw::One(Err(error))),
+                }
                 (id, slot, Tickets::none())
             }
         };
@@ -281,6 +286,7 @@ impl Pool {
         self.inner.source.leave();
         self.inner.log_ended();
         let called_back = self.inner.callbacks.wait_idle(deadline);
+        logging::flush(deadline);
         joined.map(|_| called_back)
     }
 
@@ -359,7 +365,8 @@ impl Pool {
         core.stations.iter().flatten().map(worker).collect()
     }
 
-    /// How many calls wait, run, and have ended.
+    /// How many calls wait, run, and have ended, how often calls were made again or took too long, and how many workers were
+    /// replaced as they had died or were killed.
     pub fn stats(&self) -> PoolStats {
         if !self.inner.made_in.is_here() {
             return PoolStats::default();
@@ -387,6 +394,7 @@ impl Drop for Pool {
         self.join_threads(None);
         self.inner.source.leave();
         self.inner.log_ended();
+        logging::flush(None);
     }
 }
 

@@ -47,6 +47,7 @@ impl ImapResults {
                 self.put(index, values.payloads().map(copy));
             }
             Outcome::One(result) => self.put(index, once(result)),
+            Outcome::WithPool(error) => self.put(index, once(Err(error))),
             Outcome::Split(split) => {
                 let parts = [&split.before, split.data.bytes()];
                 let whole = joined(&parts).map(Payload::from);
@@ -235,6 +236,49 @@ impl<'p, I, F, C: TaskCall> Imap<'p, I, F, C> {
 #[must_use = "nothing is submitted until results are taken"]
 pub struct IndexedImap<'p, I, F, C: TaskCall>(Imap<'p, I, F, C>);
 
+impl<I, F, C: TaskCall> IndexedImap<'_, I, F, C> {
+    /// As [`Imap::look_ahead`].
+    pub fn look_ahead(self, inputs: usize) -> Self {
+        Self(self.0.look_ahead(inputs))
+    }
+}
+
+impl<I: Iterator, F: FnMut(I::Item) -> C, C: TaskCall> IndexedImap<'_, I, F, C> {
+    /// As [`next`](Iterator::next), but waits for at most `patience`, as [`Imap::next_timeout`] does. If that is too
+    /// short, the result is an error that [`is_pending`](Error::is_pending), and there is no position, as it is not
+    /// known yet which result is next.
+    ///
+    /// ```
+    /// # use pool_runtime::{Pool, Result, enter, task};
+    /// # use std::time::Duration;
+    /// #[task]
+    /// fn length(word: &str) -> usize {
+    ///     word.len()
+    /// }
+    ///
+    /// fn main() -> Result<()> {
+    ///     enter();
+    ///     let words = ["to", "be", "or", "not"];
+    ///     let pool = Pool::new(2)?;
+    ///     let mut results = pool.imap_unordered(length::call, words).indexed();
+    ///     while let Some(next) = results.next_timeout(Duration::from_millis(10)) {
+    ///         match next {
+    ///             Ok((index, result)) => assert_eq!(result?, words[index].len()),
+    ///             Err(error) => assert!(error.is_pending()),
+    ///         }
+    ///     }
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The inner result is the call's. The outer one fails if there is none yet.
+    pub fn next_timeout(&mut self, patience: Duration) -> Option<Result<(usize, Result<C::Output>)>> {
+        Some(self.0.next_until(Instant::now().checked_add(patience))?.ok_or_else(|| self.0.late(patience)))
+    }
+}
+
 impl<I: Iterator, F: FnMut(I::Item) -> C, C: TaskCall> Iterator for IndexedImap<'_, I, F, C> {
     type Item = (usize, Result<C::Output>);
 
@@ -395,9 +439,13 @@ impl<I: Iterator, F: FnMut(I::Item) -> C, C: TaskCall> Imap<'_, I, F, C> {
     /// }
     /// ```
     pub fn next_timeout(&mut self, patience: Duration) -> Option<Result<C::Output>> {
-        let task = self.gatherer.task.name();
-        let late = || Error::new(Kind::NotYet(patience)).with_ran(Ran::Maybe).of_task(task);
-        Some(self.next_until(Instant::now().checked_add(patience))?.map_or_else(|| Err(late()), |(_, result)| result))
+        let next = self.next_until(Instant::now().checked_add(patience))?;
+        Some(next.map_or_else(|| Err(self.late(patience)), |(_, result)| result))
+    }
+
+    #[cold]
+    fn late(&self, patience: Duration) -> Error {
+        Error::new(Kind::NotYet(patience)).with_ran(Ran::Maybe).of_task(self.gatherer.task.name())
     }
 
     /// In a child that was forked from the pool's process, no result comes: one error says so, and nothing follows.

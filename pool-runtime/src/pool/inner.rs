@@ -8,6 +8,7 @@ use crate::error::{Error, Kind, Result};
 use crate::identity::MadeIn;
 use crate::job::{Awaited, Callbacks, Deferral, Home, Slot};
 use crate::locks::{lock, sleep_on};
+use crate::logging::LogSubscriber;
 use crate::memory::Regions;
 use crate::options::WorkerOptions;
 use crate::peer::Source;
@@ -60,6 +61,8 @@ pub(crate) struct Inner {
     pub(super) max_result: u64,
     /// Users were told that the pool was built, and not yet that it has ended.
     pub(super) is_told: AtomicBool,
+    /// Of the thread that has made the pool.
+    pub(super) subscriber: LogSubscriber,
     /// The workers are in a sandbox.
     pub(super) confined: bool,
     pub(super) itself: Weak<Self>,
@@ -393,5 +396,9 @@ impl Home for Inner {
 
     fn callbacks(&self) -> &Arc<Callbacks> {
         &self.callbacks
+    }
+
+    fn subscriber(&self) -> &LogSubscriber {
+        &self.subscriber
     }
 }

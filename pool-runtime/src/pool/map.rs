@@ -363,7 +363,7 @@ impl Gathering {
                 Outcome::Values(values) => results.values(first, values),
                 Outcome::One(Ok(payload)) => results.payload(first, &payload),
                 Outcome::Split(split) => results.value(first, &[&split.before, split.data.bytes()]),
-                Outcome::One(Err(error)) => results.fail(first, error),
+                Outcome::One(Err(error)) | Outcome::WithPool(error) => results.fail(first, error),
             }
             if results.are_whole() {
                 gathered.missing_bytes -= weight;

@@ -31,6 +31,8 @@ pub(crate) enum Outcome<'v> {
     Values(Values<'v>),
     /// One call has this value, or has failed.
     One(Result<Payload>),
+    /// One call has failed as its pool has, which was logged.
+    WithPool(Error),
     /// One call has a value whose plain data is in memory of its own.
     Split(Split),
 }
@@ -68,6 +70,7 @@ impl Submission for Slot {
 
     fn end(&self, _: u32, outcome: Outcome<'_>) {
         self.finish(match outcome {
+            Outcome::WithPool(error) => return self.fail_with_pool(error),
             Outcome::Values(values) => {
                 let payload = values.payload();
                 Raw::One(Payload::copy(payload).ok_or_else(|| Error::no_memory(payload.len()).of_task(self.task())))

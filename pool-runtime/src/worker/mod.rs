@@ -330,7 +330,7 @@ fn install_hook(page: &Arc<StatusPage>, single: bool) {
         let info = PanicInfo::from_hook(hook);
         // If the process does not survive this panic, the parent finds it here. A forked child does not have the page.
         if os::current_pid() == pid {
-            page.leave_words(&info.with_those_before().last_words(memory::WORDS));
+            page.leave_words(&info.with_those_before(page.claimed()).last_words(memory::WORDS));
         }
         let on_main = std::thread::current().id() == main;
         if (single || !on_main) && !replaced && !SPEAKING.swap(true, Ordering::Acquire) {

@@ -356,3 +356,10 @@ fn a_worker_is_given_each_region_once_and_told_when_it_is_gone() {
     assert_eq!(ledger.take_dead(), [ids[0]]);
     assert!(ledger.take_dead().is_empty());
 }
+
+#[test]
+fn a_string_is_converted_into_a_shared_one() {
+    let of_str: Shared<str> = "größer".try_into().unwrap();
+    let of_string = Shared::<str>::try_from(String::from("größer")).unwrap();
+    assert_eq!((&*of_str, &*of_string), ("größer", "größer"));
+}

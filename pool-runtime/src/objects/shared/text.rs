@@ -25,6 +25,22 @@ impl ToShared for str {
     }
 }
 
+impl TryFrom<&str> for Shared<str> {
+    type Error = Error;
+
+    fn try_from(text: &str) -> Result<Self> {
+        Self::new(text)
+    }
+}
+
+impl TryFrom<String> for Shared<str> {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self> {
+        Self::new(text)
+    }
+}
+
 /// Shows the length, not the text.
 impl fmt::Debug for Shared<str> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -158,7 +158,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
             self.in_flight_calls -= through as usize;
             let calls = range.calls;
             if let Some(failed) = failed.take() {
-                if failed.leaving && self.transit(seat, Phase::Leaving) {
+                if failed.leaving && self.transit(seat, Phase::Leaving) && !self.is_running_out() {
                     self.effects.push_back(Effect::Retired { seat, epoch, why: Retirement::Panic });
                 }
                 let ran = failed.stage.ran();

@@ -118,12 +118,12 @@ pub struct PoolStats {
     pub done: u64,
     /// Calls that ended with an error.
     pub failed: u64,
-    /// Attempts at calls that were made again, as their worker was lost or they took too long: a call that succeeds at
+    /// How often calls that were lost with their worker, or took too long, were to be made again: a call that succeeds at
     /// its third attempt counts twice here, and once in `done`.
     pub retries: u64,
     /// Workers that were started in place of one that had died or was killed. Those that were replaced as planned, after
     /// [`max_tasks_per_child`](crate::PoolBuilder::max_tasks_per_child) calls for example, and those that ended after a
-    /// panic, do not count.
+    /// panic, do not count, even if the one before had to be killed as it did not leave in time.
     pub restarts: u64,
     /// Attempts at calls that were ended as they took longer than their timeout, also those that were made again.
     pub timeouts: u64,

@@ -154,7 +154,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         let state = &self.seats[seat];
         let retiring = state.worker.given >= self.limits.tasks_per_child || state.worker.retiring;
         if state.is_idle() && (retiring || self.is_running_out()) && self.transit(seat, Phase::Leaving) {
-            if retiring {
+            if retiring && !self.is_running_out() {
                 self.note_retirement(seat, now);
             }
             self.effects.push_back(Effect::Stop { seat, epoch: self.seats[seat].epoch() });
@@ -162,7 +162,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
         }
     }
 
-    /// Says why a worker is replaced.
+    /// Says why a worker is replaced. In a pool that runs out of work, none is.
     fn note_retirement(&mut self, seat: usize, now: Time) {
         let state = &self.seats[seat];
         let (epoch, given) = (state.epoch(), state.worker.given);
@@ -184,7 +184,7 @@ impl<W: ?Sized + Work> Dispatcher<W> {
     }
 
     /// Is the pool over, and nothing left that an idle worker could take over?
-    fn is_running_out(&self) -> bool {
+    pub(super) fn is_running_out(&self) -> bool {
         self.over.is_some() && !self.more_may_come()
     }
 

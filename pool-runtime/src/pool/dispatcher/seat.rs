@@ -57,8 +57,8 @@ pub(crate) struct Seat<W: ?Sized> {
     pub(super) relieved: u32,
     /// How many calls were finished at this seat.
     pub(crate) done: u64,
-    /// Its last worker has died or was killed, and the next one is not ready.
-    pub(super) was_lost: bool,
+    /// Its last worker has died or was killed, before it was told to leave, and the next one is not ready.
+    pub(crate) was_lost: bool,
 }
 
 /// What is known of the present worker, or of the last one until the next is ready.

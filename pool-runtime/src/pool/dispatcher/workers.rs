@@ -86,7 +86,8 @@ impl<W: ?Sized + Work> Dispatcher<W> {
             _ => Parting::Lost,
         };
         self.effects.push_back(Effect::Departed { seat, epoch, how, loss: loss.clone() });
-        self.seats[seat].was_lost |= how != Parting::Left;
+        // One that was killed as it had not left in time was replaced as planned.
+        self.seats[seat].was_lost |= how != Parting::Left && state.worker.leave_by.is_none();
         let state = &self.seats[seat];
         let useless = state.worker.finished == 0 && now.saturating_sub(state.worker.ready_at) < YOUNG;
         let (condemned, convicted) = (state.worker.condemned, state.worker.is_convicted);

@@ -300,3 +300,42 @@ fn a_worker_that_is_asked_to_end_is_killed_when_its_time_is_over() {
     assert!(matches!(effects(&mut pool)[..], [Effect::Kill { seat: 0, .. }]));
     assert_eq!(pool.next_tick(), None);
 }
+
+/// Runs one call in a pool whose workers run one each, which may be closed before. Returns what becomes of the worker.
+fn after_its_only_call(pool: &mut Dispatcher<Calls>, is_closed: bool) -> Vec<Effect<Calls>> {
+    let Start::Now { epoch } = pool.next_start(0, 0) else { panic!("it cannot start") };
+    pool.ready(0, epoch, 0);
+    pool.add(work(0, 1), 0).unwrap();
+    let (seat, calls) = sent(pool).remove(0);
+    if is_closed {
+        pool.close(0);
+    }
+    pool.value(seat, calls[0], 1, 0).unwrap();
+    effects(pool)
+}
+
+#[test]
+fn a_worker_is_replaced_only_where_calls_may_follow() {
+    for is_closed in [false, true] {
+        let mut pool = made(1, Limits { tasks_per_child: 1, ..LIMITS });
+        let effects = after_its_only_call(&mut pool, is_closed);
+        assert!(effects.iter().any(|effect| matches!(effect, Effect::Stop { .. })));
+        assert_eq!(effects.iter().any(|effect| matches!(effect, Effect::Retired { .. })), !is_closed);
+    }
+}
+
+#[test]
+fn a_worker_that_was_to_leave_and_had_to_be_killed_is_replaced_as_planned() {
+    let grace = 100 * MILLISECOND;
+    let mut pool = made(1, Limits { tasks_per_child: 1, exit_grace: grace, ..LIMITS });
+    after_its_only_call(&mut pool, false);
+    pool.tick(grace);
+    effects(&mut pool);
+    pool.seen(0, 1, Observation { claimed: 1, ..Observation::default() }, grace);
+    assert!(matches!(effects(&mut pool)[..], [Effect::Overstayed { .. }, Effect::Kill { .. }]));
+    pool.lost(0, 1, &loss(), 1, grace);
+    let Start::Now { epoch: 2 } = pool.next_start(0, grace) else { panic!("no new worker") };
+    assert!(!pool.seat(0).was_lost);
+    pool.ready(0, 2, grace);
+    assert_eq!(pool.counts().restarts, 0);
+}

@@ -75,7 +75,7 @@ impl Launched {
         self.drain();
         let may_be_oom = status == Some(End::KILLED) && !self.child.was_killed();
         let stderr = self.strands[1].as_ref().filter(|_| self.launch.capture);
-        Loss {
+        let mut loss = Loss {
             status,
             no_status: self.child.status_error(),
             stage: Stage::from_u32(self.page.stage()),
@@ -88,6 +88,11 @@ impl Launched {
             crash: self.page.crash().filter(|crash| Some(End::Signal(crash.signal)) == status),
             stderr: stderr.map(|(_, strand)| strand.last()),
             ..Loss::of(self.child.pid())
+        };
+        // It did not end by a panic: the task had caught that itself.
+        if loss.failed_allocation().is_some() {
+            loss.panic = None;
         }
+        loss
     }
 }

@@ -259,15 +259,14 @@ fn note_frames(sink: &dyn CrashSink, next: usize, stack: usize, lost: bool) {
     if !has_room() {
         return;
     }
-    if lost {
-        if cfg!(target_arch = "x86_64") && stack != 0 {
-            // SAFETY: none is needed: without memory there, the process dies of that instead.
-            note(unsafe { ptr::with_exposed_provenance::<usize>(stack).read_volatile() });
-        }
-        return;
+    if lost && cfg!(target_arch = "x86_64") && stack != 0 {
+        // SAFETY: none is needed: without memory there, the process dies of that instead.
+        note(unsafe { ptr::with_exposed_provenance::<usize>(stack).read_volatile() });
     }
     #[cfg(feature = "dossiers")]
-    follow_frames(next, note);
+    if !lost {
+        follow_frames(next, note);
+    }
 }
 
 /// Notes the frames around `next`, from the inside out.

@@ -117,10 +117,19 @@ impl Loss {
         const BEHIND: &[u8] = b" bytes failed";
         let stderr = self.stderr.as_ref().filter(|_| self.status == Some(End::ABORTED))?;
         let starts = stderr.windows(BEFORE.len()).enumerate().rev().filter(|(_, text)| *text == BEFORE);
-        starts.map(|(at, _)| &stderr[at + BEFORE.len()..]).find_map(|rest| {
+        let found = starts.filter_map(|(at, _)| {
+            let rest = &stderr[at + BEFORE.len()..];
             let (bytes, behind) = rest.split_at(rest.iter().take_while(|byte| byte.is_ascii_digit()).count());
-            str::from_utf8(bytes).ok().filter(|_| behind.starts_with(BEHIND))?.parse().ok()
-        })
+            let bytes = str::from_utf8(bytes).ok().filter(|_| behind.starts_with(BEHIND))?.parse().ok()?;
+            Some((at, stderr.len() - behind.len() + BEHIND.len(), bytes))
+        });
+        // With `RUST_BACKTRACE=1`, the allocations of the backtrace fail next, and are told, too.
+        let first = found.fold(None, |later: Option<(usize, usize, u64)>, earlier| match later {
+            None => Some(earlier),
+            Some((begin, ..)) if stderr[earlier.1..begin].trim_ascii() == b"stack backtrace:" => Some(earlier),
+            Some(_) => later,
+        });
+        first.map(|(.., bytes)| bytes)
     }
 
     /// How the process ended, and at which stage.
@@ -169,6 +178,10 @@ mod tests {
             ("loading... memory allocation of 16 bytes failed", Some(16)),
             ("memory allocation of 1 bytes failed\nmemory allocation of 2 bytes failed\nnote: more\n", Some(2)),
             ("memory allocation of 3 bytes failed; memory allocation of all bytes failed\n", Some(3)),
+            (
+                "memory allocation of 5 bytes failed\nstack backtrace:\nmemory allocation of 6 bytes failed\nskipping\n",
+                Some(5),
+            ),
             ("memory allocation of  bytes failed", None),
             ("memory allocation of 16 bytes", None),
             ("memory allocation of 99999999999999999999 bytes failed", None),

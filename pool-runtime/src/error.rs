@@ -353,7 +353,8 @@ impl Error {
     /// Whether the worker was killed because the call exceeded its memory limit, or by the kernel's OOM killer; or has
     /// aborted because it could not allocate memory, as with [`Sandbox::memory`](crate::Sandbox::memory). False if the OOM
     /// killer is only probable, as the kernel's log cannot be read: see [`Dossier::oom_killer`]; and for an abort if
-    /// [standard error was not captured](crate::PoolBuilder::capture_stderr), as nothing else tells why.
+    /// [standard error was not captured](crate::PoolBuilder::capture_stderr), or ends in a long backtrace, as nothing else
+    /// tells why.
     pub fn is_out_of_memory(&self) -> bool {
         matches!(self.0.kind, Kind::OverMemory { used, .. } if used != os::UNSEEN)
             || self.loss().is_some_and(|loss| loss.oom == Some(OomKill::Certain) || loss.failed_allocation().is_some())

@@ -54,11 +54,14 @@ fn fills_later(bytes: usize) -> usize {
 
 fn memory_has_an_end() {
     for sandbox in [Sandbox::none(), Sandbox::strict()] {
-        let pool = inside(sandbox.memory(128 << 20));
+        let pool = inside(sandbox.clone().memory(128 << 20));
         assert_eq!(pool.apply(fill::call(32 * MIB)).unwrap(), 32 * MIB);
         let error = pool.apply(fill::call(512 * MIB)).unwrap_err();
         assert_eq!((error.signal(), error.ran()), (Some(libc::SIGABRT), Ran::Yes), "{error}");
         assert!(error.is_out_of_memory() && error.to_string().contains("could not allocate 1048576 bytes"), "{error}");
+        // A whole backtrace behind the line would be all that is kept of standard error.
+        let pool =
+            builder().processes(1).sandbox(sandbox.memory(128 << 20)).env("RUST_BACKTRACE", "0").build().unwrap();
         let error = pool.apply(fills_later::call(512 * MIB)).unwrap_err();
         assert!(error.is_out_of_memory() && !error.is_panic() && !error.to_string().contains("caught"), "{error}");
         // An abort for another reason is none.

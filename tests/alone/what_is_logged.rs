@@ -213,6 +213,14 @@ fn a_pool_that_is_dropped_with_work() {
     assert!(!logged().iter().any(|event| event.target == JOB), "it was terminated: {:?}", logged());
 }
 
+/// Of processes, over the transport that is tested.
+fn pool_of_one(backend: Backend) -> Pool {
+    match backend {
+        Backend::Processes => builder().processes(1).build().unwrap(),
+        _ => support::pool_on(backend, 1),
+    }
+}
+
 fn unread() -> Vec<support::Logged> {
     logged().into_iter().filter(|event| event.field("message").contains("nobody reads why")).collect()
 }
@@ -220,10 +228,7 @@ fn unread() -> Vec<support::Logged> {
 fn a_failure_that_nobody_reads_is_told_once() {
     for backend in support::BACKENDS {
         log_anew();
-        let pool = match backend {
-            Backend::Processes => builder().processes(1).build().unwrap(),
-            _ => support::pool_on(backend, 1),
-        };
+        let pool = pool_of_one(backend);
         // Dropped before it fails, where calls do not run at once; and after.
         let id = {
             let job = pool.apply_async(panics::call("unseen"));
@@ -260,10 +265,7 @@ fn a_loss_that_nobody_reads_is_told() {
 fn what_was_read_or_cancelled_is_not_told() {
     for backend in support::BACKENDS {
         log_anew();
-        let pool = match backend {
-            Backend::Processes => builder().processes(1).build().unwrap(),
-            _ => support::pool_on(backend, 1),
-        };
+        let pool = pool_of_one(backend);
         assert!(pool.apply(panics::call("seen")).unwrap_err().is_panic());
         assert!(pool.apply_async(panics::call("seen")).get().unwrap_err().is_panic());
         let mut waited = pool.apply_async(panics::call("seen"));
@@ -291,10 +293,7 @@ fn what_was_read_or_cancelled_is_not_told() {
 fn a_map_that_nobody_reads_is_told_once() {
     for backend in support::BACKENDS {
         log_anew();
-        let pool = match backend {
-            Backend::Processes => builder().processes(1).build().unwrap(),
-            _ => support::pool_on(backend, 1),
-        };
+        let pool = pool_of_one(backend);
         let id = {
             let job = pool.map_async(panics::call, ["first", "second", "third"]);
             job.id().to_string()
@@ -387,10 +386,7 @@ fn a_subscriber_that_panics_loses_no_result() {
     for backend in support::BACKENDS {
         log_anew();
         let misbehaving = Misbehaving::so(Misbehaves::Panics);
-        let pool = match backend {
-            Backend::Processes => builder().processes(1).build().unwrap(),
-            _ => support::pool_on(backend, 1),
-        };
+        let pool = pool_of_one(backend);
         if backend == Backend::Processes {
             assert!(pool.apply(dies::call().retries(1)).unwrap_err().is_worker_lost());
             assert!(pool.apply(hangs::call()).unwrap_err().is_timeout());

@@ -8,387 +8,41 @@
 //!
 //! A slot is finished exactly once; later results are ignored. Results stay bytes until a user's thread asks for them:
 //! user code (decoding, callbacks) never runs on a thread that others wait for. A `Waker` is the exception.
+//!
+//! The handle is here; `slot.rs` is what it looks into, and `waiting.rs` how threads and futures wait.
 
 mod callbacks;
 mod decode;
 mod results;
+mod slot;
+mod waiting;
 
 pub(crate) use callbacks::Callbacks;
 pub(crate) use decode::{Decode, decode_payload, decode_value};
 pub(crate) use results::Results;
+pub(crate) use slot::{Raw, Slot};
+pub(crate) use waiting::{Awaited, Deferral, SHORT_NAP, is_waking, sleep_until};
 
 use crate::codec::Reader;
 use crate::dossier::Ran;
 use crate::error::{Error, Kind, Result};
 use crate::foreign;
 use crate::job::decode::decode_all;
-use crate::locks::{lock, sleep_on};
-use crate::logging::{self, LogSubscriber};
+use crate::job::slot::{SlotInner, SlotState, already_taken, mismatch};
+use crate::logging::LogSubscriber;
+use crate::memory::Split;
 use crate::memory::referred::came_with;
-use crate::memory::region::{Region, Regions};
-use crate::memory::{Split, joined, payload::Payload};
 use crate::panic;
-use crate::policy::SharedPolicy;
 use crate::targets::JOB;
-use crate::task::{Encoded, TaskInfo};
-use std::any::Any;
-use std::cell::{Cell, RefCell};
+use crate::task::TaskInfo;
+use std::cell::RefCell;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, MutexGuard};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 use tracing::Level;
-
-/// A result that is not decoded yet.
-pub(crate) enum Raw {
-    One(Result<Payload>),
-    /// One value whose plain data is in memory of its own.
-    Split(Box<Split>),
-    Many(Box<[Results]>),
-    /// A `Result<R>` that a callback has seen, and whether it is a value.
-    Decoded(Box<dyn Any + Send>, bool),
-}
-
-impl Raw {
-    /// Whether the call succeeded. Decoding may still fail.
-    fn is_value(&self) -> bool {
-        match self {
-            Self::One(result) => result.is_ok(),
-            Self::Many(batches) => batches.iter().all(Results::are_values),
-            Self::Split(_) => true,
-            Self::Decoded(_, value) => *value,
-        }
-    }
-
-    /// The first failure that nobody has asked for, in the order of the calls; none of a result that a callback has seen.
-    fn failure(&self) -> Option<Error> {
-        match self {
-            Self::One(result) => result.as_ref().err().filter(|error| !error.is_cancelled()).cloned(),
-            Self::Many(batches) => batches.iter().find_map(Results::failure),
-            Self::Split(_) | Self::Decoded(..) => None,
-        }
-    }
-
-    /// The encoded value of one call.
-    pub(crate) fn into_payload(self, task: &'static str) -> Result<Payload> {
-        match self {
-            Self::One(result) => result,
-            Self::Split(split) => {
-                let length = split.data.bytes().len();
-                let whole = joined(&[&split.before, split.data.bytes()]).map(Payload::from);
-                whole.ok_or_else(|| Error::no_memory(length).of_task(task))
-            }
-            _ => Err(mismatch(task)),
-        }
-    }
-}
-
-/// About the longest delay of a thread that waits for one of many short calls. Futures and callbacks may be a few times
-/// later.
-pub(crate) const SHORT_NAP: Duration = Duration::from_micros(300);
-
-/// What a thread can wait for.
-pub(crate) trait Awaited {
-    fn is_done(&self) -> bool;
-
-    /// Sleeps until another thread reports that it is done, at most until `deadline`; may return early.
-    fn sleep(&self, deadline: Option<Instant>);
-
-    /// How late the end may be noticed while many short calls are in flight.
-    fn patience(&self) -> Duration {
-        SHORT_NAP
-    }
-}
-
-/// Sleeps on `changed` until `is_done`, at most until `deadline`. `sleepers` is counted, as notifying none is a system
-/// call too.
-pub(crate) fn sleep_until<T>(
-    (state, changed): (&Mutex<T>, &Condvar),
-    deadline: Option<Instant>,
-    is_done: impl Fn(&T) -> bool,
-    sleepers: impl Fn(&mut T) -> &mut u32,
-) {
-    let mut state = lock(state);
-    while !is_done(&state) {
-        *sleepers(&mut state) += 1;
-        let Some(awake) = sleep_on(changed, state, deadline) else { return };
-        state = awake;
-        *sleepers(&mut state) -= 1;
-    }
-}
-
-thread_local! {
-    /// The number of [`Deferral`]s on this thread, and what is woken when there are none.
-    static DEFERRALS: Cell<usize> = const { Cell::new(0) };
-    static DEFERRED: RefCell<Vec<Waker>> = const { RefCell::new(Vec::new()) };
-    /// A `Waker` is being woken on this thread.
-    static IS_WAKING: Cell<bool> = const { Cell::new(false) };
-}
-
-/// While one exists on a thread, its `Waker`s are woken later: an async runtime may poll the next call at once, which may
-/// need what the thread holds.
-pub(crate) struct Deferral(());
-
-impl Deferral {
-    pub(crate) fn new() -> Self {
-        DEFERRALS.set(DEFERRALS.get() + 1);
-        Self(())
-    }
-
-    /// Whether any `Waker` was deferred.
-    pub(crate) fn has_any() -> bool {
-        with_deferred(|wakers| !wakers.is_empty()).unwrap_or_default()
-    }
-}
-
-impl Drop for Deferral {
-    fn drop(&mut self) {
-        DEFERRALS.set(DEFERRALS.get() - 1);
-        if DEFERRALS.get() == 0 {
-            with_deferred(std::mem::take).into_iter().flatten().for_each(wake);
-        }
-    }
-}
-
-/// None on a thread that is about to end.
-fn with_deferred<R>(look: impl FnOnce(&mut Vec<Waker>) -> R) -> Option<R> {
-    DEFERRED.try_with(|deferred| look(&mut deferred.borrow_mut())).ok()
-}
-
-/// Wakes, unless that is deferred. A panic of the async runtime is ignored.
-fn wake(waker: Waker) {
-    let mut waker = Some(waker);
-    if DEFERRALS.get() > 0 {
-        with_deferred(|wakers| wakers.extend(waker.take()));
-    }
-    if let Some(waker) = waker {
-        let before = IS_WAKING.replace(true);
-        let _ = panic::catch(|| waker.wake());
-        IS_WAKING.set(before);
-    }
-}
-
-/// Whether this thread wakes a `Waker`: what that calls must not wait for another call, as the thread may be the one that
-/// reads reports.
-pub(crate) fn is_waking() -> bool {
-    IS_WAKING.try_with(Cell::get).unwrap_or(false)
-}
-
-/// The place of a job's arguments, and then of its result.
-#[derive(Default)]
-pub(crate) struct Slot {
-    state: Mutex<SlotInner>,
-    finished: Condvar,
-    /// Of the arguments, in bytes.
-    pub(crate) size: u32,
-    /// The arguments refer to regions.
-    shares: bool,
-    pub(crate) policy: SharedPolicy,
-    pub(crate) job: u64,
-    /// None if a callback has seen the result before.
-    pub(crate) task: Option<&'static TaskInfo>,
-}
-
-#[derive(Default)]
-struct SlotInner {
-    progress: SlotState,
-    sleepers: u32,
-    /// Nobody will read the result.
-    abandoned: bool,
-    /// The job has failed as its pool has, which was logged.
-    failed_with_pool: bool,
-    /// Most jobs have none, so they are behind a pointer.
-    listeners: Option<Box<SlotListeners>>,
-}
-
-#[derive(Default)]
-struct SlotListeners {
-    /// Of the future.
-    waker: Option<Waker>,
-    /// Of threads that wait for several things at once.
-    waiting: Vec<Waker>,
-    callback: Option<Callback>,
-    /// Where it is logged if the job fails and nobody will read why.
-    unread: LogSubscriber,
-}
-
-enum SlotState {
-    /// The arguments, and the regions that they refer to.
-    Pending(Payload, Regions),
-    /// The result until it is handed out, and whether it is a value.
-    Ended(Option<Raw>, bool),
-}
-
-impl SlotInner {
-    fn is_pending(&self) -> bool {
-        matches!(self.progress, SlotState::Pending(..))
-    }
-
-    fn take(&mut self) -> Option<Raw> {
-        match &mut self.progress {
-            SlotState::Pending(..) => None,
-            SlotState::Ended(raw, _) => raw.take(),
-        }
-    }
-
-    /// Takes a result that nobody will read. Returns its failure, if that was not logged.
-    fn take_unread(&mut self) -> (Option<Raw>, Option<Error>) {
-        let raw = self.take();
-        let failure = raw.as_ref().filter(|_| !self.failed_with_pool).and_then(Raw::failure);
-        (raw, failure)
-    }
-}
-
-impl Default for SlotState {
-    fn default() -> Self {
-        Self::Pending(Payload::default(), Regions::default())
-    }
-}
-
-type Callback = Box<dyn FnOnce(Raw) + Send>;
-
-impl Slot {
-    #[inline]
-    pub(crate) fn of_call(task: &'static TaskInfo, job: u64, arguments: Encoded, policy: SharedPolicy) -> Self {
-        let Encoded { bytes, regions } = arguments;
-        let size = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-        let shares = !regions.is_empty();
-        let state = SlotInner { progress: SlotState::Pending(bytes, regions), ..SlotInner::default() };
-        Self { state: state.into(), finished: Condvar::new(), size, shares, policy, job, task: Some(task) }
-    }
-
-    /// Of a job that gathers the results of several calls.
-    pub(crate) fn of_calls(task: &'static TaskInfo, job: u64) -> Self {
-        Self { job, task: Some(task), ..Self::default() }
-    }
-
-    /// Shows the arguments; none of a call that has ended.
-    pub(crate) fn with_arguments<R>(&self, see: impl FnOnce(&[u8]) -> R) -> R {
-        match &lock(&self.state).progress {
-            SlotState::Pending(arguments, _) => see(arguments),
-            SlotState::Ended(..) => see(&[]),
-        }
-    }
-
-    /// Shows the regions that the arguments refer to, if they do and the call has not ended.
-    pub(crate) fn with_regions(&self, see: impl FnOnce(&[Arc<Region>])) {
-        if self.shares
-            && let SlotState::Pending(_, regions) = &lock(&self.state).progress
-        {
-            see(regions);
-        }
-    }
-
-    /// Stores the result. Only the first one counts.
-    pub(crate) fn finish(&self, raw: Raw) {
-        let mut state = lock(&self.state);
-        if !state.is_pending() {
-            return;
-        }
-        let is_value = raw.is_value();
-        let listeners = state.listeners.take().map_or_else(SlotListeners::default, |listeners| *listeners);
-        if let Some(callback) = listeners.callback {
-            let arguments = std::mem::replace(&mut state.progress, SlotState::Ended(None, is_value));
-            drop(state);
-            drop(arguments);
-            callback(raw);
-            return;
-        }
-        let arguments = std::mem::replace(&mut state.progress, SlotState::Ended(Some(raw), is_value));
-        let sleepers = state.sleepers;
-        let (unread, failure) = if state.abandoned { state.take_unread() } else { (None, None) };
-        drop(state);
-        drop((arguments, unread));
-        if let Some(failure) = failure {
-            listeners.unread.log(Level::WARN, || self.unread(failure));
-        }
-        if sleepers > 0 {
-            self.finished.notify_all();
-        }
-        listeners.waker.into_iter().chain(listeners.waiting).for_each(wake);
-    }
-
-    /// Stores the failure of the whole pool, which is logged once, and not for each job.
-    pub(crate) fn fail_with_pool(&self, error: Error) {
-        lock(&self.state).failed_with_pool = true;
-        self.finish(Raw::One(Err(error)));
-    }
-
-    /// Nobody will read the result: a failure is logged, now or when it comes.
-    fn abandon(&self, subscriber: &LogSubscriber) {
-        let mut state = lock(&self.state);
-        state.abandoned = true;
-        if state.is_pending() && subscriber.is_any() {
-            state.listeners.get_or_insert_default().unread = subscriber.clone();
-        }
-        let (unread, failure) = state.take_unread();
-        drop(state);
-        drop(unread);
-        if let Some(failure) = failure {
-            // On the thread of the user who drops the job.
-            logging::log_here(Level::WARN, self.unread(failure));
-        }
-    }
-
-    /// Logs that the job has failed and nobody reads why.
-    fn unread(&self, reason: Error) -> impl FnOnce() + Send + 'static {
-        let (job, task) = (self.job, self.task.map_or("", TaskInfo::name));
-        move || {
-            let reason = foreign::line(&reason.to_string()).to_string();
-            tracing::warn!(
-                target: JOB,
-                task,
-                job,
-                %reason,
-                "job {job} has failed, and its handle was dropped, so nobody reads why"
-            );
-        }
-    }
-
-    pub(crate) fn take(&self) -> Option<Raw> {
-        lock(&self.state).take()
-    }
-
-    fn wake_at_end(&self, waker: &Waker) {
-        let mut state = lock(&self.state);
-        if state.is_pending() {
-            let waiting = &mut state.listeners.get_or_insert_default().waiting;
-            if !waiting.iter().any(|other| other.will_wake(waker)) {
-                waiting.push(waker.clone());
-            }
-        }
-    }
-
-    fn forget_waiting(&self, waker: &Waker) {
-        if let Some(listeners) = &mut lock(&self.state).listeners {
-            listeners.waiting.retain(|other| !other.will_wake(waker));
-        }
-    }
-
-    /// Calls `callback` with the result, at once if it has arrived.
-    fn then(&self, callback: Callback) {
-        let mut state = lock(&self.state);
-        if state.is_pending() {
-            state.listeners.get_or_insert_default().callback = Some(callback);
-            return;
-        }
-        let raw = state.take().unwrap_or_else(|| Raw::One(Err(already_taken())));
-        drop(state);
-        callback(raw);
-    }
-}
-
-impl Awaited for Slot {
-    fn is_done(&self) -> bool {
-        !lock(&self.state).is_pending()
-    }
-
-    fn sleep(&self, deadline: Option<Instant>) {
-        sleep_until((&self.state, &self.finished), deadline, |s| !s.is_pending(), |s| &mut s.sleepers);
-    }
-}
 
 /// What a job needs of its pool.
 pub(crate) trait Home: Send + Sync {
@@ -507,14 +161,6 @@ fn decode_seen<R: 'static>(raw: Raw, task: &'static str) -> Result<R> {
     }
 }
 
-fn already_taken() -> Error {
-    Error::invalid("has given its result away already")
-}
-
-fn mismatch(task: &'static str) -> Error {
-    Error::invalid("has a result of another kind: this is a mistake in pool-runtime").of_task(task)
-}
-
 impl<R> Job<R> {
     /// `decode` is [`decode_one`] or [`decode_many`] of its task.
     pub(crate) fn new(slot: Arc<Slot>, decode: DecodeRaw<R>, home: Arc<dyn Home>, origin: Origin) -> Self {
@@ -541,7 +187,7 @@ impl<R> Job<R> {
 
     fn wait_until(&self, deadline: Option<Instant>) -> MutexGuard<'_, SlotInner> {
         loop {
-            let state = lock(&self.slot.state);
+            let state = self.slot.lock();
             if !state.is_pending() || deadline.is_some_and(|deadline| deadline <= Instant::now()) {
                 return state;
             }
@@ -610,7 +256,7 @@ impl<R> Job<R> {
         if !self.is_here() {
             return None;
         }
-        match &lock(&self.slot.state).progress {
+        match &self.slot.lock().progress {
             SlotState::Pending(..) => None,
             SlotState::Ended(_, is_value) => {
                 self.is_known.fetch_or(!is_value, Ordering::Relaxed);
@@ -731,7 +377,7 @@ impl<R> Future for Job<R> {
         }
         // Cloning and dropping a waker run code of the async runtime, so the slot must not be locked.
         let waker = context.waker().clone();
-        let mut state = lock(&self.slot.state);
+        let mut state = self.slot.lock();
         match state.progress {
             SlotState::Pending(..) => {
                 // The latest waker counts.
@@ -753,39 +399,5 @@ impl<R> fmt::Debug for Job<R> {
             .field("task", &self.task_name())
             .field("ready", &self.is_ready())
             .finish()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::sync::atomic::{AtomicU32, Ordering};
-    use std::task::Wake;
-
-    struct Count(AtomicU32);
-
-    impl Wake for Count {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    #[test]
-    fn all_who_wait_are_woken_once_and_those_who_do_no_longer_are_not() {
-        let (slot, counts) = (Slot::default(), [(); 3].map(|()| Arc::new(Count(AtomicU32::new(0)))));
-        let wakers = counts.each_ref().map(|count| Waker::from(count.clone()));
-        for _ in 0..3 {
-            wakers.iter().for_each(|waker| slot.wake_at_end(waker));
-        }
-        slot.forget_waiting(&wakers[1]);
-        slot.finish(Raw::One(Ok(Payload::default())));
-        slot.wake_at_end(&wakers[1]);
-        assert_eq!(counts.map(|count| count.0.load(Ordering::Relaxed)), [1, 0, 1]);
-    }
-
-    #[test]
-    fn a_slot_is_small() {
-        // With the counts of its `Arc` and the allocator's overhead, it fits into 128 bytes: a million may wait.
-        assert!(size_of::<Slot>() <= 104);
     }
 }

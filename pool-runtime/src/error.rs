@@ -28,8 +28,9 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// What went wrong with a call, a process or a pool.
 ///
 /// It prints as a sentence fragment that names the task, in a form that is safe for terminals and logs whatever the
-/// worker said (see [`raw_text`](Self::raw_text)). `{:#}` adds the causes that a task's error has. Methods such as [`is_panic`](Self::is_panic) and
-/// [`is_worker_lost`](Self::is_worker_lost) tell failures apart. Before making a call again, check [`ran`](Self::ran).
+/// worker said (see [`raw_text`](Self::raw_text)). `{:#}` adds the causes that a task's error has. Methods such as
+/// [`is_panic`](Self::is_panic) and [`is_worker_lost`](Self::is_worker_lost) tell failures apart. Before making a call
+/// again, check [`ran`](Self::ran).
 ///
 /// An `Error` can be an argument, and a task may return it: a task that uses pools and queues itself returns
 /// [`pool_runtime::Result`](crate::Result). What has come from another process prints as it did there, and all methods

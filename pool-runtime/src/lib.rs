@@ -54,8 +54,8 @@
 //! # Features
 //!
 //! `connection`, `managers`, `dossiers` and `sandbox` are on by default, and `json` is not. The
-//! [reference](guide::reference) says what is missing without each. `default-features = false` makes a program build in
-//! less than two thirds of the time.
+//! [reference](guide::reference) says what is missing without each. With `default-features = false`, a program builds in
+//! about 70 % of the processor time.
 //!
 //! Linux 5.4 or newer with glibc; Rust 1.95 or newer.
 

@@ -33,8 +33,9 @@ pub(crate) const LONGEST_BACKTRACE: usize = 1 << 18;
 ///
 /// A task that returns `Result<T, Report>` can use `?` on any error type, as with `anyhow::Error`; for an `anyhow::Error`,
 /// boxed errors and texts, it uses `.map_err(Report::new)`. The caller gets the messages of the error and of its causes,
-/// the name of its type, and the place of the `?`. There, `Report` is an error like others: it has a [`source`](std::error::Error::source), and `?` converts it into `anyhow::Error`,
-/// `Box<dyn Error>` or [`pool_runtime::Error`](crate::Error).
+/// the name of its type, and the place of the `?`. There, `Report` is an error like others: it has a
+/// [`source`](std::error::Error::source), and `?` converts it into `anyhow::Error`, `Box<dyn Error>` or
+/// [`pool_runtime::Error`](crate::Error).
 ///
 /// ```
 /// use pool_runtime::{Pool, Report, enter, task};

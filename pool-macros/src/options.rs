@@ -68,7 +68,7 @@ impl Options {
             "crate" => self.read(key, input),
             unknown => {
                 let reason = format!(
-                    "unknown option `{unknown}`: use `crate = path`; what an executor is told goes to its own attribute"
+                    "unknown option `{unknown}`: use `crate = path`; options of an executor go to its own attribute"
                 );
                 Err(Error::new(key.span(), reason))
             }
